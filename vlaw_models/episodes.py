@@ -1,0 +1,79 @@
+"""What a robot, a world model and a learner exchange: starts, observations, episodes (numpy only).
+
+Dimensions: B batch, T control steps, H steps of one action chunk, V cameras, A action, D state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+CAMERAS = ("exterior_1", "exterior_2", "wrist")
+"""Camera order everywhere; also the order in which the world model stacks its views (as Ctrl-World does)."""
+
+CONTROL_HZ = 5.0
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a policy sees, for a batch."""
+
+    images: np.ndarray
+    """(B, V, height, width, 3) uint8, cameras in the order of `CAMERAS`."""
+    state: np.ndarray
+    """(B, D) float32: the pose commanded last (so that it exists in imagination too)."""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where one rollout begins: a seeded reset of a simulated robot, or a recorded first frame to imagine from."""
+
+    task: str
+    seed: int
+    instruction: str = ""
+    """Empty for a simulated reset: the seed chooses the instruction too."""
+    images: np.ndarray | None = None
+    """(V, height, width, 3) uint8, first frame of a real episode; None for a simulated reset."""
+    state: np.ndarray | None = None
+    """(D,) float32, state at that frame."""
+    episode_id: str | None = None
+    """The real episode that this start was taken from."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an episode ended, as the world itself judges it."""
+
+    success: bool
+    event: str
+    """'success' or the way it failed, e.g. 'missed_grasp', 'toppled', 'half_open', 'mark_left', 'spilled', 'open_curve'."""
+
+
+@dataclass
+class Episode:
+    """One trajectory, real or imagined."""
+
+    task: str
+    instruction: str
+    seed: int
+    images: np.ndarray
+    """(T+1, V, height, width, 3) uint8: the frame before each action, and the last one."""
+    states: np.ndarray
+    """(T+1, D) float32."""
+    actions: np.ndarray
+    """(T, A) float32: absolute pose targets as executed (after clipping)."""
+    success: bool | None = None
+    """None while nobody has judged it (imagined episodes)."""
+    event: str = ""
+    start_episode_id: str | None = None
+    """For an imagined episode: the real episode whose first frame it starts from."""
+    episode_id: str = ""
+    extra: dict = field(default_factory=dict)
+
+    @property
+    def num_steps(self) -> int:
+        return len(self.actions)

@@ -1,0 +1,8 @@
+"""The paper's five task categories on the embedded robot, by name."""
+
+from vlaw_models.worlds.tabletop.tasks.base import Expert, Quality, Task
+from vlaw_models.worlds.tabletop.tasks.stack import Stack
+
+TASKS: dict[str, Task] = {task.name: task for task in (Stack(),)}
+
+__all__ = ["TASKS", "Expert", "Quality", "Task"]
