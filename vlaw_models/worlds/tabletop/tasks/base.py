@@ -68,12 +68,22 @@ class Task:
         """Places the objects; returns the instruction."""
         raise NotImplementedError(f"{type(self).__name__} has no reset")
 
-    def update(self, sim: Sim) -> None:  # noqa: B027 - optional: most tasks have nothing to remember
+    def update(self, sim: Sim) -> None:
         """Called several times per control step: traces, erased marks, highest lift."""
 
     def outcome(self, sim: Sim) -> Outcome:
         """Success by the paper's criterion, judged on the present state; otherwise how it failed."""
         raise NotImplementedError(f"{type(self).__name__} has no success criterion")
+
+    def mistake_shift(self, mistake: str, rng: np.random.Generator) -> np.ndarray:
+        """Horizontal error (2,) of a deliberate mistake of kind 'first' or 'last', metres; here in any direction."""
+        low, high = self.mistake_offset
+        angle = rng.uniform(0, 2 * np.pi)
+        return rng.uniform(low, high) * np.array([np.cos(angle), np.sin(angle)])
+
+    def spoil(self, plan: list[Waypoint], mistake: str, rng: np.random.Generator) -> list[Waypoint]:
+        """The plan bent into a mistake that is not an aiming error (pressing too little, stopping short); here none."""
+        return plan
 
     def waypoints(self, sim: Sim) -> list[Waypoint]:
         """The expert's plan."""
@@ -89,9 +99,8 @@ class Expert:
         self.index = self.held = 0
         self._aim = {g: rng.normal(0.0, quality.aim, 2) if quality.aim else np.zeros(2) for g in ("", "first", "last")}
         if quality.mistake in ("first", "last"):
-            low, high = sim.task.mistake_offset
-            angle = rng.uniform(0, 2 * np.pi)
-            self._aim[quality.mistake] = rng.uniform(low, high) * np.array([np.cos(angle), np.sin(angle)])
+            self._aim[quality.mistake] = sim.task.mistake_shift(quality.mistake, rng)
+            self.plan = sim.task.spoil(self.plan, quality.mistake, rng)
         self._stop = len(self.plan)
         if quality.mistake == "stop":
             self._stop = int(rng.integers(1, max(2, len(self.plan) - 1)))
