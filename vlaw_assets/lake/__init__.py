@@ -1,0 +1,180 @@
+"""The lake: Delta tables, Lance frames and content-addressed checkpoints behind one ledger.
+
+    lake = Lake.open(path)
+    with lake.commit(asset="policy", partition="vlaw|01", identity=identity, run_id=run) as draft:
+        if draft.reused is None:
+            episodes = draft.read(ref, role="rollouts").episodes()
+            ...write into draft.checkpoint_dir()...
+    draft.ref  # the ledger row
+
+A crash at any point leaves the old version or the new one: see `draft.py`. Dagster is not known here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from vlaw_assets.lake import frames
+from vlaw_assets.lake.draft import Draft
+from vlaw_assets.lake.durable import FileLock, canonical_json, check_writable, write_json
+from vlaw_assets.lake.handles import Handle
+from vlaw_assets.lake.ledger import ArtifactRef, Identity, Ledger
+from vlaw_assets.lake.paths import FORMAT_NAME, FORMAT_VERSION, Paths
+from vlaw_assets.lake.tables import Tables
+from vlaw_models.errors import VlawError
+
+__all__ = ["ArtifactRef", "Draft", "Handle", "Identity", "Lake", "Ledger", "canonical_json"]
+
+SWEEP_S = 0.3
+"""How long to try for a partition's lock: longer than `sweep` holds it, too short to queue behind a run."""
+
+_OURS = {"FORMAT.json", "delta", "lance", "checkpoints", "locks", "tmp"}
+_ODD = re.compile(r"[^A-Za-z0-9 _./=+,@()'-]")
+"""Delta fails on '%'; Lance's tags make a percent-encoded twin of the folder for '#', '?' and letters beyond ASCII."""
+
+_REMEDY = "point VLAW_LAKE at a folder you can write to"
+
+
+class Lake:
+    """One lake folder. Use `Lake.open`."""
+
+    def __init__(self, paths: Paths):
+        self.paths = paths
+        self.tables = Tables(paths)
+        self.ledger = Ledger(self.tables, paths.root)
+
+    @classmethod
+    def open(cls, path: str | Path, *, create: bool = True) -> Lake:
+        """Open a lake; with `create`, make it if there is none, and be sure that it can be written.
+
+        Raises VlawError: not writable, not a lake, made by a newer version, or (create=False) missing.
+        """
+        if "://" in str(path):
+            raise VlawError("a lake is a local folder", where=str(path), remedy="mount the bucket, or use a local path")
+        paths = Paths(Path(path).expanduser().absolute())
+        odd = sorted(set(_ODD.findall(str(paths.root))))
+        if odd:
+            raise VlawError(
+                f"the lake's path holds {' '.join(odd)}, which Delta and Lance percent-encode",
+                where=str(paths.root),
+                remedy="use a path of letters, digits, spaces and _ . - = + , @ ( ) '",
+            )
+        if create:
+            _create(paths)
+        elif not paths.format.is_file():
+            raise VlawError("there is no lake here", where=str(paths.root), remedy="materialize something, or set VLAW_LAKE")
+        _check_format(paths)
+        return cls(paths)
+
+    def read(self, ref: ArtifactRef) -> Handle:
+        """A handle outside a commit, for looking only: no edge is recorded."""
+        return Handle(self, ref)
+
+    @contextmanager
+    def commit(
+        self,
+        *,
+        asset: str,
+        partition: str = "",
+        identity: Identity,
+        run_id: str,
+        force: bool = False,
+        code_revision: str = "",
+    ) -> Iterator[Draft]:
+        """Materialize one asset partition; see `Draft`. Committed when the block ends without an exception.
+
+        Raises VlawError at once if another run is materializing the same partition, or if the lake is read-only.
+        """
+        lock = FileLock(self.paths.lock(asset, partition))
+        check_writable(self.paths.root, remedy=_REMEDY)
+        if not lock.acquire(holder=run_id, wait_s=SWEEP_S):
+            holder = lock.holder()
+            name = f"{asset}[{partition}]" if partition else asset
+            raise VlawError(
+                f"{name} is already being materialized by run {holder.get('run_id', '?')}, "
+                f"pid {holder.get('pid', '?')} on {holder.get('host', '?')}",
+                where=str(lock.path),
+                remedy="wait for that run to end, or stop it",
+            )
+        try:
+            shutil.rmtree(self.paths.drafts(asset, partition), ignore_errors=True)  # of killed runs: the lock is ours
+            draft = Draft(
+                self,
+                asset=asset, partition=partition, identity=identity, run_id=run_id,
+                code_revision=code_revision, force=force,
+            )
+            try:
+                yield draft
+                draft.finish()
+            finally:
+                draft.discard()
+        finally:
+            lock.release()
+
+    def sweep(self) -> list[Path]:
+        """Remove temporary folders whose run is gone. Returns what was removed. Drafts at work are left alone."""
+        removed = []
+        for folder in sorted(self.paths.temporary.iterdir()):
+            lock = FileLock(self.paths.locks / f"{folder.name}.lock")
+            if lock.acquire(holder="sweep"):
+                try:
+                    shutil.rmtree(folder, ignore_errors=True)
+                finally:
+                    lock.release()
+                removed.append(folder)
+        return removed
+
+
+def _create(paths: Paths) -> None:
+    """Make what is missing of a lake, one process at a time; FORMAT.json comes last and says that all is there."""
+    root = paths.root
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        strangers = sorted(entry.name for entry in root.iterdir() if entry.name not in _OURS and entry.name[0] != ".")
+    except OSError as error:
+        raise VlawError(f"the lake cannot be opened: {error.strerror}", where=str(root), remedy=_REMEDY) from error
+    if paths.format.exists():
+        check_writable(root, remedy=_REMEDY)
+        return
+    if strangers:
+        raise VlawError(
+            f"this folder is not a lake and not empty (it holds {strangers[0]!r})", where=str(root), remedy="use a new folder"
+        )
+    check_writable(root, remedy=_REMEDY)
+    lock = FileLock(paths.locks / "lake.lock")
+    if not lock.acquire(holder="create", wait_s=60):
+        raise VlawError("another process has been creating this lake for a minute", where=str(root), remedy="stop it")
+    try:
+        if not paths.format.exists():
+            for folder in (paths.checkpoints, paths.temporary):
+                folder.mkdir(exist_ok=True)
+            Tables(paths).create()
+            frames.create(paths)
+            made = {"format": FORMAT_NAME, "version": FORMAT_VERSION, "created_at": datetime.now(UTC).isoformat()}
+            write_json(paths.format, made)
+    finally:
+        lock.release()
+
+
+def _check_format(paths: Paths) -> None:
+    try:
+        found = json.loads(paths.format.read_text(encoding="utf-8"))
+        name, version = found["format"], int(found["version"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise VlawError(
+            "FORMAT.json cannot be read", where=str(paths.format), remedy="restore the file, or use another folder"
+        ) from error
+    if name != FORMAT_NAME:
+        raise VlawError(f"this is a {name!r} folder, not a lake", where=str(paths.root), remedy="use another folder")
+    if version > FORMAT_VERSION:
+        raise VlawError(
+            f"this lake has format {version}, this program knows up to {FORMAT_VERSION}",
+            where=str(paths.root),
+            remedy="update vlaw",
+        )

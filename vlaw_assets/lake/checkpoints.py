@@ -1,0 +1,86 @@
+"""Content-addressed checkpoints: `checkpoints/<sha256>/` with a manifest of every file in it.
+
+The folder's name is the digest of its manifest and the manifest holds the digest of every file, so a checkpoint
+proves itself: no other record is needed to tell whether it is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from vlaw_assets.lake.durable import digest_of, file_problems, fsync_files, fsync_path, sha256_file, write_json
+from vlaw_models.errors import VlawError
+
+MANIFEST = "MANIFEST.json"
+PICKLES = {".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"}
+"""Formats that run code when loaded. Only safetensors and JSON go into a lake."""
+
+
+def manifest_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """{relative path: {"sha256", "size"}} of all files below `folder`. Raises VlawError for pickles and links."""
+    files: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            raise VlawError("a checkpoint may not hold links", where=f"{folder}/{name}", remedy="copy the file instead")
+        if path.is_dir() or name == MANIFEST:
+            continue
+        if path.suffix in PICKLES:
+            raise VlawError("a checkpoint may not hold pickles", where=f"{folder}/{name}", remedy="save as safetensors")
+        files[name] = {"sha256": sha256_file(path), "size": path.stat().st_size}
+    return files
+
+
+def store(draft: Path, checkpoints: Path) -> str:
+    """Move a finished draft folder to `checkpoints/<sha256>/`, durably. Returns the sha256.
+
+    The same content already there is kept if it is whole and replaced if it is damaged.
+    """
+    files = manifest_of(draft)
+    if not files:
+        raise VlawError("the checkpoint folder is empty", where=str(draft), remedy="write the model's files into it")
+    digest = digest_of(files)
+    write_json(draft / MANIFEST, {"digest": digest, "files": files})
+    fsync_files([draft / name for name in files], root=draft)
+    target = checkpoints / digest
+    if target.exists():
+        if not problems(target):
+            shutil.rmtree(draft)
+            return digest
+        target.rename(draft.with_name(f"{draft.name}.damaged"))  # the draft's temporary folder is cleared at its end
+    draft.rename(target)
+    fsync_path(checkpoints)
+    return digest
+
+
+def problems(folder: Path) -> list[str]:
+    """What is wrong with a stored checkpoint, one line per file; empty when every byte is as it was stored."""
+    try:
+        recorded = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        listed = [{"path": name, "sha256": entry["sha256"], "size": entry["size"]} for name, entry in sorted(recorded.items())]
+    except FileNotFoundError:
+        return [f"{MANIFEST}: missing" if folder.is_dir() else "the folder is missing"]
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        return [f"{MANIFEST}: unreadable ({type(error).__name__})"]
+    found = []
+    if digest_of(recorded) != folder.name:
+        found.append(f"{MANIFEST}: does not match the folder's name")
+    found += file_problems(folder, listed)
+    here = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    found += [f"{name}: not part of the checkpoint" for name in sorted(here - set(recorded) - {MANIFEST})]
+    return found
+
+
+def verified(folder: Path) -> Path:
+    """`folder`, after re-hashing every file. Raises VlawError naming the files that are missing or changed."""
+    found = problems(folder)
+    if found:
+        raise VlawError(
+            f"checkpoint is damaged: {'; '.join(found)}",
+            where=str(folder),
+            remedy="restore the files, or materialize the asset that made it again with force",
+        )
+    return folder

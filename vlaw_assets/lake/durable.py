@@ -1,0 +1,152 @@
+"""Making bytes durable: fsync, atomic renames, digests, and the lock of one asset partition.
+
+Here because neither Delta nor Lance calls fsync (checked with strace): a commit of theirs survives a killed process,
+not a power cut. What is fsynced when is the business of `draft.py`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from vlaw_models.errors import VlawError
+
+_HELD: set[int] = set()
+"""File descriptors of the locks this process holds. A forked child closes its copies: a lock must die with its owner."""
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text. Raises TypeError/ValueError (NaN, objects)."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+def digest_of(value: Any) -> str:
+    """sha256 (hex) of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """sha256 (hex) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_problems(root: Path, entries: Iterable[dict[str, Any]], *, deep: bool = True) -> list[str]:
+    """What is wrong with files recorded as {path, size, sha256}, one line each. Not `deep`: without reading them."""
+    found = []
+    for entry in entries:
+        path = root / entry["path"]
+        if not path.is_file():
+            found.append(f"{entry['path']}: missing")
+        elif path.stat().st_size != entry["size"]:
+            found.append(f"{entry['path']}: {path.stat().st_size} bytes instead of {entry['size']}")
+        elif deep and sha256_file(path) != entry["sha256"]:
+            found.append(f"{entry['path']}: content changed (sha256 differs)")
+    return found
+
+
+def fsync_path(path: Path) -> None:
+    """Flush one file or folder entry list to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_files(paths: Iterable[Path], *, root: Path) -> None:
+    """Flush files, then every folder between them and `root` (a file is durable only once its folder entry is)."""
+    folders: set[Path] = set()
+    for path in paths:
+        fsync_path(path)
+        folder = path.parent
+        while folder not in folders:
+            folders.add(folder)
+            if folder == root:
+                break
+            folder = folder.parent
+    for folder in sorted(folders, key=lambda item: len(item.parts), reverse=True):
+        fsync_path(folder)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that `path` holds either its old content or all of the new one, whatever happens."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, sort_keys=True, allow_nan=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    fsync_path(path.parent)
+
+
+class FileLock:
+    """Exclusive lock on a file (`flock`), freed by the kernel however its process ends.
+
+    The file names its holder for the message a second comer gets; it is never deleted, which would split the lock.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._descriptor: int | None = None
+
+    def acquire(self, *, holder: str = "", wait_s: float = 0.0) -> bool:
+        """Try for up to `wait_s` seconds. False when somebody else holds it. Raises OSError if it cannot be created."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        deadline = time.monotonic() + wait_s
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    os.close(descriptor)
+                    return False
+                time.sleep(0.02)
+        note = {"run_id": holder, "pid": os.getpid(), "host": socket.gethostname()}
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(note).encode(), 0)
+        _HELD.add(descriptor)
+        self._descriptor = descriptor
+        return True
+
+    def holder(self) -> dict[str, Any]:
+        """What the holder wrote about itself; empty while it is writing."""
+        try:
+            return json.loads(self.path.read_text() or "{}")
+        except (OSError, json.JSONDecodeError):
+            return {}
+
+    def release(self) -> None:
+        if self._descriptor in _HELD:  # in a forked child it is closed already
+            _HELD.discard(self._descriptor)
+            os.close(self._descriptor)
+        self._descriptor = None
+
+
+def _close_inherited_locks() -> None:
+    for descriptor in _HELD:
+        os.close(descriptor)
+    _HELD.clear()
+
+
+os.register_at_fork(after_in_child=_close_inherited_locks)
+
+
+def check_writable(folder: Path, *, remedy: str) -> None:
+    """Really write a file into `folder` (permission bits tell nothing to root or on a read-only mount)."""
+    probe = folder / f".writable-{os.getpid()}-{time.monotonic_ns()}"
+    try:
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise VlawError(f"the lake cannot be written: {error.strerror}", where=str(folder), remedy=remedy) from error

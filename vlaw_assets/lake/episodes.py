@@ -1,0 +1,104 @@
+"""Episodes as table rows, and their content digest. Pixels are in `frames.py`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from vlaw_assets.lake.durable import canonical_json
+from vlaw_assets.lake.frames import camera_names
+from vlaw_models.episodes import CONTROL_HZ, Episode
+from vlaw_models.errors import VlawError
+
+
+def check_episode(episode: Episode, *, where: str) -> None:
+    """Raises VlawError if the arrays disagree with each other or hold a value that is not finite."""
+    steps = episode.num_steps
+    wrong = None
+    if episode.images.ndim != 5 or episode.images.dtype != np.uint8 or episode.images.shape[-1] != 3:
+        wrong = f"images are {episode.images.dtype} {episode.images.shape}, must be uint8 (T', V, height, width, 3)"
+    elif len(episode.images) > steps + 1:
+        wrong = f"{len(episode.images)} images for {steps} steps"
+    elif episode.states.ndim != 2 or len(episode.states) != steps + 1:
+        wrong = f"states are {episode.states.shape}, must be ({steps + 1}, D)"
+    elif episode.actions.ndim != 2:
+        wrong = f"actions are {episode.actions.shape}, must be (T, A)"
+    elif not (np.isfinite(episode.states).all() and np.isfinite(episode.actions).all()):
+        wrong = "states or actions hold NaN or infinity"
+    if wrong:
+        raise VlawError(f"not an episode: {wrong}", where=where, remedy="mend what made it; nothing was written")
+
+
+def content_digest(episode: Episode, context: dict[str, Any]) -> str:
+    """sha256 over what the episode is: scalars, state and action bytes, raw pixels. Ids, times and runs are left out."""
+    scalars = context | {
+        "task": episode.task, "instruction": episode.instruction, "seed": int(episode.seed),
+        "success": None if episode.success is None else bool(episode.success), "event": episode.event,
+        "start_episode_id": episode.start_episode_id, "extra": episode.extra,
+        "shapes": [list(array.shape) for array in (episode.images, episode.states, episode.actions)],
+    }
+    total = hashlib.sha256(canonical_json(scalars).encode())
+    for array, kind in ((episode.states, "<f4"), (episode.actions, "<f4"), (episode.images, "|u1")):
+        total.update(np.ascontiguousarray(array, dtype=kind).tobytes())
+    return total.hexdigest()
+
+
+def episode_row(
+    episode: Episode,
+    *,
+    purpose: str,
+    world: str | None,
+    policy: str | None,
+    world_model: str | None,
+    label_source: str | None,
+    where: str,
+) -> dict[str, Any]:
+    """Row of the table `episodes` without ids and owner. Raises VlawError for an episode that is not sound."""
+    check_episode(episode, where=where)
+    judged = episode.success is not None
+    context = {
+        "purpose": purpose, "world": world, "policy": policy, "world_model": world_model,
+        "label_source": label_source if label_source is not None else ("world" if judged else ""),
+    }
+    try:
+        extra_json, digest = canonical_json(episode.extra), content_digest(episode, context)
+    except (TypeError, ValueError) as error:
+        raise VlawError(
+            f"episode.extra is not plain JSON: {error}", where=where, remedy="use finite float, int, str, list, dict"
+        ) from error
+    frames, views, height, width, _ = episode.images.shape
+    return context | {
+        "task": episode.task,
+        "instruction": episode.instruction,
+        "seed": int(episode.seed),
+        "start_episode_id": episode.start_episode_id,
+        "num_steps": episode.num_steps,
+        "success": bool(episode.success) if judged else None,
+        "event": episode.event,
+        "num_frames": frames,
+        "cameras": list(camera_names(views)),
+        "height": height,
+        "width": width,
+        "extra_json": extra_json,
+        "content_digest": digest,
+        "created_at": datetime.now(UTC),
+    }
+
+
+def step_rows(episode: Episode) -> Iterator[dict[str, Any]]:
+    """T+1 rows: state at each step, the action taken there (none at the last), and the sparse reward of that action."""
+    last = episode.num_steps - 1
+    for step, state in enumerate(np.asarray(episode.states, np.float32)):
+        acted = step <= last
+        known = acted and episode.success is not None
+        yield {
+            "step": step,
+            "timestamp": step / CONTROL_HZ,
+            "state": state,
+            "action": np.asarray(episode.actions[step], np.float32) if acted else None,
+            "reward": float(bool(episode.success) and step == last) if known else None,
+        }

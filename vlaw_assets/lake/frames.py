@@ -1,0 +1,181 @@
+"""Camera images in Lance: encoding, one commit per artifact, reads pinned to a version and to exactly its files.
+
+Real frames are PNG (lossless). Imagined frames are decoded latents, never ground truth: the first one is the real
+frame it starts from (PNG), the others are JPEG (quality 95, no chroma subsampling), a third of the size.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from vlaw_assets.lake.durable import fsync_files, sha256_file
+from vlaw_assets.lake.paths import Paths
+from vlaw_assets.lake.schemas import FRAMES
+from vlaw_models.episodes import CAMERAS
+from vlaw_models.errors import VlawError
+
+if TYPE_CHECKING:
+    from vlaw_models.episodes import Episode
+
+os.environ.setdefault("LANCE_LOG", "error")
+"""Lance warns on stderr about every dataset it is told to create; it reads this once, when first imported."""
+
+STORAGE_VERSION = "2.1"
+FILTERED_IDS = 256
+"""Up to this many episodes are picked inside Lance; more are picked after reading (a long IN list is slower)."""
+
+
+def camera_names(count: int) -> tuple[str, ...]:
+    """Names of `count` views, in the order of the image array."""
+    return CAMERAS[:count] if count <= len(CAMERAS) else tuple(f"camera_{view}" for view in range(count))
+
+
+def encode(image: np.ndarray, *, lossless: bool) -> tuple[str, bytes]:
+    """(format, bytes) of one (h, w, 3) uint8 image."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    if lossless:
+        Image.fromarray(image).save(buffer, "PNG", compress_level=1)
+        return "png", buffer.getvalue()
+    Image.fromarray(image).save(buffer, "JPEG", quality=95, subsampling=0)
+    return "jpeg", buffer.getvalue()
+
+
+def decode(data: bytes) -> np.ndarray:
+    """(h, w, 3) uint8."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def frame_rows(episode: Episode, *, artifact_id: str, episode_id: str, purpose: str) -> pa.Table:
+    """All frames of an episode as rows. With fewer images than steps + 1, they are the last ones."""
+    first = episode.num_steps + 1 - len(episode.images)
+    cameras = camera_names(episode.images.shape[1])
+    rows: dict[str, list] = {"step": [], "camera": [], "format": [], "image": []}
+    for index, views in enumerate(episode.images):
+        lossless = purpose != "imagined" or first + index == 0
+        for camera, image in zip(cameras, views, strict=True):
+            kind, data = encode(image, lossless=lossless)
+            for column, value in zip(rows, (first + index, camera, kind, data), strict=True):
+                rows[column].append(value)
+    count = len(rows["step"])
+    return pa.table({"artifact_id": [artifact_id] * count, "episode_id": [episode_id] * count, **rows}, schema=FRAMES)
+
+
+def create(paths: Paths) -> None:
+    """Create the empty frames table if it is missing. Call under the lake's lock."""
+    import lance
+
+    if paths.frames.exists() and any((paths.frames / "_versions").glob("*.manifest")):
+        return
+    paths.frames.parent.mkdir(parents=True, exist_ok=True)
+    lance.write_dataset(FRAMES.empty_table(), str(paths.frames), mode="overwrite", data_storage_version=STORAGE_VERSION)
+    fsync_files(_bookkeeping(paths.frames), root=paths.root)
+
+
+class FrameWriter:
+    """Frames of one artifact: batches go to disk at once, invisible until `commit` makes them one Lance version."""
+
+    def __init__(self, paths: Paths):
+        self._paths = paths
+        self._fragments: list[Any] = []
+        self._rows = 0
+
+    def write(self, rows: pa.Table) -> None:
+        from lance.fragment import write_fragments
+
+        self._rows += rows.num_rows
+        try:
+            self._fragments += write_fragments(
+                rows, str(self._paths.frames), schema=FRAMES, mode="append", data_storage_version=STORAGE_VERSION
+            )
+        except OSError as error:
+            raise VlawError(
+                f"frames cannot be written: {error}",
+                where=str(self._paths.frames),
+                remedy="see that the disk has space and works, then run it again",
+            ) from error
+
+    def commit(self, artifact_id: str) -> dict[str, Any] | None:
+        """One durable, tagged Lance version. Returns {"version", "rows", "files"}; None when nothing was written."""
+        import lance
+
+        if not self._fragments:
+            return None
+        uri = str(self._paths.frames)
+        files = [self._paths.frames / "data" / file.path for item in self._fragments for file in item.files]
+        fsync_files(files, root=self._paths.root)
+        described = [
+            {"path": self._paths.relative(path), "size": path.stat().st_size, "sha256": sha256_file(path)} for path in files
+        ]
+        dataset = lance.LanceDataset.commit(
+            uri,
+            lance.LanceOperation.Append(self._fragments),
+            read_version=lance.dataset(uri).version,
+            commit_message=artifact_id,
+            max_retries=100,
+        )
+        # Lance's clean-up deletes versions that have no tag.
+        dataset.tags.create(f"artifact-{artifact_id}", dataset.version)
+        fsync_files(_bookkeeping(self._paths.frames), root=self._paths.root)
+        return {"version": dataset.version, "rows": self._rows, "files": described}
+
+
+def read(
+    paths: Paths, entry: dict[str, Any] | None, episode_ids: Sequence[str], steps: Iterable[int] | None = None
+) -> dict[str, np.ndarray]:
+    """Images of the episodes of one artifact: {episode_id: (T', V, h, w, 3) uint8}, by step, cameras as written.
+
+    Args:
+        entry: what `FrameWriter.commit` returned, from the ledger.
+        steps: only the frames of these steps.
+    """
+    import lance
+
+    steps = None if steps is None else sorted({int(step) for step in steps})
+    if not entry or not episode_ids or steps == []:
+        return {}
+    wanted = {Path(file["path"]).name for file in entry["files"]}
+    try:
+        dataset = lance.dataset(str(paths.frames), version=entry["version"])
+        fragments = [item for item in dataset.get_fragments() if any(f.path in wanted for f in item.metadata.files)]
+        clauses = [] if steps is None else [f"step IN ({', '.join(map(str, steps))})"]
+        if len(episode_ids) <= FILTERED_IDS:
+            clauses.append("episode_id IN ({})".format(", ".join(f"'{name}'" for name in episode_ids)))
+        table = dataset.scanner(
+            columns=["episode_id", "step", "camera", "image"], fragments=fragments, filter=" AND ".join(clauses) or None, scan_in_order=True
+        ).to_table()
+    except (OSError, ValueError) as error:
+        raise VlawError(
+            f"frames cannot be read: {error}", where=str(paths.frames), remedy="restore the file, or re-materialize with force"
+        ) from error
+    ids = set(episode_ids)
+    grouped: dict[str, dict[int, list[np.ndarray]]] = {episode_id: {} for episode_id in episode_ids}
+    for episode_id, step, data in zip(
+        table["episode_id"].to_pylist(), table["step"].to_pylist(), table["image"], strict=True
+    ):
+        if episode_id in ids:
+            grouped[episode_id].setdefault(step, []).append(decode(data.as_py()))
+    return {
+        episode_id: np.stack([np.stack(by_step[step]) for step in sorted(by_step)])
+        for episode_id, by_step in grouped.items()
+        if by_step
+    }
+
+
+def _bookkeeping(uri: Path) -> list[Path]:
+    """Manifests, transactions and tags: small files, and no way to tell which ones another run has not flushed yet."""
+    newest = sorted((uri / "_versions").glob("*.manifest"))[:32]  # named by falling numbers: the newest come first
+    recent = sorted((uri / "_transactions").glob("*.txn"), key=lambda path: path.stat().st_mtime)[-32:]
+    tags = sorted((uri / "_refs").rglob("*.json"), key=lambda path: path.stat().st_mtime)[-32:]
+    return [*newest, *recent, *tags]

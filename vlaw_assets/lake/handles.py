@@ -1,0 +1,148 @@
+"""A read handle: the data of one artifact, exactly as the ledger pinned it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from vlaw_assets.lake import checkpoints, frames
+from vlaw_assets.lake.durable import file_problems
+from vlaw_assets.lake.schemas import ORDER
+from vlaw_models.episodes import Episode
+from vlaw_models.errors import VlawError
+
+if TYPE_CHECKING:
+    from vlaw_assets.lake import Lake
+    from vlaw_assets.lake.ledger import ArtifactRef
+
+
+class Handle:
+    """Made by `Draft.read` (recorded as an edge) or `Lake.read` (looking only)."""
+
+    def __init__(self, lake: Lake, ref: ArtifactRef):
+        self._lake = lake
+        self.ref = lake.ledger.get(ref.owner)
+        """The artifact that holds the data; for a pointer, what it points at."""
+        self._verified: set[str] = set()
+
+    def checkpoint(self) -> Path:
+        """The checkpoint folder, after re-hashing every file. Raises VlawError naming what is missing or changed."""
+        if not self.ref.location:
+            raise VlawError(f"{self.ref.name} has no checkpoint", where=self.ref.artifact_id, remedy="read its tables")
+        return checkpoints.verified(self._lake.paths.root / self.ref.location)
+
+    def table(self, name: str) -> pa.Table:
+        """The rows of one data table that this artifact owns, in the order written; empty if it wrote none."""
+        if name not in ORDER:
+            raise VlawError(f"no data table {name!r}", where=self.ref.name, remedy=f"one of {', '.join(ORDER)}")
+        self._verify(name)
+        return self._lake.tables.read(name, self.ref.versions.get(name))
+
+    def problems(self, *, deep: bool = True) -> list[str]:
+        """What is missing or changed among the files of this artifact, one line each. Not `deep`: sizes only."""
+        root = self._lake.paths.root
+        entries = [file for entry in self.ref.versions.values() for file in entry["files"]]
+        found = file_problems(root, entries, deep=deep)
+        if not self.ref.location:
+            return found
+        folder = root / self.ref.location
+        if deep:
+            return found + [f"{self.ref.location}/{line}" for line in checkpoints.problems(folder)]
+        return found if folder.is_dir() else [*found, f"{self.ref.location}: missing"]
+
+    def members(self) -> pa.Table:
+        """The episodes of this dataset: episode_id, owner, weight, source, in the order written."""
+        return self.table("members")
+
+    def episodes(
+        self,
+        *,
+        frames: bool = True,
+        tasks: Iterable[str] | None = None,
+        success: bool | None = None,
+        steps: Iterable[int] | None = None,
+        episode_ids: Iterable[str] | None = None,
+    ) -> list[Episode]:
+        """This artifact's episodes by episode_index.
+
+        Args:
+            frames: False leaves images empty, (0, V, height, width, 3).
+            tasks, success, episode_ids: only these.
+            steps: load only the frames of these steps (states and actions stay whole).
+        """
+        rows = self.table("episodes").to_pylist()
+        tasks, chosen = _set(tasks), _set(episode_ids)
+        rows = [
+            row
+            for row in rows
+            if (tasks is None or row["task"] in tasks)
+            and (success is None or row["success"] is success)
+            and (chosen is None or row["episode_id"] in chosen)
+        ]
+        images = self._images([row["episode_id"] for row in rows], steps) if frames else {}
+        trajectories = self._trajectories()
+        return [_episode(row, images.get(row["episode_id"]), *trajectories[row["episode_id"]]) for row in rows]
+
+    def _verify(self, name: str) -> None:
+        """Re-hash the files behind one table, once per handle: neither Delta nor Lance notices a flipped bit."""
+        entry = self.ref.versions.get(name)
+        if entry is None or name in self._verified:
+            return
+        found = file_problems(self._lake.paths.root, entry["files"])
+        if found:
+            raise VlawError(
+                f"data of {self.ref.name} is damaged: {'; '.join(found)}",
+                where=str(self._lake.paths.root),
+                remedy="restore the files, or materialize it again with force",
+            )
+        self._verified.add(name)
+
+    def _images(self, ids: list[str], steps: Iterable[int] | None) -> dict[str, np.ndarray]:
+        self._verify("frames")
+        return frames.read(self._lake.paths, self.ref.versions.get("frames"), ids, steps)
+
+    def _trajectories(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """{episode_id: (states (T+1, D), actions (T, A))}. The table comes sorted by episode and step."""
+        table = self.table("steps").combine_chunks()
+        if not table.num_rows:
+            return {}
+        ids = np.asarray(table["episode_id"].to_numpy(zero_copy_only=False))
+        starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
+        states, actions = table["state"].combine_chunks(), table["action"].combine_chunks()
+        out = {}
+        for start, end in zip(starts, [*starts[1:], len(ids)], strict=True):
+            count = int(end - start)
+            out[str(ids[start])] = _matrix(states, start, count), _matrix(actions, start, count - 1)
+        return out
+
+
+def _matrix(column: pa.Array, start: int, count: int) -> np.ndarray:
+    values = column.slice(start, count).flatten().to_numpy(zero_copy_only=False)
+    return values.reshape(count, -1).astype(np.float32) if count else np.zeros((0, 0), np.float32)
+
+
+def _episode(row: dict[str, Any], images: np.ndarray | None, states: np.ndarray, actions: np.ndarray) -> Episode:
+    if images is None:
+        images = np.zeros((0, len(row["cameras"]), row["height"], row["width"], 3), np.uint8)
+    return Episode(
+        task=row["task"],
+        instruction=row["instruction"],
+        seed=row["seed"],
+        images=images,
+        states=states,
+        actions=actions,
+        success=row["success"],
+        event=row["event"],
+        start_episode_id=row["start_episode_id"],
+        episode_id=row["episode_id"],
+        extra=json.loads(row["extra_json"]),
+    )
+
+
+def _set(values: Iterable[str] | None) -> set[str] | None:
+    return None if values is None else set(values)

@@ -1,0 +1,89 @@
+"""Where things lie inside a lake folder, and how partition keys become folder names. No input or output here."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlaw_models.errors import VlawError
+
+FORMAT_NAME, FORMAT_VERSION = "vlaw-lake", 1
+FOUNDATION = "foundation"
+"""Partition folder of assets that have no partition (an empty partition value would be read back as NULL by Delta)."""
+
+_ASSET = re.compile(r"[A-Za-z0-9_]+")
+_PARTITION = re.compile(r"([A-Za-z0-9_-]+)\|([0-9]+)")
+
+
+def partition_key(partition: str) -> str:
+    """'vlaw|01' -> 'vlaw__01', '' -> 'foundation'. Only [A-Za-z0-9_-]: other characters get percent-escaped in folder
+    names, and then Delta's vacuum passes over them. Raises VlawError for anything else."""
+    if partition == "":
+        return FOUNDATION
+    if not _PARTITION.fullmatch(partition):
+        raise VlawError(
+            f"partition {partition!r} is not of the form experiment|iteration",
+            where="lake",
+            remedy="use letters, digits, '_' and '-' for the experiment and digits for the iteration, as in 'vlaw|01'",
+        )
+    return partition.replace("|", "__")
+
+
+def split_partition(partition: str) -> tuple[str, int]:
+    """'vlaw|01' -> ('vlaw', 1); '' -> ('', 0)."""
+    if partition == "":
+        return "", 0
+    experiment, iteration = partition.split("|")
+    return experiment, int(iteration)
+
+
+def check_asset(asset: str) -> str:
+    """The asset's name, if it can be a folder name. Raises VlawError otherwise."""
+    if not _ASSET.fullmatch(asset):
+        raise VlawError(f"asset name {asset!r} is not an identifier", where="lake", remedy="use letters, digits and '_'")
+    return asset
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The folders of one lake."""
+
+    root: Path
+
+    @property
+    def format(self) -> Path:
+        return self.root / "FORMAT.json"
+
+    @property
+    def frames(self) -> Path:
+        return self.root / "lance" / "frames.lance"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def locks(self) -> Path:
+        return self.root / "locks"
+
+    @property
+    def temporary(self) -> Path:
+        return self.root / "tmp"
+
+    def table(self, name: str) -> Path:
+        return self.root / "delta" / name
+
+    def lock(self, asset: str, partition: str) -> Path:
+        return self.locks / f"{self.slot(asset, partition)}.lock"
+
+    def drafts(self, asset: str, partition: str) -> Path:
+        """Temporary folder of the drafts of one asset partition; whoever holds the partition's lock may clear it."""
+        return self.temporary / self.slot(asset, partition)
+
+    @staticmethod
+    def slot(asset: str, partition: str) -> str:
+        return f"{check_asset(asset)}--{partition_key(partition)}"
+
+    def relative(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()

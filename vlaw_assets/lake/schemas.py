@@ -1,0 +1,176 @@
+"""Arrow schemas of the Delta and Lance tables, and the checks every row passes before it is written.
+
+Checks are whole-column Arrow expressions: they cost nothing next to the write, and a row that violates one never
+reaches the disk. Unsigned types are avoided (Delta stores them as signed ones of the same width).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vlaw_models.errors import VlawError
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+PURPOSES = ("demonstration", "co_training", "pretraining", "validation", "rollout", "imagined", "evaluation", "replay")
+
+_OWNER = [
+    pa.field("artifact_id", pa.string(), nullable=False),
+    pa.field("asset", pa.string(), nullable=False),
+    pa.field("partition_key", pa.string(), nullable=False),
+    pa.field("experiment", pa.string(), nullable=False),
+    pa.field("iteration", pa.int32(), nullable=False),
+]
+"""First columns of every data table: whose rows these are."""
+
+
+def _text(name: str, *, nullable: bool = True) -> pa.Field:
+    return pa.field(name, pa.string(), nullable=nullable)
+
+
+EPISODES = pa.schema([
+    *_OWNER,
+    _text("episode_id", nullable=False),
+    pa.field("episode_index", pa.int32(), nullable=False),
+    _text("purpose", nullable=False),
+    _text("world"),
+    _text("task", nullable=False),
+    _text("instruction", nullable=False),
+    pa.field("seed", pa.int64(), nullable=False),
+    _text("start_episode_id"),
+    _text("policy"),
+    _text("world_model"),
+    pa.field("num_steps", pa.int32(), nullable=False),
+    pa.field("success", pa.bool_()),
+    _text("event", nullable=False),
+    _text("label_source", nullable=False),
+    pa.field("num_frames", pa.int32(), nullable=False),
+    pa.field("cameras", pa.list_(pa.string())),
+    pa.field("height", pa.int32(), nullable=False),
+    pa.field("width", pa.int32(), nullable=False),
+    _text("extra_json", nullable=False),
+    _text("content_digest", nullable=False),
+    pa.field("created_at", TIMESTAMP, nullable=False),
+])
+STEPS = pa.schema([
+    *_OWNER,
+    _text("episode_id", nullable=False),
+    pa.field("step", pa.int32(), nullable=False),
+    pa.field("timestamp", pa.float64(), nullable=False),
+    pa.field("state", pa.list_(pa.float32()), nullable=False),
+    pa.field("action", pa.list_(pa.float32())),
+    pa.field("reward", pa.float32()),
+])
+REWARD_SCORES = pa.schema([
+    *_OWNER,
+    pa.field("position", pa.int64(), nullable=False),
+    _text("episode_id", nullable=False),
+    _text("owner"),
+    _text("judge", nullable=False),
+    _text("task"),
+    pa.field("p_success", pa.float64(), nullable=False),
+])
+MEMBERS = pa.schema([
+    *_OWNER,
+    pa.field("position", pa.int64(), nullable=False),
+    _text("episode_id", nullable=False),
+    _text("owner", nullable=False),
+    pa.field("weight", pa.float64(), nullable=False),
+    _text("source", nullable=False),
+])
+EVALUATIONS = pa.schema([
+    *_OWNER,
+    pa.field("position", pa.int64(), nullable=False),
+    _text("task", nullable=False),
+    _text("metric", nullable=False),
+    _text("policy"),
+    _text("world_model"),
+    _text("reward_model"),
+    _text("camera"),
+    pa.field("trials", pa.int64()),
+    pa.field("successes", pa.int64()),
+    pa.field("value", pa.float64()),
+    pa.field("low", pa.float64()),
+    pa.field("high", pa.float64()),
+    _text("detail_json", nullable=False),
+])
+EDGES = pa.schema([
+    *_OWNER,
+    _text("parent_id", nullable=False),
+    _text("role", nullable=False),
+    _text("read_as", nullable=False),
+])
+ARTIFACTS = pa.schema([
+    *_OWNER,
+    *(_text(name, nullable=False) for name in (
+        "partition", "kind", "content_digest", "code_digest", "recipe_digest", "parents_digest", "identity_digest",
+        "source_artifact_id", "location", "versions_json", "recipe_json", "metrics_json", "run_id", "code_revision",
+    )),
+    pa.field("num_rows", pa.int64(), nullable=False),
+    pa.field("created_at", TIMESTAMP, nullable=False),
+])
+FRAMES = pa.schema([
+    _text("artifact_id"),
+    _text("episode_id"),
+    pa.field("step", pa.int32()),
+    _text("camera"),
+    _text("format"),
+    pa.field("image", pa.binary()),
+])
+
+TABLES: dict[str, pa.Schema] = {
+    "episodes": EPISODES, "steps": STEPS, "reward_scores": REWARD_SCORES, "members": MEMBERS,
+    "evaluations": EVALUATIONS, "edges": EDGES, "artifacts": ARTIFACTS,
+}
+ORDER: dict[str, list[tuple[str, str]]] = {
+    "episodes": [("episode_index", "ascending")],
+    "steps": [("episode_id", "ascending"), ("step", "ascending")],
+    **{name: [("position", "ascending")] for name in ("reward_scores", "members", "evaluations")},
+}
+"""Delta promises no row order; whoever draws batches by index needs the one the rows were written in."""
+PARTITIONED = {"episodes", "steps", "reward_scores", "members", "evaluations"}
+"""Ledger tables (artifacts, edges) are small and read whole: partitioning them would only make more folders."""
+
+_Check = tuple[str, str, Callable[[pa.ChunkedArray], pa.ChunkedArray]]
+
+
+def _between(low: float, high: float) -> Callable[[pa.ChunkedArray], pa.ChunkedArray]:
+    return lambda column: pc.and_(pc.greater_equal(column, low), pc.less_equal(column, high))
+
+
+CHECKS: dict[str, tuple[_Check, ...]] = {
+    "episodes": (
+        ("purpose", f"one of {', '.join(PURPOSES)}", lambda column: pc.is_in(column, pa.array(PURPOSES))),
+        ("num_steps", "at least 0", lambda column: pc.greater_equal(column, 0)),
+        ("task", "not empty", lambda column: pc.greater(pc.utf8_length(column), 0)),
+    ),
+    "reward_scores": (("p_success", "a probability in [0, 1]", _between(0.0, 1.0)),),
+    "members": (
+        ("weight", "finite and at least 0", lambda column: pc.and_(pc.is_finite(column), pc.greater_equal(column, 0))),
+    ),
+    "evaluations": (
+        ("trials", "at least 0", lambda column: pc.greater_equal(column, 0)),
+        ("successes", "at least 0", lambda column: pc.greater_equal(column, 0)),
+    ),
+}
+"""Per table: (column, what it must be, expression that is true where it is). Nulls are judged by nullability alone."""
+
+
+def validated(name: str, rows: list[dict], *, where: str) -> pa.Table:
+    """Rows as an Arrow table of the schema of `name`. Raises VlawError naming column and value of the first bad row."""
+    schema = TABLES[name]
+    try:
+        table = pa.Table.from_pylist(rows, schema=schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        raise VlawError(f"rows for {name} do not fit its schema: {error}", where=where, remedy="mend the rows") from error
+    for field in schema:
+        if not field.nullable and table[field.name].null_count:
+            raise VlawError(f"{name}.{field.name} is missing in a row", where=where, remedy=f"give every row a {field.name}")
+    for column, rule, holds in CHECKS.get(name, ()):
+        bad = pc.invert(pc.fill_null(holds(table[column]), fill_value=True))
+        if pc.any(bad).as_py():
+            value = table[column].filter(bad)[0].as_py()
+            raise VlawError(f"{name}.{column} = {value!r}, must be {rule}", where=where, remedy="mend the rows")
+    return table
