@@ -1,0 +1,1 @@
+"""Policies: observation and instruction in, chunks of absolute pose targets out."""

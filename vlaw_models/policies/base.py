@@ -1,0 +1,216 @@
+"""The Policy protocol and the flow matching that all policies share (convention of pi0: t = 1 is noise, t = 0 data).
+
+Here: loss with a weight per sample (paper Eq. 4), Euler sampling with explicit noise, checkpoints. Not here: networks
+(flow_policy.py, pi0.py): they say how an observation is encoded, once, and what velocity follows from it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from vlaw_models.checkpoint import (
+    LOADERS,
+    load_checkpoint,
+    load_config,
+    load_tensors,
+    load_weights,
+    read_tokenizer,
+    save_checkpoint,
+)
+from vlaw_models.episodes import Observation
+from vlaw_models.errors import VlawError
+from vlaw_models.policies.normalization import Normalization
+from vlaw_models.policies.tokenize import InstructionTokenizer
+
+Generators = torch.Generator | Sequence[torch.Generator]
+"""One generator for the batch, or one per sample: then a sample does not depend on what else is in the batch."""
+
+
+class Policy(Protocol):
+    """What a world needs from a policy."""
+
+    chunk_size: int
+    """H, predicted control steps."""
+    execute_steps: int
+    """Steps of a chunk that are executed before the policy looks again."""
+
+    def sample(
+        self, observation: Observation, instructions: Sequence[str], generator: Generators, noise_scale: float = 1.0
+    ) -> np.ndarray:
+        """(B, H, A) float32 absolute pose targets."""
+
+
+class FlowMatchingPolicy(nn.Module, ABC):
+    """Flow matching over normalised action chunks: x_t = t * eps + (1 - t) * a, velocity u = eps - a."""
+
+    noise_dim: int
+    """Width of the flow's space; larger than the action where a network has padded dimensions."""
+    flow_samples: int = 1
+    """Pairs (eps, t) per observation in the loss. More is cheap where encoding the observation is the dear part."""
+
+    def __init__(
+        self, tokenizer: InstructionTokenizer, normalization: Normalization, *, execute_steps: int, euler_steps: int
+    ):
+        super().__init__()
+        self.tokenizer, self.normalization = tokenizer, normalization
+        self.chunk_size, self.action_dim = normalization.chunk_size, normalization.action_dim
+        self.execute_steps, self.euler_steps = execute_steps, euler_steps
+
+    @abstractmethod
+    def encode(self, images: torch.Tensor, state: torch.Tensor, tokens: torch.Tensor) -> Any:
+        """Context of a batch: images (B, V, h, w, 3) uint8, normalised state (B, D), tokens (B, L)."""
+
+    @abstractmethod
+    def velocity(self, context: Any, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """Predicted u at x (N, H, noise_dim) and t (N,); N is B, or B * flow_samples in blocks of B."""
+
+    @abstractmethod
+    def sizes(self) -> dict[str, Any]:
+        """The plain values from which `build` makes the same network."""
+
+    def auxiliary(self, context: Any, target: torch.Tensor) -> torch.Tensor | float:
+        """A further training error per sample (B,), weighted like the flow's; none by default. `target` (B, H, A)."""
+        del context, target
+        return 0.0
+
+    def augment(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Training-time change of the images; none by default."""
+        del generator
+        return images
+
+    def loss(
+        self,
+        images: torch.Tensor,
+        state: torch.Tensor,
+        instructions: Sequence[str] | torch.Tensor,
+        actions: torch.Tensor,
+        weight: torch.Tensor,
+        generator: torch.Generator,
+    ) -> torch.Tensor:
+        """Mean over the batch of w(o, a) * flow-matching error (Eq. 4), a scalar.
+
+        images (B, V, h, w, 3) uint8, state (B, D), instructions B strings or tokens (B, L), actions (B, H, A) absolute
+        targets, weight (B,). `generator` is a CPU generator: it decides noise, times and augmentation.
+        """
+        device, batch = self._device(), len(state)
+        tokens = instructions if isinstance(instructions, torch.Tensor) else self.tokenizer(instructions)
+        images = self.augment(images, generator).to(device)
+        state, actions = state.to(device).float(), actions.to(device).float()
+        target = nn.functional.pad(self.normalization.actions(actions, state), (0, self.noise_dim - self.action_dim))
+        target = target.repeat(self.flow_samples, 1, 1)
+        noise = torch.randn(target.shape, generator=generator).to(device)
+        # The inverse distribution function of Beta(1.5, 1) is u^(1/1.5): one uniform number per time.
+        time = torch.rand(batch * self.flow_samples, generator=generator).to(device) ** (1 / 1.5) * 0.999 + 0.001
+        t = time[:, None, None]
+        context = self.encode(images, self.normalization.state(state), tokens.to(device))
+        predicted = self.velocity(context, t * noise + (1 - t) * target, time).float()
+        error = (predicted - (noise - target))[..., : self.action_dim] ** 2
+        per_sample = error.mean(dim=(1, 2)).view(self.flow_samples, batch).mean(0)
+        per_sample = per_sample + self.auxiliary(context, target[:batch])
+        return (weight.to(device) * per_sample).mean()
+
+    def draw_noise(self, batch: int, generator: Generators) -> torch.Tensor:
+        """(B, H, noise_dim) standard normal numbers."""
+        shape = (self.chunk_size, self.noise_dim)
+        if isinstance(generator, torch.Generator):
+            return torch.randn((batch, *shape), generator=generator)
+        return torch.stack([torch.randn(shape, generator=one) for one in generator])
+
+    @torch.no_grad()
+    def sample(
+        self, observation: Observation, instructions: Sequence[str], generator: Generators, noise_scale: float = 1.0
+    ) -> np.ndarray:
+        """(B, H, A) float32 absolute pose targets, by Euler steps from noise (t = 1) to data (t = 0).
+
+        `generator`: one CPU generator, or B of them. Raises VlawError where the observation does not fit the policy.
+        """
+        device = self._device()
+        if observation.state.shape[-1] != self.normalization.state_dim or len(instructions) != len(observation):
+            raise VlawError(
+                f"the policy takes states of {self.normalization.state_dim} numbers and one instruction per observation, "
+                f"got states {observation.state.shape} and {len(instructions)} instructions",
+                where=type(self).__name__, remedy="Use a policy that was trained for this robot.",
+            )
+        state = torch.as_tensor(observation.state, dtype=torch.float32, device=device)
+        images = torch.from_numpy(np.ascontiguousarray(observation.images)).to(device)
+        context = self.encode(images, self.normalization.state(state), self.tokenizer(instructions).to(device))
+        x = self.draw_noise(len(observation), generator).to(device) * noise_scale
+        for step in range(self.euler_steps):
+            t = torch.full((len(x),), 1 - step / self.euler_steps, device=device)
+            x = x - self.velocity(context, x, t).float() / self.euler_steps
+        return self.normalization.targets(x[..., : self.action_dim], state).cpu().numpy()
+
+    def save(self, folder: Path | str, dtype: torch.dtype = torch.float32) -> Path:
+        """Writes the checkpoint: sizes and normalisation in config.json, weights, tokenizer.json.
+
+        `dtype` float16 halves what is shipped; a policy is always float32 once loaded.
+        """
+        config = {
+            "class": type(self).__name__,
+            "execute_steps": self.execute_steps,
+            "euler_steps": self.euler_steps,
+            "instruction_length": self.tokenizer.length,
+            "instruction_template": self.tokenizer.template,
+            "normalization": self.normalization.to_json(),
+            "sizes": self.sizes(),
+        }
+        tensors = {name: value.to(dtype) for name, value in self.state_dict().items()}
+        return save_checkpoint(folder, config, tensors, tokenizer=self.tokenizer.to_json())
+
+    @classmethod
+    def load(cls, folder: Path | str) -> FlowMatchingPolicy:
+        """The policy of a checkpoint, in evaluation mode. Raises VlawError where the folder is not a complete one."""
+        config, tensors = load_config(folder), load_tensors(folder)
+        try:
+            tokenizer = InstructionTokenizer.from_json(
+                read_tokenizer(folder), length=config["instruction_length"], where=folder,
+                template=config["instruction_template"],
+            )
+            policy = cls(
+                tokenizer, Normalization.from_json(config["normalization"]), execute_steps=config["execute_steps"],
+                euler_steps=config["euler_steps"], **config["sizes"],
+            )
+        except (KeyError, TypeError) as error:
+            raise VlawError(f"config.json does not describe a {cls.__name__}: {error}", where=str(folder),
+                            remedy="Use a checkpoint written by this version, or make it again.") from error
+        load_weights(policy, {name: value.float() for name, value in tensors.items()}, where=folder)
+        return policy.eval()
+
+    def _device(self) -> torch.device:
+        return next(self.parameters()).device
+
+
+def load_policy(folder: Path | str) -> FlowMatchingPolicy:
+    """The policy in a checkpoint, whichever class it is. Raises VlawError for anything that is not a policy."""
+    return load_checkpoint(folder, kind="policy")
+
+
+def build_policy(
+    preset: Mapping[str, Any],
+    normalization: Normalization,
+    *,
+    seed: int,
+    instructions: Sequence[str] = (),
+    tokenizer: InstructionTokenizer | None = None,
+) -> FlowMatchingPolicy:
+    """A new policy of a preset (presets.POLICY[...]), seeded.
+
+    The tokenizer is made from the words of `instructions` unless one is given (PaliGemma's, for published weights).
+    """
+    length = preset["instruction_length"]
+    tokenizer = tokenizer or InstructionTokenizer.from_instructions(instructions, length=length)
+    module, _, name = LOADERS[preset["class"]].partition(":")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return getattr(importlib.import_module(module), name)(
+            tokenizer, normalization, execute_steps=preset["execute_steps"], euler_steps=preset["euler_steps"],
+            **preset["sizes"],
+        )

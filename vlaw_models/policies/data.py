@@ -1,0 +1,121 @@
+"""Training samples for a policy: every control step of every episode, drawn uniformly.
+
+Here: a view of episodes as steps, and mixtures of such views. Not here: optimisation (learn_policy.py). Images are
+referred to, never copied: a batch is gathered when it is drawn, so the data are in memory once (or memory-mapped).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vlaw_models.episodes import Episode
+from vlaw_models.errors import VlawError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B training samples."""
+
+    images: np.ndarray
+    """(B, V, h, w, 3) uint8."""
+    states: np.ndarray
+    """(B, D) float32."""
+    actions: np.ndarray
+    """(B, H, A) float32 absolute targets; after an episode's end its last action is repeated."""
+    weights: np.ndarray
+    """(B,) float32: w(o, a) of Eq. 4."""
+    instructions: list[str]
+
+
+class StepData:
+    """The control steps of some episodes. Episodes of weight 0 add nothing to the loss and are left out."""
+
+    def __init__(
+        self,
+        images: Sequence[np.ndarray],
+        states: Sequence[np.ndarray],
+        actions: Sequence[np.ndarray],
+        instructions: Sequence[str],
+        *,
+        weights: Sequence[float] | None = None,
+    ):
+        """Per episode: images (>= T, V, h, w, 3) uint8, states (>= T, D), actions (T, A), an instruction, a weight."""
+        kept = [index for index in range(len(actions)) if weights is None or weights[index] != 0]
+        if not kept or all(len(actions[index]) == 0 for index in kept):
+            raise VlawError("there is no control step to learn from", where="policy training data",
+                            remedy="Give at least one episode with a weight above 0 and one action.")
+        self.images = [images[index] for index in kept]
+        self.states = [np.asarray(states[index], dtype=np.float32) for index in kept]
+        self.actions = [np.asarray(actions[index], dtype=np.float32) for index in kept]
+        self.instructions = [instructions[index] for index in kept]
+        self.weights = np.ones(len(kept)) if weights is None else np.array([weights[index] for index in kept])
+        self.starts = np.concatenate([[0], np.cumsum([len(action) for action in self.actions])])
+        for index, (state, action) in enumerate(zip(self.states, self.actions, strict=True)):
+            if not (np.isfinite(state).all() and np.isfinite(action).all()):
+                raise VlawError("states or actions are not finite numbers", where=f"training episode {kept[index]}",
+                                remedy="Leave this episode out, or record it again.")
+            if min(len(self.images[index]), len(state)) < len(action):
+                raise VlawError("an episode has fewer images or states than actions",
+                                where=f"training episode {kept[index]}", remedy="Leave it out, or record it again.")
+
+    @classmethod
+    def from_episodes(cls, episodes: Sequence[Episode], *, weights: Sequence[float] | None = None) -> StepData:
+        parts = zip(*[(e.images, e.states, e.actions, e.instruction) for e in episodes], strict=True)
+        return cls(*(parts if episodes else ([], [], [], [])), weights=weights)
+
+    @classmethod
+    def from_arrays(
+        cls, images: np.ndarray, states: np.ndarray, actions: np.ndarray, instructions: Sequence[str],
+        lengths: Sequence[int], *, weights: Sequence[float] | None = None,
+    ) -> StepData:
+        """One big array of N = sum(lengths) steps each (may be memory-mapped); episodes are views of it."""
+        cuts = np.cumsum(lengths)[:-1]
+        if sum(lengths) != len(actions):
+            raise VlawError(f"the lengths add up to {sum(lengths)}, there are {len(actions)} steps",
+                            where="policy training data", remedy="Give the number of steps of every episode.")
+        split = [np.split(array, cuts) for array in (images, states, actions)]
+        return cls(*split, instructions, weights=weights)
+
+    def __len__(self) -> int:
+        """Number of control steps."""
+        return int(self.starts[-1])
+
+    def draw(self, rng: np.random.Generator, size: int, chunk_size: int) -> Batch:
+        """`size` steps drawn uniformly, with replacement."""
+        steps = rng.integers(len(self), size=size)
+        episodes = np.searchsorted(self.starts, steps, side="right") - 1
+        pairs = [(int(episode), int(step - self.starts[episode])) for episode, step in zip(episodes, steps, strict=True)]
+        ahead = np.arange(chunk_size)
+        return Batch(
+            images=np.stack([self.images[episode][t] for episode, t in pairs]),
+            states=np.stack([self.states[episode][t] for episode, t in pairs]),
+            actions=np.stack([self.actions[e][np.minimum(t + ahead, len(self.actions[e]) - 1)] for e, t in pairs]),
+            weights=self.weights[episodes].astype(np.float32),
+            instructions=[self.instructions[episode] for episode, _ in pairs],
+        )
+
+
+class MixedData:
+    """Several sources with a fixed share of every batch each."""
+
+    def __init__(self, sources: Sequence[StepData], shares: Sequence[float]):
+        """`shares` add up to 1."""
+        self.sources, self.shares = list(sources), list(shares)
+
+    def __len__(self) -> int:
+        return sum(len(source) for source in self.sources)
+
+    def draw(self, rng: np.random.Generator, size: int, chunk_size: int) -> Batch:
+        edges = np.round(np.cumsum([0.0, *self.shares]) * size).astype(int)
+        parts = [
+            source.draw(rng, count, chunk_size)
+            for source, count in zip(self.sources, np.diff(edges), strict=True) if count > 0
+        ]
+        joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS}
+        return Batch(**joined, instructions=[text for part in parts for text in part.instructions])
+
+
+_ARRAYS = ("images", "states", "actions", "weights")

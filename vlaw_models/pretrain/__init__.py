@@ -1,0 +1,97 @@
+"""`vlaw pretrain`: makes the shipped tiny weights again, from simulated data alone, seeded and resumable.
+
+Two lanes run side by side, each on one thread: autoencoder then world model, and base policy then judge; at the end
+the judge sees the world model's replays. A stage whose checkpoint is in the output folder is skipped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from vlaw_models.pretrain.stages import Corpora, PretrainConfig
+
+STAGES = ("corpus", "autoencoder", "world_model", "base_policy", "reward_model", "replays")
+LANES = (("autoencoder", "world_model"), ("base_policy", "reward_model"))
+
+
+def main(out: Path, work: Path, *, only: str = "", code_revision: str = "", cfg: PretrainConfig | None = None) -> None:
+    """Trains everything that is missing in `out`; `only` runs one stage in this process. Raises ValueError otherwise."""
+    if only:
+        run_stage(only, out, work, cfg or PretrainConfig())
+        return
+    cfg = cfg or PretrainConfig()
+    run_stage("corpus", out, work, cfg)
+    lanes = [
+        subprocess.Popen(
+            ["/bin/sh", "-c", " && ".join(f'"{sys.executable}" -m vlaw_models.pretrain "{out}" "{work}" {s}' for s in lane)]
+        )
+        for lane in LANES
+    ]
+    if any(lane.wait() for lane in lanes):
+        raise RuntimeError("a pretraining stage failed; its message is above. Run the same command to continue.")
+    run_stage("replays", out, work, cfg)
+    write_provenance(out, work, cfg, code_revision)
+
+
+def run_stage(name: str, out: Path, work: Path, cfg: PretrainConfig) -> None:
+    """One stage on one thread; skipped where its result is there already."""
+    import torch
+
+    from vlaw_models.pretrain import stages
+
+    if name not in STAGES:
+        raise ValueError(f"unknown stage {name!r}: choose from {', '.join(STAGES)}")
+    done = work / f"{name}.json"
+    if done.exists():
+        return
+    torch.set_num_threads(1)
+    data = Corpora(work, cfg, _printer(name))
+    begun = time.monotonic()
+    if name == "corpus":
+        result = {"episodes": sum(len(part()) for part in (data.broad, data.unseen, data.demonstrations))}
+    elif name == "autoencoder":
+        result = stages.train_autoencoder(data, out / "autoencoder", _printer(name))
+    elif name == "world_model":
+        result = stages.train_world_model(data, out / "autoencoder", out / "world_model", _printer(name))
+    elif name == "base_policy":
+        result = stages.train_base_policy(data, out / "base_policy", _printer(name))
+    elif name == "reward_model":
+        result = stages.train_reward_model(data, out / "reward_model", _printer(name))
+    else:
+        result = stages.train_on_replays(
+            data, out / "autoencoder", out / "world_model", out / "reward_model", _printer(name)
+        )
+    result["seconds"] = round(time.monotonic() - begun, 1)
+    work.mkdir(parents=True, exist_ok=True)
+    done.write_text(json.dumps(result))
+
+
+def write_provenance(out: Path, work: Path, cfg: PretrainConfig, code_revision: str) -> None:
+    """PROVENANCE.json: command, code revision, seeds, stage results and the digest of every shipped file."""
+    files = sorted(p for p in out.rglob("*") if p.is_file() and p.name != "PROVENANCE.json")
+    record = {
+        "command": "vlaw pretrain",
+        "code_revision": code_revision,
+        "config": asdict(cfg),
+        "stages": {s: json.loads((work / f"{s}.json").read_text()) for s in STAGES if (work / f"{s}.json").exists()},
+        "sha256": {str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files},
+    }
+    (out / "PROVENANCE.json").write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+
+
+def _printer(stage: str):
+    last = 0.0
+
+    def progress(done: int, total: int, text: str) -> None:
+        nonlocal last
+        if done == total or time.monotonic() - last > 20:
+            last = time.monotonic()
+            sys.stderr.write(f"[{stage}] {done}/{total} {text}\n")
+
+    return progress

@@ -1,0 +1,176 @@
+"""The stages of `vlaw pretrain`: what the four shipped foundation models are trained on, and for how long.
+
+Here: one function per model, each a pure function of the corpora and `PretrainConfig`. Not here: the order in which
+they run (`__init__`), the learners themselves (learn_*.py). All data are simulated and seeded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vlaw_models.collect import iterate_demonstrations
+from vlaw_models.config import RolloutConfig, WorldModelMetricsConfig
+from vlaw_models.episodes import Episode
+from vlaw_models.pretrain.corpus import cached_corpus
+from vlaw_models.presets import POLICY
+
+ABSOLUTE = (4,)
+"""Action dimensions that are learned as they are (the gripper); the others relative to the present pose."""
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Amounts of data and training. Times are for one thread of a 2020s server core."""
+
+    seed: int = 0
+    tasks: tuple[str, ...] = ("stack", "book", "erase", "scoop", "draw")
+    corpus_per_task: int = 500
+    """Episodes of the broad, mixed-quality corpus per task (its mixture: collect.MIXTURE)."""
+    replay_per_task: int = 60
+    """Further corpus episodes per task, unseen by the world model: their replays inside it teach the judge."""
+    demonstrations_per_task: int = 25
+    """Paper: 25."""
+    autoencoder_steps: int = 3000
+    world_model_steps: int = 14000
+    world_model_batch: int = 16
+    policy_steps: int = 8000
+    policy_batch: int = 64
+    warm_start_steps: int = 300
+    reward_model_steps: int = 2500
+    replay_steps: int = 400
+
+
+class Corpora:
+    """The simulated data of pretraining, collected when first asked for and kept in `work`."""
+
+    def __init__(self, work: Path, cfg: PretrainConfig, progress=None):
+        self.work, self.cfg, self.progress = work, cfg, progress
+
+    def broad(self) -> list[Episode]:
+        """The mixed-quality corpus, successes and failures."""
+        return self._collect("broad", "pretraining", self.cfg.corpus_per_task, self.cfg.seed)
+
+    def unseen(self) -> list[Episode]:
+        """Episodes of the same mixture that no model is trained on directly."""
+        return self._collect("unseen", "validation", self.cfg.replay_per_task, self.cfg.seed)
+
+    def demonstrations(self) -> list[Episode]:
+        """Expert demonstrations for the warm start."""
+        return self._collect("demonstrations", "demonstration", self.cfg.demonstrations_per_task, self.cfg.seed)
+
+    def _collect(self, name: str, purpose: str, count: int, seed: int) -> list[Episode]:
+        return cached_corpus(
+            self.work / name,
+            lambda: iterate_demonstrations(
+                self.cfg.tasks, count, purpose=purpose, seed=seed, progress=self.progress
+            ),
+            count=count * len(self.cfg.tasks),
+        )
+
+
+def train_autoencoder(data: Corpora, out: Path, progress=None) -> dict:
+    """The latent space of the world model, from frames of the broad corpus."""
+    from vlaw_models.learn_world_model import train_autoencoder as train
+
+    episodes = data.broad()
+    rng = np.random.default_rng(data.cfg.seed)
+    chosen = [episodes[i] for i in rng.choice(len(episodes), min(400, len(episodes)), replace=False)]
+    frames = np.concatenate([e.images.reshape(-1, *e.images.shape[-3:]) for e in chosen])
+    model, losses = train(frames, steps=data.cfg.autoencoder_steps, seed=data.cfg.seed, progress=progress)
+    model.save(out)
+    return {"loss": losses[-1], "frames": len(frames)}
+
+
+def train_world_model(data: Corpora, autoencoder: Path, out: Path, progress=None) -> dict:
+    """The pretrained world model: the broad corpus stands in for the paper's DROID."""
+    import torch
+
+    from vlaw_models.learn_world_model import train_world_model as train
+    from vlaw_models.world_models.autoencoder import load_autoencoder
+    from vlaw_models.world_models.chunk_unet import ChunkUNet
+    from vlaw_models.world_models.latents import encode_episodes
+
+    encoded = encode_episodes(load_autoencoder(autoencoder), data.broad())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(data.cfg.seed)
+        model = ChunkUNet()
+    losses = train(
+        model, encoded, steps=data.cfg.world_model_steps, batch_size=data.cfg.world_model_batch, learning_rate=1e-3,
+        seed=data.cfg.seed, progress=progress,
+    )
+    model.save(out, dtype=torch.float16)
+    return {"loss": losses[-1], "episodes": len(encoded)}
+
+
+def train_base_policy(data: Corpora, out: Path, progress=None) -> dict:
+    """The base policy: broad corpus of mixed quality first, then a warm start on the expert demonstrations."""
+    import torch
+
+    from vlaw_models.learn_policy import train_policy
+    from vlaw_models.policies.base import build_policy
+    from vlaw_models.policies.normalization import Normalization
+
+    cfg, preset = data.cfg, POLICY["tiny"]
+    broad, expert = data.broad(), data.demonstrations()
+    normalization = Normalization.fit(
+        [e.states for e in broad], [e.actions for e in broad], chunk_size=preset["chunk_size"], absolute=ABSOLUTE
+    )
+    policy = build_policy(preset, normalization, seed=cfg.seed, instructions=[e.instruction for e in broad])
+    losses = train_policy(
+        policy, broad, steps=cfg.policy_steps, batch_size=cfg.policy_batch, lr=1.5e-3, ema=0.999, seed=cfg.seed,
+        progress=progress,
+    )
+    policy.save(data.work / "policy_before_warm_start")
+    losses += train_policy(
+        policy, expert, steps=cfg.warm_start_steps, batch_size=cfg.policy_batch, lr=3e-4, ema=0.99,
+        seed=cfg.seed + 1, progress=progress,
+    )
+    policy.save(out, dtype=torch.float16)
+    return {"loss": losses[-1], "episodes": len(broad), "demonstrations": len(expert)}
+
+
+def train_reward_model(data: Corpora, out: Path, progress=None) -> dict:
+    """The pretrained judge, from the labels of the broad corpus."""
+    from vlaw_models.learn_reward_model import train_reward_model as train
+    from vlaw_models.rewards.clip_judge import ClipJudge, ClipJudgeConfig
+
+    episodes = data.broad()
+    judge = ClipJudge.build(
+        ClipJudgeConfig(), sorted({e.instruction for e in episodes}), seed=data.cfg.seed
+    )
+    result = train(
+        judge, episodes, [bool(e.success) for e in episodes], steps=data.cfg.reward_model_steps, seed=data.cfg.seed,
+        progress=progress,
+    )
+    judge.save(out)
+    return {"loss": float(np.mean(result["losses"][-50:])), "episodes": len(episodes)}
+
+
+def train_on_replays(data: Corpora, autoencoder: Path, world_model: Path, judge_dir: Path, progress=None) -> dict:
+    """Shows the judge what outcomes look like inside the world model: replays carry the real outcome as their label.
+
+    The replayed episodes are ones the world model has not seen. Overwrites the judge in `judge_dir`.
+    """
+    from vlaw_models.imagine import replay
+    from vlaw_models.learn_reward_model import train_reward_model as train
+    from vlaw_models.rewards.base import load_judge
+
+    unseen = data.unseen()
+    cfg = WorldModelMetricsConfig(num_steps=RolloutConfig.num_steps)
+    replays = replay(world_model, autoencoder, unseen, cfg, seed=data.cfg.seed)
+    rng = np.random.default_rng(data.cfg.seed)
+    broad = data.broad()
+    # As many real clips as replays, so that the judge keeps what it knew.
+    real = [broad[i] for i in rng.choice(len(broad), len(replays), replace=False)]
+    episodes = [*real, *replays]
+    labels = [bool(e.success) for e in real] + [bool(e.success) for e in unseen]
+    judge = load_judge(judge_dir)
+    result = train(
+        judge, episodes, labels, steps=data.cfg.replay_steps, learning_rate=3e-4, seed=data.cfg.seed + 1,
+        progress=progress,
+    )
+    judge.save(judge_dir)
+    return {"loss": float(np.mean(result["losses"][-50:])), "replays": len(replays)}
