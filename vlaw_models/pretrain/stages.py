@@ -14,8 +14,8 @@ import numpy as np
 from vlaw_models.collect import iterate_demonstrations
 from vlaw_models.config import RolloutConfig, WorldModelMetricsConfig
 from vlaw_models.episodes import Episode
-from vlaw_models.pretrain.corpus import cached_corpus
 from vlaw_models.presets import POLICY
+from vlaw_models.pretrain.corpus import cached_corpus
 
 ABSOLUTE = (4,)
 """Action dimensions that are learned as they are (the gripper); the others relative to the present pose."""
@@ -33,7 +33,7 @@ class PretrainConfig:
     """Further corpus episodes per task, unseen by the world model: their replays inside it teach the judge."""
     demonstrations_per_task: int = 25
     """Paper: 25."""
-    autoencoder_steps: int = 3000
+    autoencoder_steps: int = 2000
     world_model_steps: int = 14000
     world_model_batch: int = 16
     policy_steps: int = 8000

@@ -1,0 +1,125 @@
+"""Training a judge: from scratch on a labelled corpus, and with LoRA on the labelled rollouts of an iteration.
+
+Here: `train_reward_model` (every parameter) and `finetune_reward_model` (LoRA through peft, merged when saved, so a
+checkpoint is one set of weights whatever made it). Not here: scoring (score.py), the networks (rewards/).
+Real rollouts, scripted episodes and world-model replays carrying the real outcome are all just labelled episodes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from vlaw_models.config import RewardModelConfig
+from vlaw_models.episodes import Episode
+from vlaw_models.errors import VlawError
+from vlaw_models.rewards.augment import augment
+from vlaw_models.rewards.base import NO, YES, Judge, load_judge, seeded
+
+Progress = Callable[[int, int, str], None]
+
+
+def train_reward_model(
+    judge: Judge,
+    episodes: Sequence[Episode],
+    labels: Sequence[bool],
+    *,
+    steps: int,
+    seed: int,
+    batch_size: int = 16,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 0.05,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Trains the parameters of `judge` that require gradients, in place; leaves it in evaluation mode.
+
+    Cross-entropy of the right answer over the two answers, AdamW, a short warm-up and cosine decay. Batches run
+    through shuffled passes over the episodes, so P(yes) keeps the success rate of the data as its prior.
+    Returns {"losses": [one per step], "seconds": ..., "episodes": n, "successes": k}. VlawError without episodes.
+    """
+    if not episodes or len(episodes) != len(labels):
+        raise VlawError(f"{len(episodes)} episodes with {len(labels)} labels", where="reward-model training",
+                        remedy="Give at least one episode and exactly one success label for each.")
+    begin = time.perf_counter()
+    rng = np.random.default_rng([seed, 0x1A0E])
+    generator = torch.Generator().manual_seed(seed)
+    parameters = [parameter for parameter in judge.parameters() if parameter.requires_grad]
+    device = parameters[0].device
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.99), fused=True)
+    warmup = max(1, min(50, steps // 10))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1.0, (step + 1) / warmup) * 0.5 * (1 + np.cos(np.pi * min(1.0, step / max(1, steps))))
+    )
+    answers = torch.tensor([YES if label else NO for label in labels])
+    losses: list[float] = []
+    order = np.empty(0, dtype=np.int64)
+    judge.train()
+    with seeded(seed):
+        for step in range(steps):
+            while len(order) < batch_size:
+                order = np.concatenate([order, rng.permutation(len(episodes))])
+            picked, order = order[:batch_size], order[batch_size:]
+            clips = torch.from_numpy(np.stack([judge.frames(episodes[index], rng) for index in picked]))
+            frames = augment(clips, generator).to(device)
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=judge.autocast):
+                logits = judge(frames, [episodes[index].instruction for index in picked])
+            loss = functional.cross_entropy(logits.float(), answers[picked].to(device))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            schedule.step()
+            losses.append(float(loss.detach()))
+            if progress is not None:
+                progress(step + 1, steps, f"reward model: loss {losses[-1]:.3f}")
+    judge.eval()
+    return {"losses": losses, "seconds": time.perf_counter() - begin, "episodes": len(episodes),
+            "successes": int(sum(bool(label) for label in labels))}
+
+
+def finetune_reward_model(
+    start_dir: Path,
+    episodes: Sequence[Episode],
+    cfg: RewardModelConfig,
+    out_dir: Path,
+    *,
+    seed: int,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Adapts the judge in `start_dir` to labelled rollouts with LoRA and saves the merged judge to `out_dir`.
+
+    `cfg.steps` 0 saves the judge as it was. Returns what `train_reward_model` returns. VlawError for an episode
+    without a label, for no episodes, and for a damaged checkpoint, all before anything is written.
+    """
+    unlabelled = [episode.episode_id or f"seed {episode.seed}" for episode in episodes if episode.success is None]
+    if unlabelled:
+        raise VlawError(f"{len(unlabelled)} of {len(episodes)} episodes have no success label, e.g. {unlabelled[0]}",
+                        where="reward-model finetuning", remedy="Label them, or leave them out: only labelled rollouts teach a judge.")
+    if cfg.steps < 0 or cfg.batch_size < 1 or cfg.lora_rank < 1:
+        raise VlawError(f"steps {cfg.steps}, batch_size {cfg.batch_size}, lora_rank {cfg.lora_rank}",
+                        where="the recipe's reward_model table", remedy="Give steps >= 0, batch_size >= 1, lora_rank >= 1.")
+    judge = load_judge(start_dir)
+    adapted = add_lora(judge, cfg.lora_rank, seed=seed)
+    # No weight decay: it would pull the low-rank change, not the weights, towards zero.
+    result = train_reward_model(
+        judge, episodes, [bool(episode.success) for episode in episodes], steps=cfg.steps, seed=seed,
+        batch_size=cfg.batch_size, learning_rate=cfg.learning_rate, weight_decay=0.0, progress=progress,
+    )
+    adapted.merge_and_unload()
+    judge.save(Path(out_dir))
+    return result
+
+
+def add_lora(judge: Judge, rank: int, *, seed: int) -> Any:
+    """Freezes the judge and puts LoRA layers into it in place (alpha = 2 rank); returns peft's handle for merging."""
+    from peft import LoraConfig, LoraModel
+
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=judge.lora_targets(), bias="none")
+    with seeded(seed):
+        return LoraModel(judge, config, "default")

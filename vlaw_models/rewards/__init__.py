@@ -1,0 +1,1 @@
+"""Reward models (judges): 16 frames and a question in, P(yes) out."""

@@ -1,0 +1,145 @@
+"""What every judge shares: which frames it sees, which question it is asked, how yes/no logits become P(yes).
+
+Here: `Judge` (an nn.Module), frame sampling, loading by class name. Not here: networks (clip_judge.py, qwen_judge.py),
+training (vlaw_models/learn_reward_model.py), the threshold alpha (applied by whoever reads the scores).
+
+Dimensions: B batch, F frames of a clip, V cameras of the judge.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vlaw_models import checkpoint
+from vlaw_models.episodes import CAMERAS, Episode
+from vlaw_models.errors import VlawError
+
+YES, NO = 0, 1
+"""Order of the two answers in every judge's logits."""
+
+LATE_POWER = 1.7
+"""How strongly frames crowd towards the end of an episode, where success is decided; 1 would be even spacing."""
+
+QUESTION = 'Is the task "{instruction}" completed successfully?'
+
+JUDGES = {
+    "ClipJudge": "vlaw_models.rewards.clip_judge:ClipJudge",
+    "QwenJudge": "vlaw_models.rewards.qwen_judge:QwenJudge",
+}
+"""Checkpoint class -> where it lives."""
+
+
+class Judge(nn.Module, ABC):
+    """A reward model. Subclasses set `cameras`, `num_frames` and `image_size` in their constructor."""
+
+    cameras: tuple[str, ...]
+    num_frames: int
+    image_size: int
+    autocast = True
+    """Whether training computes in bfloat16 where that is allowed; False where the weights' own type decides."""
+
+    @abstractmethod
+    def forward(self, frames: Tensor, instructions: Sequence[str]) -> Tensor:
+        """Logits (B, 2), yes first, for frames (B, F, V, h, w, 3) in [0, 255] (uint8 or float) and B instructions."""
+
+    @abstractmethod
+    def lora_targets(self) -> list[str]:
+        """Names of the linear layers that LoRA adapts, as they appear in `named_modules`."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> Path:
+        """Writes the judge as a checkpoint folder and returns it."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path) -> Judge:
+        """Reads what `save` wrote; VlawError for a damaged or foreign folder."""
+
+    def p_yes(self, frames: Tensor, instructions: Sequence[str]) -> Tensor:
+        """P(yes) (B,): the softmax over the logits of the two answers only, so yes and no sum to one."""
+        return self(frames, instructions).float().softmax(-1)[:, YES]
+
+    def frames(self, episode: Episode, rng: np.random.Generator | None = None) -> np.ndarray:
+        """The frames of an episode this judge looks at, (F, V, h, w, 3) uint8; `rng` jitters their times (training)."""
+        images = episode.images
+        if images.ndim != 5 or images.shape[1] != len(CAMERAS) or images.shape[-1] != 3 or images.dtype != np.uint8:
+            raise VlawError(f"the episode's images are {images.shape} {images.dtype}",
+                            where=f"episode {episode.episode_id or episode.seed} of task {episode.task}",
+                            remedy=f"Give (T+1, {len(CAMERAS)}, height, width, 3) uint8 frames of every step.")
+        if len(images) < 2:
+            raise VlawError("a judge needs at least 2 frames, this episode has 1",
+                            where=f"episode {episode.episode_id or episode.seed} of task {episode.task}",
+                            remedy="Judge episodes recorded with a frame at every step.")
+        if images.shape[2:4] != (self.image_size, self.image_size):
+            raise VlawError(f"the frames are {images.shape[3]}x{images.shape[2]} pixels, this judge was made for "
+                            f"{self.image_size}x{self.image_size}",
+                            where=f"episode {episode.episode_id or episode.seed} of task {episode.task}",
+                            remedy="Resize the episode, or use a judge of that size.")
+        steps = frame_indices(len(images), self.num_frames, rng)
+        return images[steps][:, [CAMERAS.index(name) for name in self.cameras]]
+
+
+def frame_indices(length: int, count: int, rng: np.random.Generator | None = None) -> np.ndarray:
+    """`count` ascending frame numbers of an episode with `length` frames: first and last always, late ones denser.
+
+    Frame k is at the fraction 1 - (1 - k/(count-1))^LATE_POWER of the episode. With 33 frames and 16 picks the first
+    half of the picks covers the first two thirds. Frames repeat where an episode is shorter than `count`. With `rng`
+    the inner picks move by up to half their spacing.
+    """
+    position = np.linspace(0.0, 1.0, count)
+    if rng is not None and count > 2:
+        position[1:-1] += rng.uniform(-0.5, 0.5, count - 2) / (count - 1)
+    return np.rint((1.0 - (1.0 - position) ** LATE_POWER) * (length - 1)).astype(np.int64)
+
+
+def question(instruction: str) -> str:
+    """The question a judge is asked about an instruction."""
+    return QUESTION.format(instruction=instruction.strip())
+
+
+def load_judge(folder: Path | str) -> Judge:
+    """The judge in a checkpoint folder, in evaluation mode. VlawError where the folder is missing or no judge."""
+    for name, target in JUDGES.items():
+        checkpoint.LOADERS.setdefault(name, target)
+    judge: Judge = checkpoint.load_checkpoint(folder, classes=tuple(JUDGES))
+    return judge.eval()
+
+
+def check_cameras(cameras: Sequence[str], *, where: str) -> tuple[str, ...]:
+    """The cameras as a tuple; VlawError for none or an unknown one."""
+    unknown = [name for name in cameras if name not in CAMERAS]
+    if unknown or not cameras:
+        raise VlawError(f"unknown cameras {unknown}" if unknown else "a judge needs at least one camera", where=where,
+                        remedy=f"Choose from {', '.join(CAMERAS)}.")
+    return tuple(cameras)
+
+
+def as_float(frames: Tensor) -> Tensor:
+    """(..., h, w, 3) in [0, 255] -> (..., 3, h, w) float32 in [-1, 1]."""
+    return frames.float().movedim(-1, -3) / 127.5 - 1.0
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Runs a block with torch's own generator seeded and puts it back afterwards.
+
+    Dropout and the initialisers of torch and peft take no generator of their own; this keeps them reproducible
+    without leaving a trace outside the block.
+    """
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def plain(values: dict[str, Any]) -> dict[str, Any]:
+    """The dictionary with tuples as lists, as JSON would return it."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}

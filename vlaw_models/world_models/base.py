@@ -1,0 +1,113 @@
+"""What every world model of the platform is: a denoiser of the frames that follow, given context frames and poses.
+
+Here: the abstract class, its conditioning, the choice of frames, loading by class name. Not here: the objective and
+the sampler (edm.py, the same for all), the networks (ctrl_world.py, chunk_unet.py), time stepping (worlds/imagined.py).
+
+Dimensions: B batch, K context frames (oldest first, the current one last), H frames of one chunk, F frames that the
+network denoises (H, or H+1 where it also denoises the current frame, as Ctrl-World does), C latent channels, D pose.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from vlaw_models.checkpoint import LOADERS, load_checkpoint, register
+from vlaw_models.world_models.edm import EdmConfig
+
+ANCHOR = 1_000_000
+"""A context offset that always means the first frame of the trajectory (offsets are clipped there)."""
+
+WORLD_MODELS = {
+    "CtrlWorld": "vlaw_models.world_models.ctrl_world:CtrlWorld",
+    "ChunkUNet": "vlaw_models.world_models.chunk_unet:ChunkUNet",
+}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What the frames to come depend on."""
+
+    context: torch.Tensor
+    """(B, K, C, height, width) latents of the context frames, the current one last."""
+    poses: torch.Tensor
+    """(B, K + H, D) commanded poses of the context frames and of the frames to come, in robot units."""
+    text: torch.Tensor | None = None
+    """(B, E) embedding of the instruction, or None for a model without language."""
+    drop: torch.Tensor | None = None
+    """(B,) bool: samples whose action and text are hidden (classifier-free guidance), or None."""
+
+    def with_context(self, context: torch.Tensor) -> Condition:
+        return replace(self, context=context)
+
+    def unconditional(self) -> Condition:
+        """The same frames with action and text hidden."""
+        return replace(self, drop=torch.ones(len(self.context), dtype=torch.bool, device=self.context.device))
+
+
+class WorldModel(nn.Module, ABC):
+    """A conditional denoiser of H latent frames; subclasses hold the network."""
+
+    edm: EdmConfig
+    chunk: int
+    """H: frames (= control steps) that one call predicts."""
+    views: int
+    latent_shape: tuple[int, int, int]
+    """(C, V*h, w) of one stacked frame."""
+    pose_dim: int
+    includes_current = False
+    """True: the network denoises the current frame too (F = H + 1)."""
+    drop_probability = 0.0
+    """Share of training samples whose action and text are hidden."""
+    autocast = True
+    """bfloat16 arithmetic where the device has it."""
+
+    @abstractmethod
+    def forward(self, scaled: torch.Tensor, sigma: torch.Tensor, condition: Condition) -> torch.Tensor:
+        """The raw network F of the preconditioned denoiser: (B, F, C, h, w) noisy latents times c_in, sigma (B,)."""
+
+    @abstractmethod
+    def offsets(self, rng: np.random.Generator | None = None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Frames to use around a current frame t: context t - a for the first tuple, targets t + b for the second.
+
+        Without `rng` those of inference; with it, one random choice for training.
+        """
+
+    @abstractmethod
+    def augment(self, context: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Context latents with the noise that training adds, so that a closed loop tolerates its own errors."""
+
+    @abstractmethod
+    def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
+        """Writes the checkpoint folder (config.json, model.safetensors)."""
+
+    def embed_text(self, instructions: Sequence[str]) -> torch.Tensor | None:
+        """(B, E) for models that read the instruction, else None."""
+        del instructions
+        return None
+
+    @property
+    def num_denoised(self) -> int:
+        return self.chunk + int(self.includes_current)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def num_parameters(self) -> int:
+        return sum(p.numel() for p in self.parameters())
+
+
+def load_world_model(folder: Path | str) -> Any:
+    """The world model in a checkpoint folder, on the CPU, in evaluation mode. Raises VlawError."""
+    for name, target in WORLD_MODELS.items():
+        if name not in LOADERS:
+            register(name, target)
+    return load_checkpoint(folder, classes=tuple(WORLD_MODELS)).eval()

@@ -1,0 +1,213 @@
+"""Ctrl-World's design: Stable Video Diffusion's U-Net with one action token per frame and noisy history frames.
+
+Here: the network, its conditioning, training noise and frame choice. Not here: objective and sampler (edm.py).
+The one change to diffusers' network is the token per frame. As in the original, the temporal layers cross-attend to
+the token of the oldest frame only (stock `TransformerSpatioTemporalModel`); the spatial layers see each frame's own.
+The original's noise_aug (0 in training, 0.02 when sampling) is the same constant in both here, on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import UNetSpatioTemporalConditionModel
+from torch import nn
+
+from vlaw_models.checkpoint import load_config, load_tensors, load_weights, read_safetensors, save_checkpoint
+from vlaw_models.errors import VlawError
+from vlaw_models.world_models.base import Condition, WorldModel
+from vlaw_models.world_models.edm import EdmConfig
+
+
+@dataclass(frozen=True)
+class CtrlWorldConfig:
+    """Defaults: the published model (about 1.5 billion parameters; latents 4 x 72 x 40 of three views)."""
+
+    views: int = 3
+    latent_channels: int = 4
+    latent_height: int = 24
+    latent_width: int = 40
+    history: int = 6
+    history_spacing: int = 4
+    """Frames between history frames, times the skip."""
+    chunk: int = 4
+    skips: tuple[int, ...] = (1, 2)
+    """Frame spacings drawn in training; inference uses the first."""
+    still_probability: float = 0.15
+    """Share of training windows whose history is the current frame repeated."""
+    history_noise: float = 0.3
+    current_noise: float = 0.2
+    vae_scale: float = 0.18215
+    """The current frame enters the channel axis unscaled, as Stable Video Diffusion's image condition does; 1 for none."""
+    frames_per_second: int = 7
+    motion_bucket: int = 127
+    noise_aug: float = 0.0
+    drop_probability: float = 0.05
+    text_dim: int = 512
+    pose_low: tuple[float, ...] = (0.26767, -0.44172, -0.04278, -3.13737, -1.21439, -2.11582, 0.0)
+    pose_high: tuple[float, ...] = (0.78105, 0.43667, 0.78440, 3.13747, 0.90391, 1.99158, 0.99119)
+    """1st and 99th percentile of each pose dimension; poses are mapped to [-1, 1] between them and clipped."""
+    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    layers: int = 2
+    heads: tuple[int, ...] = (5, 10, 20, 20)
+    token_dim: int = 1024
+    addition_time_embed_dim: int = 256
+    edm: EdmConfig = field(default_factory=lambda: EdmConfig(guidance=2.0))
+
+
+class FrameConditionedUNet(UNetSpatioTemporalConditionModel):
+    """diffusers' network, except that `encoder_hidden_states` (B, F, dim) is one token for each frame."""
+
+    def forward(self, sample, timestep, encoder_hidden_states, added_time_ids):
+        """sample (B, F, C, h, w), timestep (B,), tokens (B, F, dim), added_time_ids (B, 3) -> (B, F, C, h, w).
+
+        h and w must divide by 2 ** (levels - 1): the stock network's odd-size handling is not needed here.
+        """
+        batch, frames = sample.shape[:2]
+        emb = self.time_embedding(self.time_proj(timestep).to(sample.dtype))
+        emb = emb + self.add_embedding(self.add_time_proj(added_time_ids.flatten()).reshape(batch, -1).to(emb.dtype))
+        emb = emb.repeat_interleave(frames, dim=0)
+        tokens = encoder_hidden_states.flatten(0, 1)[:, None]
+        video = torch.zeros(batch, frames, dtype=sample.dtype, device=sample.device)
+        hidden = self.conv_in(sample.flatten(0, 1))
+        skips = (hidden,)
+        for block in self.down_blocks:
+            cross = {"encoder_hidden_states": tokens} if getattr(block, "has_cross_attention", False) else {}
+            hidden, more = block(hidden_states=hidden, temb=emb, image_only_indicator=video, **cross)
+            skips += more
+        hidden = self.mid_block(
+            hidden_states=hidden, temb=emb, encoder_hidden_states=tokens, image_only_indicator=video
+        )
+        for block in self.up_blocks:
+            cross = {"encoder_hidden_states": tokens} if getattr(block, "has_cross_attention", False) else {}
+            count = len(block.resnets)
+            hidden = block(hidden_states=hidden, temb=emb, res_hidden_states_tuple=skips[-count:],
+                           image_only_indicator=video, **cross)
+            skips = skips[:-count]
+        out = self.conv_out(self.conv_act(self.conv_norm_out(hidden)))
+        return out.reshape(batch, frames, *out.shape[1:])
+
+
+class CtrlWorld(WorldModel):
+    """Denoises the current frame and the H that follow, with K - 1 history frames before them on the time axis."""
+
+    includes_current = True
+
+    def __init__(self, config: CtrlWorldConfig | None = None):
+        super().__init__()
+        self.config = c = config or CtrlWorldConfig()
+        self.edm, self.chunk, self.views, self.pose_dim = c.edm, c.chunk, c.views, len(c.pose_low)
+        self.latent_shape = (c.latent_channels, c.views * c.latent_height, c.latent_width)
+        self.drop_probability = c.drop_probability
+        depth = len(c.block_out_channels)
+        self.unet = FrameConditionedUNet(
+            in_channels=2 * c.latent_channels, out_channels=c.latent_channels, num_frames=c.history + 1 + c.chunk,
+            down_block_types=("CrossAttnDownBlockSpatioTemporal",) * (depth - 1) + ("DownBlockSpatioTemporal",),
+            up_block_types=("UpBlockSpatioTemporal",) + ("CrossAttnUpBlockSpatioTemporal",) * (depth - 1),
+            block_out_channels=c.block_out_channels, layers_per_block=c.layers, num_attention_heads=c.heads,
+            cross_attention_dim=c.token_dim, addition_time_embed_dim=c.addition_time_embed_dim,
+            projection_class_embeddings_input_dim=3 * c.addition_time_embed_dim,
+        )
+        self.action_encoder = nn.Sequential(
+            nn.Linear(self.pose_dim, c.token_dim), nn.SiLU(), nn.Linear(c.token_dim, c.token_dim), nn.SiLU(),
+            nn.Linear(c.token_dim, c.token_dim),
+        )
+        for layer in (self.action_encoder[0], self.action_encoder[2]):
+            nn.init.kaiming_normal_(layer.weight)
+        self.register_buffer("pose_low", torch.tensor(c.pose_low), persistent=False)
+        self.register_buffer("pose_high", torch.tensor(c.pose_high), persistent=False)
+        self.text_encoder: Callable[[Sequence[str]], torch.Tensor] | None = None
+        """Frozen; set it (see `clip_text_encoder`) for a model that reads the instruction. Not in the checkpoint."""
+
+    def forward(self, scaled: torch.Tensor, sigma: torch.Tensor, condition: Condition) -> torch.Tensor:
+        """(B, 1 + H, C, h, w) -> the same shape."""
+        c, history = self.config, condition.context[:, :-1]
+        frames = torch.cat([history, scaled], dim=1)
+        current = condition.context[:, -1:].expand_as(frames) / c.vae_scale
+        ids = torch.tensor([c.frames_per_second, c.motion_bucket, c.noise_aug], device=scaled.device)
+        out = self.unet(torch.cat([frames, current], dim=2), sigma.log() / 4, self.tokens(condition),
+                        ids.expand(len(scaled), -1))
+        return out[:, c.history :]
+
+    def tokens(self, condition: Condition) -> torch.Tensor:
+        """(B, K + H, token_dim): encoded pose plus text for each frame, zero where the condition is dropped."""
+        scaled = 2 * (condition.poses - self.pose_low) / (self.pose_high - self.pose_low + 1e-8) - 1
+        tokens = self.action_encoder(scaled.clamp(-1, 1))
+        if condition.text is not None:
+            repeats = self.config.token_dim // condition.text.shape[-1]
+            tokens = tokens + condition.text.repeat(1, repeats)[:, None].to(tokens.dtype)
+        if condition.drop is not None:
+            tokens = tokens.masked_fill(condition.drop[:, None, None], 0.0)
+        return tokens
+
+    def offsets(self, rng: np.random.Generator | None = None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        c = self.config
+        skip, spacing = c.skips[0], c.history_spacing
+        if rng is not None:
+            skip = int(rng.choice(c.skips))
+            spacing = 0 if rng.random() < c.still_probability else spacing
+        context = tuple(i * spacing * skip for i in range(c.history, -1, -1))
+        return context, tuple(i * skip for i in range(1, c.chunk + 1))
+
+    def augment(self, context: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """x -> (x + s e) / sqrt(s^2 + 1): s ~ history_noise N(0, 1) per history frame, U(0, current_noise) for the last."""
+        batch, frames = context.shape[:2]
+        level = self.config.history_noise * torch.randn((batch, frames, 1, 1, 1), generator=generator)
+        level[:, -1] = self.config.current_noise * torch.rand((batch, 1, 1, 1), generator=generator)
+        noise = torch.randn(context.shape, generator=generator)
+        level, noise = level.to(context.device), noise.to(context.device)
+        return (context + level * noise) / (level**2 + 1).sqrt()
+
+    def embed_text(self, instructions: Sequence[str]) -> torch.Tensor | None:
+        return None if self.text_encoder is None else self.text_encoder(instructions)
+
+    def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
+        config = {"class": "CtrlWorld", **asdict(self.config)}
+        return save_checkpoint(folder, config, {k: v.to(dtype) for k, v in self.state_dict().items()})
+
+    @classmethod
+    def load(cls, folder: Path) -> CtrlWorld:
+        """Raises VlawError for a damaged checkpoint."""
+        values = load_config(folder)
+        values.pop("class")
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        try:
+            config = CtrlWorldConfig(**{**values, "edm": EdmConfig(**values["edm"])})
+        except (TypeError, KeyError) as error:
+            raise VlawError(f"config.json does not describe a CtrlWorld: {error}", where=str(folder),
+                            remedy="The checkpoint was made by another version; make it again with this one.") from error
+        model = cls(config)
+        load_weights(model, {k: v.float() for k, v in load_tensors(folder).items()}, where=folder)
+        return model
+
+    def load_stable_video(self, file: Path) -> list[str]:
+        """Starts from Stable Video Diffusion's U-Net weights (its diffusion_pytorch_model.safetensors).
+
+        Returns the names that the file lacks; raises VlawError where shapes disagree or a name is foreign.
+        """
+        tensors = read_safetensors(file)
+        own = self.unet.state_dict()
+        wrong = [name for name, value in tensors.items() if name not in own or own[name].shape != value.shape]
+        if wrong:
+            raise VlawError(f"{len(wrong)} tensors do not fit this configuration, e.g. {wrong[0]}", where=str(file),
+                            remedy="Use the paper configuration (CtrlWorldConfig()) with Stable Video Diffusion weights.")
+        return list(self.unet.load_state_dict(tensors, strict=False).missing_keys)
+
+
+def clip_text_encoder(folder: Path) -> Callable[[Sequence[str]], torch.Tensor]:
+    """CLIP's text tower (openai/clip-vit-base-patch32 format) as a function from instructions to (B, 512)."""
+    from transformers import AutoTokenizer, CLIPTextModelWithProjection
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    model = CLIPTextModelWithProjection.from_pretrained(folder, local_files_only=True).eval()
+
+    @torch.inference_mode()
+    def embed(instructions: Sequence[str]) -> torch.Tensor:
+        batch = tokenizer(list(instructions), padding="max_length", truncation=True, return_tensors="pt")
+        return model(**batch).text_embeds
+
+    return embed

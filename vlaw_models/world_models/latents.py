@@ -1,0 +1,81 @@
+"""Training data of a world model: all frames encoded once, windows drawn from them.
+
+Here: the encoded episodes and the random choice of windows. Not here: the objective, the optimiser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from vlaw_models.episodes import Episode
+from vlaw_models.errors import VlawError
+from vlaw_models.world_models.autoencoder import Autoencoder
+from vlaw_models.world_models.base import Condition, WorldModel
+
+
+@dataclass
+class LatentEpisodes:
+    """E episodes with N frames in all, one after the other."""
+
+    latents: torch.Tensor
+    """(N, C, V*h, w) float16, normalised and stacked."""
+    poses: torch.Tensor
+    """(N, D) float32: the pose commanded when the frame was taken."""
+    first: np.ndarray
+    """(E + 1,) int64: episode e holds frames first[e] .. first[e + 1] - 1."""
+    instructions: list[str]
+
+    def __len__(self) -> int:
+        return len(self.first) - 1
+
+
+def encode_episodes(autoencoder: Autoencoder, episodes: Sequence[Episode]) -> LatentEpisodes:
+    """Encodes every frame. Raises VlawError for no episodes, or poses that are not finite."""
+    if not episodes:
+        raise VlawError("there are no episodes to learn from", where="world-model data",
+                        remedy="Collect or import episodes first.")
+    for episode in episodes:
+        if len(episode.images) != len(episode.states) or not np.isfinite(episode.states).all():
+            raise VlawError("an episode's states do not match its frames or are not finite",
+                            where=f"episode {episode.episode_id or episode.seed} ({episode.task})",
+                            remedy="Import or collect the episode again.")
+    latents = torch.cat([autoencoder.encode(episode.images).half() for episode in episodes])
+    poses = torch.from_numpy(np.concatenate([episode.states for episode in episodes]).astype(np.float32))
+    first = np.concatenate([[0], np.cumsum([len(episode.images) for episode in episodes])]).astype(np.int64)
+    return LatentEpisodes(latents, poses, first, [episode.instruction for episode in episodes])
+
+
+def draw_windows(
+    data: LatentEpisodes, model: WorldModel, count: int, rng: np.random.Generator
+) -> tuple[torch.Tensor, Condition]:
+    """`count` random windows: future (B, H, C, h, w) and its condition.
+
+    The current frame is uniform over the frames that have a whole chunk after them (an episode shorter than a chunk
+    ends in its last frame, repeated); frames before the first are the first.
+    """
+    lengths = np.diff(data.first)
+    usable = np.maximum(lengths - model.chunk, 1)
+    ends = np.cumsum(usable)
+    drawn = rng.integers(ends[-1], size=count)
+    which = np.searchsorted(ends, drawn, side="right")
+    now = drawn - (ends[which] - usable[which])
+    frames = []
+    for episode, t in zip(which, now, strict=True):
+        before, after = model.offsets(rng)
+        local = np.clip([*(t - b for b in before), *(t + a for a in after)], 0, lengths[episode] - 1)
+        frames.append(data.first[episode] + local)
+    index = torch.from_numpy(np.stack(frames))
+    latents, context = data.latents[index].float().to(model.device), index.shape[1] - model.chunk
+    drop = torch.from_numpy(rng.random(count) < model.drop_probability) if model.drop_probability else None
+    text = model.embed_text([data.instructions[e] for e in which])
+    condition = Condition(
+        context=latents[:, :context],
+        poses=data.poses[index].to(model.device),
+        text=None if text is None else text.to(model.device),
+        drop=None if drop is None else drop.to(model.device),
+    )
+    return latents[:, context:], condition
