@@ -54,8 +54,8 @@ class ImagineConfig:
     episodes_per_task: int = 200
     """N. Paper: 500. 0 turns imagination off (filtered behaviour cloning)."""
     num_steps: int = 28
-    sampling_steps: int = 2
-    """Denoising steps per chunk of frames."""
+    sampling_steps: int = 1
+    """Denoising steps per chunk of frames. The tiny world model is trained for one or two; paper-size ones need more."""
     batch_size: int = 100
     noise_scale: float = 1.0
 
@@ -101,4 +101,4 @@ class WorldModelMetricsConfig:
 
     clips_per_task: int = 8
     num_steps: int = 28
-    sampling_steps: int = 2
+    sampling_steps: int = 1

@@ -54,7 +54,7 @@ def run_stage(name: str, out: Path, work: Path, cfg: PretrainConfig) -> None:
     data = Corpora(work, cfg, _printer(name))
     begun = time.monotonic()
     if name == "corpus":
-        result = {"episodes": sum(len(part()) for part in (data.broad, data.unseen, data.demonstrations))}
+        result = {"episodes": sum(len(part()) for part in (data.broad, data.hard, data.unseen, data.demonstrations))}
     elif name == "autoencoder":
         result = stages.train_autoencoder(data, out / "autoencoder", _printer(name))
     elif name == "world_model":

@@ -7,6 +7,7 @@ they run (`__init__`), the learners themselves (learn_*.py). All data are simula
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -29,14 +30,22 @@ class PretrainConfig:
     tasks: tuple[str, ...] = ("stack", "book", "erase", "scoop", "draw")
     corpus_per_task: int = 500
     """Episodes of the broad, mixed-quality corpus per task (its mixture: collect.MIXTURE)."""
+    hard_stack: int = 1500
+    """More of the corpus for stacking: twelve pairs of colours on random layouts are the hardest to ground."""
+    hard_erase: int = 500
     replay_per_task: int = 60
     """Further corpus episodes per task, unseen by the world model: their replays inside it teach the judge."""
     demonstrations_per_task: int = 25
     """Paper: 25."""
     autoencoder_steps: int = 2000
-    world_model_steps: int = 14000
+    world_model_steps: tuple[int, ...] = (7000, 7000)
+    """Two rounds, each with its own cosine schedule."""
+    world_model_rates: tuple[float, ...] = (1.5e-3, 1e-3)
     world_model_batch: int = 16
     policy_steps: int = 8000
+    hard_policy_steps: int = 6000
+    """Second part of the policy's pretraining, with `hard_share` of every batch from the harder tasks."""
+    hard_share: float = 0.55
     policy_batch: int = 64
     warm_start_steps: int = 300
     reward_model_steps: int = 2500
@@ -52,6 +61,15 @@ class Corpora:
     def broad(self) -> list[Episode]:
         """The mixed-quality corpus, successes and failures."""
         return self._collect("broad", "pretraining", self.cfg.corpus_per_task, self.cfg.seed)
+
+    def hard(self) -> list[Episode]:
+        """More of the same mixture for the two hardest tasks to see: stack and erase."""
+        cfg, seed = self.cfg, self.cfg.seed + 1
+        parts = [
+            iterate_demonstrations((task,), count, purpose="pretraining", seed=seed, progress=self.progress)
+            for task, count in (("stack", cfg.hard_stack), ("erase", cfg.hard_erase))
+        ]
+        return cached_corpus(self.work / "hard", lambda: chain(*parts), count=cfg.hard_stack + cfg.hard_erase)
 
     def unseen(self) -> list[Episode]:
         """Episodes of the same mixture that no model is trained on directly."""
@@ -73,6 +91,8 @@ class Corpora:
 
 def train_autoencoder(data: Corpora, out: Path, progress=None) -> dict:
     """The latent space of the world model, from frames of the broad corpus."""
+    import torch
+
     from vlaw_models.learn_world_model import train_autoencoder as train
 
     episodes = data.broad()
@@ -80,7 +100,7 @@ def train_autoencoder(data: Corpora, out: Path, progress=None) -> dict:
     chosen = [episodes[i] for i in rng.choice(len(episodes), min(400, len(episodes)), replace=False)]
     frames = np.concatenate([e.images.reshape(-1, *e.images.shape[-3:]) for e in chosen])
     model, losses = train(frames, steps=data.cfg.autoencoder_steps, seed=data.cfg.seed, progress=progress)
-    model.save(out)
+    model.save(out, dtype=torch.float16)
     return {"loss": losses[-1], "frames": len(frames)}
 
 
@@ -93,14 +113,16 @@ def train_world_model(data: Corpora, autoencoder: Path, out: Path, progress=None
     from vlaw_models.world_models.chunk_unet import ChunkUNet
     from vlaw_models.world_models.latents import encode_episodes
 
-    encoded = encode_episodes(load_autoencoder(autoencoder), data.broad())
+    cfg = data.cfg
+    encoded = encode_episodes(load_autoencoder(autoencoder), [*data.broad(), *data.hard()])
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(data.cfg.seed)
+        torch.manual_seed(cfg.seed)
         model = ChunkUNet()
-    losses = train(
-        model, encoded, steps=data.cfg.world_model_steps, batch_size=data.cfg.world_model_batch, learning_rate=1e-3,
-        seed=data.cfg.seed, progress=progress,
-    )
+    for part, (steps, rate) in enumerate(zip(cfg.world_model_steps, cfg.world_model_rates, strict=True)):
+        losses = train(
+            model, encoded, steps=steps, batch_size=cfg.world_model_batch, learning_rate=rate, seed=cfg.seed + part,
+            progress=progress,
+        )
     model.save(out, dtype=torch.float16)
     return {"loss": losses[-1], "episodes": len(encoded)}
 
@@ -111,6 +133,7 @@ def train_base_policy(data: Corpora, out: Path, progress=None) -> dict:
 
     from vlaw_models.learn_policy import train_policy
     from vlaw_models.policies.base import build_policy
+    from vlaw_models.policies.data import MixedData, StepData
     from vlaw_models.policies.normalization import Normalization
 
     cfg, preset = data.cfg, POLICY["tiny"]
@@ -122,6 +145,12 @@ def train_base_policy(data: Corpora, out: Path, progress=None) -> dict:
     losses = train_policy(
         policy, broad, steps=cfg.policy_steps, batch_size=cfg.policy_batch, lr=1.5e-3, ema=0.999, seed=cfg.seed,
         progress=progress,
+    )
+    policy.save(data.work / "policy_broad")
+    mixed = MixedData([StepData.from_episodes(part) for part in (broad, data.hard())], [1 - cfg.hard_share, cfg.hard_share])
+    losses += train_policy(
+        policy, mixed, steps=cfg.hard_policy_steps, batch_size=cfg.policy_batch, lr=1e-3, ema=0.999,
+        seed=cfg.seed + 2, progress=progress,
     )
     policy.save(data.work / "policy_before_warm_start")
     losses += train_policy(

@@ -23,9 +23,13 @@ from vlaw_models.world_models.views import position_maps
 from vlaw_models.worlds.controller import HIGH, LOW
 
 
+WAVES = (0.5, 1.0, 2.0)
+"""Frequencies of the sines in which the current and coming poses are also given: they place the hand to a few pixels."""
+
+
 def few_step_edm() -> EdmConfig:
     """Noise levels for one to four sampling steps, and training on those: little at levels that are never visited."""
-    return EdmConfig(log_mean=0.8, log_std=1.1, sigma_min=0.5, sigma_max=20.0)
+    return EdmConfig(log_mean=2.0, log_std=1.0, sigma_min=0.5, sigma_max=20.0)
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,12 @@ class ChunkUNetConfig:
     chunk: int = 4
     channels: tuple[int, ...] = (64, 96, 128)
     layers: int = 1
-    context_noise: float = 0.3
+    context_noise: float = 0.2
     """Largest noise level on context frames in training, uniform per sample and frame; a tenth of it on the anchor."""
     change_std: float = 0.2
     """Deviation r of the change within a chunk, over the whole picture (see `ChunkUNet.forward`)."""
+    pose_maps: int = 16
+    """Learned maps that say where in each view a pose is: channels of the network's input, 0 for none."""
     pose_low: tuple[float, ...] = tuple(float(v) for v in LOW)
     pose_high: tuple[float, ...] = tuple(float(v) for v in HIGH)
     edm: EdmConfig = field(default_factory=few_step_edm)
@@ -64,7 +70,7 @@ class ChunkUNet(WorldModel):
         frames = c.latent_channels * (c.chunk + len(c.context))
         embedding, features = 4 * c.channels[0], self.pose_dim * (len(c.context) + 2 * c.chunk)
         self.network = UNet2DModel(
-            in_channels=frames + self.maps_dim + c.views + 2, out_channels=c.latent_channels * c.chunk,
+            in_channels=frames + self.maps_dim + c.views + 2 + c.pose_maps, out_channels=c.latent_channels * c.chunk,
             block_out_channels=c.channels, layers_per_block=c.layers, norm_num_groups=16, attention_head_dim=32,
             down_block_types=("DownBlock2D",) * (depth - 1) + ("AttnDownBlock2D",),
             up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * (depth - 1),
@@ -74,6 +80,13 @@ class ChunkUNet(WorldModel):
         nn.init.zeros_(self.network.conv_out.weight)
         nn.init.zeros_(self.network.conv_out.bias)
         self.pose_embedding = nn.Sequential(nn.Linear(features, 256), nn.SiLU(), nn.Linear(256, embedding))
+        # Poses to places: a dense decoder learns where the hand appears far sooner than convolutions over constant maps.
+        rows = c.views * c.latent_height
+        self.pose_places = nn.Sequential(
+            nn.Linear(features + 2 * len(WAVES) * self.pose_dim * (1 + c.chunk), 256), nn.SiLU(),
+            nn.Linear(256, c.pose_maps * rows * c.latent_width),
+            nn.Unflatten(1, (c.pose_maps, rows, c.latent_width)),
+        )
         maps = position_maps(c.views, c.latent_height, c.latent_width)
         self.register_buffer("position", maps, persistent=False)
         self.register_buffer("pose_low", torch.tensor(c.pose_low), persistent=False)
@@ -86,13 +99,13 @@ class ChunkUNet(WorldModel):
         and N = 0 is right, so a short training does not have to learn to copy the background through the network.
         """
         batch, _, _, height, width = scaled.shape
-        near, maps = self._pose_features(condition.poses)
+        near, maps, waves = self._pose_features(condition.poses)
         maps = maps[:, :, None, None].expand(-1, -1, height, width)
         s, r = expand(sigma, scaled), self.config.change_std
         current = condition.context[:, -1:]
         noisy = scaled * (s**2 + 1).sqrt()
         change = (noisy - current) / (s**2 + r**2).sqrt()
-        x = torch.cat([change.flatten(1, 2), condition.context.flatten(1, 2), maps,
+        x = torch.cat([change.flatten(1, 2), condition.context.flatten(1, 2), maps, self.pose_places(torch.cat([near, waves], dim=1)),
                        self.position.expand(batch, -1, -1, -1)], dim=1)
         x = x.contiguous(memory_format=torch.channels_last)
         # 250 ln(sigma) = 1000 c_noise: the range that sinusoidal timestep embeddings are made for.
@@ -133,11 +146,13 @@ class ChunkUNet(WorldModel):
         load_weights(model, {k: v.float() for k, v in load_tensors(folder).items()}, where=folder)
         return model
 
-    def _pose_features(self, poses: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, K+H, D) -> features for the embedding (B, D(K+2H)) and for constant maps (B, D(1+H)), both about [-1, 1]."""
+    def _pose_features(self, poses: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(B, K+H, D) -> embedding (B, D(K+2H)), constant maps (B, D(1+H)) and waves (B, 2|WAVES| D(1+H)), about [-1, 1]."""
         scaled = 2 * (poses - self.pose_low) / (self.pose_high - self.pose_low) - 1
         k = len(self.config.context)
         current, future = scaled[:, k - 1 : k], scaled[:, k:]
         # Differences from now, magnified: one control step moves the hand by a small part of its range.
         near = torch.cat([scaled, 3 * (future - current)], dim=1)
-        return near.flatten(1), torch.cat([current, 3 * (future - current)], dim=1).flatten(1)
+        maps = torch.cat([current, 3 * (future - current)], dim=1)
+        phases = torch.cat([k * torch.pi * scaled[:, -self.chunk - 1 :] for k in WAVES], dim=1)
+        return near.flatten(1), maps.flatten(1), torch.cat([phases.sin(), phases.cos()], dim=1).flatten(1)

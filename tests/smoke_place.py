@@ -1,0 +1,102 @@
+"""A lake in which the packaged recipe `smoke` has run through Dagster: made once per test session, used by several files.
+
+Weights: the shipped ones; a checkout without them gets its own by the real pretraining with hardly any steps.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlaw_assets import driver
+from vlaw_assets.definitions import build_defs
+from vlaw_assets.lake import Lake
+from vlaw_models import presets
+
+KINDS = ("base_policy", "world_model", "reward_model", "autoencoder")
+
+FOUNDATION_ASSETS = ("autoencoder", "base_policy", "co_training_data", "expert_demonstrations", "pretrained_reward_model",
+                     "pretrained_world_model")
+LOOP_ASSETS = ("imagined_rollouts", "iteration_report", "loop_state", "policy", "policy_evaluation", "real_rollouts",
+               "reward_model", "reward_model_metrics", "reward_scores", "start_evaluation", "training_set",
+               "validation_rollouts", "world_model", "world_model_metrics")
+
+
+@dataclass
+class Place:
+    """Folders of one test lake, and running jobs on it."""
+
+    root: Path
+
+    @property
+    def lake(self) -> Lake:
+        return Lake.open(self.root / "lake", create=True)
+
+    @property
+    def recipes(self) -> Path:
+        return self.root / "recipes"
+
+    def environment(self) -> dict[str, str]:
+        """What a `vlaw` process needs to work here."""
+        return {"VLAW_LAKE": str(self.root / "lake"), "VLAW_RECIPES": str(self.recipes),
+                "DAGSTER_HOME": str(self.root / "dagster_home"), "OMP_NUM_THREADS": "1"}
+
+    def run(self, job: str, partition: str = "", **options: object) -> driver.Done:
+        before = os.environ.get("DAGSTER_HOME")
+        os.environ["DAGSTER_HOME"] = str(self.root / "dagster_home")
+        try:
+            with driver.open_instance() as instance:
+                defs = build_defs(lake=self.root / "lake", recipes=self.recipes)
+                return driver.run_job(defs, instance, job, partition=partition, **options)
+        finally:
+            os.environ.pop("DAGSTER_HOME")
+            if before is not None:
+                os.environ["DAGSTER_HOME"] = before
+
+
+def new_place(root: Path, weights: Path) -> Place:
+    """A place with nothing in it yet: the packaged recipes, a foundation of one scripted episode per task."""
+    place = Place(root)
+    place.recipes.mkdir(parents=True)
+    lines = ["demonstrations_per_task = 1", "co_training_per_task = 1", "[weights]",
+             *(f'{kind} = "{weights / kind}"' for kind in KINDS)]
+    (place.recipes / "foundation.toml").write_text("\n".join(lines) + "\n")
+    return place
+
+
+def add_recipe(place: Place, name: str, text: str) -> None:
+    (place.recipes / f"{name}.toml").write_text(f'name = "{name}"\n{text}')
+
+
+_made: dict[str, Place | Path] = {}
+
+
+def weights_folder(tmp_path_factory) -> Path:
+    """Folder with a checkpoint of every kind."""
+    if "weights" not in _made:
+        shipped = all((presets.WEIGHTS / kind / "config.json").is_file() for kind in KINDS)
+        _made["weights"] = presets.WEIGHTS if shipped else _pretrain(tmp_path_factory.mktemp("pretrain"))
+    return _made["weights"]
+
+
+def smoke_place(tmp_path_factory) -> Place:
+    """Foundation and smoke|01 are materialized."""
+    if "smoke" not in _made:
+        place = new_place(tmp_path_factory.mktemp("smoke"), weights_folder(tmp_path_factory))
+        place.run("foundation")
+        place.run("iteration", "smoke|01")
+        _made["smoke"] = place
+    return _made["smoke"]
+
+
+def _pretrain(root: Path) -> Path:
+    from vlaw_models.pretrain import STAGES, run_stage
+    from vlaw_models.pretrain.stages import PretrainConfig
+
+    config = PretrainConfig(corpus_per_task=1, replay_per_task=1, demonstrations_per_task=1, autoencoder_steps=2,
+                            world_model_steps=2, world_model_batch=2, policy_steps=2, policy_batch=4, warm_start_steps=1,
+                            reward_model_steps=2, replay_steps=1)
+    for stage in STAGES[:-1]:
+        run_stage(stage, root / "out", root / "work", config)
+    return root / "out"

@@ -1,0 +1,169 @@
+"""The code location: what loads, how quickly, how the graph hangs together, and what a code version covers."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from smoke_place import FOUNDATION_ASSETS, LOOP_ASSETS
+
+from vlaw_assets import driver
+from vlaw_assets.assets import code
+from vlaw_assets.code_version import code_digest, sources
+from vlaw_assets.definitions import build_defs
+from vlaw_assets.partitions import partition_key, split_key
+from vlaw_models.errors import VlawError
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def defs(tmp_path):
+    return build_defs(lake=tmp_path / "lake")
+
+
+def in_fresh_python(text: str) -> str:
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True, cwd=ROOT)
+    return done.stdout
+
+
+def test_loading_the_definitions_imports_nothing_heavy():
+    loaded = json.loads(in_fresh_python("import json, sys, vlaw_assets.definitions; print(json.dumps(list(sys.modules)))"))
+    heavy = {"torch", "diffusers", "transformers", "lance", "mujoco", "deltalake", "duckdb", "pyarrow", "pandas", "numpy",
+             "pandera", "matplotlib", "PIL"}
+    assert not heavy & set(loaded)
+
+
+def test_loading_the_definitions_takes_at_most_half_as_long_again_as_dagster():
+    # CPU time: the wall clock of a busy machine says nothing. The best of three, for both, in turn.
+    measure = "import time; t = time.process_time(); import {}; print(time.process_time() - t)"
+    seconds = [(float(in_fresh_python(measure.format("dagster"))),
+                float(in_fresh_python(measure.format("vlaw_assets.definitions")))) for _ in range(3)]
+    alone, ours = (min(column) for column in zip(*seconds, strict=True))
+    assert ours <= 1.5 * alone, f"dagster {alone:.2f} s, vlaw_assets.definitions {ours:.2f} s"
+
+
+def test_definitions_are_loadable_and_complete(defs):
+    dg.Definitions.validate_loadable(defs)
+    specs = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
+    assert set(specs) == {*FOUNDATION_ASSETS, *LOOP_ASSETS}
+    partitions = {name: specs[name].partitions_def for name in LOOP_ASSETS}
+    assert len(set(map(str, partitions.values()))) == 1, "one run = one iteration needs one partitions definition"
+    assert all(specs[name].partitions_def is None for name in FOUNDATION_ASSETS)
+    keys = partitions["policy"].get_partition_keys()
+    assert {"vlaw|01", "filtered_bc|02", "smoke|10"} <= set(keys)
+    assert all(spec.code_version and spec.description for spec in specs.values())
+
+
+def test_the_documented_selection_is_a_whole_iteration(defs):
+    from vlaw_assets.jobs import ITERATION_DESCRIPTION, ITERATION_SELECTION
+
+    graph = defs.resolve_asset_graph()
+    selected = dg.AssetSelection.from_string(ITERATION_SELECTION).resolve(graph)
+    assert {key.to_user_string() for key in selected} == set(LOOP_ASSETS)
+    assert f"--select '{ITERATION_SELECTION}'" in ITERATION_DESCRIPTION
+    job = defs.resolve_job_def("iteration")
+    assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == set(LOOP_ASSETS)
+
+
+def test_every_loop_asset_descends_from_loop_state_and_not_from_itself(defs):
+    graph = defs.resolve_asset_graph()
+    below = {key.to_user_string() for key in dg.AssetSelection.assets("loop_state").downstream().resolve(graph)}
+    assert below == set(LOOP_ASSETS)
+    above = dg.AssetSelection.assets("loop_state").upstream().resolve(graph)
+    assert {key.to_user_string() for key in above} & set(LOOP_ASSETS) == {"loop_state"}, "the loop closes in the ledger only"
+
+
+def test_checks_block(defs):
+    checks = [spec for asset in defs.resolve_asset_graph().assets_defs for spec in asset.check_specs]
+    assert {spec.name for spec in checks} == {"schema", "finite", "counts", "starts_equal_real", "success_varies"}
+    assert all(spec.blocking for spec in checks)
+
+
+def test_models_run_one_at_a_time(defs):
+    pools = {asset.key.to_user_string(): asset.op.pool for asset in defs.resolve_asset_graph().assets_defs if asset.is_executable}
+    for name in ("policy", "world_model", "imagined_rollouts", "reward_scores", "policy_evaluation", "real_rollouts"):
+        assert pools[name] == "accelerator", name
+
+
+def test_own_recipes_become_partitions(tmp_path):
+    (tmp_path / "mine.toml").write_text('name = "mine"\n')
+    defs = build_defs(lake=tmp_path / "lake", recipes=tmp_path)
+    policy = next(spec for spec in defs.resolve_all_asset_specs() if spec.key.to_user_string() == "policy")
+    assert "mine|03" in policy.partitions_def.get_partition_keys()
+
+
+def test_partition_keys_go_both_ways_and_end_at_ten():
+    assert split_key(partition_key("a_b-c", 7)) == ("a_b-c", 7)
+    assert partition_key("vlaw", 2) == "vlaw|02"
+    with pytest.raises(VlawError, match="iteration 11"):
+        partition_key("vlaw", 11)
+
+
+def test_advance_sensor_is_off_until_switched_on_and_stops_at_the_last_iteration(tmp_path):
+    from vlaw_assets.resources import Workplace
+
+    defs = build_defs(lake=tmp_path / "lake")
+    sensor = defs.resolve_sensor_def("advance")
+    assert sensor.default_status == dg.DefaultSensorStatus.STOPPED
+
+    def asked_after(key: str):
+        with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+            instance.report_runless_asset_event(dg.AssetMaterialization("policy", partition=key))
+            context = dg.build_sensor_context(instance=instance, definitions=defs,
+                                              resources={"workplace": Workplace(lake=str(tmp_path / "lake"))})
+            return [request.partition_key for request in sensor.evaluate_tick(context).run_requests or []]
+
+    assert asked_after("vlaw|01") == ["vlaw|02"]
+    assert asked_after("vlaw|02") == []
+
+
+def test_dagster_yaml_and_workspace_are_what_the_driver_uses():
+    assert (ROOT / "dagster_home" / "dagster.yaml").read_text() == driver.DAGSTER_YAML
+    assert "module_name: vlaw_assets.definitions" in (ROOT / "workspace.yaml").read_text()
+
+
+# ---- code versions
+
+
+def stages_of_code() -> dict[str, tuple[str, ...]]:
+    return {name: value for name, value in vars(code).items() if name.isupper()}
+
+
+def test_code_of_a_stage_is_what_it_reaches_and_no_more():
+    reached = {name: set(sources(modules)) for name, modules in stages_of_code().items()}
+    assert "vlaw_models.worlds.tabletop.tasks.stack" in reached["ROLLOUTS"]
+    assert "vlaw_models.rollout" in reached["ROLLOUTS"], "imports inside functions count"
+    assert "vlaw_models.policies.flow_policy" in reached["POLICY"]
+    assert "vlaw_models.worlds.tabletop.world" not in reached["POLICY"] | reached["WORLD_MODEL"] | reached["REWARD_MODEL"]
+    assert not any(name.startswith("vlaw_models.rewards") for name in reached["WORLD_MODEL"] | reached["POLICY"])
+    assert not any(name.startswith("vlaw_models.policies") for name in reached["WORLD_MODEL"] | reached["REWARD_MODEL"])
+
+
+def test_code_digest_changes_with_code_and_not_with_comments(tmp_path):
+    source = tmp_path / "stage.py"
+    source.write_text("def f(x):\n    return x + 1\n")
+    digests = {}
+    for label, text in (("same", "# why\n\ndef f(x):\n    # because\n    return x + 1\n"), ("other", "def f(x):\n    return x + 2\n")):
+        changed = tmp_path / label / "stage.py"
+        changed.parent.mkdir()
+        changed.write_text(text)
+        digests[label] = code_digest((), (changed,))
+    assert digests["same"] == code_digest((), (source,)) != digests["other"]
+
+
+def test_a_stage_naming_code_that_is_not_there_is_a_mistake():
+    with pytest.raises(ModuleNotFoundError, match="no_such_thing"):
+        sources(("vlaw_models.no_such_thing",))
+
+
+def test_models_import_each_other_by_full_name_only():
+    # code_version finds imports by a pattern that knows absolute ones only.
+    relative = [path for path in (ROOT / "vlaw_models").rglob("*.py")
+                if re.search(r"^\s*from\s+\.", path.read_text(encoding="utf-8"), re.MULTILINE)]
+    assert not relative

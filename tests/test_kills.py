@@ -1,0 +1,106 @@
+"""SIGKILL at any moment of `vlaw run`, then `vlaw run` again: it completes, with nothing twice and nothing lost.
+
+The recipe is smoke's with what takes seconds made smaller. How far a run may come is drawn with a fixed seed in artifacts,
+not in seconds, so that the test means the same on a busy machine.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from smoke_place import FOUNDATION_ASSETS, LOOP_ASSETS, add_recipe, new_place, weights_folder
+
+from vlaw_assets.query import connect
+
+ROOT = Path(__file__).parent.parent
+KILLS = 10
+SEED = 7
+RECIPE = """
+iterations = 1
+tasks = ["stack"]
+[rollouts]
+episodes_per_task = 2
+num_steps = 8
+[world_model]
+steps = 1
+batch_size = 2
+[reward_model]
+steps = 1
+batch_size = 2
+[imagine]
+episodes_per_task = 2
+num_steps = 8
+batch_size = 1
+[score]
+alpha = 0.000001
+[policy]
+steps = 1
+batch_size = 2
+[evaluation]
+episodes_per_task = 2
+num_steps = 8
+[world_model_metrics]
+clips_per_task = 1
+num_steps = 8
+"""
+
+
+def start(place) -> subprocess.Popen:
+    environment = {**os.environ, **place.environment(), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-c", "from vlaw_assets.cli import app; app()", "run", "-e", "small"]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+
+
+@pytest.mark.slow
+def test_ten_kills_then_complete(tmp_path_factory, tmp_path):
+    weights = weights_folder(tmp_path_factory)
+    undisturbed, killed = new_place(tmp_path / "undisturbed", weights), new_place(tmp_path / "killed", weights)
+    for place in (undisturbed, killed):
+        add_recipe(place, "small", RECIPE)
+    process = start(undisturbed)
+    output = process.communicate()[0]
+    assert process.returncode == 0, output
+
+    draw, codes = random.Random(SEED), []
+    for _ in range(KILLS):
+        process = start(killed)
+        # Some artifacts further than the attempt before, then somewhere inside the next one.
+        for _ in range(draw.randrange(3)):
+            next((line for line in process.stdout if " made " in line), "")
+        time.sleep(draw.uniform(0.0, 2.0))
+        process.kill()
+        process.communicate()
+        codes.append(process.returncode)
+    assert codes.count(-9) == KILLS, f"a run was over before its kill: {codes}"
+    process = start(killed)
+    output = process.communicate()[0]
+    assert process.returncode == 0, output
+    assert " made " in output, "the last kill left something to do"
+
+    digests = [{(ref.asset, ref.partition): ref.content_digest for ref in place.lake.ledger.artifacts()}
+               for place in (undisturbed, killed)]
+    assert digests[0] == digests[1], "the same content as without any kill"
+    refs = killed.lake.ledger.artifacts()
+    once = Counter((ref.asset, ref.partition) for ref in refs)
+    assert set(once) == {*((asset, "") for asset in FOUNDATION_ASSETS), *((asset, "small|01") for asset in LOOP_ASSETS)}
+    assert set(once.values()) == {1}, "no artifact was committed twice"
+    with connect(killed.lake) as query:
+        rows = query.execute("select purpose, count(*), count(distinct episode_id) from episodes group by all").fetchall()
+        steps = query.execute("select count(*), count(distinct (episode_id, step)) from steps").fetchall()[0]
+    counts = {purpose: count for purpose, count, distinct in rows if count == distinct}
+    assert counts == {"demonstration": 5, "co_training": 5, "rollout": 2, "validation": 1, "imagined": 2, "evaluation": 4,
+                      "replay": 1}
+    assert steps[0] == steps[1]
+    for ref in refs:  # every byte that the ledger names is there
+        handle = killed.lake.read(ref)
+        if ref.location:
+            handle.checkpoint()
+        if "episodes" in ref.versions:
+            assert len(handle.episodes(frames=True)) == ref.num_rows

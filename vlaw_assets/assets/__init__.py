@@ -1,0 +1,1 @@
+"""The assets of the loop, one file per stage in pipeline order."""

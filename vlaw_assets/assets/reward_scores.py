@@ -1,0 +1,43 @@
+"""Scores of the imagined episodes: P(yes) of the reward model, kept as it is.
+
+Not here: the threshold alpha. It is applied when the training set is read, so that another alpha needs no inference.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from vlaw_assets import checks
+from vlaw_assets.assets import code
+from vlaw_assets.assets.stage import POOL, Stage, stage_asset
+
+
+@stage_asset(group="iteration", deps=("imagined_rollouts", "reward_model"), modules=code.SCORE, pool=POOL,
+             kinds=("deltalake",), checks=(checks.SCHEMA, checks.FINITE, checks.COUNTS))
+def reward_scores(stage: Stage) -> dg.MaterializeResult:
+    """P(yes | video, instruction) of every imagined episode (Eq. 3 without its threshold)."""
+    recipe = stage.recipe
+    per_task = recipe.imagine.episodes_per_task
+    parents = {"imagined_rollouts": stage.require("imagined_rollouts"), "reward_model": stage.require("reward_model")}
+    with stage.commit("reward_scores", recipe={"tasks": list(recipe.tasks)}, parents=parents) as work:
+        if work.wanted and per_task:
+            from vlaw_models.score import score_episodes
+
+            imagined, judge = work.read("imagined_rollouts"), work.read("reward_model").checkpoint()
+            rows, shown = [], []
+            for number, task in enumerate(recipe.tasks):  # one task at a time: frames of all would be a gigabyte
+                episodes = imagined.episodes(frames=True, tasks=[task])
+                scores = score_episodes(judge, episodes, progress=None)
+                stage.progress(number + 1, len(recipe.tasks), f"scored {task}")
+                rows += [{"episode_id": e.episode_id, "owner": parents["imagined_rollouts"].owner, "task": task,
+                          "judge": parents["reward_model"].content_digest, "p_success": float(p)}
+                         for e, p in zip(episodes, scores, strict=True)]
+                order = scores.argsort()
+                shown += [episodes[order[-1]], episodes[order[0]]]
+            work.check(checks.numbers_finite([row["p_success"] for row in rows], what="scores"),
+                       checks.scores_fit_schema(rows),
+                       checks.counts_as_asked((row["task"] for row in rows), dict.fromkeys(recipe.tasks, per_task)))
+            work.draft.write_scores(rows)
+            work.metrics["above_alpha"] = sum(row["p_success"] > recipe.score.alpha for row in rows)
+            work.show("the highest and the lowest score of every task", shown)
+    return stage.result(work)

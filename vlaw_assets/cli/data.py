@@ -1,0 +1,50 @@
+"""`vlaw import ...`: episodes recorded elsewhere, into the lake. The reading itself is in vlaw_assets/importers."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vlaw_assets.cli.output import console, print_json
+
+imports = typer.Typer(no_args_is_help=True, help="Take recorded episodes into the lake.")
+
+
+@imports.callback()
+def group() -> None:
+    """Take recorded episodes into the lake."""
+
+
+@imports.command("lerobot")
+def lerobot(
+    path: Annotated[Path, typer.Argument(help="Folder of a LeRobot v3 dataset.")],
+    name: Annotated[str, typer.Option(help="Name in the lake; default: the folder's name.")] = "",
+    task: Annotated[str, typer.Option(help="Task category of all episodes; default: the recorded task text.")] = "",
+    image_size: Annotated[int, typer.Option(help="Pixels to resize to.")] = 64,
+    *,
+    require_success: Annotated[bool, typer.Option("--require-success", help="Refuse episodes without a label.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Read it again although the lake has it.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """A LeRobot v3 dataset: all cameras, states, actions, tasks and success labels, checked before anything is written."""
+    from vlaw_assets.definitions import default_lake
+    from vlaw_assets.importers.lerobot import import_lerobot
+    from vlaw_assets.lake import Lake
+
+    lake = Lake.open(Path(default_lake()), create=True)
+    chosen = name or re.sub(r"[^A-Za-z0-9_-]", "_", path.resolve().name)
+    ref = import_lerobot(lake, path, name=chosen, run_id=f"import-{uuid.uuid4()}", image_size=image_size,
+                         task=task or None, require_success=require_success, force=force)
+    if as_json:
+        print_json({"artifact": ref.artifact_id, "asset": ref.asset, "partition": ref.partition, "metrics": ref.metrics,
+                    "content_sha256": ref.content_digest, "episodes": ref.num_rows})
+        return
+    console.print(f"{ref.name}: {ref.num_rows} episodes, content {ref.content_digest[:12]}", markup=False)
+    for key, value in ref.metrics.items():
+        console.print(f"  {key}: {value}", markup=False)
+    console.print(f"""look: vlaw sql "select task, success, count(*) from episodes where artifact_id = '{ref.owner}' """
+                  """group by all\"""", markup=False, soft_wrap=True)

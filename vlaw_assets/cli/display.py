@@ -1,0 +1,58 @@
+"""Showing how far a run is: bars on a terminal, plain lines elsewhere (a log file, CI)."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from vlaw_assets.progress import ENDINGS
+
+QUARTERS = 4
+
+
+class Display:
+    """A progress listener: one line per asset of the partition that is being made. Use as a context manager."""
+
+    def __init__(self, console: Console):
+        self.console = console
+        self.live = console.is_terminal
+        self._progress = Progress(TextColumn("{task.description:<36}"), BarColumn(bar_width=24), MofNCompleteColumn(),
+                                  TimeElapsedColumn(), TextColumn("[dim]{task.fields[note]}"), console=console)
+        self._tasks: dict[tuple[str, str], TaskID] = {}
+        self._begun: dict[tuple[str, str], float] = {}
+        self._quarter: dict[tuple[str, str], int] = {}
+
+    def __enter__(self) -> Self:
+        if self.live:
+            self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.live:
+            self._progress.stop()
+
+    def __call__(self, asset: str, partition: str, done: int, total: int, text: str) -> None:
+        key = (asset, partition)
+        name = f"{partition or 'foundation'}  {asset}"
+        if total == 0:
+            self._begun[key] = time.monotonic()
+            self._quarter[key] = 0
+            if self.live:
+                self._tasks[key] = self._progress.add_task(name, total=None, note="")
+        elif text in ENDINGS:
+            self._end(key, name, text)
+        elif self.live and key in self._tasks:
+            self._progress.update(self._tasks[key], completed=done, total=total, note=text)
+        elif QUARTERS * done // total > self._quarter.get(key, 0) and done < total:
+            self._quarter[key] = QUARTERS * done // total
+            self.console.print(f"{name}: {done} of {total} {text}".rstrip(), markup=False)
+
+    def _end(self, key: tuple[str, str], name: str, ending: str) -> None:
+        seconds = time.monotonic() - self._begun.get(key, time.monotonic())
+        if self.live and key in self._tasks:
+            self._progress.remove_task(self._tasks.pop(key))
+        self.console.print(f"{name:<44} {ending:<7} {seconds:7.1f} s", markup=False)

@@ -1,0 +1,160 @@
+"""`vlaw report`: one self-contained HTML page of an iteration: table, curves, metrics, contact sheets, provenance.
+
+Everything is inside the file (pictures as data: URIs, no script), so that it can be mailed and opened in ten years.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vlaw_assets.cli.output import console, existing_lake, known_experiment
+from vlaw_models.errors import VlawError
+
+if TYPE_CHECKING:
+    from vlaw_assets.lake import ArtifactRef, Lake
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #1c2430; }
+table { border-collapse: collapse; margin: .6rem 0; } th, td { padding: .25rem .8rem; text-align: right; }
+th:first-child, td:first-child { text-align: left; } th { border-bottom: 2px solid #c8ced8; }
+td { border-bottom: 1px solid #e6e9ef; font-variant-numeric: tabular-nums; } img { max-width: 100%; }
+code { font-size: .85em; } .note { color: #5b6675; }
+"""
+SHOWN_PER_TASK = 1
+"""Episodes per task and section on a contact sheet."""
+
+
+def report(
+    experiment: Annotated[str, typer.Argument(help="Name of a recipe.")],
+    iteration: Annotated[int, typer.Argument(help="The iteration, e.g. 2.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write.")] = None,
+) -> None:
+    """One HTML page about an experiment up to an iteration."""
+    known_experiment(experiment)
+    path = out or Path("runs") / f"{experiment}_{iteration:02d}.html"
+    page = build(existing_lake(), experiment, iteration)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise VlawError(f"the page cannot be written: {error.strerror}", where=str(path), remedy="Choose a file with --out.") from error
+    console.print(f"{path} ({len(page) / 1e6:.1f} MB)", markup=False)
+
+
+def build(lake: Lake, experiment: str, iteration: int) -> str:
+    """The page as text. Raises VlawError where the iteration has no policy yet."""
+    from vlaw_assets.cli.audit import audit_of
+    from vlaw_assets.partitions import partition_key
+
+    key = partition_key(experiment, iteration)
+    policy = lake.ledger.require("policy", key)
+    sections = [*_success(lake, experiment, iteration), *_metrics(lake, key), *_losses(lake, key), *_sheets(lake, key),
+                *_provenance(audit_of(lake, policy))]
+    title = html.escape(f"{experiment}, iteration {iteration:02d}")
+    return (f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
+            f"<h1>{title}</h1>\n" + "\n".join(sections) + "\n</html>\n")
+
+
+def _success(lake: Lake, experiment: str, iteration: int) -> list[str]:
+    from vlaw_assets import summary
+    from vlaw_assets.plots import success_bars
+
+    columns = summary.evaluations(lake, experiment, range(1, iteration + 1))
+    if not columns:
+        return []
+    rates = {label: summary.rates_of(found) for label, found in columns.items()}
+    first, final = next(iter(columns)), list(columns)[-1]
+    difference = summary.change(columns[final], columns[first]) if final != first else None
+    verdict = f"<p>{final} &minus; {first}: <b>{difference}</b>; {html.escape(difference.verdict)}.</p>" if difference else ""
+    return ["<h2>Success on held-out starts</h2>",
+            '<p class="note">Rate with its Wilson 95 % interval; the difference is paired (same starts), Newcombe.</p>',
+            _table(summary.table(rates)), verdict, _image(success_bars(rates), "success per task and iteration")]
+
+
+def _metrics(lake: Lake, key: str) -> list[str]:
+    sections = []
+    for asset, title in (("world_model_metrics", "World model, on held-out clips"),
+                         ("reward_model_metrics", "Reward model, on held-out clips")):
+        ref = lake.ledger.current(asset, key)
+        if ref is not None and (rows := lake.read(ref).table("evaluations").to_pylist()):
+            body = [[row["task"], row["metric"], row["camera"] or "", f"{row['value']:.3f}",
+                     f"[{row['low']:.3f}, {row['high']:.3f}]" if row["low"] is not None else "", str(row["trials"])]
+                    for row in rows]
+            sections += [f"<h2>{title}</h2>", _table([["task", "metric", "camera", "value", "95 %", "n"], *body])]
+    return sections
+
+
+def _losses(lake: Lake, key: str) -> list[str]:
+    from vlaw_assets.plots import loss_curve
+
+    sections = []
+    for asset in ("world_model", "reward_model", "policy"):
+        ref = lake.ledger.current(asset, key)
+        losses = ref.metrics.get("losses") if ref is not None else None
+        if losses:
+            sections += [f"<h3>Loss of {asset}</h3>", _image(loss_curve(losses), f"loss of {asset}")]
+    return ["<h2>Training</h2>", *sections] if sections else []
+
+
+def _sheets(lake: Lake, key: str) -> list[str]:
+    from vlaw_models.pictures import contact_sheet, png_bytes
+
+    sections = []
+    for asset, title in (("real_rollouts", "Real rollouts"), ("imagined_rollouts", "Imagined rollouts"),
+                         ("world_model_metrics", "Replays inside the world model")):
+        ref = lake.ledger.current(asset, key)
+        episodes = _sample(lake, ref) if ref is not None else []
+        if episodes:
+            sections += [f"<h2>{title}</h2>", _image(png_bytes(contact_sheet(episodes, columns=6, scale=1)), title)]
+    return sections
+
+
+def _sample(lake: Lake, ref: ArtifactRef) -> list[Any]:
+    """A few episodes of every task: of real ones a success and a failure, of imagined ones the best and the worst score."""
+    handle = lake.read(ref)
+    rows = handle.table("episodes").to_pylist()
+    scores = _scores(lake, ref)
+    chosen: list[str] = []
+    for task in dict.fromkeys(row["task"] for row in rows):
+        own = [row for row in rows if row["task"] == task]
+        own.sort(key=lambda row: scores.get(row["episode_id"], float(bool(row["success"]))), reverse=True)
+        chosen += list(dict.fromkeys(row["episode_id"] for row in (*own[:SHOWN_PER_TASK], *own[-SHOWN_PER_TASK:])))
+    episodes = handle.episodes(frames=True, episode_ids=chosen) if chosen else []
+    for episode in episodes:
+        if episode.episode_id in scores:
+            episode.extra["p_success"] = scores[episode.episode_id]
+    return episodes
+
+
+def _scores(lake: Lake, ref: ArtifactRef) -> dict[str, float]:
+    found = lake.ledger.current("reward_scores", ref.partition) if ref.asset == "imagined_rollouts" else None
+    rows = lake.read(found).table("reward_scores").to_pylist() if found is not None else []
+    return {row["episode_id"]: row["p_success"] for row in rows}
+
+
+def _provenance(found: dict[str, Any]) -> list[str]:
+    episodes = [[row[key] if key != "count" else str(row[key]) for key in ("purpose", "task", "outcome", "count")]
+                for row in found["episodes"]]
+    members = [[row["training_set"], row["source"], row["task"], str(row["count"])] for row in found["members"]]
+    artifacts = [[f"{a['asset']} {a['partition']}".strip(), a["content_sha256"][:16], a["code_sha256"][:12],
+                  a["run_id"][:8], a["created_at"][:19]] for a in found["artifacts"]]
+    return [f"<h2>Which data produced this policy</h2><p>content <code>{found['content_sha256']}</code></p>",
+            _table([["learned from", "source", "task", "episodes"], *members]),
+            _table([["episodes in its closure", "task", "outcome", "count"], *episodes]),
+            _table([["artifact", "content", "code", "run", "made (UTC)"], *artifacts])]
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in rows[0])
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows[1:])
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _image(png: bytes, text: str) -> str:
+    return f'<p><img alt="{html.escape(text)}" src="data:image/png;base64,{base64.b64encode(png).decode()}"></p>'

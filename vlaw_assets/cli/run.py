@@ -1,0 +1,118 @@
+"""`vlaw run`: the main job. Iterations of one experiment, one after the other, in this process.
+
+It continues where it stopped: what the ledger has is reused. It ends with success per task and iteration, the difference
+to where it started, a short audit of the final policy, and where to look next.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vlaw_assets.cli.display import Display
+from vlaw_assets.cli.output import console, known_experiment, print_table
+from vlaw_models.errors import VlawError
+
+if TYPE_CHECKING:
+    from vlaw_assets.lake import Lake
+
+KIB = 1024 if sys.platform.startswith("linux") else 1
+"""ru_maxrss is in KiB on Linux, in bytes on macOS."""
+
+
+def run(
+    experiment: Annotated[str, typer.Option("--experiment", "-e", help="Name of a recipe.")] = "vlaw",
+    iterations: Annotated[int | None, typer.Option("--iterations", "-i", help="Up to which iteration; default: the recipe's.")] = None,
+    *,
+    only: Annotated[str, typer.Option(help="Comma-separated assets to materialize, of the last iteration named.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Compute again what the ledger has already.")] = False,
+) -> None:
+    """Run an experiment up to an iteration; resumes where it stopped."""
+    recipe = known_experiment(experiment)
+    last = recipe.iterations if iterations is None else iterations
+    if not 1 <= last <= recipe.iterations:
+        raise VlawError(f"experiment {experiment} has {recipe.iterations} iterations, not {last}", where="--iterations",
+                        remedy=f"Use 1 to {recipe.iterations}, or raise 'iterations' in {experiment}.toml.")
+    from vlaw_assets import driver
+    from vlaw_assets.definitions import build_defs, default_lake, default_recipes
+    from vlaw_assets.lake import Lake
+    from vlaw_assets.partitions import partition_key
+    from vlaw_assets.progress import listening
+
+    begun = time.monotonic()
+    lake = Lake.open(Path(default_lake()), create=True)
+    defs = build_defs(lake=lake.paths.root, recipes=default_recipes())
+    assets = [name.strip() for name in only.split(",") if name.strip()]
+    with _alone(lake, experiment), driver.open_instance() as instance:
+        for run_id in driver.close_dead_runs(instance):
+            console.print(f"run {run_id} was killed earlier; it is now marked as failed", markup=False)
+        console.print(f"{experiment}: {recipe.description or 'no description'}\nlake {lake.paths.root}", markup=False)
+        with Display(console) as display, listening(display):
+            if not assets:
+                _foundation(driver, defs, instance, lake, force=force)
+            for iteration in [last] if assets else range(1, last + 1):
+                driver.run_job(defs, instance, "iteration", partition=partition_key(experiment, iteration), only=assets,
+                               force=force)
+    close(lake, experiment, last, time.monotonic() - begun)
+
+
+def close(lake: Lake, experiment: str, last: int, seconds: float) -> None:
+    """The closing table: what a person wants to know when the main job is done."""
+    from vlaw_assets import summary
+    from vlaw_assets.cli.audit import audit_of, short
+    from vlaw_assets.partitions import partition_key
+
+    columns = summary.evaluations(lake, experiment, range(1, last + 1))
+    if columns:
+        console.print()
+        print_table(summary.table({label: summary.rates_of(found) for label, found in columns.items()}),
+                    title=f"Success of {experiment} on held-out starts, with Wilson 95 % intervals")
+        first, final = next(iter(columns)), list(columns)[-1]
+        difference = summary.change(columns[final], columns[first]) if final != first else None
+        if difference:
+            console.print(f"\n{final} - {first}, paired: {difference}", markup=False)
+            console.print(f"The policy {final} {difference.verdict}.", style="bold", markup=False, soft_wrap=True)
+    policy = lake.ledger.current("policy", partition_key(experiment, last))
+    if policy is not None:
+        console.print(f"\n{short(audit_of(lake, policy))}", markup=False, soft_wrap=True)
+    console.print(f"\nwall time {seconds:.0f} s, peak memory {peak_gib():.2f} GiB", markup=False)
+    console.print("look next: vlaw ui (or make ui) for the graph, "
+                  f"vlaw report {experiment} {last:02d} for one page with pictures,\n"
+                  f"           vlaw audit policy {experiment} {last:02d} for what the policy stands on, "
+                  'vlaw sql "select ..." for anything else', markup=False, soft_wrap=True)
+
+
+def peak_gib() -> float:
+    """Largest resident memory of this process and of its children so far."""
+    usage = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return max(usage) * KIB / 2**30
+
+
+def _foundation(driver: Any, defs: Any, instance: Any, lake: Lake, *, force: bool) -> None:
+    """Materializes what the foundation lacks. Once there it stays: it changes only when asked for (UI, --force)."""
+    names = [key.to_user_string() for key in defs.resolve_job_def("foundation").asset_layer.executable_asset_keys]
+    missing = [name for name in names if force or lake.ledger.current(name, "") is None]
+    if missing:
+        driver.run_job(defs, instance, "foundation", only=missing, force=force)
+
+
+@contextmanager
+def _alone(lake: Lake, experiment: str) -> Iterator[None]:
+    """One `vlaw run` of an experiment at a time; a second one is refused at once instead of waiting in a pool."""
+    from vlaw_assets.lake.durable import FileLock
+
+    lock = FileLock(lake.paths.locks / f"experiment--{experiment}.lock")
+    if not lock.acquire(holder="vlaw run"):
+        raise VlawError(f"experiment {experiment} is already being run by process {lock.holder().get('pid', '?')}",
+                        where=str(lock.path), remedy="Wait until it is done (vlaw status), or stop it.")
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,68 @@
+"""The Dagster code location: all assets, jobs and sensors. `dagster dev -m vlaw_assets.definitions` loads it.
+
+Here: putting the parts together, and the two environment variables (VLAW_LAKE, VLAW_RECIPES), which nothing below reads.
+Importing this module imports no torch, diffusers, transformers, lance or mujoco: a test proves it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import dagster as dg
+
+from vlaw_assets.assets import (
+    evaluation,
+    foundation,
+    imagined_rollouts,
+    loop_state,
+    metrics,
+    policy,
+    real_rollouts,
+    report,
+    reward_model,
+    reward_scores,
+    training_set,
+    world_model,
+)
+from vlaw_assets.jobs import foundation_job, iteration_job
+from vlaw_assets.partitions import loop_partitions
+from vlaw_assets.recipes import recipe_files
+from vlaw_assets.resources import Workplace
+from vlaw_assets.sensors import advance_sensor
+
+LOOP = (
+    loop_state.loop_state, real_rollouts.real_rollouts, reward_model.reward_model, world_model.world_model,
+    imagined_rollouts.imagined_rollouts, reward_scores.reward_scores, training_set.training_set, policy.policy,
+    evaluation.start_evaluation, evaluation.policy_evaluation, real_rollouts.validation_rollouts,
+    metrics.world_model_metrics, metrics.reward_model_metrics, report.iteration_report,
+)
+
+
+def build_defs(*, lake: str | Path, recipes: str | Path | None = None) -> dg.Definitions:
+    """The code location for a lake and, besides the packaged recipes, a folder of the user's own."""
+    folder = Path(recipes) if recipes else None
+    partitions = loop_partitions(recipe_files(folder))
+    loop = dg.map_asset_specs(lambda spec: spec.replace_attributes(partitions_def=partitions), LOOP)
+    iteration = iteration_job()
+    return dg.Definitions(
+        assets=[*foundation.FOUNDATION, *loop],
+        jobs=[foundation_job(), iteration],
+        sensors=[advance_sensor(iteration)],
+        resources={"workplace": Workplace(lake=str(Path(lake).expanduser().absolute()), recipes=str(folder or ""))},
+        # One process per run: a step process costs two seconds of imports, and the models share the machine anyway.
+        executor=dg.in_process_executor,
+    )
+
+
+def default_lake() -> str:
+    """VLAW_LAKE, or lake/ in the working directory."""
+    return os.environ.get("VLAW_LAKE") or "lake"
+
+
+def default_recipes() -> str | None:
+    """VLAW_RECIPES, or None for the packaged recipes only."""
+    return os.environ.get("VLAW_RECIPES") or None
+
+
+defs = build_defs(lake=default_lake(), recipes=default_recipes())

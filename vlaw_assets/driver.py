@@ -1,0 +1,164 @@
+"""Running iterations in this process, on the Dagster instance that the UI shows.
+
+Here: the instance, one Dagster run per iteration, and tidying up after runs whose process was killed. Not here: what is
+printed (cli/run.py) and when things are computed again (the ledger decides: an artifact that exists is reused).
+A step process of its own costs two seconds of imports, so everything runs in one process.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlaw_models.errors import VlawError
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+DAGSTER_YAML = """\
+# Dagster's instance for vlaw: run history, event log and schedules live in this folder (SQLite).
+telemetry:
+  enabled: false
+nux:
+  enabled: false
+concurrency:
+  # One stage at a time in each pool: a model or a simulator wants the whole machine. True without any CLI step.
+  pools:
+    default_limit: 1
+    granularity: op
+  runs:
+    max_concurrent_runs: 4
+run_monitoring:
+  enabled: true
+  start_timeout_seconds: 180
+  max_resume_run_attempts: 0
+  poll_interval_seconds: 10
+  # Without this a killed run keeps its place in a pool for ever.
+  free_slots_after_run_end_seconds: 60
+"""
+"""Written into a DAGSTER_HOME that has no dagster.yaml; dagster_home/dagster.yaml is the same text (a test compares)."""
+
+
+class StageError(Exception):
+    """A step failed with something that is not a VlawError: a defect. Carries Dagster's text with the traceback."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """One finished Dagster run."""
+
+    run_id: str
+    made: tuple[str, ...]
+    reused: tuple[str, ...]
+
+
+def open_instance() -> dg.DagsterInstance:
+    """The instance of DAGSTER_HOME (default: dagster_home/ in the working directory); configured on first use."""
+    import dagster as dg
+
+    home = Path(os.environ.get("DAGSTER_HOME") or "dagster_home").expanduser().absolute()
+    config = home / "dagster.yaml"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if not config.exists():
+            config.write_text(DAGSTER_YAML)
+    except OSError as error:
+        raise VlawError(f"the Dagster home cannot be written: {error.strerror}", where=str(home),
+                        remedy="Set DAGSTER_HOME to a folder that you can write to.") from error
+    os.environ["DAGSTER_HOME"] = str(home)
+    return dg.DagsterInstance.get()
+
+
+def run_job(
+    defs: dg.Definitions, instance: dg.DagsterInstance, job: str, *, partition: str = "", only: Sequence[str] = (),
+    force: bool = False,
+) -> Done:
+    """Executes a job for one partition in this process. Raises VlawError (the stage's own) or StageError."""
+    import dagster as dg
+
+    from vlaw_assets.assets.stage import HOST_TAG, PID_TAG
+
+    definition = defs.resolve_job_def(job)
+    names = [key.to_user_string() for key in definition.asset_layer.executable_asset_keys]
+    chosen = _chosen(names, only)
+    result = definition.execute_in_process(
+        instance=instance, partition_key=partition or None, raise_on_error=False,
+        asset_selection=[dg.AssetKey(name) for name in chosen],
+        # The console belongs to the progress display; the event log has everything.
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+                    "ops": {name: {"config": {"force": force}} for name in chosen}},
+        tags={PID_TAG: str(os.getpid()), HOST_TAG: platform.node()[:63]},
+    )
+    _raise_failure(result)
+    reused = {event.step_key: event.materialization.metadata["vlaw/reused"].value
+              for event in result.all_events if event.is_step_materialization}
+    return Done(result.run_id, tuple(name for name, old in reused.items() if not old),
+                tuple(name for name, old in reused.items() if old))
+
+
+def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Marks runs of this machine whose process is gone as failed, and frees their places in the pools.
+
+    Dagster does not notice by itself that a run in a plain process was killed; the next run would wait for ever.
+    """
+    import dagster as dg
+
+    from vlaw_assets.assets.stage import HOST_TAG, PID_TAG
+
+    active = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    closed = []
+    for record in instance.get_run_records(dg.RunsFilter(statuses=active, tags={HOST_TAG: platform.node()[:63]})):
+        run = record.dagster_run
+        if PID_TAG in run.tags and not _alive(int(run.tags[PID_TAG]), record.create_timestamp.timestamp()):
+            instance.report_run_failed(run, "its process is gone")
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+            closed.append(run.run_id)
+    return closed
+
+
+def _chosen(names: Sequence[str], only: Sequence[str]) -> list[str]:
+    unknown = sorted(set(only) - set(names))
+    if unknown:
+        raise VlawError(f"there is no asset {', '.join(unknown)} in an iteration", where="--only",
+                        remedy=f"Choose from {', '.join(sorted(names))}.")
+    return [name for name in names if not only or name in only]
+
+
+def _raise_failure(result: Any) -> None:
+    for event in result.all_events:
+        if event.is_step_failure:
+            data = event.step_failure_data
+            if data.user_failure_data is not None and data.user_failure_data.description:
+                what, _, rest = data.user_failure_data.description.partition("\n  where:")
+                where, _, remedy = rest.partition("\n  remedy:")
+                raise VlawError(what, where=where.strip() or event.step_key,
+                                remedy=remedy.strip() or f"Dagster run {result.run_id} has the details.")
+            raise StageError(f"{event.step_key} failed in Dagster run {result.run_id}:\n{data.error_display_string}")
+    if not result.success:
+        raise StageError(f"Dagster run {result.run_id} failed before any step began; its event log says why.")
+
+
+def _alive(pid: int, created: float) -> bool:
+    """Whether the process that made a run at time `created` still lives; a process begun later has only taken its number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    with suppress(OSError, ValueError, IndexError):  # no /proc on this system: the number alone must do
+        return _started(pid) <= created + 5
+    return True
+
+
+def _started(pid: int) -> float:
+    """When a process began, in seconds since the epoch (Linux)."""
+    boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime")).split()[1]
+    # Fields after the command's closing bracket; the command itself may hold spaces.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(boot) + int(fields[19]) / os.sysconf("SC_CLK_TCK")

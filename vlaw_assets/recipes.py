@@ -1,0 +1,217 @@
+"""Recipes: an experiment is one small TOML file, checked in full before anything runs.
+
+Here: reading, checking and listing recipes, and the foundation's own settings. Not here: what the values mean (the
+dataclasses in `vlaw_models/config.py`) and which of them enter an artifact's identity (the assets).
+
+A recipe has one table per dataclass of `vlaw_models/config.py`; what it leaves out keeps the dataclass's default. All
+problems of a file are reported as one `VlawError` that names file, key and remedy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from vlaw_models import config as stages
+from vlaw_models.errors import VlawError
+
+PACKAGED = Path(__file__).parent / "recipes"
+FOUNDATION_FILE = "foundation.toml"
+TASKS = ("stack", "book", "erase", "scoop", "draw")
+"""The task categories of the embedded robot (a test compares them with the simulator, which is slow to import)."""
+PRESETS = ("tiny", "small", "paper")
+MAX_ITERATIONS = 10
+HELD_OUT_SEEDS = 500_000
+"""Recipe seeds stay below; from here on they are kept for validation rollouts, which nothing is trained on."""
+KEY = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")
+"""What may name an experiment: it becomes part of partition keys and of folder names."""
+FOUNDATION_WEIGHTS = ("base_policy", "world_model", "reward_model", "autoencoder")
+
+STAGES: dict[str, type] = {
+    "rollouts": stages.RolloutConfig,
+    "world_model": stages.WorldModelConfig,
+    "reward_model": stages.RewardModelConfig,
+    "imagine": stages.ImagineConfig,
+    "score": stages.ScoreConfig,
+    "policy": stages.PolicyConfig,
+    "evaluation": stages.EvaluationConfig,
+    "world_model_metrics": stages.WorldModelMetricsConfig,
+}
+AT_LEAST_ONE = ("num_steps", "batch_size", "sampling_steps", "lora_rank")
+MAY_BE_ZERO = ("episodes_per_task", "steps", "clips_per_task", "noise_scale", "co_training_weight")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One experiment: where it starts, how long it goes on, and the configuration of every stage."""
+
+    name: str
+    preset: str
+    seed: int
+    iterations: int
+    tasks: tuple[str, ...]
+    description: str
+    rollouts: stages.RolloutConfig
+    world_model: stages.WorldModelConfig
+    reward_model: stages.RewardModelConfig
+    imagine: stages.ImagineConfig
+    score: stages.ScoreConfig
+    policy: stages.PolicyConfig
+    evaluation: stages.EvaluationConfig
+    world_model_metrics: stages.WorldModelMetricsConfig
+
+    def tables(self, *names: str) -> dict[str, Any]:
+        """The named stage tables as plain values: what an artifact's identity covers of this recipe."""
+        return {name: dataclasses.asdict(getattr(self, name)) for name in names}
+
+
+@dataclass(frozen=True)
+class Foundation:
+    """What every experiment starts from: sizes of the scripted corpora, and weights other than the shipped ones."""
+
+    preset: str = "tiny"
+    seed: int = 0
+    demonstrations_per_task: int = 25
+    co_training_per_task: int = 20
+    weights: dict[str, str] = field(default_factory=dict)
+
+
+def recipe_files(folder: Path | None = None) -> dict[str, Path]:
+    """Experiment name -> file: the packaged recipes and those in `folder`, by file name; a user's file wins."""
+    if folder is not None and not folder.is_dir():
+        raise VlawError("the folder of recipes does not exist", where=str(folder),
+                        remedy="Create it, or unset VLAW_RECIPES to use the packaged recipes only.")
+    files = [*sorted(PACKAGED.glob("*.toml")), *(sorted(folder.glob("*.toml")) if folder else [])]
+    found = {path.stem: path for path in files if path.name != FOUNDATION_FILE}
+    for name, path in found.items():
+        if not KEY.fullmatch(name):
+            raise VlawError(f"{name!r} cannot name an experiment", where=str(path),
+                            remedy="Use letters, digits, '_' and '-' only, starting with a letter or digit.")
+    return found
+
+
+def find_recipe(name: str, folder: Path | None = None) -> Recipe:
+    """The recipe of an experiment. Raises VlawError for an unknown experiment or a faulty file."""
+    files = recipe_files(folder)
+    if name not in files:
+        raise VlawError(f"there is no experiment {name!r}", where=str(folder or PACKAGED),
+                        remedy=f"Use one of {', '.join(sorted(files))}, or add {name}.toml to a folder of your own and "
+                               "set VLAW_RECIPES to it.")
+    return load_recipe(files[name])
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Reads and checks one recipe file; `name` must equal the file's name."""
+    document = _read(path)
+    checked: dict[str, Any] = {name: _stage(path, name, cls, document.pop(name, {})) for name, cls in STAGES.items()}
+    top = {"name": str, "preset": str, "seed": int, "iterations": int, "tasks": list, "description": str}
+    defaults = {"preset": "tiny", "seed": 0, "iterations": 2, "tasks": list(TASKS), "description": ""}
+    _known(path, "", document, [*top, *STAGES])
+    if "name" not in document:
+        raise _error(path, "name", "is missing", f'Add name = "{path.stem}".')
+    values = {key: _typed(path, key, document.get(key, defaults.get(key)), kind) for key, kind in top.items()}
+    if values["name"] != path.stem:
+        raise _error(path, "name", f"is {values['name']!r} but the file is {path.name}",
+                     "Name the file after the experiment.")
+    if values["preset"] not in PRESETS:
+        raise _error(path, "preset", f"is {values['preset']!r}", f"Use one of {', '.join(PRESETS)}.")
+    if not 1 <= values["iterations"] <= MAX_ITERATIONS:
+        raise _error(path, "iterations", f"is {values['iterations']}", f"Use 1 to {MAX_ITERATIONS}.")
+    if not 0 <= values["seed"] < HELD_OUT_SEEDS:
+        raise _error(path, "seed", f"is {values['seed']}", f"Use 0 to {HELD_OUT_SEEDS - 1}.")
+    return Recipe(**{**values, "tasks": _tasks(path, values["tasks"])}, **checked)
+
+
+def load_foundation(folder: Path | None = None) -> Foundation:
+    """The foundation's settings: foundation.toml in `folder` where there is one, else the packaged file."""
+    own = folder / FOUNDATION_FILE if folder else None
+    path = own if own and own.is_file() else PACKAGED / FOUNDATION_FILE
+    document = _read(path)
+    _known(path, "", document, [f.name for f in dataclasses.fields(Foundation)])
+    weights = _typed(path, "weights", document.get("weights", {}), dict)
+    _known(path, "weights", weights, FOUNDATION_WEIGHTS)
+    for kind, value in weights.items():
+        _typed(path, f"weights.{kind}", value, str)
+    foundation = Foundation(**document)
+    for key, kind in (("preset", str), ("seed", int), ("demonstrations_per_task", int), ("co_training_per_task", int)):
+        value = _typed(path, key, getattr(foundation, key), kind)
+        if kind is int and value < (0 if key == "seed" else 1):
+            raise _error(path, key, f"is {value}", "Use a positive number.")
+    return foundation
+
+
+def canonical(value: Any) -> str:
+    """JSON whose text is the same for the same values: what digests are taken of."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise VlawError(f"the recipe cannot be read: {error}", where=str(path),
+                        remedy="Mend the file; vlaw_assets/recipes/vlaw.toml shows the form.") from error
+
+
+def _stage(path: Path, table: str, cls: type, given: Any) -> Any:
+    """The dataclass of one table, every value checked for its type and its range."""
+    given = _typed(path, table, given, dict)
+    hints = get_type_hints(cls)
+    _known(path, table, given, list(hints))
+    values = {key: _typed(path, f"{table}.{key}", value, hints[key]) for key, value in given.items()}
+    for key, value in values.items():
+        _in_range(path, f"{table}.{key}", key, value)
+    return cls(**values)
+
+
+def _in_range(path: Path, where: str, key: str, value: Any) -> None:
+    if key in AT_LEAST_ONE and value < 1:
+        raise _error(path, where, f"is {value}", "Use 1 or more.")
+    if key in MAY_BE_ZERO and value < 0:
+        raise _error(path, where, f"is {value}", "Use 0 or more.")
+    if key == "alpha" and not 0 < value < 1:
+        raise _error(path, where, f"is {value}", "Use a threshold strictly between 0 and 1; the paper has 0.8.")
+    if key == "learning_rate" and not value > 0:
+        raise _error(path, where, f"is {value}", "Use a number above 0.")
+    if key == "imagined_fraction" and not 0 <= value <= 1:
+        raise _error(path, where, f"is {value}", "Use a share between 0 and 1.")
+    if key == "ema" and not 0 <= value < 1:
+        raise _error(path, where, f"is {value}", "Use a decay from 0 to below 1.")
+    if key == "start" and value not in ("previous", "base"):
+        raise _error(path, where, f"is {value!r}", "Use 'previous' or 'base'.")
+
+
+def _tasks(path: Path, tasks: list[Any]) -> tuple[str, ...]:
+    unknown = [task for task in tasks if task not in TASKS]
+    if unknown:
+        raise _error(path, "tasks", f"names {', '.join(map(repr, unknown))}, which no world knows",
+                     f"Use tasks of {', '.join(TASKS)}.")
+    if not tasks or len(set(tasks)) != len(tasks):
+        raise _error(path, "tasks", "is empty or names a task twice", f"Name each task once, of {', '.join(TASKS)}.")
+    return tuple(tasks)
+
+
+def _known(path: Path, table: str, given: dict[str, Any], allowed: Any) -> None:
+    unknown = sorted(set(given) - set(allowed))
+    if unknown:
+        raise _error(path, f"{table}.{unknown[0]}".lstrip("."), "is not a key of a recipe",
+                     f"Remove it, or use one of {', '.join(sorted(allowed))}.")
+
+
+def _typed(path: Path, key: str, value: Any, kind: type) -> Any:
+    """`value` as `kind`; a whole number may stand for a float, nothing else is converted (true is not 1)."""
+    if kind is float and type(value) is int:
+        value = float(value)
+    finite = not isinstance(value, float) or abs(value) < float("inf")  # false for nan too
+    if type(value) is not kind or not finite:
+        raise _error(path, key, f"is {value!r}", f"Give a {'finite ' if kind is float else ''}{kind.__name__}.")
+    return value
+
+
+def _error(path: Path, key: str, problem: str, remedy: str) -> VlawError:
+    return VlawError(f"recipe key '{key}' {problem}", where=f"{path}, key '{key}'", remedy=remedy)

@@ -1,0 +1,43 @@
+"""The one resource of the assets: where the lake and the recipes are.
+
+Here: two paths, and opening what lies there. Not here: asset logic, and environment variables (definitions.py reads
+them, so that a test passes folders and nothing else). The lake is imported when it is first opened: loading the
+definitions must stay as quick as Dagster itself.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from vlaw_assets.recipes import Foundation, Recipe, find_recipe, load_foundation
+
+if TYPE_CHECKING:
+    from vlaw_assets.lake import Lake
+
+
+class Workplace(dg.ConfigurableResource):
+    """Where a run reads and writes."""
+
+    lake: str
+    """Folder of the lake; created on first use."""
+    recipes: str = ""
+    """Folder of the user's own recipes; empty for the packaged ones only."""
+
+    def open_lake(self) -> Lake:
+        """The lake. Raises VlawError where the folder is not writable or not a lake of ours."""
+        from vlaw_assets.lake import Lake
+
+        return Lake.open(Path(self.lake), create=True)
+
+    def recipe(self, experiment: str) -> Recipe:
+        return find_recipe(experiment, self.recipes_folder)
+
+    def foundation(self) -> Foundation:
+        return load_foundation(self.recipes_folder)
+
+    @property
+    def recipes_folder(self) -> Path | None:
+        return Path(self.recipes) if self.recipes else None

@@ -1,0 +1,129 @@
+"""Success rates as people compare them: per task, with intervals, paired where the trials are the same.
+
+Here: from evaluation artifacts in the ledger to rates, differences and tables of text. Not here: the statistics
+(vlaw_models/metrics/stats.py), drawing (plots.py) and printing (cli). Evaluations share their held-out seeds, so two
+policies are compared trial by trial.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vlaw_assets.partitions import partition_key
+from vlaw_models.errors import VlawError
+
+Outcomes = dict[tuple[str, int], bool]
+"""(task, seed) -> success."""
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Successes of trials with the Wilson 95 % interval."""
+
+    successes: int
+    trials: int
+    low: float
+    high: float
+
+    @property
+    def value(self) -> float:
+        return self.successes / self.trials
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True)
+class Change:
+    """Difference of two success rates on the same trials, with its 95 % interval (Newcombe, paired)."""
+
+    diff: float
+    low: float
+    high: float
+    trials: int
+
+    def __str__(self) -> str:
+        return f"{self.diff:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
+    @property
+    def verdict(self) -> str:
+        """One sentence that a person may quote."""
+        if self.low > 0:
+            return f"is better: the interval of the difference is above zero on {self.trials} paired trials"
+        if self.high < 0:
+            return f"is worse: the interval of the difference is below zero on {self.trials} paired trials"
+        return f"is not shown to differ: the interval includes zero on {self.trials} paired trials"
+
+
+def rate(successes: int, trials: int) -> Rate:
+    from vlaw_models.metrics.stats import wilson
+
+    return Rate(successes, trials, *(float(bound) for bound in wilson(successes, trials)))
+
+
+def outcomes_of(episodes: Iterable[Mapping[str, Any]]) -> Outcomes:
+    """From rows of the episodes table. Unjudged episodes are left out."""
+    return {(e["task"], int(e["seed"])): bool(e["success"]) for e in episodes if e["success"] is not None}
+
+
+def rates_of(outcomes: Outcomes) -> dict[str, Rate]:
+    """Rate per task in the order of first appearance, then over all of them under "all"."""
+    tasks = list(dict.fromkeys(task for task, _ in outcomes))
+    rates = {}
+    for task in tasks:
+        results = [success for (name, _), success in outcomes.items() if name == task]
+        rates[task] = rate(sum(results), len(results))
+    if outcomes:
+        rates[ALL] = rate(sum(outcomes.values()), len(outcomes))
+    return rates
+
+
+def change(after: Outcomes, before: Outcomes) -> Change | None:
+    """After minus before on the trials that both have; None where they share none."""
+    import numpy as np
+
+    from vlaw_models.metrics.stats import paired_difference
+
+    shared = sorted(after.keys() & before.keys())
+    if not shared:
+        return None
+    found = paired_difference(np.array([after[key] for key in shared]), np.array([before[key] for key in shared]))
+    return Change(*(float(value) for value in found), trials=len(shared))
+
+
+def evaluations(lake: Any, experiment: str, iterations: Iterable[int]) -> dict[str, Outcomes]:
+    """Column label -> outcomes: "before" (the policy iteration 01 started with), "after 01", ...; what exists of it."""
+    found: dict[str, Outcomes] = {}
+    for iteration in iterations:
+        key = partition_key(experiment, iteration)
+        if not found:
+            first = lake.ledger.current("start_evaluation", key)
+            if first is not None:
+                found["before" if iteration == 1 else f"before {iteration:02d}"] = read_outcomes(lake, first)
+        ref = lake.ledger.current("policy_evaluation", key)
+        if ref is not None:
+            found[f"after {iteration:02d}"] = read_outcomes(lake, ref)
+    return found
+
+
+def read_outcomes(lake: Any, ref: Any) -> Outcomes:
+    """Outcomes of one evaluation artifact."""
+    return outcomes_of(lake.read(ref).table("episodes").to_pylist())
+
+
+def table(columns: Mapping[str, Mapping[str, Rate]]) -> list[list[str]]:
+    """Rows of text, the header first: a task per row, a column per evaluation."""
+    tasks = list(dict.fromkeys(task for rates in columns.values() for task in rates if task != ALL))
+    body = [[task, *(str(rates[task]) if task in rates else "" for rates in columns.values())] for task in [*tasks, ALL]]
+    return [["task", *columns], *body]
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table of text as Markdown."""
+    if not rows:
+        raise VlawError("a table without a header", where="summary", remedy="Give at least the header row.")
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
