@@ -33,7 +33,7 @@ from vlaw_models.episodes import Episode, Start
 from vlaw_models.imagine import imagine
 from vlaw_models.learn import finetune_policy, finetune_reward_model, finetune_world_model
 from vlaw_models.metrics.stats import paired_difference, wilson
-from vlaw_models.policies import load_policy
+from vlaw_models.policies.base import load_policy
 from vlaw_models.presets import foundation
 from vlaw_models.rollout import rollout
 from vlaw_models.score import score_episodes
@@ -71,7 +71,8 @@ class Table:
         self.tasks, self.cfg, self.base = tasks, EvaluationConfig(episodes_per_task=trials), None
 
     def row(self, name: str, policy_dir: Path) -> None:
-        episodes = evaluate_policy(policy_dir, self.tasks, self.cfg)
+        # Validation starts: what is tuned by looking at this table must not be evaluated on the same layouts.
+        episodes = evaluate_policy(policy_dir, self.tasks, self.cfg, purpose="validation")
         success = np.array([bool(e.success) for e in episodes])
         low, high = wilson(int(success.sum()), len(success))
         per_task = {t: np.mean([e.success for e in episodes if e.task == t]) for t in self.tasks}
@@ -139,7 +140,7 @@ def main() -> None:
         failed = {(e.task, e.seed) for e in real if not e.success}
         covered = {(e.task, e.seed) for e in oracle_good} & failed
         print(f"failed starts that got a true success: {len(covered)}/{len(failed)}")
-    cotrain = collect_demonstrations(tasks, 40, purpose="co_training", seed=0)
+    cotrain = collect_demonstrations(tasks, 20, purpose="co_training", seed=0)
     clock = time.time()
     finetune_world_model(
         path["world_model"], path["autoencoder"], real, cotrain, WorldModelConfig(), work / "wm", seed=args.seed

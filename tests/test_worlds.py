@@ -27,11 +27,12 @@ from vlaw_models.errors import VlawError
 from vlaw_models.policies.flow_policy import FlowPolicy
 from vlaw_models.policies.normalization import Normalization
 from vlaw_models.policies.tokenize import InstructionTokenizer
-from vlaw_models.worlds.controller import HIGH, LOW
+from vlaw_models.worlds.controller import HIGH, HOME, LOW
 from vlaw_models.worlds.gym import ENVIRONMENTS
 from vlaw_models.worlds.tabletop.__main__ import main
+from vlaw_models.worlds.tabletop.render import RayRenderer
 from vlaw_models.worlds.tabletop.tasks import TASKS, Expert, Quality
-from vlaw_models.worlds.tabletop.world import TabletopWorld
+from vlaw_models.worlds.tabletop.world import TabletopWorld, make_sim
 
 TASK = "book"
 
@@ -245,3 +246,19 @@ def test_contact_sheet_of_an_unknown_task_says_what_to_do(tmp_path, capsys):
     assert main(["--contact-sheet", str(tmp_path / "sheet.png"), "--tasks", "juggle"]) == 1
     assert "remedy" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_reset_leaves_nothing_of_the_episode_before(task):
+    used, fresh = make_sim(task), make_sim(task)
+    used.reset(1)
+    model = used.model
+    for values in (model.geom_size, model.geom_pos, model.geom_rgba, model.geom_friction, model.body_pos, model.dof_damping):
+        values[:] += 0.01
+    for sim in (used, fresh):
+        sim.reset(2)
+        sim.step(HOME)
+    assert used.model.geom_size.tobytes() == fresh.model.geom_size.tobytes()
+    assert used.data.qpos.tobytes() == fresh.data.qpos.tobytes()
+    pictures = [RayRenderer(32).render(sim.model, sim.data) for sim in (used, fresh)]
+    assert np.array_equal(*pictures)

@@ -24,17 +24,32 @@ TOKENIZER = "tokenizer.json"
 LOADERS: dict[str, str] = {
     "FlowPolicy": "vlaw_models.policies.flow_policy:FlowPolicy",
     "Pi0Policy": "vlaw_models.policies.pi0:Pi0Policy",
+    "ChunkUNet": "vlaw_models.world_models.chunk_unet:ChunkUNet",
+    "CtrlWorld": "vlaw_models.world_models.ctrl_world:CtrlWorld",
+    "TinyAutoencoder": "vlaw_models.world_models.autoencoder:TinyAutoencoder",
+    "VideoAutoencoder": "vlaw_models.world_models.autoencoder:VideoAutoencoder",
+    "ClipJudge": "vlaw_models.rewards.clip_judge:ClipJudge",
+    "QwenJudge": "vlaw_models.rewards.qwen_judge:QwenJudge",
 }
 """config["class"] -> "module:Class", imported when first needed; the class has `load(folder)`. See `register`."""
 
-KINDS: dict[str, str] = {"FlowPolicy": "policy", "Pi0Policy": "policy"}
+KINDS: dict[str, str] = {
+    "FlowPolicy": "policy",
+    "Pi0Policy": "policy",
+    "ChunkUNet": "world model",
+    "CtrlWorld": "world model",
+    "TinyAutoencoder": "autoencoder",
+    "VideoAutoencoder": "autoencoder",
+    "ClipJudge": "reward model",
+    "QwenJudge": "reward model",
+}
 """config["class"] -> what it is, so that a world model is not taken for a policy."""
 
 
 def register(class_name: str, target: str, *, kind: str = "") -> None:
     """Adds a class of your own to the table: `target` is "module:Class", and Class.load(folder) returns the model.
 
-    `kind` is 'policy' for a policy that the loop may use.
+    `kind` is what the loop may use it as: 'policy', 'world model', 'autoencoder' or 'reward model'.
     """
     if ":" not in target:
         raise VlawError(f"{target!r} is not of the form 'module:Class'", where=f"checkpoint class {class_name!r}",
@@ -125,22 +140,42 @@ def load_weights(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *,
                         remedy="config.json and model.safetensors must come from the same checkpoint.") from error
 
 
-def load_checkpoint(folder: Path | str, *, kind: str | None = None, classes: tuple[str, ...] | None = None) -> Any:
-    """The model in a checkpoint, built by the class it names.
-
-    `kind` (e.g. 'policy') or `classes` (their names) restrict what is acceptable here.
+def load_checkpoint(folder: Path | str, *, kind: str | None = None) -> Any:
+    """The model in a checkpoint, built by the class it names. `kind` (see KINDS) restricts what is acceptable here.
 
     Raises VlawError for a missing or damaged folder and for a class that is unknown or of another kind.
     """
     name = load_config(folder)["class"]
-    acceptable = sorted(
-        known for known in LOADERS if (kind is None or KINDS.get(known) == kind) and (classes is None or known in classes)
-    )
+    acceptable = _classes(kind)
     if name not in acceptable:
-        raise VlawError(f"a checkpoint of class {name!r} cannot be used as a {kind or 'model'}", where=str(folder),
+        raise VlawError(f"a checkpoint of class {name!r} cannot be used as {_article(kind or 'model')}", where=str(folder),
                         remedy=f"Give a checkpoint of one of: {', '.join(acceptable)}.")
-    module, _, attribute = LOADERS[name].partition(":")
-    return getattr(importlib.import_module(module), attribute).load(Path(folder))
+    return _attribute(LOADERS[name]).load(Path(folder))
+
+
+def preset_class(preset: Mapping[str, Any], *, kind: str) -> tuple[type, type]:
+    """The class that a preset's entry names, and its configuration's (same module, same name and "Config").
+
+    Raises VlawError for a class that is unknown or of another kind.
+    """
+    name, acceptable = preset.get("class"), _classes(kind)
+    if name not in acceptable:
+        raise VlawError(f"a preset of class {name!r} cannot be used as {_article(kind)}", where="presets",
+                        remedy=f"Name one of: {', '.join(acceptable)}.")
+    return _attribute(LOADERS[name]), _attribute(LOADERS[name] + "Config")
+
+
+def _classes(kind: str | None) -> list[str]:
+    return sorted(name for name in LOADERS if kind is None or KINDS.get(name) == kind)
+
+
+def _article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def _attribute(target: str) -> Any:
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 _REMEDY = "Point to a complete checkpoint folder (config.json and *.safetensors), or make it again."

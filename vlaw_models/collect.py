@@ -35,6 +35,8 @@ _PURPOSE, _SEED, _ITERATION = 10**15, 10**9, 10**6
 """A start seed reads purpose | seed (6 digits) | iteration (3) | index (6), so ranges cannot meet. Below 2**53."""
 EVALUATION_NOISE_SEED = 0
 """Policy noise in evaluations: the same for everybody, as the starts are."""
+IMAGE_SIZE = 64
+"""Pixels of the pictures, for policies that do not declare an `image_size`."""
 _BATCH = 50
 """Robots rolled out together."""
 _GIVE_UP = 20
@@ -91,22 +93,33 @@ def collect_rollouts(
     ]
     noise = np.random.SeedSequence([seed, iteration])
     policy = load_policy(Path(policy_dir))
-    return _roll(policy, TabletopWorld(), starts, cfg.num_steps, cfg.noise_scale, noise, progress)
+    # A policy that says for which picture size it was made is shown that size.
+    world = TabletopWorld(getattr(policy, "image_size", IMAGE_SIZE))
+    return _roll(policy, world, starts, cfg.num_steps, cfg.noise_scale, noise, progress)
 
 
 def evaluate_policy(
-    policy_dir: Path, tasks: Sequence[str], cfg: EvaluationConfig, *, progress: Progress | None = None
+    policy_dir: Path,
+    tasks: Sequence[str],
+    cfg: EvaluationConfig,
+    *,
+    purpose: str = "evaluation",
+    progress: Progress | None = None,
 ) -> list[Episode]:
-    """Success on held-out layouts, the same for every policy. Episodes hold the last frame only (1, V, h, w, 3)."""
+    """Success on held-out layouts, the same for every policy. Episodes hold the last frame only (1, V, h, w, 3).
+
+    `purpose` 'validation' measures on other layouts: whatever is tuned is tuned there, never on the evaluation's.
+    """
     from vlaw_models.policies.base import load_policy
 
     starts = [
-        Start(task, s) for task in tasks for s in start_seeds("evaluation", task, 0, 0, cfg.episodes_per_task)
+        Start(task, s) for task in tasks for s in start_seeds(purpose, task, 0, 0, cfg.episodes_per_task)
     ]
     noise = np.random.SeedSequence([EVALUATION_NOISE_SEED])
-    world = TabletopWorld(render_inner=False)
+    policy = load_policy(Path(policy_dir))
+    world = TabletopWorld(getattr(policy, "image_size", IMAGE_SIZE), render_inner=False)
     return _roll(
-        load_policy(Path(policy_dir)), world, starts, cfg.num_steps, cfg.noise_scale, noise, progress, last_only=True
+        policy, world, starts, cfg.num_steps, cfg.noise_scale, noise, progress, last_only=True
     )
 
 
@@ -149,7 +162,7 @@ def iterate_demonstrations(
     purpose: str,
     seed: int,
     num_steps: int = RolloutConfig.num_steps,
-    image_size: int = 64,
+    image_size: int = IMAGE_SIZE,
     threads: int = 2,
     progress: Progress | None = None,
 ) -> Iterator[Episode]:

@@ -1,7 +1,9 @@
 """Presets tiny, small and paper: sizes of every model, as plain dictionaries, and where the shipped weights are.
 
-Here: numbers only; the classes' builders take them as keyword arguments. Not here: training settings (config.py).
-'tiny' is what the embedded robot uses on a CPU; 'paper' is the size of the VLAW paper and takes published weights.
+Here: numbers only, for build_policy, build_world_model, build_autoencoder and build_judge; "sizes" are the fields of
+the class's configuration, which has defaults for the rest. Not here: training settings (config.py).
+'tiny' is what the embedded robot uses on a CPU; 'small' is the published classes scaled down for it, for one GPU;
+'paper' is the size of the VLAW paper and takes published weights.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vlaw_models.errors import VlawError
+from vlaw_models.worlds.controller import HIGH, LOW
 
 PRESETS = ("tiny", "small", "paper")
 KINDS = ("autoencoder", "world_model", "reward_model", "base_policy")
@@ -51,9 +54,96 @@ POLICY: dict[str, dict[str, Any]] = {
     },
 }
 
-WORLD_MODEL: dict[str, dict[str, Any]] = {}
-REWARD_MODEL: dict[str, dict[str, Any]] = {}
-AUTOENCODER: dict[str, dict[str, Any]] = {}
+AUTOENCODER: dict[str, dict[str, Any]] = {
+    # 64-pixel frames to 32 x 8 x 8: a small picture with many channels is what a CPU's convolutions like.
+    "tiny": {
+        "class": "TinyAutoencoder",
+        "sizes": {
+            "patch": 4, "channels": 64, "latent_channels": 32, "encoder_blocks": (1, 2), "decoder_blocks": (2, 1),
+        },
+    },
+    # As many numbers per frame, 8 x 16 x 16: a U-Net with attention can use the places.
+    "small": {
+        "class": "TinyAutoencoder",
+        "sizes": {
+            "patch": 2, "channels": 128, "latent_channels": 8, "encoder_blocks": (2, 3), "decoder_blocks": (3, 2),
+        },
+    },
+    # Stable Video Diffusion's: its `vae` folder loads as a checkpoint.
+    "paper": {
+        "class": "VideoAutoencoder",
+        "sizes": {
+            "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4,
+            "scaling_factor": 0.18215, "decode_frames": 7,
+        },
+    },
+}
+
+WORLD_MODEL: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "class": "ChunkUNet",
+        "sizes": {
+            "views": 3, "latent_channels": 32, "latent_height": 8, "latent_width": 8, "chunk": 4,
+            "channels": (64, 96, 128), "layers": 1, "pose_maps": 16,
+        },
+    },
+    "small": {
+        "class": "CtrlWorld",
+        "sizes": {
+            "views": 3, "latent_channels": 8, "latent_height": 16, "latent_width": 16, "chunk": 4, "history": 6,
+            "block_out_channels": (64, 128, 256, 256), "layers": 2, "heads": (2, 4, 8, 8), "token_dim": 512,
+            # Its autoencoder's latents have unit deviation already.
+            "vae_scale": 1.0,
+            "pose_low": tuple(float(v) for v in LOW), "pose_high": tuple(float(v) for v in HIGH),
+        },
+    },
+    # Three views of 192 x 320 pixels as latents 4 x 72 x 40; the poses are DROID's. `load_stable_video` for its weights.
+    "paper": {
+        "class": "CtrlWorld",
+        "sizes": {
+            "views": 3, "latent_channels": 4, "latent_height": 24, "latent_width": 40, "chunk": 4, "history": 6,
+            "block_out_channels": (320, 640, 1280, 1280), "layers": 2, "heads": (5, 10, 20, 20), "token_dim": 1024,
+            "vae_scale": 0.18215,
+        },
+    },
+}
+
+REWARD_MODEL: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "class": "ClipJudge",
+        "sizes": {
+            "cameras": ("exterior_1", "wrist"), "num_frames": 16, "image_size": 64, "channels": (16, 32, 48, 64),
+            "width": 96, "layers": 2, "heads": 4,
+        },
+    },
+    "small": {
+        "class": "QwenJudge",
+        "sizes": {"cameras": ("exterior_1", "wrist"), "num_frames": 16, "image_size": 64, "view_size": 64},
+        "network": {
+            "text_config": {
+                "hidden_size": 384, "intermediate_size": 1152, "num_hidden_layers": 6, "num_attention_heads": 6,
+                "num_key_value_heads": 6, "head_dim": 64, "max_position_embeddings": 1024,
+                # The three parts (time, height, width) sum to half a head.
+                "rope_parameters": {
+                    "rope_type": "default", "rope_theta": 10000.0, "mrope_interleaved": True,
+                    "mrope_section": [12, 10, 10],
+                },
+            },
+            "vision_config": {
+                "depth": 6, "hidden_size": 384, "intermediate_size": 1152, "num_heads": 6, "patch_size": 8,
+                "spatial_merge_size": 2, "temporal_patch_size": 2, "out_hidden_size": 384,
+                "num_position_embeddings": 64, "deepstack_visual_indexes": [1, 3],
+            },
+        },
+    },
+    # The network's sizes come with its weights: a hub id here, or a folder given to build_judge.
+    "paper": {
+        "class": "QwenJudge", "weights": "Qwen/Qwen3-VL-4B-Instruct",
+        "sizes": {
+            "cameras": ("exterior_1", "wrist"), "num_frames": 16, "image_size": (192, 320), "view_size": 256,
+        },
+    },
+}
 
 
 def foundation(preset: str, kind: str) -> Path:
@@ -64,5 +154,6 @@ def foundation(preset: str, kind: str) -> Path:
     folder = WEIGHTS / kind
     if preset != "tiny" or not (folder / "config.json").is_file():
         raise VlawError(f"the weights of {kind} for preset {preset!r} are not shipped", where=str(folder),
-                        remedy="Run `vlaw pretrain`, or give the path of a checkpoint.")
+                        remedy="Run `vlaw pretrain` for those of preset 'tiny'; for another preset give the path of a "
+                               "checkpoint in foundation.toml [weights].")
     return folder

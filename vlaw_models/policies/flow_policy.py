@@ -36,6 +36,7 @@ class CameraEncoder(nn.Module):
         self.film = nn.Linear(text, 2 * (first + second))
         self.split = [first, first, second, second]
         self.read = nn.Linear(last * (image_size // 8) ** 2 + 2 * keypoints, features)
+        self.look = WordAttention(first, text, features)
 
     def forward(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         scale_1, shift_1, scale_2, shift_2 = self.film(text)[:, :, None, None].split(self.split, dim=1)
@@ -45,7 +46,35 @@ class CameraEncoder(nn.Module):
         x = functional.relu(self.down(x) * (1 + scale_2) + shift_2)
         x = x + functional.relu(self.coarse(x))
         flat = torch.cat([self.narrow(x).flatten(1), points], dim=1)
-        return functional.gelu(self.read(flat))
+        return functional.gelu(self.read(flat) + self.look(image, text))
+
+
+class WordAttention(nn.Module):
+    """Where are the things the instruction names? Queries from the text against local features of the picture.
+
+    Each head gives the expected place and the mean feature under its attention. FiLM alone binds "the red block" to a
+    place only after very long training: with four blocks it grasped the right one in 45 % of the cases.
+    """
+
+    def __init__(self, channels: int, text: int, features: int, heads: int = 8, width: int = 32):
+        super().__init__()
+        self.heads, self.width = heads, width
+        self.local = nn.Conv2d(48, channels, 3, padding=1)
+        self.keys = nn.Conv2d(channels, width, 1)
+        self.query = nn.Linear(text, heads * width)
+        self.values = nn.Conv2d(channels, width, 1)
+        self.read = nn.Linear(heads * (width + 2), features)
+        nn.init.zeros_(self.read.weight)
+        nn.init.zeros_(self.read.bias)
+
+    def forward(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        """(B, 48, h, w) folded picture and (B, E) text to (B, features)."""
+        local = functional.relu(self.local(image))
+        query = self.query(text).unflatten(1, (self.heads, self.width))
+        # Sharper than the usual 1 / sqrt(width): near-uniform attention over a picture learns slowly.
+        scores = torch.einsum("bkd,bdhw->bkhw", query, self.keys(local)) * (4 / self.width**0.5)
+        seen = torch.einsum("bkn,bdn->bkd", scores.float().flatten(2).softmax(-1), self.values(local).float().flatten(2))
+        return self.read(torch.cat([seen.flatten(1), _soft_argmax(scores)], dim=1))
 
 
 class FlowHead(nn.Module):

@@ -9,7 +9,7 @@ Dimensions: B batch, F frames of a clip, V cameras of the judge.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,19 +30,14 @@ LATE_POWER = 1.7
 
 QUESTION = 'Is the task "{instruction}" completed successfully?'
 
-JUDGES = {
-    "ClipJudge": "vlaw_models.rewards.clip_judge:ClipJudge",
-    "QwenJudge": "vlaw_models.rewards.qwen_judge:QwenJudge",
-}
-"""Checkpoint class -> where it lives."""
-
 
 class Judge(nn.Module, ABC):
     """A reward model. Subclasses set `cameras`, `num_frames` and `image_size` in their constructor."""
 
     cameras: tuple[str, ...]
     num_frames: int
-    image_size: int
+    image_size: int | tuple[int, int]
+    """Of the episodes' frames, pixels: one number for square ones, else height and width."""
     autocast = True
     """Whether training computes in bfloat16 where that is allowed; False where the weights' own type decides."""
 
@@ -78,9 +73,11 @@ class Judge(nn.Module, ABC):
             raise VlawError("a judge needs at least 2 frames, this episode has 1",
                             where=f"episode {episode.episode_id or episode.seed} of task {episode.task}",
                             remedy="Judge episodes recorded with a frame at every step.")
-        if images.shape[2:4] != (self.image_size, self.image_size):
+        size = self.image_size
+        height, width = (size, size) if isinstance(size, int) else size
+        if images.shape[2:4] != (height, width):
             raise VlawError(f"the frames are {images.shape[3]}x{images.shape[2]} pixels, this judge was made for "
-                            f"{self.image_size}x{self.image_size}",
+                            f"{width}x{height}",
                             where=f"episode {episode.episode_id or episode.seed} of task {episode.task}",
                             remedy="Resize the episode, or use a judge of that size.")
         steps = frame_indices(len(images), self.num_frames, rng)
@@ -107,10 +104,30 @@ def question(instruction: str) -> str:
 
 def load_judge(folder: Path | str) -> Judge:
     """The judge in a checkpoint folder, in evaluation mode. VlawError where the folder is missing or no judge."""
-    for name, target in JUDGES.items():
-        checkpoint.LOADERS.setdefault(name, target)
-    judge: Judge = checkpoint.load_checkpoint(folder, classes=tuple(JUDGES))
+    judge: Judge = checkpoint.load_checkpoint(folder, kind="reward model")
     return judge.eval()
+
+
+def build_judge(
+    preset: Mapping[str, Any], *, instructions: Sequence[str] = (), seed: int = 0, weights: Path | str | None = None
+) -> Judge:
+    """A judge of a preset (presets.REWARD_MODEL[...]): new and seeded, or published weights where there are any.
+
+    `instructions` are the source of a new judge's vocabulary. `weights` is a folder or hub id for the class's
+    `from_pretrained`; without it, the preset's own "weights". Raises VlawError for a preset of another kind, one that
+    cannot take weights, and weights that cannot be had.
+    """
+    judge, config = checkpoint.preset_class(preset, kind="reward model")
+    settings, network = config(**preset["sizes"]), preset.get("network")
+    weights = weights or preset.get("weights")
+    if weights is not None and not hasattr(judge, "from_pretrained"):
+        raise VlawError(f"a {judge.__name__} takes no published weights", where=str(weights),
+                        remedy="Use a preset whose judge does (paper), or load a checkpoint with load_judge.")
+    if weights is not None:
+        return judge.from_pretrained(str(weights), settings)
+    if network is None:
+        return judge.build(settings, instructions, seed=seed)
+    return judge.build(settings, network, instructions, seed=seed)
 
 
 def check_cameras(cameras: Sequence[str], *, where: str) -> tuple[str, ...]:

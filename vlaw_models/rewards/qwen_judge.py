@@ -43,8 +43,8 @@ class QwenJudgeConfig:
 
     cameras: tuple[str, ...] = ("exterior_1",)
     num_frames: int = 16
-    image_size: int = 64
-    """Of the episode's frames, pixels."""
+    image_size: int | tuple[int, int] = 64
+    """Of the episode's frames, pixels: one number for square ones, else height and width."""
     view_size: int = 64
     """Every camera picture is resized to this, pixels; a multiple of patch size x spatial merge size."""
     seconds: float = 32 / CONTROL_HZ
@@ -140,7 +140,7 @@ class QwenJudge(Judge):
         if network.tie_word_embeddings and "model.language_model.embed_tokens.weight" in tensors:
             tensors["lm_head.weight"] = tensors["model.language_model.embed_tokens.weight"]
         checkpoint.load_weights(model, tensors, where=folder)
-        settings["cameras"] = tuple(settings["cameras"])
+        settings = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
         return cls(QwenJudgeConfig(**settings), Tokenizer.from_str(checkpoint.read_tokenizer(folder)), model).eval()
 
     def _prompt(self, instruction: str, grid: tuple[int, int, int]) -> str:

@@ -8,6 +8,7 @@ Pictures are uint8 (height, width, 3); stacked latents put the views under each 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,21 +19,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from vlaw_models.checkpoint import (
-    LOADERS,
     load_checkpoint,
     load_config,
     load_tensors,
     load_weights,
-    register,
+    preset_class,
     save_checkpoint,
 )
 from vlaw_models.errors import VlawError
 from vlaw_models.world_models.views import split_views, stack_views
-
-AUTOENCODERS = {
-    "TinyAutoencoder": "vlaw_models.world_models.autoencoder:TinyAutoencoder",
-    "VideoAutoencoder": "vlaw_models.world_models.autoencoder:VideoAutoencoder",
-}
 
 
 class Autoencoder(nn.Module, ABC):
@@ -228,10 +223,19 @@ class VideoAutoencoder(Autoencoder):
 
 def load_autoencoder(folder: Path | str) -> Any:
     """The autoencoder in a checkpoint folder, on the CPU, in evaluation mode. Raises VlawError."""
-    for name, target in AUTOENCODERS.items():
-        if name not in LOADERS:
-            register(name, target)
-    return load_checkpoint(folder, classes=tuple(AUTOENCODERS))
+    return load_checkpoint(folder, kind="autoencoder")
+
+
+def build_autoencoder(preset: Mapping[str, Any], *, seed: int) -> Any:
+    """A new autoencoder of a preset (presets.AUTOENCODER[...]), seeded, on torch's default device.
+
+    The tiny class is trained by learn_world_model.train_autoencoder, which takes the preset's sizes as its `config`;
+    the paper's is frozen: load Stable Video Diffusion's `vae` folder instead. Raises VlawError for another kind.
+    """
+    model, config = preset_class(preset, kind="autoencoder")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return model(config(**preset["sizes"]))
 
 
 def _without_class(config: dict[str, Any], kind: type, folder: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ network denoises (H, or H+1 where it also denoises the current frame, as Ctrl-Wo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from vlaw_models.checkpoint import LOADERS, load_checkpoint, register
+from vlaw_models.checkpoint import load_checkpoint, preset_class
 from vlaw_models.world_models.edm import EdmConfig
 
 ANCHOR = 1_000_000
 """A context offset that always means the first frame of the trajectory (offsets are clipped there)."""
-
-WORLD_MODELS = {
-    "CtrlWorld": "vlaw_models.world_models.ctrl_world:CtrlWorld",
-    "ChunkUNet": "vlaw_models.world_models.chunk_unet:ChunkUNet",
-}
 
 
 @dataclass(frozen=True)
@@ -107,7 +102,15 @@ class WorldModel(nn.Module, ABC):
 
 def load_world_model(folder: Path | str) -> Any:
     """The world model in a checkpoint folder, on the CPU, in evaluation mode. Raises VlawError."""
-    for name, target in WORLD_MODELS.items():
-        if name not in LOADERS:
-            register(name, target)
-    return load_checkpoint(folder, classes=tuple(WORLD_MODELS)).eval()
+    return load_checkpoint(folder, kind="world model").eval()
+
+
+def build_world_model(preset: Mapping[str, Any], *, seed: int) -> Any:
+    """A new world model of a preset (presets.WORLD_MODEL[...]), seeded, on torch's default device.
+
+    Raises VlawError for a preset of another kind.
+    """
+    model, config = preset_class(preset, kind="world model")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return model(config(**preset["sizes"]))

@@ -22,7 +22,6 @@ from vlaw_models.world_models.edm import EdmConfig, expand
 from vlaw_models.world_models.views import position_maps
 from vlaw_models.worlds.controller import HIGH, LOW
 
-
 WAVES = (0.5, 1.0, 2.0)
 """Frequencies of the sines in which the current and coming poses are also given: they place the hand to a few pixels."""
 

@@ -89,7 +89,8 @@ class Sim:
         self.task = task
         self.model = copy.copy(model)
         self.data = mujoco.MjData(self.model)
-        self._pristine = model
+        # Every array of the model next to its compiled value; both are views, so this is looked up once.
+        self._arrays = [(getattr(self.model, name), getattr(model, name)) for name in _array_names(model)]
         self.memory: dict = {}
         self.instruction = ""
         self.state = HOME.copy()
@@ -97,9 +98,9 @@ class Sim:
 
     def reset(self, seed: int) -> None:
         """Seeded reset, the same bits for the same seed on one kind of CPU."""
-        self.model.geom_rgba[:] = self._pristine.geom_rgba
-        self.model.body_pos[:] = self._pristine.body_pos
-        self.model.body_quat[:] = self._pristine.body_quat
+        # All arrays, whichever a task changes (places, sizes, colours): an episode leaves nothing to the next.
+        for own, compiled in self._arrays:
+            own[:] = compiled
         mujoco.mj_resetData(self.model, self.data)
         self.memory = {}
         self.step_count = 0
@@ -150,3 +151,9 @@ class Sim:
     def paint(self, geom: str, rgba: tuple[float, ...]) -> None:
         """Colours a geom; alpha 0 hides it from the cameras."""
         self.model.geom(geom).rgba[:] = rgba if len(rgba) == 4 else (*rgba, 1.0)
+
+
+def _array_names(model: mujoco.MjModel) -> list[str]:
+    """Names of the model's arrays that hold anything."""
+    values = ((name, getattr(model, name)) for name in dir(model) if not name.startswith("_"))
+    return [name for name, value in values if isinstance(value, np.ndarray) and value.size]
