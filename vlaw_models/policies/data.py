@@ -14,6 +14,9 @@ import numpy as np
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 
+EARLY_STEPS = 7
+"""What `early_share` calls early: the approach to the first object."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -41,8 +44,11 @@ class StepData:
         instructions: Sequence[str],
         *,
         weights: Sequence[float] | None = None,
+        early_share: float = 0.0,
     ):
-        """Per episode: images (>= T, V, h, w, 3) uint8, states (>= T, D), actions (T, A), an instruction, a weight."""
+        """`early_share` of the samples come from the first EARLY_STEPS steps, where the instruction decides what is done.
+
+        Per episode: images (>= T, V, h, w, 3) uint8, states (>= T, D), actions (T, A), an instruction, a weight."""
         kept = [index for index in range(len(actions)) if weights is None or weights[index] != 0]
         if not kept or all(len(actions[index]) == 0 for index in kept):
             raise VlawError("there is no control step to learn from", where="policy training data",
@@ -52,6 +58,7 @@ class StepData:
         self.actions = [np.asarray(actions[index], dtype=np.float32) for index in kept]
         self.instructions = [instructions[index] for index in kept]
         self.weights = np.ones(len(kept)) if weights is None else np.array([weights[index] for index in kept])
+        self.early_share = early_share
         self.starts = np.concatenate([[0], np.cumsum([len(action) for action in self.actions])])
         for index, (state, action) in enumerate(zip(self.states, self.actions, strict=True)):
             if not (np.isfinite(state).all() and np.isfinite(action).all()):
@@ -62,9 +69,11 @@ class StepData:
                                 where=f"training episode {kept[index]}", remedy="Leave it out, or record it again.")
 
     @classmethod
-    def from_episodes(cls, episodes: Sequence[Episode], *, weights: Sequence[float] | None = None) -> StepData:
+    def from_episodes(
+        cls, episodes: Sequence[Episode], *, weights: Sequence[float] | None = None, early_share: float = 0.0
+    ) -> StepData:
         parts = zip(*[(e.images, e.states, e.actions, e.instruction) for e in episodes], strict=True)
-        return cls(*(parts if episodes else ([], [], [], [])), weights=weights)
+        return cls(*(parts if episodes else ([], [], [], [])), weights=weights, early_share=early_share)
 
     @classmethod
     def from_arrays(
@@ -84,8 +93,12 @@ class StepData:
         return int(self.starts[-1])
 
     def draw(self, rng: np.random.Generator, size: int, chunk_size: int) -> Batch:
-        """`size` steps drawn uniformly, with replacement."""
+        """`size` steps drawn with replacement: uniformly, but for the early share."""
         steps = rng.integers(len(self), size=size)
+        early = round(self.early_share * size)
+        if early:
+            episode = rng.integers(len(self.actions), size=early)
+            steps[:early] = self.starts[episode] + rng.integers(EARLY_STEPS, size=early) % np.diff(self.starts)[episode]
         episodes = np.searchsorted(self.starts, steps, side="right") - 1
         pairs = [(int(episode), int(step - self.starts[episode])) for episode, step in zip(episodes, steps, strict=True)]
         ahead = np.arange(chunk_size)

@@ -137,7 +137,8 @@ class FlowPolicy(FlowMatchingPolicy):
             "head_width": head_width, "head_blocks": head_blocks, "flow_samples": flow_samples, "shift": shift,
             "regression": regression,
         }
-        self.noise_dim, self.flow_samples, self.shift = normalization.action_dim, flow_samples, shift
+        self.image_size, self.shift = image_size, shift
+        self.noise_dim, self.flow_samples = normalization.action_dim, flow_samples
         self.regression = regression
         # Words are embedded per position and concatenated: 'red on blue' and 'blue on red' differ.
         self.words = nn.Embedding(tokenizer.vocabulary_size, 32)

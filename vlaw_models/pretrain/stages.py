@@ -23,6 +23,19 @@ ABSOLUTE = (4,)
 
 
 @dataclass(frozen=True)
+class PolicyPhase:
+    """One part of the base policy's pretraining, with a cosine schedule of its own."""
+
+    steps: int
+    rate: float
+    ema: float
+    shares: tuple[float, float, float]
+    """Share of a batch from the broad corpus, from more stacking and from more erasing."""
+    early_share: float = 0.0
+    """Share of the stacking samples from the first steps, where the colours in the instruction decide."""
+
+
+@dataclass(frozen=True)
 class PretrainConfig:
     """Amounts of data and training. Times are for one thread of a 2020s server core."""
 
@@ -38,16 +51,17 @@ class PretrainConfig:
     demonstrations_per_task: int = 25
     """Paper: 25."""
     autoencoder_steps: int = 2000
-    world_model_steps: tuple[int, ...] = (7000, 7000)
-    """Two rounds, each with its own cosine schedule."""
-    world_model_rates: tuple[float, ...] = (1.5e-3, 1e-3)
+    world_model_steps: int = 7000
     world_model_batch: int = 16
-    policy_steps: int = 8000
-    hard_policy_steps: int = 6000
-    """Second part of the policy's pretraining, with `hard_share` of every batch from the harder tasks."""
-    hard_share: float = 0.55
+    policy_phases: tuple[PolicyPhase, ...] = (
+        PolicyPhase(8000, 1.5e-3, 0.999, (1.0, 0.0, 0.0)),
+        PolicyPhase(6000, 1e-3, 0.999, (0.45, 0.41, 0.14)),
+        PolicyPhase(4000, 1e-3, 0.998, (0.4, 0.45, 0.15)),
+        PolicyPhase(3600, 1.5e-3, 0.998, (0.3, 0.55, 0.15), early_share=0.7),
+    )
+    """Broad first; then more of the tasks whose objects are hardest to tell apart."""
     policy_batch: int = 64
-    warm_start_steps: int = 300
+    warm_start_steps: int = 60
     reward_model_steps: int = 2500
     replay_steps: int = 400
 
@@ -118,11 +132,10 @@ def train_world_model(data: Corpora, autoencoder: Path, out: Path, progress=None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(cfg.seed)
         model = ChunkUNet()
-    for part, (steps, rate) in enumerate(zip(cfg.world_model_steps, cfg.world_model_rates, strict=True)):
-        losses = train(
-            model, encoded, steps=steps, batch_size=cfg.world_model_batch, learning_rate=rate, seed=cfg.seed + part,
-            progress=progress,
-        )
+    losses = train(
+        model, encoded, steps=cfg.world_model_steps, batch_size=cfg.world_model_batch, learning_rate=1.5e-3,
+        seed=cfg.seed, progress=progress,
+    )
     model.save(out, dtype=torch.float16)
     return {"loss": losses[-1], "episodes": len(encoded)}
 
@@ -142,18 +155,19 @@ def train_base_policy(data: Corpora, out: Path, progress=None) -> dict:
         [e.states for e in broad], [e.actions for e in broad], chunk_size=preset["chunk_size"], absolute=ABSOLUTE
     )
     policy = build_policy(preset, normalization, seed=cfg.seed, instructions=[e.instruction for e in broad])
-    losses = train_policy(
-        policy, broad, steps=cfg.policy_steps, batch_size=cfg.policy_batch, lr=1.5e-3, ema=0.999, seed=cfg.seed,
-        progress=progress,
-    )
-    policy.save(data.work / "policy_broad")
-    mixed = MixedData([StepData.from_episodes(part) for part in (broad, data.hard())], [1 - cfg.hard_share, cfg.hard_share])
-    losses += train_policy(
-        policy, mixed, steps=cfg.hard_policy_steps, batch_size=cfg.policy_batch, lr=1e-3, ema=0.999,
-        seed=cfg.seed + 2, progress=progress,
-    )
+    more = {task: [e for e in data.hard() if e.task == task] for task in ("stack", "erase")}
+    for part, phase in enumerate(cfg.policy_phases):
+        sources = [
+            StepData.from_episodes(broad),
+            StepData.from_episodes(more["stack"], early_share=phase.early_share),
+            StepData.from_episodes(more["erase"]),
+        ]
+        train_policy(
+            policy, MixedData(sources, phase.shares), steps=phase.steps, batch_size=cfg.policy_batch, lr=phase.rate,
+            ema=phase.ema, seed=cfg.seed + part, progress=progress,
+        )
     policy.save(data.work / "policy_before_warm_start")
-    losses += train_policy(
+    losses = train_policy(
         policy, expert, steps=cfg.warm_start_steps, batch_size=cfg.policy_batch, lr=3e-4, ema=0.99,
         seed=cfg.seed + 1, progress=progress,
     )
