@@ -1,6 +1,6 @@
 """What one training step and one sampled frame cost in each world-model class, on one thread.
 
-    python -m benchmarks.model_classes
+    python benchmarks/model_classes.py
 
 Evidence for the tiny preset's choice: Ctrl-World's spatio-temporal U-Net at about 2 M parameters against the U-Net
 with frames in channels, both on the latents of three 64-pixel views (32 x 24 x 8), random weights.

@@ -1,6 +1,6 @@
 """Simulator speed: control steps and pictures per second of every task, on one thread and on two.
 
-    python -m benchmarks.simulator [--episodes 6] [--renders 60] [--repeats 3]
+    python benchmarks/simulator.py [--episodes 6] [--renders 60] [--repeats 3]
 
 Steps: scripted experts' episodes played again (so contacts are those of real work), without resets, experts and
 pictures. Pictures: single cameras at 64 px, ray-cast in the middle of an episode. Medians of the repeats, each next to
