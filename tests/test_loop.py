@@ -64,6 +64,7 @@ def test_dagster_mirrors_the_ledger(place, monkeypatch):
     import dagster as dg
 
     monkeypatch.setenv("DAGSTER_HOME", str(place.root / "dagster_home"))
+    shown = set()
     with driver.open_instance() as instance:
         for asset in LOOP_ASSETS:
             ref = current(place, asset)
@@ -74,12 +75,12 @@ def test_dagster_mirrors_the_ledger(place, monkeypatch):
             assert metadata["vlaw/content_sha256"] == ref.content_digest, asset
             assert metadata["dagster/row_count"] == ref.num_rows
             assert first.tags["dagster/data_version"].startswith(ref.content_digest[:16])
+            if any(key.startswith("picture") and "data:image/png;base64," in str(text) for key, text in metadata.items()):
+                shown.add(asset)
             read = {(entry["role"], entry["artifact"]) for entry in metadata["vlaw/inputs"]}
             assert read == {(role, parent.artifact_id) for role, parent in place.lake.ledger.edges(ref.owner)}
-        shown = [key for asset in ("real_rollouts", "imagined_rollouts", "reward_scores", "policy", "policy_evaluation")
-                 for key, value in instance.get_latest_materialization_event(dg.AssetKey(asset)).asset_materialization.metadata.items()
-                 if key.startswith("picture") and "data:image/png;base64," in str(value.value)]
-        assert len(shown) >= 5
+        # A reused materialization has nothing new to show, so look at the one that was computed.
+        assert shown >= {"real_rollouts", "imagined_rollouts", "reward_scores", "policy", "policy_evaluation"}
 
 
 def test_counts_are_the_recipes(place):

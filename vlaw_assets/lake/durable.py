@@ -61,11 +61,18 @@ def fsync_path(path: Path) -> None:
         os.close(descriptor)
 
 
-def fsync_files(paths: Iterable[Path], *, root: Path) -> None:
-    """Flush files, then every folder between them and `root` (a file is durable only once its folder entry is)."""
+def fsync_files(paths: Iterable[Path], *, root: Path, missing_ok: bool = False) -> None:
+    """Flush files, then every folder between them and `root` (a file is durable only once its folder entry is).
+
+    `missing_ok`: a file that is gone was another process's (a commit that lost a race and tidied up); it is passed over.
+    """
     folders: set[Path] = set()
     for path in paths:
-        fsync_path(path)
+        try:
+            fsync_path(path)
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
         folder = path.parent
         while folder not in folders:
             folders.add(folder)

@@ -80,7 +80,7 @@ def create(paths: Paths) -> None:
         return
     paths.frames.parent.mkdir(parents=True, exist_ok=True)
     lance.write_dataset(FRAMES.empty_table(), str(paths.frames), mode="overwrite", data_storage_version=STORAGE_VERSION)
-    fsync_files(_bookkeeping(paths.frames), root=paths.root)
+    fsync_files(_bookkeeping(paths.frames), root=paths.root, missing_ok=True)
 
 
 class FrameWriter:
@@ -127,7 +127,7 @@ class FrameWriter:
         )
         # Lance's clean-up deletes versions that have no tag.
         dataset.tags.create(f"artifact-{artifact_id}", dataset.version)
-        fsync_files(_bookkeeping(self._paths.frames), root=self._paths.root)
+        fsync_files(_bookkeeping(self._paths.frames), root=self._paths.root, missing_ok=True)
         return {"version": dataset.version, "rows": self._rows, "files": described}
 
 
@@ -176,6 +176,14 @@ def read(
 def _bookkeeping(uri: Path) -> list[Path]:
     """Manifests, transactions and tags: small files, and no way to tell which ones another run has not flushed yet."""
     newest = sorted((uri / "_versions").glob("*.manifest"))[:32]  # named by falling numbers: the newest come first
-    recent = sorted((uri / "_transactions").glob("*.txn"), key=lambda path: path.stat().st_mtime)[-32:]
-    tags = sorted((uri / "_refs").rglob("*.json"), key=lambda path: path.stat().st_mtime)[-32:]
+    recent = sorted((uri / "_transactions").glob("*.txn"), key=_modified)[-32:]
+    tags = sorted((uri / "_refs").rglob("*.json"), key=_modified)[-32:]
     return [*newest, *recent, *tags]
+
+
+def _modified(path: Path) -> float:
+    """Time of the last change; 0 for a file that another process has just removed."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

@@ -1,7 +1,7 @@
 """Frames to latents and back: a tiny deterministic autoencoder, and Stable Video Diffusion's by path.
 
-Here: both classes behind one protocol, with latents normalised to zero mean and unit deviation per channel (the
-statistics are part of the checkpoint). Not here: training (learn_world_model.train_autoencoder), the world models.
+Here: both classes behind one protocol, with latents normalised to zero mean and mean variance 1 (the statistics
+are part of the checkpoint). Not here: training (learn_world_model.train_autoencoder), the world models.
 Pictures are uint8 (height, width, 3); stacked latents put the views under each other (views.py).
 """
 
