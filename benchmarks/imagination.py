@@ -1,4 +1,4 @@
-"""Imagination speed: frames per second, all trajectories in one batch against one by one, on one thread.
+"""Imagination speed: frames per second, all trajectories in one batch against one by one, on all cores.
 
     python benchmarks/imagination.py [--policy DIR] [--world-model DIR] [--autoencoder DIR] [--batch 100]
 
@@ -8,6 +8,7 @@ A frame is one time step with all its cameras. Policy, world model and autoencod
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--sampling-steps", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     policy, model = load_policy(args.policy), load_world_model(args.world_model)

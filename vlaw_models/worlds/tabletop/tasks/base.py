@@ -7,6 +7,7 @@ and half-trained policies produce.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -49,7 +50,7 @@ class Waypoint:
     """Share of the controller's top speed."""
 
 
-class Task:
+class Task(ABC):
     """One task category. Subclasses are stateless: everything an episode remembers lives in the `Sim`."""
 
     name: ClassVar[str]
@@ -60,20 +61,20 @@ class Task:
     mistake_offset: ClassVar[tuple[float, float]] = (0.05, 0.075)
     """Size of a deliberate aiming mistake, metres: large enough to be seen in the pictures."""
 
+    @abstractmethod
     def compile(self) -> mujoco.MjModel:
         """The scene with this task's objects."""
-        raise NotImplementedError(f"{type(self).__name__} has no scene")
 
+    @abstractmethod
     def reset(self, sim: Sim, rng: np.random.Generator) -> str:
         """Places the objects; returns the instruction."""
-        raise NotImplementedError(f"{type(self).__name__} has no reset")
 
-    def update(self, sim: Sim) -> None:
+    def update(self, sim: Sim) -> None:  # noqa: B027 - most tasks have nothing to remember
         """Called several times per control step: traces, erased marks, highest lift."""
 
+    @abstractmethod
     def outcome(self, sim: Sim) -> Outcome:
         """Success by the paper's criterion, judged on the present state; otherwise how it failed."""
-        raise NotImplementedError(f"{type(self).__name__} has no success criterion")
 
     def mistake_shift(self, mistake: str, rng: np.random.Generator) -> np.ndarray:
         """Horizontal error (2,) of a deliberate mistake of kind 'first' or 'last', metres; here in any direction."""
@@ -85,9 +86,9 @@ class Task:
         """The plan bent into a mistake that is not an aiming error (pressing too little, stopping short); here none."""
         return plan
 
+    @abstractmethod
     def waypoints(self, sim: Sim) -> list[Waypoint]:
         """The expert's plan."""
-        raise NotImplementedError(f"{type(self).__name__} has no expert")
 
 
 class Expert:
