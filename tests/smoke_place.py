@@ -1,6 +1,4 @@
 """A lake in which the packaged recipe `smoke` has run through Dagster: made once per test session, used by several files.
-
-Weights: the shipped ones; a checkout without them gets its own by the real pretraining with hardly any steps.
 """
 
 from __future__ import annotations
@@ -12,9 +10,6 @@ from pathlib import Path
 from vlaw_assets import driver
 from vlaw_assets.definitions import build_defs
 from vlaw_assets.lake import Lake
-from vlaw_models import presets
-
-KINDS = ("base_policy", "world_model", "reward_model", "autoencoder")
 
 FOUNDATION_ASSETS = ("autoencoder", "base_policy", "co_training_data", "expert_demonstrations", "pretrained_reward_model",
                      "pretrained_world_model")
@@ -55,13 +50,11 @@ class Place:
                 os.environ["DAGSTER_HOME"] = before
 
 
-def new_place(root: Path, weights: Path) -> Place:
+def new_place(root: Path) -> Place:
     """A place with nothing in it yet: the packaged recipes, a foundation of one scripted episode per task."""
     place = Place(root)
     place.recipes.mkdir(parents=True)
-    lines = ["demonstrations_per_task = 1", "co_training_per_task = 1", "[weights]",
-             *(f'{kind} = "{weights / kind}"' for kind in KINDS)]
-    (place.recipes / "foundation.toml").write_text("\n".join(lines) + "\n")
+    (place.recipes / "foundation.toml").write_text("demonstrations_per_task = 1\nco_training_per_task = 1\n")
     return place
 
 
@@ -69,34 +62,15 @@ def add_recipe(place: Place, name: str, text: str) -> None:
     (place.recipes / f"{name}.toml").write_text(f'name = "{name}"\n{text}')
 
 
-_made: dict[str, Place | Path] = {}
-
-
-def weights_folder(tmp_path_factory) -> Path:
-    """Folder with a checkpoint of every kind."""
-    if "weights" not in _made:
-        shipped = all((presets.WEIGHTS / kind / "config.json").is_file() for kind in KINDS)
-        _made["weights"] = presets.WEIGHTS if shipped else _pretrain(tmp_path_factory.mktemp("pretrain"))
-    return _made["weights"]
+_made: dict[str, Place] = {}
 
 
 def smoke_place(tmp_path_factory) -> Place:
     """Foundation and smoke|01 are materialized."""
     if "smoke" not in _made:
-        place = new_place(tmp_path_factory.mktemp("smoke"), weights_folder(tmp_path_factory))
+        place = new_place(tmp_path_factory.mktemp("smoke"))
         place.run("foundation")
         place.run("iteration", "smoke|01")
         _made["smoke"] = place
     return _made["smoke"]
 
-
-def _pretrain(root: Path) -> Path:
-    from vlaw_models.pretrain import STAGES, run_stage
-    from vlaw_models.pretrain.stages import PretrainConfig
-
-    config = PretrainConfig(corpus_per_task=1, replay_per_task=1, demonstrations_per_task=1, autoencoder_steps=2,
-                            world_model_steps=2, world_model_batch=2, policy_steps=2, policy_batch=4, warm_start_steps=1,
-                            reward_model_steps=2, replay_steps=1)
-    for stage in STAGES[:-1]:
-        run_stage(stage, root / "out", root / "work", config)
-    return root / "out"

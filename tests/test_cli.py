@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from smoke_place import LOOP_ASSETS, new_place, smoke_place, weights_folder
+from smoke_place import LOOP_ASSETS, new_place, smoke_place
 from typer.testing import CliRunner
 
 from vlaw_assets import driver, summary
@@ -217,11 +217,11 @@ def test_rates_count_per_task_and_over_all():
 # ---- killed runs
 
 
-def test_a_killed_run_is_closed_and_frees_its_pool(tmp_path_factory, tmp_path):
+def test_a_killed_run_is_closed_and_frees_its_pool(tmp_path):
     """SIGKILL in the middle of a pooled step: the next run marks it as failed, does not wait, and completes."""
     import dagster as dg
 
-    place = new_place(tmp_path / "place", weights_folder(tmp_path_factory))
+    place = new_place(tmp_path / "place")
     environment = {**os.environ, **place.environment(), "PYTHONPATH": str(ROOT)}
     hold = ("import os, time; from vlaw_models import collect\n"
             "def hang(*a, **k):\n    print('hanging', flush=True)\n    time.sleep(600)\n"

@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from smoke_place import FOUNDATION_ASSETS, LOOP_ASSETS, add_recipe, new_place, weights_folder
+from smoke_place import FOUNDATION_ASSETS, LOOP_ASSETS, add_recipe, new_place
 
 from vlaw_assets.query import connect
 
@@ -59,9 +59,8 @@ def start(place) -> subprocess.Popen:
 
 
 @pytest.mark.slow
-def test_ten_kills_then_complete(tmp_path_factory, tmp_path):
-    weights = weights_folder(tmp_path_factory)
-    undisturbed, killed = new_place(tmp_path / "undisturbed", weights), new_place(tmp_path / "killed", weights)
+def test_ten_kills_then_complete(tmp_path):
+    undisturbed, killed = new_place(tmp_path / "undisturbed"), new_place(tmp_path / "killed")
     for place in (undisturbed, killed):
         add_recipe(place, "small", RECIPE)
     process = start(undisturbed)

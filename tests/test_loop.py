@@ -10,7 +10,7 @@ import json
 
 import numpy as np
 import pytest
-from smoke_place import FOUNDATION_ASSETS, LOOP_ASSETS, add_recipe, new_place, smoke_place, weights_folder
+from smoke_place import FOUNDATION_ASSETS, LOOP_ASSETS, add_recipe, new_place, smoke_place
 
 from vlaw_assets import driver
 from vlaw_assets.assets.imagined_rollouts import begin_with_real_frames, starts_from
@@ -31,9 +31,9 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture
-def empty_place(tmp_path_factory, tmp_path):
+def empty_place(tmp_path):
     """Nothing materialized; for tests whose stages are replaced."""
-    return new_place(tmp_path / "place", weights_folder(tmp_path_factory))
+    return new_place(tmp_path / "place")
 
 
 def current(place, asset, partition=KEY):
@@ -217,7 +217,7 @@ def test_the_second_iteration_starts_with_what_the_first_left(place):
 
 
 def test_same_seed_same_digests(place, tmp_path_factory):
-    other = new_place(tmp_path_factory.mktemp("again"), weights_folder(tmp_path_factory))
+    other = new_place(tmp_path_factory.mktemp("again"))
     other.run("foundation")
     other.run("iteration", KEY)
     digests = [{(ref.asset, ref.partition): ref.content_digest for ref in lake.ledger.artifacts() if ref.partition in ("", KEY)}
@@ -247,8 +247,8 @@ def test_foundation_missing_names_what_to_materialize(empty_place):
 
 
 def test_missing_checkpoint_is_refused_before_anything_is_written(empty_place):
-    text = (empty_place.recipes / "foundation.toml").read_text()
-    (empty_place.recipes / "foundation.toml").write_text(text.replace("base_policy = ", 'base_policy = "/nowhere" # '))
+    with (empty_place.recipes / "foundation.toml").open("a") as file:
+        file.write('[weights]\nbase_policy = "/nowhere"\n')
     with pytest.raises(VlawError, match="base_policy checkpoint does not exist") as caught:
         empty_place.run("foundation", only=["base_policy"])
     assert caught.value.where == "/nowhere"

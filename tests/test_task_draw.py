@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 import pytest
+from expert_play import events, play
 
 from vlaw_models.worlds.tabletop.render import RayRenderer
-from vlaw_models.worlds.tabletop.tasks import Expert, Quality
+from vlaw_models.worlds.tabletop.tasks import Quality
 from vlaw_models.worlds.tabletop.tasks.draw import CONTACT_Z, DOTS, PRESS_Z, SPACING, judge
 from vlaw_models.worlds.tabletop.world import make_sim
-
-STEPS = 28
 
 
 @pytest.fixture(scope="module")
 def sim():
     return make_sim("draw")
-
-
-def play(sim, seed: int, quality: Quality) -> int:
-    """Plays a whole episode; returns the step at which the expert was done."""
-    sim.reset(seed)
-    expert = Expert(sim, np.random.default_rng(seed), quality)
-    done = STEPS
-    for step in range(STEPS):
-        sim.step(expert.act(sim))
-        if expert.index >= len(expert.plan):
-            done = min(done, step + 1)
-    return done
-
-
-def events(sim, quality: Quality, seeds: int) -> Counter:
-    counts = Counter()
-    for seed in range(seeds):
-        play(sim, seed, quality)
-        counts[sim.task.outcome(sim).event] += 1
-    return counts
 
 
 def arc(start: float, end: float, radius=0.055, centre=(0.0, 0.0), squash: float = 1.0) -> list[list[float]]:

@@ -6,14 +6,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from expert_play import play
 
 from vlaw_models.worlds.tabletop.render import RayRenderer
 from vlaw_models.worlds.tabletop.scene import Sim
 from vlaw_models.worlds.tabletop.tasks import Expert, Quality
 from vlaw_models.worlds.tabletop.tasks.scoop import COUNT, KINDS
 from vlaw_models.worlds.tabletop.world import make_sim
-
-STEPS = 28
 
 
 @pytest.fixture(scope="module")
@@ -25,14 +24,7 @@ def _episodes(sim: Sim, seeds: int, quality: Quality) -> tuple[Counter, int]:
     """Events over `seeds` episodes, and the latest step in which an expert was done."""
     events, latest = Counter(), 0
     for seed in range(seeds):
-        sim.reset(seed)
-        expert = Expert(sim, np.random.default_rng(seed), quality)
-        done = STEPS
-        for step in range(STEPS):
-            sim.step(expert.act(sim))
-            if expert.index >= len(expert.plan):
-                done = min(done, step + 1)
-        latest = max(latest, done)
+        latest = max(latest, play(sim, seed, quality))
         events[sim.task.outcome(sim).event] += 1
     return events, latest
 

@@ -20,20 +20,15 @@ STAGES = ("corpus", "autoencoder", "world_model", "base_policy", "reward_model",
 LANES = (("autoencoder", "world_model"), ("base_policy", "reward_model"))
 
 
-def main(out: Path, work: Path, *, only: str = "", code_revision: str = "", cfg: PretrainConfig | None = None) -> None:
-    """Trains everything that is missing in `out`; `only` runs one stage in this process. Raises ValueError otherwise."""
-    if only:
-        run_stage(only, out, work, cfg or PretrainConfig())
-        return
-    cfg = cfg or PretrainConfig()
+def main(out: Path, work: Path, *, code_revision: str = "") -> None:
+    """Trains everything that is missing in `out`. Raises RuntimeError where a stage fails; a second call continues."""
+    cfg = PretrainConfig()
     run_stage("corpus", out, work, cfg)
     lanes = [
-        subprocess.Popen(
-            ["/bin/sh", "-c", " && ".join(f'"{sys.executable}" -m vlaw_models.pretrain "{out}" "{work}" {s}' for s in lane)]
-        )
-        for lane in LANES
+        subprocess.Popen([sys.executable, "-m", "vlaw_models.pretrain", str(out), str(work), *stages]) for stages in LANES
     ]
-    if any(lane.wait() for lane in lanes):
+    codes = [lane.wait() for lane in lanes]
+    if any(codes):
         raise RuntimeError("a pretraining stage failed; its message is above. Run the same command to continue.")
     run_stage("replays", out, work, cfg)
     write_provenance(out, work, cfg, code_revision)
