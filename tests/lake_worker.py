@@ -7,11 +7,15 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
-from vlaw_assets.lake import ArtifactRef, Draft, Identity, Lake, checkpoints, frames, tables
+import vlaw_assets.lake
+from vlaw_assets.lake import ArtifactRef, Draft, Identity, Lake, checkpoints, frames, seal, tables
 from vlaw_models.episodes import Episode
 
 PARTITION = "vlaw|01"
@@ -68,7 +72,8 @@ def commit_all(lake: Lake, *, run_id: str = "run", partition: str = PARTITION, f
 
 
 WRITES = [
-    (frames.FrameWriter, "write"), (frames.FrameWriter, "commit"), (checkpoints, "store"), (tables.Tables, "write")
+    (frames.FrameWriter, "write"), (frames.FrameWriter, "commit"), (checkpoints, "store"), (tables.Tables, "write"),
+    (seal, "extend"),
 ]
 """Every place where a commit touches the disk."""
 
@@ -116,6 +121,30 @@ def main(command: str, path: str, *args: str) -> None:
                 asset="all", partition=args[0], identity=identity("all", {"n": number, "p": args[0]}), run_id=args[0]
             ) as draft:
                 fill(draft, sample_episodes(2, seed=number))
+    elif command == "durable":
+        commit_without_flushes(lake, Path(args[0]), args[1:])
+
+
+def commit_without_flushes(lake: Lake, marks: Path, removed: Sequence[str]) -> None:
+    """One commit of everything for each name in `removed`, which does nothing meanwhile; folders mark begin and end.
+
+    The first name is 'nothing'. A partition of its own each: all its files are new.
+    """
+    commit_all(lake)
+    base = lake.ledger.require("base")
+    for number, name in enumerate(removed):
+        holder, _, attribute = name.partition(".")
+        place = os if holder == "os" else getattr(vlaw_assets.lake, holder, None)
+        patch = mock.patch.object(place, attribute) if attribute else nullcontext()
+        (marks / f"mark-{name}").mkdir()
+        with patch:
+            made = identity("durable", {"number": number}, (base,))
+            with lake.commit(asset="all", partition=f"durable|{number:02d}", identity=made, run_id="durable") as draft:
+                draft.read(base, role="start").episodes()
+                fill(draft, sample_episodes(2, seed=number))
+                (draft.checkpoint_dir() / "number.json").write_text(str(number))
+        (marks / "mark-end").mkdir(exist_ok=True)
+        (marks / "mark-end").rmdir()
 
 
 if __name__ == "__main__":

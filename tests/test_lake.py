@@ -334,9 +334,10 @@ def test_bad_episodes_are_refused(lake):
 
 
 def test_row_order_survives(lake):
+    owner = commit_all(lake).artifact_id
     with lake.commit(asset="c", identity=identity("c"), run_id="r") as draft:
         draft.write_members(
-            [{"episode_id": f"e{n * 7919 % 20000}", "owner": "o", "weight": 1.0, "source": "real"} for n in range(20000)]
+            [{"episode_id": f"e{n * 7919 % 20000}", "owner": owner, "weight": 1.0, "source": "real"} for n in range(20000)]
         )
     read = lake.read(draft.ref).members()["episode_id"].to_pylist()
     assert read == [f"e{n * 7919 % 20000}" for n in range(20000)]

@@ -16,6 +16,7 @@ from lake_worker import PARTITION, commit_all, identity, sample_episodes
 from vlaw_assets.lake import Lake
 from vlaw_assets.lake.durable import FileLock
 from vlaw_assets.lake.garbage import find_garbage
+from vlaw_assets.lake.verify import unsealed, verify, verify_ledger
 from vlaw_assets.query import connect
 from vlaw_models.errors import VlawError
 
@@ -48,8 +49,9 @@ def clean(tmp_path_factory):
 
 def test_killed_at_every_write_boundary(tmp_path, clean):
     boundaries, digest = clean
-    assert boundaries[-1] == "after write:artifacts"
-    first_commit = boundaries.index("after write:artifacts")
+    assert boundaries[-4:] == ["before write:artifacts", "after write:artifacts", "before extend", "after extend"]
+    row = len(boundaries) - 3
+    first_commit = boundaries.index("after extend")
     assert len(boundaries) - first_commit > 16
     # What lies between the end of one write and the beginning of the next touches nothing: once is enough.
     points = [first_commit + 1, *(k for k in range(first_commit + 1, len(boundaries)) if boundaries[k].startswith("after"))]
@@ -60,7 +62,10 @@ def test_killed_at_every_write_boundary(tmp_path, clean):
         lake = Lake.open(path)
         where = boundaries[kill_at]
         visible = lake.ledger.current("all", PARTITION)
-        assert (visible is not None) == (kill_at == len(boundaries) - 1), where
+        assert (visible is not None) == (kill_at >= row), where
+        # A kill between the row and its seal leaves a row that is there and not sealed yet, which is no damage.
+        assert len(unsealed(lake)) == (kill_at == row), where
+        assert verify_ledger(lake) == [], where
         assert lake.ledger.require("base"), where
         with connect(lake) as query:
             count = query.execute("SELECT count(*) FROM episodes WHERE asset = 'all'").fetchall()[0][0]
@@ -69,7 +74,7 @@ def test_killed_at_every_write_boundary(tmp_path, clean):
         again = commit_all(lake)
         assert again.content_digest == digest, where
         assert len(lake.read(again).episodes()) == len(sample_episodes()), where
-        assert not lake.read(again).problems(), where
+        assert verify(lake, [again]) == verify_ledger(lake) == [], where
         assert lake.ledger.current("all", PARTITION) == again
         assert sum(ref.asset == "all" for ref in lake.ledger.artifacts()) == 1, where
         assert not any(list(folder.iterdir()) for folder in lake.paths.temporary.iterdir()), where
@@ -79,9 +84,8 @@ def test_killed_at_every_write_boundary(tmp_path, clean):
 
 def test_everything_is_on_the_disk_before_the_ledger_row(tmp_path, monkeypatch):
     """SIGKILL cannot show a missing fsync (the page cache survives it), so the calls themselves are watched."""
-    lake = Lake.open(tmp_path / "lake")
     events: list[str] = []
-    fsync, write = os.fsync, lake.tables.write
+    fsync = os.fsync
 
     def watched_fsync(descriptor):
         events.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
@@ -92,6 +96,8 @@ def test_everything_is_on_the_disk_before_the_ledger_row(tmp_path, monkeypatch):
         return write(name, *args, **kwargs)
 
     monkeypatch.setattr(os, "fsync", watched_fsync)
+    lake = Lake.open(tmp_path / "lake")
+    write = lake.tables.write
     monkeypatch.setattr(lake.tables, "write", watched_write)
     ref = commit_all(lake)
     row = len(events) - 1 - events[::-1].index("begin artifacts")
@@ -100,24 +106,24 @@ def test_everything_is_on_the_disk_before_the_ledger_row(tmp_path, monkeypatch):
     data = [lake.paths.root / file["path"] for entry in ref.versions.values() for file in entry["files"]]
     names = [path.relative_to(lake.paths.root).parts[:2] for path in data]
     assert {("delta", "episodes"), ("delta", "steps"), ("delta", "edges"), ("lance", "frames.lance")} <= set(names)
-    logs = [
-        lake.paths.table(name) / "_delta_log" / f"{entry['version']:020d}.json"
-        for name, entry in ref.versions.items() if name != "frames"
-    ]
+    logs = {lake.paths.table(name) / "_delta_log" for name in ref.versions if name != "frames"}
     frames = lake.paths.frames
     bookkeeping = [
         *(frames / "_versions").glob("*.manifest"), frames / "_refs" / "tags" / f"artifact-{ref.artifact_id}.json"
     ]
-    folders = {parent for path in [*data, *logs, *bookkeeping] for parent in (path.parent, path.parent.parent)}
+    folders = {parent for path in [*data, *bookkeeping] for parent in (path.parent, path.parent.parent)}
     needed = [*data, *logs, *bookkeeping, *folders, lake.paths.checkpoints, lake.paths.root]
     assert [str(path) for path in needed if str(path) not in synced] == []
+    # Log entries are flushed under temporary names, then linked: nobody sees one that is not on the disk.
+    assert [log for log in logs if not any(path.startswith(f"{log}/_commit_") for path in synced)] == []
     # Checkpoint files are flushed under their temporary names, then renamed.
     draft = f"{lake.paths.drafts('all', PARTITION)}/{ref.artifact_id}/checkpoint"
     assert {f"{draft}/config.json", f"{draft}/sub/model.safetensors", f"{draft}/sub", draft} <= synced
 
-    version = lake.tables.open("artifacts").version()
     log = lake.paths.table("artifacts") / "_delta_log"
-    assert {str(log / f"{version:020d}.json"), str(log)} <= after, "and the row itself before the block is left"
+    newest = f"{lake.tables.open('artifacts').version():020d}.json"
+    assert {str(log / newest), str(log)} <= after, "and the row itself before the block is left"
+    assert any(path.startswith(f"{log}/_commit_") for path in after)
 
 
 @pytest.mark.filterwarnings("ignore:lance is not fork-safe")

@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import typer.core
@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 
 NOT_A_TERMINAL = 160
 """Width of what is written to a file or a pipe; a terminal has its own."""
+
+AsOf = Annotated[str | None, typer.Option(
+    "--as-of", metavar="MOMENT",
+    help="See the lake as it was then: an artifact, an iteration (vlaw/02), a time (2026-03-01T12:00), or #sequence.",
+)]
+"""The option that every reading command has; give it to `existing_lake`."""
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else NOT_A_TERMINAL)
 errors = Console(stderr=True, highlight=False)
@@ -62,17 +68,18 @@ def print_table(rows: Sequence[Sequence[str]], title: str | None = None) -> None
     console.print(table)
 
 
-def existing_lake() -> Lake:
-    """The lake of VLAW_LAKE for reading. Raises VlawError where there is none."""
-    from vlaw_assets.definitions import default_lake
+def existing_lake(as_of: str | None = None) -> Lake:
+    """The lake of VLAW_LAKE for reading, now or as of a moment. Raises VlawError where there is none."""
+    from vlaw_assets.environment import default_lake
     from vlaw_assets.lake import Lake
 
-    return Lake.open(Path(default_lake()), create=False)
+    lake = Lake.open(Path(default_lake()), create=False)
+    return lake if as_of is None else lake.as_of(as_of)
 
 
 def known_experiment(name: str) -> Any:
     """The recipe of an experiment. Raises VlawError for an unknown one."""
-    from vlaw_assets.definitions import default_recipes
+    from vlaw_assets.environment import default_recipes
     from vlaw_assets.recipes import find_recipe
 
     folder = default_recipes()

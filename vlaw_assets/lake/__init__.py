@@ -19,22 +19,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from vlaw_assets.lake import frames
+from vlaw_assets.lake import deltalog, frames, moments, seal
 from vlaw_assets.lake.draft import Draft
-from vlaw_assets.lake.durable import FileLock, canonical_json, check_writable, write_json
+from vlaw_assets.lake.durable import FileLock, canonical_json, check_writable, digest_of, write_json
 from vlaw_assets.lake.handles import Handle
-from vlaw_assets.lake.ledger import ArtifactRef, Identity, Ledger
+from vlaw_assets.lake.ledger import ArtifactRef, Edge, Identity, Ledger
 from vlaw_assets.lake.paths import FORMAT_NAME, FORMAT_VERSION, Paths
+from vlaw_assets.lake.schemas import TABLES
 from vlaw_assets.lake.tables import Tables
 from vlaw_models.errors import VlawError
 
-__all__ = ["ArtifactRef", "Draft", "Handle", "Identity", "Lake", "Ledger", "canonical_json"]
+__all__ = ["ArtifactRef", "Draft", "Edge", "Handle", "Identity", "Lake", "Ledger", "canonical_json"]
 
 SWEEP_S = 0.3
 """How long to try for a partition's lock: longer than `sweep` holds it, too short to queue behind a run."""
 
-_OURS = {"FORMAT.json", "delta", "lance", "checkpoints", "locks", "tmp"}
+_OURS = {"FORMAT.json", "ledger.seal", "ledger.chain", "delta", "lance", "checkpoints", "locks", "tmp"}
 _ODD = re.compile(r"[^A-Za-z0-9 _./=+,@()'-]")
 """Delta fails on '%'; Lance's tags make a percent-encoded twin of the folder for '#', '?' and letters beyond ASCII."""
 
@@ -48,6 +50,8 @@ class Lake:
         self.paths = paths
         self.tables = Tables(paths)
         self.ledger = Ledger(self.tables, paths.root)
+        self.moment: str | int | None = None
+        """The past moment that this lake shows (see `as_of`); None for the lake as it is."""
 
     @classmethod
     def open(cls, path: str | Path, *, create: bool = True) -> Lake:
@@ -65,12 +69,23 @@ class Lake:
                 where=str(paths.root),
                 remedy="use a path of letters, digits, spaces and _ . - = + , @ ( ) '",
             )
+        if not paths.format.is_file() and deltalog.entry_path(paths.table("artifacts"), 1).is_file():
+            raise VlawError("the lake's FORMAT.json is missing", where=str(paths.format), remedy="restore it from a backup, "
+                            "or run `vlaw migrate --reseal`")
         if create:
             _create(paths)
         elif not paths.format.is_file():
             raise VlawError("there is no lake here", where=str(paths.root), remedy="materialize something, or set VLAW_LAKE")
         _check_format(paths)
         return cls(paths)
+
+    def as_of(self, moment: str | int) -> Lake:
+        """The lake as it was at a moment (see `moments.resolve`), for reading only: exactly the rows of that moment,
+        whatever was materialized again, quarantined, compacted or collected since. Raises VlawError for no moment."""
+        past = Lake(self.paths)
+        past.ledger = self.ledger.until(moments.resolve(self.ledger, moment))
+        past.moment = moment
+        return past
 
     def read(self, ref: ArtifactRef) -> Handle:
         """A handle outside a commit, for looking only: no edge is recorded."""
@@ -91,8 +106,12 @@ class Lake:
 
         Raises VlawError at once if another run is materializing the same partition, or if the lake is read-only.
         """
+        if self.moment is not None:
+            raise VlawError(f"the lake as of {self.moment} is for reading only", where=str(self.paths.root),
+                            remedy="leave --as-of out: what is made now is made from what is there now")
         lock = FileLock(self.paths.lock(asset, partition))
         check_writable(self.paths.root, remedy=_REMEDY)
+        seal.check(self.paths)
         if not lock.acquire(holder=run_id, wait_s=SWEEP_S):
             holder = lock.holder()
             name = f"{asset}[{partition}]" if partition else asset
@@ -156,25 +175,54 @@ def _create(paths: Paths) -> None:
                 folder.mkdir(exist_ok=True)
             Tables(paths).create()
             frames.create(paths)
-            made = {"format": FORMAT_NAME, "version": FORMAT_VERSION, "created_at": datetime.now(UTC).isoformat()}
-            write_json(paths.format, made)
+            seal.start(paths)
+            write_format(paths)
     finally:
         lock.release()
 
 
+def write_format(paths: Paths, created_at: str | None = None) -> None:
+    """Write FORMAT.json, durably: from then on the folder is a lake of this version.
+
+    It pins the log as it is now: of a new lake the creation of each table, of a migrated one also all that came before
+    ledger rows pinned their own log entries.
+    """
+    logs = [entry for name in TABLES if name != "artifacts" for entry in (paths.table(name) / "_delta_log").glob("*.json")]
+    made = {
+        "format": FORMAT_NAME,
+        "version": FORMAT_VERSION,
+        "created_at": created_at or datetime.now(UTC).isoformat(),
+        "logs": [seal.describe(paths, path) for path in sorted([*logs, *frames.pinned(paths)])],
+    }
+    write_json(paths.format, made | {"digest": digest_of(made)})
+
+
 def _check_format(paths: Paths) -> None:
-    try:
-        found = json.loads(paths.format.read_text(encoding="utf-8"))
-        name, version = found["format"], int(found["version"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise VlawError(
-            "FORMAT.json cannot be read", where=str(paths.format), remedy="restore the file, or use another folder"
-        ) from error
-    if name != FORMAT_NAME:
-        raise VlawError(f"this is a {name!r} folder, not a lake", where=str(paths.root), remedy="use another folder")
+    found = read_format(paths)
+    version = int(found["version"])
     if version > FORMAT_VERSION:
         raise VlawError(
             f"this lake has format {version}, this program knows up to {FORMAT_VERSION}",
             where=str(paths.root),
             remedy="update vlaw",
         )
+    if version < FORMAT_VERSION:
+        raise VlawError(
+            f"this lake has format {version}, this program works with {FORMAT_VERSION}",
+            where=str(paths.root),
+            remedy="make a copy, then run `vlaw migrate`; or use the version of vlaw that made it",
+        )
+
+
+def read_format(paths: Paths) -> dict[str, Any]:
+    """What FORMAT.json says. Raises VlawError if it cannot be read or the folder is something else."""
+    try:
+        found = json.loads(paths.format.read_text(encoding="utf-8"))
+        name, _ = found["format"], int(found["version"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise VlawError(
+            "FORMAT.json cannot be read", where=str(paths.format), remedy="restore the file, or use another folder"
+        ) from error
+    if name != FORMAT_NAME:
+        raise VlawError(f"this is a {name!r} folder, not a lake", where=str(paths.root), remedy="use another folder")
+    return found

@@ -7,14 +7,26 @@ proves itself: no other record is needed to tell whether it is whole.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from vlaw_assets.lake.durable import digest_of, file_problems, fsync_files, fsync_path, sha256_file, write_json
+from vlaw_assets.lake.durable import (
+    FileLock,
+    as_written,
+    digest_of,
+    file_problems,
+    fsync_files,
+    fsync_path,
+    sha256_file,
+    write_json,
+)
 from vlaw_models.errors import VlawError
 
 MANIFEST = "MANIFEST.json"
+LOCK_S = 60.0
 PICKLES = {".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"}
 """Formats that run code when loaded. Only safetensors and JSON go into a lake."""
 
@@ -46,27 +58,40 @@ def store(draft: Path, checkpoints: Path) -> str:
     write_json(draft / MANIFEST, {"digest": digest, "files": files})
     fsync_files([draft / name for name in files], root=draft)
     target = checkpoints / digest
-    if target.exists():
-        if not problems(target):
-            shutil.rmtree(draft)
+    with exclusive(checkpoints):
+        if not target.exists():
+            draft.rename(target)
+            fsync_path(checkpoints)
             return digest
+        os.utime(target)  # as young as this draft, so that no collector takes it for an old leftover
+    if not problems(target):
+        shutil.rmtree(draft)
+        return digest
+    with exclusive(checkpoints):
         target.rename(draft.with_name(f"{draft.name}.damaged"))  # the draft's temporary folder is cleared at its end
-    draft.rename(target)
-    fsync_path(checkpoints)
+        draft.rename(target)
+        fsync_path(checkpoints)
     return digest
+
+
+def exclusive(checkpoints: Path) -> AbstractContextManager[None]:
+    """For the moment in which a checkpoint is moved in, found to be there already, or collected."""
+    lock = FileLock(checkpoints.parent / "locks" / "checkpoints.lock")
+    return lock.hold("checkpoints", wait_s=LOCK_S, remedy="stop it, and run this again")
 
 
 def problems(folder: Path) -> list[str]:
     """What is wrong with a stored checkpoint, one line per file; empty when every byte is as it was stored."""
     try:
-        recorded = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        text = (folder / MANIFEST).read_text(encoding="utf-8")
+        recorded = json.loads(text)["files"]
         listed = [{"path": name, "sha256": entry["sha256"], "size": entry["size"]} for name, entry in sorted(recorded.items())]
     except FileNotFoundError:
         return [f"{MANIFEST}: missing" if folder.is_dir() else "the folder is missing"]
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         return [f"{MANIFEST}: unreadable ({type(error).__name__})"]
     found = []
-    if digest_of(recorded) != folder.name:
+    if digest_of(recorded) != folder.name or text != as_written({"digest": folder.name, "files": recorded}):
         found.append(f"{MANIFEST}: does not match the folder's name")
     found += file_problems(folder, listed)
     here = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}

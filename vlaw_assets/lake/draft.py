@@ -8,134 +8,78 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import uuid
-from collections.abc import Sequence
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from vlaw_assets.lake import checkpoints, frames
+from vlaw_assets.lake import checkpoints, contents, embeddings, quarantine
 from vlaw_assets.lake.durable import canonical_json, digest_of
-from vlaw_assets.lake.episodes import episode_row, step_rows
 from vlaw_assets.lake.handles import Handle
-from vlaw_assets.lake.ledger import ArtifactRef, Identity
-from vlaw_assets.lake.paths import partition_key, split_partition
+from vlaw_assets.lake.ledger import ArtifactRef, Edge, Identity
+from vlaw_assets.lake.rows import Rows, concatenated
 from vlaw_assets.lake.schemas import validated
+from vlaw_assets.lake.selection import lineage
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import Lake
-    from vlaw_models.episodes import Episode
-
-_SCORE = {"judge": "reward_model", "owner": None, "task": None}
-_MEMBER: dict[str, Any] = {}
-_EVALUATION = {"metric": "success_rate", "detail": None} | dict.fromkeys(
-    ("policy", "world_model", "reward_model", "camera", "trials", "successes", "value", "low", "high")
-)
 
 
-class Draft:
+class Draft(Rows):
     """Made by `Lake.commit`, which holds the partition's lock around it."""
 
     def __init__(
         self, lake: Lake, *, asset: str, partition: str, identity: Identity, run_id: str, code_revision: str, force: bool
     ):
-        self.lake, self.asset, self.partition, self.identity = lake, asset, partition, identity
-        self.run_id, self.code_revision = run_id, code_revision
-        self.artifact_id = f"{identity.digest[:16]}-{uuid.uuid4().hex[:8]}"
+        super().__init__(lake.paths, asset=asset, partition=partition, identity=identity)
+        self.lake, self.run_id, self.code_revision = lake, run_id, code_revision
+        self._began = time.monotonic()
         self.reused = None if force else self._reusable()
         """The artifact of this identity that is there already: then write nothing. Leaving the block points at it."""
         self.ref: ArtifactRef | None = None
         """The ledger row, after the block."""
         self._folder = lake.paths.drafts(asset, partition) / self.artifact_id
         self._handles: dict[str, Handle] = {}
-        self._edges: dict[tuple[str, str], str] = {}
+        self._edges: dict[tuple[str, str], Edge] = {}
+        self._quarantine: Edge | None = None
         self._allowed = {digest for _, digest in identity.parents}
-        self._rows: dict[str, list[dict[str, Any]]] = {}
-        self._digests: dict[str, list[str]] = {}
-        self._frames = frames.FrameWriter(lake.paths)
         self._metrics: dict[str, Any] = {}
         self._checkpoint: Path | None = None
 
-    def read(self, ref: ArtifactRef, role: str) -> Handle:
+    def read(self, ref: ArtifactRef, role: str, *, by_row: bool = False) -> Handle:
         """A handle on exactly this artifact; using it is recorded as an edge of that role.
+
+        Args:
+            by_row: the promise that each row this draft writes depends only on the rows of this parent that it names
+                (as a member, as what was scored, as the episode it started from).
 
         Raises VlawError for an artifact that the identity does not cover, neither as a parent nor below one already
         read: an input outside the identity would make the reuse of this artifact wrong.
         """
         owner = self.lake.ledger.get(ref.owner)
-        if ref.content_digest not in self._allowed:
+        if ref.content_digest not in self._allowed and ref.content_digest not in self._below():
             raise VlawError(
                 f"{ref.name} is read as {role!r}, but is not among the parents of the identity",
                 where=self._name,
                 remedy="add (role, content digest) to Identity.parents",
             )
         if owner.artifact_id not in self._handles:
-            self._handles[owner.artifact_id] = Handle(self.lake, owner)
-            self._allowed |= {item.content_digest for item in self.lake.ledger.closure(owner)}
-        self._edges.setdefault((owner.artifact_id, role), ref.artifact_id)
+            self._handles[owner.artifact_id] = Handle(self.lake, owner, excluded=self.identity.excluded)
+        key, scope = (owner.artifact_id, role), "rows" if by_row else "whole"
+        known = self._edges.get(key)
+        if known is None or (known.scope, scope) == ("rows", "whole"):  # one read of the whole is one too many for 'rows'
+            self._edges[key] = Edge(owner.artifact_id, role, ref.artifact_id, scope, "all", "")
         return self._handles[owner.artifact_id]
 
-    def write_episodes(
-        self,
-        episodes: Sequence[Episode],
-        *,
-        purpose: str,
-        world: str | None = None,
-        policy: str | None = None,
-        world_model: str | None = None,
-        label_source: str | None = None,
-    ) -> list[str]:
-        """Add episodes, in order; may be called once per batch. Frames go to disk now, the rest when the block ends.
+    def _below(self) -> set[str]:
+        """Content digests of what lies below the artifacts read so far. Slow next to the parents, and rarely asked for."""
+        read = (handle.ref for handle in self._handles.values())
+        return {item.content_digest for ref in read for item in self.lake.ledger.closure(ref)}
 
-        Args:
-            policy, world_model: content digests of what acted and of what it acted in.
-            label_source: who judged success; default 'world' where success is known, else ''.
-
-        Returns: the ids given to the episodes, the same in every attempt at this identity.
-        """
-        self._check_writing()
-        rows = self._rows.setdefault("episodes", [])
-        steps = self._rows.setdefault("steps", [])
-        ids, images = [], []
-        for episode in episodes:
-            index = len(rows)
-            episode_id = f"{purpose}-{self.identity.digest[:12]}-{index:05d}"
-            row = episode_row(
-                episode,
-                purpose=purpose, world=world, policy=policy, world_model=world_model, label_source=label_source,
-                where=f"{self._name}, episode {index}",
-            )
-            self._digests.setdefault("episodes", []).append(row["content_digest"])
-            owner = self._owner_columns()
-            rows.append(row | owner | {"episode_id": episode_id, "episode_index": index})
-            steps += [step | owner | {"episode_id": episode_id} for step in step_rows(episode)]
-            if len(episode.images):
-                images.append(
-                    frames.frame_rows(episode, artifact_id=self.artifact_id, episode_id=episode_id, purpose=purpose)
-                )
-            ids.append(episode_id)
-        if images:
-            import pyarrow as pa
-
-            self._frames.write(pa.concat_tables(images))
-        return ids
-
-    def write_scores(self, rows: list[dict[str, Any]]) -> None:
-        """Add rows {episode_id, p_success, [owner, judge, task]}."""
-        self._add("reward_scores", rows, required=("episode_id", "p_success"), optional=_SCORE)
-
-    def write_members(self, rows: list[dict[str, Any]]) -> None:
-        """Add rows {episode_id, owner, weight, source}: this artifact is a dataset of them, in this order."""
-        self._add("members", rows, required=("episode_id", "owner", "weight", "source"), optional=_MEMBER)
-
-    def write_evaluations(self, rows: list[dict[str, Any]]) -> None:
-        """Add rows {task, [metric, policy, world_model, reward_model, camera, trials, successes, value, low, high,
-        detail]}."""
-        rows = [{**row, "detail": canonical_json(row.get("detail") or {})} for row in rows]
-        self._add("evaluations", rows, required=("task",), optional=_EVALUATION, rename={"detail": "detail_json"})
+    def leave_out(self, listed: ArtifactRef) -> None:
+        """Say which list of quarantined episodes `Identity.excluded` was taken from; an edge to it is recorded."""
+        self._quarantine = Edge(listed.owner, quarantine.ROLE, listed.artifact_id, "rows", "all", "")
 
     def checkpoint_dir(self) -> Path:
         """An empty folder to save the checkpoint into; becomes `checkpoints/<sha256>/` when the block ends."""
@@ -146,7 +90,10 @@ class Draft:
         return self._checkpoint
 
     def set_metrics(self, metrics: dict[str, Any]) -> None:
-        """Merge numbers and texts to keep with the ledger row. Not part of the content digest (they may hold times)."""
+        """Merge numbers and texts to keep with the ledger row. Not part of the content digest (they may hold times).
+
+        `seconds` is the draft's own: how long it took from its beginning to its commit.
+        """
         try:
             canonical_json(metrics)
         except (TypeError, ValueError) as error:
@@ -174,6 +121,7 @@ class Draft:
 
     def _commit_data(self) -> None:
         rows = {name: validated(name, rows, where=self._name) for name, rows in self._rows.items() if rows}
+        rows |= {name: concatenated(parts) for name, parts in self._columns.items()}
         location = ""
         if self._checkpoint is not None:
             digest = checkpoints.store(self._checkpoint, self.lake.paths.checkpoints)
@@ -183,15 +131,14 @@ class Draft:
         written = self._frames.commit(self.artifact_id)
         if written:
             versions["frames"] = written
-        edges = [
-            self._owner_columns() | {"parent_id": parent, "role": role, "read_as": read_as}
-            for (parent, role), read_as in self._edges.items()
-        ]
-        if edges:
-            rows["edges"] = validated("edges", edges, where=self._name)
+        if self._embeddings:
+            versions["embeddings"] = embeddings.write(
+                self.lake.paths, self._model, concatenated(self._embeddings), artifact_id=self.artifact_id
+            )
+        counted = "episodes" if "episodes" in rows else next(iter(rows), None)
+        rows |= {name: validated(name, found, where=self._name) for name, found in self._lineage().items() if found}
         for name, table in rows.items():
             versions[name] = self.lake.tables.append(name, table, artifact_id=self.artifact_id)
-        counted = "episodes" if "episodes" in rows else next((name for name in rows if name != "edges"), None)
         self._commit_row(
             ArtifactRef(
                 artifact_id=self.artifact_id,
@@ -207,13 +154,25 @@ class Draft:
                 location=location,
                 versions=versions,
                 recipe_json=self.identity.recipe,
-                metrics=self._metrics,
-                num_rows=rows[counted].num_rows if counted else 0,
+                metrics=self._metrics | {"seconds": round(time.monotonic() - self._began, 3)},
+                num_rows=rows[counted].num_rows if counted else versions.get("embeddings", {}).get("rows", 0),
                 run_id=self.run_id,
                 created_at=datetime.now(UTC),
                 code_revision=self.code_revision,
+                contents_json=canonical_json(contents.at_commit(self.lake, self.artifact_id, rows)),
             )
         )
+
+    def _lineage(self) -> dict[str, list[dict[str, Any]]]:
+        """Rows of `edges` and `reads`. Raises VlawError when episodes are excluded and nobody said by which list."""
+        if self.identity.excluded and self._quarantine is None:
+            raise VlawError(
+                f"{len(self.identity.excluded)} episodes are excluded, but by no list", where=self._name,
+                remedy="call draft.leave_out(the quarantine artifact)",
+            )
+        edges = [*self._edges.values(), *([self._quarantine] if self._quarantine else [])]
+        owner = self._owner_columns()
+        return {name: [owner | row for row in rows] for name, rows in lineage(edges, self._handles).items()}
 
     def discard(self) -> None:
         """Remove the temporary folder."""
@@ -242,16 +201,7 @@ class Draft:
         self._commit_row(pointer)
 
     def _commit_row(self, ref: ArtifactRef) -> None:
-        from deltalake.exceptions import DeltaError
-
-        row = validated("artifacts", [ref.to_row()], where=self._name)
-        try:
-            self.lake.tables.write("artifacts", row, artifact_id=ref.artifact_id, metadata={"vlaw.run_id": self.run_id})
-        except (DeltaError, OSError):
-            # An error after the commit is not a failed commit: only the ledger itself can tell.
-            if all(item.artifact_id != ref.artifact_id for item in self.lake.ledger.artifacts()):
-                raise
-        self.ref = self.lake.ledger.get(ref.artifact_id)
+        self.ref = self.lake.ledger.append(ref)
 
     def _content_digest(self) -> str:
         if set(self._digests) == {"checkpoint"}:
@@ -260,63 +210,3 @@ class Draft:
             return digest_of(self._digests)
         parents = [(role, self._handles[parent].ref.content_digest) for parent, role in self._edges]
         return digest_of({"kind": self.identity.kind, "read": sorted(parents)})
-
-    def _add(
-        self,
-        name: str,
-        rows: list[dict[str, Any]],
-        *,
-        required: Sequence[str],
-        optional: dict[str, Any],
-        rename: dict[str, str] | None = None,
-    ) -> None:
-        self._check_writing()
-        kept = self._rows.setdefault(name, [])
-        for given in rows:
-            unknown, missing = set(given) - set(required) - set(optional), set(required) - set(given)
-            if unknown or missing:
-                raise VlawError(
-                    f"a row for {name} has unknown keys {sorted(unknown)} or lacks {sorted(missing)}",
-                    where=self._name,
-                    remedy=f"required: {sorted(required)}; optional: {sorted(optional)}",
-                )
-            row = {key: _plain(value) for key, value in (optional | given).items()}
-            # Artifact ids differ between attempts, content must not.
-            content = {key: value for key, value in row.items() if key != "owner"}
-            self._digests.setdefault(name, []).append(hash_row(content, where=f"{self._name}, {name}"))
-            renamed = {(rename or {}).get(key, key): value for key, value in row.items()}
-            kept.append(renamed | self._owner_columns() | {"position": len(kept)})
-
-    def _check_writing(self) -> None:
-        if self.reused is not None:
-            raise VlawError(
-                f"this artifact exists already ({self.reused.artifact_id}): nothing may be written",
-                where=self._name,
-                remedy="return when draft.reused is set, or commit with force=True",
-            )
-
-    def _owner_columns(self) -> dict[str, Any]:
-        experiment, iteration = split_partition(self.partition)
-        return {
-            "artifact_id": self.artifact_id,
-            "asset": self.asset,
-            "partition_key": partition_key(self.partition),
-            "experiment": experiment,
-            "iteration": iteration,
-        }
-
-    @property
-    def _name(self) -> str:
-        return f"{self.asset}[{self.partition}]" if self.partition else self.asset
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def hash_row(row: dict[str, Any], *, where: str) -> str:
-    """Digest of one row of plain values. Raises VlawError for NaN and objects."""
-    try:
-        return digest_of(row)
-    except (TypeError, ValueError) as error:
-        raise VlawError(f"a value is not finite or not plain: {error}", where=where, remedy="mend the row") from error

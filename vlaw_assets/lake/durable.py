@@ -12,7 +12,8 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +84,16 @@ def fsync_files(paths: Iterable[Path], *, root: Path, missing_ok: bool = False) 
         fsync_path(folder)
 
 
+def as_written(value: Any) -> str:
+    """The text that `write_json` gives a value; a file that differs from it was changed by somebody else."""
+    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that `path` holds either its old content or all of the new one, whatever happens."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, sort_keys=True, allow_nan=False)
-        file.write("\n")
+        file.write(as_written(value))
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
@@ -125,6 +130,36 @@ class FileLock:
         _HELD.add(descriptor)
         self._descriptor = descriptor
         return True
+
+    @contextmanager
+    def hold(self, holder: str, *, wait_s: float, remedy: str) -> Iterator[None]:
+        """Hold it for a block. Raises VlawError naming the holder if it stays taken for `wait_s` seconds."""
+        if not self.acquire(holder=holder, wait_s=wait_s):
+            other = self.holder()
+            raise VlawError(
+                f"{other.get('run_id', 'another process')} is at work: pid {other.get('pid', '?')} on {other.get('host', '?')}",
+                where=str(self.path), remedy=remedy,
+            )
+        try:
+            yield
+        finally:
+            self.release()
+
+    def held_since(self) -> float | None:
+        """When its holder took it (seconds since the epoch), whichever process that is; None while nobody holds it."""
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            since = os.fstat(descriptor).st_mtime
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return since
+        else:
+            return None
+        finally:
+            os.close(descriptor)
 
     def holder(self) -> dict[str, Any]:
         """What the holder wrote about itself; empty while it is writing."""

@@ -28,6 +28,8 @@ os.environ.setdefault("LANCE_LOG", "error")
 """Lance warns on stderr about every dataset it is told to create; it reads this once, when first imported."""
 
 STORAGE_VERSION = "2.1"
+CREATED = "created"
+"""Tag of the version that a new table has before any frame."""
 FILTERED_IDS = 256
 """Up to this many episodes are picked inside Lance; more are picked after reading (a long IN list is slower)."""
 
@@ -79,8 +81,11 @@ def create(paths: Paths) -> None:
     if paths.frames.exists() and any((paths.frames / "_versions").glob("*.manifest")):
         return
     paths.frames.parent.mkdir(parents=True, exist_ok=True)
-    lance.write_dataset(FRAMES.empty_table(), str(paths.frames), mode="overwrite", data_storage_version=STORAGE_VERSION)
-    fsync_files(_bookkeeping(paths.frames), root=paths.root, missing_ok=True)
+    made = lance.write_dataset(
+        FRAMES.empty_table(), str(paths.frames), mode="overwrite", data_storage_version=STORAGE_VERSION
+    )
+    made.tags.create(CREATED, made.version)
+    fsync_files(log_files(made, paths.frames, CREATED), root=paths.root)
 
 
 class FrameWriter:
@@ -107,7 +112,7 @@ class FrameWriter:
             ) from error
 
     def commit(self, artifact_id: str) -> dict[str, Any] | None:
-        """One durable, tagged Lance version. Returns {"version", "rows", "files"}; None when nothing was written."""
+        """One durable, tagged Lance version. Returns {"version", "rows", "files", "log"}; None when nothing was written."""
         import lance
 
         if not self._fragments:
@@ -115,9 +120,7 @@ class FrameWriter:
         uri = str(self._paths.frames)
         files = [self._paths.frames / "data" / file.path for item in self._fragments for file in item.files]
         fsync_files(files, root=self._paths.root)
-        described = [
-            {"path": self._paths.relative(path), "size": path.stat().st_size, "sha256": sha256_file(path)} for path in files
-        ]
+        described = [_described(self._paths, path) for path in files]
         dataset = lance.LanceDataset.commit(
             uri,
             lance.LanceOperation.Append(self._fragments),
@@ -126,9 +129,37 @@ class FrameWriter:
             max_retries=100,
         )
         # Lance's clean-up deletes versions that have no tag.
-        dataset.tags.create(f"artifact-{artifact_id}", dataset.version)
-        fsync_files(_bookkeeping(self._paths.frames), root=self._paths.root, missing_ok=True)
-        return {"version": dataset.version, "rows": self._rows, "files": described}
+        tag = f"artifact-{artifact_id}"
+        dataset.tags.create(tag, dataset.version)
+        log = log_files(dataset, self._paths.frames, tag)
+        hint = self._paths.frames / "_versions" / "latest_version_hint.json"
+        fsync_files([*log, hint], root=self._paths.root, missing_ok=True)
+        return {
+            "version": dataset.version,
+            "rows": self._rows,
+            "files": described,
+            "log": [_described(self._paths, path) for path in log],
+        }
+
+
+def log_files(dataset: Any, uri: Path, tag: str) -> list[Path]:
+    """Manifest, transaction and tag of the version that `dataset` is at: what commits its rows.
+
+    A Lance version is whole on its own, so these three (and the data files) are all that has to last.
+    """
+    manifest = uri / "_versions" / f"{2**64 - 1 - dataset.version:020d}.manifest"
+    transaction = dataset.read_transaction(dataset.version).uuid
+    return [manifest, *(uri / "_transactions").glob(f"*-{transaction}.txn"), uri / "_refs" / "tags" / f"{tag}.json"]
+
+
+def pinned(paths: Paths) -> list[Path]:
+    """The files of all tagged versions."""
+    import lance
+
+    dataset = lance.dataset(str(paths.frames))
+    tagged = [(tag, found["version"]) for tag, found in dataset.tags.list().items()]
+    files = [log_files(lance.dataset(str(paths.frames), version=version), paths.frames, tag) for tag, version in tagged]
+    return sorted({path for each in files for path in each})
 
 
 def read(
@@ -173,17 +204,5 @@ def read(
     }
 
 
-def _bookkeeping(uri: Path) -> list[Path]:
-    """Manifests, transactions and tags: small files, and no way to tell which ones another run has not flushed yet."""
-    newest = sorted((uri / "_versions").glob("*.manifest"))[:32]  # named by falling numbers: the newest come first
-    recent = sorted((uri / "_transactions").glob("*.txn"), key=_modified)[-32:]
-    tags = sorted((uri / "_refs").rglob("*.json"), key=_modified)[-32:]
-    return [*newest, *recent, *tags]
-
-
-def _modified(path: Path) -> float:
-    """Time of the last change; 0 for a file that another process has just removed."""
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
+def _described(paths: Paths, path: Path) -> dict[str, Any]:
+    return {"path": paths.relative(path), "size": path.stat().st_size, "sha256": sha256_file(path)}

@@ -1,16 +1,21 @@
-"""A read handle: the data of one artifact, exactly as the ledger pinned it."""
+"""A read handle: the data of one artifact, exactly as the ledger pinned it.
+
+A handle made by a draft leaves quarantined episodes out of every table, and remembers which episodes it gave away: the
+draft writes that down as the edge's selection. Frames have no door of their own: they come with their episodes.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from vlaw_assets.lake import checkpoints, frames
+from vlaw_assets.lake import checkpoints, embeddings, frames
 from vlaw_assets.lake.durable import file_problems
 from vlaw_assets.lake.schemas import ORDER
 from vlaw_models.episodes import Episode
@@ -24,24 +29,51 @@ if TYPE_CHECKING:
 class Handle:
     """Made by `Draft.read` (recorded as an edge) or `Lake.read` (looking only)."""
 
-    def __init__(self, lake: Lake, ref: ArtifactRef):
+    def __init__(self, lake: Lake, ref: ArtifactRef, *, excluded: Iterable[str] = ()):
         self._lake = lake
         self.ref = lake.ledger.get(ref.owner)
         """The artifact that holds the data; for a pointer, what it points at."""
         self._verified: set[str] = set()
+        self._excluded = tuple(excluded)
+        self._whole = False
+        self._given: set[str] | None = None
+        self._members: pa.Table | None = None
+
+    def given(self) -> set[str] | None:
+        """Ids of the episodes given away by `episodes()`, when that was the only way in; None when any other way was
+        used (a table, the checkpoint: they stand on every episode) or none at all."""
+        return None if self._whole else self._given
+
+    def note(self, episode_ids: Iterable[str]) -> None:
+        """Remember these as given away by `episodes()`: for a caller that knows its episodes without loading them."""
+        self._given = (self._given or set()) | set(episode_ids)
+
+    def weighted(self, owner: str) -> set[str]:
+        """Ids of the members of this dataset that `owner` holds and that weigh more than nothing."""
+        if self._members is None:  # asked once per owner, and there are as many owners as iterations
+            table = self._table("members")
+            kept = table.filter(pc.greater(table["weight"], 0.0)).select(["owner", "episode_id"]).sort_by("owner")
+            self._members = kept.group_by("owner", use_threads=False).aggregate([("episode_id", "list")])
+        found = self._members.filter(pc.equal(self._members["owner"], owner))["episode_id_list"]
+        return set(pc.list_flatten(found).to_pylist())
+
+    def available(self) -> set[str]:
+        """Ids of all episodes that this handle could give away: the artifact's own, without the excluded ones."""
+        return set(self._table("episodes", ("episode_id", "start_episode_id"))["episode_id"].to_pylist())
 
     def checkpoint(self) -> Path:
         """The checkpoint folder, after re-hashing every file. Raises VlawError naming what is missing or changed."""
         if not self.ref.location:
             raise VlawError(f"{self.ref.name} has no checkpoint", where=self.ref.artifact_id, remedy="read its tables")
+        self._whole = True
         return checkpoints.verified(self._lake.paths.root / self.ref.location)
 
     def table(self, name: str) -> pa.Table:
         """The rows of one data table that this artifact owns, in the order written; empty if it wrote none."""
         if name not in ORDER:
             raise VlawError(f"no data table {name!r}", where=self.ref.name, remedy=f"one of {', '.join(ORDER)}")
-        self._verify(name)
-        return self._lake.tables.read(name, self.ref.versions.get(name))
+        self._whole = True
+        return self._table(name)
 
     def problems(self, *, deep: bool = True) -> list[str]:
         """What is missing or changed among the files of this artifact, one line each. Not `deep`: sizes only."""
@@ -54,6 +86,12 @@ class Handle:
         if deep:
             return found + [f"{self.ref.location}/{line}" for line in checkpoints.problems(folder)]
         return found if folder.is_dir() else [*found, f"{self.ref.location}: missing"]
+
+    def embeddings(self) -> pa.Table:
+        """Vectors and the episodes they belong to (see embeddings.py), in the order written; empty if it wrote none."""
+        self._whole = True
+        self._verify("embeddings")
+        return embeddings.read(self._lake.paths, self.ref.versions.get("embeddings"))
 
     def members(self) -> pa.Table:
         """The episodes of this dataset: episode_id, owner, weight, source, in the order written."""
@@ -75,7 +113,7 @@ class Handle:
             tasks, success, episode_ids: only these.
             steps: load only the frames of these steps (states and actions stay whole).
         """
-        rows = self.table("episodes").to_pylist()
+        rows = self._table("episodes").to_pylist()
         tasks, chosen = _set(tasks), _set(episode_ids)
         rows = [
             row
@@ -84,9 +122,20 @@ class Handle:
             and (success is None or row["success"] is success)
             and (chosen is None or row["episode_id"] in chosen)
         ]
+        self.note(row["episode_id"] for row in rows)
         images = self._images([row["episode_id"] for row in rows], steps) if frames else {}
         trajectories = self._trajectories()
         return [_episode(row, images.get(row["episode_id"]), *trajectories[row["episode_id"]]) for row in rows]
+
+    def _table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        self._verify(name)
+        table = self._lake.tables.read(name, self.ref.versions.get(name), columns)
+        if not self._excluded:
+            return table
+        excluded = pa.array(self._excluded, pa.string())
+        for column in {"episode_id", "start_episode_id"} & set(table.column_names):
+            table = table.filter(pc.invert(pc.is_in(table[column], excluded)))  # null is in no list of ids: it stays
+        return table
 
     def _verify(self, name: str) -> None:
         """Re-hash the files behind one table, once per handle: neither Delta nor Lance notices a flipped bit."""
@@ -108,7 +157,7 @@ class Handle:
 
     def _trajectories(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """{episode_id: (states (T+1, D), actions (T, A))}. The table comes sorted by episode and step."""
-        table = self.table("steps").combine_chunks()
+        table = self._table("steps").combine_chunks()
         if not table.num_rows:
             return {}
         ids = np.asarray(table["episode_id"].to_numpy(zero_copy_only=False))

@@ -2,6 +2,9 @@
 
 Append-only. A row of `artifacts` is the one thing that makes data exist; everything is resolved through it and nothing
 is ever looked up by "latest version of a table". Order is commit order (the Delta version), never a clock.
+
+Rows are read from the log entries that committed them, which carry them beside the Parquet file that other readers of
+the table use: a compaction of the tables changes neither rows nor order, and opening reads no Parquet file.
 """
 
 from __future__ import annotations
@@ -13,9 +16,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlaw_assets.lake import deltalog, seal
 from vlaw_assets.lake.durable import canonical_json, digest_of
 from vlaw_assets.lake.paths import partition_key, split_partition
-from vlaw_assets.lake.schemas import ARTIFACTS
+from vlaw_assets.lake.schemas import ADDED, ARTIFACTS, validated
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -33,14 +37,18 @@ class Identity:
     """Canonical JSON of the recipe keys it reads, seed and iteration included."""
     parents: tuple[tuple[str, str], ...]
     """(role, content digest) of what it is made from; kept sorted."""
+    excluded: tuple[str, ...] = ()
+    """Ids of quarantined episodes that its parents hold: they are left out. Kept sorted."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parents", tuple(sorted((role, digest) for role, digest in self.parents)))
+        object.__setattr__(self, "excluded", tuple(sorted(set(self.excluded))))
 
     @cached_property
     def digest(self) -> str:
         """sha256 (hex)."""
-        return digest_of({"kind": self.kind, "code": self.code, "recipe": self.recipe, "parents": self.parents})
+        parts = {"kind": self.kind, "code": self.code, "recipe": self.recipe, "parents": self.parents}
+        return digest_of(parts | ({"excluded": self.excluded} if self.excluded else {}))
 
     @property
     def parents_digest(self) -> str:
@@ -77,6 +85,8 @@ class ArtifactRef:
     run_id: str
     created_at: datetime
     code_revision: str = ""
+    contents_json: str = field(default="", repr=False)
+    """Counts of what it holds (see `contents.py`); '' where they were not made."""
 
     @property
     def owner(self) -> str:
@@ -102,9 +112,27 @@ class ArtifactRef:
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> ArtifactRef:
+        """From a row of the table or of a log entry. Raises KeyError, TypeError or ValueError for one that is damaged."""
         versions, metrics = json.loads(row["versions_json"]), json.loads(row["metrics_json"])
         names = set(cls.__dataclass_fields__) - {"versions", "metrics"}
-        return cls(versions=versions, metrics=metrics, **{name: row[name] for name in names})
+        filled = row | {name: value for name, value in ADDED["artifacts"].items() if row.get(name) is None}
+        return cls(versions=versions, metrics=metrics, **{name: filled[name] for name in names})
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One read: the artifact that holds `parent`'s data was read while the child was made."""
+
+    parent: str
+    """Id of the artifact that holds the data."""
+    role: str
+    read_as: str
+    """Id of the artifact it was asked for by: the parent, or a pointer to it."""
+    scope: str
+    """'rows' or 'whole', see `schemas.SCOPES`."""
+    selection: str
+    """'all', 'members' or 'listed', see `schemas.SELECTIONS`."""
+    selection_id: str
 
 
 class Ledger:
@@ -113,24 +141,39 @@ class Ledger:
     def __init__(self, tables: Tables, where: Path):
         self._tables, self._where = tables, where
         self._version = -1
-        self._files: set[str] = set()
+        self._frozen = False
         self._rows: dict[str, ArtifactRef] = {}
+        self._sequence: dict[str, int] = {}
+        self._current: dict[tuple[str, str], ArtifactRef] = {}
+        self._made: dict[str, ArtifactRef] = {}
+        self._edges: dict[str, tuple[Edge, ...]] = {}
 
     def artifacts(self) -> list[ArtifactRef]:
         """Every artifact in commit order, superseded ones and pointers included."""
         self._refresh()
         return list(self._rows.values())
 
+    def sequence(self, artifact_id: str) -> int:
+        """The place of an artifact in commit order, from 0. Raises VlawError if the ledger has none of that id."""
+        return self._sequence[self.get(artifact_id).artifact_id]
+
+    def until(self, sequence: int) -> Ledger:
+        """The ledger as it was right after the artifact at that place; it stays so, whatever is committed."""
+        past = Ledger(self._tables, self._where)
+        for ref in self.artifacts()[: sequence + 1]:
+            past._add(ref)
+        past._edges, past._frozen = self._edges, True
+        return past
+
     def find(self, identity: Identity) -> ArtifactRef | None:
         """The newest artifact of this identity that holds its own data (never a pointer)."""
-        digest = identity.digest
-        own = (ref for ref in reversed(self.artifacts()) if not ref.source_artifact_id)
-        return next((ref for ref in own if ref.identity_digest == digest), None)
+        self._refresh()
+        return self._made.get(identity.digest)
 
     def current(self, asset: str, partition: str = "") -> ArtifactRef | None:
         """The version of an asset partition that was committed last."""
-        refs = reversed(self.artifacts())
-        return next((ref for ref in refs if ref.asset == asset and ref.partition == partition), None)
+        self._refresh()
+        return self._current.get((asset, partition))
 
     def require(self, asset: str, partition: str = "") -> ArtifactRef:
         """Like `current`. Raises VlawError saying what to materialize if there is none."""
@@ -153,11 +196,16 @@ class Ledger:
             )
         return ref
 
+    def edge_rows(self, artifact_id: str) -> tuple[Edge, ...]:
+        """What was read while making it; a pointer has its owner's. Edges of all artifacts are read at once, and kept."""
+        owner = self.get(artifact_id).owner
+        if owner not in self._edges:
+            self._load_edges()
+        return self._edges[owner]
+
     def edges(self, artifact_id: str) -> list[tuple[str, ArtifactRef]]:
         """(role, parent) of what was read while making it; parents are owners of data. A pointer has its owner's."""
-        owner = self.get(self.get(artifact_id).owner)
-        rows = self._tables.read("edges", owner.versions.get("edges")).to_pylist()
-        return [(row["role"], self.get(row["parent_id"])) for row in rows]
+        return [(edge.role, self.get(edge.parent)) for edge in self.edge_rows(artifact_id)]
 
     def closure(self, ref: ArtifactRef) -> list[ArtifactRef]:
         """Everything `ref` stands on, each artifact once, parents before children; its owner comes last."""
@@ -174,30 +222,56 @@ class Ledger:
             stack += [(parent, False) for _, parent in reversed(self.edges(item.artifact_id))]
         return list(ordered.values())
 
+    def append(self, ref: ArtifactRef) -> ArtifactRef:
+        """Commit one row, durably, and extend the seal over it. Returns the row as the ledger has it.
+
+        Raises OSError or DeltaError when it was not committed; VlawError when the row is not sound or the seal broken.
+        """
+        from deltalake.exceptions import DeltaError
+
+        row = validated("artifacts", [ref.to_row()], where=ref.name)
+        try:
+            self._tables.write("artifacts", row, artifact_id=ref.artifact_id, metadata={"vlaw.run_id": ref.run_id})
+        except (DeltaError, OSError):
+            # An error after the commit is not a failed commit: only the ledger itself can tell.
+            if all(item.artifact_id != ref.artifact_id for item in self.artifacts()):
+                raise
+        committed = self.get(ref.artifact_id)
+        seal.extend(self._tables.paths)
+        return committed
+
+    def _add(self, ref: ArtifactRef) -> None:
+        self._sequence[ref.artifact_id] = self._sequence.get(ref.artifact_id, len(self._rows))
+        self._rows[ref.artifact_id] = ref
+        self._current[ref.asset, ref.partition] = ref
+        if not ref.source_artifact_id:
+            self._made[ref.identity_digest] = ref
+
     def _refresh(self) -> None:
-        table = self._tables.open("artifacts")
-        version = table.version()
-        if version == self._version:
+        if self._frozen:
             return
-        # The commit that brought a row says so in its metadata; the files themselves carry no order.
-        order = {
-            entry["vlaw.artifact_id"]: entry["version"]
-            for entry in table.history(version - max(self._version, 0) or None)
-            if "vlaw.artifact_id" in entry
-        }
-        root = self._where / "delta" / "artifacts"
-        paths = {action["path"] for action in _paths(table)}
-        fresh = [
-            ArtifactRef.from_row(row)
-            for path in sorted(paths - self._files)
-            for row in self._tables.read("artifacts", {"files": [{"path": str(root / path)}]}).to_pylist()
-        ]
-        for ref in sorted(fresh, key=lambda ref: order.get(ref.artifact_id, -1)):
-            self._rows[ref.artifact_id] = ref
-        self._version, self._files = version, self._files | paths
+        table = self._tables.paths.table("artifacts")
+        fresh = [entry for entry in deltalog.entries(table, after=self._version) if self._tables.artifact_of(entry)]
+        for ref in self._tables.committed("artifacts", fresh, ArtifactRef.from_row):
+            self._add(ref)
+        # Versions that are not ours (a compaction) are looked at again until the next one that is: a few, at most.
+        self._version = fresh[-1].version if fresh else self._version
+
+    def _load_edges(self) -> None:
+        """One pass over the log entries that brought the edges of every artifact whose edges are not known yet."""
+        wanted = [ref for ref in self._rows.values() if not ref.source_artifact_id and ref.artifact_id not in self._edges]
+        found: dict[str, list[Edge]] = {ref.artifact_id: [] for ref in wanted}
+        versions = [ref.versions["edges"]["version"] for ref in wanted if "edges" in ref.versions]
+        table = self._tables.paths.table("edges")
+        fresh = [deltalog.read_entry(table, version) for version in dict.fromkeys(versions)]
+        for child, edge in self._tables.committed("edges", fresh, _edge):
+            if child in found:
+                found[child].append(edge)
+        self._edges |= {child: tuple(edges) for child, edges in found.items()}
 
 
-def _paths(table: Any) -> list[dict[str, Any]]:
-    import pyarrow as pa
-
-    return pa.table(table.get_add_actions(flatten=True)).select(["path"]).to_pylist()
+def _edge(row: dict[str, Any]) -> tuple[str, Edge]:
+    filled = row | {name: value for name, value in ADDED["edges"].items() if row.get(name) is None}
+    return row["artifact_id"], Edge(
+        filled["parent_id"], filled["role"], filled["read_as"], filled["scope"], filled["selection"], filled["selection_id"]
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vlaw_models.errors import VlawError
 
-FORMAT_NAME, FORMAT_VERSION = "vlaw-lake", 1
+FORMAT_NAME, FORMAT_VERSION = "vlaw-lake", 2
 FOUNDATION = "foundation"
 """Partition folder of assets that have no partition (an empty partition value would be read back as NULL by Delta)."""
 
@@ -56,6 +56,18 @@ class Paths:
         return self.root / "FORMAT.json"
 
     @property
+    def seal(self) -> Path:
+        return self.root / "ledger.seal"
+
+    @property
+    def chain(self) -> Path:
+        return self.root / "ledger.chain"
+
+    @property
+    def embeddings(self) -> Path:
+        return self.root / "lance" / "embeddings"
+
+    @property
     def frames(self) -> Path:
         return self.root / "lance" / "frames.lance"
 
@@ -66,6 +78,11 @@ class Paths:
     @property
     def locks(self) -> Path:
         return self.root / "locks"
+
+    @property
+    def collector_lock(self) -> Path:
+        """The lease of whoever collects garbage or compacts: one at a time."""
+        return self.locks / "gc.lock"
 
     @property
     def temporary(self) -> Path:

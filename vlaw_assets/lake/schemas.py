@@ -15,6 +15,10 @@ from vlaw_models.errors import VlawError
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 PURPOSES = ("demonstration", "co_training", "pretraining", "validation", "rollout", "imagined", "evaluation", "replay")
+SCOPES = ("rows", "whole")
+"""rows: a row of the child depends only on the parent rows it names. whole: on every parent row that was read."""
+SELECTIONS = ("all", "members", "listed")
+"""Which episodes of the parent were read: all; those with weight > 0 in the dataset `selection_id`; those in `reads`."""
 
 _OWNER = [
     pa.field("artifact_id", pa.string(), nullable=False),
@@ -101,6 +105,23 @@ EDGES = pa.schema([
     _text("parent_id", nullable=False),
     _text("role", nullable=False),
     _text("read_as", nullable=False),
+    _text("scope"),
+    _text("selection"),
+    _text("selection_id"),
+])
+READS = pa.schema([
+    *_OWNER,
+    pa.field("position", pa.int64(), nullable=False),
+    _text("parent_id", nullable=False),
+    _text("episode_id", nullable=False),
+])
+QUARANTINE = pa.schema([
+    *_OWNER,
+    pa.field("position", pa.int64(), nullable=False),
+    _text("episode_id", nullable=False),
+    _text("why", nullable=False),
+    _text("by", nullable=False),
+    pa.field("at", TIMESTAMP, nullable=False),
 ])
 ARTIFACTS = pa.schema([
     *_OWNER,
@@ -110,6 +131,7 @@ ARTIFACTS = pa.schema([
     )),
     pa.field("num_rows", pa.int64(), nullable=False),
     pa.field("created_at", TIMESTAMP, nullable=False),
+    _text("contents_json"),
 ])
 FRAMES = pa.schema([
     _text("artifact_id"),
@@ -122,15 +144,19 @@ FRAMES = pa.schema([
 
 TABLES: dict[str, pa.Schema] = {
     "episodes": EPISODES, "steps": STEPS, "reward_scores": REWARD_SCORES, "members": MEMBERS,
-    "evaluations": EVALUATIONS, "edges": EDGES, "artifacts": ARTIFACTS,
+    "evaluations": EVALUATIONS, "reads": READS, "quarantine": QUARANTINE, "edges": EDGES, "artifacts": ARTIFACTS,
 }
+ADDED = {"edges": {"scope": "whole", "selection": "all", "selection_id": ""}, "artifacts": {"contents_json": ""}}
+"""Columns that format 1 did not have, and how its rows read: nullable in Delta, never null in a row written now."""
 ORDER: dict[str, list[tuple[str, str]]] = {
     "episodes": [("episode_index", "ascending")],
     "steps": [("episode_id", "ascending"), ("step", "ascending")],
-    **{name: [("position", "ascending")] for name in ("reward_scores", "members", "evaluations")},
+    **{name: [("position", "ascending")] for name in (
+        "reward_scores", "members", "evaluations", "reads", "quarantine"
+    )},
 }
 """Delta promises no row order; whoever draws batches by index needs the one the rows were written in."""
-PARTITIONED = {"episodes", "steps", "reward_scores", "members", "evaluations"}
+PARTITIONED = {"episodes", "steps", "reward_scores", "members", "evaluations", "reads", "quarantine"}
 """Ledger tables (artifacts, edges) are small and read whole: partitioning them would only make more folders."""
 
 _Check = tuple[str, str, Callable[[pa.ChunkedArray], pa.ChunkedArray]]
@@ -154,19 +180,26 @@ CHECKS: dict[str, tuple[_Check, ...]] = {
         ("trials", "at least 0", lambda column: pc.greater_equal(column, 0)),
         ("successes", "at least 0", lambda column: pc.greater_equal(column, 0)),
     ),
+    "edges": (
+        ("scope", f"one of {', '.join(SCOPES)}", lambda column: pc.is_in(column, pa.array(SCOPES))),
+        ("selection", f"one of {', '.join(SELECTIONS)}", lambda column: pc.is_in(column, pa.array(SELECTIONS))),
+    ),
 }
 """Per table: (column, what it must be, expression that is true where it is). Nulls are judged by nullability alone."""
 
 
-def validated(name: str, rows: list[dict], *, where: str) -> pa.Table:
+def validated(name: str, rows: list[dict] | pa.Table, *, where: str) -> pa.Table:
     """Rows as an Arrow table of the schema of `name`. Raises VlawError naming column and value of the first bad row."""
     schema = TABLES[name]
     try:
-        table = pa.Table.from_pylist(rows, schema=schema)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        if isinstance(rows, pa.Table):
+            table = pa.Table.from_arrays([rows[field.name].cast(field.type) for field in schema], schema=schema)
+        else:
+            table = pa.Table.from_pylist(rows, schema=schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, KeyError) as error:
         raise VlawError(f"rows for {name} do not fit its schema: {error}", where=where, remedy="mend the rows") from error
     for field in schema:
-        if not field.nullable and table[field.name].null_count:
+        if (not field.nullable or field.name in ADDED.get(name, ())) and table[field.name].null_count:
             raise VlawError(f"{name}.{field.name} is missing in a row", where=where, remedy=f"give every row a {field.name}")
     for column, rule, holds in CHECKS.get(name, ()):
         bad = pc.invert(pc.fill_null(holds(table[column]), fill_value=True))

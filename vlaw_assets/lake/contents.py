@@ -1,0 +1,109 @@
+"""What an artifact holds, as counts: made once at its commit and kept in its ledger row, so that an audit reads no data.
+
+    {"episodes": [{purpose, task, outcome, count, steps}],
+     "members":  [{source, task, outcome, count, weight}],      per weight of a single member
+     "scores":   [{judge, count, mean}]}
+
+Plain values in a fixed order: counting the same rows again gives the same text, which is how `lake/verify.py` checks it.
+A key is left out where the artifact has no such rows.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    from vlaw_assets.lake import ArtifactRef, Lake
+
+COUNTED = ("episodes", "members", "reward_scores")
+"""The tables that are counted."""
+LABELS = ["artifact_id", "episode_id", "task", "success"]
+"""What members are counted by."""
+SUCCESS, FAILURE, NOT_JUDGED = "success", "failure", "not judged"
+UNKNOWN_TASK = "?"
+"""Task of a member whose owner has no such episode."""
+
+
+def contents(tables: Mapping[str, pa.Table], episodes_of: Callable[[str], pa.Table]) -> dict[str, list[dict[str, Any]]]:
+    """Counts of the rows of one artifact.
+
+    Args:
+        tables: its rows by table; other tables than `COUNTED` are not looked at.
+        episodes_of: owner's artifact id -> its table `episodes`; called once for every owner of members.
+    """
+    found = {}
+    if (rows := _rows(tables, "episodes")) is not None:
+        found["episodes"] = _episodes(rows)
+    if (rows := _rows(tables, "members")) is not None:
+        owners = pc.unique(rows["owner"]).to_pylist()
+        found["members"] = _members(rows, [episodes_of(owner) for owner in sorted(owners)])
+    if (rows := _rows(tables, "reward_scores")) is not None:
+        found["scores"] = _scores(rows)
+    return found
+
+
+def at_commit(lake: Lake, artifact_id: str, tables: Mapping[str, pa.Table]) -> dict[str, list[dict[str, Any]]]:
+    """Contents of an artifact whose ledger row is about to be written."""
+    return contents(tables, lambda owner: tables["episodes"] if owner == artifact_id and "episodes" in tables
+                    else _episodes_of(lake, owner))
+
+
+def recounted(lake: Lake, ref: ArtifactRef) -> dict[str, list[dict[str, Any]]]:
+    """Contents counted again from the rows of the artifact that holds the data of `ref`."""
+    owner = lake.ledger.get(ref.owner)
+    tables = {name: lake.tables.read(name, owner.versions[name]) for name in COUNTED if name in owner.versions}
+    return contents(tables, lambda other: _episodes_of(lake, other))
+
+
+def contents_of(lake: Lake, ref: ArtifactRef) -> dict[str, list[dict[str, Any]]]:
+    """Contents as the ledger has them, counted again for a row of an older format that has none."""
+    return json.loads(ref.contents_json) if ref.contents_json else recounted(lake, ref)
+
+
+def outcome(success: bool | None) -> str:  # noqa: FBT001 (a value, not a switch)
+    """The word for an episode's label."""
+    return NOT_JUDGED if success is None else SUCCESS if success else FAILURE
+
+
+def _rows(tables: Mapping[str, pa.Table], name: str) -> pa.Table | None:
+    table = tables.get(name)
+    return table if table is not None and table.num_rows else None
+
+
+def _episodes_of(lake: Lake, owner: str) -> pa.Table:
+    return lake.tables.read("episodes", lake.ledger.get(owner).versions.get("episodes"), LABELS)
+
+
+def _episodes(rows: pa.Table) -> list[dict[str, Any]]:
+    groups = rows.group_by(["purpose", "task", "success"]).aggregate([("num_steps", "sum"), ([], "count_all")])
+    return _sorted({"purpose": row["purpose"], "task": row["task"], "outcome": outcome(row["success"]),
+                    "count": row["count_all"], "steps": row["num_steps_sum"]} for row in groups.to_pylist())
+
+
+def _members(rows: pa.Table, episodes: list[pa.Table]) -> list[dict[str, Any]]:
+    labels = pa.concat_tables([table.select(LABELS) for table in episodes])
+    joined = rows.select(["owner", "episode_id", "source", "weight"]).join(
+        labels, keys=["owner", "episode_id"], right_keys=["artifact_id", "episode_id"], join_type="left outer")
+    groups = joined.group_by(["source", "task", "success", "weight"]).aggregate([([], "count_all")])
+    return _sorted({"source": row["source"], "task": row["task"] if row["task"] is not None else UNKNOWN_TASK,
+                    "outcome": outcome(row["success"]), "count": row["count_all"], "weight": row["weight"]}
+                   for row in groups.to_pylist())
+
+
+def _scores(rows: pa.Table) -> list[dict[str, Any]]:
+    found = []
+    for judge in sorted(pc.unique(rows["judge"]).to_pylist()):
+        values = rows.filter(pc.equal(rows["judge"], judge))["p_success"].to_numpy()
+        # fsum is exact: the mean does not depend on the order in which files are read.
+        found.append({"judge": judge, "count": len(values), "mean": math.fsum(values) / len(values)})
+    return found
+
+
+def _sorted(rows: Any) -> list[dict[str, Any]]:
+    return sorted(rows, key=lambda row: [str(value) for key, value in row.items() if key not in ("count", "steps")])

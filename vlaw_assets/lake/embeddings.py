@@ -1,0 +1,206 @@
+"""Embeddings of episodes in Lance: one table per model, one tagged version per artifact, reads pinned by the ledger.
+
+Here: writing, reading exactly what an artifact wrote, and the search index. Not here: what the vectors are
+(vlaw_models/embed.py), which rows a person may see (vlaw_assets/similarity.py: those of committed artifacts).
+
+Vectors of different models are not comparable, so each model has a table of its own, named by the start of the model's
+content digest. The index is derived: it is rebuilt from the rows, is in no digest, and losing it costs speed only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from vlaw_assets.lake.durable import FileLock, fsync_files, sha256_file
+from vlaw_assets.lake.frames import log_files
+from vlaw_assets.lake.paths import Paths
+from vlaw_models.errors import VlawError
+
+STORAGE_VERSION = "2.1"
+TEXTS = ("artifact_id", "owner", "episode_id", "task", "purpose", "outcome")
+"""Columns besides the vector. `owner` is the artifact that holds the episode, `artifact_id` the one that embedded it."""
+OUTCOMES = ("success", "failure", "not judged")
+NAME_LENGTH = 12
+
+INDEX_FROM = 256
+"""Fewer vectors than this are compared one by one just as quickly."""
+UNINDEXED_SHARE = 0.25
+"""The index is rebuilt when more than this share of the rows came after it. Those rows are compared one by one until
+then, and rebuilding at a fixed share keeps the cost per row constant however many artifacts there are."""
+ROWS_PER_CELL = 1000
+"""Of the index. A search opens a few cells and compares every vector in them."""
+LOCK_S = 60.0
+CREATED = "created"
+"""Tag of the version that a new table has before any row."""
+HINT = "latest_version_hint.json"
+
+
+def table_name(model: str) -> str:
+    """The name of the table of a model, given the model's content digest."""
+    return model[:NAME_LENGTH]
+
+
+def folder(paths: Paths, name: str) -> Path:
+    return paths.embeddings / f"{name}.lance"
+
+
+def schema(dimension: int) -> pa.Schema:
+    texts = [pa.field(name, pa.string()) for name in TEXTS]
+    return pa.schema([*texts, pa.field("vector", pa.list_(pa.float32(), dimension))])
+
+
+def rows_of(artifact_id: str, rows: Sequence[dict[str, str]], vectors: np.ndarray, *, where: str) -> pa.Table:
+    """The table to write. Raises VlawError for vectors that do not fit the rows, are not finite or not of length 1."""
+    if vectors.ndim != 2 or len(vectors) != len(rows) or not vectors.size or vectors.dtype != np.float32:
+        raise VlawError(f"{len(rows)} rows with vectors of shape {vectors.shape} {vectors.dtype}", where=where,
+                        remedy="give one float32 vector per row")
+    if not np.allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-4):
+        raise VlawError("a vector is not of length 1", where=where, remedy="normalise the vectors")
+    unknown = sorted({row["outcome"] for row in rows} - set(OUTCOMES))
+    if unknown:
+        raise VlawError(f"unknown outcomes {unknown}", where=where, remedy=f"one of {', '.join(OUTCOMES)}")
+    columns = [pa.array([artifact_id] * len(rows), pa.string())]
+    columns += [pa.array([row[name] for row in rows], pa.string()) for name in TEXTS[1:]]
+    flat = pa.array(np.ascontiguousarray(vectors).reshape(-1), pa.float32())
+    columns.append(pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]))
+    return pa.Table.from_arrays(columns, schema=schema(vectors.shape[1]))
+
+
+def write(paths: Paths, model: str, table: pa.Table, *, artifact_id: str) -> dict[str, Any]:
+    """Append the rows as one durable, tagged Lance version: {"table", "version", "rows", "files", "log"}.
+
+    They count only once the ledger names them. Raises VlawError where the model's table holds vectors of another size.
+    """
+    import lance
+    from lance.fragment import write_fragments
+
+    name = table_name(model)
+    uri = folder(paths, name)
+    _create(paths, uri, table.schema)
+    if (found := lance.dataset(str(uri)).schema.field("vector").type) != table.schema.field("vector").type:
+        raise VlawError(f"vectors of {table.schema.field('vector').type} for a table of {found}", where=str(uri),
+                        remedy="one model gives vectors of one size: was another table moved here?")
+    fragments = write_fragments(table, str(uri), schema=table.schema, mode="append", data_storage_version=STORAGE_VERSION)
+    files = [uri / "data" / file.path for fragment in fragments for file in fragment.files]
+    fsync_files(files, root=paths.root)
+    dataset = lance.LanceDataset.commit(
+        str(uri), lance.LanceOperation.Append(fragments), read_version=lance.dataset(str(uri)).version,
+        commit_message=artifact_id, max_retries=100,
+    )
+    tag = f"artifact-{artifact_id}"
+    dataset.tags.create(tag, dataset.version)  # Lance's clean-up deletes versions that have no tag
+    log = log_files(dataset, uri, tag)
+    fsync_files([*log, uri / "_versions" / HINT], root=paths.root, missing_ok=True)
+    return {"table": name, "version": dataset.version, "rows": table.num_rows,
+            "files": [_described(paths, path) for path in files], "log": [_described(paths, path) for path in log]}
+
+
+def read(paths: Paths, entry: dict[str, Any] | None) -> pa.Table:
+    """Exactly the rows behind one entry returned by `write`, in the order written. Raises VlawError if files are gone."""
+    import lance
+
+    if not entry:
+        return schema(1).empty_table()
+    uri = folder(paths, entry["table"])
+    wanted = {Path(file["path"]).name for file in entry["files"]}
+    try:
+        dataset = lance.dataset(str(uri), version=entry["version"])
+        fragments = [item for item in dataset.get_fragments() if any(f.path in wanted for f in item.metadata.files)]
+        table = dataset.scanner(fragments=fragments, scan_in_order=True).to_table()
+    except (OSError, ValueError) as error:
+        raise VlawError(f"embeddings cannot be read: {error}", where=str(uri),
+                        remedy="restore the files, or materialize episode_embeddings again with --force") from error
+    if table.num_rows != entry["rows"]:
+        raise VlawError(f"{table.num_rows} embeddings where the ledger has {entry['rows']}", where=str(uri),
+                        remedy="restore the table, or materialize episode_embeddings again with --force")
+    return table
+
+
+def nearest(table: Any, vector: np.ndarray, where: str, k: int, *, indexed: bool) -> list[dict[str, Any]]:
+    """The `k` rows of a lancedb table nearest to a vector, with their "_distance" (cosine), where `where` ('' for all) holds.
+
+    The condition comes first and the search after it, so k rows are found if there are k. Raises RuntimeError of lancedb.
+    """
+    query = table.search(vector, vector_column_name="vector").distance_type("cosine")
+    if where:
+        query = query.where(where, prefilter=True)
+    query = query.select([*TEXTS, "_distance"]).limit(k)
+    return (query if indexed else query.bypass_vector_index()).to_list()
+
+
+def among(ids: Iterable[str]) -> str:
+    """The condition that a row belongs to one of these artifacts."""
+    return f"artifact_id IN ({', '.join(map(quoted, sorted(ids)))})"
+
+
+def quoted(text: str) -> str:
+    """A string literal of the filter language; a quote inside is doubled."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def refresh_index(paths: Paths, name: str) -> bool:
+    """Build or rebuild the search index where it is worth it; True if it was. Never touches rows or tagged versions.
+
+    One process at a time; a second one goes on without, since the rows can be searched all the same.
+    """
+    import lance
+
+    uri = folder(paths, name)
+    lock = FileLock(paths.locks / f"embeddings-index--{name}.lock")
+    if not lock.acquire(holder="index"):
+        return False
+    try:
+        total = lance.dataset(str(uri)).count_rows()
+        if total < INDEX_FROM or total - _indexed(uri) <= UNINDEXED_SHARE * total:
+            return False
+        import lancedb  # a second to import: not for lakes without need of an index
+        from lancedb.index import IvfFlat
+
+        table = lancedb.connect(str(paths.embeddings)).open_table(name)
+        cells = max(1, total // ROWS_PER_CELL)
+        table.create_index("vector", config=IvfFlat(distance_type="cosine", num_partitions=cells), replace=True)
+        # The newest manifest now names the index: one torn by a power cut would close the table to appends.
+        files = [path for path in (uri / "_indices").rglob("*") if path.is_file()]
+        dataset = lance.dataset(str(uri))
+        fsync_files([*files, *log_files(dataset, uri, "")[:-1], uri / "_versions" / HINT], root=paths.root, missing_ok=True)
+        return True
+    finally:
+        lock.release()
+
+
+def _indexed(uri: Path) -> int:
+    """How many rows the newest version's index has; 0 without one, and where files of it are gone."""
+    import lance
+
+    found = [index for index in lance.dataset(str(uri)).describe_indices()
+             if all((uri / "_indices" / segment.uuid).is_dir() for segment in index.segments)]
+    return max((index.num_rows_indexed for index in found), default=0)
+
+
+def _create(paths: Paths, uri: Path, made: pa.Schema) -> None:
+    """The empty table of a model, if it is missing; one process at a time."""
+    import lance
+
+    if any((uri / "_versions").glob("*.manifest")):
+        return
+    lock = FileLock(paths.locks / f"embeddings-create--{uri.stem}.lock")
+    if not lock.acquire(holder="create", wait_s=LOCK_S):
+        raise VlawError("another process has been creating this table for a minute", where=str(uri), remedy="stop it")
+    try:
+        if not any((uri / "_versions").glob("*.manifest")):
+            uri.parent.mkdir(parents=True, exist_ok=True)
+            dataset = lance.write_dataset(
+                made.empty_table(), str(uri), mode="overwrite", data_storage_version=STORAGE_VERSION)
+            dataset.tags.create(CREATED, dataset.version)
+            fsync_files(log_files(dataset, uri, CREATED), root=paths.root)
+    finally:
+        lock.release()
+
+
+def _described(paths: Paths, path: Path) -> dict[str, Any]:
+    return {"path": paths.relative(path), "size": path.stat().st_size, "sha256": sha256_file(path)}

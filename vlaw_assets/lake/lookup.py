@@ -1,0 +1,111 @@
+"""Which rows name given episodes: one DuckDB query per table over the pinned Parquet files of many artifacts at once.
+
+Here: the lookups that impact and quarantine are made of. Not here: what a row means for its artifact, and SQL for people
+(vlaw_assets/query). Files are those that the ledger names, so rows of killed runs and of compacted tables are never seen; Parquet's
+own minima and maxima rule most row groups out, because ids of one artifact lie close together.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Sequence
+from functools import cache
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from vlaw_models.errors import VlawError
+
+if TYPE_CHECKING:
+    from vlaw_assets.lake import ArtifactRef, Lake
+
+NAMING = {"episodes": ("episode_id", "start_episode_id"), "reward_scores": ("episode_id",), "members": ("episode_id",)}
+"""Table -> columns in which a row names an episode, its own or another's."""
+LITERALS = 256
+"""Up to so many ids are written into the query, where they prune row groups; more of them become a table to join."""
+
+
+@cache
+def _database(_process: int) -> Any:
+    """One in-memory database per process (a new one costs more than a query); it holds nothing."""
+    import duckdb
+
+    return duckdb.connect(":memory:", config={"memory_limit": "2GB"})
+
+
+class Lookup:
+    """Lookups in one lake; use it in a `with` block."""
+
+    def __init__(self, lake: Lake):
+        self._lake, self._root = lake, lake.paths.root
+        self._connection = _database(os.getpid()).cursor()
+
+    def __enter__(self) -> Lookup:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._connection.close()
+
+    def rows(
+        self, table: str, ids: Collection[str], among: Iterable[ArtifactRef], columns: Sequence[str],
+        *, column: str = "episode_id",
+    ) -> list[tuple[Any, ...]]:
+        """`columns` of the rows of `table` whose `column` is one of `ids`, of these artifacts' own data.
+
+        Raises VlawError when a file that the ledger names is gone or unreadable.
+        """
+        import duckdb
+        import pyarrow as pa
+
+        files = [
+            str(self._root / file["path"])
+            for ref in among if table in ref.versions and not ref.source_artifact_id
+            for file in ref.versions[table]["files"]
+        ]
+        if not files or not ids:
+            return []
+        source, values = "read_parquet($files, hive_partitioning = false)", sorted(ids)
+        if len(values) <= LITERALS:
+            names = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+            where = f"{column} IN ({names})"
+        else:
+            self._connection.register("wanted", pa.table({"id": values}))
+            where = f"{column} IN (SELECT id FROM wanted)"
+        try:
+            return self._connection.execute(
+                f"SELECT {', '.join(columns)} FROM {source} WHERE {where}", {"files": files}
+            ).fetchall()
+        except duckdb.Error as error:
+            raise VlawError(
+                f"rows of {table} cannot be read: {str(error).strip()}", where=str(self._root),
+                remedy="`vlaw audit ... --verify` names the files; restore them",
+            ) from error
+
+    def holders(self, episode_id: str) -> list[ArtifactRef]:
+        """The artifacts that hold an episode of this id, oldest first; more than one where it was made again by force."""
+        refs = self._lake.ledger.artifacts()
+        found = {artifact for (artifact,) in self.rows("episodes", [episode_id], refs, ["artifact_id"])}
+        return [ref for ref in refs if ref.artifact_id in found]
+
+    def known(self, ids: Collection[str]) -> set[str]:
+        """Those of `ids` that some artifact holds as episodes."""
+        return {name for (name,) in self.rows("episodes", ids, self._lake.ledger.artifacts(), ["episode_id"])}
+
+    def with_started(self, ids: Iterable[str]) -> dict[str, str]:
+        """Id -> the one of `ids` that it goes back to: the ids themselves, and episodes imagined from them."""
+        refs = self._lake.ledger.artifacts()
+        origin = {name: name for name in ids}
+        fresh: set[str] = set(origin)
+        while fresh:
+            rows = self.rows("episodes", fresh, refs, ["episode_id", "start_episode_id"], column="start_episode_id")
+            fresh = {name for name, _ in rows} - origin.keys()
+            origin |= {name: origin[start] for name, start in rows if name in fresh}
+        return origin
+
+    def occurring(self, ids: Collection[str], among: Collection[ArtifactRef]) -> dict[str, set[str]]:
+        """Artifact id -> those of `ids` that its rows name, as what they are, stand for or started from."""
+        found: dict[str, set[str]] = {}
+        for table, columns in NAMING.items():
+            for column in columns:
+                for artifact, name in self.rows(table, ids, among, ["artifact_id", column], column=column):
+                    found.setdefault(artifact, set()).add(name)
+        return found

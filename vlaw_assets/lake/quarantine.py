@@ -1,0 +1,173 @@
+"""Quarantine: episodes that nothing made from now on may use. What was made before keeps them, and can be seen to.
+
+Here: the list (an artifact of its own: every change commits the complete list, so it can be read as of any moment), and
+what it leaves out of an artifact about to be made. Not here: leaving the rows out (handles.py), and which artifacts
+depend on them (audit/impact.py, audit/staleness.py). Imagined episodes that started from a quarantined one go with it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from vlaw_assets.lake.durable import canonical_json
+from vlaw_assets.lake.ledger import ArtifactRef, Identity
+from vlaw_assets.lake.lookup import Lookup
+from vlaw_models.errors import VlawError
+
+if TYPE_CHECKING:
+    from vlaw_assets.lake import Lake
+
+ASSET = ROLE = "quarantine"
+"""Name of the asset and of its only table, and role of the edges to it."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one call did to the list."""
+
+    ref: ArtifactRef | None
+    """The list now; None while nothing was ever quarantined."""
+    changed: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    """Already quarantined; for a release: not quarantined."""
+
+
+def latest(lake: Lake) -> ArtifactRef | None:
+    """The list as this lake sees it, also as of a moment."""
+    return lake.ledger.current(ASSET, "")
+
+
+def quarantined(lake: Lake, ref: ArtifactRef | None = None) -> dict[str, dict[str, Any]]:
+    """Episode id -> {episode_id, why, by, at}, in the order they were added; of one list, default the latest."""
+    ref = ref or latest(lake)
+    rows = lake.read(ref).table(ASSET).to_pylist() if ref else []
+    return {row["episode_id"]: {name: row[name] for name in ("episode_id", "why", "by", "at")} for row in rows}
+
+
+def add(lake: Lake, ids: Sequence[str], *, why: str, by: str, run_id: str = "quarantine") -> Change:
+    """Quarantine episodes. Raises VlawError, and changes nothing, if one of them is in no artifact or `why` is empty."""
+    if not why.strip():
+        raise VlawError("a reason is missing", where="quarantine", remedy="say why: --why 'the camera had slipped'")
+    with Lookup(lake) as lookup:
+        unknown = sorted(set(ids) - lookup.known(set(ids)))
+    if unknown:
+        raise VlawError(f"no artifact holds an episode {', '.join(unknown)}", where=str(lake.paths.root),
+                        remedy='look it up: vlaw sql "select episode_id, task, success from episodes"')
+    at = datetime.now(UTC)
+    return _change(lake, ids, {"change": "quarantined", "why": why}, by, run_id,
+                   lambda rows, name: rows | {name: {"episode_id": name, "why": why, "by": by, "at": at}},
+                   lambda rows, name: name not in rows)
+
+
+def release(lake: Lake, ids: Sequence[str], *, why: str, by: str, run_id: str = "quarantine") -> Change:
+    """Take episodes off the list again; who and why is kept with the new list's metrics."""
+    return _change(lake, ids, {"change": "released", "why": why}, by, run_id,
+                   lambda rows, name: {key: row for key, row in rows.items() if key != name},
+                   lambda rows, name: name in rows)
+
+
+def without_quarantined(
+    lake: Lake, identity: Identity, parents: Iterable[ArtifactRef], *, force: bool = False,
+    occurring: Mapping[str, set[str]] | None = None,
+) -> tuple[Identity, ArtifactRef | None]:
+    """The identity of what is made now: with the quarantined episodes among its parents' rows excluded.
+
+    Where the ledger has the same artifact with fewer exclusions and the others never went into it, its identity is
+    returned instead: it is exactly what would be made. Not with `force`, where it is made in any case.
+
+    Args:
+        occurring: `occurrences(lake)`, where a caller has many questions.
+
+    Returns: (identity, the list to name in `Draft.leave_out`, None where nothing is excluded).
+    """
+    ref = latest(lake)
+    if ref is None:
+        return identity, None
+    owners = list({parent.owner: lake.ledger.get(parent.owner) for parent in parents}.values())
+    occurring = occurrences(lake, owners) if occurring is None else occurring
+    excluded = set().union(*(occurring.get(owner.artifact_id, ()) for owner in owners))
+    if not excluded:
+        return identity, None
+    full = dataclasses.replace(identity, excluded=tuple(excluded))
+    if not force and lake.ledger.find(full) is None:
+        for made in reversed(lake.ledger.artifacts()):
+            if not made.source_artifact_id and _same_but_for_exclusions(made, full):
+                left_out = excluded & set(_closed(lake, list_of(lake, made)))
+                fewer = dataclasses.replace(identity, excluded=tuple(left_out))
+                if fewer.digest == made.identity_digest and not _used(lake, made, excluded - left_out):
+                    return fewer, list_of(lake, made)
+    return full, ref
+
+
+def occurrences(lake: Lake, among: Iterable[ArtifactRef] | None = None) -> dict[str, set[str]]:
+    """Artifact id -> the quarantined episodes, and those imagined from them, that its rows name."""
+    ref = latest(lake)
+    if ref is None:
+        return {}
+    with Lookup(lake) as lookup:
+        ids = lookup.with_started(quarantined(lake, ref))
+        return lookup.occurring(ids.keys(), list(among) if among is not None else lake.ledger.artifacts())
+
+
+def list_of(lake: Lake, ref: ArtifactRef) -> ArtifactRef | None:
+    """The list whose episodes were left out when `ref` was made; None when none were."""
+    return next((parent for role, parent in lake.ledger.edges(ref.owner) if role == ROLE and parent.asset == ASSET), None)
+
+
+def _closed(lake: Lake, ref: ArtifactRef | None) -> dict[str, str]:
+    if ref is None:
+        return {}
+    with Lookup(lake) as lookup:
+        return lookup.with_started(quarantined(lake, ref))
+
+
+def _same_but_for_exclusions(made: ArtifactRef, identity: Identity) -> bool:
+    return (made.kind, made.code_digest, made.recipe_digest, made.parents_digest) == (
+        identity.kind, identity.code, identity.recipe_digest, identity.parents_digest)
+
+
+def _used(lake: Lake, made: ArtifactRef, ids: set[str]) -> bool:
+    """Whether rows of these episodes went into an artifact: its rows name one, or it read one as part of a whole."""
+    edges = lake.ledger.edge_rows(made.artifact_id)
+    with Lookup(lake) as lookup:
+        if lookup.occurring(ids, [made]):
+            return True
+        present = lookup.occurring(ids, [lake.ledger.get(edge.parent) for edge in edges])
+        for edge in [edge for edge in edges if edge.parent in present]:
+            if edge.scope == "rows" and "embeddings" not in made.versions:
+                continue  # its own rows say it; of embeddings there is one per row of the parent
+            if edge.selection == "all":
+                return True
+            if edge.selection == "members":
+                dataset = lake.ledger.get(edge.selection_id)
+                read = lookup.rows("members", present[edge.parent], [dataset], ["owner", "weight"])
+            else:
+                read = lookup.rows("reads", present[edge.parent], [made], ["parent_id", "1.0"])
+            if any(parent == edge.parent and weight > 0 for parent, weight in read):
+                return True
+    return False
+
+
+def _change(lake: Lake, ids: Sequence[str], note: dict[str, Any], by: str, run_id: str, apply: Any, wanted: Any) -> Change:
+    before, rows = latest(lake), quarantined(lake)
+    changed = tuple(name for name in dict.fromkeys(ids) if wanted(rows, name))
+    unchanged = tuple(name for name in dict.fromkeys(ids) if name not in changed)
+    if not changed:
+        return Change(before, (), unchanged)
+    for name in changed:
+        rows = apply(rows, name)
+    listed = [row | {"at": row["at"].isoformat()} for row in rows.values()]
+    identity = Identity(ASSET, "1", canonical_json(listed), ())
+    with lake.commit(asset=ASSET, partition="", identity=identity, run_id=run_id) as draft:
+        now = latest(lake)
+        if (now and now.artifact_id) != (before and before.artifact_id):
+            raise VlawError("the list was changed by somebody else at the same time", where=str(lake.paths.root),
+                            remedy="run it again")
+        if draft.reused is None:
+            draft.write_quarantine(list(rows.values()))
+            draft.set_metrics({**note, "by": by, "episodes": list(changed)})
+    return Change(draft.ref, changed, unchanged)

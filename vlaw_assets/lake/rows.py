@@ -1,0 +1,231 @@
+"""What a draft is given to store: rows of the data tables, frames and vectors, and the digests of their content.
+
+Here: the `write_*` methods; they check and keep, and only frames go to disk at once. Not here: when it is committed
+(draft.py). Digests leave out ids of attempts and times, so that equal content has equal digests.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vlaw_assets.lake import embeddings, frames
+from vlaw_assets.lake.durable import canonical_json, digest_of
+from vlaw_assets.lake.episodes import episode_row, step_rows
+from vlaw_assets.lake.paths import Paths, partition_key, split_partition
+from vlaw_assets.lake.schemas import TABLES, validated
+from vlaw_models.errors import VlawError
+
+if TYPE_CHECKING:
+    from vlaw_assets.lake.ledger import ArtifactRef, Identity
+    from vlaw_models.episodes import Episode
+
+_SCORE = {"judge": "reward_model", "owner": None, "task": None}
+_MEMBER: dict[str, Any] = {}
+_EVALUATION = {"metric": "success_rate", "detail": None} | dict.fromkeys(
+    ("policy", "world_model", "reward_model", "camera", "trials", "successes", "value", "low", "high")
+)
+
+
+class Rows:
+    """The writing half of a `Draft`."""
+
+    reused: ArtifactRef | None = None
+
+    def __init__(self, paths: Paths, *, asset: str, partition: str, identity: Identity):
+        self.asset, self.partition, self.identity = asset, partition, identity
+        self.artifact_id = f"{identity.digest[:16]}-{uuid.uuid4().hex[:8]}"
+        self._rows: dict[str, list[dict[str, Any]]] = {}
+        self._digests: dict[str, list[str]] = {}
+        self._columns: dict[str, list[Any]] = {}
+        self._frames = frames.FrameWriter(paths)
+        self._embeddings: list[Any] = []
+        self._model = ""
+
+    def write_episodes(
+        self,
+        episodes: Sequence[Episode],
+        *,
+        purpose: str,
+        world: str | None = None,
+        policy: str | None = None,
+        world_model: str | None = None,
+        label_source: str | None = None,
+    ) -> list[str]:
+        """Add episodes, in order; may be called once per batch. Frames go to disk now, the rest when the block ends.
+
+        Args:
+            policy, world_model: content digests of what acted and of what it acted in.
+            label_source: who judged success; default 'world' where success is known, else ''.
+
+        Returns: the ids given to the episodes, the same in every attempt at this identity.
+        """
+        self._check_writing()
+        rows = self._rows.setdefault("episodes", [])
+        steps = self._rows.setdefault("steps", [])
+        ids, images = [], []
+        for episode in episodes:
+            index = len(rows)
+            episode_id = f"{purpose}-{self.identity.digest[:12]}-{index:05d}"
+            row = episode_row(
+                episode,
+                purpose=purpose, world=world, policy=policy, world_model=world_model, label_source=label_source,
+                where=f"{self._name}, episode {index}",
+            )
+            self._digests.setdefault("episodes", []).append(row["content_digest"])
+            owner = self._owner_columns()
+            rows.append(row | owner | {"episode_id": episode_id, "episode_index": index})
+            steps += [step | owner | {"episode_id": episode_id} for step in step_rows(episode)]
+            if len(episode.images):
+                images.append(
+                    frames.frame_rows(episode, artifact_id=self.artifact_id, episode_id=episode_id, purpose=purpose)
+                )
+            ids.append(episode_id)
+        if images:
+            import pyarrow as pa
+
+            self._frames.write(pa.concat_tables(images))
+        return ids
+
+    def write_scores(self, rows: list[dict[str, Any]]) -> None:
+        """Add rows {episode_id, p_success, [owner, judge, task]}."""
+        self._add("reward_scores", rows, required=("episode_id", "p_success"), optional=_SCORE)
+
+    def write_members(self, rows: list[dict[str, Any]]) -> None:
+        """Add rows {episode_id, owner, weight, source}: this artifact is a dataset of them, in this order."""
+        self._add("members", rows, required=("episode_id", "owner", "weight", "source"), optional=_MEMBER)
+
+    def write_evaluations(self, rows: list[dict[str, Any]]) -> None:
+        """Add rows {task, [metric, policy, world_model, reward_model, camera, trials, successes, value, low, high,
+        detail]}."""
+        rows = [{**row, "detail": canonical_json(row.get("detail") or {})} for row in rows]
+        self._add("evaluations", rows, required=("task",), optional=_EVALUATION, rename={"detail": "detail_json"})
+
+    def write_quarantine(self, rows: list[dict[str, Any]]) -> None:
+        """Add rows {episode_id, why, by, at (UTC)}: the complete list so far."""
+        self._check_writing()
+        kept = self._rows.setdefault("quarantine", [])
+        for row in rows:
+            content = row | {"at": row["at"].isoformat()}
+            self._digests.setdefault("quarantine", []).append(hash_row(content, where=self._name))
+            kept.append(row | self._owner_columns() | {"position": len(kept)})
+
+    def write_table(self, name: str, columns: Any) -> None:
+        """Add rows of a data table as Arrow columns (without those of the owner): for rows by the million.
+
+        They follow what `write_table` was given before; a table is written either by rows or by columns. Episodes come
+        with their ids, `episode_index` and digests, and without frames. Raises VlawError for a table written by rows.
+        """
+        import pyarrow as pa
+
+        self._check_writing()
+        if self._rows.get(name):
+            raise VlawError(f"rows for {name} were written one by one before", where=self._name, remedy="use one way")
+        parts = self._columns.setdefault(name, [])
+        if "position" in TABLES[name].names:
+            first = sum(part.num_rows for part in parts)
+            columns = columns.append_column("position", pa.array(np.arange(first, first + columns.num_rows)))
+        # Artifact ids differ between attempts, content must not.
+        content = columns.select([key for key in columns.column_names if key not in ("owner", "created_at")])
+        self._digests.setdefault(name, []).append(digest_of_columns(content))
+        for key, value in self._owner_columns().items():
+            columns = columns.append_column(key, pa.repeat(pa.scalar(value, TABLES[name].field(key).type), len(columns)))
+        parts.append(validated(name, columns, where=self._name))
+
+    def write_embeddings(self, model: str, rows: Sequence[dict[str, str]], vectors: np.ndarray) -> None:
+        """Add vectors (N, D) float32 of length 1 with their rows {owner, episode_id, task, purpose, outcome}, in order.
+
+        `model` is the content digest of what made them, the same in every call: each model has a table of its own.
+        """
+        self._check_writing()
+        if not rows:
+            return
+        if self._model not in ("", model):
+            raise VlawError("embeddings of two models in one artifact", where=self._name, remedy="make two artifacts")
+        self._model = model
+        self._embeddings.append(embeddings.rows_of(self.artifact_id, rows, vectors, where=self._name))
+        # Artifact ids differ between attempts, content must not.
+        content = self._embeddings[-1].drop_columns(["artifact_id", "owner"])
+        self._digests.setdefault("embeddings", []).append(digest_of_columns(content))
+
+    def _add(
+        self,
+        name: str,
+        rows: list[dict[str, Any]],
+        *,
+        required: Sequence[str],
+        optional: dict[str, Any],
+        rename: dict[str, str] | None = None,
+    ) -> None:
+        self._check_writing()
+        kept = self._rows.setdefault(name, [])
+        for given in rows:
+            unknown, missing = set(given) - set(required) - set(optional), set(required) - set(given)
+            if unknown or missing:
+                raise VlawError(
+                    f"a row for {name} has unknown keys {sorted(unknown)} or lacks {sorted(missing)}",
+                    where=self._name,
+                    remedy=f"required: {sorted(required)}; optional: {sorted(optional)}",
+                )
+            row = {key: _plain(value) for key, value in (optional | given).items()}
+            # Artifact ids differ between attempts, content must not.
+            content = {key: value for key, value in row.items() if key != "owner"}
+            self._digests.setdefault(name, []).append(hash_row(content, where=f"{self._name}, {name}"))
+            renamed = {(rename or {}).get(key, key): value for key, value in row.items()}
+            kept.append(renamed | self._owner_columns() | {"position": len(kept)})
+
+    def _check_writing(self) -> None:
+        if self.reused is not None:
+            raise VlawError(
+                f"this artifact exists already ({self.reused.artifact_id}): nothing may be written",
+                where=self._name,
+                remedy="return when draft.reused is set, or commit with force=True",
+            )
+
+    def _owner_columns(self) -> dict[str, Any]:
+        experiment, iteration = split_partition(self.partition)
+        return {
+            "artifact_id": self.artifact_id,
+            "asset": self.asset,
+            "partition_key": partition_key(self.partition),
+            "experiment": experiment,
+            "iteration": iteration,
+        }
+
+    @property
+    def _name(self) -> str:
+        return f"{self.asset}[{self.partition}]" if self.partition else self.asset
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def hash_row(row: dict[str, Any], *, where: str) -> str:
+    """Digest of one row of plain values. Raises VlawError for NaN and objects."""
+    try:
+        return digest_of(row)
+    except (TypeError, ValueError) as error:
+        raise VlawError(f"a value is not finite or not plain: {error}", where=where, remedy="mend the row") from error
+
+
+def concatenated(parts: Sequence[Any]) -> Any:
+    import pyarrow as pa
+
+    return pa.concat_tables(parts)
+
+
+def digest_of_columns(columns: Any) -> str:
+    """sha256 (hex) of an Arrow table's names, types and values: its IPC stream, all rows in one batch."""
+    import hashlib
+
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    columns = columns.replace_schema_metadata(None).combine_chunks()
+    with pa.ipc.new_stream(sink, columns.schema) as writer:
+        writer.write_table(columns)
+    return hashlib.sha256(sink.getvalue()).hexdigest()
