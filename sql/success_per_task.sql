@@ -1,23 +1,24 @@
 -- How often does each policy succeed, per experiment, iteration and task, with its 95 % Wilson interval?
 -- Parameters: experiment (default all), purpose ('evaluation' by default; 'rollout' for the rollouts it learns from).
+-- Asset 'start_evaluation' is the policy that the iteration began with, 'policy_evaluation' the one that it made.
 WITH counted AS (
-  SELECT a.experiment, a.iteration, e.task, count(*) AS trials, count(*) FILTER (WHERE e.success) AS successes
+  SELECT a.experiment, a.iteration, a.asset, e.task, count(*) AS trials, count(*) FILTER (WHERE e.success) AS successes
   FROM artifacts a
   JOIN episodes e ON e.artifact_id = a.owner_id
   WHERE a.is_current
     AND e.success IS NOT NULL
     AND e.purpose = coalesce($purpose::VARCHAR, 'evaluation')
     AND ($experiment::VARCHAR IS NULL OR a.experiment = $experiment::VARCHAR)
-  GROUP BY a.experiment, a.iteration, e.task
+  GROUP BY a.experiment, a.iteration, a.asset, e.task
 ),
 rates AS (
   SELECT *, successes / trials AS rate, 1.959963984540054 AS z FROM counted
 )
 SELECT
-  experiment, iteration, task, trials, successes, rate,
+  experiment, iteration, asset, task, trials, successes, rate,
   (rate + z * z / (2 * trials) - z * sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials)))
     / (1 + z * z / trials) AS low,
   (rate + z * z / (2 * trials) + z * sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials)))
     / (1 + z * z / trials) AS high
 FROM rates
-ORDER BY experiment, iteration, task
+ORDER BY experiment, iteration, asset DESC, task

@@ -1,0 +1,25 @@
+-- Where do labels disagree: two judges on the same episode, or a judge and the robot's own outcome?
+-- Parameters: alpha (default 0.8), task (default all).
+WITH scores AS (
+  SELECT DISTINCT
+    e.artifact_id, e.episode_id, e.purpose, e.task, e.success, e.event, e.label_source, s.judge, s.p_success,
+    s.p_success > coalesce($alpha::DOUBLE, 0.8) AS verdict
+  FROM artifacts a
+  JOIN reward_scores s ON s.artifact_id = a.owner_id
+  JOIN episodes e ON e.episode_id = s.episode_id
+  WHERE a.is_current AND e.task = coalesce($task::VARCHAR, e.task)
+    AND (e.artifact_id = s.owner
+      OR s.owner IS NULL AND (s.artifact_id, e.artifact_id) IN (SELECT (child_id, parent_id) FROM edges))
+)
+SELECT
+  'two judges' AS kind, a.purpose, a.task, a.episode_id, a.event,
+  a.judge AS judge_a, a.p_success AS p_a, a.verdict AS says_a,
+  b.judge AS judge_b, b.p_success AS p_b, b.verdict AS says_b, a.artifact_id
+FROM scores a JOIN scores b USING (artifact_id, episode_id)
+WHERE a.judge < b.judge AND a.verdict <> b.verdict
+UNION ALL
+SELECT
+  'judge against ' || label_source, purpose, task, episode_id, event, judge, p_success, verdict, label_source,
+  success::INTEGER, success, artifact_id
+FROM scores WHERE success IS NOT NULL AND success <> verdict
+ORDER BY kind, task, episode_id, judge_a

@@ -1,0 +1,102 @@
+"""Which SQL is admitted: one SELECT that names views, and table functions from a list.
+
+Everything that attaches, installs or sets is another kind of statement, so the statement's type refuses it. The type is
+not enough: `WITH d AS (COPY ... TO ...) SELECT ...` is a SELECT to DuckDB, and could overwrite the very files that the
+views are allowed to read. So DuckDB's own parse tree is walked (comments, quotes and nesting hide nothing in it), and only
+kinds of nodes and table functions from the lists below are admitted. Files: __init__.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from vlaw_models.errors import VlawError
+
+TABLE_FUNCTIONS = frozenset({
+    "range", "generate_series", "unnest", "repeat", "repeat_row", "json_each", "json_tree", "summary", "histogram",
+    "histogram_values", "read_parquet", "parquet_scan", "parquet_metadata", "parquet_file_metadata", "parquet_schema",
+    "duckdb_tables", "duckdb_views", "duckdb_columns", "duckdb_functions", "duckdb_types", "duckdb_keywords",
+    "duckdb_settings", "pragma_table_info", "pragma_version", "pg_timezone_names", "icu_calendar_names",
+})
+"""What makes rows of its arguments, of Parquet files (only pinned ones open) or of what is in the connection."""
+NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
+"""Kinds of queries and of WITH clauses; the others write."""
+REFUSED_FUNCTIONS = frozenset({"write_log", "sleep_ms", "setval", "nextval", "setseed", "currval"})
+"""Scalar functions with an effect."""
+
+_REMEDY = "the lake is read-only; SHOW TABLES lists the views"
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A statement that may run."""
+
+    statement: duckdb.Statement
+    names: frozenset[str]
+    """Tables and views it names, in lower case (and names of its own WITH clauses)."""
+
+
+def admit(connection: duckdb.DuckDBPyConnection, sql: str) -> Admitted:
+    """Parse `sql`; raises VlawError, saying why, for anything but one SELECT of what is there to be read."""
+    try:
+        statements = connection.extract_statements(sql)
+    except duckdb.Error as error:
+        raise VlawError(str(error).strip(), where="sql", remedy="mend the SQL") from error
+    kinds = [_kind(statement) for statement in statements]
+    if kinds != ["SELECT"]:
+        raise VlawError(f"only a single SELECT is admitted, this is {', '.join(kinds) or 'nothing'}", where="sql", remedy=_REMEDY)
+    found = list(_nodes(_tree(connection, statements[0].query)))
+    writes = sorted({_text(node.get("type")) for node in found if _text(node.get("type")).endswith("_NODE")} - NODES)
+    if writes:
+        kind = writes[0].removesuffix("_NODE").removesuffix("_QUERY")
+        raise VlawError(f"only a single SELECT is admitted, this one has {kind} inside", where="sql", remedy=_REMEDY)
+    calls = [(node["function"]["function_name"].lower(), "table function") for node in found if node.get("type") == "TABLE_FUNCTION"]
+    named = [node["function_name"].lower() for node in found if "function_name" in node]
+    refused = [call for call in calls if call[0] not in TABLE_FUNCTIONS]
+    refused += [(name, "function") for name in named if name in REFUSED_FUNCTIONS]
+    if refused:
+        name, kind = refused[0]
+        raise VlawError(f"the {kind} {name} is not admitted: SQL reads the views and nothing else", where="sql", remedy=_REMEDY)
+    tables = frozenset(node["table_name"].lower() for node in found if node.get("type") == "BASE_TABLE")
+    return Admitted(statements[0], tables)
+
+
+def _kind(statement: duckdb.Statement) -> str:
+    try:
+        return statement.type.name
+    except ValueError:  # DuckDB has kinds that its Python module has no name for
+        return "something else"
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _tree(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
+    try:
+        row = connection.cursor().execute("SELECT json_serialize_sql($1::VARCHAR)", [sql]).fetchone()
+        tree = json.loads(row[0])
+    except duckdb.Error as error:
+        raise VlawError(str(error).strip(), where="sql", remedy="mend the SQL") from error
+    if tree.get("error"):
+        raise VlawError(
+            f"this SELECT cannot be checked: {tree.get('error_message', '')}", where="sql", remedy="write it without PIVOT and the like"
+        )
+    return tree
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    """Every object of a JSON tree; by a stack, since SQL may nest deeper than Python recurses."""
+    stack = [tree]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            yield item
+            stack += item.values()
+        elif isinstance(item, list):
+            stack += item

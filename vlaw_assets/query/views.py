@@ -1,0 +1,175 @@
+"""SQL views of a lake: for every table exactly the files that ledger rows name, read by DuckDB itself.
+
+Here: which files a view reads, what is wrong with them, and the statements that make tables and views on a DuckDB
+connection. Not here: locking the connection (__init__.py) and writing a catalogue file (catalogue.py); both use this, so
+they show the same rows. Rows of killed runs are in no view: a view reads the files of ledger rows, not a Delta table.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from vlaw_assets.lake.schemas import ARTIFACTS, PARTITIONED, TABLES
+from vlaw_models.errors import VlawError
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from vlaw_assets.lake import ArtifactRef, Lake
+
+DATA_TABLES = tuple(sorted(set(TABLES) - {"artifacts", "edges"}))
+
+_COLUMNS = frozenset(name for schema in TABLES.values() for name in schema.names)
+_EDGE = ("child_id", "parent_id", "role", "read_as", "scope", "selection", "selection_id")
+_HIVE = "hive_partitioning = true, hive_types = {'asset': VARCHAR, 'partition_key': VARCHAR}"
+"""Delta keeps partition columns in folder names; DuckDB would guess their types."""
+
+_FRAMES = """
+SELECT e.artifact_id, e.episode_id, step::INTEGER AS step, camera, {path} AS lance_path, a.lance_version,
+  -- As lake/frames.py writes them: what was imagined is JPEG, but for the real frame it starts from.
+  CASE WHEN e.purpose = 'imagined' AND step > 0 THEN 'jpeg' ELSE 'png' END AS format
+FROM episodes e
+JOIN (
+  SELECT artifact_id, (versions_json ->> '$.frames.version')::BIGINT AS lance_version
+  FROM artifacts WHERE source_artifact_id = ''
+) a USING (artifact_id),
+  unnest(range(e.num_steps + 1 - e.num_frames, e.num_steps + 1)) AS s(step),
+  unnest(e.cameras) AS c(camera)
+WHERE e.num_frames > 0
+"""
+"""One row per stored image, without its pixels: `lance.dataset(lance_path, version=lance_version)` holds them."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One Parquet file of a view."""
+
+    path: str
+    """Absolute."""
+    size: int
+    ref: ArtifactRef = field(repr=False)
+
+    def problem(self) -> str:
+        """What is wrong with the file as far as its size tells; '' if nothing."""
+        try:
+            size = os.stat(self.path).st_size
+        except OSError as error:
+            return f"cannot be read ({error.strerror})"
+        return "" if size == self.size else f"has {size} bytes, the ledger says {self.size}"
+
+
+def damage(source: Source, what: str) -> VlawError:
+    """The error for a pinned file that is not what the ledger says."""
+    partition = f" {source.ref.partition.replace('|', ' ')}" if source.ref.partition else ""
+    return VlawError(
+        f"a file of {source.ref.name} ({source.ref.artifact_id}) {what}",
+        where=source.path,
+        remedy=f"`vlaw audit {source.ref.asset}{partition} --verify` names all damage; "
+        "restore the file, or materialize the artifact again with force",
+    )
+
+
+def sources(lake: Lake, refs: Sequence[ArtifactRef]) -> dict[str, list[Source]]:
+    """The files behind every data table, in commit order. A pointer's rows are its owner's: they are listed once.
+
+    Raises VlawError for a lake below a folder that is named like a column and its value.
+    """
+    for part in lake.paths.root.parts:
+        if "=" in part and part.partition("=")[0].lower() in _COLUMNS:
+            raise VlawError(
+                f"the lake lies in a folder {part!r}, which DuckDB takes for the value of a column",
+                where=str(lake.paths.root), remedy="rename that folder",
+            )
+    found: dict[str, list[Source]] = {name: [] for name in DATA_TABLES}
+    for ref in refs:
+        if ref.source_artifact_id:
+            continue
+        for name, files in found.items():
+            for file in (ref.versions.get(name) or {"files": ()})["files"]:
+                files.append(Source(str(lake.paths.root / file["path"]), int(file["size"]), ref))
+    return found
+
+
+def damaged(files: dict[str, list[Source]]) -> dict[str, VlawError]:
+    """Table -> what is wrong with its first missing or truncated file. A few microseconds per file."""
+    found: dict[str, VlawError] = {}
+    for name, listed in files.items():
+        for source in listed:
+            what = source.problem()
+            if what:
+                found[name] = damage(source, what)
+                break
+    if "episodes" in found:
+        found["frames"] = found["episodes"]
+    return found
+
+
+def make(
+    connection: duckdb.DuckDBPyConnection, lake: Lake, refs: Sequence[ArtifactRef], files: dict[str, list[Source]],
+    without: Sequence[str] = (),
+) -> None:
+    """Tables `artifacts` and `edges`, and a view per data table and for `frames`, but for those in `without`.
+
+    `artifacts.owner_id` is the artifact whose rows hold the data: join data tables on it, and reuse is followed.
+    """
+    make_table(connection, "artifacts", artifacts_table(refs))
+    make_table(connection, "edges", edges_table(lake, refs))
+    for name, listed in files.items():
+        if name not in without:
+            connection.execute(f"CREATE VIEW {name} AS {_select(connection, name, [source.path for source in listed])}")
+    if "episodes" not in without:
+        connection.execute(f"CREATE VIEW frames AS {_FRAMES.format(path=quoted(str(lake.paths.frames)))}")
+
+
+def make_table(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:
+    """A table of DuckDB's own with these rows; no Arrow object stays behind it."""
+    connection.register("given", rows)
+    connection.execute(f"CREATE TABLE {name} AS SELECT * FROM given")
+    connection.unregister("given")
+
+
+def artifacts_table(refs: Sequence[ArtifactRef]) -> pa.Table:
+    """The ledger in commit order, with `sequence`, `owner_id` and `is_current`."""
+    newest = {(ref.asset, ref.partition): ref.artifact_id for ref in refs}
+    rows = [
+        ref.to_row()
+        | {
+            "sequence": sequence,
+            "owner_id": ref.owner,
+            "is_current": newest[ref.asset, ref.partition] == ref.artifact_id,
+        }
+        for sequence, ref in enumerate(refs)
+    ]
+    first = [("sequence", pa.int64()), ("owner_id", pa.string()), ("is_current", pa.bool_())]
+    return pa.Table.from_pylist(rows, schema=pa.schema([*first, *((field.name, field.type) for field in ARTIFACTS)]))
+
+
+def edges_table(lake: Lake, refs: Sequence[ArtifactRef]) -> pa.Table:
+    """Who was made from whom: child_id, parent_id, role, read_as, scope, selection, selection_id."""
+    rows = [
+        {"child_id": ref.artifact_id, "parent_id": edge.parent} | {name: getattr(edge, name) for name in _EDGE[2:]}
+        for ref in refs if not ref.source_artifact_id
+        for edge in lake.ledger.edge_rows(ref.artifact_id)
+    ]
+    return pa.Table.from_pylist(rows, schema=pa.schema([(name, pa.string()) for name in _EDGE]))
+
+
+def quoted(text: str) -> str:
+    """An SQL string literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _select(connection: duckdb.DuckDBPyConnection, name: str, paths: Sequence[str]) -> str:
+    schema = TABLES[name]
+    if not paths:
+        types = connection.from_arrow(schema.empty_table()).types
+        columns = (f'CAST(NULL AS {kind}) AS "{column}"' for column, kind in zip(schema.names, types, strict=True))
+        return f"SELECT {', '.join(columns)} WHERE false"
+    options = f", {_HIVE}" if name in PARTITIONED else ""
+    columns = (f'"{column}"' for column in schema.names)  # "at" is a word of SQL
+    return f"SELECT {', '.join(columns)} FROM read_parquet([{', '.join(map(quoted, paths))}]{options})"
