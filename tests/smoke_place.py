@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from vlaw_assets.lake import Lake
 
 FOUNDATION_ASSETS = ("autoencoder", "base_policy", "co_training_data", "expert_demonstrations", "pretrained_reward_model",
                      "pretrained_world_model")
-LOOP_ASSETS = ("imagined_rollouts", "iteration_report", "loop_state", "policy", "policy_evaluation", "real_rollouts",
+LOOP_ASSETS = ("episode_embeddings", "imagined_rollouts", "iteration_report", "loop_state", "policy", "policy_evaluation", "real_rollouts",
                "reward_model", "reward_model_metrics", "reward_scores", "start_evaluation", "training_set",
                "validation_rollouts", "world_model", "world_model_metrics")
 
@@ -72,5 +73,14 @@ def smoke_place(tmp_path_factory) -> Place:
         place.run("foundation")
         place.run("iteration", "smoke|01")
         _made["smoke"] = place
+        _made["untouched"] = smoke_copy(place.root.parent / f"{place.root.name}-untouched", place)
     return _made["smoke"]
+
+
+def smoke_copy(root: Path, source: Place | None = None) -> Place:
+    """A place of one's own, as `smoke_place` (to be called before) was when it was made, whatever others did to it since."""
+    source = source or _made["untouched"]
+    for name in ("lake", "recipes"):
+        shutil.copytree(source.root / name, root / name)
+    return Place(root)
 

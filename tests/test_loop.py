@@ -14,7 +14,7 @@ from smoke_place import FOUNDATION_ASSETS, LOOP_ASSETS, add_recipe, new_place, s
 
 from vlaw_assets import driver
 from vlaw_assets.assets.imagined_rollouts import begin_with_real_frames, starts_from
-from vlaw_assets.cli.audit import audit_of, short
+from vlaw_assets.audit.closure import audit_of, short
 from vlaw_assets.recipes import find_recipe
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError

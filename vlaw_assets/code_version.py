@@ -3,14 +3,18 @@
 A stage names the modules it calls; their imports are followed through `vlaw_models` (also those inside functions). Where
 classes are found by name at run time, the stage names the package: "vlaw_models.policies.*" is all modules in it.
 Lines that are blank or hold a comment only do not count. Nothing is imported, and imports are found by a pattern instead of
-the parser: loading the definitions pays for this each time. Not here: versions of installed packages (the ledger notes the revision; `vlaw doctor` lists the versions).
+the parser: loading the definitions pays for this each time. Versions of installed packages and the revision are noted in the
+ledger for people; they are in no digest.
 """
 
 from __future__ import annotations
 
 import hashlib
+import platform
 import re
+from contextlib import suppress
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 import vlaw_models
@@ -89,6 +93,16 @@ def _source_digest(path: Path) -> str:
     lines = (line.rstrip() for line in path.read_text(encoding="utf-8").splitlines())
     kept = (line for line in lines if line and not line.lstrip().startswith("#"))
     return hashlib.sha256("\n".join(kept).encode()).hexdigest()
+
+
+@cache
+def made_with() -> dict[str, str]:
+    """Versions of Python and of the packages that numbers come from, and the kind of machine."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for name in ("torch", "numpy", "mujoco", "diffusers", "transformers"):
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 @cache

@@ -14,7 +14,6 @@ This file does without `from __future__ import annotations`: Dagster resolves th
 
 import contextlib
 import inspect
-import json
 import os
 import platform
 import shutil
@@ -25,9 +24,10 @@ from typing import Any
 
 import dagster as dg
 
-from vlaw_assets import checks, progress
+from vlaw_assets import checks, mirror, progress
+from vlaw_assets.assets.by_row import goes_by_row
 from vlaw_assets.checks import Finding
-from vlaw_assets.code_version import code_digest, code_revision
+from vlaw_assets.code_version import code_digest, code_revision, made_with
 from vlaw_assets.partitions import split_key
 from vlaw_assets.recipes import Foundation, Recipe, canonical
 from vlaw_assets.resources import Workplace
@@ -37,6 +37,18 @@ POOL = "accelerator"
 """Pool of the stages that run a model or the simulator: one at a time, since each wants the whole machine."""
 PID_TAG, HOST_TAG = "vlaw/pid", "vlaw/host"
 """Run tags that let a later run recognise one whose process is gone (Dagster's default launcher does not watch it)."""
+
+
+BODIES: dict[str, tuple[Callable[["Stage"], dg.MaterializeResult], str]] = {}
+"""Asset -> (function, code digest) of every stage asset that was defined: what `identity_today` asks."""
+
+
+class IdentityKnown(Exception):  # noqa: N818 (an answer, not an error)
+    """Ends a stage that was only asked what it would make: its identity, and its parents by role."""
+
+    def __init__(self, identity: Any, parents: Mapping[str, Any]):
+        super().__init__(identity.digest)
+        self.identity, self.parents = identity, parents
 
 
 class StageConfig(dg.Config):
@@ -61,9 +73,10 @@ class Work:
         """False where the ledger has this very artifact: then there is nothing to do."""
         return self.draft.reused is None
 
-    def read(self, role: str) -> Any:
-        """A handle on the parent of that role; recorded as an edge."""
-        return self.draft.read(self.parents[role], role=role)
+    def read(self, role: str, *, by_row: bool | None = None) -> Any:
+        """A handle on the parent of that role; recorded as an edge, of the scope that by_row.py gives it by default."""
+        by_row = goes_by_row(self.draft.asset, role) if by_row is None else by_row
+        return self.draft.read(self.parents[role], role=role, by_row=by_row)
 
     def check(self, *findings: Finding) -> None:
         """Notes findings; a blocking one that failed raises VlawError, so that nothing is committed."""
@@ -114,6 +127,12 @@ class Stage:
     partition: str
     force: bool
     findings: list[Finding] = field(default_factory=list)
+    asked: bool = False
+    """Only asked what it would make: `commit` raises IdentityKnown instead of making it."""
+    occurring: Mapping[str, set[str]] | None = None
+    """Where quarantined episodes occur, if the asker knows it already (`quarantine.occurrences`)."""
+    required: list[Any] = field(default_factory=list)
+    """The artifacts that were asked for by `require`, in order."""
 
     @property
     def ledger(self) -> Any:
@@ -146,30 +165,39 @@ class Stage:
 
     def require(self, asset: str) -> Any:
         """The current artifact of an asset of this partition. Raises VlawError naming what to materialize."""
-        return self.ledger.require(asset, self.partition)
+        self.required.append(self.ledger.require(asset, self.partition))
+        return self.required[-1]
 
     def require_foundation(self, asset: str) -> Any:
-        return self.ledger.require(asset, "")
+        self.required.append(self.ledger.require(asset, ""))
+        return self.required[-1]
 
     @contextlib.contextmanager
     def commit(self, kind: str, *, recipe: Mapping[str, Any], parents: Mapping[str, Any]) -> Iterator[Work]:
         """The draft of this asset partition; leaving the block commits it, an exception leaves nothing behind.
 
         Its identity is `kind`, the code digest, `recipe` and the content digests of `parents`: the experiment's name is
-        not in it, so experiments that agree share the artifact.
+        not in it, so experiments that agree share the artifact. Episodes in quarantine are left out of every parent.
         """
         from vlaw_assets.lake import Identity
+        from vlaw_assets.lake.quarantine import without_quarantined
 
         identity = Identity(kind=kind, code=self.code, recipe=canonical(dict(recipe)),
                             parents=tuple(sorted((role, ref.content_digest) for role, ref in parents.items())))
+        identity, listed = without_quarantined(self.lake, identity, parents.values(), force=self.force, occurring=self.occurring)
+        if self.asked:
+            raise IdentityKnown(identity, parents)
         with self.lake.commit(asset=self.asset, partition=self.partition, identity=identity,
                               run_id=self.context.run.run_id, force=self.force, code_revision=code_revision()) as draft:
+            if listed is not None:
+                draft.leave_out(listed)
             work = Work(draft, parents)
             work.findings = self.findings
             yield work
             if work.wanted:
                 noted = {f.name: {"passed": f.passed, "text": f.text, "blocking": f.blocking} for f in work.findings}
-                draft.set_metrics({**work.metrics, "checks": noted})
+                left_out = {"excluded": len(identity.excluded)} if identity.excluded else {}
+                draft.set_metrics({**work.metrics, **left_out, "checks": noted, "made_with": made_with()})
 
     def result(self, work: Work, **metadata: Any) -> dg.MaterializeResult:
         """What Dagster records of the commit: versions, digests, counts and pictures; the ledger is the truth."""
@@ -179,27 +207,10 @@ class Stage:
             noted = ref.metrics.get("checks", {})
             self.findings += [Finding(name, f["passed"], f"{f['text']} (when it was first committed)", f["blocking"])
                               for name, f in noted.items()]
-        inputs = [{"role": role, "asset": parent.asset, "partition": parent.partition, "artifact": parent.artifact_id,
-                   "content_sha256": parent.content_digest} for role, parent in self.ledger.edges(ref.owner)]
         shown = {f"picture: {title}": dg.MetadataValue.md(text) for title, text in work.pictures.items()}
         return dg.MaterializeResult(
-            data_version=dg.DataVersion(f"{ref.content_digest[:16]}-{ref.recipe_digest[:16]}"),
-            metadata={
-                "dagster/row_count": ref.num_rows,
-                "vlaw/reused": reused,
-                "vlaw/artifact": ref.artifact_id,
-                "vlaw/owner": ref.owner,
-                "vlaw/content_sha256": ref.content_digest,
-                "vlaw/code_sha256": ref.code_digest,
-                "vlaw/recipe_sha256": ref.recipe_digest,
-                "vlaw/parents_sha256": ref.parents_digest,
-                "vlaw/versions": dg.MetadataValue.json(ref.versions),
-                "vlaw/recipe": dg.MetadataValue.json(json.loads(ref.recipe_json or "{}")),
-                "vlaw/inputs": dg.MetadataValue.json(inputs),
-                **({"vlaw/checkpoint": ref.location} if ref.location else {}),
-                **shown,
-                **metadata,
-            },
+            data_version=dg.DataVersion(mirror.data_version_of(ref)),
+            metadata={**mirror.metadata_of(self.lake, ref), "vlaw/reused": reused, **shown, **metadata},
         )
 
 
@@ -217,6 +228,7 @@ def stage_asset(
     def decorate(function: Callable[[Stage], dg.MaterializeResult]) -> dg.AssetsDefinition:
         asset = name or function.__name__
         code = code_digest(tuple(modules), (Path(inspect.getfile(function)),))
+        BODIES[asset] = function, code
 
         @dg.asset(
             name=asset, group_name=group, deps=list(deps), code_version=code[:16], pool=pool, kinds=set(kinds),

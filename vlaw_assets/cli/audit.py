@@ -1,150 +1,228 @@
-"""`vlaw audit`: what an artifact stands on. The closure of what was really read, with digests and counts of episodes.
+"""`vlaw audit`: which data produced an artifact, as a tree, as JSON, as a page with a picture; proven on request.
 
-The ledger is the source: its edges are observed reads. `--verify` hashes every file again.
+Here: options and what is printed. The closure is asked of the ledger by vlaw_assets/audit/closure.py, files are hashed by
+lake/verify.py, and doing it all again is replay.py's.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.tree import Tree
 
-from vlaw_assets.cli.output import console, existing_lake, known_experiment, print_json, print_table
+from vlaw_assets.audit.closure import SHORT, audit_of, levels, name_of, pivot, short, subject
+from vlaw_assets.cli.output import AsOf, console, existing_lake, print_json, print_table
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef, Lake
 
-SHORT = 12
-"""Characters of a digest that a person is shown."""
-
 
 def audit(
     asset: Annotated[str, typer.Argument(help="The asset, e.g. policy.")],
-    experiment: Annotated[str, typer.Argument(help="Name of a recipe.")],
-    iteration: Annotated[int, typer.Argument(help="The iteration, e.g. 2.")],
+    experiment: Annotated[str | None, typer.Argument(help="Name of a recipe; none for an asset of the foundation.")] = None,
+    iteration: Annotated[int | None, typer.Argument(help="The iteration, e.g. 2.")] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-    verify: Annotated[bool, typer.Option("--verify", help="Hash every file it stands on again.")] = False,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page with a picture to this file.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Hash every file again, check every edge and count.")] = False,
+    replay: Annotated[bool, typer.Option("--replay", help="Make all it stands on again in a scratch lake and compare.")] = False,
+    only: Annotated[bool, typer.Option("--only", help="With --replay: this one artifact, from the recorded inputs.")] = False,
+    keep: Annotated[Path | None, typer.Option("--keep", help="With --replay: keep the scratch lake in this new folder.")] = None,
+    as_of: AsOf = None,
 ) -> None:
-    """Which data produced this artifact: the closure, with counts."""
-    from vlaw_assets.partitions import partition_key
-
-    known_experiment(experiment)
-    lake = existing_lake()
-    found = audit_of(lake, lake.ledger.require(asset, partition_key(experiment, iteration)))
+    """Which data produced this artifact: the closure of what was read, with digests and counts."""
+    if (only or keep) and not replay:
+        raise VlawError("--only and --keep belong to --replay", where="vlaw audit", remedy="Add --replay.")
+    lake = existing_lake(as_of)
+    try:
+        ref = subject(lake, asset, experiment, iteration)
+        found = audit_of(lake, ref)
+    except VlawError as error:
+        _damaged_ledger(lake, error, verify=verify)
+        raise
     if verify:
-        found["problems"] = _problems(lake, found)
+        found["verified"] = _verified(lake, lake.ledger.closure(ref))
+    if replay:
+        found["replayed"] = _replayed(lake, ref, only=only, keep=keep, quiet=as_json)
+    if html is not None:
+        _write_page(found, html)
     if as_json:
         print_json(found)
     else:
         _show(found)
-    if found.get("problems"):
-        raise VlawError(f"{len(found['problems'])} files are damaged: {found['problems'][0]}", where=str(lake.paths.root),
-                        remedy="Restore them from a copy, or materialize what they belong to again with --force.")
+        if html is not None:
+            console.print(f"\n{html}: the picture", markup=False, soft_wrap=True)
+    _fail(found, lake)
 
 
-def audit_of(lake: Lake, ref: ArtifactRef) -> dict[str, Any]:
-    """The closure of an artifact as plain values: artifacts (parents first), episodes and members counted."""
-    closure = lake.ledger.closure(ref)
-    episodes: Counter[tuple[str, str, str]] = Counter()
-    members: list[dict[str, Any]] = []
-    tasks: dict[str, str] = {}
-    for item in closure:
-        handle = lake.read(item)
-        if "episodes" in item.versions:
-            for row in handle.table("episodes").to_pylist():
-                tasks[row["episode_id"]] = row["task"]
-                episodes[row["purpose"], row["task"], _outcome(row["success"])] += 1
-        if "members" in item.versions:
-            members += [{"training_set": item.name, **row} for row in handle.members().to_pylist()]
-    learned = Counter((m["training_set"], m["source"], tasks.get(m["episode_id"], "?")) for m in members)
-    return {
-        "artifact": ref.artifact_id, "asset": ref.asset, "partition": ref.partition, "content_sha256": ref.content_digest,
-        "reused_from": ref.source_artifact_id, "owner": ref.owner,
-        "artifacts": [_artifact(lake, item) for item in closure],
-        "episodes": [{"purpose": p, "task": t, "outcome": o, "count": n} for (p, t, o), n in sorted(episodes.items())],
-        "members": [{"training_set": d, "source": s, "task": t, "count": n} for (d, s, t), n in sorted(learned.items())],
-    }
+def _verified(lake: Lake, refs: list[ArtifactRef]) -> dict[str, Any]:
+    """Every file of the closure hashed, its edges and counts checked, and the ledger's own seal."""
+    from vlaw_assets.lake.verify import unsealed, verify, verify_ledger
+
+    begun = time.monotonic()
+    problems = [str(problem) for problem in (*verify(lake, refs), *verify_ledger(lake))]
+    files = {file["path"]: file["size"] for ref in refs for entry in ref.versions.values()
+             for file in (*entry.get("files", []), *entry.get("log", []))}
+    for ref in refs:
+        if ref.location and (folder := lake.paths.root / ref.location).is_dir():
+            files |= {f"{ref.location}/{path.relative_to(folder)}": path.stat().st_size
+                      for path in folder.rglob("*") if path.is_file()}
+    return {"problems": problems, "not_sealed_yet": [] if problems else unsealed(lake), "files": len(files),
+            "bytes": sum(files.values()), "seconds": round(time.monotonic() - begun, 2)}
 
 
-def short(found: dict[str, Any]) -> str:
-    """The audit in a few lines."""
-    by_purpose: Counter[str] = Counter()
-    for row in found["episodes"]:
-        by_purpose[row["purpose"]] += row["count"]
-    by_source: Counter[str] = Counter()
-    for row in found["members"]:
-        by_source[row["source"]] += row["count"]
-    episodes = ", ".join(f"{count} {purpose}" for purpose, count in sorted(by_purpose.items())) or "none"
-    learned = ", ".join(f"{count} {source}" for source, count in sorted(by_source.items())) or "none"
-    name = f"{found['asset']}[{found['partition']}]"
-    return (f"{name} {found['content_sha256'][:SHORT]} stands on {len(found['artifacts']) - 1} artifacts; "
-            f"episodes read: {episodes}; learned from: {learned}")
+def _damaged_ledger(lake: Lake, error: VlawError, *, verify: bool) -> None:
+    """With `verify`, a ledger that cannot be read is told apart from a name that is not in it, file by file."""
+    if not verify:
+        return
+    from vlaw_assets.lake.verify import verify_ledger
+
+    problems = [str(problem) for problem in verify_ledger(lake)]
+    if problems:
+        _fail({"verified": {"problems": [error.what, *problems]}}, lake)
 
 
-def _artifact(lake: Lake, ref: ArtifactRef) -> dict[str, Any]:
-    return {
-        "artifact": ref.artifact_id, "asset": ref.asset, "partition": ref.partition, "kind": ref.kind,
-        "content_sha256": ref.content_digest, "code_sha256": ref.code_digest, "code_revision": ref.code_revision,
-        "recipe": ref.recipe_json, "rows": ref.num_rows, "run_id": ref.run_id, "created_at": ref.created_at.isoformat(),
-        "parents": [{"role": role, "artifact": parent.artifact_id} for role, parent in lake.ledger.edges(ref.artifact_id)],
-    }
+def _replayed(lake: Lake, ref: ArtifactRef, *, only: bool, keep: Path | None, quiet: bool) -> list[dict[str, Any]]:
+    from contextlib import nullcontext
+
+    from vlaw_assets.audit.replay import replay
+    from vlaw_assets.cli.display import Display
+    from vlaw_assets.cli.output import errors
+    from vlaw_assets.environment import default_recipes
+    from vlaw_assets.progress import listening
+
+    with Display(errors if quiet else console) as display, listening(display) if not quiet else nullcontext():
+        return [vars(result) | {"differences": list(result.differences)}
+                for result in replay(lake, ref, recipes=default_recipes(), only=only, keep=keep)]
 
 
-def _outcome(success: bool | None) -> str:  # noqa: FBT001 (a value, not a switch)
-    return "not judged" if success is None else "success" if success else "failure"
+def _write_page(found: dict[str, Any], path: Path) -> None:
+    from vlaw_assets.audit.page import page
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page(found), encoding="utf-8")
+    except OSError as error:
+        raise VlawError(f"the page cannot be written: {error.strerror}", where=str(path),
+                        remedy="Choose another file with --html.") from error
 
 
-def _problems(lake: Lake, found: dict[str, Any]) -> list[str]:
-    """Files of the closure that are missing or changed, one line each."""
-    from vlaw_assets.lake import checkpoints
-    from vlaw_assets.lake.durable import file_problems
-
-    problems = []
-    for item in found["artifacts"]:
-        ref = lake.ledger.get(item["artifact"])
-        entries = [file for entry in ref.versions.values() for file in entry.get("files", [])]
-        problems += [f"{ref.name}: {line}" for line in file_problems(lake.paths.root, entries)]
-        if ref.location:
-            problems += [f"{ref.name}: {line}" for line in checkpoints.problems(lake.paths.root / ref.location)]
-    return problems
+def _fail(found: dict[str, Any], lake: Lake) -> None:
+    """Raises VlawError (exit code 2) where verification or replay found something."""
+    problems = found.get("verified", {}).get("problems", [])
+    if problems:
+        raise VlawError(f"{len(problems)} problems: {'; '.join(problems[:3])}{' ...' if len(problems) > 3 else ''}",
+                        where=str(lake.paths.root),
+                        remedy="Restore the files from a copy, or materialize what they belong to again with --force.")
+    wrong = [row for row in found.get("replayed", []) if row["status"] in ("different", "failed")]
+    if wrong:
+        raise VlawError(f"{len(wrong)} of {len(found['replayed'])} artifacts came out differently; the first is {wrong[0]['name']}: "
+                        f"{'; '.join(wrong[0]['differences'])}", where=str(lake.paths.root),
+                        remedy="Replay with the code revision and the recipe that made it (both are in the audit).")
 
 
 def _show(found: dict[str, Any]) -> None:
-    by_id = {item["artifact"]: item for item in found["artifacts"]}
-    root = by_id[found["owner"]]
-    tree = Tree(_label(root, f"{found['asset']}[{found['partition']}]"))
-    _grow(tree, root, by_id, {root["artifact"]})
-    console.print(tree)
-    for title, key, columns in (("Episodes in its closure", "episodes", ["purpose", "task", "outcome", "count"]),
-                                ("Episodes it learned from", "members", ["training_set", "source", "task", "count"])):
-        if found[key]:
+    from vlaw_assets.audit.page import judge_table, metric_table, quarantine_table
+
+    console.print(_tree(found))
+    tables = (
+        ("Episodes of the closure: successes of all (a count alone: nobody judged)",
+         pivot(found["episodes"], ["dataset", "source"])),
+        ("What each model learned from", pivot(found["learned"], ["learner", "dataset", "source", "weight"])),
+        ("Judge and threshold", judge_table(found)),
+        ("Known at the time", metric_table(found, brief=True)),
+        ("Quarantine in force", quarantine_table(found)),
+        ("Artifacts", _artifacts(found)),
+    )
+    for title, rows in tables:
+        if len(rows) > 1:
             console.print()
-            print_table([columns, *([str(row[column]) for column in columns] for row in found[key])], title=title)
+            print_table(rows, title=title)
     console.print(f"\n{short(found)}", markup=False, soft_wrap=True)
-    if "problems" in found:
-        console.print("every file it stands on has the recorded sha256" if not found["problems"]
-                      else "\n".join(found["problems"]), markup=False)
+    if "verified" in found:
+        _show_verified(found["verified"])
+    if "replayed" in found:
+        console.print()
+        print_table([["replayed", "result", "made again", "recorded", "s"], *(
+            [row["name"], row["status"], row["replayed_sha256"][:SHORT], row["content_sha256"][:SHORT], f"{row['seconds']:.1f}"]
+            for row in found["replayed"])])
+        counts = Counter(row["status"] for row in found["replayed"])
+        console.print(f"made again: {', '.join(f'{count} {status}' for status, count in counts.items())}", markup=False)
+        for row in found["replayed"]:
+            for line in row["differences"]:
+                console.print(f"{row['name']}: {line}", markup=False, soft_wrap=True)
 
 
-def _grow(branch: Tree, item: dict[str, Any], by_id: dict[str, dict[str, Any]], seen: set[str]) -> None:
+def _show_verified(verified: dict[str, Any]) -> None:
+    for line in verified["problems"]:
+        console.print(line, style="red", markup=False, soft_wrap=True)
+    found = len(verified["problems"])
+    verdict = f"{found} problems" if found else "every file it stands on has the recorded sha256"
+    for version in verified["not_sealed_yet"]:
+        console.print(f"ledger version {version} is not sealed yet: its run ended right after the commit; the next one seals it",
+                      markup=False, soft_wrap=True)
+    console.print(f"{verdict}: {verified['files']} files, {verified['bytes'] / 1e6:.1f} MB hashed in {verified['seconds']:.1f} s",
+                  markup=False, soft_wrap=True)
+
+
+def _artifacts(found: dict[str, Any]) -> list[list[str]]:
+    rows = [[name_of(item), *(item[f"{name}_sha256"][:SHORT] for name in ("content", "code", "recipe", "parents")),
+             *(str(sum(entry[what] for entry in item["versions"].values())) for what in ("rows", "files")),
+             item["run_id"][:8], item["created_at"][:19].replace("T", " "), item["code_revision"][:8]]
+            for _, items in levels(found["artifacts"]) for item in items]
+    return [["artifact", "content", "code", "recipe", "parents", "rows", "files", "run", "made (UTC)", "revision"], *rows]
+
+
+def _tree(found: dict[str, Any]) -> Tree:
+    """A level per iteration, the newest first. Inside a level, what is read hangs below its reader; each artifact once."""
+    by_id = {item["artifact"]: item for item in found["artifacts"]}
+    readers: dict[str, set[str]] = {}
+    for item in found["artifacts"]:
+        for edge in item["parents"]:
+            readers.setdefault(edge["artifact"], set()).add(item["partition"])
+    root = Tree(f"[bold]{_escaped(name_of(found))}[/bold] [dim]{found['content_sha256'][:SHORT]}[/dim]")
+    for partition, items in reversed(levels(found["artifacts"])):
+        branch = root.add(f"[bold]{partition.replace('|', ', iteration ') or 'foundation'}[/bold]")
+        seen: set[str] = set()
+        # What only other levels read comes first: everything else of this level hangs below it.
+        tops = [item for item in reversed(items) if partition not in readers.get(item["artifact"], set())]
+        for item in (*tops, *reversed(items)):
+            if item["artifact"] not in seen:
+                _grow(branch, item, "", by_id, seen)
+    return root
+
+
+def _grow(branch: Tree, item: dict[str, Any], role: str, by_id: dict[str, dict[str, Any]], seen: set[str]) -> None:
+    seen.add(item["artifact"])
+    here = branch.add(_label(item, role))
+    later = []
     for edge in item["parents"]:
         parent = by_id[edge["artifact"]]
-        name = f"{edge['role']}: {_name(parent)}" if edge["role"] != parent["asset"] else _name(parent)
-        if parent["artifact"] in seen:
-            branch.add(f"[dim]{_label(parent, name)} (above)[/dim]")
-            continue
-        seen.add(parent["artifact"])
-        _grow(branch.add(_label(parent, name)), parent, by_id, seen)
+        if parent["partition"] != item["partition"]:
+            later.append(_named(parent, edge["role"]))
+        elif parent["artifact"] in seen:
+            later.append(f"{_named(parent, edge['role'])} (above)")
+        else:
+            _grow(here, parent, edge["role"], by_id, seen)
+    if later:
+        here.add(f"[dim]reads {_escaped(', '.join(later))}[/dim]")
 
 
-def _name(item: dict[str, Any]) -> str:
-    return f"{item['asset']}[{item['partition']}]" if item["partition"] else item["asset"]
+def _label(item: dict[str, Any], role: str) -> str:
+    from vlaw_assets.audit.page import figure
+
+    shown = f"{role}: {item['asset']}" if role and not role.startswith(item["asset"]) else item["asset"]
+    return f"{_escaped(shown)} [dim]{item['content_sha256'][:SHORT]}[/dim] {_escaped(figure(item))}"
 
 
-def _label(item: dict[str, Any], name: str) -> str:
-    rows = f", {item['rows']} rows" if item["rows"] else ""
-    return f"{name.replace('[', chr(92) + '[')} [dim]{item['content_sha256'][:SHORT]}{rows}[/dim]"
+def _named(item: dict[str, Any], role: str) -> str:
+    return name_of(item) if role.startswith(item["asset"]) else f"{role}: {name_of(item)}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", r"\[")

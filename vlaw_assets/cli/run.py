@@ -1,7 +1,8 @@
 """`vlaw run`: the main job. Iterations of one experiment, one after the other, in this process.
 
 It continues where it stopped: what the ledger has is reused. It ends with success per task and iteration, the difference
-to where it started, a short audit of the final policy, and where to look next.
+to where it started, a short audit of the final policy, and where to look next. With --rebuild-stale it makes again what
+other code, recipes, inputs or the quarantine have left behind, and ends when nothing is stale or says what stays so.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vlaw_assets.cli.display import Display
-from vlaw_assets.cli.output import console, known_experiment, print_table
+from vlaw_assets.cli.output import console, existing_lake, known_experiment, print_table
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -28,13 +29,22 @@ KIB = 1024 if sys.platform.startswith("linux") else 1
 
 
 def run(
-    experiment: Annotated[str, typer.Option("--experiment", "-e", help="Name of a recipe.")] = "vlaw",
+    experiment: Annotated[str, typer.Option("--experiment", "-e", help="Name of a recipe; default: vlaw.")] = "",
     iterations: Annotated[int | None, typer.Option("--iterations", "-i", help="Up to which iteration; default: the recipe's.")] = None,
     *,
     only: Annotated[str, typer.Option(help="Comma-separated assets to materialize, of the last iteration named.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Compute again what the ledger has already.")] = False,
+    rebuild_stale: Annotated[bool, typer.Option(
+        "--rebuild-stale", help="Make stale artifacts again, of all experiments or of --experiment.")] = False,
 ) -> None:
     """Run an experiment up to an iteration; resumes where it stopped."""
+    if rebuild_stale:
+        if iterations is not None or only or force:
+            raise VlawError("--rebuild-stale says itself what to make", where="vlaw run",
+                            remedy="Leave --iterations, --only and --force out.")
+        rebuild(experiment)
+        return
+    experiment = experiment or "vlaw"
     recipe = known_experiment(experiment)
     last = recipe.iterations if iterations is None else iterations
     if not 1 <= last <= recipe.iterations:
@@ -63,10 +73,43 @@ def run(
     close(lake, experiment, last, time.monotonic() - begun)
 
 
+def rebuild(experiment: str = "") -> None:
+    """Makes stale artifacts again, partition by partition; what turns out to be the same is reused. Prints the plan."""
+    from vlaw_assets import driver
+    from vlaw_assets.audit.staleness import rebuild_plan, stale
+    from vlaw_assets.cli.quarantine import show
+    from vlaw_assets.definitions import build_defs, default_recipes
+    from vlaw_assets.progress import listening
+
+    if experiment:
+        known_experiment(experiment)
+    lake = existing_lake()
+    begun, before = time.monotonic(), None
+    found = stale(lake, recipes=default_recipes(), experiment=experiment)
+    if not found:
+        console.print("nothing is stale")
+        return
+    defs = build_defs(lake=lake.paths.root, recipes=default_recipes())
+    show(found)
+    with driver.open_instance() as instance:
+        driver.close_dead_runs(instance)
+        # A second round is for what only the first one brought to light, such as another content of the foundation.
+        while (plan := rebuild_plan(found)) and plan != before:
+            for partition, assets in plan:
+                console.print(f"{partition or 'foundation'}: {', '.join(assets)}", markup=False, soft_wrap=True)
+                with _alone(lake, partition.partition("|")[0] or "foundation"), Display(console) as display, listening(display):
+                    done = driver.run_job(defs, instance, "iteration" if partition else "foundation", partition=partition,
+                                          only=assets)
+                console.print(f"  made {len(done.made)}, the same as before {len(done.reused)}", markup=False)
+            before, found = plan, stale(lake, recipes=default_recipes(), experiment=experiment)
+    show(found)
+    console.print(f"wall time {time.monotonic() - begun:.0f} s", markup=False)
+
+
 def close(lake: Lake, experiment: str, last: int, seconds: float) -> None:
     """The closing table: what a person wants to know when the main job is done."""
     from vlaw_assets import summary
-    from vlaw_assets.cli.audit import audit_of, short
+    from vlaw_assets.audit.closure import audit_of, short
     from vlaw_assets.partitions import partition_key
 
     columns = summary.evaluations(lake, experiment, range(1, last + 1))

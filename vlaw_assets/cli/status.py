@@ -1,4 +1,4 @@
-"""`vlaw status`: what is materialized, out of date and running; success per iteration."""
+"""`vlaw status`: what is materialized, stale and running; success per iteration."""
 
 from __future__ import annotations
 
@@ -6,64 +6,73 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlaw_assets.cli.output import console, existing_lake, print_json, print_table
+from vlaw_assets.cli.output import AsOf, console, existing_lake, print_json, print_table
 
 if TYPE_CHECKING:
-    from vlaw_assets.lake import ArtifactRef, Lake
+    from vlaw_assets.lake import Lake
+
+SHOWN = 12
+"""How many reasons a person is shown."""
 
 
-def status(*, as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
-    """What each experiment has, iteration by iteration."""
-    rows = collect()
+def status(
+    *,
+    as_of: AsOf = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """What each experiment has, iteration by iteration; what is stale, and why."""
+    rows = collect(existing_lake(as_of))
     if as_json:
         print_json(rows)
         return
-    if not rows:
+    if not any(row["partition"] for row in rows):
         console.print("The lake holds no iteration yet. Begin with: vlaw run --experiment smoke")
-        return
-    cells = [[row["partition"], f"{row['materialized']} of {row['assets']}", str(row["reused"]),
+    cells = [[row["partition"] or "foundation", f"{row['materialized']} of {row['assets']}", str(row["reused"]),
               str(len(row["outdated"]) or "-"), "yes" if row["running"] else "-",
-              row["before"] or "-", row["after"] or "-"] for row in rows]
-    print_table([["partition", "materialized", "reused", "out of date", "running", "before", "after"], *cells])
+              row["before"] or "-", row["after"] or "-"] for row in rows if row["partition"] or row["outdated"]]
+    if cells:
+        print_table([["partition", "materialized", "reused", "stale", "running", "before", "after"], *cells])
+    reasons = {(row["partition"], asset): text for row in rows for asset, text in row["outdated_because"].items()}
+    for (partition, asset), text in list(reasons.items())[:SHOWN]:
+        console.print(f"stale: {asset}{f'[{partition}]' if partition else ''}: {text}", markup=False, soft_wrap=True)
+    if len(reasons) > SHOWN:
+        console.print(f"and {len(reasons) - SHOWN} more, see vlaw status --json")
+    if reasons:
+        console.print("make them again: vlaw run --rebuild-stale")
 
 
-def collect() -> list[dict[str, Any]]:
-    """One entry per partition of the loop that has any artifact."""
+def collect(lake: Lake) -> list[dict[str, Any]]:
+    """One entry per partition of the loop that has any artifact, after one for the foundation (partition '')."""
     from vlaw_assets import summary
-    from vlaw_assets.definitions import defs
+    from vlaw_assets.audit.staleness import stale
+    from vlaw_assets.definitions import default_recipes, defs
 
-    lake = existing_lake()
-    specs = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
-    loop = [name for name, spec in specs.items() if spec.partitions_def is not None]
+    specs = [spec for spec in defs.resolve_all_asset_specs() if spec.code_version]
+    names = {"": [spec.key.to_user_string() for spec in specs if spec.partitions_def is None],
+             "loop": [spec.key.to_user_string() for spec in specs if spec.partitions_def is not None]}
     current = {(ref.asset, ref.partition): ref for ref in lake.ledger.artifacts()}
+    found = {(item.ref.asset, item.ref.partition): item for item in stale(lake, recipes=default_recipes())}
     running = _running_partitions()
     rows = []
-    for partition in sorted({partition for asset, partition in current if asset in loop}):
-        refs = {asset: current[asset, partition] for asset in loop if (asset, partition) in current}
+    for partition in sorted({"", *(partition for asset, partition in current if asset in names["loop"])}):
+        assets = names["loop" if partition else ""]
+        refs = {asset: current[asset, partition] for asset in assets if (asset, partition) in current}
+        if not refs:
+            continue
         success = {name: str(summary.rates_of(summary.read_outcomes(lake, refs[asset])).get(summary.ALL, ""))
                    for name, asset in (("before", "start_evaluation"), ("after", "policy_evaluation")) if asset in refs}
+        outdated = {asset: found[asset, partition] for asset in sorted(refs) if (asset, partition) in found}
         rows.append({
-            "partition": partition, "assets": len(loop), "materialized": len(refs),
-            "missing": sorted(set(loop) - set(refs)),
+            "partition": partition, "assets": len(assets), "materialized": len(refs),
+            "missing": sorted(set(assets) - set(refs)),
             "reused": sum(bool(ref.source_artifact_id) for ref in refs.values()),
-            "outdated": sorted(asset for asset, ref in refs.items() if _outdated(lake, ref, specs[asset].code_version or "")),
+            "outdated": list(outdated),
+            "outdated_because": {asset: "; ".join([*item.reasons, *([item.blocked] if item.blocked else [])])
+                                 for asset, item in outdated.items()},
             "running": partition in running,
             "before": success.get("before", ""), "after": success.get("after", ""),
         })
     return rows
-
-
-def _outdated(lake: Lake, ref: ArtifactRef, code_version: str) -> bool:
-    """Made by other code than today's, or from a version of an input that has been replaced since."""
-    if not ref.code_digest.startswith(code_version):
-        return True
-    owner = lake.ledger.get(ref.owner)
-    for row in lake.tables.read("edges", owner.versions.get("edges")).to_pylist():
-        read = lake.ledger.get(row["read_as"])
-        now = lake.ledger.current(read.asset, read.partition)
-        if now is not None and now.content_digest != read.content_digest:
-            return True
-    return False
 
 
 def _running_partitions() -> set[str]:

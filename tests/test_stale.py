@@ -1,0 +1,150 @@
+"""Staleness: what other code, recipes and inputs would make differently, why, and that making it again ends it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from smoke_place import Place, add_recipe, smoke_copy, smoke_place
+from typer.testing import CliRunner
+
+from vlaw_assets.assets.stage import BODIES
+from vlaw_assets.audit.staleness import rebuild_plan, stale
+from vlaw_assets.cli import app
+from vlaw_assets.recipes import recipe_files
+
+KEY = "smoke|01"
+ALPHA = "alpha = 0.000001"
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """A copy of the smoke place with the state of a second iteration, and an experiment that agrees with the first."""
+    smoke_place(tmp_path_factory)
+    copy = smoke_copy(tmp_path_factory.mktemp("stale") / "place")
+    add_recipe(copy, "same", recipe("smoke"))
+    copy.run("iteration", "smoke|02", only=["loop_state"])
+    copy.run("iteration", "same|01", only=["loop_state", "real_rollouts", "reward_model", "world_model", "imagined_rollouts",
+                                           "reward_scores", "training_set", "policy"])
+    return copy
+
+
+@pytest.fixture
+def place(original, monkeypatch, tmp_path):
+    """The original with recipes of its own; the lake is shared by the tests that only look."""
+    place = Place(tmp_path / "place")
+    shutil.copytree(original.recipes, place.recipes)
+    (place.root / "lake").symlink_to(original.root / "lake")
+    for key, value in place.environment().items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.chdir(tmp_path)
+    return place
+
+
+def recipe(name):
+    return recipe_files()[name].read_text().replace(f'name = "{name}"\n', "")
+
+
+def found(place, experiment=""):
+    """{name: reasons} of what is stale of one experiment and the foundation, or of everything."""
+    return {item.name: "; ".join(item.reasons) for item in stale(place.lake, recipes=place.recipes, experiment=experiment)}
+
+
+def test_nothing_is_stale_after_a_run(place):
+    assert found(place) == {}
+    rows = json.loads(CliRunner().invoke(app, ["status", "--json"]).output)
+    assert next(row for row in rows if row["partition"] == KEY)["outdated_because"] == {}
+    state = place.lake.ledger.require("loop_state", KEY)
+    rows = json.loads(CliRunner().invoke(app, ["status", "--json", "--as-of", state.artifact_id]).output)
+    assert [(row["partition"], row["materialized"]) for row in rows] == [("", 6), (KEY, 1)]
+
+
+def test_another_threshold_makes_what_applies_it_stale_and_names_the_key(place):
+    add_recipe(place, "smoke", recipe("smoke").replace(ALPHA, "alpha = 0.5"))
+    reasons = found(place)
+    changed = "made with another recipe: score.alpha 1e-06 -> 0.5"
+    assert {name for name, why in reasons.items() if why == changed} == {
+        f"{asset}[{KEY}]" for asset in ("training_set", "world_model_metrics", "reward_model_metrics")}
+    assert reasons[f"policy[{KEY}]"] == f"stands on training_set[{KEY}], which is stale"
+    assert reasons["loop_state[smoke|02]"] == f"stands on policy[{KEY}], which is stale"
+    assert set(reasons) == {f"{asset}[{KEY}]" for asset in (
+        "training_set", "world_model_metrics", "reward_model_metrics", "policy", "policy_evaluation", "iteration_report",
+    )} | {"loop_state[smoke|02]"}, "not what came before, and not the experiment that shares the artifacts"
+    assert found(place, "same") == {}
+    shown = CliRunner().invoke(app, ["status"]).output
+    assert f"stale: training_set[{KEY}]: {changed}" in shown
+
+
+def test_other_code_is_named(place, monkeypatch):
+    monkeypatch.setitem(BODIES, "reward_scores", (BODIES["reward_scores"][0], "0" * 64))
+    reasons = found(place)
+    assert reasons[f"reward_scores[{KEY}]"] == reasons["reward_scores[same|01]"] == "made by other code than today's"
+    assert f"policy[{KEY}]" in reasons
+    assert f"imagined_rollouts[{KEY}]" not in reasons
+
+
+def test_another_foundation_spreads_to_what_reads_it_only(place):
+    text = (place.recipes / "foundation.toml").read_text()
+    (place.recipes / "foundation.toml").write_text(text.replace("co_training_per_task = 1", "co_training_per_task = 2"))
+    reasons = found(place)
+    assert reasons["co_training_data"] == "made with another recipe: count_per_task 1 -> 2"
+    assert reasons[f"world_model[{KEY}]"] == "stands on co_training_data, which is stale"
+    assert "expert_demonstrations" not in reasons
+    assert f"start_evaluation[{KEY}]" not in reasons
+    assert [partition for partition, _ in rebuild_plan(stale(place.lake, recipes=place.recipes, experiment="smoke"))][:2] == ["", KEY]
+
+
+def test_a_replaced_input_is_named(place, original, tmp_path):
+    mine = smoke_copy(tmp_path / "mine", original)
+    add_recipe(mine, "smoke", recipe("smoke").replace("[policy]\nsteps = 2", "[policy]\nsteps = 1"))
+    mine.run("iteration", KEY, only=["policy"])
+    reasons = found(mine, "smoke")
+    assert f"made from other inputs: policy is now policy[{KEY}]" in reasons["loop_state[smoke|02]"]
+    assert f"policy[{KEY}]" not in reasons
+    policy = mine.lake.ledger.require("policy", KEY)
+    past = mine.lake.as_of(mine.lake.ledger.artifacts()[-2].artifact_id)
+    assert past.ledger.require("policy", KEY).artifact_id != policy.artifact_id
+    then = {item.name: item.reasons for item in stale(past, recipes=mine.recipes, experiment="smoke")}
+    assert "policy.steps 2 -> 1" in then[f"policy[{KEY}]"][0], "as of before the run, it was to be made"
+
+
+def test_an_experiment_without_a_recipe_cannot_be_rebuilt_and_is_said_so(place, original, tmp_path, monkeypatch):
+    mine = smoke_copy(tmp_path / "mine", original)
+    add_recipe(mine, "gone", recipe("smoke"))
+    mine.run("iteration", "gone|01", only=["loop_state"])
+    (mine.recipes / "gone.toml").unlink()
+    item, = (item for item in stale(mine.lake, recipes=mine.recipes) if item.ref.partition == "gone|01")
+    assert "there is no experiment 'gone'" in item.blocked
+    assert all(partition != "gone|01" for partition, _ in rebuild_plan([item]))
+    for key, value in mine.environment().items():
+        monkeypatch.setenv(key, value)
+    result = CliRunner().invoke(app, ["run", "--rebuild-stale"])
+    assert result.exit_code == 0, result.output
+    assert "loop_state[gone|01] cannot be made again: there is no experiment 'gone'" in result.output
+
+
+def test_rebuilding_makes_exactly_what_differs_and_ends_it(place, original, tmp_path, monkeypatch):
+    mine = smoke_copy(tmp_path / "mine", original)
+    for key, value in mine.environment().items():
+        monkeypatch.setenv(key, value)
+    before = len(mine.lake.ledger.artifacts())
+    # Another threshold below every score: another recipe, the same members.
+    add_recipe(mine, "smoke", recipe("smoke").replace(ALPHA, "alpha = 0.0000011"))
+    stale_names = set(found(mine))
+    result = CliRunner().invoke(app, ["run", "--rebuild-stale", "--experiment", "smoke"])
+    assert result.exit_code == 0, result.output
+    assert f"{KEY}: " in result.output, "the plan comes first"
+    assert "nothing is stale" in result.output
+    made = {ref.name for ref in mine.lake.ledger.artifacts()[before:]}
+    assert {f"training_set[{KEY}]", f"reward_model_metrics[{KEY}]"} <= made <= stale_names
+    assert f"policy[{KEY}]" not in made, "the members are the same, so the policy is"
+    assert found(mine) == {}
+    assert CliRunner().invoke(app, ["run", "--rebuild-stale"]).output.strip() == "nothing is stale"
+
+
+def test_rebuild_takes_no_other_options(place):
+    result = CliRunner().invoke(app, ["run", "--rebuild-stale", "--iterations", "1"])
+    assert result.exit_code == 2
+    assert "says itself what to make" in result.stderr
+    assert CliRunner().invoke(app, ["run", "--rebuild-stale", "--experiment", "nobody"]).exit_code == 2

@@ -1,0 +1,22 @@
+"""Which stages go through an input row by row: the claim behind edges of scope 'rows'.
+
+Here: the claim only. A stage is listed where each row it writes depends, of that parent, on the rows it names and on no
+other: an imagined episode on its start, a score on the episode scored, a member on that episode and its score. A stage
+that trains on a parent, or counts over it, is not. Not in the stages themselves: what is claimed about a stage does not
+change what it makes, so it must not change the digest of its code.
+"""
+
+from __future__ import annotations
+
+BY_ROW: dict[str, tuple[str, ...]] = {
+    "loop_state": ("real_rollouts",),  # passed on by reference: the state has no row of them
+    "imagined_rollouts": ("starts",),
+    "reward_scores": ("imagined_rollouts",),
+    "episode_embeddings": ("real_rollouts", "imagined_rollouts", "validation_rollouts"),
+    "training_set": ("real_rollouts", "imagined_rollouts", "reward_scores"),
+}
+"""Asset -> beginnings of the roles (D_real has one role per iteration, "real_rollouts_01")."""
+
+
+def goes_by_row(asset: str, role: str) -> bool:
+    return role.startswith(BY_ROW.get(asset, ()))
