@@ -26,8 +26,8 @@ def contact_sheet(
     """One row per episode, `columns` moments from first to last, at each moment the cameras side by side.
 
     Pixels are enlarged `scale` times without smoothing. A caption above each row names task, instruction, outcome and,
-    where `episode.extra` has "p_success", the judge's P(yes). Saved as PNG where `path` is given. Episodes may differ
-    in length. VlawError without episodes.
+    where `episode.extra` has them, the judge's P(yes) ("p_success") and how far it is from another one ("distance").
+    Saved as PNG where `path` is given. Episodes may differ in length. VlawError without episodes.
     """
     if not episodes or columns < 1 or scale < 1:
         raise VlawError(f"a contact sheet of {len(episodes)} episodes, {columns} columns, scale {scale}",
@@ -59,6 +59,8 @@ def caption(episode: Episode) -> str:
     parts = [*named, outcome]
     if "p_success" in episode.extra:
         parts.append(f"P(yes) {float(episode.extra['p_success']):.2f}")
+    if "distance" in episode.extra:
+        parts.append(f"distance {float(episode.extra['distance']):.4f}")
     parts.append(f"imagined from {episode.start_episode_id}" if episode.start_episode_id else f"seed {episode.seed}")
     parts.append(f"{episode.num_steps} steps")
     return "  ·  ".join(parts)

@@ -5,15 +5,15 @@ Everything is inside the file (pictures as data: URIs, no script), so that it ca
 
 from __future__ import annotations
 
-import base64
 import html
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlaw_assets.cli.output import console, existing_lake, known_experiment
+from vlaw_assets.cli import coverage_page
+from vlaw_assets.cli.output import AsOf, console, existing_lake, known_experiment
+from vlaw_assets.cli.page import image, table
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -34,11 +34,12 @@ def report(
     experiment: Annotated[str, typer.Argument(help="Name of a recipe.")],
     iteration: Annotated[int, typer.Argument(help="The iteration, e.g. 2.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write.")] = None,
+    as_of: AsOf = None,
 ) -> None:
     """One HTML page about an experiment up to an iteration."""
     known_experiment(experiment)
     path = out or Path("runs") / f"{experiment}_{iteration:02d}.html"
-    page = build(existing_lake(), experiment, iteration)
+    page = build(existing_lake(as_of), experiment, iteration)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page, encoding="utf-8")
@@ -49,12 +50,13 @@ def report(
 
 def build(lake: Lake, experiment: str, iteration: int) -> str:
     """The page as text. Raises VlawError where the iteration has no policy yet."""
-    from vlaw_assets.cli.audit import audit_of
+    from vlaw_assets.audit.closure import audit_of
     from vlaw_assets.partitions import partition_key
 
     key = partition_key(experiment, iteration)
     policy = lake.ledger.require("policy", key)
     sections = [*_success(lake, experiment, iteration), *_metrics(lake, key), *_losses(lake, key), *_sheets(lake, key),
+                *coverage_page.sections(lake, key),
                 *_provenance(audit_of(lake, policy))]
     title = html.escape(f"{experiment}, iteration {iteration:02d}")
     return (f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
@@ -74,7 +76,7 @@ def _success(lake: Lake, experiment: str, iteration: int) -> list[str]:
     verdict = f"<p>{final} &minus; {first}: <b>{difference}</b>; {html.escape(difference.verdict)}.</p>" if difference else ""
     return ["<h2>Success on held-out starts</h2>",
             '<p class="note">Rate with its Wilson 95 % interval; the difference is paired (same starts), Newcombe.</p>',
-            _table(summary.table(rates)), verdict, _image(success_bars(rates), "success per task and iteration")]
+            table(summary.table(rates)), verdict, image(success_bars(rates), "success per task and iteration")]
 
 
 def _metrics(lake: Lake, key: str) -> list[str]:
@@ -86,7 +88,7 @@ def _metrics(lake: Lake, key: str) -> list[str]:
             body = [[row["task"], row["metric"], row["camera"] or "", f"{row['value']:.3f}",
                      f"[{row['low']:.3f}, {row['high']:.3f}]" if row["low"] is not None else "", str(row["trials"])]
                     for row in rows]
-            sections += [f"<h2>{title}</h2>", _table([["task", "metric", "camera", "value", "95 %", "n"], *body])]
+            sections += [f"<h2>{title}</h2>", table([["task", "metric", "camera", "value", "95 %", "n"], *body])]
     return sections
 
 
@@ -98,7 +100,7 @@ def _losses(lake: Lake, key: str) -> list[str]:
         ref = lake.ledger.current(asset, key)
         losses = ref.metrics.get("losses") if ref is not None else None
         if losses:
-            sections += [f"<h3>Loss of {asset}</h3>", _image(loss_curve(losses), f"loss of {asset}")]
+            sections += [f"<h3>Loss of {asset}</h3>", image(loss_curve(losses), f"loss of {asset}")]
     return ["<h2>Training</h2>", *sections] if sections else []
 
 
@@ -111,7 +113,7 @@ def _sheets(lake: Lake, key: str) -> list[str]:
         ref = lake.ledger.current(asset, key)
         episodes = _sample(lake, ref) if ref is not None else []
         if episodes:
-            sections += [f"<h2>{title}</h2>", _image(png_bytes(contact_sheet(episodes, columns=6, scale=1)), title)]
+            sections += [f"<h2>{title}</h2>", image(png_bytes(contact_sheet(episodes, columns=6, scale=1)), title)]
     return sections
 
 
@@ -145,16 +147,6 @@ def _provenance(found: dict[str, Any]) -> list[str]:
     artifacts = [[f"{a['asset']} {a['partition']}".strip(), a["content_sha256"][:16], a["code_sha256"][:12],
                   a["run_id"][:8], a["created_at"][:19]] for a in found["artifacts"]]
     return [f"<h2>Which data produced this policy</h2><p>content <code>{found['content_sha256']}</code></p>",
-            _table([["learned from", "source", "task", "episodes"], *members]),
-            _table([["episodes in its closure", "task", "outcome", "count"], *episodes]),
-            _table([["artifact", "content", "code", "run", "made (UTC)"], *artifacts])]
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in rows[0])
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows[1:])
-    return f"<table><tr>{head}</tr>{body}</table>"
-
-
-def _image(png: bytes, text: str) -> str:
-    return f'<p><img alt="{html.escape(text)}" src="data:image/png;base64,{base64.b64encode(png).decode()}"></p>'
+            table([["learned from", "source", "task", "episodes"], *members]),
+            table([["episodes in its closure", "task", "outcome", "count"], *episodes]),
+            table([["artifact", "content", "code", "run", "made (UTC)"], *artifacts])]

@@ -46,6 +46,10 @@ class Judge(nn.Module, ABC):
         """Logits (B, 2), yes first, for frames (B, F, V, h, w, 3) in [0, 255] (uint8 or float) and B instructions."""
 
     @abstractmethod
+    def features(self, frames: Tensor, instructions: Sequence[str]) -> Tensor:
+        """What the judge makes of the frames before it answers, (B, D) float32: its last layer's mean over the frames."""
+
+    @abstractmethod
     def lora_targets(self) -> list[str]:
         """Names of the linear layers that LoRA adapts, as they appear in `named_modules`."""
 

@@ -74,6 +74,14 @@ class ClipJudge(Judge):
             return cls(config, word_tokenizer([question(text) for text in instructions]))
 
     def forward(self, frames: Tensor, instructions: Sequence[str]) -> Tensor:
+        hidden = self._hidden(frames, instructions)
+        return self.answer(self.drop(torch.cat([hidden[:, 0], hidden[:, -1]], -1))).float()
+
+    def features(self, frames: Tensor, instructions: Sequence[str]) -> Tensor:
+        return self._hidden(frames, instructions)[:, 1:].float().mean(1)
+
+    def _hidden(self, frames: Tensor, instructions: Sequence[str]) -> Tensor:
+        """(B, 1 + F, width): the question's token and one of each time step, after the last layer."""
         batch, count, views = frames.shape[:3]
         asked = self._read(instructions)
         pictures = as_float(frames)
@@ -89,8 +97,7 @@ class ClipJudge(Judge):
         hidden = self.drop(torch.cat([asked[:, None], tokens], 1))
         for block in self.blocks:
             hidden = block(hidden)
-        hidden = self.norm(hidden)
-        return self.answer(self.drop(torch.cat([hidden[:, 0], hidden[:, -1]], -1))).float()
+        return self.norm(hidden)
 
     def lora_targets(self) -> list[str]:
         return [name for name, module in self.named_modules() if isinstance(module, nn.Linear) and name != "answer"]

@@ -99,17 +99,27 @@ class QwenJudge(Judge):
         return cls(config, tokenizer.backend_tokenizer, model)
 
     def forward(self, frames: Tensor, instructions: Sequence[str]) -> Tensor:
+        output = self.model(**self._inputs(frames, instructions), logits_to_keep=1, use_cache=False)
+        return output.logits[:, -1, self.answers]
+
+    def features(self, frames: Tensor, instructions: Sequence[str]) -> Tensor:
+        # The video comes before the question, and attention is causal: its tokens have not read the question.
+        inputs = self._inputs(frames, instructions)
+        hidden = self.model.model(**inputs, use_cache=False).last_hidden_state.float()
+        seen = (inputs["input_ids"] == self._token(VIDEO)).to(hidden.dtype)[..., None]
+        return (hidden * seen).sum(1) / seen.sum(1)
+
+    def _inputs(self, frames: Tensor, instructions: Sequence[str]) -> dict[str, Tensor]:
         device = self.model.device
         patches, grid = self._patches(frames.to(device))
         ids, mask = padded_ids(self.tokenizer, [self._prompt(text, grid) for text in instructions], left=True)
         ids, mask = ids.to(device), mask.to(device)
-        output = self.model(
-            input_ids=ids, attention_mask=mask, pixel_values_videos=patches.to(self.model.dtype),
-            video_grid_thw=torch.tensor([grid] * len(ids), device=device),
+        return {
+            "input_ids": ids, "attention_mask": mask, "pixel_values_videos": patches.to(self.model.dtype),
+            "video_grid_thw": torch.tensor([grid] * len(ids), device=device),
             # 2 marks video tokens: without it the model does not give them their place in time and picture.
-            mm_token_type_ids=torch.where(ids == self._token(VIDEO), 2, 0).int(), logits_to_keep=1, use_cache=False,
-        )
-        return output.logits[:, -1, self.answers]
+            "mm_token_type_ids": torch.where(ids == self._token(VIDEO), 2, 0).int(),
+        }
 
     def lora_targets(self) -> list[str]:
         """The attention projections of the language and the vision part."""
