@@ -37,7 +37,7 @@ def vlaw(place, monkeypatch, tmp_path):
 
 def test_every_command_has_help(vlaw):
     listed = vlaw("--help").output
-    for command in ("run", "status", "audit", "sql", "report", "doctor", "import", "pretrain", "ui"):
+    for command in ("run", "status", "audit", "diff", "export", "sql", "report", "similar", "doctor", "import", "pretrain", "ui"):
         assert re.search(rf"\b{command}\b", listed)
         assert vlaw(command, "--help").exit_code == 0
 
@@ -128,8 +128,11 @@ def test_audit_as_json_names_every_artifact_and_the_tree_shows_them(vlaw, place)
     shown = vlaw("audit", "policy", "smoke", "1").stdout
     for item in found["artifacts"]:
         assert item["content_sha256"][:12] in shown
-    for row in found["members"]:
-        assert re.search(rf"{row['source']} +{row['task']} +{row['count']}\b", shown)
+    tasks = sorted({row["task"] for row in found["members"]})
+    for source in {row["source"] for row in found["members"]}:
+        counts = [sum(row["count"] for row in found["members"] if (row["source"], row["task"]) == (source, task)) for task in tasks]
+        cells = " +".join(rf"(?:\d+/)?{count or ' '}" for count in [*counts, sum(counts)])
+        assert re.search(rf"training_set\[smoke\|01\] +{source} +1 +{cells}\b", shown)
 
 
 def test_audit_verify_finds_a_changed_byte(vlaw, place):

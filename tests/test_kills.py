@@ -1,11 +1,12 @@
 """SIGKILL at any moment of `vlaw run`, then `vlaw run` again: it completes, with nothing twice and nothing lost.
 
-The recipe is smoke's with what takes seconds made smaller. How far a run may come is drawn with a fixed seed in artifacts,
+And SIGKILL at numbered write boundaries, a few here, any number with `benchmarks/crashes.py`. For the first, the recipe is smoke's with what takes seconds made smaller. How far a run may come is drawn with a fixed seed in artifacts,
 not in seconds, so that the test means the same on a busy machine.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -15,11 +16,16 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from smoke_place import FOUNDATION_ASSETS, LOOP_ASSETS, add_recipe, new_place
+from smoke_place import FOUNDATION_ASSETS, LOOP_ASSETS, add_recipe, new_place, smoke_place
 
 from vlaw_assets.query import connect
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from crash_checks import glance  # noqa: E402  (a script's folder, not a package)
+from crash_places import clone  # noqa: E402
+
 KILLS = 10
 SEED = 7
 RECIPE = """
@@ -103,3 +109,30 @@ def test_ten_kills_then_complete(tmp_path):
             handle.checkpoint()
         if "episodes" in ref.versions:
             assert len(handle.episodes(frames=True)) == ref.num_rows
+
+
+def test_kills_at_write_boundaries_break_no_invariant(tmp_path, tmp_path_factory):
+    place, kills = smoke_place(tmp_path_factory), 4
+    command = [sys.executable, "benchmarks/crashes.py", "--place", place.root, "--partition", "smoke|01", "--work", tmp_path / "work",
+               "--assets", "real_rollouts", "--kills", kills, "--seed", 1, "--strace", 0.5, "--json", tmp_path / "kills"]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    found = json.loads((tmp_path / "kills").read_text())
+    assert len(found) >= kills
+    assert sum(item["orphans"] for item in found) > 0, "a kill between data and ledger leaves something for gc"
+    assert sum(item["polls"] for item in found) > kills, "the reader looked"
+
+
+def test_what_a_kill_must_not_do_would_be_seen(tmp_path, tmp_path_factory):
+    """The checks after a kill, held against a lake that is broken on purpose."""
+    clone(smoke_place(tmp_path_factory).root, tmp_path / "place")
+    place = smoke_place(tmp_path_factory).__class__(tmp_path / "place")
+    refs = place.lake.ledger.artifacts()
+    before = {"artifacts": [ref.artifact_id for ref in refs]}
+    assert glance(place.root, before, "real_rollouts") == {"visible": False, "violations": {}}
+    lost = {"artifacts": [before["artifacts"][0], "gone", *before["artifacts"][1:]]}
+    assert "I3" in glance(place.root, lost, "real_rollouts")["violations"]
+    ref = place.lake.ledger.require("real_rollouts", "smoke|01")
+    path = place.lake.paths.root / ref.versions["steps"]["files"][0]["path"]
+    path.unlink()
+    assert any(path.name in line for line in glance(place.root, before, "real_rollouts")["violations"]["I1"])

@@ -1,22 +1,23 @@
 """The Dagster code location: all assets, jobs and sensors. `dagster dev -m vlaw_assets.definitions` loads it.
 
-Here: putting the parts together, and the two environment variables (VLAW_LAKE, VLAW_RECIPES), which nothing below reads.
+Here: putting the parts together. Not here: where the lake and the recipes are (environment.py).
 Importing this module imports no torch, diffusers, transformers, lance or mujoco: a test proves it.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import dagster as dg
 
 from vlaw_assets.assets import (
+    episode_embeddings,
     evaluation,
     foundation,
     imagined_rollouts,
     loop_state,
     metrics,
+    outside,
     policy,
     real_rollouts,
     report,
@@ -25,6 +26,7 @@ from vlaw_assets.assets import (
     training_set,
     world_model,
 )
+from vlaw_assets.environment import default_lake, default_recipes
 from vlaw_assets.jobs import foundation_job, iteration_job
 from vlaw_assets.partitions import loop_partitions
 from vlaw_assets.recipes import recipe_files
@@ -35,7 +37,7 @@ LOOP = (
     loop_state.loop_state, real_rollouts.real_rollouts, reward_model.reward_model, world_model.world_model,
     imagined_rollouts.imagined_rollouts, reward_scores.reward_scores, training_set.training_set, policy.policy,
     evaluation.start_evaluation, evaluation.policy_evaluation, real_rollouts.validation_rollouts,
-    metrics.world_model_metrics, metrics.reward_model_metrics, report.iteration_report,
+    metrics.world_model_metrics, metrics.reward_model_metrics, episode_embeddings.episode_embeddings, report.iteration_report,
 )
 
 
@@ -46,23 +48,13 @@ def build_defs(*, lake: str | Path, recipes: str | Path | None = None) -> dg.Def
     loop = dg.map_asset_specs(lambda spec: spec.replace_attributes(partitions_def=partitions), LOOP)
     iteration = iteration_job()
     return dg.Definitions(
-        assets=[*foundation.FOUNDATION, *loop],
+        assets=[*foundation.FOUNDATION, *loop, *outside.OUTSIDE],
         jobs=[foundation_job(), iteration],
         sensors=[advance_sensor(iteration)],
         resources={"workplace": Workplace(lake=str(Path(lake).expanduser().absolute()), recipes=str(folder or ""))},
         # One process per run: a step process costs two seconds of imports, and the models share the machine anyway.
         executor=dg.in_process_executor,
     )
-
-
-def default_lake() -> str:
-    """VLAW_LAKE, or lake/ in the working directory."""
-    return os.environ.get("VLAW_LAKE") or "lake"
-
-
-def default_recipes() -> str | None:
-    """VLAW_RECIPES, or None for the packaged recipes only."""
-    return os.environ.get("VLAW_RECIPES") or None
 
 
 defs = build_defs(lake=default_lake(), recipes=default_recipes())

@@ -4,7 +4,24 @@ from __future__ import annotations
 
 import typer
 
-from vlaw_assets.cli import audit, data, doctor, report, run, services, sql, status
+from vlaw_assets.cli import (
+    audit,
+    data,
+    diff,
+    doctor,
+    export,
+    gc,
+    impact,
+    migrate,
+    quarantine,
+    reconcile,
+    report,
+    run,
+    services,
+    similar,
+    sql,
+    status,
+)
 from vlaw_assets.cli.output import Commands
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -13,9 +30,17 @@ app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pret
 app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("audit")(audit.audit)
+app.command("diff")(diff.diff)
+app.command("impact")(impact.impact)
+app.command("quarantine")(quarantine.quarantine)
 app.command("sql")(sql.sql)
 app.command("report")(report.report)
+app.command("similar")(similar.similar)
 app.command("doctor")(doctor.doctor)
+app.command("reconcile")(reconcile.reconcile)
 app.add_typer(data.imports, name="import")
+app.add_typer(export.exports, name="export")
+app.command("gc")(gc.gc)
+app.command("migrate")(migrate.migrate)
 app.command("pretrain")(services.pretrain)
 app.command("ui")(services.ui)

@@ -23,7 +23,7 @@ MIN_FREE_GIB, MIN_MEMORY_GIB = 5.0, 8.0
 
 
 def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
-    """Check Python, packages, disk, memory, recipes, weights, lake and the Dagster instance."""
+    """Check Python, packages, disk, memory, recipes, weights, lake, the Dagster instance and whether it mirrors the lake."""
     findings = [_examine(name, check) for name, check in CHECKS.items()]
     if as_json:
         print_json(findings)
@@ -123,7 +123,25 @@ def _dagster() -> str:
         return f"{instance.root_directory}; {len(list(defs.resolve_all_asset_specs()))} assets load"
 
 
+def _mirror() -> str:
+    """Whether Dagster shows what the ledger has; looks at the newest events only."""
+    from vlaw_assets.definitions import default_lake, defs
+    from vlaw_assets.driver import open_instance
+    from vlaw_assets.lake import Lake
+    from vlaw_assets.reconcile import lag
+
+    if not Path(default_lake()).exists():
+        return "no lake yet"
+    lake = Lake.open(Path(default_lake()), create=False)
+    with open_instance() as instance:
+        behind = lag(lake, instance, defs)
+    if not behind:
+        return "Dagster shows what the ledger has"
+    return (f"Dagster lags behind the ledger in {len(behind)} asset partition{'s' if len(behind) > 1 else ''} "
+            f"({behind[0].name} for one). Bring it in line with: vlaw reconcile")
+
+
 CHECKS: dict[str, Callable[[], str]] = {
     "python": _python, "packages": _packages, "disk": _disk, "memory": _memory, "recipes": _recipes, "weights": _weights,
-    "lake": _lake, "dagster": _dagster,
+    "lake": _lake, "dagster": _dagster, "mirror": _mirror,
 }
