@@ -1,0 +1,332 @@
+"""Audit, impact and SQL on a ledger of 10^6 episodes: seconds, next to their limits and to plain DuckDB.
+
+    python benchmarks/ledger.py [--full] [--lake DIR] [--keep] [--runs 5] [--seed 0]
+
+Fills a real lake without running a model (synthetic_ledger.py), asserts that every answer is the one known by
+construction, and measures. Default: a small lake (seconds); --full: 10^6 episodes, 4 x 10^7 step rows, 30 iterations,
+10^7 member rows (minutes, 3 GB of disk, removed afterwards unless --keep). With --lake an earlier --keep is used again.
+
+"first" is the first call in this process, "median" that of the next --runs calls, "CPU" the seconds of both cores that
+such a call took (less than the wall clock says where the machine is busy with something else). Each call opens the lake anew,
+but for the questions in SQL: these are asked on an open connection. The operating system's file cache is warm, as it is after the lake was written. Plain DuckDB: the same rows as
+one bare Parquet file per table, the same threads, asked the same question. Commits are measured on two lakes in turn: one
+with a single iteration, one with all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+from synthetic_answers import ALPHA, EXPERIMENT, FULL, TASKS, Known, Size, key
+from synthetic_ledger import Generator, episode_id, generate, write_bare
+from timing import Table, measured
+
+from vlaw_assets.lake import Identity, Lake
+from vlaw_assets.query import connect, read_question
+
+SQL = Path(__file__).parent.parent / "sql"
+LIMITS = {"audit": 2.0, "impact": 1.0, "success table": 0.5}
+"""Seconds."""
+THREADS = 2
+GROWTH, BARE = 1.2, 1.2
+"""Most that a commit may cost after the last iteration, next to after the first; goal next to plain DuckDB."""
+
+AUDIT_IN_SQL = """
+WITH closure AS ({closure})
+SELECT 'episodes' AS what, purpose, task, success::VARCHAR AS outcome, count(*) AS count, sum(num_steps) AS steps
+FROM episodes WHERE artifact_id IN (SELECT artifact_id FROM closure) GROUP BY ALL
+UNION ALL
+SELECT m.asset, m.source, e.task, e.success::VARCHAR, count(*), sum(m.weight)
+FROM members m JOIN episodes e ON e.artifact_id = m.owner AND e.episode_id = m.episode_id
+WHERE m.artifact_id IN (SELECT artifact_id FROM closure) AND m.iteration = $iteration GROUP BY ALL
+"""
+"""What `audit` tells, from the rows: those of the last training set alone are joined, to be fair to DuckDB."""
+LOOKUPS = (
+    "SELECT artifact_id, episode_id FROM episodes WHERE episode_id = $episode_id",
+    "SELECT artifact_id, episode_id FROM episodes WHERE start_episode_id = $episode_id",
+    "SELECT artifact_id, episode_id, owner FROM reward_scores WHERE episode_id = $episode_id",
+    "SELECT artifact_id, episode_id, owner, weight FROM members WHERE episode_id = $episode_id",
+    "SELECT * FROM edges",
+)
+"""What `impact` has to look up, in plain SQL: the rows that name the episode, and all edges."""
+DATASETS = "SELECT iteration, position, weight FROM members WHERE episode_id = $episode_id ORDER BY iteration"
+STEPS_OF_A_TASK = """SELECT count(*) AS n FROM steps s JOIN episodes e USING (artifact_id, episode_id)
+WHERE e.task = $task AND s.iteration = $iteration"""
+STEPS = "SELECT step, state, action, reward FROM steps WHERE episode_id = $episode_id ORDER BY step"
+
+
+class Bare:
+    """Plain DuckDB over bare Parquet files."""
+
+    def __init__(self, folder: Path):
+        self.connection = duckdb.connect(config={"threads": THREADS, "memory_limit": "2GB"})
+        for file in sorted(folder.glob("*.parquet")):
+            self.connection.execute(f"CREATE VIEW {file.stem} AS FROM read_parquet('{file}')")
+
+    def ask(self, sql: str, **parameters: Any) -> pa.Table:
+        (statement,) = self.connection.extract_statements(sql)
+        bound = {name: parameters.get(name) for name in statement.named_parameters}
+        return self.connection.sql(statement, params=bound or None).to_arrow_table()
+
+
+def text_of(name: str) -> str:
+    return read_question(SQL / f"{name}.sql")[1]
+
+
+def vlaw(lake: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """A fresh `vlaw` process. Raises CalledProcessError."""
+    program = "import sys; from vlaw_assets.cli import app; sys.argv[0] = 'vlaw'; app()"  # the script may not be on PATH
+    return subprocess.run([sys.executable, "-c", program, *words], env={**os.environ, "VLAW_LAKE": str(lake)}, text=True,
+                          check=True, capture_output=True)
+
+
+def check_audit(found: dict[str, Any], size: Size) -> None:
+    """The audit of the last policy says what the lake was made of."""
+    known, last = Known(size), size.iterations
+    assert len(found["artifacts"]) == 5 + 7 * last, len(found["artifacts"])
+    real = Counter({(row["dataset"], row["task"], row["outcome"]): row["count"]
+                    for row in found["episodes"] if row["purpose"] == "rollout"})
+    for iteration in range(1, last + 1):
+        for task, name in enumerate(TASKS):
+            won = real[f"real_rollouts[{key(iteration)}]", name, "success"]
+            lost = real[f"real_rollouts[{key(iteration)}]", name, "failure"]
+            assert won == known.successes(iteration, size.real, task), (iteration, name, won)
+            assert won + lost == size.real // len(TASKS), (iteration, name, won, lost)
+    for iteration in range(1, last + 1):
+        members = [row for row in found["members"] if row["training_set"] == f"training_set[{key(iteration)}]"]
+        by_weight = Counter[tuple[str, float]]()
+        for row in members:
+            by_weight[row["source"], row["weight"]] += row["count"]
+        assert by_weight == {("real", 1.0): known.real_members(iteration), ("real", 0.0): known.weightless(),
+                             ("imagined", 1.0): known.imagined_members()}, (iteration, by_weight)
+    assert [(row["alpha"], row["scored"], row["accepted"]) for row in found["judges"]] == [
+        (ALPHA, size.imagined, known.imagined_members())] * last, found["judges"]
+
+
+def check_success(rows: list[dict[str, Any]], size: Size) -> None:
+    """Trials and successes of the policy that each iteration starts with and of the one it ends with."""
+    found = {(row["iteration"], row["asset"], row["task"]): (row["trials"], row["successes"]) for row in rows}
+    known, trials = Known(size), size.evaluation // len(TASKS)
+    assert found == {
+        (iteration, asset, name): (trials, known.successes(iteration + later, size.evaluation, task))
+        for iteration in range(1, size.iterations + 1) for task, name in enumerate(TASKS)
+        for later, asset in enumerate(("start_evaluation", "policy_evaluation"))}, found
+
+
+def check_impact(found: Any, size: Size, asset: str, iteration: int, *, accepted: bool = True) -> None:
+    """Exactly the artifacts that the episode reaches by construction; of its own iteration only the rows that name it."""
+    got = {(item.ref.asset, item.ref.partition): (item.how, item.rows) for item in found}
+    wanted = Known(size).reached(asset, iteration, accepted=accepted)
+    assert got.keys() == wanted, (asset, got.keys() ^ wanted)
+    assert len({item.ref.artifact_id for item in found}) == len(found)
+    if asset == "imagined_rollouts":
+        naming = [got[name, key(iteration)] for name in ("reward_scores", "training_set") if (name, key(iteration)) in got]
+        assert naming == [("rows", 1)] * (2 if accepted else 1), naming
+    elif asset == "real_rollouts":
+        assert got["training_set", key(size.iterations)] == ("whole", Known(size).members(size.iterations))
+
+
+def subjects(lake: Lake, size: Size) -> dict[str, tuple[str, str, int, bool]]:
+    """Name -> (episode id, asset, iteration, accepted) of episodes whose impact is known."""
+    known, middle = Known(size), (size.iterations + 1) // 2
+    real, imagined = (lake.ledger.require(asset, key(1 if asset == "real_rollouts" else middle))
+                      for asset in ("real_rollouts", "imagined_rollouts"))
+    clips = lake.ledger.require("validation_rollouts", key(middle))
+    return {
+        "a real success of iteration 01": (episode_id(real, "rollout", known.real_index(success=True)), "real_rollouts", 1, True),
+        "a real failure of iteration 01": (episode_id(real, "rollout", known.real_index(success=False)), "real_rollouts", 1, True),
+        "an accepted imagined one": (episode_id(imagined, "imagined", known.imagined_index(accepted=True)),
+                                     "imagined_rollouts", middle, True),
+        "a rejected imagined one": (episode_id(imagined, "imagined", known.imagined_index(accepted=False)),
+                                    "imagined_rollouts", middle, False),
+        "a validation clip": (episode_id(clips, "validation", 0), "validation_rollouts", middle, True),
+    }
+
+
+def measure_audit(table: Table, root: Path, size: Size, bare: Bare) -> None:
+    from vlaw_assets.audit.closure import audit_of
+
+    def audit() -> dict[str, Any]:
+        lake = Lake.open(root, create=False)
+        return audit_of(lake, lake.ledger.require("policy", key(size.iterations)))
+
+    check_audit(audit(), size)
+    words = ("audit", "policy", EXPERIMENT, str(size.iterations), "--json")
+    check_audit(json.loads(vlaw(root, *words).stdout), size)
+    sql = AUDIT_IN_SQL.format(closure=text_of("closure").rstrip().rstrip(";").rpartition("ORDER BY")[0])
+    asked = {"experiment": EXPERIMENT, "iteration": size.iterations}
+    table.time("audit of the last policy", audit, limit=LIMITS["audit"], bare=lambda: bare.ask(sql, **asked))
+    table.time("  the same, a fresh `vlaw audit` process", lambda: vlaw(root, *words), limit=LIMITS["audit"])
+    table.time("  a fresh `vlaw --help` process", lambda: vlaw(root, "--help"))
+
+
+def measure_impact(table: Table, root: Path, size: Size, bare: Bare) -> None:
+    from vlaw_assets.audit.impact import impact
+
+    for name, (episode, asset, iteration, accepted) in subjects(Lake.open(root, create=False), size).items():
+
+        def found(episode: str = episode) -> Any:
+            return impact(Lake.open(root, create=False), episode)
+
+        check_impact(found(), size, asset, iteration, accepted=accepted)
+        table.time(f"impact of {name}", found, limit=LIMITS["impact"],
+                   bare=lambda episode=episode: [bare.ask(sql, episode_id=episode) for sql in LOOKUPS])
+    episode = subjects(Lake.open(root, create=False), size)["a real success of iteration 01"][0]
+    table.time("  the same, a fresh `vlaw impact` process", lambda: vlaw(root, "impact", episode, "--json"))
+
+
+def measure_sql(table: Table, root: Path, size: Size, bare: Bare) -> None:
+    """Each question on an open connection, next to the same on bare files; then with opening."""
+    lake = Lake.open(root, create=False)
+    named, known = subjects(lake, size), Known(size)
+    episode, middle = named["a real success of iteration 01"][0], (size.iterations + 1) // 2
+    of_task = (size.episodes - 2 * size.corpus - size.evaluation) // size.iterations // len(TASKS)
+    questions: dict[str, tuple[str, dict[str, Any], Callable[[pa.Table], Any]]] = {
+        "success table": (text_of("success_per_task"), {}, lambda rows: check_success(rows.to_pylist(), size)),
+        "datasets of one episode": (DATASETS, {"episode_id": episode}, lambda rows: _equal(
+            rows["iteration"].to_pylist(), list(range(1, size.iterations + 1)))),
+        "datasets of a failure": (DATASETS, {"episode_id": named["a real failure of iteration 01"][0]}, lambda rows: _equal(
+            (rows["iteration"].to_pylist(), rows["weight"].to_pylist()), ([1], [0.0]))),
+        "steps of one episode": (STEPS, {"episode_id": episode}, lambda rows: _equal(
+            rows["step"].to_pylist(), list(range(size.rows - (5 if size.rows > 10 else 0))))),
+        "members of the last dataset": (text_of("dataset_members"), {"experiment": EXPERIMENT, "iteration": size.iterations},
+                                        lambda rows: _equal(sum(rows["episodes"].to_pylist()), known.members(size.iterations))),
+        "count of all steps": ("SELECT count(*) AS n FROM steps", {}, lambda rows: _equal(rows["n"].to_pylist(), [size.steps])),
+        "steps of a task in one iteration": (STEPS_OF_A_TASK, {"task": "book", "iteration": middle},
+                                             lambda rows: _equal(rows["n"].to_pylist(), [of_task * size.rows])),
+    }
+    table.time("open the lake", lambda: len(Lake.open(root, create=False).ledger.artifacts()))
+    table.time("open the lake and connect", lambda: connect(Lake.open(root, create=False)).close())
+    with connect(lake) as query:
+        for name, (sql, parameters, right) in questions.items():
+            right(query.table(sql, parameters))
+            right(bare.ask(sql, **parameters))
+            table.time(name, lambda sql=sql, given=parameters: query.table(sql, given), limit=LIMITS.get(name, 0.0),
+                       bare=lambda sql=sql, given=parameters: bare.ask(sql, **given))
+
+    def anew() -> None:
+        with connect(Lake.open(root, create=False)) as query:
+            query.table(text_of("success_per_task"))
+
+    table.time("  success table, with opening and connecting", anew, limit=LIMITS["success table"])
+    words = ("sql", str(SQL / "success_per_task.sql"), "--json")
+    check_success(json.loads(vlaw(root, *words).stdout), size)
+    table.time("  the same, a fresh `vlaw sql` process", lambda: vlaw(root, *words))
+
+
+def probe(lake: Lake, number: int) -> None:
+    """One more partition, the same size whatever the lake holds: it reads the foundation and writes three tables."""
+    parents = {name: lake.ledger.require(name) for name in ("expert_demonstrations", "base_policy", "autoencoder")}
+    identity = Identity(kind="probe", code="0" * 64, recipe=json.dumps({"probe": number}),
+                        parents=tuple((role, ref.content_digest) for role, ref in parents.items()))
+    with lake.commit(asset="probe", partition=f"probe|{number:02d}", identity=identity, run_id="probe") as draft:
+        for role, ref in parents.items():
+            draft.read(ref, role)
+        (draft.checkpoint_dir() / "config.json").write_text(json.dumps({"probe": number}))
+        draft.write_scores([{"episode_id": f"probe-{index}", "p_success": index / 100} for index in range(100)])
+        draft.write_evaluations([{"task": task, "trials": 10, "successes": 5} for task in TASKS])
+    assert lake.ledger.current("probe", f"probe|{number:02d}") == draft.ref
+
+
+def measure_commits(table: Table, first: Path, last: Path, runs: int) -> None:
+    """The same commit on a lake with one iteration and on one with all, in turn: on lakes kept open, then opened anew."""
+    lakes = [Lake.open(path) for path in (first, last)]
+    numbers = itertools.count(max(sum(ref.asset == "probe" for ref in lake.ledger.artifacts()) for lake in lakes))
+    commit_in_turn(table, [lambda number, lake=lake: probe(lake, number) for lake in lakes], numbers, runs, "", GROWTH)
+    anew = [lambda number, path=path: probe(Lake.open(path), number) for path in (first, last)]
+    commit_in_turn(table, anew, numbers, runs, ", with opening", 0.0)
+
+
+def commit_in_turn(table: Table, commits: list[Callable[[int], None]], numbers: Iterator[int], runs: int, what: str,
+                   growth: float) -> None:
+    """Prints what a commit costs on either lake."""
+    spent: list[list[tuple[float, float]]] = [[], []]
+    for number in itertools.islice(numbers, runs + 1):
+        for commit, found in zip(commits, spent, strict=True):
+            found.append(measured(lambda commit=commit, number=number: commit(number)))
+    before, after = (statistics.median(wall for wall, _ in found[1:]) for found in spent)
+    table.line(f"commit after one iteration{what}", spent[0][0][0], spent[0][1:])
+    table.line(f"commit after all{what}: {after / before:.2f}x", spent[1][0][0], spent[1][1:], growth * before)
+
+
+def size_on_disk(folder: Path) -> float:
+    """GB."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e9
+
+
+def _equal(got: Any, wanted: Any) -> None:
+    assert got == wanted, (got, wanted)
+
+
+@contextlib.contextmanager
+def place(folder: Path | None, *, keep: bool) -> Iterator[Path]:
+    """The folder to work in; removed at the end unless it is to be kept or was there before."""
+    root = folder or Path(tempfile.mkdtemp(prefix="vlaw-ledger-"))
+    there = folder is not None and (folder / "done").exists()
+    try:
+        yield root
+    finally:
+        if not (keep or there):
+            shutil.rmtree(root, ignore_errors=True)
+
+
+def prepare(root: Path, size: Size, seed: int) -> None:
+    """The two lakes and the bare files, unless they are there."""
+    if (root / "done").exists():
+        return
+    began = time.perf_counter()
+    (root / "bare").mkdir(parents=True)
+    generate(Lake.open(root / "first"), replace(size, iterations=1), seed)
+    generator: Generator = generate(Lake.open(root / "lake"), size, seed, told=lambda text: print(
+        f"{time.perf_counter() - began:5.0f} s  {text}", flush=True))
+    rows = dict(write_bare(generator.lake, root / "bare"))
+    assert (rows["episodes"], rows["steps"], rows["members"]) == (size.episodes, size.steps, Known(size).all_members()), rows
+    (root / "done").write_text(json.dumps(rows))
+    print(f"{time.perf_counter() - began:5.0f} s  generated; most memory "
+          f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB")
+
+
+def main() -> None:
+    """Generates and measures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--full", action="store_true", help="10^6 episodes; default a small lake")
+    parser.add_argument("--lake", type=Path, default=None, help="work in this folder; default a temporary one")
+    parser.add_argument("--keep", action="store_true", help="do not remove it")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    size = FULL if args.full else Size()
+    with place(args.lake, keep=args.keep) as root:
+        prepare(root, size, args.seed)
+        print(f"{size.episodes:,} episodes, {size.steps:,} step rows, {Known(size).all_members():,} member rows, "
+              f"{size.iterations} iterations; lake {size_on_disk(root / 'lake'):.2f} GB, bare {size_on_disk(root / 'bare'):.2f} GB")
+        table, bare = Table(args.runs), Bare(root / "bare")
+        measure_audit(table, root / "lake", size, bare)
+        measure_impact(table, root / "lake", size, bare)
+        measure_sql(table, root / "lake", size, bare)
+        measure_commits(table, root / "first", root / "lake", 2 * args.runs + 1)
+        print(f"load of the machine: {os.getloadavg()[1]:.1f} on {os.cpu_count()} cores (1 is this program alone)")
+        print("all answers are as constructed; " + (f"over the limit: {', '.join(table.missed)}" if table.missed
+                                                    else "every limit is kept"))
+
+
+if __name__ == "__main__":
+    main()
