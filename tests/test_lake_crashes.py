@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
-from lake_worker import PARTITION, commit_all, identity, sample_episodes
+from lake_worker import PARTITION, commit_all, fill, identity, sample_episodes
 
 from vlaw_assets.lake import Lake
 from vlaw_assets.lake.durable import FileLock
-from vlaw_assets.lake.garbage import find_garbage
+from vlaw_assets.lake.garbage import collect, find_garbage
 from vlaw_assets.lake.verify import unsealed, verify, verify_ledger
 from vlaw_assets.query import connect
 from vlaw_models.errors import VlawError
@@ -203,3 +203,20 @@ def test_processes_on_different_partitions_all_succeed(tmp_path):
     with connect(lake) as query:
         assert query.execute("SELECT count(*) FROM episodes").fetchall() == [(2 * commits * len(partitions),)]
         assert query.execute("SELECT count(*) FROM artifacts WHERE is_current").fetchall() == [(len(partitions),)]
+
+
+def test_what_lance_leaves_when_killed_inside_its_own_calls_is_garbage_and_nothing_else_is(tmp_path):
+    """Names seen after kills at Lance's renames and links (benchmarks/crashes.py)."""
+    lake = Lake.open(tmp_path / "lake")
+    ref = commit_all(lake)
+    left = [lake.paths.frames / name for name in (
+        "data/.tmpYyRU8k", "_versions/.tmpEGPZhV", "_versions/18446744073709551605.manifest#1",
+        "_refs/tags/artifact-cf6585acc96920f0-a5403d88.json.tmp.64f903136ece42f6959c3bed731a872f")]
+    for path in left:
+        path.write_bytes(b"half")
+    assert {item.path for item in find_garbage(lake, older_than_s=0)} == set(left)
+    with lake.commit(asset="all", partition="other|01", identity=identity("more"), run_id="run") as draft:
+        fill(draft, sample_episodes(2, seed=3))
+    assert set(left) <= {item.path for item in collect(lake, older_than_s=0)}
+    assert not any(path.exists() for path in left)
+    assert verify(lake, [ref, draft.ref]) == []

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 DAY_S = 86400.0
 AGE_S = 7 * DAY_S
 IDS_AT_ONCE = 200
-TEMPORARY = (".*.tmp", ".writable-*", "delta/*/_delta_log/_commit_*.tmp", "delta/**/*.parquet#*", "lance/**/*#*", "lance/**/.tmp*")
+TEMPORARY = (".*.tmp", ".writable-*", "delta/*/_delta_log/_commit_*.tmp", "delta/**/*.parquet#*", "lance/**/*#*", "lance/**/.tmp*",
+             "lance/**/*.tmp.*")
 """Files that writers rename when they are whole; what still has such a name was never finished."""
 
 
