@@ -19,6 +19,7 @@ import argparse
 import collections
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import random
@@ -83,12 +84,13 @@ def record(place: Path, scene: Scene) -> list[str]:
     return boundaries.seen
 
 
-def victim(place: Path, scene: Scene, stop: int, gate: int | None) -> str:
-    """Makes the asset; killed at boundary `stop`, or by strace once it has attached (`gate` is the pipe it waits at)."""
+def victim(place: Path, scene: Scene, stop: int, gate: int | None, note: Path | None = None) -> str:
+    """Makes the asset; killed at boundary `stop`, whose name goes to `note`, or by strace once it has attached (`gate` is the
+    pipe it waits at)."""
     if gate is not None:
         os.read(gate, 1)
     else:
-        boundaries = Boundaries(place, stop)
+        boundaries = Boundaries(place, stop, note)
         definitions(place)
         boundaries.install()
     return make(place, scene.asset, scene.partition, force=scene.force)
@@ -116,7 +118,11 @@ def chain(number: int, work: Path, scene: Scene, points: list[Point], before: li
                 code = traced(place, scene, notes, spec)
                 point = dataclasses.replace(point, label=last_call(notes / "strace", place, point.syscall))  # noqa: PLW2901
             else:
-                code = wait(in_child(lambda stop=point.when: victim(place, scene, stop, None), notes / "victim.json", log))
+                note = notes / "boundary"
+                note.write_text("")
+                made = functools.partial(victim, place, scene, point.when, None, note)
+                code = wait(in_child(made, notes / "victim.json", log))
+                point = dataclasses.replace(point, label=note.read_text() or point.label)  # noqa: PLW2901
             if code == 0:
                 break
             kills.append(Kill(number, scene.asset, scene.force, "strace" if point.syscall else "python", point.label))

@@ -14,6 +14,7 @@ from vlaw_assets.audit import replay as replaying
 from vlaw_assets.cli import app
 from vlaw_assets.lake.clone import clone, rewind
 from vlaw_assets.lake.durable import sha256_file
+from vlaw_assets.recipes import PACKAGED
 from vlaw_models.errors import VlawError
 
 KEY = "smoke|01"
@@ -66,7 +67,7 @@ def test_only_one_artifact_from_the_recorded_inputs_and_the_scratch_lake_kept(pl
 
 
 def test_a_changed_recipe_is_named_where_it_acts(place, untouched, tmp_path):
-    text = Path(replaying.__file__).parent.joinpath("recipes", "smoke.toml").read_text()
+    text = (PACKAGED / "smoke.toml").read_text()
     recipes = tmp_path / "recipes"
     recipes.mkdir()
     (recipes / "foundation.toml").write_text((place.recipes / "foundation.toml").read_text())
@@ -133,7 +134,7 @@ def test_what_no_job_makes_is_recorded(tmp_path):
 
 
 def test_a_pointer_is_replayed_as_what_it_points_at(place):
-    text = Path(replaying.__file__).parent.joinpath("recipes", "smoke.toml").read_text().replace('name = "smoke"', "")
+    text = (PACKAGED / "smoke.toml").read_text().replace('name = "smoke"', "")
     add_recipe(place, "smoketwin", text)
     try:
         place.run("iteration", "smoketwin|01", only=["loop_state"])
