@@ -80,7 +80,7 @@ def smoke_place(tmp_path_factory) -> Place:
 def smoke_copy(root: Path, source: Place | None = None) -> Place:
     """A place of one's own, as `smoke_place` (to be called before) was when it was made, whatever others did to it since."""
     source = source or _made["untouched"]
-    for name in ("lake", "recipes"):
+    for name in ("lake", "recipes", "dagster_home"):
         shutil.copytree(source.root / name, root / name)
     return Place(root)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import re
+import sys
 from contextlib import suppress
 from functools import cache
 from importlib import metadata
@@ -95,9 +96,14 @@ def _source_digest(path: Path) -> str:
     return hashlib.sha256("\n".join(kept).encode()).hexdigest()
 
 
-@cache
 def made_with() -> dict[str, str]:
-    """Versions of Python and of the packages that numbers come from, and the kind of machine."""
+    """What numbers depend on besides code and inputs: versions, the kind of machine, and torch's CPU threads if it is used."""
+    torch = sys.modules.get("torch")
+    return _versions() | ({"threads": str(torch.get_num_threads())} if torch else {})
+
+
+@cache
+def _versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "machine": platform.machine()}
     for name in ("torch", "numpy", "mujoco", "diffusers", "transformers"):
         with suppress(metadata.PackageNotFoundError):

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,7 +87,8 @@ def _replayed(lake: Lake, paths: Paths, item: ArtifactRef, run: Any) -> Replayed
     if run is not None:
         rewind(lake, paths, item.artifact_id)
         try:
-            run(item)
+            with _threads_of(item):
+                run(item)
             scratch = Opened.open(paths.root, create=False)
             again = scratch.ledger.require(item.asset, item.partition)
             digest, differences = again.content_digest, tuple(_differences(lake, item, scratch, again))
@@ -135,6 +136,14 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 def _value(values: dict[str, Any], key: str) -> str:
     return json.dumps(values[key], sort_keys=True) if key in values else MISSING
+
+
+def _threads_of(item: ArtifactRef) -> AbstractContextManager[None]:
+    """As many CPU threads as it was made on: sums are split between them, so another number makes other last digits."""
+    from vlaw_models.threads import on_threads
+
+    threads = (item.metrics.get("made_with") or {}).get("threads")
+    return on_threads(int(threads)) if threads else nullcontext()
 
 
 def _made_with(item: ArtifactRef, again: ArtifactRef) -> list[str]:

@@ -36,32 +36,31 @@ def main(out: Path, work: Path, *, code_revision: str = "") -> None:
 
 def run_stage(name: str, out: Path, work: Path, cfg: PretrainConfig) -> None:
     """One stage on one thread; skipped where its result is there already."""
-    import torch
-
     from vlaw_models.pretrain import stages
+    from vlaw_models.threads import on_threads
 
     if name not in STAGES:
         raise ValueError(f"unknown stage {name!r}: choose from {', '.join(STAGES)}")
     done = work / f"{name}.json"
     if done.exists():
         return
-    torch.set_num_threads(1)
-    data = Corpora(work, cfg, _printer(name))
-    begun = time.monotonic()
-    if name == "corpus":
-        result = {"episodes": sum(len(part()) for part in (data.broad, data.hard, data.unseen, data.demonstrations))}
-    elif name == "autoencoder":
-        result = stages.train_autoencoder(data, out / "autoencoder", _printer(name))
-    elif name == "world_model":
-        result = stages.train_world_model(data, out / "autoencoder", out / "world_model", _printer(name))
-    elif name == "base_policy":
-        result = stages.train_base_policy(data, out / "base_policy", _printer(name))
-    elif name == "reward_model":
-        result = stages.train_reward_model(data, out / "reward_model", _printer(name))
-    else:
-        result = stages.train_on_replays(
-            data, out / "autoencoder", out / "world_model", out / "reward_model", _printer(name)
-        )
+    with on_threads(1):
+        data = Corpora(work, cfg, _printer(name))
+        begun = time.monotonic()
+        if name == "corpus":
+            result = {"episodes": sum(len(part()) for part in (data.broad, data.hard, data.unseen, data.demonstrations))}
+        elif name == "autoencoder":
+            result = stages.train_autoencoder(data, out / "autoencoder", _printer(name))
+        elif name == "world_model":
+            result = stages.train_world_model(data, out / "autoencoder", out / "world_model", _printer(name))
+        elif name == "base_policy":
+            result = stages.train_base_policy(data, out / "base_policy", _printer(name))
+        elif name == "reward_model":
+            result = stages.train_reward_model(data, out / "reward_model", _printer(name))
+        else:
+            result = stages.train_on_replays(
+                data, out / "autoencoder", out / "world_model", out / "reward_model", _printer(name)
+            )
     result["seconds"] = round(time.monotonic() - begun, 1)
     work.mkdir(parents=True, exist_ok=True)
     done.write_text(json.dumps(result))
