@@ -112,7 +112,7 @@ def test_ten_kills_then_complete(tmp_path):
 
 
 def test_kills_at_write_boundaries_break_no_invariant(tmp_path, tmp_path_factory):
-    place, kills = smoke_place(tmp_path_factory), 4
+    place, kills = smoke_place(tmp_path_factory), 3
     command = [sys.executable, "benchmarks/crashes.py", "--place", place.root, "--partition", "smoke|01", "--work", tmp_path / "work",
                "--assets", "real_rollouts", "--kills", kills, "--seed", 1, "--strace", 0.5, "--json", tmp_path / "kills"]
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, cwd=ROOT, check=False)
