@@ -1,0 +1,161 @@
+"""Recorded clips against a world model's replays of the same actions: all video metrics, per camera, with a manifest.
+
+Here: checking that the clips compare, the five metrics as rows for a table, what they were made from. Not here: choosing
+held-out episodes and replaying them (the caller's), the networks (features.py, torchvision_nets.py, perceptual.py).
+The first frame of every clip is left out: it is given to the world model, not predicted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vlaw_models.episodes import CAMERAS
+from vlaw_models.errors import VlawError
+from vlaw_models.metrics.features import FeatureNet
+from vlaw_models.metrics.frechet import frechet_distance
+from vlaw_models.metrics.perceptual import PerceptualNet
+from vlaw_models.metrics.video import psnr, ssim
+
+WHERE = "comparison of clips"
+
+
+@dataclass(frozen=True)
+class ClipComparison:
+    """What `compare_clips` found; all plain JSON values."""
+
+    rows: list[dict[str, Any]]
+    """One per camera and metric: camera, metric, value, higher_is_better, samples (clips or frames behind the value),
+    dimensions (of the features; None where there are none)."""
+    per_clip: list[dict[str, Any]]
+    """PSNR, SSIM and perceptual distance of each clip: clip, camera, metric, value; for intervals and paired tests."""
+    manifest: dict[str, Any]
+    """clips, clip_ids, seeds, frames (per clip, the first one excluded), height, width, cameras, feature_net and
+    perceptual_net (name, digest), first_frame_excluded, recorded_sha256 and replayed_sha256 of the pixels."""
+
+
+def compare_clips(
+    recorded: Sequence[np.ndarray],
+    replayed: Sequence[np.ndarray],
+    net: FeatureNet,
+    *,
+    cameras: Sequence[str] = CAMERAS,
+    perceptual: PerceptualNet | None = None,
+    seeds: Sequence[int] | None = None,
+    clip_ids: Sequence[str] | None = None,
+) -> ClipComparison:
+    """PSNR, SSIM, perceptual distance, Fréchet distance of frames and of clips, per camera.
+
+    `recorded` and `replayed` are N >= 2 clips (T+1, V, height, width, 3) uint8, or one array of them; replayed[i] plays
+    the actions of recorded[i] from its first frame, T >= 2. `cameras` names the V views in their order. `perceptual` is
+    `net` itself where that has a perceptual distance (the judge). `seeds` and `clip_ids` (N) go into the manifest.
+
+    PSNR (dB; 100 for identical frames, never infinite) and SSIM are means over clips of video.py's; the perceptual
+    distance is the mean over frames. The Fréchet distances (squared units of the features; 0 identical) take every
+    frame, or every clip, as one sample: they are biased at few clips (frechet.py), so compare them at equal N only.
+    Deterministic. VlawError before anything is computed for no or one clip, clips of different number, length, size or
+    cameras, fewer than two predicted frames, NaN, another dtype than uint8; and for what the network cannot read.
+    """
+    names = _checked_cameras(cameras)
+    _check(recorded, replayed, names)
+    count = len(recorded)
+    for label, values in (("seeds", seeds), ("clip ids", clip_ids)):
+        if values is not None and len(values) != count:
+            raise VlawError(f"{len(values)} {label} for {count} clips", where=WHERE, remedy="Give one for each clip.")
+    judge = perceptual if perceptual is not None else net
+    if not hasattr(judge, "perceptual"):
+        raise VlawError(f"{net.name} has no perceptual distance", where=WHERE,
+                        remedy="Give `perceptual`: an Lpips, or the judge's network.")
+    ids = list(clip_ids) if clip_ids is not None else [str(index) for index in range(count)]
+    rows, per_clip = [], []
+    for view, camera in enumerate(names):
+        # (N, T, h, w, 3), without the frame that was given.
+        real, made = (np.stack([clip[1:, view] for clip in clips]) for clips in (recorded, replayed))
+        length = real.shape[1]
+        flat = [videos.reshape(-1, *videos.shape[2:]) for videos in (real, made)]
+        looks = judge.perceptual(*flat, camera=camera).reshape(count, length).mean(axis=1)
+        pairs = list(zip(real, made, strict=True))
+        measured = {"psnr": [psnr(a, b) for a, b in pairs], "ssim": [ssim(a, b) for a, b in pairs],
+                    judge.perceptual_metric: looks.tolist()}
+        for metric, values in measured.items():
+            rows.append(_row(camera, metric, float(np.mean(values)), count * length, None))
+            per_clip += [{"clip": name, "camera": camera, "metric": metric, "value": value}
+                         for name, value in zip(ids, values, strict=True)]
+        for metric, read, sides in ((net.frame_metric, net.frames, flat), (net.clip_metric, net.clips, (real, made))):
+            first, second = (read(side, camera=camera) for side in sides)
+            rows.append(_row(camera, metric, frechet_distance(first, second), len(first), first.shape[1]))
+    manifest = {
+        "clips": count, "clip_ids": ids if clip_ids is not None else None,
+        "seeds": None if seeds is None else [int(seed) for seed in seeds],
+        "frames": len(recorded[0]) - 1, "height": recorded[0].shape[2], "width": recorded[0].shape[3],
+        "cameras": list(names), "first_frame_excluded": True,
+        "feature_net": {"name": net.name, "digest": net.digest},
+        "perceptual_net": {"name": judge.name, "digest": judge.digest},
+        "recorded_sha256": _digest(recorded), "replayed_sha256": _digest(replayed),
+    }
+    return ClipComparison(rows, per_clip, manifest)
+
+
+def _row(camera: str, metric: str, value: float, samples: int, dimensions: int | None) -> dict[str, Any]:
+    return {"camera": camera, "metric": metric, "value": value, "higher_is_better": metric in ("psnr", "ssim"),
+            "samples": samples, "dimensions": dimensions}
+
+
+def _digest(clips: Sequence[np.ndarray]) -> str:
+    """sha256 over shapes and pixels, first frames included."""
+    total = hashlib.sha256()
+    for clip in clips:
+        total.update(repr(clip.shape).encode())
+        total.update(np.ascontiguousarray(clip).data)
+    return total.hexdigest()
+
+
+def _checked_cameras(cameras: Sequence[str]) -> tuple[str, ...]:
+    names = tuple(cameras)
+    unknown = [name for name in names if name not in CAMERAS]
+    if unknown or not names or len(set(names)) != len(names):
+        raise VlawError(f"cameras {list(names)}", where=WHERE,
+                        remedy=f"Name the views in their order, each once, from {', '.join(CAMERAS)}.")
+    return names
+
+
+def _check(recorded: Sequence[np.ndarray], replayed: Sequence[np.ndarray], names: tuple[str, ...]) -> None:
+    if len(recorded) != len(replayed):
+        raise VlawError(f"{len(recorded)} recorded and {len(replayed)} replayed clips", where=WHERE,
+                        remedy="Give one replay of each recorded clip, in the same order.")
+    if len(recorded) < 2:
+        raise VlawError(f"{len(recorded)} clips, where a Fréchet distance needs at least 2", where=WHERE,
+                        remedy="Replay more held-out episodes.")
+    for side, clips in (("recorded", recorded), ("replayed", replayed)):
+        for index, clip in enumerate(clips):
+            _check_clip(clip, names, f"{side} clip {index}")
+    shape = recorded[0].shape
+    for side, clips in (("recorded", recorded), ("replayed", replayed)):
+        for index, clip in enumerate(clips):
+            where = f"{side} clip {index}, against recorded clip 0"
+            if len(clip) != shape[0]:
+                raise VlawError(f"clips of {len(clip)} and {shape[0]} frames", where=where,
+                                remedy="Cut all clips to the same steps first.")
+            if clip.shape[2:4] != shape[2:4]:
+                raise VlawError(f"frames of {clip.shape[3]}x{clip.shape[2]} and {shape[3]}x{shape[2]} pixels", where=where,
+                                remedy="Compare at one resolution: resize first.")
+
+
+def _check_clip(clip: np.ndarray, names: tuple[str, ...], where: str) -> None:
+    if np.issubdtype(clip.dtype, np.floating) and not np.isfinite(clip).all():
+        raise VlawError("a clip has NaN or infinite pixels", where=where,
+                        remedy="The world model that predicted it diverged, or the recording is damaged.")
+    if clip.dtype != np.uint8:
+        raise VlawError(f"a clip of dtype {clip.dtype}", where=where, remedy="Give uint8 pixels in [0, 255].")
+    if clip.ndim != 5 or clip.shape[-1] != 3:
+        raise VlawError(f"a clip of shape {clip.shape}", where=where, remedy="Give (T+1, V, height, width, 3).")
+    if clip.shape[1] != len(names):
+        raise VlawError(f"a clip of {clip.shape[1]} cameras, {len(names)} are named", where=where,
+                        remedy="Give the same cameras in recorded and replayed clips, and name them in `cameras`.")
+    if len(clip) < 3:
+        raise VlawError(f"a clip with fewer than 2 frames to compare ({len(clip)} with the given first one)", where=where,
+                        remedy="Give at least 3 frames: the first is not predicted.")
