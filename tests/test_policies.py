@@ -17,14 +17,14 @@ from vlaw_models.errors import VlawError
 from vlaw_models.learn_policy import train_policy
 from vlaw_models.policies.base import FlowMatchingPolicy, build_policy, load_policy
 from vlaw_models.policies.data import MixedData, StepData
-from vlaw_models.policies.flow_policy import FlowPolicy
+from vlaw_models.policies.flow_policy import FlowPolicy, pointing_error
 from vlaw_models.policies.normalization import Normalization
 from vlaw_models.policies.pi0 import Pi0Policy, lerobot_key
 from vlaw_models.policies.tokenize import InstructionTokenizer
 from vlaw_models.presets import POLICY, foundation
 
 FLOW = {
-    "image_size": 32, "channels": [32, 32, 16], "keypoints": 16, "camera_features": 64, "context": 128,
+    "image_size": 32, "channels": [32, 32, 16], "camera_features": 64, "context": 128,
     "head_width": 128, "head_blocks": 2, "shift": 0,
 }
 GEMMA = {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}
@@ -203,8 +203,10 @@ def test_random_shift_moves_each_camera_by_at_most_the_given_pixels(episodes):
     ramp = torch.arange(32, dtype=torch.uint8)
     images = torch.stack(torch.meshgrid(ramp, ramp, indexing="ij"), dim=-1)
     images = torch.cat([images, images[..., :1]], dim=-1).expand(4, 3, 32, 32, 3)
-    moved = policy.augment(images, torch.Generator().manual_seed(0))
+    moved, points = policy.augment(images, torch.full((4, 3, 2, 2), 0.5), torch.Generator().manual_seed(0))
     offsets = moved[:, :, 16, 16, :2].int() - 16
+    # What was in the middle of the picture has moved the other way by as many pixels; x comes first.
+    assert torch.allclose(points, 0.5 - (offsets.flip(-1) / 32)[:, :, None].expand(-1, -1, 2, -1))
     assert offsets.abs().max() <= 3
     assert len(torch.unique(offsets.reshape(-1, 2), dim=0)) > 4
     expected = (ramp.int() + offsets[2, 1, 0]).clamp(0, 31)
@@ -382,3 +384,17 @@ def test_presets_build_policies_that_are_the_same_for_the_same_seed(preset, epis
     weights = [torch.cat([p.detach().flatten() for p in policy.parameters()]) for policy in (one, two, other)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
+
+
+def test_pointing_error_is_least_where_the_attention_is_on_the_point():
+    points = torch.tensor([[[[0.4, 0.7], [torch.nan, 0.5]]]])  # one picture; the second thing is not known
+    scores = torch.zeros(1, 1, 4, 16, 16)
+    # 0.4 * 16 - 0.5 = 5.9 across, 0.7 * 16 - 0.5 = 10.7 down: four cells share the point.
+    for row, down in ((10, 0.3), (11, 0.7)):
+        for column, across in ((5, 0.1), (6, 0.9)):
+            scores[0, 0, 0, row, column] = np.log(down * across) + 20
+    right = pointing_error(scores, points)
+    entropy = -sum(p * np.log(p) for p in (0.3 * 0.1, 0.3 * 0.9, 0.7 * 0.1, 0.7 * 0.9)) / 2
+    assert right.item() == pytest.approx(entropy, abs=0.01)
+    assert pointing_error(scores.transpose(-1, -2), points) > right + 5
+    assert pointing_error(scores, points + 1.0).item() == 0.0  # outside the picture

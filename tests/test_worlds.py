@@ -19,6 +19,7 @@ from vlaw_models.collect import (
     collect_rollouts,
     evaluate_policy,
     iterate_demonstrations,
+    look_at,
     start_seeds,
 )
 from vlaw_models.config import EvaluationConfig, RolloutConfig
@@ -32,6 +33,7 @@ from vlaw_models.worlds.gym import ENVIRONMENTS
 from vlaw_models.worlds.tabletop.__main__ import main
 from vlaw_models.worlds.tabletop.render import RayRenderer
 from vlaw_models.worlds.tabletop.tasks import TASKS, Expert, Quality
+from vlaw_models.worlds.tabletop.tasks.stack import COLOURS
 from vlaw_models.worlds.tabletop.world import TabletopWorld, make_sim
 
 TASK = "book"
@@ -197,7 +199,7 @@ def policy_dir(tmp_path_factory):
         policy = FlowPolicy(
             InstructionTokenizer.from_instructions([e.instruction for e in episodes], length=8),
             Normalization.fit([e.states for e in episodes], [e.actions for e in episodes], chunk_size=4, absolute=(4,)),
-            channels=(4, 4, 4), keypoints=2, camera_features=8, text_features=8, context=16, head_width=16,
+            channels=(4, 4, 4), camera_features=8, text_features=8, context=16, head_width=16,
             head_blocks=1,
         )  # fmt: skip
     return policy.save(tmp_path_factory.mktemp("policy") / "checkpoint")
@@ -262,3 +264,21 @@ def test_a_reset_leaves_nothing_of_the_episode_before(task):
     assert used.data.qpos.tobytes() == fresh.data.qpos.tobytes()
     pictures = [RayRenderer(32).render(sim.model, sim.data) for sim in (used, fresh)]
     assert np.array_equal(*pictures)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_points_of_a_task_are_where_the_cameras_see_its_things(task):
+    """What the picture shows at the two points changes with the layout as the objects do; the rest of the table stays."""
+    sim, renderer = make_sim(task), RayRenderer(64)
+    for seed in range(8):
+        sim.reset(seed)
+        places, picture = look_at(sim), renderer.render(sim.model, sim.data)
+        assert places.shape == (3, 2, 2)
+        for view in range(2):  # the wrist camera does not see everything
+            assert np.all((places[view] > 0) & (places[view] < 1)), (task, seed, view)
+        if task == "stack":
+            for name, place in zip((sim.memory["top"], sim.memory["base"]), places[0], strict=True):
+                x, y = (place * 64).astype(int)
+                colour = np.array(COLOURS[name])
+                seen = picture[0, y, x] / 255
+                assert np.allclose(seen / seen.max(), colour / colour.max(), atol=0.1)

@@ -20,7 +20,7 @@ import numpy as np
 from vlaw_models.config import EvaluationConfig, RolloutConfig
 from vlaw_models.episodes import Episode, Start
 from vlaw_models.errors import VlawError
-from vlaw_models.worlds.tabletop.render import GlRenderer, RayRenderer, make_renderer
+from vlaw_models.worlds.tabletop.render import GlRenderer, RayRenderer, make_renderer, project
 from vlaw_models.worlds.tabletop.scene import Sim
 from vlaw_models.worlds.tabletop.tasks import TASKS, Expert, Quality
 from vlaw_models.worlds.tabletop.world import TabletopWorld, make_sim
@@ -164,13 +164,14 @@ def iterate_demonstrations(
     num_steps: int = RolloutConfig.num_steps,
     image_size: int = IMAGE_SIZE,
     threads: int = 2,
+    points: bool = False,
     progress: Progress | None = None,
 ) -> Iterator[Episode]:
     """Scripted experts' episodes, one after the other (a large corpus does not fit into memory).
 
     Purpose 'demonstration': good quality with human-like noise; failed attempts are thrown away, as a teleoperator
     would. Any other purpose: the broad corpus `MIXTURE`, everything kept with its true outcome. `extra['quality']`
-    names the part. The result does not depend on `threads`.
+    names the part; `points` adds extra['points'] for pretraining, see `look_at`. The result does not depend on `threads`.
     """
     if purpose == "evaluation":
         raise VlawError(
@@ -181,7 +182,7 @@ def iterate_demonstrations(
     _check_tasks(tasks)
     keep_failures = purpose != "demonstration"
     attempts = count_per_task if keep_failures else _GIVE_UP * count_per_task
-    demonstrator = _Demonstrator(num_steps, image_size, mixture=keep_failures)
+    demonstrator = _Demonstrator(num_steps, image_size, mixture=keep_failures, points=points)
     done, total = 0, count_per_task * len(tasks)
     with ThreadPoolExecutor(threads) as pool:
         for task in tasks:
@@ -206,8 +207,8 @@ def iterate_demonstrations(
 class _Demonstrator:
     """Records one scripted episode per call; every thread has robots and a renderer of its own."""
 
-    def __init__(self, num_steps: int, image_size: int, *, mixture: bool):
-        self.num_steps, self.image_size, self.mixture = num_steps, image_size, mixture
+    def __init__(self, num_steps: int, image_size: int, *, mixture: bool, points: bool):
+        self.num_steps, self.image_size, self.mixture, self.points = num_steps, image_size, mixture, points
         self._local = threading.local()
 
     def __call__(self, task: str, seed: int) -> Episode:
@@ -219,7 +220,7 @@ class _Demonstrator:
         sim: Sim = local.sims[task]
         rng = np.random.default_rng([seed, TASKS[task].stream])
         name, quality = _draw_quality(rng) if self.mixture else ("clean", DEMONSTRATION)
-        episode = record_expert(sim, local.renderer, seed, quality, rng, self.num_steps)
+        episode = record_expert(sim, local.renderer, seed, quality, rng, self.num_steps, points=self.points)
         episode.extra["quality"] = name
         return episode
 
@@ -231,16 +232,22 @@ def record_expert(
     quality: Quality,
     rng: np.random.Generator,
     num_steps: int = RolloutConfig.num_steps,
+    *,
+    points: bool = False,
 ) -> Episode:
-    """One episode of the scripted expert from the layout of `seed`; `rng` drives the errors that `quality` asks for."""
+    """One episode of the scripted expert from the layout of `seed`; `rng` drives the errors that `quality` asks for.
+
+    `points`: with `look_at` of every frame as extra['points'] (T+1, V, P, 2).
+    """
     sim.reset(seed)
     expert = Expert(sim, rng, quality)
-    images, states = [renderer.render(sim.model, sim.data)], [sim.state.copy()]
+    images, states, places = [renderer.render(sim.model, sim.data)], [sim.state.copy()], [look_at(sim)]
     for _ in range(num_steps):
         # A finished expert stays where it is: the success must last until the end.
         action = expert.act(sim) if expert.index < len(expert.plan) else sim.state
         states.append(sim.step(action).copy())
         images.append(renderer.render(sim.model, sim.data))
+        places.append(look_at(sim))
     outcome = sim.task.outcome(sim)
     return Episode(
         task=sim.task.name,
@@ -251,7 +258,13 @@ def record_expert(
         actions=np.stack(states[1:]),
         success=outcome.success,
         event=outcome.event,
+        extra={"points": np.stack(places)} if points else {},
     )
+
+
+def look_at(sim: Sim) -> np.ndarray:
+    """(V, P, 2) places in the pictures of what the instruction is about, see `Task.points`."""
+    return project(sim.model, sim.data, sim.task.points(sim))
 
 
 def _draw_quality(rng: np.random.Generator) -> tuple[str, Quality]:

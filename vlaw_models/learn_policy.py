@@ -19,7 +19,7 @@ from vlaw_models.config import PolicyConfig
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.base import FlowMatchingPolicy, load_policy
-from vlaw_models.policies.data import MixedData, StepData
+from vlaw_models.policies.data import MixedData, SeenData, StepData
 
 Progress = Callable[[int, int, str], None]
 WARMUP_STEPS = 100
@@ -50,24 +50,77 @@ def train_policy(
     """
     source = data if isinstance(data, (StepData, MixedData)) else StepData.from_episodes(data, weights=weights)
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    device = next(policy.parameters()).device
-    parameters = [parameter for parameter in policy.parameters() if parameter.requires_grad]
-    averaged = [parameter.detach().clone() for parameter in parameters]
-    optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.95), weight_decay=weight_decay, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _cosine(steps, min(warmup, steps // 10)))
     tokens: dict[str, torch.Tensor] = {}
-    losses: list[float] = []
-    policy.train()
-    for step in range(steps):
+
+    def step_loss() -> torch.Tensor:
         batch = source.draw(rng, batch_size, policy.chunk_size)
         for text in set(batch.instructions) - set(tokens):
             tokens[text] = policy.tokenizer([text])[0]
+        return policy.loss(
+            torch.from_numpy(batch.images), torch.from_numpy(batch.states),
+            torch.stack([tokens[text] for text in batch.instructions]), torch.from_numpy(batch.actions),
+            torch.from_numpy(batch.weights), generator, torch.from_numpy(batch.points),
+        )
+
+    parameters = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+    return _optimise(
+        policy, parameters, step_loss, steps=steps, lr=lr, ema=ema, warmup=warmup, weight_decay=weight_decay,
+        autocast=autocast, progress=progress,
+    )
+
+
+def train_head(
+    policy: FlowMatchingPolicy,
+    sources: Sequence[StepData],
+    shares: Sequence[float],
+    *,
+    steps: int,
+    batch_size: int,
+    lr: float,
+    ema: float,
+    seed: int,
+    warmup: int = WARMUP_STEPS,
+    weight_decay: float = 1e-4,
+    progress: Progress | None = None,
+) -> list[float]:
+    """Like `train_policy` with the encoder of the pictures frozen: each picture is looked at once, before training.
+
+    `shares`: of every batch, per source. Raises VlawError for a policy that cannot be trained so.
+    """
+    if not policy.can_freeze:
+        raise VlawError(f"a {type(policy).__name__} cannot be trained with a frozen encoder", where="policy training",
+                        remedy="Set policy.frozen_encoder = false in the recipe.")
+    policy.eval()
+    seen = [SeenData(policy, source) for source in sources]
+    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    counts = np.diff(np.round(np.cumsum([0.0, *shares]) * batch_size).astype(int))
+
+    def step_loss() -> torch.Tensor:
+        parts = [source.draw(rng, int(count)) for source, count in zip(seen, counts, strict=True) if count > 0]
+        features, states, actions, weights = (torch.cat(column) for column in zip(*parts, strict=True))
+        context = policy.encode_seen(features, policy.normalization.state(states))
+        return policy.flow_error(context, states, actions, weights, generator)
+
+    return _optimise(
+        policy, policy.head_parameters(), step_loss, steps=steps, lr=lr, ema=ema, warmup=warmup,
+        weight_decay=weight_decay, autocast=torch.bfloat16, progress=progress,
+    )
+
+
+def _optimise(
+    policy: FlowMatchingPolicy, parameters: list[torch.nn.Parameter], step_loss: Callable[[], torch.Tensor], *,
+    steps: int, lr: float, ema: float, warmup: int, weight_decay: float, autocast: torch.dtype | None,
+    progress: Progress | None,
+) -> list[float]:
+    device = next(policy.parameters()).device
+    averaged = [parameter.detach().clone() for parameter in parameters]
+    optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.95), weight_decay=weight_decay, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _cosine(steps, min(warmup, steps // 10)))
+    losses: list[float] = []
+    policy.train()
+    for step in range(steps):
         with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None):
-            loss = policy.loss(
-                torch.from_numpy(batch.images), torch.from_numpy(batch.states),
-                torch.stack([tokens[text] for text in batch.instructions]), torch.from_numpy(batch.actions),
-                torch.from_numpy(batch.weights), generator,
-            )
+            loss = step_loss()
         value = loss.item()
         if not math.isfinite(value):
             raise VlawError(f"the policy's loss is {value} at step {step}", where="policy training",
@@ -114,10 +167,14 @@ def finetune_policy(
                         remedy="Collect more rollouts, imagine more episodes, or lower alpha of the score stage.")
     _check_fits(policy, sources)
     shares = [1 - cfg.imagined_fraction, cfg.imagined_fraction] if len(sources) == 2 else [1.0]
-    losses = train_policy(
-        policy, MixedData(sources, shares), steps=cfg.steps, batch_size=cfg.batch_size, lr=cfg.learning_rate,
-        ema=cfg.ema, seed=seed, progress=progress,
-    )
+    settings = {
+        "steps": cfg.steps, "batch_size": cfg.batch_size, "lr": cfg.learning_rate, "ema": cfg.ema, "seed": seed,
+        "progress": progress,
+    }
+    if cfg.frozen_encoder:
+        losses = train_head(policy, sources, shares, **settings)
+    else:
+        losses = train_policy(policy, MixedData(sources, shares), **settings)
     policy.save(out_dir)
     return {
         "losses": losses,

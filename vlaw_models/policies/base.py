@@ -68,6 +68,21 @@ class FlowMatchingPolicy(nn.Module, ABC):
     def encode(self, images: torch.Tensor, state: torch.Tensor, tokens: torch.Tensor) -> Any:
         """Context of a batch: images (B, V, h, w, 3) uint8, normalised state (B, D), tokens (B, L)."""
 
+    can_freeze: bool = False
+    """True where `see`, `encode_seen` and `head_parameters` are there: pictures can be looked at once and for all."""
+
+    def see(self, images: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """What the encoder makes of pictures and instruction alone, (B, F): all that a frozen one needs to be asked."""
+        raise NotImplementedError
+
+    def encode_seen(self, seen: torch.Tensor, state: torch.Tensor) -> Any:
+        """The context from `see`'s features and the normalised state (B, D)."""
+        raise NotImplementedError
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """What is trained while the encoder is frozen: everything after `see`."""
+        raise NotImplementedError
+
     @abstractmethod
     def velocity(self, context: Any, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """Predicted u at x (N, H, noise_dim) and t (N,); N is B, or B * flow_samples in blocks of B."""
@@ -76,15 +91,17 @@ class FlowMatchingPolicy(nn.Module, ABC):
     def sizes(self) -> dict[str, Any]:
         """The plain values from which `build` makes the same network."""
 
-    def auxiliary(self, context: Any, target: torch.Tensor) -> torch.Tensor | float:
+    def auxiliary(self, context: Any, target: torch.Tensor, points: torch.Tensor | None) -> torch.Tensor | float:
         """A further training error per sample (B,), weighted like the flow's; none by default. `target` (B, H, A)."""
-        del context, target
+        del context, target, points
         return 0.0
 
-    def augment(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Training-time change of the images; none by default."""
+    def augment(
+        self, images: torch.Tensor, points: torch.Tensor | None, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Training-time change of the images, and of the points in them; none by default."""
         del generator
-        return images
+        return images, points
 
     def loss(
         self,
@@ -94,15 +111,31 @@ class FlowMatchingPolicy(nn.Module, ABC):
         actions: torch.Tensor,
         weight: torch.Tensor,
         generator: torch.Generator,
+        points: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Mean over the batch of w(o, a) * flow-matching error (Eq. 4), a scalar.
 
         images (B, V, h, w, 3) uint8, state (B, D), instructions B strings or tokens (B, L), actions (B, H, A) absolute
-        targets, weight (B,). `generator` is a CPU generator: it decides noise, times and augmentation.
+        targets, weight (B,), points (B, V, P, 2) see policies/data.py. `generator` is a CPU generator: it decides noise, times and augmentation.
         """
-        device, batch = self._device(), len(state)
+        device = self._device()
         tokens = instructions if isinstance(instructions, torch.Tensor) else self.tokenizer(instructions)
-        images = self.augment(images, generator).to(device)
+        images, points = self.augment(images, points, generator)
+        state = state.to(device).float()
+        context = self.encode(images.to(device), self.normalization.state(state), tokens.to(device))
+        return self.flow_error(context, state, actions, weight, generator, points)
+
+    def flow_error(
+        self,
+        context: Any,
+        state: torch.Tensor,
+        actions: torch.Tensor,
+        weight: torch.Tensor,
+        generator: torch.Generator,
+        points: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The part of `loss` after the observation is encoded."""
+        device, batch = self._device(), len(state)
         state, actions = state.to(device).float(), actions.to(device).float()
         target = nn.functional.pad(self.normalization.actions(actions, state), (0, self.noise_dim - self.action_dim))
         target = target.repeat(self.flow_samples, 1, 1)
@@ -110,11 +143,10 @@ class FlowMatchingPolicy(nn.Module, ABC):
         # The inverse distribution function of Beta(1.5, 1) is u^(1/1.5): one uniform number per time.
         time = torch.rand(batch * self.flow_samples, generator=generator).to(device) ** (1 / 1.5) * 0.999 + 0.001
         t = time[:, None, None]
-        context = self.encode(images, self.normalization.state(state), tokens.to(device))
         predicted = self.velocity(context, t * noise + (1 - t) * target, time).float()
         error = (predicted - (noise - target))[..., : self.action_dim] ** 2
         per_sample = error.mean(dim=(1, 2)).view(self.flow_samples, batch).mean(0)
-        per_sample = per_sample + self.auxiliary(context, target[:batch])
+        per_sample = per_sample + self.auxiliary(context, target[:batch], points)
         return (weight.to(device) * per_sample).mean()
 
     def draw_noise(self, batch: int, generator: Generators) -> torch.Tensor:

@@ -10,10 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
+from vlaw_models.policies.base import FlowMatchingPolicy
 
+POINTS = 2
+"""P: places per picture that pretraining points out."""
 EARLY_STEPS = 7
 """What `early_share` calls early: the approach to the first object."""
 
@@ -30,6 +34,8 @@ class Batch:
     """(B, H, A) float32 absolute targets; after an episode's end its last action is repeated."""
     weights: np.ndarray
     """(B,) float32: w(o, a) of Eq. 4."""
+    points: np.ndarray
+    """(B, V, P, 2) float32: where in the pictures the things are that the instruction is about; NaN where not known."""
     instructions: list[str]
 
 
@@ -45,10 +51,12 @@ class StepData:
         *,
         weights: Sequence[float] | None = None,
         early_share: float = 0.0,
+        points: Sequence[np.ndarray] | None = None,
     ):
         """`early_share` of the samples come from the first EARLY_STEPS steps, where the instruction decides what is done.
 
-        Per episode: images (>= T, V, h, w, 3) uint8, states (>= T, D), actions (T, A), an instruction, a weight."""
+        Per episode: images (>= T, V, h, w, 3) uint8, states (>= T, D), actions (T, A), an instruction, a weight,
+        points (>= T, V, P, 2) where they are known."""
         kept = [index for index in range(len(actions)) if weights is None or weights[index] != 0]
         if not kept or all(len(actions[index]) == 0 for index in kept):
             raise VlawError("there is no control step to learn from", where="policy training data",
@@ -58,6 +66,7 @@ class StepData:
         self.actions = [np.asarray(actions[index], dtype=np.float32) for index in kept]
         self.instructions = [instructions[index] for index in kept]
         self.weights = np.ones(len(kept)) if weights is None else np.array([weights[index] for index in kept])
+        self.points = None if points is None else [points[index] for index in kept]
         self.early_share = early_share
         self.starts = np.concatenate([[0], np.cumsum([len(action) for action in self.actions])])
         for index, (state, action) in enumerate(zip(self.states, self.actions, strict=True)):
@@ -73,7 +82,10 @@ class StepData:
         cls, episodes: Sequence[Episode], *, weights: Sequence[float] | None = None, early_share: float = 0.0
     ) -> StepData:
         parts = zip(*[(e.images, e.states, e.actions, e.instruction) for e in episodes], strict=True)
-        return cls(*(parts if episodes else ([], [], [], [])), weights=weights, early_share=early_share)
+        points = [e.extra["points"] for e in episodes] if all("points" in e.extra for e in episodes) else None
+        return cls(
+            *(parts if episodes else ([], [], [], [])), weights=weights, early_share=early_share, points=points
+        )
 
     @classmethod
     def from_arrays(
@@ -99,6 +111,10 @@ class StepData:
         if early:
             episode = rng.integers(len(self.actions), size=early)
             steps[:early] = self.starts[episode] + rng.integers(EARLY_STEPS, size=early) % np.diff(self.starts)[episode]
+        return self.at(steps, chunk_size)
+
+    def at(self, steps: np.ndarray, chunk_size: int) -> Batch:
+        """The samples of the control steps with these numbers (B,), counted through all episodes."""
         episodes = np.searchsorted(self.starts, steps, side="right") - 1
         pairs = [(int(episode), int(step - self.starts[episode])) for episode, step in zip(episodes, steps, strict=True)]
         ahead = np.arange(chunk_size)
@@ -107,8 +123,47 @@ class StepData:
             states=np.stack([self.states[episode][t] for episode, t in pairs]),
             actions=np.stack([self.actions[e][np.minimum(t + ahead, len(self.actions[e]) - 1)] for e, t in pairs]),
             weights=self.weights[episodes].astype(np.float32),
+            points=self._points(pairs),
             instructions=[self.instructions[episode] for episode, _ in pairs],
         )
+
+    def _points(self, pairs: list[tuple[int, int]]) -> np.ndarray:
+        if self.points is None:
+            return np.full((len(pairs), self.images[0].shape[1], POINTS, 2), np.nan, dtype=np.float32)
+        return np.stack([self.points[episode][t] for episode, t in pairs])
+
+
+class SeenData:
+    """Steps whose pictures a frozen encoder has looked at: features, states and chunks as tensors, drawn uniformly.
+
+    A training step on them costs a fifth of one on pictures. There is no random shift of pictures then.
+    """
+
+    def __init__(self, policy: FlowMatchingPolicy, data: StepData, *, batch_size: int = 256):
+        """`policy.can_freeze` must be true; its encoder is asked once per control step of `data`."""
+        tokens = policy.tokenizer(data.instructions)
+        seen, states, chunks, weights = [], [], [], []
+        for begin in range(0, len(data), batch_size):
+            steps = np.arange(begin, min(begin + batch_size, len(data)))
+            batch = data.at(steps, policy.chunk_size)
+            episodes = np.searchsorted(data.starts, steps, side="right") - 1
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+                seen.append(policy.see(torch.from_numpy(batch.images), tokens[episodes]).bfloat16())
+            states.append(batch.states)
+            chunks.append(batch.actions)
+            weights.append(batch.weights)
+        self.seen = torch.cat(seen)
+        self.states, self.actions, self.weights = (
+            torch.from_numpy(np.concatenate(parts)) for parts in (states, chunks, weights)
+        )
+
+    def __len__(self) -> int:
+        return len(self.seen)
+
+    def draw(self, rng: np.random.Generator, size: int) -> tuple[torch.Tensor, ...]:
+        """`size` samples with replacement: seen (B, F), states (B, D), actions (B, H, A), weights (B,)."""
+        index = torch.from_numpy(rng.integers(len(self), size=size))
+        return self.seen[index], self.states[index], self.actions[index], self.weights[index]
 
 
 class MixedData:
@@ -131,4 +186,4 @@ class MixedData:
         return Batch(**joined, instructions=[text for part in parts for text in part.instructions])
 
 
-_ARRAYS = ("images", "states", "actions", "weights")
+_ARRAYS = ("images", "states", "actions", "weights", "points")

@@ -7,7 +7,7 @@ Spatial detail is kept on purpose (per-camera 8 x 8 grid flattened, and soft key
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -19,62 +19,62 @@ from vlaw_models.policies.tokenize import InstructionTokenizer
 
 
 class CameraEncoder(nn.Module):
-    """One camera: folded image (B, 48, h / 4, w / 4) and instruction (B, E) to (B, features)."""
+    """One camera: folded image (B, 48, h / 4, w / 4) and instruction (B, E) to (B, features) and attention scores."""
 
-    def __init__(self, image_size: int, channels: tuple[int, int, int], text: int, features: int, keypoints: int):
+    def __init__(self, image_size: int, channels: tuple[int, int, int], text: int, features: int):
         super().__init__()
         first, second, last = channels
         # Pixels are folded 4 x 4 into channels: nothing is thrown away, and no convolution runs at full resolution.
-        self.stem = nn.Conv2d(48, first, 3, padding=1)
-        self.fine = nn.Conv2d(first, first, 3, padding=1)
+        self.local = nn.Conv2d(48, first, 3, padding=1)
+        self.look = WordAttention(first, text)
         self.down = nn.Conv2d(first, second, 3, stride=2, padding=1)
         self.coarse = nn.Conv2d(second, second, 3, padding=1)
         self.narrow = nn.Conv2d(second, last, 1)
-        self.keypoints = nn.Conv2d(first, keypoints, 1)
-        with torch.no_grad():
-            self.keypoints.weight.mul_(8)  # else the maps start flat, and their expected positions say nothing
-        self.film = nn.Linear(text, 2 * (first + second))
-        self.split = [first, first, second, second]
-        self.read = nn.Linear(last * (image_size // 8) ** 2 + 2 * keypoints, features)
-        self.look = WordAttention(first, text, features)
+        self.film = nn.Linear(text, 2 * second)
+        self.read = nn.Linear(last * (image_size // 8) ** 2 + self.look.size, features)
 
-    def forward(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-        scale_1, shift_1, scale_2, shift_2 = self.film(text)[:, :, None, None].split(self.split, dim=1)
-        x = functional.relu(self.stem(image) * (1 + scale_1) + shift_1)
-        x = x + functional.relu(self.fine(x))
-        points = _soft_argmax(self.keypoints(x))
-        x = functional.relu(self.down(x) * (1 + scale_2) + shift_2)
+    def forward(self, image: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        local = functional.relu(self.local(image))
+        seen, scores = self.look(local, text)
+        scale, shift = self.film(text)[:, :, None, None].chunk(2, dim=1)
+        x = functional.relu(self.down(local) * (1 + scale) + shift)
         x = x + functional.relu(self.coarse(x))
-        flat = torch.cat([self.narrow(x).flatten(1), points], dim=1)
-        return functional.gelu(self.read(flat) + self.look(image, text))
+        return functional.gelu(self.read(torch.cat([self.narrow(x).flatten(1), seen], dim=1))), scores
 
 
 class WordAttention(nn.Module):
     """Where are the things the instruction names? Queries from the text against local features of the picture.
 
-    Each head gives the expected place and the mean feature under its attention. FiLM alone binds "the red block" to a
-    place only after very long training: with four blocks it grasped the right one in 45 % of the cases.
+    Each head gives the expected place and the mean feature under its attention. The first heads are shown where to look
+    (`pointing_error`). Without that, binding "the red block" to a place takes very long: after 20,000 steps the hand
+    went for the right one of four blocks in 57 % of the cases, and closed 4.7 cm beside it.
     """
 
-    def __init__(self, channels: int, text: int, features: int, heads: int = 8, width: int = 32):
+    def __init__(self, channels: int, text: int, heads: int = 8, width: int = 32):
         super().__init__()
         self.heads, self.width = heads, width
-        self.local = nn.Conv2d(48, channels, 3, padding=1)
         self.keys = nn.Conv2d(channels, width, 1)
         self.query = nn.Linear(text, heads * width)
         self.values = nn.Conv2d(channels, width, 1)
-        self.read = nn.Linear(heads * (width + 2), features)
-        nn.init.zeros_(self.read.weight)
-        nn.init.zeros_(self.read.bias)
+        self.size = heads * (width + 2)
 
-    def forward(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-        """(B, 48, h, w) folded picture and (B, E) text to (B, features)."""
-        local = functional.relu(self.local(image))
+    def forward(self, local: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, channels, h, w) features and (B, E) text to (B, size) and the scores (B, heads, h, w)."""
         query = self.query(text).unflatten(1, (self.heads, self.width))
         # Sharper than the usual 1 / sqrt(width): near-uniform attention over a picture learns slowly.
-        scores = torch.einsum("bkd,bdhw->bkhw", query, self.keys(local)) * (4 / self.width**0.5)
-        seen = torch.einsum("bkn,bdn->bkd", scores.float().flatten(2).softmax(-1), self.values(local).float().flatten(2))
-        return self.read(torch.cat([seen.flatten(1), _soft_argmax(scores)], dim=1))
+        scores = torch.einsum("bkd,bdhw->bkhw", query, self.keys(local)).float() * (4 / self.width**0.5)
+        mass = scores.flatten(2).softmax(-1)
+        seen = torch.einsum("bkn,bdn->bkd", mass, self.values(local).float().flatten(2))
+        return torch.cat([seen.flatten(1), _expected_place(mass.view(scores.shape))], dim=1), scores
+
+
+class Context(NamedTuple):
+    """An encoded observation."""
+
+    features: torch.Tensor
+    """(B, context)."""
+    scores: torch.Tensor | None
+    """(B, V, heads, h, w): attention over each picture, before softmax; None where the pictures are not at hand."""
 
 
 class FlowHead(nn.Module):
@@ -106,6 +106,8 @@ class FlowHead(nn.Module):
 class FlowPolicy(FlowMatchingPolicy):
     """Per-camera convolutions conditioned on the instruction, a state MLP and a FiLM-MLP flow head."""
 
+    can_freeze = True
+
     def __init__(
         self,
         tokenizer: InstructionTokenizer,
@@ -115,8 +117,7 @@ class FlowPolicy(FlowMatchingPolicy):
         euler_steps: int = 5,
         image_size: int = 64,
         cameras: int = 3,
-        channels: tuple[int, int, int] = (48, 64, 24),
-        keypoints: int = 32,
+        channels: tuple[int, int, int] = (64, 64, 24),
         camera_features: int = 256,
         text_features: int = 128,
         context: int = 320,
@@ -125,21 +126,23 @@ class FlowPolicy(FlowMatchingPolicy):
         flow_samples: int = 4,
         shift: int = 3,
         regression: float = 1.0,
+        pointing: float = 0.1,
     ):
         """`shift`: random shift in pixels at training time, each camera on its own.
 
         `regression`: weight of an auxiliary squared error of the head's direct estimate (0: flow matching alone).
+        `pointing`: weight of the attention's error where the data say what the instruction is about, see `pointing_error`.
         """
         super().__init__(tokenizer, normalization, execute_steps=execute_steps, euler_steps=euler_steps)
         self._sizes = {
-            "image_size": image_size, "cameras": cameras, "channels": list(channels), "keypoints": keypoints,
+            "image_size": image_size, "cameras": cameras, "channels": list(channels),
             "camera_features": camera_features, "text_features": text_features, "context": context,
             "head_width": head_width, "head_blocks": head_blocks, "flow_samples": flow_samples, "shift": shift,
-            "regression": regression,
+            "regression": regression, "pointing": pointing,
         }
         self.image_size, self.shift = image_size, shift
         self.noise_dim, self.flow_samples = normalization.action_dim, flow_samples
-        self.regression = regression
+        self.regression, self.pointing = regression, pointing
         # Words are embedded per position and concatenated: 'red on blue' and 'blue on red' differ.
         self.words = nn.Embedding(tokenizer.vocabulary_size, 32)
         self.text = nn.Sequential(
@@ -147,7 +150,7 @@ class FlowPolicy(FlowMatchingPolicy):
         )
         self.state = nn.Sequential(nn.Linear(normalization.state_dim, 128), nn.GELU(), nn.Linear(128, 64))
         self.cameras = nn.ModuleList(
-            CameraEncoder(image_size, tuple(channels), text_features, camera_features, keypoints) for _ in range(cameras)
+            CameraEncoder(image_size, tuple(channels), text_features, camera_features) for _ in range(cameras)
         )
         self.join = nn.Sequential(
             nn.Linear(cameras * camera_features + text_features + 64, context), nn.GELU(), nn.Linear(context, context)
@@ -158,45 +161,96 @@ class FlowPolicy(FlowMatchingPolicy):
     def sizes(self) -> dict[str, Any]:
         return self._sizes
 
-    def encode(self, images: torch.Tensor, state: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """(B, context)."""
+    def encode(self, images: torch.Tensor, state: torch.Tensor, tokens: torch.Tensor) -> Context:
+        seen, scores = self._look(images, tokens)
+        return self.encode_seen(seen, state)._replace(scores=scores)
+
+    def see(self, images: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        return self._look(images, tokens)[0]
+
+    def encode_seen(self, seen: torch.Tensor, state: torch.Tensor) -> Context:
+        return Context(self.join(torch.cat([seen, self.state(state)], dim=1)), None)
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        return [*self.state.parameters(), *self.join.parameters(), *self.head.parameters()]
+
+    def _look(self, images: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """All cameras' features and the text's (B, F), and the attention scores (B, V, heads, h, w)."""
         text = self.text(self.words(tokens).flatten(1))
-        seen = [camera(view, text) for camera, view in zip(self.cameras, _fold(images), strict=True)]
-        return self.join(torch.cat([*seen, text, self.state(state)], dim=1))
+        views = [camera(view, text) for camera, view in zip(self.cameras, _fold(images), strict=True)]
+        return torch.cat([*(seen for seen, _ in views), text], dim=1), torch.stack([s for _, s in views], dim=1)
 
-    def velocity(self, context: torch.Tensor, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        context = context.repeat(len(x) // len(context), 1)
-        return self.head(x.flatten(1), t, context).view_as(x)
+    def velocity(self, context: Context, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        features = context.features.repeat(len(x) // len(context.features), 1)
+        return self.head(x.flatten(1), t, features).view_as(x)
 
-    def auxiliary(self, context: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return self.regression * ((self.head.estimate(context).float() - target.flatten(1)) ** 2).mean(1)
+    def auxiliary(self, context: Context, target: torch.Tensor, points: torch.Tensor | None) -> torch.Tensor:
+        estimate = self.head.estimate(context.features).float()
+        error = self.regression * ((estimate - target.flatten(1)) ** 2).mean(1)
+        if context.scores is None or points is None or self.pointing == 0 or not points.isfinite().any():
+            return error
+        return error + self.pointing * pointing_error(context.scores, points.to(error.device))
 
-    def augment(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Shifts every image by up to `shift` pixels, repeating its border."""
+    def augment(
+        self, images: torch.Tensor, points: torch.Tensor | None, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Shifts every image by up to `shift` pixels, repeating its border; its points move with it."""
         if self.shift == 0:
-            return images
+            return images, points
         batch, views, height, width, _ = images.shape
-        flat = images.reshape(batch * views, height, width, 3)
-        offsets = torch.randint(-self.shift, self.shift + 1, (2, len(flat), 1), generator=generator).to(images.device)
-        rows = (torch.arange(height, device=images.device) + offsets[0]).clamp(0, height - 1)
-        columns = (torch.arange(width, device=images.device) + offsets[1]).clamp(0, width - 1)
-        index = torch.arange(len(flat), device=images.device)[:, None, None]
-        return flat[index, rows[:, :, None], columns[:, None, :]].view_as(images)
+        offsets = torch.randint(-self.shift, self.shift + 1, (batch, views, 2), generator=generator)
+        # One slice per picture is several times faster than one gather over all pixels.
+        shifted, reach = images.new_empty(images.shape), self.shift
+        padded = _repeat_border(images, reach)
+        for i, row in enumerate(offsets.tolist()):
+            for view, (x, y) in enumerate(row):
+                shifted[i, view] = padded[i, view, reach + y : reach + y + height, reach + x : reach + x + width]
+        if points is not None:
+            points = points - (offsets / torch.tensor([width, height]))[:, :, None].to(points.device)
+        return shifted, points
+
+
+def pointing_error(scores: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """How far the first heads' attention is from `points` (B, V, P, 2) in the pictures: cross entropy, (B,).
+
+    The target is shared between the four cells around a point, so that the expected place is the point itself. Points
+    that are not known (NaN) or outside the picture count nothing.
+    """
+    height, width = scores.shape[-2:]
+    size = torch.tensor([width, height], device=points.device)
+    known = ((points >= 0) & (points <= 1)).all(-1)
+    place = torch.where(known[..., None], points, 0.5) * size - 0.5
+    axes = [
+        (1 - (place[..., axis, None] - torch.arange(count, device=points.device)).abs()).clamp(min=0)
+        for axis, count in enumerate((width, height))
+    ]
+    target = (axes[1][..., :, None] * axes[0][..., None, :]).flatten(-2)
+    log_mass = scores[:, :, : points.shape[2]].float().flatten(-2).log_softmax(-1)
+    return -((target * log_mass).sum(-1) * known).mean(dim=(1, 2))
+
+
+def _repeat_border(images: torch.Tensor, reach: int) -> torch.Tensor:
+    """(B, V, h, w, 3) with `reach` more pixels on every side."""
+    rows = torch.arange(-reach, images.shape[2] + reach, device=images.device).clamp(0, images.shape[2] - 1)
+    columns = torch.arange(-reach, images.shape[3] + reach, device=images.device).clamp(0, images.shape[3] - 1)
+    return images.index_select(2, rows).index_select(3, columns)
 
 
 def _fold(images: torch.Tensor) -> torch.Tensor:
     """(B, V, h, w, 3) uint8 to (V, B, 48, h / 4, w / 4) in [-1, 1]: each 4 x 4 patch becomes channels (channels last)."""
     batch, views, height, width, _ = images.shape
-    patches = images.reshape(batch, views, height // 4, 4, width // 4, 4, 3).permute(1, 0, 2, 4, 3, 5, 6)
-    return (patches.flatten(4).float() / 127.5 - 1).permute(0, 1, 4, 2, 3)
+    # A patch's row is 12 bytes: moved as three 32-bit words, four times faster than byte by byte.
+    words = images.contiguous().view(batch, views, height, width * 3).view(torch.int32)
+    words = words.reshape(batch, views, height // 4, 4, width // 4, 3).permute(1, 0, 2, 4, 3, 5).contiguous()
+    patches = words.view(views, batch, height // 4, width // 4, 12).view(torch.uint8)
+    return (patches.float() / 127.5 - 1).permute(0, 1, 4, 2, 3)
 
 
-def _soft_argmax(scores: torch.Tensor) -> torch.Tensor:
-    """(B, K, h, w) scores to (B, 2K) expected coordinates in [-1, 1]: positions finer than the grid."""
-    height, width = scores.shape[-2:]
-    mass = scores.float().flatten(2).softmax(-1).view(scores.shape)
-    x = (mass.sum(2) * torch.linspace(-1, 1, width, device=scores.device)).sum(-1)
-    y = (mass.sum(3) * torch.linspace(-1, 1, height, device=scores.device)).sum(-1)
+def _expected_place(mass: torch.Tensor) -> torch.Tensor:
+    """(B, K, h, w) attention to (B, 2K) expected coordinates in [-1, 1]: positions finer than the grid."""
+    height, width = mass.shape[-2:]
+    x = (mass.sum(2) * torch.linspace(-1, 1, width, device=mass.device)).sum(-1)
+    y = (mass.sum(3) * torch.linspace(-1, 1, height, device=mass.device)).sum(-1)
     return torch.cat([x, y], dim=1)
 
 

@@ -1,6 +1,7 @@
 """The pretraining corpus: a broad collection of mixed-quality episodes, kept in flat arrays on disk.
 
-One folder per corpus: `images.npy` (N, T+1, V, h, w, 3) uint8, `states.npy`, `actions.npy` and `episodes.json`. Loaded
+One folder per corpus: `images.npy` (N, T+1, V, h, w, 3) uint8, `states.npy`, `actions.npy`,
+`points.npy` (N, T+1, V, P, 2) float32 (collect.look_at) and `episodes.json`. Loaded
 memory-mapped, so several learners share one copy. It is working data of `vlaw pretrain`, not an artifact of the lake.
 """
 
@@ -18,7 +19,7 @@ from vlaw_models.episodes import Episode
 def save_corpus(folder: Path, episodes: Iterable[Episode], count: int) -> None:
     """Writes `count` episodes of equal length as they come; a large corpus never is in memory as a whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    images, states, actions, rows = None, [], [], []
+    images, states, actions, points, rows = None, [], [], [], []
     for index, episode in enumerate(episodes):
         if images is None:
             images = np.lib.format.open_memmap(
@@ -27,10 +28,12 @@ def save_corpus(folder: Path, episodes: Iterable[Episode], count: int) -> None:
         images[index] = episode.images
         states.append(episode.states)
         actions.append(episode.actions)
+        points.append(episode.extra["points"])
         rows.append({name: getattr(episode, name) for name in ("task", "instruction", "seed", "success", "event")})
     images.flush()
     np.save(folder / "states.npy", np.stack(states))
     np.save(folder / "actions.npy", np.stack(actions))
+    np.save(folder / "points.npy", np.stack(points))
     (folder / "episodes.json").write_text(json.dumps(rows))  # last: its presence marks a complete corpus
 
 
@@ -38,8 +41,11 @@ def load_corpus(folder: Path) -> list[Episode]:
     """The episodes of a folder; pictures stay on disk until they are touched."""
     rows = json.loads((folder / "episodes.json").read_text())
     images = np.load(folder / "images.npy", mmap_mode="r")
-    states, actions = np.load(folder / "states.npy"), np.load(folder / "actions.npy")
-    return [Episode(images=images[i], states=states[i], actions=actions[i], **row) for i, row in enumerate(rows)]
+    states, actions, points = (np.load(folder / f"{name}.npy") for name in ("states", "actions", "points"))
+    return [
+        Episode(images=images[i], states=states[i], actions=actions[i], extra={"points": points[i]}, **row)
+        for i, row in enumerate(rows)
+    ]
 
 
 def cached_corpus(folder: Path, make: Callable[[], Iterable[Episode]], *, count: int) -> list[Episode]:

@@ -87,6 +87,21 @@ class GlRenderer:
         return np.stack(pictures)
 
 
+def project(model: mujoco.MjModel, data: mujoco.MjData, points: np.ndarray) -> np.ndarray:
+    """Where world positions (P, 3) are in every camera's picture: (V, P, 2) float32, x from its left and y from its top.
+
+    As a share of the picture: 0 and 1 are its borders, beyond them a point is not seen. Behind the camera: NaN.
+    """
+    places = []
+    for name in CAMERAS:
+        camera = model.camera(name).id
+        local = (points - data.cam_xpos[camera]) @ data.cam_xmat[camera].reshape(3, 3)
+        depth = np.where(local[:, 2] < -1e-3, -local[:, 2], np.nan)
+        half = np.tan(np.deg2rad(model.cam_fovy[camera]) / 2)
+        places.append(local[:, :2] * [1, -1] / (depth[:, None] * half) / 2 + 0.5)
+    return np.stack(places).astype(np.float32)
+
+
 def make_renderer(size: int) -> RayRenderer | GlRenderer:
     """The renderer named by VLAW_RENDERER: 'ray' (default) or 'gl'."""
     kind = os.environ.get("VLAW_RENDERER", "ray")

@@ -76,6 +76,13 @@ class Task(ABC):
     def outcome(self, sim: Sim) -> Outcome:
         """Success by the paper's criterion, judged on the present state; otherwise how it failed."""
 
+    @abstractmethod
+    def points(self, sim: Sim) -> np.ndarray:
+        """World positions (2, 3) of what the instruction is about at present: what is acted on first, and last.
+
+        NaN where there is none. Known in simulation only: pretraining teaches the policy's attention with them.
+        """
+
     def mistake_shift(self, mistake: str, rng: np.random.Generator) -> np.ndarray:
         """Horizontal error (2,) of a deliberate mistake of kind 'first' or 'last', metres; here in any direction."""
         low, high = self.mistake_offset

@@ -121,6 +121,12 @@ class OpenBook(Task):
             return np.array([rng.uniform(0.05, 0.08), rng.uniform(-0.03, 0.03)])
         return np.array([rng.uniform(-0.02, 0.02), rng.choice([-1.0, 1.0]) * rng.uniform(0.09, 0.11)])  # beside it
 
+    def points(self, sim: Sim) -> np.ndarray:
+        name = sim.memory["book"]
+        cover = sim.data.body(f"{name}_cover")
+        lip = cover.xpos + cover.xmat.reshape(3, 3) @ np.array([-BOOKS[name].length, 0.0, 0.0])
+        return np.stack([lip, cover.xpos])
+
     def waypoints(self, sim: Sim) -> list[Waypoint]:
         book = BOOKS[sim.memory["book"]]
         hinge = sim.body(sim.memory["book"]) + np.array([0.0, 0.0, book.thickness])

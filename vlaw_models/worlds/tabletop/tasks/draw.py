@@ -129,6 +129,10 @@ class Draw(Task):
     def outcome(self, sim: Sim) -> Outcome:
         return judge(sim.memory["strokes"], sim.memory["centre"])
 
+    def points(self, sim: Sim) -> np.ndarray:
+        x, y = sim.memory["centre"]
+        return np.array([[x, y, BOARD_TOP], [x + RADIUS, y, BOARD_TOP]])
+
     def waypoints(self, sim: Sim) -> list[Waypoint]:
         # Always from the same side and counter-clockwise, as one demonstrator would. A little past the start.
         angles = np.linspace(0.0, 2 * np.pi + 0.12, SEGMENTS + 1)

@@ -103,6 +103,13 @@ class Erase(Task):
             return Outcome(success=True, event="success")
         return Outcome(success=False, event="nothing_erased" if left == sim.memory["pieces"] else "mark_left")
 
+    def points(self, sim: Sim) -> np.ndarray:
+        if not sim.memory["left"]:
+            return np.full((2, 3), np.nan)
+        spots = np.array([[*piece[2:], BOARD_TOP] for piece in sim.memory["left"]])
+        distance = np.linalg.norm(spots[:, :2] - sim.state[:2], axis=1)
+        return spots[[distance.argmin(), distance.argmax()]]
+
     def waypoints(self, sim: Sim) -> list[Waypoint]:
         ends = []
         for mark in sorted({piece[0] for piece in sim.memory["left"]}):

@@ -153,6 +153,9 @@ class Scoop(Task):
             return Outcome(success=False, event="not_poured")
         return Outcome(success=False, event="spilled" if spilled.any() else "too_few")
 
+    def points(self, sim: Sim) -> np.ndarray:
+        return np.stack([_spots(sim).mean(0), [*sim.memory["bowl"], 0.0]])
+
     def waypoints(self, sim: Sim) -> list[Waypoint]:
         heap, bowl = np.array(sim.memory["heap"]), np.array(sim.memory["bowl"])
 

@@ -60,6 +60,9 @@ class Stack(Task):
             return Outcome(success=False, event="not_released")
         return Outcome(success=False, event="toppled" if sim.memory["lifted"] else "missed_grasp")
 
+    def points(self, sim: Sim) -> np.ndarray:
+        return np.stack([sim.body(sim.memory["top"]), sim.body(sim.memory["base"])])
+
     def waypoints(self, sim: Sim) -> list[Waypoint]:
         top, base = sim.memory["top"], sim.memory["base"]
         grasp = sim.body(top)
