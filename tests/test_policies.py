@@ -16,7 +16,7 @@ from vlaw_models.episodes import Observation
 from vlaw_models.errors import VlawError
 from vlaw_models.learn_policy import train_policy
 from vlaw_models.policies.base import FlowMatchingPolicy, build_policy, load_policy
-from vlaw_models.policies.data import MixedData, StepData
+from vlaw_models.policies.data import MixedData, SeenData, StepData
 from vlaw_models.policies.flow_policy import FlowPolicy, pointing_error
 from vlaw_models.policies.normalization import Normalization
 from vlaw_models.policies.pi0 import Pi0Policy, lerobot_key
@@ -398,3 +398,27 @@ def test_pointing_error_is_least_where_the_attention_is_on_the_point():
     assert right.item() == pytest.approx(entropy, abs=0.01)
     assert pointing_error(scores.transpose(-1, -2), points) > right + 5
     assert pointing_error(scores, points + 1.0).item() == 0.0  # outside the picture
+
+
+def test_a_frozen_encoder_stays_as_it_is_and_the_head_learns(trained, episodes, tmp_path):
+    start = trained[0].save(tmp_path / "start")
+    cfg = PolicyConfig(steps=3, batch_size=8, frozen_encoder=True)
+    learn.finetune_policy(start, episodes[:3], episodes[3:5], cfg, tmp_path / "new", seed=0)
+    before, after = load_tensors(start), load_tensors(tmp_path / "new")
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"state", "join", "head"}
+
+
+def test_seen_data_give_the_loss_of_the_pictures_themselves(episodes):
+    policy = make(FlowPolicy, FLOW, episodes).eval()
+    data = StepData.from_episodes(episodes[:3])
+    seen = SeenData(policy, data, batch_size=7)
+    steps = np.array([0, 5, len(data) - 1])
+    batch = data.at(steps, policy.chunk_size)
+    state = torch.from_numpy(batch.states)
+    whole = policy.encode(
+        torch.from_numpy(batch.images), policy.normalization.state(state), policy.tokenizer(batch.instructions)
+    )
+    part = policy.encode_seen(seen.seen[steps].float(), policy.normalization.state(seen.states[steps]))
+    assert torch.allclose(part.features, whole.features, atol=0.05)
+    assert torch.equal(seen.actions[steps], torch.from_numpy(batch.actions))

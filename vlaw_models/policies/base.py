@@ -69,7 +69,7 @@ class FlowMatchingPolicy(nn.Module, ABC):
         """Context of a batch: images (B, V, h, w, 3) uint8, normalised state (B, D), tokens (B, L)."""
 
     can_freeze: bool = False
-    """True where `see`, `encode_seen` and `head_parameters` are there: pictures can be looked at once and for all."""
+    """True where `see`, `encode_seen`, `forget_head` and `head_parameters` are there: pictures can be looked at once and for all."""
 
     def see(self, images: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """What the encoder makes of pictures and instruction alone, (B, F): all that a frozen one needs to be asked."""
@@ -77,6 +77,10 @@ class FlowMatchingPolicy(nn.Module, ABC):
 
     def encode_seen(self, seen: torch.Tensor, state: torch.Tensor) -> Any:
         """The context from `see`'s features and the normalised state (B, D)."""
+        raise NotImplementedError
+
+    def forget_head(self, seed: int) -> None:
+        """Gives the parameters of `head_parameters` new random values."""
         raise NotImplementedError
 
     def head_parameters(self) -> list[nn.Parameter]:

@@ -17,9 +17,12 @@ from vlaw_models.policies.base import FlowMatchingPolicy
 from vlaw_models.policies.normalization import Normalization
 from vlaw_models.policies.tokenize import InstructionTokenizer
 
+WAVES = (1.0, 2.0, 4.0)
+"""Frequencies of the sines and cosines in which places and state are also given."""
+
 
 class CameraEncoder(nn.Module):
-    """One camera: folded image (B, 48, h / 4, w / 4) and instruction (B, E) to (B, features) and attention scores."""
+    """One camera: folded image (B, 48, h / 4, w / 4) and instruction (B, E) to features, places and attention scores."""
 
     def __init__(self, image_size: int, channels: tuple[int, int, int], text: int, features: int):
         super().__init__()
@@ -33,13 +36,14 @@ class CameraEncoder(nn.Module):
         self.film = nn.Linear(text, 2 * second)
         self.read = nn.Linear(last * (image_size // 8) ** 2 + self.look.size, features)
 
-    def forward(self, image: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, image: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(B, features), the heads' expected places (B, 2 heads) in [-1, 1], scores (B, heads, h / 4, w / 4)."""
         local = functional.relu(self.local(image))
-        seen, scores = self.look(local, text)
+        seen, places, scores = self.look(local, text)
         scale, shift = self.film(text)[:, :, None, None].chunk(2, dim=1)
         x = functional.relu(self.down(local) * (1 + scale) + shift)
         x = x + functional.relu(self.coarse(x))
-        return functional.gelu(self.read(torch.cat([self.narrow(x).flatten(1), seen], dim=1))), scores
+        return functional.gelu(self.read(torch.cat([self.narrow(x).flatten(1), seen, places], dim=1))), places, scores
 
 
 class WordAttention(nn.Module):
@@ -58,14 +62,17 @@ class WordAttention(nn.Module):
         self.values = nn.Conv2d(channels, width, 1)
         self.size = heads * (width + 2)
 
-    def forward(self, local: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, channels, h, w) features and (B, E) text to (B, size) and the scores (B, heads, h, w)."""
+    def forward(self, local: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(B, channels, h, w) features and (B, E) text to seen (B, heads width), places (B, 2 heads), scores (B, heads, h, w).
+
+        `size` numbers are seen and places together.
+        """
         query = self.query(text).unflatten(1, (self.heads, self.width))
         # Sharper than the usual 1 / sqrt(width): near-uniform attention over a picture learns slowly.
         scores = torch.einsum("bkd,bdhw->bkhw", query, self.keys(local)).float() * (4 / self.width**0.5)
         mass = scores.flatten(2).softmax(-1)
         seen = torch.einsum("bkn,bdn->bkd", mass, self.values(local).float().flatten(2))
-        return torch.cat([seen.flatten(1), _expected_place(mass.view(scores.shape))], dim=1), scores
+        return seen.flatten(1), _expected_place(mass.view(scores.shape)), scores
 
 
 class Context(NamedTuple):
@@ -91,6 +98,10 @@ class FlowHead(nn.Module):
         self.mlps = nn.ModuleList(
             nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width)) for _ in range(blocks)
         )
+        self.start_at_rest()
+
+    def start_at_rest(self) -> None:
+        """An untrained head predicts no velocity."""
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
@@ -152,8 +163,11 @@ class FlowPolicy(FlowMatchingPolicy):
         self.cameras = nn.ModuleList(
             CameraEncoder(image_size, tuple(channels), text_features, camera_features) for _ in range(cameras)
         )
+        # Places also pass the camera features by: those tell where a block is to 1.5 cm only, the places to 2 mm.
+        places = (1 + 2 * len(WAVES)) * (normalization.state_dim + sum(2 * c.look.heads for c in self.cameras))
         self.join = nn.Sequential(
-            nn.Linear(cameras * camera_features + text_features + 64, context), nn.GELU(), nn.Linear(context, context)
+            nn.Linear(cameras * camera_features + text_features + 64 + places, context), nn.GELU(),
+            nn.Linear(context, context),
         )
         self.head = FlowHead(self.chunk_size * self.noise_dim, context, head_width, head_blocks)
         self.to(memory_format=torch.channels_last)
@@ -169,16 +183,28 @@ class FlowPolicy(FlowMatchingPolicy):
         return self._look(images, tokens)[0]
 
     def encode_seen(self, seen: torch.Tensor, state: torch.Tensor) -> Context:
-        return Context(self.join(torch.cat([seen, self.state(state)], dim=1)), None)
+        return Context(self.join(torch.cat([seen, self.state(state), _waves(state)], dim=1)), None)
 
     def head_parameters(self) -> list[nn.Parameter]:
         return [*self.state.parameters(), *self.join.parameters(), *self.head.parameters()]
 
+    def forget_head(self, seed: int) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            for part in (self.state, self.join, self.head):
+                for module in part.modules():
+                    if isinstance(module, nn.Linear):
+                        module.reset_parameters()
+        self.head.start_at_rest()
+
     def _look(self, images: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """All cameras' features and the text's (B, F), and the attention scores (B, V, heads, h, w)."""
         text = self.text(self.words(tokens).flatten(1))
-        views = [camera(view, text) for camera, view in zip(self.cameras, _fold(images), strict=True)]
-        return torch.cat([*(seen for seen, _ in views), text], dim=1), torch.stack([s for _, s in views], dim=1)
+        features, places, scores = zip(
+            *(camera(view, text) for camera, view in zip(self.cameras, _fold(images), strict=True)), strict=True
+        )
+        seen = torch.cat([*features, text, _waves(torch.cat(places, dim=1))], dim=1)
+        return seen, torch.stack(scores, dim=1)
 
     def velocity(self, context: Context, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         features = context.features.repeat(len(x) // len(context.features), 1)
@@ -244,6 +270,12 @@ def _fold(images: torch.Tensor) -> torch.Tensor:
     words = words.reshape(batch, views, height // 4, 4, width // 4, 3).permute(1, 0, 2, 4, 3, 5).contiguous()
     patches = words.view(views, batch, height // 4, width // 4, 12).view(torch.uint8)
     return (patches.float() / 127.5 - 1).permute(0, 1, 4, 2, 3)
+
+
+def _waves(x: torch.Tensor) -> torch.Tensor:
+    """(B, N) numbers in [-1, 1] to (B, N (1 + 2 |WAVES|)): small differences become large ones."""
+    phases = torch.cat([x.float() * (k * torch.pi) for k in WAVES], dim=1)
+    return torch.cat([2 * x.float(), phases.sin(), phases.cos()], dim=1)
 
 
 def _expected_place(mass: torch.Tensor) -> torch.Tensor:

@@ -56,9 +56,15 @@ class PretrainConfig:
     policy_phases: tuple[PolicyPhase, ...] = (PolicyPhase(8000, 1.5e-3, 0.998, (0.5, 0.35, 0.15)),)
     """The whole policy, its attention shown where the things are."""
     policy_batch: int = 64
-    policy_head: PolicyPhase = PolicyPhase(6000, 1.5e-3, 0.998, (0.65, 0.25, 0.1))
-    """Then what comes after the pictures' encoder alone, on features computed once: five times the steps per second."""
-    head_batch: int = 256
+    head_successes: int = 40
+    head_failures: int = 20
+    """Episodes of the broad corpus per task from which what follows the encoder is learned anew: eyes that have seen much,
+    hands that have practised little. A policy whose failures come from too little practice gains from hundreds of
+    imagined successes what twenty real ones do not give; one that merely makes mistakes on purpose (a large corpus of
+    mixed quality) unlearns them from twenty, and no world model can add to that."""
+    head_steps: int = 1500
+    head_rate: float = 1.5e-3
+    head_batch: int = 128
     warm_start_steps: int = 0
     reward_model_steps: int = 2500
     replay_steps: int = 400
@@ -139,7 +145,7 @@ def train_world_model(data: Corpora, autoencoder: Path, out: Path, progress=None
 
 
 def train_base_policy(data: Corpora, out: Path, progress=None) -> dict:
-    """The base policy: broad corpus of mixed quality first, then a warm start on the expert demonstrations."""
+    """The base policy: its eyes from the whole corpus, its hands from a few episodes, then a warm start if asked for."""
     import torch
 
     from vlaw_models.learn_policy import train_head, train_policy
@@ -164,10 +170,11 @@ def train_base_policy(data: Corpora, out: Path, progress=None) -> dict:
             policy, MixedData(sources, phase.shares), steps=phase.steps, batch_size=cfg.policy_batch, lr=phase.rate,
             ema=phase.ema, seed=cfg.seed + part, progress=progress,
         )
-    phase = cfg.policy_head
+    policy.save(data.work / "policy_encoder")
+    policy.forget_head(cfg.seed)
     losses = train_head(
-        policy, [StepData.from_episodes(part) for part in (broad, more["stack"], more["erase"])], phase.shares,
-        steps=phase.steps, batch_size=cfg.head_batch, lr=phase.rate, ema=phase.ema, seed=cfg.seed, progress=progress,
+        policy, [StepData.from_episodes(few_episodes(broad, cfg))], [1.0], steps=cfg.head_steps,
+        batch_size=cfg.head_batch, lr=cfg.head_rate, ema=0.998, seed=cfg.seed, progress=progress,
     )
     policy.save(data.work / "policy_before_warm_start")
     if cfg.warm_start_steps:
@@ -177,6 +184,17 @@ def train_base_policy(data: Corpora, out: Path, progress=None) -> dict:
         )
     policy.save(out, dtype=torch.float16)
     return {"loss": losses[-1], "episodes": len(broad), "demonstrations": len(expert)}
+
+
+def few_episodes(broad: list[Episode], cfg: PretrainConfig) -> list[Episode]:
+    """`head_successes` and `head_failures` episodes per task of the broad corpus, chosen by the seed."""
+    rng = np.random.default_rng([cfg.seed, 3])
+    chosen = []
+    for task in cfg.tasks:
+        for success, count in ((True, cfg.head_successes), (False, cfg.head_failures)):
+            fitting = [e for e in broad if e.task == task and e.success == success]
+            chosen += [fitting[i] for i in rng.permutation(len(fitting))[:count]]
+    return chosen
 
 
 def train_reward_model(data: Corpora, out: Path, progress=None) -> dict:
