@@ -41,6 +41,15 @@ STAGES: dict[str, type] = {
     "policy": stages.PolicyConfig,
     "evaluation": stages.EvaluationConfig,
     "world_model_metrics": stages.WorldModelMetricsConfig,
+    "promotion": stages.PromotionConfig,
+    "dsrl": stages.DsrlConfig,
+}
+CHOICES = {
+    "policy.start": ("previous", "base"),
+    "policy.update": ("filtered", "awr", "recap", "dsrl"),
+    "imagine.starts": ("rollouts", "real"),
+    "imagine.world": ("world_model", "simulator"),
+    "score.labels": ("judge", "simulator"),
 }
 AT_LEAST_ONE = ("num_steps", "batch_size", "sampling_steps", "lora_rank")
 MAY_BE_ZERO = ("episodes_per_task", "steps", "clips_per_task", "noise_scale", "co_training_weight")
@@ -64,6 +73,8 @@ class Recipe:
     policy: stages.PolicyConfig
     evaluation: stages.EvaluationConfig
     world_model_metrics: stages.WorldModelMetricsConfig
+    promotion: stages.PromotionConfig
+    dsrl: stages.DsrlConfig
 
     def tables(self, *names: str) -> dict[str, Any]:
         """The named stage tables as plain values: what an artifact's identity covers of this recipe."""
@@ -182,8 +193,8 @@ def _in_range(path: Path, where: str, key: str, value: Any) -> None:
         raise _error(path, where, f"is {value}", "Use a share between 0 and 1.")
     if key == "ema" and not 0 <= value < 1:
         raise _error(path, where, f"is {value}", "Use a decay from 0 to below 1.")
-    if key == "start" and value not in ("previous", "base"):
-        raise _error(path, where, f"is {value!r}", "Use 'previous' or 'base'.")
+    if where in CHOICES and value not in CHOICES[where]:
+        raise _error(path, where, f"is {value!r}", f"Use {' or '.join(map(repr, CHOICES[where]))}.")
 
 
 def _tasks(path: Path, tasks: list[Any]) -> tuple[str, ...]:
@@ -207,6 +218,10 @@ def _typed(path: Path, key: str, value: Any, kind: type) -> Any:
     """`value` as `kind`; a whole number may stand for a float, nothing else is converted (true is not 1)."""
     if kind is float and type(value) is int:
         value = float(value)
+    if kind == tuple[int, ...]:
+        if type(value) is not list or any(type(item) is not int for item in value):
+            raise _error(path, key, f"is {value!r}", "Give a list of whole numbers.")
+        return tuple(value)
     finite = not isinstance(value, float) or abs(value) < float("inf")  # false for nan too
     if type(value) is not kind or not finite:
         raise _error(path, key, f"is {value!r}", f"Give a {'finite ' if kind is float else ''}{kind.__name__}.")

@@ -33,6 +33,8 @@ class WorldModelConfig:
     """lambda of Eq. 2: weight of the loss on co_training_data."""
     use_rollouts: bool = True
     """False: finetune on expert demonstrations only (the paper's over-optimistic baseline)."""
+    expert_per_task: int = 25
+    """Expert demonstrations per task where `use_rollouts` is false; K of them make the control of equal size."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,10 @@ class ImagineConfig:
     """Denoising steps per chunk of frames. The tiny world model is trained for one or two; paper-size ones need more."""
     batch_size: int = 100
     noise_scale: float = 1.0
+    starts: str = "rollouts"
+    """'rollouts': first frames of this iteration's real rollouts; 'real': of the demonstrations and co-training data too."""
+    world: str = "world_model"
+    """'simulator': the robot's own physics from the same starts. Privileged: a ceiling, not a method."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,11 @@ class ScoreConfig:
     """Judging imagined episodes (Eq. 3)."""
 
     alpha: float = 0.8
-    """An episode counts as a success where P(yes) > alpha. Applied when the training set is read."""
+    """An episode counts as a success where P(yes) > alpha. Applied when the training set is read.
+
+    P is normalised over {yes, no}: 0.5 is the judge's plain answer (argmax)."""
+    labels: str = "judge"
+    """'simulator': imagined actions are kept by their outcome on the true robot. Privileged: a ceiling, not a method."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,15 @@ class PolicyConfig:
     start: str = "previous"
     """'previous': continue from the policy this iteration began with; 'base': restart from the base policy."""
     ema: float = 0.995
+    stops: tuple[int, ...] = ()
+    """Candidate stopping points, in updates; the best on validation starts is kept. Empty: `steps`, unmeasured."""
+    validation_per_task: int = 20
+    """Validation starts per task on which stopping points, and the promotion gate, are decided."""
+    update: str = "filtered"
+    """'filtered': weights 0 and 1 (VLAW); 'awr': exp(A / beta) (Eqs. 7, 11); 'recap': conditioned on the advantage's
+    sign, failures used; 'dsrl': reinforcement learning in the frozen policy's noise space ([dsrl])."""
+    beta: float = 0.25
+    """Temperature of 'awr'."""
     frozen_encoder: bool = True
     """Only what comes after the pictures' encoder is trained: five times faster. Paper: False."""
 
@@ -95,6 +114,8 @@ class EvaluationConfig:
     episodes_per_task: int = 50
     num_steps: int = 28
     noise_scale: float = 1.0
+    low_noise_scale: float = 0.5
+    """Success is measured at this noise too: less noise alone lifts a small flow policy, so both are reported."""
 
 
 @dataclass(frozen=True)
@@ -104,3 +125,31 @@ class WorldModelMetricsConfig:
     clips_per_task: int = 8
     num_steps: int = 28
     sampling_steps: int = 1
+    feature_net: str = ""
+    """Folder of a feature network for the Frechet distances; empty: the judge's features, and named after them."""
+    perceptual_net: str = ""
+    """Folder of an LPIPS network; empty: the judge's features, and named after them."""
+
+
+@dataclass(frozen=True)
+class PromotionConfig:
+    """What an iteration must show for the next one to start from its models (loop_state)."""
+
+    enabled: bool = True
+    confidence: float = 0.9
+    """One-sided confidence of 'not worse', on validation starts paired with the policy before."""
+    margin: float = 0.05
+    """A new policy is promoted where the lower bound of new - old is above -margin."""
+    max_false_positive_rate: float = 0.5
+    """A new world model is promoted where it shows success in at most this share of the real failures it replays."""
+
+
+@dataclass(frozen=True)
+class DsrlConfig:
+    """Reinforcement learning in the frozen policy's noise space (DSRL, arXiv 2506.15799)."""
+
+    steps: int = 2000
+    batch_size: int = 128
+    learning_rate: float = 3e-4
+    noise_bound: float = 1.5
+    """The noise policy's output lies in [-bound, bound] per number of the chunk."""
