@@ -12,7 +12,7 @@ from vlaw_models.pretrain.stages import PolicyPhase, PretrainConfig
 
 SMALL = PretrainConfig(
     tasks=("stack", "erase"), corpus_per_task=2, hard_stack=2, hard_erase=2, replay_per_task=1,
-    demonstrations_per_task=1, autoencoder_steps=2, world_model_steps=2, world_model_batch=2,
+    demonstrations_per_task=1, world_model_steps=2, world_model_batch=2,
     policy_phases=(PolicyPhase(2, 1e-3, 0.9, (0.5, 0.25, 0.25), early_share=0.5),), policy_batch=4,
     head_successes=1, head_failures=1, head_steps=2, head_batch=4, warm_start_steps=2,
     reward_model_steps=2, replay_steps=2,

@@ -48,9 +48,9 @@ def finetune_world_model(
     began = time.perf_counter()
     model, autoencoder = load_world_model(start_dir), load_autoencoder(autoencoder_dir)
     check_fit(model, autoencoder, episodes, where=str(start_dir))
-    data = encode_episodes(autoencoder, episodes)
+    data = encode_episodes(autoencoder, episodes, when_drawn=autoencoder.costless)
     weight = cfg.co_training_weight if co_training else 0.0
-    others = encode_episodes(autoencoder, co_training) if weight else None
+    others = encode_episodes(autoencoder, co_training, when_drawn=autoencoder.costless) if weight else None
     losses = train_world_model(
         model, data, others, steps=cfg.steps, batch_size=cfg.batch_size, learning_rate=cfg.learning_rate,
         co_training_weight=weight, ema=0.99, seed=seed, progress=progress,

@@ -55,14 +55,9 @@ POLICY: dict[str, dict[str, Any]] = {
 }
 
 AUTOENCODER: dict[str, dict[str, Any]] = {
-    # 64-pixel frames to 32 x 8 x 8: a small picture with many channels is what a CPU's convolutions like.
-    "tiny": {
-        "class": "TinyAutoencoder",
-        "sizes": {
-            "patch": 4, "channels": 64, "latent_channels": 32, "encoder_blocks": (1, 2), "decoder_blocks": (2, 1),
-        },
-    },
-    # As many numbers per frame, 8 x 16 x 16: a U-Net with attention can use the places.
+    # The pixels themselves, 4 x 4 of them as channels: the tiny world model moves what it sees.
+    "tiny": {"class": "FoldedPixels", "sizes": {"fold": 4}},
+    # 64-pixel frames to 8 x 16 x 16: a U-Net with attention can use the places.
     "small": {
         "class": "TinyAutoencoder",
         "sizes": {
@@ -81,10 +76,10 @@ AUTOENCODER: dict[str, dict[str, Any]] = {
 
 WORLD_MODEL: dict[str, dict[str, Any]] = {
     "tiny": {
-        "class": "ChunkUNet",
+        "class": "WarpUNet",
         "sizes": {
-            "views": 3, "latent_channels": 32, "latent_height": 8, "latent_width": 8, "chunk": 4,
-            "channels": (64, 96, 128), "layers": 1, "pose_maps": 16,
+            "views": 3, "fold": 4, "latent_height": 16, "latent_width": 16, "chunk": 4, "channels": (32, 64, 96),
+            "layers": 1, "warps": 3, "pose_maps": 12,
         },
     },
     "small": {

@@ -1,6 +1,6 @@
 """`vlaw pretrain`: makes the shipped tiny weights again, from simulated data alone, seeded and resumable.
 
-Two lanes run side by side, each on one thread: autoencoder then world model, and base policy then judge; at the end
+Two lanes run side by side, each on one thread: world model, and base policy then judge; at the end
 the judge sees the world model's replays. A stage whose checkpoint is in the output folder is skipped.
 """
 
@@ -50,7 +50,7 @@ def run_stage(name: str, out: Path, work: Path, cfg: PretrainConfig) -> None:
         if name == "corpus":
             result = {"episodes": sum(len(part()) for part in (data.broad, data.hard, data.unseen, data.demonstrations))}
         elif name == "autoencoder":
-            result = stages.train_autoencoder(data, out / "autoencoder", _printer(name))
+            result = stages.make_autoencoder(out / "autoencoder")
         elif name == "world_model":
             result = stages.train_world_model(data, out / "autoencoder", out / "world_model", _printer(name))
         elif name == "base_policy":

@@ -50,9 +50,9 @@ class PretrainConfig:
     """Further corpus episodes per task, unseen by the world model: their replays inside it teach the judge."""
     demonstrations_per_task: int = 25
     """Paper: 25."""
-    autoencoder_steps: int = 2000
     world_model_steps: int = 7000
-    world_model_batch: int = 16
+    world_model_batch: int = 4
+    world_model_rate: float = 2e-3
     policy_phases: tuple[PolicyPhase, ...] = (PolicyPhase(8000, 1.5e-3, 0.998, (0.5, 0.35, 0.15)),)
     """The whole policy, its attention shown where the things are."""
     policy_batch: int = 64
@@ -107,19 +107,13 @@ class Corpora:
         )
 
 
-def train_autoencoder(data: Corpora, out: Path, progress=None) -> dict:
-    """The latent space of the world model, from frames of the broad corpus."""
-    import torch
+def make_autoencoder(out: Path) -> dict:
+    """The space in which the tiny world model predicts: pixels, folded. Nothing to train."""
+    from vlaw_models.presets import AUTOENCODER
+    from vlaw_models.world_models.autoencoder import build_autoencoder
 
-    from vlaw_models.learn_world_model import train_autoencoder as train
-
-    episodes = data.broad()
-    rng = np.random.default_rng(data.cfg.seed)
-    chosen = [episodes[i] for i in rng.choice(len(episodes), min(400, len(episodes)), replace=False)]
-    frames = np.concatenate([e.images.reshape(-1, *e.images.shape[-3:]) for e in chosen])
-    model, losses = train(frames, steps=data.cfg.autoencoder_steps, seed=data.cfg.seed, progress=progress)
-    model.save(out, dtype=torch.float16)
-    return {"loss": losses[-1], "frames": len(frames)}
+    build_autoencoder(AUTOENCODER["tiny"], seed=0).save(out)
+    return {}
 
 
 def train_world_model(data: Corpora, autoencoder: Path, out: Path, progress=None) -> dict:
@@ -127,17 +121,16 @@ def train_world_model(data: Corpora, autoencoder: Path, out: Path, progress=None
     import torch
 
     from vlaw_models.learn_world_model import train_world_model as train
+    from vlaw_models.presets import WORLD_MODEL
     from vlaw_models.world_models.autoencoder import load_autoencoder
-    from vlaw_models.world_models.chunk_unet import ChunkUNet
+    from vlaw_models.world_models.base import build_world_model
     from vlaw_models.world_models.latents import encode_episodes
 
     cfg = data.cfg
-    encoded = encode_episodes(load_autoencoder(autoencoder), [*data.broad(), *data.hard()])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(cfg.seed)
-        model = ChunkUNet()
+    encoded = encode_episodes(load_autoencoder(autoencoder), [*data.broad(), *data.hard()], when_drawn=True)
+    model = build_world_model(WORLD_MODEL["tiny"], seed=cfg.seed)
     losses = train(
-        model, encoded, steps=cfg.world_model_steps, batch_size=cfg.world_model_batch, learning_rate=1.5e-3,
+        model, encoded, steps=cfg.world_model_steps, batch_size=cfg.world_model_batch, learning_rate=cfg.world_model_rate,
         seed=cfg.seed, progress=progress,
     )
     model.save(out, dtype=torch.float16)

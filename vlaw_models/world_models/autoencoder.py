@@ -1,7 +1,7 @@
-"""Frames to latents and back: a tiny deterministic autoencoder, and Stable Video Diffusion's by path.
+"""Frames to latents and back: folded pixels, a tiny deterministic autoencoder, and Stable Video Diffusion's by path.
 
-Here: both classes behind one protocol, with latents normalised to zero mean and mean variance 1 (the statistics
-are part of the checkpoint). Not here: training (learn_world_model.train_autoencoder), the world models.
+Here: the classes behind one protocol; learned latents are normalised to zero mean and mean variance 1 (the statistics
+are part of the checkpoint), folded pixels lie in [-1, 1]. Not here: training (learn_world_model.train_autoencoder), the world models.
 Pictures are uint8 (height, width, 3); stacked latents put the views under each other (views.py).
 """
 
@@ -38,6 +38,8 @@ class Autoencoder(nn.Module, ABC):
     """Pixels per latent pixel, each way."""
     batch_size = 192
     """Pictures per pass; fixed, so that results do not depend on how many are asked for at once."""
+    costless = False
+    """Encoding is only a rearrangement: done again and again rather than kept in memory."""
 
     @abstractmethod
     def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -167,6 +169,44 @@ class TinyAutoencoder(Autoencoder):
         """Raises VlawError for a damaged checkpoint."""
         values = _without_class(load_config(folder), TinyAutoencoderConfig, folder)
         model = cls(TinyAutoencoderConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}))
+        load_weights(model, {k: v.float() for k, v in load_tensors(folder).items()}, where=folder)
+        return model.eval()
+
+
+@dataclass(frozen=True)
+class FoldedPixelsConfig:
+    """`fold` pixels each way become channels."""
+
+    fold: int = 4
+
+
+class FoldedPixels(Autoencoder):
+    """Pixels as they are, folded: nothing is lost and nothing is learned. For world models that move what they see."""
+
+    costless = True
+
+    def __init__(self, config: FoldedPixelsConfig | None = None):
+        super().__init__()
+        self.config = config or FoldedPixelsConfig()
+        self.factor, self.latent_channels = self.config.fold, 3 * self.config.fold**2
+        # A checkpoint has weights: this one says only what a latent's unit is.
+        self.unit = nn.Parameter(torch.ones(1), requires_grad=False)
+
+    def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
+        return F.pixel_unshuffle(pixels, self.factor)
+
+    def to_pixels(self, latents: torch.Tensor) -> torch.Tensor:
+        return F.pixel_shuffle(latents, self.factor)
+
+    def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
+        """Writes config.json and model.safetensors."""
+        config = {"class": "FoldedPixels", **asdict(self.config)}
+        return save_checkpoint(folder, config, {k: v.to(dtype) for k, v in self.state_dict().items()})
+
+    @classmethod
+    def load(cls, folder: Path) -> FoldedPixels:
+        """Raises VlawError for a damaged checkpoint."""
+        model = cls(FoldedPixelsConfig(**_without_class(load_config(folder), FoldedPixelsConfig, folder)))
         load_weights(model, {k: v.float() for k, v in load_tensors(folder).items()}, where=folder)
         return model.eval()
 

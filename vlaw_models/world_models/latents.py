@@ -21,8 +21,8 @@ from vlaw_models.world_models.base import Condition, WorldModel
 class LatentEpisodes:
     """E episodes with N frames in all, one after the other."""
 
-    latents: torch.Tensor
-    """(N, C, V*h, w) float16, normalised and stacked."""
+    latents: torch.Tensor | WhenDrawn
+    """(N, C, V*h, w) float16, normalised and stacked; or encoded when they are drawn."""
     poses: torch.Tensor
     """(N, D) float32: the pose commanded when the frame was taken."""
     first: np.ndarray
@@ -33,8 +33,24 @@ class LatentEpisodes:
         return len(self.first) - 1
 
 
-def encode_episodes(autoencoder: Autoencoder, episodes: Sequence[Episode]) -> LatentEpisodes:
-    """Encodes every frame. Raises VlawError for no episodes, or poses that are not finite."""
+class WhenDrawn:
+    """Frames that are encoded each time they are drawn: for a memory-mapped corpus and an autoencoder that costs nothing."""
+
+    def __init__(self, autoencoder: Autoencoder, episodes: Sequence[Episode], first: np.ndarray):
+        self.autoencoder, self.episodes, self.first = autoencoder, episodes, first
+
+    def __getitem__(self, index: torch.Tensor) -> torch.Tensor:
+        """(B, F) numbers of frames to (B, F, C, V*h, w) float32."""
+        frames = index.flatten().numpy()
+        which = np.searchsorted(self.first, frames, side="right") - 1
+        images = np.stack([self.episodes[e].images[t] for e, t in zip(which, frames - self.first[which], strict=True)])
+        return self.autoencoder.encode(images).unflatten(0, tuple(index.shape))
+
+
+def encode_episodes(
+    autoencoder: Autoencoder, episodes: Sequence[Episode], *, when_drawn: bool = False
+) -> LatentEpisodes:
+    """Encodes every frame, once or `when_drawn`. Raises VlawError for no episodes, or poses that are not finite."""
     if not episodes:
         raise VlawError("there are no episodes to learn from", where="world-model data",
                         remedy="Collect or import episodes first.")
@@ -43,9 +59,10 @@ def encode_episodes(autoencoder: Autoencoder, episodes: Sequence[Episode]) -> La
             raise VlawError("an episode's states do not match its frames or are not finite",
                             where=f"episode {episode.episode_id or episode.seed} ({episode.task})",
                             remedy="Import or collect the episode again.")
-    latents = torch.cat([autoencoder.encode(episode.images).half() for episode in episodes])
     poses = torch.from_numpy(np.concatenate([episode.states for episode in episodes]).astype(np.float32))
     first = np.concatenate([[0], np.cumsum([len(episode.images) for episode in episodes])]).astype(np.int64)
+    latents = WhenDrawn(autoencoder, episodes, first) if when_drawn else torch.cat(
+        [autoencoder.encode(episode.images).half() for episode in episodes])
     return LatentEpisodes(latents, poses, first, [episode.instruction for episode in episodes])
 
 

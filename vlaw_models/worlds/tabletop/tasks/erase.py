@@ -29,7 +29,7 @@ PIECES = 3
 PIECE = np.array([0.0125, 0.016])
 PAD = np.array([0.0275, 0.0275, 0.013])
 """Half sizes of the tissue pad, metres; its lower face is 2.6 cm below the pinch point."""
-COVER = 0.022
+COVER = 0.0245
 """A piece is covered when its centre is within this of the pad's centre along both sides of the pad, metres."""
 BOARD = 0.175
 BOARD_TOP = 0.003
