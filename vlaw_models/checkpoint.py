@@ -24,8 +24,11 @@ TOKENIZER = "tokenizer.json"
 LOADERS: dict[str, str] = {
     "FlowPolicy": "vlaw_models.policies.flow_policy:FlowPolicy",
     "Pi0Policy": "vlaw_models.policies.pi0:Pi0Policy",
+    "NoisePolicy": "vlaw_models.policies.noise_policy:NoisePolicy",
     "ChunkUNet": "vlaw_models.world_models.chunk_unet:ChunkUNet",
     "CtrlWorld": "vlaw_models.world_models.ctrl_world:CtrlWorld",
+    "WarpUNet": "vlaw_models.world_models.warp_unet:WarpUNet",
+    "FoldedPixels": "vlaw_models.world_models.autoencoder:FoldedPixels",
     "TinyAutoencoder": "vlaw_models.world_models.autoencoder:TinyAutoencoder",
     "VideoAutoencoder": "vlaw_models.world_models.autoencoder:VideoAutoencoder",
     "ClipJudge": "vlaw_models.rewards.clip_judge:ClipJudge",
@@ -36,8 +39,11 @@ LOADERS: dict[str, str] = {
 KINDS: dict[str, str] = {
     "FlowPolicy": "policy",
     "Pi0Policy": "policy",
+    "NoisePolicy": "policy",
     "ChunkUNet": "world model",
     "CtrlWorld": "world model",
+    "WarpUNet": "world model",
+    "FoldedPixels": "autoencoder",
     "TinyAutoencoder": "autoencoder",
     "VideoAutoencoder": "autoencoder",
     "ClipJudge": "reward model",

@@ -6,12 +6,16 @@ learn_policy). Every stage starts from a checkpoint folder, writes a complete on
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vlaw_models.config import PolicyConfig, RewardModelConfig, WorldModelConfig
+from vlaw_models.config import DsrlConfig, PolicyConfig, RewardModelConfig, WorldModelConfig
 from vlaw_models.episodes import Episode
+
+if TYPE_CHECKING:
+    from vlaw_models.learn_policy import Lessons
+    from vlaw_models.stopping import Evaluate
 
 Progress = Callable[[int, int, str], None]
 
@@ -42,12 +46,15 @@ def finetune_reward_model(
     out_dir: Path,
     *,
     seed: int,
+    replays: Sequence[Episode] = (),
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """The judge learns from labelled real rollouts. Returns {"losses": [...], "seconds": ...}."""
+    """The judge learns from labelled real rollouts, and their replays. Returns {"losses": [...], "seconds": ...}."""
     from vlaw_models import learn_reward_model
 
-    return learn_reward_model.finetune_reward_model(start_dir, episodes, cfg, out_dir, seed=seed, progress=progress)
+    return learn_reward_model.finetune_reward_model(
+        start_dir, episodes, cfg, out_dir, seed=seed, replays=replays, progress=progress
+    )
 
 
 def finetune_policy(
@@ -58,9 +65,18 @@ def finetune_policy(
     out_dir: Path,
     *,
     seed: int,
+    lessons: Lessons | None = None,
+    dsrl: DsrlConfig | None = None,
+    evaluate: Evaluate | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Eq. 4: weighted flow matching on the episodes given (those with weight 1). Returns losses, seconds and counts."""
+    """The policy learns from the episodes given, as `cfg.update` says: see `learn_policy.finetune_policy`.
+
+    Returns losses, seconds and counts, and where it was measured the stop chosen and the outcomes at each.
+    """
     from vlaw_models import learn_policy
 
-    return learn_policy.finetune_policy(start_dir, real, imagined, cfg, out_dir, seed=seed, progress=progress)
+    return learn_policy.finetune_policy(
+        start_dir, real, imagined, cfg, out_dir, seed=seed, lessons=lessons, dsrl=dsrl, evaluate=evaluate,
+        progress=progress,
+    )

@@ -1,30 +1,43 @@
-"""Training a policy: pretraining of the base policy and the update of Algorithm 1 (weighted flow matching, Eq. 4).
+"""Training a policy: pretraining of the base policy and the updates of Algorithm 1 (weighted flow matching, Eq. 4).
 
-Here: the optimiser loop, shared by both, and `finetune_policy`. Not here: which episodes have weight 1 (scoring and
-the training set decide), sampling of steps (policies/data.py), the loss (policies/base.py).
+Here: losses over mixtures of steps, and `finetune_policy` with all its updates. Not here: which episodes there are and
+what they weigh (scoring and the training set decide), sampling of steps (policies/data.py), the loss of a batch
+(policies/base.py), the optimiser (optimise.py), the choice of a stopping point (stopping.py), DSRL (learn_dsrl.py).
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from vlaw_models.config import PolicyConfig
+from vlaw_models.config import DsrlConfig, PolicyConfig
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
+from vlaw_models.optimise import WARMUP_STEPS, Progress, optimise
 from vlaw_models.policies.base import FlowMatchingPolicy, load_policy
-from vlaw_models.policies.data import MixedData, SeenData, StepData
+from vlaw_models.policies.data import MixedData, SeenData, StepData, check_fits
+from vlaw_models.stopping import Evaluate, Stops
 
-Progress = Callable[[int, int, str], None]
-WARMUP_STEPS = 100
-FINAL_RATE = 0.02
-"""The learning rate ends at this share of its peak."""
+CONDITION_DROPOUT = 0.3
+"""Share of the samples of a conditioned policy that are not told their advantage (RECAP)."""
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What an update is told about the episodes it learns from, one entry per episode."""
+
+    real_weights: Sequence[float] | None = None
+    """w(o, a) of Eq. 4 ('awr'); None: all 1."""
+    imagined_weights: Sequence[float] | None = None
+    real_positive: Sequence[bool] | None = None
+    """The advantage's sign ('recap'); None: all positive."""
+    imagined_positive: Sequence[bool] | None = None
 
 
 def train_policy(
@@ -40,6 +53,7 @@ def train_policy(
     warmup: int = WARMUP_STEPS,
     weight_decay: float = 1e-4,
     autocast: torch.dtype | None = torch.bfloat16,
+    stops: Stops | None = None,
     progress: Progress | None = None,
 ) -> list[float]:
     """Trains in place and leaves the averaged (EMA) weights in the policy; returns the loss of every step.
@@ -60,12 +74,13 @@ def train_policy(
             torch.from_numpy(batch.images), torch.from_numpy(batch.states),
             torch.stack([tokens[text] for text in batch.instructions]), torch.from_numpy(batch.actions),
             torch.from_numpy(batch.weights), generator, torch.from_numpy(batch.points),
+            _told(policy, torch.from_numpy(batch.positive), generator),
         )
 
     parameters = [parameter for parameter in policy.parameters() if parameter.requires_grad]
-    return _optimise(
+    return optimise(
         policy, parameters, step_loss, steps=steps, lr=lr, ema=ema, warmup=warmup, weight_decay=weight_decay,
-        autocast=autocast, progress=progress,
+        autocast=autocast, stops=stops, progress=progress,
     )
 
 
@@ -81,6 +96,7 @@ def train_head(
     seed: int,
     warmup: int = WARMUP_STEPS,
     weight_decay: float = 1e-4,
+    stops: Stops | None = None,
     progress: Progress | None = None,
 ) -> list[float]:
     """Like `train_policy` with the encoder of the pictures frozen: each picture is looked at once, before training.
@@ -97,49 +113,17 @@ def train_head(
 
     def step_loss() -> torch.Tensor:
         parts = [source.draw(rng, int(count)) for source, count in zip(seen, counts, strict=True) if count > 0]
-        features, states, actions, weights = (torch.cat(column) for column in zip(*parts, strict=True))
+        features, states, actions, weights, positive = (torch.cat(column) for column in zip(*parts, strict=True))
         context = policy.encode_seen(features, policy.normalization.state(states))
+        told = _told(policy, positive, generator)
+        if told is not None:
+            context = policy.condition(context, told)
         return policy.flow_error(context, states, actions, weights, generator)
 
-    return _optimise(
+    return optimise(
         policy, policy.head_parameters(), step_loss, steps=steps, lr=lr, ema=ema, warmup=warmup,
-        weight_decay=weight_decay, autocast=torch.bfloat16, progress=progress,
+        weight_decay=weight_decay, autocast=torch.bfloat16, stops=stops, progress=progress,
     )
-
-
-def _optimise(
-    policy: FlowMatchingPolicy, parameters: list[torch.nn.Parameter], step_loss: Callable[[], torch.Tensor], *,
-    steps: int, lr: float, ema: float, warmup: int, weight_decay: float, autocast: torch.dtype | None,
-    progress: Progress | None,
-) -> list[float]:
-    device = next(policy.parameters()).device
-    averaged = [parameter.detach().clone() for parameter in parameters]
-    optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.95), weight_decay=weight_decay, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _cosine(steps, min(warmup, steps // 10)))
-    losses: list[float] = []
-    policy.train()
-    for step in range(steps):
-        with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None):
-            loss = step_loss()
-        value = loss.item()
-        if not math.isfinite(value):
-            raise VlawError(f"the policy's loss is {value} at step {step}", where="policy training",
-                            remedy="Lower the learning rate, or look for extreme actions in the data.")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
-        with torch.no_grad():
-            # The average follows quickly at first, so that a short training is not dominated by its start.
-            torch._foreach_lerp_(averaged, [p.detach() for p in parameters], 1 - min(ema, (1 + step) / (10 + step)))
-        losses.append(value)
-        if progress is not None:
-            progress(step + 1, steps, f"loss {np.mean(losses[-50:]):.4f}")
-    with torch.no_grad():
-        torch._foreach_copy_([p.detach() for p in parameters], averaged)
-    policy.eval()
-    return losses
 
 
 def finetune_policy(
@@ -150,57 +134,83 @@ def finetune_policy(
     out_dir: Path,
     *,
     seed: int,
+    lessons: Lessons | None = None,
+    dsrl: DsrlConfig | None = None,
+    evaluate: Evaluate | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Updates the policy in `start_dir` on real and imagined successes and writes the new one to `out_dir`.
+    """Updates the policy in `start_dir` on real and imagined episodes, as `cfg.update` says, and writes it to `out_dir`.
 
     `cfg.imagined_fraction` of every batch is imagined where there are both; normalisation statistics and tokenizer are
-    those of the start policy. Returns {"losses", "seconds", "real_steps", "imagined_steps"}. Raises VlawError where
-    there is nothing to learn from; then nothing is written.
+    those of the start policy. `evaluate` measures a policy on validation starts: then the start policy and every one of
+    `cfg.stops` is measured, and the best stop is what is written. 'dsrl' learns
+    from the real episodes alone, with their outcomes.
+
+    Returns {"losses", "seconds", "real_steps", "imagined_steps"}, and where it was measured "stop" (the one chosen) and
+    "outcomes" (stop -> task -> [success per start]; stop 0 is the start policy). Raises VlawError where there is
+    nothing to learn from, or stops without an `evaluate`; then nothing is written.
     """
     begun = time.monotonic()
-    policy = load_policy(start_dir)
     real = real if cfg.use_real else []
-    sources = [StepData.from_episodes(episodes) for episodes in (real, imagined) if episodes]
-    if not sources:
+    if cfg.update == "dsrl":
+        imagined = []
+    if not (real or imagined):
         raise VlawError("there is no successful episode to learn from", where="policy update",
                         remedy="Collect more rollouts, imagine more episodes, or lower alpha of the score stage.")
-    _check_fits(policy, sources)
-    shares = [1 - cfg.imagined_fraction, cfg.imagined_fraction] if len(sources) == 2 else [1.0]
-    settings = {
-        "steps": cfg.steps, "batch_size": cfg.batch_size, "lr": cfg.learning_rate, "ema": cfg.ema, "seed": seed,
-        "progress": progress,
-    }
-    if cfg.frozen_encoder:
-        losses = train_head(policy, sources, shares, **settings)
+    if cfg.stops and evaluate is None:
+        raise VlawError("there are stopping points, and nothing to choose between them by", where="policy.stops",
+                        remedy="Set policy.validation_per_task to 1 or more, or policy.stops = [].")
+    settings = {"ema": cfg.ema, "seed": seed, "progress": progress}
+    if cfg.update == "dsrl":
+        from vlaw_models.learn_dsrl import train_noise_policy
+
+        dsrl = dsrl or DsrlConfig()
+        stops = Stops(cfg.stops, dsrl.steps)
+        policy, losses = train_noise_policy(load_policy(start_dir), real, dsrl, stops=stops, **settings)
     else:
-        losses = train_policy(policy, MixedData(sources, shares), **settings)
-    policy.save(out_dir)
-    return {
+        stops = Stops(cfg.stops, cfg.steps)
+        policy, losses = _imitate(load_policy(start_dir), real, imagined, cfg, lessons or Lessons(), stops, settings)
+    log = {
         "losses": losses,
-        "seconds": time.monotonic() - begun,
         "real_steps": sum(episode.num_steps for episode in real),
         "imagined_steps": sum(episode.num_steps for episode in imagined),
     }
+    if evaluate is not None:
+        before = evaluate(load_policy(start_dir))
+        chosen, outcomes = stops.choose(policy, evaluate)
+        log |= {"stop": chosen, "outcomes": {0: before, **outcomes}}
+    policy.save(out_dir)
+    return {**log, "seconds": time.monotonic() - begun}
 
 
-def _check_fits(policy: FlowMatchingPolicy, sources: Sequence[StepData]) -> None:
-    expected = (policy.normalization.state_dim, policy.action_dim)
+def _imitate(
+    policy: FlowMatchingPolicy, real: list[Episode], imagined: list[Episode], cfg: PolicyConfig, lessons: Lessons,
+    stops: Stops, settings: dict[str, Any],
+) -> tuple[FlowMatchingPolicy, list[float]]:
+    """The updates by flow matching: 'filtered', 'awr' and 'recap'."""
+    if not isinstance(policy, FlowMatchingPolicy):
+        raise VlawError(f"a {type(policy).__name__} cannot be updated by {cfg.update!r}", where="policy update",
+                        remedy='Set policy.start = "base", or policy.update = "dsrl".')
+    if cfg.update == "recap":
+        policy.condition_on_advantage()
+    sources = [
+        StepData.from_episodes(episodes, weights=weights, positive=positive)
+        for episodes, weights, positive in (
+            (real, lessons.real_weights, lessons.real_positive),
+            (imagined, lessons.imagined_weights, lessons.imagined_positive),
+        ) if episodes
+    ]
     for source in sources:
-        for state, action in zip(source.states, source.actions, strict=True):
-            if (state.shape[1], action.shape[1]) != expected:
-                raise VlawError(
-                    f"the policy has {expected[0]} state and {expected[1]} action dimensions, an episode has "
-                    f"{state.shape[1]} and {action.shape[1]}", where="policy update",
-                    remedy="Start from a policy that was trained for this robot.",
-                )
+        check_fits(policy, source)
+    shares = [1 - cfg.imagined_fraction, cfg.imagined_fraction] if len(sources) == 2 else [1.0]
+    settings = {**settings, "steps": stops.last, "batch_size": cfg.batch_size, "lr": cfg.learning_rate, "stops": stops}
+    if cfg.frozen_encoder:
+        return policy, train_head(policy, sources, shares, **settings)
+    return policy, train_policy(policy, MixedData(sources, shares), **settings)
 
 
-def _cosine(steps: int, warmup: int) -> Callable[[int], float]:
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        done = (step - warmup) / max(1, steps - warmup)
-        return FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * min(1.0, done))) / 2
-
-    return factor
+def _told(policy: FlowMatchingPolicy, positive: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:
+    """What a conditioned policy is told of each sample's advantage, see `FlowMatchingPolicy.condition`."""
+    if not policy.conditioned:
+        return None
+    return positive.long().masked_fill(torch.rand(len(positive), generator=generator) < CONDITION_DROPOUT, -1)

@@ -1,12 +1,18 @@
-"""The policy update: weighted flow matching on the training set (Eq. 4).
+"""The policy update: flow matching on the training set (Eq. 4), or reinforcement learning of its noise; the best stop is kept.
 
-Not here: the loss (vlaw_models/learn_policy) and which episodes count (training_set.py). With nothing to learn from,
-the policy is passed on and says so.
+Here: what goes into the update, and its measurements. Not here: the updates (vlaw_models/learn_policy) and which episodes
+count how much (training_set.py). With nothing to learn from, the policy is passed on and says so.
+
+Every stopping point, and the policy that training started from (stop 0), is measured on validation starts, at the noise of
+[evaluation], when there are stopping points to choose from or a promotion gate to inform; `validation_success` rows keep
+the outcomes. The evaluation's starts decide nothing.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -14,39 +20,138 @@ from vlaw_assets import checks
 from vlaw_assets.assets import code
 from vlaw_assets.assets.loop_state import read_state, real_so_far
 from vlaw_assets.assets.stage import POOL, Stage, Work, stage_asset
+from vlaw_assets.promotion import VALIDATION
+from vlaw_assets.summary import rate
+
+if TYPE_CHECKING:
+    from vlaw_models.config import EvaluationConfig
+    from vlaw_models.learn_policy import Lessons
+    from vlaw_models.stopping import Outcomes
+
+DSRL = "dsrl"
+IMITATION = ("batch_size", "learning_rate", "imagined_fraction", "use_real", "frozen_encoder")
+"""Keys of [policy] that flow matching reads; noise-space learning has a table of its own."""
 
 
 @stage_asset(group="iteration", deps=("loop_state", "training_set", "real_rollouts", "imagined_rollouts", "base_policy"),
-             modules=code.POLICY, pool=POOL, kinds=("pytorch",), checks=(checks.FINITE,))
+             modules=code.POLICY, pool=POOL, kinds=("pytorch",), checks=(checks.FINITE, checks.SCHEMA))
 def policy(stage: Stage) -> dg.MaterializeResult:
-    """The next policy: finetuned on real and imagined successes."""
+    """The next policy: updated from real and imagined episodes, at its best stopping point on validation starts."""
     recipe, state = stage.recipe, read_state(stage)
     config = recipe.policy
     start = stage.require_foundation("base_policy") if config.start == "base" else state.policy
     real = real_so_far(stage, state) if config.use_real else {}
-    parents = {"policy": start, "training_set": stage.require("training_set"), **real,
-               "imagined_rollouts": stage.require("imagined_rollouts")}
-    with stage.commit("policy", recipe={**recipe.tables("policy"), "seed": stage.seed}, parents=parents) as work:
+    parents = {"policy": start, **real}
+    if config.update != DSRL:
+        parents |= {"training_set": stage.require("training_set"), "imagined_rollouts": stage.require("imagined_rollouts")}
+    with stage.commit("policy", recipe=identity_of(stage), parents=parents) as work:
         if work.wanted:
-            members = {row["episode_id"] for row in work.read("training_set").members().to_pylist() if row["weight"] > 0}
-            own = [episode for role in real for episode in _members_of(work, role, members)]
-            imagined = _members_of(work, "imagined_rollouts", members)
+            own, imagined, lessons = _inputs(stage, work, real)
             work.metrics |= {"real": len(own), "imagined": len(imagined)}
-            if not (own or imagined) or config.steps == 0:
+            steps = recipe.dsrl.steps if config.update == DSRL else config.steps
+            if not (own or imagined) or not (steps or config.stops):
                 stage.context.log.warning("there is nothing to learn from: the policy is passed on unchanged")
                 work.pass_on("policy")
             else:
                 from vlaw_models.learn import finetune_policy
 
-                log = finetune_policy(work.read("policy").checkpoint(), own, imagined, config,
-                                      work.draft.checkpoint_dir(), seed=stage.seed, progress=stage.progress)
+                log = finetune_policy(work.read("policy").checkpoint(), own, imagined, config, work.draft.checkpoint_dir(),
+                                      seed=stage.seed, lessons=lessons, dsrl=recipe.dsrl, evaluate=_evaluator(stage),
+                                      progress=stage.progress)
                 work.show("what it learned from", (own[:2] + imagined[:2]))
+                _keep_outcomes(work, log)
                 work.learned(log)
     metrics = work.draft.ref.metrics
     return stage.result(work, real=metrics.get("real", 0), imagined=metrics.get("imagined", 0),
-                        passed_on=bool(metrics.get("passed_on")))
+                        passed_on=bool(metrics.get("passed_on")), stop=metrics.get("stop", 0))
 
 
-def _members_of(work: Work, role: str, members: set[str]) -> list[Any]:
-    """The parent's episodes that are members of the training set, with their frames."""
-    return work.read(role).episodes(frames=True, episode_ids=members)
+def identity_of(stage: Stage) -> dict[str, Any]:
+    """The keys that this policy depends on: those its update reads, and those of its measurement if there is one.
+
+    Whether the gate is on enters only by that. `start` and `beta` are not here: the parents' digests tell them.
+    """
+    recipe = stage.recipe
+    config = recipe.policy
+    keys = ["update", "ema", "stops" if config.stops else "steps", *IMITATION]
+    tables: dict[str, Any] = {"seed": stage.seed}
+    if config.update == DSRL:
+        keys = ["update", "ema", *(["stops"] if config.stops else [])]
+        tables |= recipe.tables(DSRL)
+        if config.stops:
+            tables[DSRL].pop("steps")
+    tables["policy"] = {key: getattr(config, key) for key in keys}
+    validation = validation_of(stage)
+    if validation is not None:
+        tables["validation"] = {"tasks": list(recipe.tasks), "noise_seed": recipe.seed, **{
+            key: getattr(validation, key) for key in ("episodes_per_task", "num_steps", "noise_scale")}}
+    return tables
+
+
+def validation_of(stage: Stage) -> EvaluationConfig | None:
+    """How policies are measured while they are made; None where nobody asks."""
+    recipe = stage.recipe
+    per_task = recipe.policy.validation_per_task
+    if not per_task or not (recipe.policy.stops or recipe.promotion.enabled):
+        return None
+    return dataclasses.replace(recipe.evaluation, episodes_per_task=per_task)
+
+
+def _evaluator(stage: Stage) -> Callable[[Any], Outcomes] | None:
+    config, recipe = validation_of(stage), stage.recipe
+    if config is None:
+        return None
+
+    def evaluate(measured: Any) -> Outcomes:
+        from vlaw_models.collect import evaluate_loaded
+
+        episodes = evaluate_loaded(measured, recipe.tasks, config, purpose="validation", noise_seed=recipe.seed,
+                                   progress=stage.progress)
+        return {task: [bool(e.success) for e in episodes if e.task == task] for task in recipe.tasks}
+
+    return evaluate
+
+
+def _inputs(stage: Stage, work: Work, real: Mapping[str, Any]) -> tuple[list[Any], list[Any], Lessons | None]:
+    """Real and imagined episodes with their frames, and what the update is told about each."""
+    if stage.recipe.policy.update == DSRL:
+        return [episode for role in real for episode in work.read(role).episodes(frames=True)], [], None
+    from vlaw_models.learn_policy import Lessons
+
+    members = {row["episode_id"]: row for row in work.read("training_set").members().to_pylist() if row["weight"] > 0}
+    own = [episode for role in real for episode in work.read(role).episodes(frames=True, episode_ids=members)]
+    imagined = work.read("imagined_rollouts").episodes(frames=True, episode_ids=members)
+    told = [[members[e.episode_id] for e in episodes] for episodes in (own, imagined)]
+    weights, positive = ([[read(row) for row in rows] for rows in told] for read in (_weight, _positive))
+    return own, imagined, Lessons(weights[0], weights[1], positive[0], positive[1])
+
+
+def _weight(member: Mapping[str, Any]) -> float:
+    return member["weight"]
+
+
+def _positive(member: Mapping[str, Any]) -> bool:
+    return not member["source"].endswith("_negative")
+
+
+def _keep_outcomes(work: Work, log: dict[str, Any]) -> None:
+    """Moves the outcomes of every stop from the log to rows of `evaluations`; the log keeps the rates."""
+    from vlaw_models.collect import start_seeds
+
+    outcomes: dict[int, Outcomes] = log.pop("outcomes", {})
+    rows = []
+    for stop, found in outcomes.items():
+        for task, successes in found.items():
+            seen = rate(sum(successes), len(successes))
+            # The seeds are consecutive; a study's report shows that none of them is an evaluation's.
+            first = start_seeds("validation", task, 0, 0, 1)[0]
+            detail = {"stop": stop, "chosen": stop == log["stop"], "outcomes": [int(success) for success in successes],
+                      "first_seed": first}
+            rows.append({"task": task, "metric": VALIDATION, "policy": "", "trials": seen.trials, "successes": seen.successes,
+                         "value": seen.value, "low": seen.low, "high": seen.high, "detail": detail})
+    if rows:
+        from vlaw_models.stopping import pooled
+
+        work.check(checks.evaluations_fit_schema(rows))
+        work.draft.write_evaluations(rows)
+        log["validation"] = {str(stop): pooled(found) for stop, found in outcomes.items()}

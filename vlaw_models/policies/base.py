@@ -69,7 +69,8 @@ class FlowMatchingPolicy(nn.Module, ABC):
         """Context of a batch: images (B, V, h, w, 3) uint8, normalised state (B, D), tokens (B, L)."""
 
     can_freeze: bool = False
-    """True where `see`, `encode_seen`, `forget_head` and `head_parameters` are there: pictures can be looked at once and for all."""
+    """True where `see`, `encode_seen`, `forget_head` and `head_parameters` are there: pictures can be looked at once and
+    for all. The context then is `context_of(features)`, of features (B, C)."""
 
     def see(self, images: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """What the encoder makes of pictures and instruction alone, (B, F): all that a frozen one needs to be asked."""
@@ -79,6 +80,13 @@ class FlowMatchingPolicy(nn.Module, ABC):
         """The context from `see`'s features and the normalised state (B, D)."""
         raise NotImplementedError
 
+    context_size: int
+    """C."""
+
+    def context_of(self, features: torch.Tensor) -> Any:
+        """The context whose `.features` are these (B, C)."""
+        raise NotImplementedError
+
     def forget_head(self, seed: int) -> None:
         """Gives the parameters of `head_parameters` new random values."""
         raise NotImplementedError
@@ -86,6 +94,24 @@ class FlowMatchingPolicy(nn.Module, ABC):
     def head_parameters(self) -> list[nn.Parameter]:
         """What is trained while the encoder is frozen: everything after `see`."""
         raise NotImplementedError
+
+    can_condition: bool = False
+    """True where the policy can be told how good what it should do is (RECAP): see `condition_on_advantage`."""
+
+    @property
+    def conditioned(self) -> bool:
+        """Whether the policy is told an advantage: in training by the data, in `sample` always that it is positive."""
+        return False
+
+    def condition_on_advantage(self) -> None:
+        """Makes the policy a conditioned one that behaves, untrained, as it did before. Raises VlawError if it cannot."""
+        raise VlawError(f"a {type(self).__name__} cannot be conditioned on the advantage", where="policy update 'recap'",
+                        remedy="Use another policy.update, or the preset 'tiny' (FlowPolicy).")
+
+    def condition(self, context: Any, advantage: torch.Tensor) -> Any:
+        """The context of a conditioned policy, told per sample (B,): 1 positive, 0 negative, -1 nothing."""
+        del advantage
+        return context
 
     @abstractmethod
     def velocity(self, context: Any, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -116,17 +142,20 @@ class FlowMatchingPolicy(nn.Module, ABC):
         weight: torch.Tensor,
         generator: torch.Generator,
         points: torch.Tensor | None = None,
+        advantage: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Mean over the batch of w(o, a) * flow-matching error (Eq. 4), a scalar.
 
         images (B, V, h, w, 3) uint8, state (B, D), instructions B strings or tokens (B, L), actions (B, H, A) absolute
-        targets, weight (B,), points (B, V, P, 2) see policies/data.py. `generator` is a CPU generator: it decides noise, times and augmentation.
+        targets, weight (B,), points (B, V, P, 2) see policies/data.py, advantage (B,) see `condition`. `generator` is a CPU generator: it decides noise, times and augmentation.
         """
         device = self._device()
         tokens = instructions if isinstance(instructions, torch.Tensor) else self.tokenizer(instructions)
         images, points = self.augment(images, points, generator)
         state = state.to(device).float()
         context = self.encode(images.to(device), self.normalization.state(state), tokens.to(device))
+        if advantage is not None:
+            context = self.condition(context, advantage.to(device))
         return self.flow_error(context, state, actions, weight, generator, points)
 
     def flow_error(
@@ -168,6 +197,12 @@ class FlowMatchingPolicy(nn.Module, ABC):
 
         `generator`: one CPU generator, or B of them. Raises VlawError where the observation does not fit the policy.
         """
+        context, state = self.observe(observation, instructions)
+        noise = self.draw_noise(len(observation), generator).to(state.device) * noise_scale
+        return self.chunk(context, noise, state)
+
+    def observe(self, observation: Observation, instructions: Sequence[str]) -> tuple[Any, torch.Tensor]:
+        """The context in which actions are sampled, and the state (B, D) as it is. Raises VlawError as `sample`."""
         device = self._device()
         if observation.state.shape[-1] != self.normalization.state_dim or len(instructions) != len(observation):
             raise VlawError(
@@ -178,18 +213,22 @@ class FlowMatchingPolicy(nn.Module, ABC):
         state = torch.as_tensor(observation.state, dtype=torch.float32, device=device)
         images = torch.from_numpy(np.ascontiguousarray(observation.images)).to(device)
         context = self.encode(images, self.normalization.state(state), self.tokenizer(instructions).to(device))
-        x = self.draw_noise(len(observation), generator).to(device) * noise_scale
+        return self.condition(context, torch.ones(len(state), dtype=torch.int64, device=device)), state
+
+    def chunk(self, context: Any, noise: torch.Tensor, state: torch.Tensor) -> np.ndarray:
+        """(B, H, A) float32 absolute pose targets that the flow makes of `noise` (B, H, noise_dim)."""
+        return self.normalization.targets(self.denoise(context, noise)[..., : self.action_dim], state).cpu().numpy()
+
+    def denoise(self, context: Any, x: torch.Tensor) -> torch.Tensor:
+        """(B, H, noise_dim) normalised actions, from noise of the same shape by `euler_steps` Euler steps."""
         for step in range(self.euler_steps):
-            t = torch.full((len(x),), 1 - step / self.euler_steps, device=device)
+            t = torch.full((len(x),), 1 - step / self.euler_steps, device=x.device)
             x = x - self.velocity(context, x, t).float() / self.euler_steps
-        return self.normalization.targets(x[..., : self.action_dim], state).cpu().numpy()
+        return x
 
-    def save(self, folder: Path | str, dtype: torch.dtype = torch.float32) -> Path:
-        """Writes the checkpoint: sizes and normalisation in config.json, weights, tokenizer.json.
-
-        `dtype` float16 halves what is shipped; a policy is always float32 once loaded.
-        """
-        config = {
+    def config(self) -> dict[str, Any]:
+        """What config.json holds: everything but weights and vocabulary, as plain values."""
+        return {
             "class": type(self).__name__,
             "execute_steps": self.execute_steps,
             "euler_steps": self.euler_steps,
@@ -198,16 +237,28 @@ class FlowMatchingPolicy(nn.Module, ABC):
             "normalization": self.normalization.to_json(),
             "sizes": self.sizes(),
         }
+
+    def save(self, folder: Path | str, dtype: torch.dtype = torch.float32) -> Path:
+        """Writes the checkpoint: sizes and normalisation in config.json, weights, tokenizer.json.
+
+        `dtype` float16 halves what is shipped; a policy is always float32 once loaded.
+        """
         tensors = {name: value.to(dtype) for name, value in self.state_dict().items()}
-        return save_checkpoint(folder, config, tensors, tokenizer=self.tokenizer.to_json())
+        return save_checkpoint(folder, self.config(), tensors, tokenizer=self.tokenizer.to_json())
 
     @classmethod
     def load(cls, folder: Path | str) -> FlowMatchingPolicy:
         """The policy of a checkpoint, in evaluation mode. Raises VlawError where the folder is not a complete one."""
-        config, tensors = load_config(folder), load_tensors(folder)
+        return cls.from_parts(load_config(folder), load_tensors(folder), read_tokenizer(folder), where=folder)
+
+    @classmethod
+    def from_parts(
+        cls, config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], vocabulary: str, *, where: Path | str
+    ) -> FlowMatchingPolicy:
+        """`load` from what the files hold: config.json, the tensors and the text of tokenizer.json."""
         try:
             tokenizer = InstructionTokenizer.from_json(
-                read_tokenizer(folder), length=config["instruction_length"], where=folder,
+                vocabulary, length=config["instruction_length"], where=where,
                 template=config["instruction_template"],
             )
             policy = cls(
@@ -215,9 +266,9 @@ class FlowMatchingPolicy(nn.Module, ABC):
                 euler_steps=config["euler_steps"], **config["sizes"],
             )
         except (KeyError, TypeError) as error:
-            raise VlawError(f"config.json does not describe a {cls.__name__}: {error}", where=str(folder),
+            raise VlawError(f"config.json does not describe a {cls.__name__}: {error}", where=str(where),
                             remedy="Use a checkpoint written by this version, or make it again.") from error
-        load_weights(policy, {name: value.float() for name, value in tensors.items()}, where=folder)
+        load_weights(policy, {name: value.float() for name, value in tensors.items()}, where=where)
         return policy.eval()
 
     def _device(self) -> torch.device:

@@ -34,6 +34,8 @@ class Batch:
     """(B, H, A) float32 absolute targets; after an episode's end its last action is repeated."""
     weights: np.ndarray
     """(B,) float32: w(o, a) of Eq. 4."""
+    positive: np.ndarray
+    """(B,) bool: the advantage's sign, for policies that are conditioned on it."""
     points: np.ndarray
     """(B, V, P, 2) float32: where in the pictures the things are that the instruction is about; NaN where not known."""
     instructions: list[str]
@@ -52,11 +54,12 @@ class StepData:
         weights: Sequence[float] | None = None,
         early_share: float = 0.0,
         points: Sequence[np.ndarray] | None = None,
+        positive: Sequence[bool] | None = None,
     ):
         """`early_share` of the samples come from the first EARLY_STEPS steps, where the instruction decides what is done.
 
         Per episode: images (>= T, V, h, w, 3) uint8, states (>= T, D), actions (T, A), an instruction, a weight,
-        points (>= T, V, P, 2) where they are known."""
+        points (>= T, V, P, 2) where they are known, whether its advantage is positive (all are, unless said)."""
         kept = [index for index in range(len(actions)) if weights is None or weights[index] != 0]
         if not kept or all(len(actions[index]) == 0 for index in kept):
             raise VlawError("there is no control step to learn from", where="policy training data",
@@ -66,6 +69,7 @@ class StepData:
         self.actions = [np.asarray(actions[index], dtype=np.float32) for index in kept]
         self.instructions = [instructions[index] for index in kept]
         self.weights = np.ones(len(kept)) if weights is None else np.array([weights[index] for index in kept])
+        self.positive = np.array([positive is None or bool(positive[index]) for index in kept])
         self.points = None if points is None else [points[index] for index in kept]
         self.early_share = early_share
         self.starts = np.concatenate([[0], np.cumsum([len(action) for action in self.actions])])
@@ -79,12 +83,14 @@ class StepData:
 
     @classmethod
     def from_episodes(
-        cls, episodes: Sequence[Episode], *, weights: Sequence[float] | None = None, early_share: float = 0.0
+        cls, episodes: Sequence[Episode], *, weights: Sequence[float] | None = None, early_share: float = 0.0,
+        positive: Sequence[bool] | None = None,
     ) -> StepData:
         parts = zip(*[(e.images, e.states, e.actions, e.instruction) for e in episodes], strict=True)
         points = [e.extra["points"] for e in episodes] if all("points" in e.extra for e in episodes) else None
         return cls(
-            *(parts if episodes else ([], [], [], [])), weights=weights, early_share=early_share, points=points
+            *(parts if episodes else ([], [], [], [])), weights=weights, early_share=early_share, points=points,
+            positive=positive,
         )
 
     @classmethod
@@ -123,6 +129,7 @@ class StepData:
             states=np.stack([self.states[episode][t] for episode, t in pairs]),
             actions=np.stack([self.actions[e][np.minimum(t + ahead, len(self.actions[e]) - 1)] for e, t in pairs]),
             weights=self.weights[episodes].astype(np.float32),
+            positive=self.positive[episodes],
             points=self._points(pairs),
             instructions=[self.instructions[episode] for episode, _ in pairs],
         )
@@ -142,7 +149,7 @@ class SeenData:
     def __init__(self, policy: FlowMatchingPolicy, data: StepData, *, batch_size: int = 256):
         """`policy.can_freeze` must be true; its encoder is asked once per control step of `data`."""
         tokens = policy.tokenizer(data.instructions)
-        seen, states, chunks, weights = [], [], [], []
+        seen, states, chunks, weights, positive = [], [], [], [], []
         for begin in range(0, len(data), batch_size):
             steps = np.arange(begin, min(begin + batch_size, len(data)))
             batch = data.at(steps, policy.chunk_size)
@@ -152,18 +159,20 @@ class SeenData:
             states.append(batch.states)
             chunks.append(batch.actions)
             weights.append(batch.weights)
+            positive.append(batch.positive)
         self.seen = torch.cat(seen)
-        self.states, self.actions, self.weights = (
-            torch.from_numpy(np.concatenate(parts)) for parts in (states, chunks, weights)
+        self.states, self.actions, self.weights, self.positive = (
+            torch.from_numpy(np.concatenate(parts)) for parts in (states, chunks, weights, positive)
         )
 
     def __len__(self) -> int:
         return len(self.seen)
 
     def draw(self, rng: np.random.Generator, size: int) -> tuple[torch.Tensor, ...]:
-        """`size` samples with replacement: seen (B, F), states (B, D), actions (B, H, A), weights (B,)."""
+        """`size` samples with replacement: seen (B, F), states (B, D), actions (B, H, A), weights (B,),
+        positive (B,)."""
         index = torch.from_numpy(rng.integers(len(self), size=size))
-        return self.seen[index], self.states[index], self.actions[index], self.weights[index]
+        return self.seen[index], self.states[index], self.actions[index], self.weights[index], self.positive[index]
 
 
 class MixedData:
@@ -186,4 +195,16 @@ class MixedData:
         return Batch(**joined, instructions=[text for part in parts for text in part.instructions])
 
 
-_ARRAYS = ("images", "states", "actions", "weights", "points")
+_ARRAYS = ("images", "states", "actions", "weights", "positive", "points")
+
+
+def check_fits(policy: FlowMatchingPolicy, source: StepData) -> None:
+    """Raises VlawError where states or actions are not of the policy's robot."""
+    expected = (policy.normalization.state_dim, policy.action_dim)
+    for state, action in zip(source.states, source.actions, strict=True):
+        if (state.shape[1], action.shape[1]) != expected:
+            raise VlawError(
+                f"the policy has {expected[0]} state and {expected[1]} action dimensions, an episode has "
+                f"{state.shape[1]} and {action.shape[1]}", where="policy update",
+                remedy="Start from a policy that was trained for this robot.",
+            )

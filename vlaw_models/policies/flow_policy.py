@@ -21,6 +21,10 @@ WAVES = (1.0, 2.0, 4.0)
 """Frequencies of the sines and cosines in which places and state are also given."""
 
 
+ADVANTAGE_GAIN = 4.0
+"""What the embedding of the advantage is multiplied by: it starts at zero, and must catch up with a trained context."""
+
+
 class CameraEncoder(nn.Module):
     """One camera: folded image (B, 48, h / 4, w / 4) and instruction (B, E) to features, places and attention scores."""
 
@@ -118,6 +122,7 @@ class FlowPolicy(FlowMatchingPolicy):
     """Per-camera convolutions conditioned on the instruction, a state MLP and a FiLM-MLP flow head."""
 
     can_freeze = True
+    can_condition = True
 
     def __init__(
         self,
@@ -138,11 +143,13 @@ class FlowPolicy(FlowMatchingPolicy):
         shift: int = 3,
         regression: float = 1.0,
         pointing: float = 0.1,
+        advantage: bool = False,
     ):
         """`shift`: random shift in pixels at training time, each camera on its own.
 
         `regression`: weight of an auxiliary squared error of the head's direct estimate (0: flow matching alone).
         `pointing`: weight of the attention's error where the data say what the instruction is about, see `pointing_error`.
+        `advantage`: the policy is a conditioned one, see `condition_on_advantage`.
         """
         super().__init__(tokenizer, normalization, execute_steps=execute_steps, euler_steps=euler_steps)
         self._sizes = {
@@ -151,7 +158,7 @@ class FlowPolicy(FlowMatchingPolicy):
             "head_width": head_width, "head_blocks": head_blocks, "flow_samples": flow_samples, "shift": shift,
             "regression": regression, "pointing": pointing,
         }
-        self.image_size, self.shift = image_size, shift
+        self.image_size, self.shift, self.context_size = image_size, shift, context
         self.noise_dim, self.flow_samples = normalization.action_dim, flow_samples
         self.regression, self.pointing = regression, pointing
         # Words are embedded per position and concatenated: 'red on blue' and 'blue on red' differ.
@@ -170,6 +177,9 @@ class FlowPolicy(FlowMatchingPolicy):
             nn.Linear(context, context),
         )
         self.head = FlowHead(self.chunk_size * self.noise_dim, context, head_width, head_blocks)
+        self.advantage: nn.Embedding | None = None
+        if advantage:
+            self.condition_on_advantage()
         self.to(memory_format=torch.channels_last)
 
     def sizes(self) -> dict[str, Any]:
@@ -185,8 +195,29 @@ class FlowPolicy(FlowMatchingPolicy):
     def encode_seen(self, seen: torch.Tensor, state: torch.Tensor) -> Context:
         return Context(self.join(torch.cat([seen, self.state(state), _waves(state)], dim=1)), None)
 
+    def context_of(self, features: torch.Tensor) -> Context:
+        return Context(features, None)
+
     def head_parameters(self) -> list[nn.Parameter]:
-        return [*self.state.parameters(), *self.join.parameters(), *self.head.parameters()]
+        told = self.advantage.parameters() if self.advantage is not None else ()
+        return [*self.state.parameters(), *self.join.parameters(), *self.head.parameters(), *told]
+
+    @property
+    def conditioned(self) -> bool:
+        return self.advantage is not None
+
+    def condition_on_advantage(self) -> None:
+        """Adds an embedding of the advantage's sign to the context: zero at first, so nothing changes until it learns."""
+        if self.advantage is None:
+            width = self._sizes["context"]
+            self.advantage = nn.Embedding(2, width, _weight=torch.zeros(2, width, device=self._device()))
+            self._sizes["advantage"] = True
+
+    def condition(self, context: Context, advantage: torch.Tensor) -> Context:
+        if self.advantage is None:
+            return context
+        told = self.advantage(advantage.clamp(min=0)) * (advantage >= 0)[:, None]
+        return context._replace(features=context.features + ADVANTAGE_GAIN * told)
 
     def forget_head(self, seed: int) -> None:
         with torch.random.fork_rng(devices=[]):
