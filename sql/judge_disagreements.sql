@@ -12,7 +12,7 @@ WITH scores AS (
       OR s.owner IS NULL AND (s.artifact_id, e.artifact_id) IN (SELECT (child_id, parent_id) FROM edges))
 )
 SELECT
-  'two judges' AS kind, a.purpose, a.task, a.episode_id, a.event,
+  if('simulator' IN (a.judge, b.judge), 'judge against simulator', 'two judges') AS kind, a.purpose, a.task, a.episode_id, a.event,
   a.judge AS judge_a, a.p_success AS p_a, a.verdict AS says_a,
   b.judge AS judge_b, b.p_success AS p_b, b.verdict AS says_b, a.artifact_id
 FROM scores a JOIN scores b USING (artifact_id, episode_id)

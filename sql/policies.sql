@@ -22,7 +22,7 @@ models AS (
 ),
 success AS (
   SELECT e.policy, count(*) AS trials, avg(e.success::INTEGER) AS rate
-  FROM (SELECT DISTINCT owner_id FROM artifacts WHERE is_current AND kind = 'evaluation') a
+  FROM (SELECT DISTINCT owner_id FROM artifacts WHERE is_current AND kind = 'evaluation') a  -- not at low noise
   JOIN episodes e ON e.artifact_id = a.owner_id
   WHERE e.purpose = 'evaluation' AND e.success IS NOT NULL GROUP BY e.policy
 )

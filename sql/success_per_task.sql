@@ -1,6 +1,7 @@
 -- How often does each policy succeed, per experiment, iteration and task, with its 95 % Wilson interval?
 -- Parameters: experiment (default all), purpose ('evaluation' by default; 'rollout' for the rollouts it learns from).
--- Asset 'start_evaluation' is the policy that the iteration began with, 'policy_evaluation' the one that it made.
+-- Asset 'start_evaluation' is the policy that the iteration began with, 'policy_evaluation' the one that it made;
+-- '..._low_noise': the same with less of the policy's sampling noise.
 WITH counted AS (
   SELECT a.experiment, a.iteration, a.asset, e.task, count(*) AS trials, count(*) FILTER (WHERE e.success) AS successes
   FROM artifacts a

@@ -215,3 +215,21 @@ def test_damaged_and_foreign_checkpoints(folder, tmp_path):
     (cut / "config.json").write_text(json.dumps({**config, "class": "FlowPolicy"}))
     with pytest.raises(VlawError, match="FlowPolicy"):
         score_episodes(cut, [])
+
+
+def test_finetuning_refuses_replays_of_other_rollouts(tmp_path):
+    """Labels go from rollouts to their replays by position: a mix-up would teach the judge nonsense."""
+    from dataclasses import replace
+
+    judge = ClipJudge.build(ClipJudgeConfig(), ["stack"], seed=0)
+    judge.save(tmp_path / "judge")
+    frames = np.zeros((3, 3, 64, 64, 3), dtype=np.uint8)
+    states = np.zeros((3, 5), dtype=np.float32)
+    rollouts = [Episode("stack", "stack", i, frames, states, states[1:], success=bool(i), episode_id=f"e{i}") for i in range(2)]
+    swapped = [replace(e, success=None, start_episode_id=e.episode_id) for e in rollouts[::-1]]
+    with pytest.raises(VlawError, match="not those of the rollouts"):
+        finetune_reward_model(tmp_path / "judge", rollouts, RewardModelConfig(steps=1), tmp_path / "out", seed=0, replays=swapped)
+    assert not (tmp_path / "out").exists()
+    result = finetune_reward_model(tmp_path / "judge", rollouts, RewardModelConfig(steps=1), tmp_path / "out", seed=0,
+                                   replays=swapped[::-1])
+    assert (result["episodes"], result["successes"]) == (4, 2)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vlaw_models.episodes import Episode
 
 SCHEMA, FINITE, COUNTS, STARTS, VARIES = "schema", "finite", "counts", "starts_equal_real", "success_varies"
+HELD_OUT, KNOWABLE, PROMOTED = "starts_held_out", "simulator_knows", "promoted"
 SHOWN = 5
 """How many offending rows a finding names."""
 
@@ -85,7 +86,7 @@ def members_fit_schema(rows: Sequence[dict]) -> Finding:
         "episode_id": pandera.Column(str, pandera.Check.str_length(min_value=1), unique=True),
         "owner": pandera.Column(str, pandera.Check.str_length(min_value=1)),
         "weight": pandera.Column(float, pandera.Check.ge(0.0)),
-        "source": pandera.Column(str, pandera.Check.isin(["real", "imagined"])),
+        "source": pandera.Column(str, pandera.Check.isin(["real", "imagined", "real_negative", "imagined_negative"])),
     }))
 
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int, str], None]
 
 PURPOSES = ("rollout", "evaluation", "demonstration", "co_training", "pretraining", "validation")
+MEASURING = ("evaluation", "validation")
+"""Purposes whose layouts nothing is trained on: policies are measured on these only."""
 _PURPOSE, _SEED, _ITERATION = 10**15, 10**9, 10**6
 """A start seed reads purpose | seed (6 digits) | iteration (3) | index (6), so ranges cannot meet. Below 2**53."""
 EVALUATION_NOISE_SEED = 0
@@ -70,7 +72,7 @@ def start_seeds(purpose: str, task: str, iteration: int, seed: int, count: int) 
             where=where,
             remedy="keep 0 <= seed < 1,000,000, 0 <= iteration < 1,000 and count <= 1,000,000",
         )
-    if purpose in ("evaluation", "validation"):
+    if purpose in MEASURING:
         seed = iteration = 0
     first = (PURPOSES.index(purpose) + 1) * _PURPOSE + seed * _SEED + iteration * _ITERATION
     return list(range(first, first + count))
@@ -104,19 +106,40 @@ def evaluate_policy(
     cfg: EvaluationConfig,
     *,
     purpose: str = "evaluation",
+    noise_seed: int = EVALUATION_NOISE_SEED,
     progress: Progress | None = None,
 ) -> list[Episode]:
     """Success on held-out layouts, the same for every policy. Episodes hold the last frame only (1, V, h, w, 3).
 
     `purpose` 'validation' measures on other layouts: whatever is tuned is tuned there, never on the evaluation's.
+    `noise_seed` fixes the policy's noise; the layouts do not depend on it.
     """
     from vlaw_models.policies.base import load_policy
 
+    return evaluate_loaded(load_policy(Path(policy_dir)), tasks, cfg, purpose=purpose, noise_seed=noise_seed,
+                           progress=progress)
+
+
+def evaluate_loaded(
+    policy: Policy,
+    tasks: Sequence[str],
+    cfg: EvaluationConfig,
+    *,
+    purpose: str,
+    noise_seed: int = EVALUATION_NOISE_SEED,
+    progress: Progress | None = None,
+) -> list[Episode]:
+    """`evaluate_policy` of a policy at hand, such as one in the middle of its training."""
+    if purpose not in MEASURING:
+        raise VlawError(
+            f"evaluation on training starts: the layouts of purpose {purpose!r} are there to be trained on",
+            where=f"evaluate_policy(purpose={purpose!r})",
+            remedy=f"Measure on the layouts of {' or '.join(map(repr, MEASURING))}: nothing is ever trained on them.",
+        )
     starts = [
         Start(task, s) for task in tasks for s in start_seeds(purpose, task, 0, 0, cfg.episodes_per_task)
     ]
-    noise = np.random.SeedSequence([EVALUATION_NOISE_SEED])
-    policy = load_policy(Path(policy_dir))
+    noise = np.random.SeedSequence([noise_seed])
     world = TabletopWorld(getattr(policy, "image_size", IMAGE_SIZE), render_inner=False)
     return _roll(
         policy, world, starts, cfg.num_steps, cfg.noise_scale, noise, progress, last_only=True

@@ -47,6 +47,9 @@ class RewardModelConfig:
     """Paper: 128."""
     learning_rate: float = 1e-3
     lora_rank: int = 8
+    replays: bool = True
+    """Learn from the world model's replays of the rollouts too, labelled with what really came of them: imagined pictures
+    are what the judge is asked about. The replaying model is the one before, which has not seen these rollouts."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,9 @@ class EvaluationConfig:
     noise_scale: float = 1.0
     low_noise_scale: float = 0.5
     """Success is measured at this noise too: less noise alone lifts a small flow policy, so both are reported."""
+    stop_early: bool = False
+    """policy_evaluation stops when the sequential test against the policy the iteration started with is settled at 95 %.
+    Off: a study compares rates of a fixed number of trials."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +144,7 @@ class PromotionConfig:
     enabled: bool = True
     confidence: float = 0.9
     """One-sided confidence of 'not worse', on validation starts paired with the policy before."""
-    margin: float = 0.05
+    margin: float = 0.1
     """A new policy is promoted where the lower bound of new - old is above -margin."""
     max_false_positive_rate: float = 0.5
     """A new world model is promoted where it shows success in at most this share of the real failures it replays."""
@@ -152,4 +158,4 @@ class DsrlConfig:
     batch_size: int = 128
     learning_rate: float = 3e-4
     noise_bound: float = 1.5
-    """The noise policy's output lies in [-bound, bound] per number of the chunk."""
+    """The mean of the noise that the noise policy chooses lies in [-bound, bound] per number of the chunk."""

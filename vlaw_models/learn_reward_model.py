@@ -90,10 +90,12 @@ def finetune_reward_model(
     out_dir: Path,
     *,
     seed: int,
+    replays: Sequence[Episode] = (),
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Adapts the judge in `start_dir` to labelled rollouts with LoRA and saves the merged judge to `out_dir`.
 
+    `replays`: a world model's replays of the rollouts, in their order (or none): they take over the rollouts' labels.
     `cfg.steps` 0 saves the judge as it was. Returns what `train_reward_model` returns. VlawError for an episode
     without a label, for no episodes, and for a damaged checkpoint, all before anything is written.
     """
@@ -104,11 +106,15 @@ def finetune_reward_model(
     if cfg.steps < 0 or cfg.batch_size < 1 or cfg.lora_rank < 1:
         raise VlawError(f"steps {cfg.steps}, batch_size {cfg.batch_size}, lora_rank {cfg.lora_rank}",
                         where="the recipe's reward_model table", remedy="Give steps >= 0, batch_size >= 1, lora_rank >= 1.")
+    if replays and [replay.start_episode_id for replay in replays] != [episode.episode_id for episode in episodes]:
+        raise VlawError("the replays are not those of the rollouts, one for each and in their order",
+                        where="reward-model finetuning", remedy="Replay the very rollouts that the judge learns from.")
     judge = load_judge(start_dir)
     adapted = add_lora(judge, cfg.lora_rank, seed=seed)
+    labels = [bool(episode.success) for episode in episodes]
     # No weight decay: it would pull the low-rank change, not the weights, towards zero.
     result = train_reward_model(
-        judge, episodes, [bool(episode.success) for episode in episodes], steps=cfg.steps, seed=seed,
+        judge, [*episodes, *replays], labels * 2 if replays else labels, steps=cfg.steps, seed=seed,
         batch_size=cfg.batch_size, learning_rate=cfg.learning_rate, weight_decay=0.0, progress=progress,
     )
     adapted.merge_and_unload()

@@ -1,13 +1,16 @@
-"""Imagined rollouts: the policy inside the world model, from the first frames of this iteration's real rollouts.
+"""Imagined rollouts: the policy inside the world model, from the first frames of real episodes.
 
 Here: choosing the starts and keeping what was imagined. Not here: the closed loop of policy and world model
-(vlaw_models/imagine). Every imagined episode has exactly one real parent, and begins with its very pixels.
+(vlaw_models/imagine) and the oracle that acts on the true simulator instead (vlaw_models/privileged, `imagine.world =
+"simulator"`, privileged). Every imagined episode has exactly one real parent, and begins with its very pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -15,7 +18,7 @@ from vlaw_assets import checks
 from vlaw_assets.assets import code
 from vlaw_assets.assets.foundation import EPISODE_CHECKS
 from vlaw_assets.assets.loop_state import read_state
-from vlaw_assets.assets.stage import POOL, Stage, stage_asset
+from vlaw_assets.assets.stage import POOL, Stage, Work, stage_asset
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -23,36 +26,51 @@ if TYPE_CHECKING:
 
     from vlaw_models.episodes import Episode, Start
 
+EMBEDDED = "tabletop"
+"""World of the episodes that the embedded simulator can be reset to: by task and seed."""
 
-@stage_asset(group="iteration", deps=("loop_state", "real_rollouts", "world_model", "autoencoder"), modules=code.IMAGINE,
-             pool=POOL, kinds=("deltalake", "lance"), checks=(*EPISODE_CHECKS, checks.STARTS))
+
+@stage_asset(group="iteration", deps=("loop_state", "real_rollouts", "world_model", "autoencoder", "expert_demonstrations",
+                                      "co_training_data"),
+             modules=(*code.IMAGINE, *code.PRIVILEGED), pool=POOL, kinds=("deltalake", "lance"),
+             checks=(*EPISODE_CHECKS, checks.STARTS))
 def imagined_rollouts(stage: Stage) -> dg.MaterializeResult:
     """N imagined episodes per task of the policy that made the real rollouts; nobody has judged them yet."""
     recipe, state = stage.recipe, read_state(stage)
-    per_task = recipe.imagine.episodes_per_task
-    parents = {"policy": state.policy, "world_model": stage.require("world_model"),
-               "autoencoder": stage.require_foundation("autoencoder"), "starts": stage.require("real_rollouts")}
+    per_task, oracle = recipe.imagine.episodes_per_task, recipe.imagine.world == "simulator"
+    models = {} if oracle else {"world_model": stage.require("world_model"),
+                                "autoencoder": stage.require_foundation("autoencoder")}
+    roles = start_parents(stage)
+    parents = {"policy": state.policy, **models, **roles}
     tables = {**recipe.tables("imagine"), "tasks": list(recipe.tasks), "seed": stage.seed}
     with stage.commit("imagined_rollouts", recipe=tables, parents=parents) as work:
         if work.wanted and per_task:
-            from vlaw_models.imagine import imagine
-
-            starts = starts_from(work.read("starts").episodes(frames=True, steps=[0]), recipe.tasks, per_task)
+            real = [episode for role in roles
+                    for episode in work.read(role).episodes(frames=True, steps=[0], tasks=recipe.tasks)]
+            starts = starts_from(real, recipe.tasks, per_task)
             first = {start.episode_id: start.images for start in starts}
-            digests = {role: ref.content_digest for role, ref in parents.items()}
             tasks: list[str] = []
-            for batch in imagine(work.read("policy").checkpoint(), work.read("world_model").checkpoint(),
-                                 work.read("autoencoder").checkpoint(), starts, recipe.imagine,
-                                 seed=stage.seed, progress=stage.progress):
+            for batch in (_on_the_simulator if oracle else _in_the_world_model)(stage, work, starts):
                 work.check(checks.episodes_fit_schema(batch, tasks=recipe.tasks, judged=False), checks.all_finite(batch),
-                           begin_with_real_frames(batch, first))
-                work.draft.write_episodes(batch, purpose="imagined", world="world_model",
-                                          policy=digests["policy"], world_model=digests["world_model"])
+                           begin_with_real_frames(batch, first, hint=_renderer() if oracle else ""))
+                work.draft.write_episodes(batch, purpose="imagined", world=EMBEDDED if oracle else "world_model",
+                                          policy=state.policy.content_digest,
+                                          world_model="" if oracle else parents["world_model"].content_digest)
                 if not tasks:
                     work.show("imagined episodes", batch[:len(recipe.tasks)])
                 tasks += [episode.task for episode in batch]
             work.check(checks.counts_as_asked(tasks, dict.fromkeys(recipe.tasks, per_task)))
-    return stage.result(work)
+            work.metrics["privileged"] = oracle
+    return stage.result(work, privileged=oracle)
+
+
+def start_parents(stage: Stage) -> dict[str, Any]:
+    """Role -> artifact whose first frames are starts: this iteration's real rollouts, and the scripted corpora if asked for."""
+    found = {"starts": stage.require("real_rollouts")}
+    if stage.recipe.imagine.starts == "real":
+        found |= {"starts_demonstrations": stage.require_foundation("expert_demonstrations"),
+                  "starts_co_training": stage.require_foundation("co_training_data")}
+    return found
 
 
 def starts_from(real: Sequence[Episode], tasks: Sequence[str], per_task: int) -> list[Start]:
@@ -71,11 +89,44 @@ def starts_from(real: Sequence[Episode], tasks: Sequence[str], per_task: int) ->
     ]
 
 
-def begin_with_real_frames(episodes: Sequence[Episode], first: dict[str | None, np.ndarray | None]) -> checks.Finding:
-    """Each imagined episode names a real one and begins with its first frame, pixel by pixel."""
+def origins_in(handle: Any) -> dict[str, Start]:
+    """Episode id -> (task, seed) of an artifact's episodes of the embedded robot; imported ones have no simulator seed."""
+    from vlaw_models.episodes import Start
+
+    return {row["episode_id"]: Start(row["task"], row["seed"]) for row in handle.table("episodes").to_pylist()
+            if row["world"] == EMBEDDED}
+
+
+def begin_with_real_frames(
+    episodes: Sequence[Episode], first: dict[str | None, np.ndarray | None], *, hint: str = ""
+) -> checks.Finding:
+    """Each imagined episode names a real one and begins with its first frame, pixel by pixel. `hint`: why it may not."""
     import numpy as np
 
     bad = [f"episode {index} ({episode.task}) from {episode.start_episode_id}" for index, episode in enumerate(episodes)
            if episode.start_episode_id not in first or not np.array_equal(episode.images[0], first[episode.start_episode_id])]
-    return checks.Finding(checks.STARTS, passed=not bad, text="; ".join(bad[:checks.SHOWN]) or
+    text = "; ".join(bad[:checks.SHOWN]) + (f"; {hint}" if hint else "")
+    return checks.Finding(checks.STARTS, passed=not bad, text=text if bad else
                           f"{len(episodes)} imagined episodes begin with the frames of their real start")
+
+
+def _in_the_world_model(stage: Stage, work: Work, starts: list[Start]) -> Iterator[list[Episode]]:
+    from vlaw_models.imagine import imagine
+
+    return imagine(work.read("policy").checkpoint(), work.read("world_model").checkpoint(),
+                   work.read("autoencoder").checkpoint(), starts, stage.recipe.imagine, seed=stage.seed,
+                   progress=stage.progress)
+
+
+def _on_the_simulator(stage: Stage, work: Work, starts: list[Start]) -> Iterator[list[Episode]]:
+    from vlaw_models.privileged import rollouts_from_starts
+
+    origins = {name: origin for role in start_parents(stage) for name, origin in origins_in(work.read(role)).items()}
+    starts = [dataclasses.replace(start, images=None, state=None) for start in starts]
+    return rollouts_from_starts(work.read("policy").checkpoint(), starts, origins, stage.recipe.imagine, seed=stage.seed,
+                                progress=stage.progress)
+
+
+def _renderer() -> str:
+    return ("the simulator renders other first frames than were recorded: VLAW_RENDERER is now "
+            f"{os.environ.get('VLAW_RENDERER', 'ray')!r}; use the renderer, picture size and kind of machine of the recording")

@@ -13,7 +13,7 @@ from vlaw_assets.assets.loop_state import read_state
 from vlaw_assets.assets.stage import POOL, Stage, stage_asset
 
 
-@stage_asset(group="iteration", deps=("loop_state", "real_rollouts"), modules=code.REWARD_MODEL, pool=POOL,
+@stage_asset(group="iteration", deps=("loop_state", "real_rollouts", "autoencoder"), modules=code.REWARD_MODEL, pool=POOL,
              kinds=("pytorch",), checks=(checks.FINITE,))
 def reward_model(stage: Stage) -> dg.MaterializeResult:
     """The judge of success, finetuned on this experiment's first real rollouts with their labels."""
@@ -23,13 +23,24 @@ def reward_model(stage: Stage) -> dg.MaterializeResult:
             if work.wanted:
                 work.pass_on("reward_model")
         return stage.result(work)
+    config = recipe.reward_model
+    tables = {**recipe.tables("reward_model"), "seed": stage.seed}
     parents = {"reward_model": state.reward_model, "real_rollouts": stage.require("real_rollouts")}
-    with stage.commit("reward_model", recipe={**recipe.tables("reward_model"), "seed": stage.seed}, parents=parents) as work:
+    if config.replays:
+        # The world model of before: it has not seen these rollouts, as it will not have seen what it imagines next.
+        parents |= {"world_model": state.world_model, "autoencoder": stage.require_foundation("autoencoder")}
+        tables["replay"] = {"num_steps": recipe.rollouts.num_steps, "sampling_steps": recipe.imagine.sampling_steps}
+    with stage.commit("reward_model", recipe=tables, parents=parents) as work:
         if work.wanted:
+            from vlaw_models.config import WorldModelMetricsConfig
+            from vlaw_models.imagine import replay
             from vlaw_models.learn import finetune_reward_model
 
+            rollouts = work.read("real_rollouts").episodes(frames=True)
+            replays = replay(work.read("world_model").checkpoint(), work.read("autoencoder").checkpoint(), rollouts,
+                             WorldModelMetricsConfig(**tables["replay"]), seed=stage.seed) if config.replays else []
             log = finetune_reward_model(
-                work.read("reward_model").checkpoint(), work.read("real_rollouts").episodes(frames=True),
-                recipe.reward_model, work.draft.checkpoint_dir(), seed=stage.seed, progress=stage.progress)
+                work.read("reward_model").checkpoint(), rollouts, config, work.draft.checkpoint_dir(),
+                seed=stage.seed, replays=replays, progress=stage.progress)
             work.learned(log)
     return stage.result(work)

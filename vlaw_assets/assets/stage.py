@@ -180,6 +180,7 @@ class Stage:
         not in it, so experiments that agree share the artifact. Episodes in quarantine are left out of every parent.
         """
         from vlaw_assets.lake import Identity
+        from vlaw_assets.lake.claim import claimed
         from vlaw_assets.lake.quarantine import without_quarantined
 
         identity = Identity(kind=kind, code=self.code, recipe=canonical(dict(recipe)),
@@ -187,8 +188,10 @@ class Stage:
         identity, listed = without_quarantined(self.lake, identity, parents.values(), force=self.force, occurring=self.occurring)
         if self.asked:
             raise IdentityKnown(identity, parents)
-        with self.lake.commit(asset=self.asset, partition=self.partition, identity=identity,
-                              run_id=self.context.run.run_id, force=self.force, code_revision=code_revision()) as draft:
+        run_id = self.context.run.run_id
+        claim = claimed(self.lake, identity, holder=run_id, waiting=lambda text: self.progress(0, 1, text), force=self.force)
+        with claim, self.lake.commit(asset=self.asset, partition=self.partition, identity=identity, run_id=run_id,
+                                     force=self.force, code_revision=code_revision()) as draft:
             if listed is not None:
                 draft.leave_out(listed)
             work = Work(draft, parents)
@@ -216,18 +219,18 @@ class Stage:
 
 def stage_asset(
     *, group: str, deps: Sequence[str] = (), modules: Sequence[str] = (), checks: Sequence[str] = (),
-    kinds: Sequence[str] = (), pool: str | None = None, name: str | None = None,
+    kinds: Sequence[str] = (), pool: str | None = None, name: str | None = None, files: Sequence[str] = (),
 ) -> Callable[[Callable[[Stage], dg.MaterializeResult]], dg.AssetsDefinition]:
     """Makes a Dagster asset of a function of a `Stage`.
 
-    `modules` are the modules of vlaw_models whose code makes the artifact; with the function's own file they are its code
-    version. `checks` name the findings the function notes: blocking asset checks, evaluated before the commit. A
+    `modules` are the modules of vlaw_models whose code makes the artifact; with the function's own file, and further `files`
+    of vlaw_assets, they are its code version. `checks` name the findings the function notes: blocking asset checks, evaluated before the commit. A
     VlawError becomes a failure of the step with that message and no retries.
     """
 
     def decorate(function: Callable[[Stage], dg.MaterializeResult]) -> dg.AssetsDefinition:
         asset = name or function.__name__
-        code = code_digest(tuple(modules), (Path(inspect.getfile(function)),))
+        code = code_digest(tuple(modules), (Path(inspect.getfile(function)), *map(Path, files)))
         BODIES[asset] = function, code
 
         @dg.asset(

@@ -24,15 +24,20 @@ SHORT = 12
 SOURCES = {"demonstration": "expert", "co_training": "expert", "pretraining": "expert", "rollout": "real",
            "validation": "real", "evaluation": "real", "imagined": "imagined", "replay": "imagined"}
 """Purpose of an episode -> where it comes from."""
+TRUTH = "simulator (privileged)"
+"""Judge of a training set whose imagined episodes were kept by their true outcome."""
 LEARNERS = ("world_model", "reward_model", "policy")
 """Kinds of artifacts that learn from episodes."""
-METRICS = ("world_model_metrics", "reward_model_metrics", "start_evaluation", "policy_evaluation")
-"""Assets that measure models. Nothing is made from them, so they are never in a closure."""
+METRICS = ("world_model_metrics", "start_world_model_metrics", "reward_model_metrics", "start_evaluation", "policy_evaluation",
+           "start_evaluation_low_noise", "policy_evaluation_low_noise")
+"""Assets that measure models. No model is made from them; the promotion gate of loop_state reads some."""
 LOOP_ORDER = (
     "autoencoder", "base_policy", "pretrained_world_model", "pretrained_reward_model", "expert_demonstrations",
     "co_training_data", "recorded_episodes", "quarantine", "loop_state", "real_rollouts", "reward_model", "world_model",
-    "imagined_rollouts", "reward_scores", "training_set", "policy", "start_evaluation", "policy_evaluation",
-    "validation_rollouts", "world_model_metrics", "reward_model_metrics", "episode_embeddings", "iteration_report",
+    "imagined_rollouts", "reward_scores", "imagined_outcomes", "training_set", "policy", "start_evaluation", "policy_evaluation",
+    "start_evaluation_low_noise", "policy_evaluation_low_noise",
+    "validation_rollouts", "start_world_model_metrics", "world_model_metrics", "reward_model_metrics", "episode_embeddings",
+    "iteration_report",
 )
 """In which order people read assets; others come last, by name."""
 
@@ -206,7 +211,7 @@ def _judges(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
             judge = next((by_id[edge["artifact"]] for edge in scores["parents"] if edge["role"] == "reward_model"), None)
             counted = scores["contents"].get("scores", [])
             found.append({
-                "training_set": name_of(item), "judge": name_of(judge) if judge else "",
+                "training_set": name_of(item), "judge": name_of(judge) if judge else TRUTH if scores["asset"] == "imagined_outcomes" else "",
                 "judge_artifact": judge["artifact"] if judge else "", "judge_sha256": judge["content_sha256"] if judge else "",
                 "alpha": alpha, "scored": sum(row["count"] for row in counted),
                 "mean": sum(row["count"] * row["mean"] for row in counted) / (sum(row["count"] for row in counted) or 1),

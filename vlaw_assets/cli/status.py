@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlaw_assets.cli.output import AsOf, console, existing_lake, print_json, print_table
+from vlaw_assets.cli.output import AsOf, console, existing_lake, known_experiment, print_json, print_table
+from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
-    from vlaw_assets.lake import Lake
+    from vlaw_assets.lake import ArtifactRef, Lake
 
 SHOWN = 12
 """How many reasons a person is shown."""
@@ -27,11 +28,15 @@ def status(
         return
     if not any(row["partition"] for row in rows):
         console.print("The lake holds no iteration yet. Begin with: vlaw run --experiment smoke")
-    cells = [[row["partition"] or "foundation", f"{row['materialized']} of {row['assets']}", str(row["reused"]),
-              str(len(row["outdated"]) or "-"), "yes" if row["running"] else "-",
+    cells = [[(row["partition"] or "foundation") + (" (privileged)" if row["privileged"] else ""),
+              f"{row['materialized']} of {row['assets']}", str(row["reused"]), str(len(row["outdated"]) or "-"), "yes" if row["running"] else "-",
               row["before"] or "-", row["after"] or "-"] for row in rows if row["partition"] or row["outdated"]]
     if cells:
         print_table([["partition", "materialized", "reused", "stale", "running", "before", "after"], *cells])
+    for row in rows:
+        for model, why in row["refused"].items():
+            console.print(f"promotion: {row['partition']} keeps the {model} before, the new one was refused: {why}", markup=False,
+                          soft_wrap=True)
     reasons = {(row["partition"], asset): text for row in rows for asset, text in row["outdated_because"].items()}
     for (partition, asset), text in list(reasons.items())[:SHOWN]:
         console.print(f"stale: {asset}{f'[{partition}]' if partition else ''}: {text}", markup=False, soft_wrap=True)
@@ -69,10 +74,28 @@ def collect(lake: Lake) -> list[dict[str, Any]]:
             "outdated": list(outdated),
             "outdated_because": {asset: "; ".join([*item.reasons, *([item.blocked] if item.blocked else [])])
                                  for asset, item in outdated.items()},
-            "running": partition in running,
+            "running": partition in running, "privileged": _privileged(partition), "refused": _refused(refs.get("loop_state")),
             "before": success.get("before", ""), "after": success.get("after", ""),
         })
     return rows
+
+
+def _refused(state: ArtifactRef | None) -> dict[str, str]:
+    """Model -> why the promotion gate did not let it into this iteration."""
+    verdicts = state.metrics.get("promotion", {}) if state is not None else {}
+    return {model: verdict["reason"] for model, verdict in verdicts.items() if not verdict["promoted"]}
+
+
+def _privileged(partition: str) -> bool:
+    """Whether its experiment uses the simulator where a robot would have nothing. False for one that no recipe names now."""
+    from vlaw_assets.partitions import split_key
+
+    if not partition:
+        return False
+    try:
+        return known_experiment(split_key(partition)[0]).privileged
+    except VlawError:
+        return False
 
 
 def _running_partitions() -> set[str]:

@@ -1,0 +1,38 @@
+"""One asset partition made by calling its stage directly: what Dagster would do, without Dagster's seconds."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from vlaw_assets import definitions  # noqa: F401 (defines the stages)
+from vlaw_assets.assets.stage import BODIES, Stage
+from vlaw_assets.lake import ArtifactRef, Lake
+from vlaw_assets.resources import Workplace
+
+
+class Bench:
+    """A lake with a folder of recipes, and stages run on it."""
+
+    def __init__(self, root: Path):
+        self.recipes = root / "recipes"
+        self.recipes.mkdir(parents=True, exist_ok=True)
+        self.lake = Lake.open(root / "lake", create=True)
+        self.findings: dict[str, Any] = {}
+
+    def recipe(self, name: str, text: str = "") -> None:
+        (self.recipes / f"{name}.toml").write_text(f'name = "{name}"\ntasks = ["stack", "book"]\niterations = 3\n{text}')
+
+    def make(self, asset: str, partition: str, *, force: bool = False) -> ArtifactRef:
+        """Runs the stage; its findings are kept by name in `findings`."""
+        function, code = BODIES[asset]
+        context = SimpleNamespace(run=SimpleNamespace(run_id="run-1"), log=logging.getLogger("vlaw.stage"))
+        place = Workplace(lake=str(self.lake.paths.root), recipes=str(self.recipes))
+        stage = Stage(context, place, self.lake, asset, code, partition, force)
+        try:
+            function(stage)
+        finally:
+            self.findings = {finding.name: finding for finding in stage.findings}
+        return self.lake.ledger.require(asset, partition)
