@@ -337,3 +337,14 @@ def test_lpips_by_hand(recorded, tmp_path):
         Lpips("alexnet", weights, weights)
     with pytest.raises(VlawError, match="at least 32x32"):
         lpips.perceptual(a[:, :16], b[:, :16])
+
+
+def test_frechet_distance_is_torchmetrics():
+    """The platform's own takes any features and says how many samples it had; the number must be the known one."""
+    import torch
+    from torchmetrics.image.fid import _compute_fid
+
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(400, 12)), rng.normal(0.3, 1.4, size=(500, 12)) @ rng.normal(size=(12, 12))
+    moments = [torch.from_numpy(m) for x in (first, second) for m in (x.mean(0), np.cov(x, rowvar=False))]
+    assert frechet_distance(first, second) == pytest.approx(float(_compute_fid(*moments)), rel=1e-6)

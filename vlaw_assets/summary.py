@@ -17,6 +17,7 @@ from vlaw_models.errors import VlawError
 Outcomes = dict[tuple[str, int], bool]
 """(task, seed) -> success."""
 ALL = "all"
+UNDECIDED = "undecided"
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,39 @@ def change(after: Outcomes, before: Outcomes) -> Change | None:
     return Change(*(float(value) for value in found), trials=len(shared))
 
 
+@dataclass(frozen=True)
+class Settled:
+    """What a sequential test (vlaw_models/metrics/sequential.py) says of two evaluations on the same trials."""
+
+    state: str
+    """'after is better', 'before is better' or 'undecided'."""
+    trials: int
+    """Trials after which it was settled; all of them where it was not."""
+    of: int
+    e_value: float
+    threshold: float
+    alpha: float
+
+    def __str__(self) -> str:
+        if self.state == UNDECIDED:
+            return f"the sequential test is undecided after all {self.of} paired trials (evidence {self.e_value:.3g} of {self.threshold:g})"
+        return f"the sequential test would have settled it at {1 - self.alpha:.0%} after {self.trials} of {self.of} paired trials: {self.state}"
+
+
+def settled(after: Outcomes, before: Outcomes, alpha: float = 0.05) -> Settled | None:
+    """Where a user could have stopped: the shared trials read one by one, interleaved over tasks; None where there are none."""
+    import numpy as np
+
+    from vlaw_models.metrics.sequential import A_BETTER, B_BETTER, interleaved, paired_stream
+
+    order = interleaved(after.keys() & before.keys())
+    if not order:
+        return None
+    found = paired_stream(np.array([after[key] for key in order]), np.array([before[key] for key in order]), alpha)
+    state = {A_BETTER: "after is better", B_BETTER: "before is better"}.get(found.state, UNDECIDED)
+    return Settled(state, found.trials, len(order), found.e_value, found.threshold, alpha)
+
+
 def evaluations(lake: Any, experiment: str, iterations: Iterable[int]) -> dict[str, Outcomes]:
     """Column label -> outcomes: "before" (the policy iteration 01 started with), "after 01", ...; what exists of it."""
     found: dict[str, Outcomes] = {}
@@ -119,6 +153,13 @@ def table(columns: Mapping[str, Mapping[str, Rate]]) -> list[list[str]]:
     tasks = list(dict.fromkeys(task for rates in columns.values() for task in rates if task != ALL))
     body = [[task, *(str(rates[task]) if task in rates else "" for rates in columns.values())] for task in [*tasks, ALL]]
     return [["task", *columns], *body]
+
+
+def measured_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of the table `evaluations` as Markdown: value, interval where there is one, number of trials."""
+    body = [[row["task"], row["metric"], row.get("camera", ""), f"{row['value']:.3f}",
+             f"[{row['low']:.3f}, {row['high']:.3f}]" if "low" in row else "", str(row["trials"])] for row in rows]
+    return markdown([["task", "metric", "camera", "value", "95 %", "n"], *body])
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:

@@ -41,18 +41,21 @@ class ClipComparison:
 def compare_clips(
     recorded: Sequence[np.ndarray],
     replayed: Sequence[np.ndarray],
-    net: FeatureNet,
+    net: FeatureNet | None,
     *,
     cameras: Sequence[str] = CAMERAS,
     perceptual: PerceptualNet | None = None,
     seeds: Sequence[int] | None = None,
     clip_ids: Sequence[str] | None = None,
+    frechet: bool = True,
 ) -> ClipComparison:
     """PSNR, SSIM, perceptual distance, Fréchet distance of frames and of clips, per camera.
 
     `recorded` and `replayed` are N >= 2 clips (T+1, V, height, width, 3) uint8, or one array of them; replayed[i] plays
     the actions of recorded[i] from its first frame, T >= 2. `cameras` names the V views in their order. `perceptual` is
     `net` itself where that has a perceptual distance (the judge). `seeds` and `clip_ids` (N) go into the manifest.
+    `frechet` False leaves the Fréchet distances out, and one clip is enough; so does `net` None, which leaves the perceptual
+    distance out too where `perceptual` is not given.
 
     PSNR (dB; 100 for identical frames, never infinite) and SSIM are means over clips of video.py's; the perceptual
     distance is the mean over frames. The Fréchet distances (squared units of the features; 0 identical) take every
@@ -61,13 +64,14 @@ def compare_clips(
     cameras, fewer than two predicted frames, NaN, another dtype than uint8; and for what the network cannot read.
     """
     names = _checked_cameras(cameras)
-    _check(recorded, replayed, names)
+    frechet = frechet and net is not None
     count = len(recorded)
     for label, values in (("seeds", seeds), ("clip ids", clip_ids)):
         if values is not None and len(values) != count:
             raise VlawError(f"{len(values)} {label} for {count} clips", where=WHERE, remedy="Give one for each clip.")
+    _check(recorded, replayed, names, clip_ids, least=2 if frechet else 1)
     judge = perceptual if perceptual is not None else net
-    if not hasattr(judge, "perceptual"):
+    if judge is not None and not hasattr(judge, "perceptual"):
         raise VlawError(f"{net.name} has no perceptual distance", where=WHERE,
                         remedy="Give `perceptual`: an Lpips, or the judge's network.")
     ids = list(clip_ids) if clip_ids is not None else [str(index) for index in range(count)]
@@ -77,15 +81,17 @@ def compare_clips(
         real, made = (np.stack([clip[1:, view] for clip in clips]) for clips in (recorded, replayed))
         length = real.shape[1]
         flat = [videos.reshape(-1, *videos.shape[2:]) for videos in (real, made)]
-        looks = judge.perceptual(*flat, camera=camera).reshape(count, length).mean(axis=1)
         pairs = list(zip(real, made, strict=True))
-        measured = {"psnr": [psnr(a, b) for a, b in pairs], "ssim": [ssim(a, b) for a, b in pairs],
-                    judge.perceptual_metric: looks.tolist()}
+        measured = {"psnr": [psnr(a, b) for a, b in pairs], "ssim": [ssim(a, b) for a, b in pairs]}
+        if judge is not None:
+            looks = judge.perceptual(*flat, camera=camera).reshape(count, length).mean(axis=1)
+            measured[judge.perceptual_metric] = looks.tolist()
         for metric, values in measured.items():
             rows.append(_row(camera, metric, float(np.mean(values)), count * length, None))
             per_clip += [{"clip": name, "camera": camera, "metric": metric, "value": value}
                          for name, value in zip(ids, values, strict=True)]
-        for metric, read, sides in ((net.frame_metric, net.frames, flat), (net.clip_metric, net.clips, (real, made))):
+        for metric, read, sides in (((net.frame_metric, net.frames, flat), (net.clip_metric, net.clips, (real, made)))
+                                    if frechet else ()):
             first, second = (read(side, camera=camera) for side in sides)
             rows.append(_row(camera, metric, frechet_distance(first, second), len(first), first.shape[1]))
     manifest = {
@@ -93,8 +99,8 @@ def compare_clips(
         "seeds": None if seeds is None else [int(seed) for seed in seeds],
         "frames": len(recorded[0]) - 1, "height": recorded[0].shape[2], "width": recorded[0].shape[3],
         "cameras": list(names), "first_frame_excluded": True,
-        "feature_net": {"name": net.name, "digest": net.digest},
-        "perceptual_net": {"name": judge.name, "digest": judge.digest},
+        "feature_net": {"name": net.name, "digest": net.digest} if frechet else None,
+        "perceptual_net": None if judge is None else {"name": judge.name, "digest": judge.digest},
         "recorded_sha256": _digest(recorded), "replayed_sha256": _digest(replayed),
     }
     return ClipComparison(rows, per_clip, manifest)
@@ -123,20 +129,24 @@ def _checked_cameras(cameras: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _check(recorded: Sequence[np.ndarray], replayed: Sequence[np.ndarray], names: tuple[str, ...]) -> None:
+def _check(recorded: Sequence[np.ndarray], replayed: Sequence[np.ndarray], names: tuple[str, ...],
+           ids: Sequence[str] | None, *, least: int) -> None:
+    def called(side: str, index: int) -> str:
+        return f"{side} clip {index}" + (f" ({ids[index]})" if ids is not None else "")
+
     if len(recorded) != len(replayed):
         raise VlawError(f"{len(recorded)} recorded and {len(replayed)} replayed clips", where=WHERE,
                         remedy="Give one replay of each recorded clip, in the same order.")
-    if len(recorded) < 2:
-        raise VlawError(f"{len(recorded)} clips, where a Fréchet distance needs at least 2", where=WHERE,
-                        remedy="Replay more held-out episodes.")
+    if len(recorded) < least:
+        raise VlawError(f"{len(recorded)} clips, where a Fréchet distance needs at least 2" if least > 1 else "no clips",
+                        where=WHERE, remedy="Replay more held-out episodes.")
     for side, clips in (("recorded", recorded), ("replayed", replayed)):
         for index, clip in enumerate(clips):
-            _check_clip(clip, names, f"{side} clip {index}")
+            _check_clip(clip, names, called(side, index))
     shape = recorded[0].shape
     for side, clips in (("recorded", recorded), ("replayed", replayed)):
         for index, clip in enumerate(clips):
-            where = f"{side} clip {index}, against recorded clip 0"
+            where = f"{called(side, index)}, against {called('recorded', 0)}"
             if len(clip) != shape[0]:
                 raise VlawError(f"clips of {len(clip)} and {shape[0]} frames", where=where,
                                 remedy="Cut all clips to the same steps first.")

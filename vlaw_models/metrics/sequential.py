@@ -25,6 +25,7 @@ Not here: fixed-sample tests (stats.py). "Undecided" is not "equal": more trials
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -102,6 +103,19 @@ def rate_stream(results: np.ndarray, rate: float, alpha: float = 0.05) -> Decisi
     successes, trials = np.cumsum(found), np.arange(1, len(found) + 1)
     stop = _first((successes >= upper[trials]) | (successes <= lower[trials]))
     return rate_sequential(int(successes[stop]), int(stop + 1 - successes[stop]), rate, alpha)
+
+
+def interleaved(trials: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+    """(task, seed) pairs in the order in which a sequential test reads them: the first seed of every task, then the second...
+
+    Tasks by name, seeds ascending, whatever the order given: it must not depend on outcomes. Tasks of fewer trials end first.
+    """
+    ranked: list[tuple[int, str, int]] = []
+    seen: dict[str, int] = {}
+    for task, seed in sorted(set(trials)):
+        ranked.append((seen.get(task, 0), task, seed))
+        seen[task] = seen.get(task, 0) + 1
+    return [(task, seed) for _, task, seed in sorted(ranked)]
 
 
 def confidence_sequence(successes: int, trials: int, alpha: float = 0.05) -> Interval:

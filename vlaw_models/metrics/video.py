@@ -1,9 +1,10 @@
 """How close a predicted video is to the recorded one: PSNR and SSIM of one camera.
 
     PSNR   per frame over all pixels and channels, 8-bit range, at most 100 dB (identical frames); mean over frames
-    SSIM   per frame and channel, Gaussian window 11x11 with sigma 1.5, K1 .01, K2 .03, whole windows only;
-           mean over frames
+    SSIM   per frame, Gaussian window 11x11 with sigma 1.5, K1 .01, K2 .03, borders reflected, mean over channels and
+           pixels; mean over frames
 
+Both are torchmetrics'; here is what they are given.
 Compare raw recorded frames (not ones that went through the autoencoder) and leave the conditioning frame out: it is
 given, not predicted. Not here: which clips (the manifest is the caller's), LPIPS, FVD.
 """
@@ -11,6 +12,7 @@ given, not predicted. Not here: which clips (the manifest is the caller's), LPIP
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from vlaw_models.episodes import CAMERAS
 from vlaw_models.errors import VlawError
@@ -31,25 +33,22 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
 
 def psnr_per_frame(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """PSNR in dB of each frame, (T,) float64: the curve over the horizon."""
+    from torchmetrics.functional.image import peak_signal_noise_ratio
+
     first, second = _checked(a, b)
-    error = ((first - second) ** 2).mean(axis=(1, 2, 3))
-    floor = 255.0**2 / 10 ** (PSNR_CAP / 10)
-    return 10 * np.log10(255.0**2 / np.maximum(error, floor))
+    values = peak_signal_noise_ratio(second, first, data_range=255.0, reduction="none", dim=(1, 2, 3))
+    return values.clamp(max=PSNR_CAP).numpy()
 
 
 def ssim_per_frame(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """SSIM of each frame, (T,) float64."""
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     first, second = _checked(a, b)
-    if min(first.shape[1:3]) < WINDOW:
-        raise VlawError(f"frames of {first.shape[2]}x{first.shape[1]} pixels are smaller than SSIM's window", where="SSIM",
+    if min(first.shape[-2:]) < WINDOW:
+        raise VlawError(f"frames of {first.shape[-1]}x{first.shape[-2]} pixels are smaller than SSIM's window", where="SSIM",
                         remedy=f"Compare frames of at least {WINDOW}x{WINDOW} pixels.")
-    mean1, mean2 = _blur(first), _blur(second)
-    variance1, variance2 = _blur(first**2) - mean1**2, _blur(second**2) - mean2**2
-    covariance = _blur(first * second) - mean1 * mean2
-    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    score = (2 * mean1 * mean2 + c1) * (2 * covariance + c2)
-    score /= (mean1**2 + mean2**2 + c1) * (variance1 + variance2 + c2)
-    return score.mean(axis=(1, 2, 3))
+    return structural_similarity_index_measure(second, first, sigma=SIGMA, data_range=255.0, reduction="none").numpy()
 
 
 def per_camera(recorded: np.ndarray, predicted: np.ndarray) -> dict[str, dict[str, float]]:
@@ -61,17 +60,8 @@ def per_camera(recorded: np.ndarray, predicted: np.ndarray) -> dict[str, dict[st
             for view, name in enumerate(CAMERAS)}
 
 
-def _blur(video: np.ndarray) -> np.ndarray:
-    """Gaussian mean of every whole window, (T, h-10, w-10, 3)."""
-    offsets = np.arange(WINDOW) - WINDOW // 2
-    kernel = np.exp(-(offsets**2) / (2 * SIGMA**2))
-    kernel /= kernel.sum()
-    height, width = video.shape[1] - WINDOW + 1, video.shape[2] - WINDOW + 1
-    rows = sum(weight * video[:, index : index + height] for index, weight in enumerate(kernel))
-    return sum(weight * rows[:, :, index : index + width] for index, weight in enumerate(kernel))
-
-
-def _checked(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _checked(a: np.ndarray, b: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both videos as (T, 3, height, width) float64."""
     for video in (a, b):
         if video.ndim != 4 or video.shape[-1] != 3:
             raise VlawError(f"a video of shape {video.shape}", where="video metrics",
@@ -92,4 +82,4 @@ def _checked(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if video.min() < 0 or video.max() > 255:
             raise VlawError(f"pixels from {video.min():.3g} to {video.max():.3g}", where="video metrics",
                             remedy="Give pixels in [0, 255].")
-    return first, second
+    return tuple(torch.from_numpy(video).movedim(-1, 1).contiguous() for video in (first, second))

@@ -1,0 +1,102 @@
+"""How true the world model is, on held-out real clips that nothing was trained on: the paper's Table 1.
+
+Here: replaying recorded actions inside the world model that an iteration ended with, and the one it started with, on the
+same clips with the same judge and the same noise. Not here: the metrics (vlaw_models/metrics).
+
+The Fréchet and perceptual distances need a network. Where the recipe names none it is the judge of the foundation, never
+the iteration's own: one fixed network, so that numbers of different iterations and experiments compare.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import dagster as dg
+
+from vlaw_assets import checks
+from vlaw_assets.assets import code
+from vlaw_assets.assets.loop_state import read_state
+from vlaw_assets.assets.stage import POOL, Stage, Work, stage_asset
+from vlaw_assets.summary import measured_table
+from vlaw_models.config import WorldModelMetricsConfig
+
+DEPS = ("reward_model", "validation_rollouts", "autoencoder", "pretrained_reward_model")
+CHECKS = (checks.SCHEMA, checks.FINITE)
+
+
+@stage_asset(group="evaluation", deps=("world_model", *DEPS), modules=code.WORLD_MODEL_METRICS, pool=POOL,
+             kinds=("deltalake", "lance"), checks=CHECKS)
+def world_model_metrics(stage: Stage) -> dg.MaterializeResult:
+    """Recorded actions replayed inside the world model: five video metrics per camera, and false successes."""
+    return _measure(stage, stage.require("world_model"))
+
+
+@stage_asset(group="evaluation", deps=("loop_state", *DEPS), modules=code.WORLD_MODEL_METRICS, pool=POOL,
+             kinds=("deltalake", "lance"), checks=CHECKS)
+def start_world_model_metrics(stage: Stage) -> dg.MaterializeResult:
+    """The same of the world model that this iteration started with, on the same clips, with the same judge."""
+    return _measure(stage, read_state(stage).world_model)
+
+
+def _measure(stage: Stage, world_model: Any) -> dg.MaterializeResult:
+    recipe = stage.recipe
+    config = recipe.world_model_metrics
+    parents = {"world_model": world_model, "reward_model": stage.require("reward_model"),
+               "autoencoder": stage.require_foundation("autoencoder"), "clips": stage.require("validation_rollouts")}
+    if not (config.feature_net and config.perceptual_net):
+        parents["feature_judge"] = stage.require_foundation("pretrained_reward_model")
+    # alpha alone of [score]: how labels are made for training does not change what is measured here.
+    tables = {"world_model_metrics": identity_of(config), "score": {"alpha": recipe.score.alpha}, "seed": stage.seed}
+    with stage.commit("world_model_metrics", recipe=tables, parents=parents) as work:
+        if work.wanted and config.clips_per_task:
+            clips = work.read("clips").episodes(frames=True)
+            if clips:
+                _replay_and_measure(stage, work, clips, config)
+    return stage.result(work, figures=dg.MetadataValue.json(work.draft.ref.metrics.get("figures", {})))
+
+
+def _replay_and_measure(stage: Stage, work: Work, clips: list[Any], config: WorldModelMetricsConfig) -> None:
+    from vlaw_models.imagine import replay
+    from vlaw_models.metrics import rows as measured
+    from vlaw_models.score import score_episodes
+
+    measured.check_clips(clips, num_steps=config.num_steps)
+    net, perceptual, left_out = networks(work, config, clips[0].images.shape[2:4])
+    replayed = replay(work.read("world_model").checkpoint(), work.read("autoencoder").checkpoint(), clips, config,
+                      seed=stage.seed)
+    work.check(checks.all_finite(replayed))
+    found, more = measured.video_rows(clips, replayed, net, perceptual, replay_seed=stage.seed)
+    scores = score_episodes(work.read("reward_model").checkpoint(), replayed, progress=stage.progress)
+    models = {role: work.parents[role].content_digest for role in ("world_model", "reward_model")}
+    found += measured.verdict_rows(clips, scores, stage.recipe.score.alpha, "replay")
+    rows = [{**row, **models} for row in found]
+    work.check(checks.evaluations_fit_schema(rows))
+    work.draft.write_episodes(replayed, purpose="replay", world="world_model", policy="", world_model=models["world_model"])
+    work.draft.write_evaluations(rows)
+    work.metrics["figures"] = measured.figures(rows)
+    if left_out := left_out + more:
+        work.metrics["left_out"] = left_out
+        work.pictures["not measured"] = "\n".join(f"- {text}" for text in left_out)
+    work.show("recorded, then replayed", [clips[0], replayed[0], clips[-1], replayed[-1]])
+    work.pictures["table"] = measured_table(rows)
+
+
+def identity_of(config: WorldModelMetricsConfig) -> dict[str, Any]:
+    """The table as it enters an identity: what is in the folders of networks, not where they lie."""
+    from vlaw_models.metrics.networks import folder_digest
+
+    given = {key: getattr(config, key) for key in ("feature_net", "perceptual_net")}
+    return dataclasses.asdict(config) | {key: folder_digest(folder) if folder else "" for key, folder in given.items()}
+
+
+def networks(work: Work, config: WorldModelMetricsConfig, size: tuple[int, int]) -> tuple[Any, Any, list[str]]:
+    """(feature network, perceptual network, what has to be left out and why) for frames of `size` (height, width)."""
+    from vlaw_models.metrics.networks import judge_as_net, load_feature_net, load_perceptual_net
+
+    judge, why = judge_as_net(work.read("feature_judge").checkpoint(), *size) if "feature_judge" in work.parents else (None, "")
+    net = load_feature_net(config.feature_net) if config.feature_net else judge
+    perceptual = load_perceptual_net(config.perceptual_net) if config.perceptual_net else judge
+    missing = [name for name, found in (("Fréchet distances", net), ("perceptual distance", perceptual)) if found is None]
+    remedy = "set world_model_metrics.feature_net and perceptual_net in the recipe"
+    return net, perceptual, [f"{name}: {why}; {remedy}" for name in missing]
