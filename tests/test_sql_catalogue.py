@@ -59,8 +59,9 @@ def test_every_question_is_a_macro(made):
             rows = plain.execute(f"FROM {question.name}({arguments})", values).fetchall()
             # compared as sets: rows that a question's ORDER BY does not tell apart may come in any order
             assert set(map(repr, rows)) == set(map(repr, query.execute(question.sql, values).fetchall())), question.name
-            full += bool(rows)
-        assert full >= len(listed) - 2, "nearly all have rows here"
+            full += bool(rows) and not question.name.startswith("study_")
+        others = [row for row in listed if not row[0].startswith("study_")]  # those of studies: test_study_report.py
+        assert full >= len(others) - 2, "nearly all have rows here"
 
 
 def test_it_says_of_which_lake_and_moment_it_is(made, tmp_path):

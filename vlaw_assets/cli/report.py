@@ -1,6 +1,7 @@
 """`vlaw report`: one self-contained HTML page of an iteration: table, curves, metrics, contact sheets, provenance.
 
 Everything is inside the file (pictures as data: URIs, no script), so that it can be mailed and opened in ten years.
+`vlaw report study NAME` writes a study's report instead (study_report/): no experiment is called 'study'.
 """
 
 from __future__ import annotations
@@ -28,16 +29,24 @@ code { font-size: .85em; } .note { color: #5b6675; }
 """
 SHOWN_PER_TASK = 1
 """Episodes per task and section on a contact sheet."""
+STUDY = "study"
+STUDY_FILE = Path("docs") / "study.md"
 
 
 def report(
-    experiment: Annotated[str, typer.Argument(help="Name of a recipe.")],
-    iteration: Annotated[int, typer.Argument(help="The iteration, e.g. 2.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write.")] = None,
+    experiment: Annotated[str, typer.Argument(metavar="EXPERIMENT|study", help="Name of a recipe; or the word 'study'.")],
+    which: Annotated[str, typer.Argument(metavar="ITERATION|NAME", help="The iteration, e.g. 2; or the study's name.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; of a study by default docs/study.md.")] = None,
     as_of: AsOf = None,
 ) -> None:
-    """One HTML page about an experiment up to an iteration."""
+    """One HTML page about an experiment up to an iteration; or the Markdown report of a study, pictures beside it."""
+    if experiment == STUDY:
+        of_study(which, out or STUDY_FILE, as_of)
+        return
     known_experiment(experiment)
+    if not which.isdecimal():
+        raise VlawError(f"{which!r} is not an iteration", where="vlaw report", remedy=f"Give a number, e.g. vlaw report {experiment} 1.")
+    iteration = int(which)
     path = out or Path("runs") / f"{experiment}_{iteration:02d}.html"
     page = build(existing_lake(as_of), experiment, iteration)
     try:
@@ -46,6 +55,14 @@ def report(
     except OSError as error:
         raise VlawError(f"the page cannot be written: {error.strerror}", where=str(path), remedy="Choose a file with --out.") from error
     console.print(f"{path} ({len(page) / 1e6:.1f} MB)", markup=False)
+
+
+def of_study(study: str, out: Path, as_of: str | None) -> None:
+    """Writes the report of a study."""
+    from vlaw_assets.study_report.write import write_report
+
+    files = write_report(existing_lake(as_of), study, out)
+    console.print(f"{files[0]} and {len(files) - 1} pictures in {out.with_suffix('')}", markup=False, soft_wrap=True)
 
 
 def build(lake: Lake, experiment: str, iteration: int) -> str:

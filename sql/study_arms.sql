@@ -1,0 +1,35 @@
+-- What distinguishes the arms of a study: the settings that their artifacts were made with?
+-- Parameters: study. From the recipe parts in the artifacts' identities at iteration 1; NULL: that stage had no such part.
+-- Privileged: it uses the simulator where a robot would have nothing, as a ceiling.
+WITH runs AS (
+  SELECT *, substr(experiment, length($study::VARCHAR) + 2) AS rest,
+    regexp_extract(rest, '^(.+)-s([0-9]+)$', 1) AS recipe, TRY_CAST(regexp_extract(rest, '-s([0-9]+)$', 1) AS INTEGER) AS seed
+  FROM artifacts
+  WHERE is_current AND starts_with(experiment, $study::VARCHAR || '-') AND regexp_matches(experiment, '-s[0-9]+$')
+    AND NOT EXISTS (  -- of a study 'a', not what belongs to a study 'a-b'
+      SELECT 1 FROM artifacts s WHERE s.asset = 'study' AND length(s.experiment) > length($study::VARCHAR)
+        AND starts_with(artifacts.experiment, s.experiment || '-'))
+),
+made AS (
+  SELECT r.recipe, r.seed, r.iteration, r.asset, r.artifact_id, o.recipe_json AS settings
+  FROM runs r JOIN artifacts o ON o.artifact_id = r.owner_id
+),
+arms AS (
+  SELECT
+    recipe, list(DISTINCT seed ORDER BY seed) AS seeds, max(iteration) AS iterations,
+    max((settings ->> '$.rollouts.episodes_per_task')::INTEGER) FILTER (WHERE asset = 'real_rollouts') AS rollouts_per_task,
+    max((settings ->> '$.imagine.episodes_per_task')::INTEGER) FILTER (WHERE asset = 'imagined_rollouts') AS imagined_per_task,
+    max(settings ->> '$.imagine.starts') FILTER (WHERE asset = 'imagined_rollouts') AS starts,
+    max(settings ->> '$.imagine.world') FILTER (WHERE asset = 'imagined_rollouts') AS world,
+    max(settings ->> '$.score.labels') AS labels,
+    max((settings ->> '$.score.alpha')::DOUBLE) FILTER (WHERE asset = 'training_set') AS alpha,
+    max(settings ->> '$.policy.update') FILTER (WHERE asset = 'policy') AS policy_update,
+    bool_or((settings ->> '$.policy.use_real')::BOOLEAN) FILTER (WHERE asset = 'policy') AS use_real,
+    bool_or((settings ->> '$.world_model.use_rollouts')::BOOLEAN) FILTER (WHERE asset = 'world_model') AS use_rollouts,
+    max((settings ->> '$.world_model.expert_per_task')::INTEGER) FILTER (WHERE asset = 'world_model') AS expert_per_task
+  FROM made
+  GROUP BY recipe
+)
+SELECT *, coalesce(world = 'simulator', false) OR coalesce(labels = 'simulator', false) AS privileged
+FROM arms
+ORDER BY recipe

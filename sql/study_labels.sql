@@ -1,0 +1,40 @@
+-- How often are the labels of imagined episodes true, in each arm of a study: what the judge accepts against the simulator?
+-- Parameters: study; alpha (default: the arm's own, else 0.8). Base rate: the share of true successes among all imagined.
+WITH runs AS (
+  SELECT *, substr(experiment, length($study::VARCHAR) + 2) AS rest,
+    regexp_extract(rest, '^(.+)-s([0-9]+)$', 1) AS recipe, TRY_CAST(regexp_extract(rest, '-s([0-9]+)$', 1) AS INTEGER) AS seed
+  FROM artifacts
+  WHERE is_current AND starts_with(experiment, $study::VARCHAR || '-') AND regexp_matches(experiment, '-s[0-9]+$')
+    AND NOT EXISTS (  -- of a study 'a', not what belongs to a study 'a-b'
+      SELECT 1 FROM artifacts s WHERE s.asset = 'study' AND length(s.experiment) > length($study::VARCHAR)
+        AND starts_with(artifacts.experiment, s.experiment || '-'))
+),
+threshold AS (
+  SELECT r.recipe, r.seed, r.iteration, any_value((o.recipe_json ->> '$.score.alpha')::DOUBLE) AS own
+  FROM runs r JOIN artifacts o ON o.artifact_id = r.owner_id
+  WHERE r.asset = 'training_set' GROUP BY r.recipe, r.seed, r.iteration
+),
+judged AS (
+  SELECT DISTINCT r.recipe, r.seed, r.iteration, s.owner, s.episode_id, s.p_success
+  FROM runs r JOIN reward_scores s ON s.artifact_id = r.owner_id
+  WHERE r.asset = 'reward_scores' AND s.judge <> 'simulator'
+),
+truth AS (
+  SELECT DISTINCT r.recipe, r.seed, r.iteration, s.owner, s.episode_id, s.p_success > 0.5 AS success
+  FROM runs r JOIN reward_scores s ON s.artifact_id = r.owner_id
+  WHERE r.asset = 'imagined_outcomes' AND s.judge = 'simulator'
+),
+compared AS (
+  SELECT
+    recipe, seed, iteration, coalesce($alpha::DOUBLE, t.own, 0.8) AS threshold,
+    j.p_success > coalesce($alpha::DOUBLE, t.own, 0.8) AS accepted, truth.success
+  FROM judged j JOIN truth USING (recipe, seed, iteration, owner, episode_id)
+  LEFT JOIN threshold t USING (recipe, seed, iteration)
+)
+SELECT
+  recipe, seed, iteration, threshold, count(*) AS imagined, count(*) FILTER (WHERE success) AS true_successes,
+  count(*) FILTER (WHERE accepted) AS kept, count(*) FILTER (WHERE accepted AND success) AS kept_true,
+  kept_true / nullif(kept, 0) AS precision, true_successes / imagined AS base_rate
+FROM compared
+GROUP BY recipe, seed, iteration, threshold
+ORDER BY recipe, seed, iteration

@@ -1,0 +1,30 @@
+-- How much real data had each policy of a study learned from when it reached its success?
+-- Parameters: study; noise ('reported' by default, or 'low'). Real rollouts are those of all iterations up to this one.
+WITH runs AS (
+  SELECT *, substr(experiment, length($study::VARCHAR) + 2) AS rest,
+    regexp_extract(rest, '^(.+)-s([0-9]+)$', 1) AS recipe, TRY_CAST(regexp_extract(rest, '-s([0-9]+)$', 1) AS INTEGER) AS seed
+  FROM artifacts
+  WHERE is_current AND starts_with(experiment, $study::VARCHAR || '-') AND regexp_matches(experiment, '-s[0-9]+$')
+    AND NOT EXISTS (  -- of a study 'a', not what belongs to a study 'a-b'
+      SELECT 1 FROM artifacts s WHERE s.asset = 'study' AND length(s.experiment) > length($study::VARCHAR)
+        AND starts_with(artifacts.experiment, s.experiment || '-'))
+),
+collected AS (
+  SELECT r.recipe, r.seed, r.iteration, count(*) AS episodes
+  FROM runs r JOIN episodes e ON e.artifact_id = r.owner_id
+  WHERE r.asset = 'real_rollouts' AND e.purpose = 'rollout'
+  GROUP BY r.recipe, r.seed, r.iteration
+),
+so_far AS (
+  SELECT *, sum(episodes) OVER (PARTITION BY recipe, seed ORDER BY iteration) AS real_rollouts FROM collected
+),
+success AS (
+  SELECT r.recipe, r.seed, r.iteration, count(*) AS trials, count(*) FILTER (WHERE e.success) AS successes
+  FROM runs r JOIN episodes e ON e.artifact_id = r.owner_id
+  WHERE r.asset = if(coalesce($noise::VARCHAR, 'reported') = 'low', 'policy_evaluation_low_noise', 'policy_evaluation')
+    AND e.success IS NOT NULL
+  GROUP BY r.recipe, r.seed, r.iteration
+)
+SELECT recipe, seed, iteration, real_rollouts::BIGINT AS real_rollouts, trials, successes, successes / trials AS rate
+FROM so_far JOIN success USING (recipe, seed, iteration)
+ORDER BY recipe, seed, iteration

@@ -1,0 +1,47 @@
+-- How often does each policy of a study succeed, per seed and over all seeds, per task and over all, at both noises?
+-- Parameters: study; recipe, task, noise ('reported', 'low'; default all of each). With its 95 % Wilson interval.
+-- Recipe 'base', iteration 0: the policy that all begin with. Seed NULL: all seeds; task 'all': all tasks.
+WITH runs AS (
+  SELECT *, substr(experiment, length($study::VARCHAR) + 2) AS rest,
+    regexp_extract(rest, '^(.+)-s([0-9]+)$', 1) AS recipe, TRY_CAST(regexp_extract(rest, '-s([0-9]+)$', 1) AS INTEGER) AS seed
+  FROM artifacts
+  WHERE is_current AND starts_with(experiment, $study::VARCHAR || '-') AND regexp_matches(experiment, '-s[0-9]+$')
+    AND NOT EXISTS (  -- of a study 'a', not what belongs to a study 'a-b'
+      SELECT 1 FROM artifacts s WHERE s.asset = 'study' AND length(s.experiment) > length($study::VARCHAR)
+        AND starts_with(artifacts.experiment, s.experiment || '-'))
+),
+evaluated AS (  -- what all arms of a seed begin with is one policy: the base, iteration 0
+  SELECT
+    if(starts_with(asset, 'start_'), 'base', recipe) AS recipe, seed, if(starts_with(asset, 'start_'), 0, iteration) AS iteration,
+    if(ends_with(asset, '_low_noise'), 'low', 'reported') AS noise, arg_min(owner_id, sequence) AS owner_id
+  FROM runs
+  WHERE asset IN ('policy_evaluation', 'policy_evaluation_low_noise')
+    OR iteration = 1 AND asset IN ('start_evaluation', 'start_evaluation_low_noise')
+  GROUP BY ALL
+),
+counted AS (
+  SELECT
+    v.recipe, v.iteration, v.noise, v.seed, coalesce(e.task, 'all') AS task,
+    min((o.recipe_json ->> '$.evaluation.noise_scale')::DOUBLE) AS noise_scale, count(*) AS trials,
+    count(*) FILTER (WHERE e.success) AS successes
+  FROM evaluated v
+  JOIN artifacts o ON o.artifact_id = v.owner_id
+  JOIN episodes e ON e.artifact_id = v.owner_id
+  WHERE e.success IS NOT NULL
+  GROUP BY GROUPING SETS (
+    (v.recipe, v.iteration, v.noise, v.seed, e.task), (v.recipe, v.iteration, v.noise, v.seed),
+    (v.recipe, v.iteration, v.noise, e.task), (v.recipe, v.iteration, v.noise))
+),
+rates AS (
+  SELECT *, successes / trials AS rate, 1.959963984540054 AS z FROM counted
+)
+SELECT
+  recipe, iteration, noise, noise_scale, seed, task, trials, successes, rate,
+  (rate + z * z / (2 * trials) - z * sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials)))
+    / (1 + z * z / trials) AS low,
+  (rate + z * z / (2 * trials) + z * sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials)))
+    / (1 + z * z / trials) AS high
+FROM rates
+WHERE recipe = coalesce($recipe::VARCHAR, recipe) AND task = coalesce($task::VARCHAR, task)
+  AND noise = coalesce($noise::VARCHAR, noise)
+ORDER BY noise DESC, iteration > 0, recipe, iteration, seed NULLS FIRST, task = 'all', task

@@ -1,0 +1,73 @@
+"""Section 7: does the world model order policies as the robot does?
+
+Here: every policy of the study that was both imagined with and evaluated. There are few: intervals are wide.
+"""
+
+from __future__ import annotations
+
+from vlaw_assets.study_report.facts import Facts, Row
+from vlaw_assets.study_report.pictures import Pictures
+from vlaw_assets.study_report.text import missing, number, proportion, table
+from vlaw_models.errors import VlawError
+
+MEASURES = {"pearson": "Pearson's r", "spearman": "Spearman's rho", "mmrv": "mean maximum rank violation (0 is best)"}
+SEED = 0
+
+
+def section(facts: Facts, pictures: Pictures) -> str:
+    cells = facts.rows["policy_ranks"]
+    policies = _pooled(cells)
+    parts = ["## 7. Ranks of policies, world model against robot",
+             ("Success of a policy inside the world model (share of imagined episodes with P(yes) above the threshold; starts are those of "
+             "the rollouts) against its success in evaluation. Only world models that learned from rollouts."),
+             table(["policy", "imagined [95 %]", "real [95 %]"],
+                   [[row["name"], *(proportion(row[f"{side}_successes"], row[f"{side}_trials"]) for side in ("imagined", "real"))]
+                    for row in policies]),
+             _correlations(policies, f"{len(policies)} policies, tasks pooled"),
+             _correlations(cells, f"{len(cells)} pairs of policy and task (how hard a task is counts too)")]
+    if cells:
+        from vlaw_assets.plots import rank_scatter
+
+        png = rank_scatter([(row["name"], row["task"], row["imagined_rate"], row["real_rate"]) for row in cells],
+                           [(row["name"], row["imagined_rate"], row["real_rate"]) for row in policies])
+        parts.append(pictures.add("ranks", png, "Success of each policy in the world model against reality"))
+    else:
+        parts.append(missing(["no policy was both imagined with and evaluated"]))
+    return "\n\n".join(part.strip("\n") for part in parts if part)
+
+
+def _pooled(cells: list[Row]) -> list[Row]:
+    """Per policy, over tasks."""
+    found: dict[str, Row] = {}
+    for cell in cells:
+        row = found.setdefault(cell["policy"], {"name": cell["name"], "policy": cell["policy"], **dict.fromkeys(
+            (f"{side}_{what}" for side in ("imagined", "real") for what in ("trials", "successes")), 0)})
+        for key in row:
+            if key not in ("name", "policy"):
+                row[key] += cell[key]
+    for row in found.values():
+        row |= {f"{side}_rate": row[f"{side}_successes"] / row[f"{side}_trials"] for side in ("imagined", "real")}
+    return list(found.values())
+
+
+def _correlations(rows: list[Row], what: str) -> str:
+    import numpy as np
+
+    from vlaw_models.metrics import ranking
+
+    if len(rows) < 2:
+        return ""
+    rates = [np.array([row[f"{side}_rate"] for row in rows]) for side in ("imagined", "real")]
+    outcomes = [[np.arange(row[f"{side}_trials"]) < row[f"{side}_successes"] for row in rows] for side in ("imagined", "real")]
+    lines, problems = [], []
+    for measure, label in MEASURES.items():
+        try:
+            by_trials = ranking.over_trials(measure, *outcomes, np.random.default_rng(SEED))
+            by_policies = ranking.over_policies(measure, *rates, np.random.default_rng(SEED)) if len(rows) > 2 else None
+        except VlawError as error:
+            problems.append(f"{label}: {error.what}")
+            continue
+        lines.append([label, number(by_trials.value, 2), f"[{number(by_trials.low, 2)}, {number(by_trials.high, 2)}]",
+                      f"[{number(by_policies.low, 2)}, {number(by_policies.high, 2)}]" if by_policies else ""])
+    return (f"Over {what}:\n" + table(["measure", "value", "95 %, other trials", "95 %, other policies"], lines)
+            + "".join(f"\nNot defined: {problem}.\n" for problem in problems))
