@@ -14,37 +14,41 @@ from vlaw_assets.assets import (
     episode_embeddings,
     evaluation,
     foundation,
+    imagined_outcomes,
     imagined_rollouts,
     loop_state,
-    metrics,
     outside,
     policy,
     real_rollouts,
     report,
     reward_model,
+    reward_model_metrics,
     reward_scores,
     training_set,
     world_model,
+    world_model_metrics,
 )
 from vlaw_assets.environment import default_lake, default_recipes
 from vlaw_assets.jobs import foundation_job, iteration_job
 from vlaw_assets.partitions import loop_partitions
-from vlaw_assets.recipes import recipe_files
 from vlaw_assets.resources import Workplace
 from vlaw_assets.sensors import advance_sensor
+from vlaw_assets.studies import experiment_names
 
 LOOP = (
     loop_state.loop_state, real_rollouts.real_rollouts, reward_model.reward_model, world_model.world_model,
     imagined_rollouts.imagined_rollouts, reward_scores.reward_scores, training_set.training_set, policy.policy,
-    evaluation.start_evaluation, evaluation.policy_evaluation, real_rollouts.validation_rollouts,
-    metrics.world_model_metrics, metrics.reward_model_metrics, episode_embeddings.episode_embeddings, report.iteration_report,
+    evaluation.start_evaluation, evaluation.policy_evaluation, evaluation.start_evaluation_low_noise,
+    evaluation.policy_evaluation_low_noise, imagined_outcomes.imagined_outcomes, real_rollouts.validation_rollouts,
+    world_model_metrics.world_model_metrics, world_model_metrics.start_world_model_metrics,
+    reward_model_metrics.reward_model_metrics, episode_embeddings.episode_embeddings, report.iteration_report,
 )
 
 
 def build_defs(*, lake: str | Path, recipes: str | Path | None = None) -> dg.Definitions:
     """The code location for a lake and, besides the packaged recipes, a folder of the user's own."""
     folder = Path(recipes) if recipes else None
-    partitions = loop_partitions(recipe_files(folder))
+    partitions = loop_partitions(experiment_names(folder))
     loop = dg.map_asset_specs(lambda spec: spec.replace_attributes(partitions_def=partitions), LOOP)
     iteration = iteration_job()
     return dg.Definitions(

@@ -1,16 +1,16 @@
 """Running iterations in this process, on the Dagster instance that the UI shows.
 
 Here: the instance, one Dagster run per iteration, and tidying up after runs whose process was killed. Not here: what is
-printed (cli/run.py) and when things are computed again (the ledger decides: an artifact that exists is reused).
-A step process of its own costs two seconds of imports, so everything runs in one process.
+printed (cli/run.py), several iterations at a time (study/running.py), and when things are computed again (the ledger decides:
+an artifact that exists is reused). A step process of its own costs two seconds of imports, so everything runs in one process.
 """
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,8 @@ from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
     import dagster as dg
+
+    from vlaw_assets.lake import Lake
 
 DAGSTER_YAML = """\
 # Dagster's instance for vlaw: run history, event log and schedules live in this folder (SQLite).
@@ -44,6 +46,10 @@ run_monitoring:
 """Written into a DAGSTER_HOME that has no dagster.yaml; dagster_home/dagster.yaml is the same text (a test compares)."""
 
 
+INTERRUPTED = "DagsterExecutionInterruptedError"
+"""What the text of a StageError holds where a person or a signal ended the run."""
+
+
 class StageError(Exception):
     """A step failed with something that is not a VlawError: a defect. Carries Dagster's text with the traceback."""
 
@@ -57,8 +63,14 @@ class Done:
     reused: tuple[str, ...]
 
 
-def open_instance() -> dg.DagsterInstance:
-    """The instance of DAGSTER_HOME (default: dagster_home/ in the working directory); configured on first use."""
+def open_instance(*, pools: bool = True) -> dg.DagsterInstance:
+    """The instance of DAGSTER_HOME (default: dagster_home/ in the working directory); configured on first use.
+
+    Args:
+        pools: False: runs that this process executes do not queue for the pools, whatever others do there. Nothing is
+            changed in the instance itself, so nothing has to be put back: with granularity 'run' Dagster counts places
+            when it launches a run, and a run that is executed here is never launched.
+    """
     import dagster as dg
 
     home = Path(os.environ.get("DAGSTER_HOME") or "dagster_home").expanduser().absolute()
@@ -71,7 +83,18 @@ def open_instance() -> dg.DagsterInstance:
         raise VlawError(f"the Dagster home cannot be written: {error.strerror}", where=str(home),
                         remedy="Set DAGSTER_HOME to a folder that you can write to.") from error
     os.environ["DAGSTER_HOME"] = str(home)
-    return dg.DagsterInstance.get()
+    return dg.DagsterInstance.get() if pools else _without_pools(home)
+
+
+def _without_pools(home: Path) -> dg.DagsterInstance:
+    import dagster as dg
+    import yaml
+    from dagster._core.instance.ref import InstanceRef
+
+    own = (yaml.safe_load((home / "dagster.yaml").read_text()) or {}).get("concurrency") or {}
+    own = {key: value for key, value in own.items() if key != "default_op_concurrency_limit"}  # not allowed beside pools
+    concurrency = {**own, "pools": {**own.get("pools", {}), "granularity": "run"}}
+    return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides={"concurrency": concurrency}))
 
 
 def run_job(
@@ -99,6 +122,29 @@ def run_job(
               for event in result.all_events if event.is_step_materialization}
     return Done(result.run_id, tuple(name for name, old in reused.items() if not old),
                 tuple(name for name, old in reused.items() if old))
+
+
+def make_foundation(defs: dg.Definitions, instance: dg.DagsterInstance, lake: Lake, *, force: bool = False) -> None:
+    """Materializes what the foundation lacks. Once there it stays: it changes only when asked for (UI, --force)."""
+    names = [key.to_user_string() for key in defs.resolve_job_def("foundation").asset_layer.executable_asset_keys]
+    missing = [name for name in names if force or lake.ledger.current(name, "") is None]
+    if missing:
+        run_job(defs, instance, "foundation", only=missing, force=force)
+
+
+@contextmanager
+def alone(lake: Lake, experiment: str, holder: str = "vlaw run") -> Iterator[None]:
+    """One run of an experiment at a time; a second one is refused at once instead of waiting in a pool."""
+    from vlaw_assets.lake.durable import FileLock
+
+    lock = FileLock(lake.paths.locks / f"experiment--{experiment}.lock")
+    if not lock.acquire(holder=holder):
+        raise VlawError(f"experiment {experiment} is already being run by process {lock.holder().get('pid', '?')}",
+                        where=str(lock.path), remedy="Wait until it is done (vlaw status), or stop it.")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:
@@ -139,6 +185,8 @@ def _raise_failure(result: Any) -> None:
                 raise VlawError(what, where=where.strip() or event.step_key,
                                 remedy=remedy.strip() or f"Dagster run {result.run_id} has the details.")
             raise StageError(f"{event.step_key} failed in Dagster run {result.run_id}:\n{data.error_display_string}")
+    if any(event.event_type_value == "PIPELINE_CANCELED" for event in result.all_events):
+        raise StageError(f"{INTERRUPTED}: Dagster run {result.run_id} was interrupted between two steps.")
     if not result.success:
         raise StageError(f"Dagster run {result.run_id} failed before any step began; its event log says why.")
 

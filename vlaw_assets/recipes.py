@@ -3,8 +3,9 @@
 Here: reading, checking and listing recipes, and the foundation's own settings. Not here: what the values mean (the
 dataclasses in `vlaw_models/config.py`) and which of them enter an artifact's identity (the assets).
 
-A recipe has one table per dataclass of `vlaw_models/config.py`; what it leaves out keeps the dataclass's default. All
-problems of a file are reported as one `VlawError` that names file, key and remedy.
+A recipe has one table per dataclass of `vlaw_models/config.py`; what it leaves out keeps the dataclass's default, or, where
+it says `extends = "vlaw"`, what that recipe has (all but its name and description). A problem of a file is reported as a
+`VlawError` that names file, key and remedy. Not here either: studies (studies.py), whose experiments are recipes with a seed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ FOUNDATION_FILE = "foundation.toml"
 TASKS = ("stack", "book", "erase", "scoop", "draw")
 """The task categories of the embedded robot (a test compares them with the simulator, which is slow to import)."""
 PRESETS = ("tiny", "small", "paper")
+EXTENDS = "extends"
+NOT_INHERITED = ("name", "description", EXTENDS)
 MAX_ITERATIONS = 10
 HELD_OUT_SEEDS = 500_000
 """Recipe seeds stay below; from here on they are kept for validation rollouts, which nothing is trained on."""
@@ -76,6 +79,11 @@ class Recipe:
     promotion: stages.PromotionConfig
     dsrl: stages.DsrlConfig
 
+    @property
+    def privileged(self) -> bool:
+        """Whether it uses what no robot in the world has: the true outcome of imagined actions. A ceiling, not a method."""
+        return "simulator" in (self.imagine.world, self.score.labels)
+
     def tables(self, *names: str) -> dict[str, Any]:
         """The named stage tables as plain values: what an artifact's identity covers of this recipe."""
         return {name: dataclasses.asdict(getattr(self, name)) for name in names}
@@ -87,7 +95,7 @@ class Foundation:
 
     preset: str = "tiny"
     seed: int = 0
-    demonstrations_per_task: int = 25
+    demonstrations_per_task: int = 50
     co_training_per_task: int = 20
     weights: dict[str, str] = field(default_factory=dict)
 
@@ -107,52 +115,93 @@ def recipe_files(folder: Path | None = None) -> dict[str, Path]:
 
 
 def find_recipe(name: str, folder: Path | None = None) -> Recipe:
-    """The recipe of an experiment. Raises VlawError for an unknown experiment or a faulty file."""
+    """The recipe of an experiment: a recipe's name, or an experiment of a study such as "claims-vlaw-s1".
+
+    Raises VlawError for an unknown experiment or a faulty file.
+    """
     files = recipe_files(folder)
-    if name not in files:
-        raise VlawError(f"there is no experiment {name!r}", where=str(folder or PACKAGED),
-                        remedy=f"Use one of {', '.join(sorted(files))}, or add {name}.toml to a folder of your own and "
-                               "set VLAW_RECIPES to it.")
-    return load_recipe(files[name])
+    if name in files:
+        return load_recipe(files[name])
+    from vlaw_assets.studies import find_member, resolved  # studies are made of recipes
+
+    member = find_member(name, folder)
+    if member is not None:
+        return resolved(member, folder)
+    raise VlawError(f"there is no experiment {name!r}", where=str(folder or PACKAGED),
+                    remedy=f"Use one of {', '.join(sorted(files))}, an experiment of a study (vlaw study NAME --plan), or add "
+                           f"{name}.toml to a folder of your own and set VLAW_RECIPES to it.")
 
 
 def load_recipe(path: Path) -> Recipe:
     """Reads and checks one recipe file; `name` must equal the file's name."""
-    document = _read(path)
-    checked: dict[str, Any] = {name: _stage(path, name, cls, document.pop(name, {})) for name, cls in STAGES.items()}
+    return checked(path, document_of(path))
+
+
+def document_of(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The plain values of a recipe file with those it inherits, not checked yet, except what they are inherited from.
+
+    A name in `extends` is looked for beside the file, then among the packaged recipes. Raises VlawError.
+    """
+    document = read_toml(path)
+    if "name" not in document:
+        raise problem(path, "name", "is missing", f'Add name = "{path.stem}".')
+    if document["name"] != path.stem:
+        raise problem(path, "name", f"is {document['name']!r} but the file is {path.name}", "Name the file after the experiment.")
+    if EXTENDS not in document:
+        return document
+    parent = typed(path, EXTENDS, document.pop(EXTENDS), str)
+    files = recipe_files(path.parent if path.parent != PACKAGED else None)
+    if parent not in files:
+        raise problem(path, EXTENDS, f"names {parent!r}, which is no recipe", f"Use one of {', '.join(sorted(files))}.")
+    chain = (*below, path)
+    if files[parent] in chain:
+        names = " -> ".join(item.stem for item in (*chain, files[parent]))
+        raise problem(path, EXTENDS, f"goes round in a circle: {names}", "Let one of them stand on its own.")
+    inherited = document_of(files[parent], chain)
+    checked(files[parent], inherited)  # so that a fault is reported where it is
+    return merged({key: value for key, value in inherited.items() if key not in NOT_INHERITED}, document)
+
+
+def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over`, table by table; both stay as they are."""
+    both = {**base, **over}
+    tables = {key: {**base[key], **over[key]} for key in base.keys() & over.keys()
+              if isinstance(base[key], dict) and isinstance(over[key], dict)}
+    return both | tables
+
+
+def checked(path: Path, document: dict[str, Any]) -> Recipe:
+    """The recipe of plain values; `path` is the file that errors name. Raises VlawError."""
+    document = dict(document)
+    stage_tables: dict[str, Any] = {name: _stage(path, name, cls, document.pop(name, {})) for name, cls in STAGES.items()}
     top = {"name": str, "preset": str, "seed": int, "iterations": int, "tasks": list, "description": str}
     defaults = {"preset": "tiny", "seed": 0, "iterations": 2, "tasks": list(TASKS), "description": ""}
-    _known(path, "", document, [*top, *STAGES])
-    if "name" not in document:
-        raise _error(path, "name", "is missing", f'Add name = "{path.stem}".')
-    values = {key: _typed(path, key, document.get(key, defaults.get(key)), kind) for key, kind in top.items()}
-    if values["name"] != path.stem:
-        raise _error(path, "name", f"is {values['name']!r} but the file is {path.name}",
-                     "Name the file after the experiment.")
+    known_keys(path, "", document, [*top, EXTENDS, *STAGES])
+    values = {key: typed(path, key, document.get(key, defaults.get(key)), kind) for key, kind in top.items()}
     if values["preset"] not in PRESETS:
-        raise _error(path, "preset", f"is {values['preset']!r}", f"Use one of {', '.join(PRESETS)}.")
+        raise problem(path, "preset", f"is {values['preset']!r}", f"Use one of {', '.join(PRESETS)}.")
     if not 1 <= values["iterations"] <= MAX_ITERATIONS:
-        raise _error(path, "iterations", f"is {values['iterations']}", f"Use 1 to {MAX_ITERATIONS}.")
+        raise problem(path, "iterations", f"is {values['iterations']}", f"Use 1 to {MAX_ITERATIONS}.")
     if not 0 <= values["seed"] < HELD_OUT_SEEDS:
-        raise _error(path, "seed", f"is {values['seed']}", f"Use 0 to {HELD_OUT_SEEDS - 1}.")
-    return Recipe(**{**values, "tasks": _tasks(path, values["tasks"])}, **checked)
+        raise problem(path, "seed", f"is {values['seed']}", f"Use 0 to {HELD_OUT_SEEDS - 1}.")
+    return Recipe(**{**values, "tasks": _tasks(path, values["tasks"])}, **stage_tables)
 
 
 def load_foundation(folder: Path | None = None) -> Foundation:
     """The foundation's settings: foundation.toml in `folder` where there is one, else the packaged file."""
     own = folder / FOUNDATION_FILE if folder else None
     path = own if own and own.is_file() else PACKAGED / FOUNDATION_FILE
-    document = _read(path)
-    _known(path, "", document, [f.name for f in dataclasses.fields(Foundation)])
-    weights = _typed(path, "weights", document.get("weights", {}), dict)
-    _known(path, "weights", weights, FOUNDATION_WEIGHTS)
+    document = read_toml(path)
+    known_keys(path, "", document, [f.name for f in dataclasses.fields(Foundation)])
+    weights = typed(path, "weights", document.get("weights", {}), dict)
+    known_keys(path, "weights", weights, FOUNDATION_WEIGHTS)
     for kind, value in weights.items():
-        _typed(path, f"weights.{kind}", value, str)
+        typed(path, f"weights.{kind}", value, str)
     foundation = Foundation(**document)
     for key, kind in (("preset", str), ("seed", int), ("demonstrations_per_task", int), ("co_training_per_task", int)):
-        value = _typed(path, key, getattr(foundation, key), kind)
+        value = typed(path, key, getattr(foundation, key), kind)
         if kind is int and value < (0 if key == "seed" else 1):
-            raise _error(path, key, f"is {value}", "Use a positive number.")
+            raise problem(path, key, f"is {value}", "Use a positive number.")
     return foundation
 
 
@@ -161,7 +210,7 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
@@ -171,10 +220,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _stage(path: Path, table: str, cls: type, given: Any) -> Any:
     """The dataclass of one table, every value checked for its type and its range."""
-    given = _typed(path, table, given, dict)
+    given = typed(path, table, given, dict)
     hints = get_type_hints(cls)
-    _known(path, table, given, list(hints))
-    values = {key: _typed(path, f"{table}.{key}", value, hints[key]) for key, value in given.items()}
+    known_keys(path, table, given, list(hints))
+    values = {key: typed(path, f"{table}.{key}", value, hints[key]) for key, value in given.items()}
     for key, value in values.items():
         _in_range(path, f"{table}.{key}", key, value)
     return cls(**values)
@@ -182,51 +231,52 @@ def _stage(path: Path, table: str, cls: type, given: Any) -> Any:
 
 def _in_range(path: Path, where: str, key: str, value: Any) -> None:
     if key in AT_LEAST_ONE and value < 1:
-        raise _error(path, where, f"is {value}", "Use 1 or more.")
+        raise problem(path, where, f"is {value}", "Use 1 or more.")
     if key in MAY_BE_ZERO and value < 0:
-        raise _error(path, where, f"is {value}", "Use 0 or more.")
+        raise problem(path, where, f"is {value}", "Use 0 or more.")
     if key == "alpha" and not 0 < value < 1:
-        raise _error(path, where, f"is {value}", "Use a threshold strictly between 0 and 1; the paper has 0.8.")
+        raise problem(path, where, f"is {value}", "Use a threshold strictly between 0 and 1; the paper has 0.8.")
     if key == "learning_rate" and not value > 0:
-        raise _error(path, where, f"is {value}", "Use a number above 0.")
+        raise problem(path, where, f"is {value}", "Use a number above 0.")
     if key == "imagined_fraction" and not 0 <= value <= 1:
-        raise _error(path, where, f"is {value}", "Use a share between 0 and 1.")
+        raise problem(path, where, f"is {value}", "Use a share between 0 and 1.")
     if key == "ema" and not 0 <= value < 1:
-        raise _error(path, where, f"is {value}", "Use a decay from 0 to below 1.")
+        raise problem(path, where, f"is {value}", "Use a decay from 0 to below 1.")
     if where in CHOICES and value not in CHOICES[where]:
-        raise _error(path, where, f"is {value!r}", f"Use {' or '.join(map(repr, CHOICES[where]))}.")
+        raise problem(path, where, f"is {value!r}", f"Use {' or '.join(map(repr, CHOICES[where]))}.")
 
 
 def _tasks(path: Path, tasks: list[Any]) -> tuple[str, ...]:
     unknown = [task for task in tasks if task not in TASKS]
     if unknown:
-        raise _error(path, "tasks", f"names {', '.join(map(repr, unknown))}, which no world knows",
+        raise problem(path, "tasks", f"names {', '.join(map(repr, unknown))}, which no world knows",
                      f"Use tasks of {', '.join(TASKS)}.")
     if not tasks or len(set(tasks)) != len(tasks):
-        raise _error(path, "tasks", "is empty or names a task twice", f"Name each task once, of {', '.join(TASKS)}.")
+        raise problem(path, "tasks", "is empty or names a task twice", f"Name each task once, of {', '.join(TASKS)}.")
     return tuple(tasks)
 
 
-def _known(path: Path, table: str, given: dict[str, Any], allowed: Any) -> None:
+def known_keys(path: Path, table: str, given: dict[str, Any], allowed: Any) -> None:
     unknown = sorted(set(given) - set(allowed))
     if unknown:
-        raise _error(path, f"{table}.{unknown[0]}".lstrip("."), "is not a key of a recipe",
+        raise problem(path, f"{table}.{unknown[0]}".lstrip("."), "is not a key of a recipe",
                      f"Remove it, or use one of {', '.join(sorted(allowed))}.")
 
 
-def _typed(path: Path, key: str, value: Any, kind: type) -> Any:
+def typed(path: Path, key: str, value: Any, kind: type) -> Any:
     """`value` as `kind`; a whole number may stand for a float, nothing else is converted (true is not 1)."""
     if kind is float and type(value) is int:
         value = float(value)
     if kind == tuple[int, ...]:
         if type(value) is not list or any(type(item) is not int for item in value):
-            raise _error(path, key, f"is {value!r}", "Give a list of whole numbers.")
+            raise problem(path, key, f"is {value!r}", "Give a list of whole numbers.")
         return tuple(value)
     finite = not isinstance(value, float) or abs(value) < float("inf")  # false for nan too
     if type(value) is not kind or not finite:
-        raise _error(path, key, f"is {value!r}", f"Give a {'finite ' if kind is float else ''}{kind.__name__}.")
+        raise problem(path, key, f"is {value!r}", f"Give a {'finite ' if kind is float else ''}{kind.__name__}.")
     return value
 
 
-def _error(path: Path, key: str, problem: str, remedy: str) -> VlawError:
-    return VlawError(f"recipe key '{key}' {problem}", where=f"{path}, key '{key}'", remedy=remedy)
+def problem(path: Path, key: str, what: str, remedy: str) -> VlawError:
+    """The error of one key of a file."""
+    return VlawError(f"recipe key '{key}' {what}", where=f"{path}, key '{key}'", remedy=remedy)

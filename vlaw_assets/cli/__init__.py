@@ -21,6 +21,7 @@ from vlaw_assets.cli import (
     similar,
     sql,
     status,
+    study,
 )
 from vlaw_assets.cli.output import Commands
 
@@ -28,6 +29,7 @@ app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pret
                   help="Co-improve a robot policy and its world model; every artifact versioned and auditable.")
 
 app.command("run")(run.run)
+app.command("study")(study.study)
 app.command("status")(status.status)
 app.command("audit")(audit.audit)
 app.command("diff")(diff.diff)

@@ -80,13 +80,17 @@ def _memory() -> str:
 def _recipes() -> str:
     from vlaw_assets.definitions import default_recipes
     from vlaw_assets.recipes import load_foundation, load_recipe, recipe_files
+    from vlaw_assets.studies import definition, load_study, study_files
 
     folder = Path(path) if (path := default_recipes()) else None
     files = recipe_files(folder)
     for path in files.values():
         load_recipe(path)
     load_foundation(folder)
-    return ", ".join(sorted(files))
+    known = study_files(folder)
+    for path in known.values():
+        definition(load_study(path, folder), folder)
+    return f"{', '.join(sorted(files))}; studies {', '.join(sorted(known))}"
 
 
 def _weights() -> str:

@@ -10,10 +10,8 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -60,13 +58,13 @@ def run(
     lake = Lake.open(Path(default_lake()), create=True)
     defs = build_defs(lake=lake.paths.root, recipes=default_recipes())
     assets = [name.strip() for name in only.split(",") if name.strip()]
-    with _alone(lake, experiment), driver.open_instance() as instance:
+    with driver.alone(lake, experiment), driver.open_instance() as instance:
         for run_id in driver.close_dead_runs(instance):
             console.print(f"run {run_id} was killed earlier; it is now marked as failed", markup=False)
         console.print(f"{experiment}: {recipe.description or 'no description'}\nlake {lake.paths.root}", markup=False)
         with Display(console) as display, listening(display):
             if not assets:
-                _foundation(driver, defs, instance, lake, force=force)
+                driver.make_foundation(defs, instance, lake, force=force)
             for iteration in [last] if assets else range(1, last + 1):
                 driver.run_job(defs, instance, "iteration", partition=partition_key(experiment, iteration), only=assets,
                                force=force)
@@ -97,7 +95,8 @@ def rebuild(experiment: str = "") -> None:
         while (plan := rebuild_plan(found)) and plan != before:
             for partition, assets in plan:
                 console.print(f"{partition or 'foundation'}: {', '.join(assets)}", markup=False, soft_wrap=True)
-                with _alone(lake, partition.partition("|")[0] or "foundation"), Display(console) as display, listening(display):
+                name = partition.partition("|")[0] or "foundation"
+                with driver.alone(lake, name), Display(console) as display, listening(display):
                     done = driver.run_job(defs, instance, "iteration" if partition else "foundation", partition=partition,
                                           only=assets)
                 console.print(f"  made {len(done.made)}, the same as before {len(done.reused)}", markup=False)
@@ -136,26 +135,3 @@ def peak_gib() -> float:
     """Largest resident memory of this process and of its children so far."""
     usage = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return max(usage) * KIB / 2**30
-
-
-def _foundation(driver: Any, defs: Any, instance: Any, lake: Lake, *, force: bool) -> None:
-    """Materializes what the foundation lacks. Once there it stays: it changes only when asked for (UI, --force)."""
-    names = [key.to_user_string() for key in defs.resolve_job_def("foundation").asset_layer.executable_asset_keys]
-    missing = [name for name in names if force or lake.ledger.current(name, "") is None]
-    if missing:
-        driver.run_job(defs, instance, "foundation", only=missing, force=force)
-
-
-@contextmanager
-def _alone(lake: Lake, experiment: str) -> Iterator[None]:
-    """One `vlaw run` of an experiment at a time; a second one is refused at once instead of waiting in a pool."""
-    from vlaw_assets.lake.durable import FileLock
-
-    lock = FileLock(lake.paths.locks / f"experiment--{experiment}.lock")
-    if not lock.acquire(holder="vlaw run"):
-        raise VlawError(f"experiment {experiment} is already being run by process {lock.holder().get('pid', '?')}",
-                        where=str(lock.path), remedy="Wait until it is done (vlaw status), or stop it.")
-    try:
-        yield
-    finally:
-        lock.release()
