@@ -24,7 +24,7 @@ ui: setup  ## Dagster on the same lake: http://localhost:3000
 
 test: setup  ## style, then tests
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 pretrain: setup  ## makes the shipped tiny weights again (about two hours on two cores)
 	$(BIN)/vlaw pretrain

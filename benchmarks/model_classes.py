@@ -2,8 +2,8 @@
 
     python benchmarks/model_classes.py
 
-Evidence for the tiny preset's choice: Ctrl-World's spatio-temporal U-Net at about 2 M parameters against the U-Net
-with frames in channels, both on the latents of three 64-pixel views (32 x 24 x 8), random weights.
+Evidence for the tiny preset's choice: Ctrl-World's spatio-temporal U-Net at about 2 M parameters and the U-Net with frames
+in channels, both on the latents of three 64-pixel views (32 x 24 x 8), against the U-Net that moves pixels; random weights.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from vlaw_models.world_models import edm
 from vlaw_models.world_models.base import Condition, WorldModel
 from vlaw_models.world_models.chunk_unet import ChunkUNet
 from vlaw_models.world_models.ctrl_world import CtrlWorld, CtrlWorldConfig
+from vlaw_models.world_models.warp_unet import WarpUNet
 from vlaw_models.worlds.controller import HIGH, LOW
 
 
@@ -70,8 +71,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    for model in (ChunkUNet(), small_ctrl_world()):
-        measure(model, train_batch=16, sample_batch=100, sampling_steps=2, repeats=args.repeats)
+    for model, sampling_steps in ((WarpUNet(), 1), (ChunkUNet(), 1), (small_ctrl_world(), 2)):
+        measure(model, train_batch=16, sample_batch=100, sampling_steps=sampling_steps, repeats=args.repeats)
 
 
 if __name__ == "__main__":

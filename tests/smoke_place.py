@@ -1,5 +1,4 @@
-"""A lake in which the packaged recipe `smoke` has run through Dagster: made once per test session, used by several files.
-"""
+"""A lake in which the packaged recipe `smoke` has run through Dagster: made once per test session, copied for each file."""
 
 from __future__ import annotations
 
@@ -11,11 +10,14 @@ from pathlib import Path
 from vlaw_assets import driver
 from vlaw_assets.definitions import build_defs
 from vlaw_assets.lake import Lake
+from vlaw_assets.lake.durable import FileLock
 
 FOUNDATION_ASSETS = ("autoencoder", "base_policy", "co_training_data", "expert_demonstrations", "pretrained_reward_model",
                      "pretrained_world_model")
-LOOP_ASSETS = ("episode_embeddings", "imagined_rollouts", "iteration_report", "loop_state", "policy", "policy_evaluation", "real_rollouts",
-               "reward_model", "reward_model_metrics", "reward_scores", "start_evaluation", "training_set",
+LOOP_ASSETS = ("episode_embeddings", "imagined_outcomes", "imagined_rollouts", "iteration_report", "loop_state", "policy", "policy_evaluation", "policy_evaluation_low_noise",
+               "real_rollouts",
+               "reward_model", "reward_model_metrics", "reward_scores", "start_evaluation", "start_evaluation_low_noise",
+               "start_world_model_metrics", "training_set",
                "validation_rollouts", "world_model", "world_model_metrics")
 
 
@@ -67,14 +69,11 @@ _made: dict[str, Place] = {}
 
 
 def smoke_place(tmp_path_factory) -> Place:
-    """Foundation and smoke|01 are materialized."""
-    if "smoke" not in _made:
-        place = new_place(tmp_path_factory.mktemp("smoke"))
-        place.run("foundation")
-        place.run("iteration", "smoke|01")
-        _made["smoke"] = place
-        _made["untouched"] = smoke_copy(place.root.parent / f"{place.root.name}-untouched", place)
-    return _made["smoke"]
+    """Foundation and smoke|01 are materialized. The tests of one file share this copy, no other file sees it."""
+    if "own" not in _made:
+        _made["untouched"] = _untouched(tmp_path_factory)
+        _made["own"] = smoke_copy(tmp_path_factory.mktemp("smoke"))
+    return _made["own"]
 
 
 def smoke_copy(root: Path, source: Place | None = None) -> Place:
@@ -84,3 +83,24 @@ def smoke_copy(root: Path, source: Place | None = None) -> Place:
         shutil.copytree(source.root / name, root / name)
     return Place(root)
 
+
+def forget() -> None:
+    """The next call of `smoke_place` gives another copy."""
+    _made.pop("own", None)
+
+
+def _untouched(tmp_path_factory) -> Place:
+    """Made by the first process that asks; the others wait for it, and fail with it."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # of all workers of this session
+    place, outcome = Place(folder / "smoke-untouched"), folder / "smoke-untouched.outcome"
+    with FileLock(folder / "smoke-untouched.lock").hold("another worker", wait_s=3600, remedy="See what the first failure says."):
+        if not outcome.exists():
+            outcome.write_text("the smoke iteration failed; the first test that asked for it says why")
+            new_place(place.root)
+            place.run("foundation")
+            place.run("iteration", "smoke|01")
+            outcome.write_text("made")
+    assert (said := outcome.read_text()) == "made", said
+    return place

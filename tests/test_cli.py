@@ -37,7 +37,7 @@ def vlaw(place, monkeypatch, tmp_path):
 
 def test_every_command_has_help(vlaw):
     listed = vlaw("--help").output
-    for command in ("run", "status", "audit", "diff", "export", "sql", "report", "similar", "doctor", "import", "pretrain", "ui"):
+    for command in ("run", "study", "status", "audit", "diff", "export", "sql", "report", "similar", "doctor", "import", "pretrain", "ui"):
         assert re.search(rf"\b{command}\b", listed)
         assert vlaw(command, "--help").exit_code == 0
 

@@ -12,9 +12,9 @@ from vlaw_models.pretrain.stages import PolicyPhase, PretrainConfig
 
 SMALL = PretrainConfig(
     tasks=("stack", "erase"), corpus_per_task=2, hard_stack=2, hard_erase=2, replay_per_task=1,
-    demonstrations_per_task=1, world_model_steps=2, world_model_batch=2,
+    demonstrations_per_task=1, co_training_per_task=1, world_model_steps=2, world_model_batch=2,
     policy_phases=(PolicyPhase(2, 1e-3, 0.9, (0.5, 0.25, 0.25), early_share=0.5),), policy_batch=4,
-    head_successes=1, head_failures=1, head_steps=2, head_batch=4, warm_start_steps=2,
+    practice=(("stack", 1, 1), ("erase", 1, 0)), head_steps=2, head_batch=4,
     reward_model_steps=2, replay_steps=2,
 )
 
@@ -75,3 +75,13 @@ def test_shipped_weights_are_the_ones_provenance_describes():
     }
     assert record["sha256"] == shipped
     assert sum(p.stat().st_size for p in WEIGHTS.rglob("*") if p.is_file()) <= 25e6
+
+
+def test_the_base_has_learned_from_the_very_episodes_of_the_lake():
+    """Imagination may start from them: every arm has had them then, through the base."""
+    from vlaw_assets.recipes import TASKS, load_foundation
+
+    foundation, cfg = load_foundation(), PretrainConfig()
+    assert (foundation.demonstrations_per_task, foundation.co_training_per_task, foundation.seed) == (
+        cfg.demonstrations_per_task, cfg.co_training_per_task, cfg.seed)
+    assert cfg.tasks == TASKS, "start seeds do not depend on the task, but who is there does"

@@ -65,11 +65,12 @@ def test_another_threshold_makes_what_applies_it_stale_and_names_the_key(place):
     reasons = found(place)
     changed = "made with another recipe: score.alpha 1e-06 -> 0.5"
     assert {name for name, why in reasons.items() if why == changed} == {
-        f"{asset}[{KEY}]" for asset in ("training_set", "world_model_metrics", "reward_model_metrics")}
+        f"{asset}[{KEY}]" for asset in ("training_set", "world_model_metrics", "start_world_model_metrics", "reward_model_metrics",
+                                        "imagined_outcomes")} | {"loop_state[smoke|02]"}, "the promotion gate reads alpha too"
     assert reasons[f"policy[{KEY}]"] == f"stands on training_set[{KEY}], which is stale"
-    assert reasons["loop_state[smoke|02]"] == f"stands on policy[{KEY}], which is stale"
     assert set(reasons) == {f"{asset}[{KEY}]" for asset in (
-        "training_set", "world_model_metrics", "reward_model_metrics", "policy", "policy_evaluation", "iteration_report",
+        "training_set", "world_model_metrics", "start_world_model_metrics", "reward_model_metrics", "imagined_outcomes", "policy",
+        "policy_evaluation", "policy_evaluation_low_noise", "iteration_report",
     )} | {"loop_state[smoke|02]"}, "not what came before, and not the experiment that shares the artifacts"
     assert found(place, "same") == {}
     shown = CliRunner().invoke(app, ["status"]).output

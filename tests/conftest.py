@@ -1,0 +1,65 @@
+"""How the suite is spread over processes (`pytest -n 2`, pytest-xdist). Without `-n` only the surroundings below apply.
+
+One file runs in one process, since the tests of a file share what its fixtures made. The files that take longest come
+first, so that no process is left with one of them at the end; files that are not named here come after them. The smoke
+iteration, which many files look at, is made once for all processes (smoke_place.py).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+# Before anything imports torch, and for the processes that tests start: two workers of two threads each would only wait
+# for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+LONGEST = ("kills", "study", "arms", "loop", "cli", "quarantine", "replay", "learners", "policies", "world_model",
+           "reconcile", "rewards", "definitions", "lake_crashes", "gc", "time_travel", "tamper", "stale")
+SHORTEST = ("metrics", "recipes", "sql_questions", "sql_security", "study_statistics", "task_book", "task_draw",
+            "task_erase", "task_scoop")
+"""Many quick tests each: they fill what the others leave."""
+
+
+def _turn(item: pytest.Item) -> int:
+    name = item.path.stem.removeprefix("test_")
+    if name in LONGEST:
+        return LONGEST.index(name) - len(LONGEST)
+    return int(name in SHORTEST)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):  # one process alone keeps the order it was asked for
+        items.sort(key=_turn)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False  # it would start with the files of most tests, which are the quick ones
+    return LoadFileScheduling(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _surroundings(tmp_path_factory: pytest.TempPathFactory):
+    """No test sees the lake and the Dagster home of whoever runs the suite, and no two processes share one."""
+    root = tmp_path_factory.mktemp("surroundings")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLAW_LAKE", str(root / "lake"))
+        patch.setenv("DAGSTER_HOME", str(root / "dagster_home"))
+        patch.delenv("VLAW_RECIPES", raising=False)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _as_if_alone():
+    """A file finds what it would find if it were run by itself, whichever files its process had before."""
+    if "torch" in sys.modules:
+        # For tests that draw without a generator: torch begins each process with another seed.
+        sys.modules["torch"].manual_seed(0)
+    yield
+    if "smoke_place" in sys.modules:
+        sys.modules["smoke_place"].forget()
