@@ -48,7 +48,7 @@ def run_stage(name: str, out: Path, work: Path, cfg: PretrainConfig) -> None:
         data = Corpora(work, cfg, _printer(name))
         begun = time.monotonic()
         if name == "corpus":
-            result = {"episodes": sum(len(part()) for part in (data.broad, data.hard, data.unseen, data.demonstrations))}
+            result = {"episodes": sum(len(part()) for part in (data.broad, data.hard, data.unseen, data.demonstrations, data.co_training))}
         elif name == "autoencoder":
             result = stages.make_autoencoder(out / "autoencoder")
         elif name == "world_model":

@@ -48,24 +48,26 @@ class PretrainConfig:
     hard_erase: int = 500
     replay_per_task: int = 60
     """Further corpus episodes per task, unseen by the world model: their replays inside it teach the judge."""
-    demonstrations_per_task: int = 25
-    """Paper: 25."""
+    demonstrations_per_task: int = 50
+    co_training_per_task: int = 100
+    """As in foundation.toml: the very episodes of the lake's expert_demonstrations and co_training_data. The base policy has
+    learned from them, so that an arm which imagines from their first frames has no data that the others never had."""
     world_model_steps: int = 7000
     world_model_batch: int = 4
     world_model_rate: float = 2e-3
     policy_phases: tuple[PolicyPhase, ...] = (PolicyPhase(8000, 1.5e-3, 0.998, (0.5, 0.35, 0.15)),)
     """The whole policy, its attention shown where the things are."""
     policy_batch: int = 64
-    head_successes: int = 40
-    head_failures: int = 20
-    """Episodes of the broad corpus per task from which what follows the encoder is learned anew: eyes that have seen much,
-    hands that have practised little. A policy whose failures come from too little practice gains from hundreds of
-    imagined successes what twenty real ones do not give; one that merely makes mistakes on purpose (a large corpus of
-    mixed quality) unlearns them from twenty, and no world model can add to that."""
-    head_steps: int = 1500
+    practice: tuple[tuple[str, int, int], ...] = (
+        ("stack", 600, 250), ("book", 20, 10), ("erase", 700, 200), ("scoop", 40, 20), ("draw", 60, 30),
+    )
+    """Task, successes and failures of the broad corpora from which, besides the lake's own episodes, what follows the encoder
+    is learned anew: eyes that have seen much, hands that have practised little. A policy whose failures come from too little
+    practice gains from hundreds of imagined successes what twenty real ones do not give; one that merely makes mistakes on
+    purpose (a large corpus of mixed quality) unlearns them from twenty, and no world model can add to that."""
+    head_steps: int = 2500
     head_rate: float = 1.5e-3
     head_batch: int = 128
-    warm_start_steps: int = 0
     reward_model_steps: int = 2500
     replay_steps: int = 400
 
@@ -94,8 +96,12 @@ class Corpora:
         return self._collect("unseen", "validation", self.cfg.replay_per_task, self.cfg.seed)
 
     def demonstrations(self) -> list[Episode]:
-        """Expert demonstrations for the warm start."""
+        """The lake's expert_demonstrations."""
         return self._collect("demonstrations", "demonstration", self.cfg.demonstrations_per_task, self.cfg.seed)
+
+    def co_training(self) -> list[Episode]:
+        """The lake's co_training_data."""
+        return self._collect("co_training", "co_training", self.cfg.co_training_per_task, self.cfg.seed)
 
     def _collect(self, name: str, purpose: str, count: int, seed: int) -> list[Episode]:
         return cached_corpus(
@@ -138,7 +144,7 @@ def train_world_model(data: Corpora, autoencoder: Path, out: Path, progress=None
 
 
 def train_base_policy(data: Corpora, out: Path, progress=None) -> dict:
-    """The base policy: its eyes from the whole corpus, its hands from a few episodes, then a warm start if asked for."""
+    """The base policy: its eyes from the whole corpus, its hands from the lake's own episodes and a little practice."""
     import torch
 
     from vlaw_models.learn_policy import train_head, train_policy
@@ -147,12 +153,12 @@ def train_base_policy(data: Corpora, out: Path, progress=None) -> dict:
     from vlaw_models.policies.normalization import Normalization
 
     cfg, preset = data.cfg, POLICY["tiny"]
-    broad, expert = data.broad(), data.demonstrations()
+    broad, hard = data.broad(), data.hard()
     normalization = Normalization.fit(
         [e.states for e in broad], [e.actions for e in broad], chunk_size=preset["chunk_size"], absolute=ABSOLUTE
     )
     policy = build_policy(preset, normalization, seed=cfg.seed, instructions=[e.instruction for e in broad])
-    more = {task: [e for e in data.hard() if e.task == task] for task in ("stack", "erase")}
+    more = {task: [e for e in hard if e.task == task] for task in ("stack", "erase")}
     for part, phase in enumerate(cfg.policy_phases):
         sources = [
             StepData.from_episodes(broad),
@@ -165,27 +171,22 @@ def train_base_policy(data: Corpora, out: Path, progress=None) -> dict:
         )
     policy.save(data.work / "policy_encoder")
     policy.forget_head(cfg.seed)
+    episodes = [*data.co_training(), *data.demonstrations(), *practice([*broad, *hard], cfg)]
     losses = train_head(
-        policy, [StepData.from_episodes(few_episodes(broad, cfg))], [1.0], steps=cfg.head_steps,
-        batch_size=cfg.head_batch, lr=cfg.head_rate, ema=0.998, seed=cfg.seed, progress=progress,
+        policy, [StepData.from_episodes(episodes)], [1.0], steps=cfg.head_steps, batch_size=cfg.head_batch,
+        lr=cfg.head_rate, ema=0.998, seed=cfg.seed, progress=progress,
     )
-    policy.save(data.work / "policy_before_warm_start")
-    if cfg.warm_start_steps:
-        losses = train_head(
-            policy, [StepData.from_episodes(expert)], [1.0], steps=cfg.warm_start_steps, batch_size=cfg.policy_batch,
-            lr=3e-4, ema=0.99, seed=cfg.seed + 1, progress=progress,
-        )
     policy.save(out, dtype=torch.float16)
-    return {"loss": losses[-1], "episodes": len(broad), "demonstrations": len(expert)}
+    return {"loss": losses[-1], "seen": len(broad) + len(hard), "practised": len(episodes)}
 
 
-def few_episodes(broad: list[Episode], cfg: PretrainConfig) -> list[Episode]:
-    """`head_successes` and `head_failures` episodes per task of the broad corpus, chosen by the seed."""
+def practice(episodes: list[Episode], cfg: PretrainConfig) -> list[Episode]:
+    """`cfg.practice` of the broad corpora, chosen by the seed."""
     rng = np.random.default_rng([cfg.seed, 3])
     chosen = []
-    for task in cfg.tasks:
-        for success, count in ((True, cfg.head_successes), (False, cfg.head_failures)):
-            fitting = [e for e in broad if e.task == task and e.success == success]
+    for task, *counts in cfg.practice:
+        for success, count in zip((True, False), counts, strict=True):
+            fitting = [e for e in episodes if e.task == task and e.success == success]
             chosen += [fitting[i] for i in rng.permutation(len(fitting))[:count]]
     return chosen
 
