@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 import torch
 
-from vlaw_models.worlds.cameras import PLANES, TABLETOP, axes, origins
+from vlaw_models.worlds.cameras import PLANES, TABLETOP, axes, follow, origins
 from vlaw_models.worlds.tabletop.render import project
 from vlaw_models.worlds.tabletop.world import make_sim
 
@@ -46,7 +46,7 @@ def test_origins_are_where_the_same_points_were_in_the_picture_before():
             old, new = (points, points) if camera.on_hand else (np.array([pinch[0]]), np.array([pinch[1]]))
             was = project(before.model, before.data, old)[view] * 2 - 1
             now_at = project(after.model, after.data, new)[view] * 2 - 1
-            found = origins(camera, now, then, torch.tensor(now_at, dtype=torch.float64)[None], layer)[0].numpy()
+            found = follow(origins(camera, now, then, layer), torch.tensor(now_at, dtype=torch.float64)[None])[0].numpy()
             assert np.abs(found - was).max() < 0.1 / 32, (view, layer)
 
 
@@ -54,4 +54,4 @@ def test_without_motion_a_pixel_comes_from_itself():
     pixels = torch.rand(1, 50, 2, dtype=torch.float64) * 2 - 1
     pose = torch.tensor(NOW)[None]
     for camera in TABLETOP[:2]:
-        assert torch.allclose(origins(camera, pose, pose, pixels, 0), pixels, atol=1e-6)
+        assert torch.allclose(follow(origins(camera, pose, pose, 0), pixels), pixels, atol=1e-6)

@@ -100,8 +100,8 @@ def test_ten_kills_then_complete(tmp_path):
         rows = query.execute("select purpose, count(*), count(distinct episode_id) from episodes group by all").fetchall()
         steps = query.execute("select count(*), count(distinct (episode_id, step)) from steps").fetchall()[0]
     counts = {purpose: count for purpose, count, distinct in rows if count == distinct}
-    assert counts == {"demonstration": 5, "co_training": 5, "rollout": 2, "validation": 1, "imagined": 2, "evaluation": 4,
-                      "replay": 1}
+    assert counts == {"demonstration": 5, "co_training": 5, "rollout": 2, "validation": 1, "imagined": 2, "evaluation": 8,
+                      "replay": 2}
     assert steps[0] == steps[1]
     for ref in refs:  # every byte that the ledger names is there
         handle = killed.lake.read(ref)

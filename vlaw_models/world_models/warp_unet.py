@@ -25,11 +25,13 @@ from vlaw_models.errors import VlawError
 from vlaw_models.world_models.base import ANCHOR, Condition, WorldModel
 from vlaw_models.world_models.edm import EdmConfig, expand
 from vlaw_models.world_models.views import position_maps
-from vlaw_models.worlds.cameras import PLANES, TABLETOP, Camera, origins
+from vlaw_models.worlds.cameras import PLANES, TABLETOP, Camera, follow, origins
 from vlaw_models.worlds.controller import HIGH, LOW
 
 WAVES = (0.5, 1.0, 2.0)
 """Frequencies of the sines in which poses are also given: they place the hand to a few pixels."""
+PIECE = 10
+"""Windows per pass when sampling."""
 STAY = 3.0
 """Initial advantage (in logits) of 'comes from the current frame'."""
 
@@ -112,41 +114,47 @@ class WarpUNet(WorldModel):
         self.register_buffer("position", position_maps(c.views, c.latent_height, c.latent_width), persistent=False)
         self.register_buffer("pose_low", torch.tensor(c.pose_low), persistent=False)
         self.register_buffer("pose_high", torch.tensor(c.pose_high), persistent=False)
-        self.register_buffer("identity", torch.eye(2, 3), persistent=False)
+        self.register_buffer("identity", torch.eye(3), persistent=False)
 
     def forward(self, scaled: torch.Tensor, sigma: torch.Tensor, condition: Condition) -> torch.Tensor:
         """(B, H, C, h, w) -> (B, H, C, h, w), such that the denoiser's estimate is `predict`'s, whatever the noise."""
         s = expand(sigma, scaled)
         norm = (s**2 + 1).sqrt()
-        estimate = self.predict(condition)
+        # In small pieces where nothing is learned: what ten windows touch stays in a CPU's cache.
+        pieces = [condition] if self.training else [
+            Condition(context, poses) for context, poses in zip(condition.context.split(PIECE), condition.poses.split(PIECE), strict=True)
+        ]
+        estimate = torch.cat([self.predict(piece) for piece in pieces])
         return (scaled / norm - estimate) * norm / s
 
     def predict(self, condition: Condition) -> torch.Tensor:
         """The frames to come (B, H, C, h, w), float32."""
         c, batch = self.config, len(condition.context)
         frames = condition.context.float()
-        count = batch * c.chunk
         features = self._pose_features(condition.poses)
-        current = F.pixel_shuffle(frames[:, -1], c.fold)  # (B, 3, V*height, width)
+        current, first = F.pixel_shuffle(frames[:, -1], c.fold), F.pixel_shuffle(frames[:, 0], c.fold)
         warped = self._warp(current, self.motion(features), condition.poses[:, -c.chunk - 1 :])
-        seen = torch.cat([self._each(frames.flatten(1, 2)), F.pixel_unshuffle(warped.flatten(1, 2), c.fold)], dim=1)
         x = torch.cat([
-            F.silu(self.read(seen.contiguous(memory_format=torch.channels_last))), self.pose_places(features),
-            self.position.expand(count, -1, -1, -1),
+            F.silu(self._read(frames, warped)), self.pose_places(features),
+            self.position.expand(len(features), -1, -1, -1),
         ], dim=1).contiguous(memory_format=torch.channels_last)
-        out = self.network(x, torch.zeros(count, device=x.device), class_labels=self.pose_embedding(features)).sample
+        out = self.network(x, torch.zeros(len(x), device=x.device), class_labels=self.pose_embedding(features)).sample
         out = F.pixel_shuffle(self.head(F.silu(out)).float(), c.fold)
-        share = out[:, : self.sources].softmax(dim=1)
-        paint = torch.tanh(out[:, self.sources :])
-        sources = torch.cat([
-            torch.stack([self._each(current), self._each(F.pixel_shuffle(frames[:, 0], c.fold))], dim=1), warped, paint[:, None],
-        ], dim=1)
-        frame = (share[:, :, None] * sources).sum(dim=1)
-        return F.pixel_unshuffle(frame, c.fold).unflatten(0, (batch, c.chunk))
+        share = out[:, : self.sources].softmax(dim=1).unflatten(0, (batch, c.chunk))[:, :, :, None]
+        paint = torch.tanh(out[:, self.sources :]).unflatten(0, (batch, c.chunk))
+        frame = share[:, :, 0] * current[:, None] + share[:, :, 1] * first[:, None] + share[:, :, -1] * paint
+        for warp in range(c.warps):
+            frame = frame + share[:, :, 2 + warp] * warped[:, warp].unflatten(0, (batch, c.chunk))
+        return F.pixel_unshuffle(frame, c.fold)
 
-    def _each(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, ...) to (B H, ...): the same for every coming frame."""
-        return x[:, None].expand(-1, self.chunk, *x.shape[1:]).flatten(0, 1)
+    def _read(self, frames: torch.Tensor, warped: torch.Tensor) -> torch.Tensor:
+        """The input pictures through `read`: context frames (B, K, C, h, w) once per window, moved ones for every frame."""
+        c, known = self.config, frames.shape[1]
+        cut, moved = known * c.picture_channels, F.pixel_unshuffle(warped.flatten(1, 2), c.fold)
+        weight, bias = self.read.weight, self.read.bias
+        seen = F.conv2d(frames.flatten(1, 2), weight[:cut], bias[:cut], groups=known)
+        new = F.conv2d(moved, weight[cut:], bias[cut:], groups=c.warps)
+        return torch.cat([seen[:, None].expand(-1, c.chunk, -1, -1, -1).flatten(0, 1), new], dim=1)
 
     def _warp(self, current: torch.Tensor, motion: torch.Tensor, poses: torch.Tensor) -> torch.Tensor:
         """(B, 3, V*height, width), (B H, V W 6) and (B, 1 + H, D) to (B H, W, 3, V*height, width): every view, moved W times."""
@@ -154,18 +162,17 @@ class WarpUNet(WorldModel):
         batch, colours, rows, width = current.shape
         height, count = rows // c.views, batch * c.chunk
         with torch.autocast(current.device.type, enabled=False):
-            theta = self.identity + motion.float().view(count, c.views, c.warps, 2, 3)
-            plain = F.affine_grid(theta.flatten(0, 2), [count * c.views * c.warps, 1, height, width], align_corners=False)
-            plain = plain.view(count, c.views, c.warps, height * width, 2)
+            maps = F.pad(motion.float().view(count, c.views, c.warps, 2, 3), (0, 0, 0, 1)) + self.identity
             now = poses[:, :1].expand(-1, c.chunk, -1).flatten(0, 1).float()
             then = poses[:, 1:].flatten(0, 1).float()
-            grids = torch.stack([
-                torch.stack([
-                    origins(camera, now, then, plain[:, view, layer], layer) if layer < len(PLANES) else plain[:, view, layer]
-                    for layer in range(c.warps)
-                ], dim=1)
-                for view, camera in enumerate(c.cameras)
-            ], dim=1).view(count * c.views, c.warps * height, width, 2)
+            calibrated = torch.stack([
+                torch.stack([origins(camera, now, then, layer) for layer in range(min(c.warps, len(PLANES)))], dim=1)
+                for camera in c.cameras
+            ], dim=1)
+            known = calibrated.shape[2]
+            maps = torch.cat([calibrated @ maps[:, :, :known], maps[:, :, known:]], dim=2)
+            pixels = F.affine_grid(self.identity[None, :2], [1, 1, height, width], align_corners=False).view(1, -1, 2)
+            grids = follow(maps.flatten(0, 2), pixels).view(count * c.views, c.warps * height, width, 2)
             views = current.float().view(batch, colours, c.views, height, width).movedim(2, 1)
             views = views[:, None].expand(-1, c.chunk, -1, -1, -1, -1).flatten(0, 2)
             moved = F.grid_sample(views, grids, mode="bilinear", padding_mode="border", align_corners=False)

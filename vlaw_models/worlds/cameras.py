@@ -51,27 +51,39 @@ def turned(pitch: torch.Tensor) -> torch.Tensor:
     return torch.stack([c, zero, s, zero, one, zero, -s, zero, c], dim=-1).unflatten(-1, (3, 3))
 
 
-def origins(camera: Camera, now: torch.Tensor, then: torch.Tensor, pixels: torch.Tensor, layer: int) -> torch.Tensor:
-    """Where in the present picture were the pixels of the coming one: (N, P, 2) in [-1, 1], x from the left, y downwards.
+def origins(camera: Camera, now: torch.Tensor, then: torch.Tensor, layer: int) -> torch.Tensor:
+    """Homographies (N, 3, 3): where in the present picture were the pixels of the coming one.
 
-    `now` and `then` (N, D) are the hand's poses, `pixels` (N, P, 2) places in the coming picture. A fixed camera sees the
-    hand and what it holds move with it, a camera on the hand sees the plane PLANES[layer] stay. Rays that meet no plane in
-    front of the camera end far outside.
+    They take (x, y, 1), x from the left and y downwards in [-1, 1], to the same, up to a factor that is positive where the
+    thing is in front of the camera in both pictures. `now` and `then` (N, D) are the hand's poses. A fixed camera sees the
+    plane of the hand (through the pinch point, facing the camera) move with it; a camera on the hand sees the plane
+    PLANES[layer] stay.
     """
+    like = {"dtype": then.dtype, "device": then.device}
     here, turn = axes(camera, then)
-    rays = torch.stack([pixels[..., 0], -pixels[..., 1], torch.full_like(pixels[..., 0], -1 / camera.half)], dim=-1)
-    rays = rays @ turn.transpose(1, 2)
     if camera.on_hand:
-        depth = (PLANES[layer] - here[:, None, 2]) / rays[..., 2].clamp(max=-1e-3)
-        points = here[:, None] + rays * depth.clamp(min=1e-3)[..., None]
+        normal = torch.tensor([0.0, 0.0, 1.0], **like).expand(len(then), 3)
+        distance = PLANES[layer] - here[:, 2]
     else:
-        # The plane through the pinch point, facing the camera; its points go back with the hand.
-        normal = turn[:, :, 2]
-        depth = ((then[:, :3] - here) * normal).sum(-1, keepdim=True) / (rays * normal[:, None]).sum(-1).clamp(max=-1e-3)
-        points = here[:, None] + rays * depth[..., None]
+        normal, distance = turn[:, :, 2], ((then[:, :3] - here) * turn[:, :, 2]).sum(-1)
+    # A ray r from the camera meets the plane at here + r distance / (normal . r); times (normal . r) that is linear in r.
+    lens = torch.diag(torch.tensor([1.0, -1.0, -1 / camera.half], **like))
+    rays = turn @ lens
+    along = (normal[:, None] @ rays)  # (N, 1, 3): normal . r of a pixel
+    points = here[:, :, None] * along + rays * distance[:, None, None]
+    if not camera.on_hand:
         back = turned(now[:, 3] - then[:, 3])
-        points = (points - then[:, None, :3]) @ back.transpose(1, 2) + now[:, None, :3]
+        points = back @ (points - then[:, :3, None] * along) + now[:, :3, None] * along
     place, turn = axes(camera, now)
-    local = (points - place[:, None]) @ turn
-    ahead = (-local[..., 2:]).clamp(min=1e-3)
-    return (local[..., :2] * torch.tensor([1.0, -1.0], device=now.device) / (ahead * camera.half)).clamp(-4, 4)
+    local = turn.transpose(1, 2) @ (points - place[:, :, None] * along)
+    # Both the table and the hand are met where normal . r and the distance have one sign; both are below the cameras.
+    return torch.diag(torch.tensor([-1.0, 1.0, camera.half], **like)) @ local
+
+
+def follow(homographies: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    """(N, 3, 3) and places (N, P, 2) to places (N, P, 2); what has no place before the camera ends far outside."""
+    h = homographies
+    x, y = pixels[..., 0], pixels[..., 1]
+    u, v, w = (h[:, i, 0, None] * x + h[:, i, 1, None] * y + h[:, i, 2, None] for i in range(3))
+    ahead = w.clamp(min=1e-6)
+    return torch.stack([u / ahead, v / ahead], dim=-1).clamp(-4, 4)
