@@ -18,8 +18,8 @@ def write(folder, text, name="mine"):
 def test_packaged_recipes_load_and_mean_what_they_say():
     found = {name: load_recipe(path) for name, path in recipe_files().items()}
     assert {"vlaw", "filtered_bc", "smoke"} <= set(found)
-    assert found["filtered_bc"].imagine.episodes_per_task == 0
-    assert found["vlaw"].imagine.episodes_per_task > 0
+    assert found["filtered_bc"].imagine.count == 0
+    assert found["vlaw"].imagine.count > 0
     # What the two share must be equal, or filtered_bc could not reuse vlaw's rollouts and evaluations.
     shared = ("rollouts", "evaluation", "reward_model", "world_model_metrics", "score")
     assert found["vlaw"].tables(*shared) == found["filtered_bc"].tables(*shared)

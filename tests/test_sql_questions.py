@@ -270,6 +270,6 @@ def made_after(k, asset, excluded):
 def test_every_question_says_what_it_asks_and_which_parameters(made):
     for question in questions():
         assert question.text.endswith("?"), question.name
-        explained = question.explained.replace(",", " ").replace("(", " ").replace(";", " ").split()
+        explained = question.explained.replace(",", " ").replace("(", " ").replace(";", " ").replace(".", " ").split()
         assert set(question.parameters) <= set(explained), question.name
         made[1].table(question.sql)

@@ -238,7 +238,7 @@ def _in_range(path: Path, where: str, key: str, value: Any) -> None:
         raise problem(path, where, f"is {value}", "Use a threshold strictly between 0 and 1; the paper has 0.8.")
     if key == "learning_rate" and not value > 0:
         raise problem(path, where, f"is {value}", "Use a number above 0.")
-    if key == "imagined_fraction" and not 0 <= value <= 1:
+    if key in ("imagined_fraction", "share") and not 0 <= value <= 1:
         raise problem(path, where, f"is {value}", "Use a share between 0 and 1.")
     if key == "ema" and not 0 <= value < 1:
         raise problem(path, where, f"is {value}", "Use a decay from 0 to below 1.")

@@ -57,7 +57,9 @@ class ImagineConfig:
     """Imagined rollouts of the policy inside the world model."""
 
     episodes_per_task: int = 200
-    """N. Paper: 500. 0 turns imagination off (filtered behaviour cloning)."""
+    """N. Paper: 500."""
+    share: float = 1.0
+    """Share of N that is imagined: 0.5 is the paper's ablation (Figure 9), 0 turns imagination off (filtered behaviour cloning)."""
     num_steps: int = 28
     sampling_steps: int = 1
     """Denoising steps per chunk of frames. The tiny world model is trained for one or two; paper-size ones need more."""
@@ -67,6 +69,11 @@ class ImagineConfig:
     """'rollouts': first frames of this iteration's real rollouts; 'real': of the demonstrations and co-training data too."""
     world: str = "world_model"
     """'simulator': the robot's own physics from the same starts. Privileged: a ceiling, not a method."""
+
+    @property
+    def count(self) -> int:
+        """Episodes per task that are really imagined."""
+        return round(self.episodes_per_task * self.share)
 
 
 @dataclass(frozen=True)
@@ -118,7 +125,8 @@ class EvaluationConfig:
     num_steps: int = 28
     noise_scale: float = 1.0
     low_noise_scale: float = 0.5
-    """Success is measured at this noise too: less noise alone lifts a small flow policy, so both are reported."""
+    """Success is measured at this noise too: less noise alone lifts a small flow policy, so both are reported. The same as
+    `noise_scale` turns the second measurement off."""
     stop_early: bool = False
     """policy_evaluation stops when the sequential test against the policy the iteration started with is settled at 95 %.
     Off: a study compares rates of a fixed number of trials."""

@@ -59,7 +59,9 @@ def _evaluate(stage: Stage, policy: Any, kind: str, before: Any = None) -> dg.Ma
     recipe = stage.recipe
     config = recipe.evaluation
     if kind == LOW_NOISE:
-        config = dataclasses.replace(config, noise_scale=config.low_noise_scale)
+        # The same noise again would say nothing: then there are no trials.
+        trials = config.episodes_per_task if config.low_noise_scale != config.noise_scale else 0
+        config = dataclasses.replace(config, noise_scale=config.low_noise_scale, episodes_per_task=trials)
     read = {key: value for key, value in dataclasses.asdict(config).items() if key not in ("low_noise_scale", "stop_early")}
     tables = {"evaluation": read, "tasks": list(recipe.tasks), "noise_seed": recipe.seed}
     if before is not None:

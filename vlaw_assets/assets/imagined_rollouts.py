@@ -37,7 +37,7 @@ EMBEDDED = "tabletop"
 def imagined_rollouts(stage: Stage) -> dg.MaterializeResult:
     """N imagined episodes per task of the policy that made the real rollouts; nobody has judged them yet."""
     recipe, state = stage.recipe, read_state(stage)
-    per_task, oracle = recipe.imagine.episodes_per_task, recipe.imagine.world == "simulator"
+    per_task, oracle = recipe.imagine.count, recipe.imagine.world == "simulator"
     models = {} if oracle else {"world_model": stage.require("world_model"),
                                 "autoencoder": stage.require_foundation("autoencoder")}
     roles = start_parents(stage)

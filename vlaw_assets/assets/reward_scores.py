@@ -17,7 +17,7 @@ from vlaw_assets.assets.stage import POOL, Stage, stage_asset
 def reward_scores(stage: Stage) -> dg.MaterializeResult:
     """P(yes | video, instruction) of every imagined episode (Eq. 3 without its threshold)."""
     recipe = stage.recipe
-    per_task = recipe.imagine.episodes_per_task
+    per_task = recipe.imagine.count
     parents = {"imagined_rollouts": stage.require("imagined_rollouts"), "reward_model": stage.require("reward_model")}
     with stage.commit("reward_scores", recipe={"tasks": list(recipe.tasks)}, parents=parents) as work:
         if work.wanted and per_task:

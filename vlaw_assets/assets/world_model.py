@@ -28,7 +28,7 @@ def world_model(stage: Stage) -> dg.MaterializeResult:
     """The world model, finetuned on D_real (every real rollout so far, failures too) with co-training weight lambda."""
     recipe, state = stage.recipe, read_state(stage)
     config = recipe.world_model
-    if recipe.imagine.episodes_per_task == 0 or recipe.imagine.world == "simulator" or config.steps == 0:
+    if recipe.imagine.count == 0 or recipe.imagine.world == "simulator" or config.steps == 0:
         with stage.commit("world_model", recipe={"pass_on": True}, parents={"world_model": state.world_model}) as work:
             if work.wanted:
                 work.pass_on("world_model")
