@@ -61,6 +61,9 @@ class WarpUNetConfig:
     """Each input picture is read through this many channels."""
     pose_maps: int = 12
     """Learned maps that say where in each view the hand will be."""
+    sharpness: float = 2.0
+    """When sampling, logits of where a pixel comes from are multiplied by this: blends look best, but over seven chunks what
+    is blended fades away (ink, a carried block)."""
     context_noise: float = 0.05
     """Largest noise on context frames in training, uniform per sample and frame; a tenth of it on the anchor."""
     pose_low: tuple[float, ...] = tuple(float(v) for v in LOW)
@@ -140,7 +143,8 @@ class WarpUNet(WorldModel):
         ], dim=1).contiguous(memory_format=torch.channels_last)
         out = self.network(x, torch.zeros(len(x), device=x.device), class_labels=self.pose_embedding(features)).sample
         out = F.pixel_shuffle(self.head(F.silu(out)).float(), c.fold)
-        share = out[:, : self.sources].softmax(dim=1).unflatten(0, (batch, c.chunk))[:, :, :, None]
+        sharpness = 1.0 if self.training else c.sharpness
+        share = (sharpness * out[:, : self.sources]).softmax(dim=1).unflatten(0, (batch, c.chunk))[:, :, :, None]
         paint = torch.tanh(out[:, self.sources :]).unflatten(0, (batch, c.chunk))
         frame = share[:, :, 0] * current[:, None] + share[:, :, 1] * first[:, None] + share[:, :, -1] * paint
         for warp in range(c.warps):
