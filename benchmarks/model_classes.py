@@ -53,6 +53,7 @@ def measure(model: WorldModel, *, train_batch: int, sample_batch: int, sampling_
 
     figures = []
     for work in (train, sample):
+        model.train(work is train)
         work()
         wall, cpu = time.perf_counter(), time.process_time()
         for _ in range(repeats):
