@@ -13,7 +13,7 @@ from vlaw_models.errors import VlawError
 from vlaw_models.learn_world_model import train_world_model
 from vlaw_models.world_models.autoencoder import FoldedPixels, load_autoencoder
 from vlaw_models.world_models.base import Condition, load_world_model
-from vlaw_models.world_models.latents import encode_episodes
+from vlaw_models.world_models.latents import draw_unrolled, encode_episodes
 from vlaw_models.world_models.warp_unet import WarpUNet, WarpUNetConfig
 
 SMALL = WarpUNetConfig(channels=(16, 32), pose_maps=4, picture_channels=8)
@@ -88,3 +88,22 @@ def test_calibrated_motion_is_learned_sooner_than_without():
             net = WarpUNet(replace(SMALL, cameras=cameras))
         losses.append(np.mean(train_world_model(net, data, steps=40, batch_size=1, learning_rate=3e-3, seed=0)[-1:]))
     assert losses[0] < 0.95 * losses[1], losses
+
+
+def test_unrolled_windows_begin_with_what_the_model_imagined_itself():
+    """After one chunk the current frame is the model's own prediction from recorded frames; what is to come is recorded."""
+    data = encode_episodes(FoldedPixels(), collect_demonstrations(["stack"], 1, purpose="co_training", seed=0))
+    net = model()
+    future, given = draw_unrolled(data, net, 2, np.random.default_rng(3), chunks=1, generator=torch.Generator().manual_seed(0))
+    usable = len(data.latents) - 8
+    starts = np.random.default_rng(3).integers(usable, size=2)
+    for row, start in enumerate(starts):
+        frames = data.latents[[0, max(start - 2, 0), start]].float()[None]
+        poses = data.poses[[0, max(start - 2, 0), *range(start, start + 5)]][None]
+        with torch.inference_mode():
+            chunk = net.predict(Condition(frames, poses))[0]
+        assert torch.allclose(given.context[row, -1], chunk[3], atol=0.05)
+        assert torch.allclose(given.context[row, 1], chunk[1], atol=0.05)
+        assert torch.equal(given.context[row, 0], data.latents[0].float())
+        assert torch.equal(future[row], data.latents[start + 5 : start + 9].float())
+    assert train_world_model(net, data, steps=2, batch_size=2, learning_rate=1e-3, seed=0, unroll=2)

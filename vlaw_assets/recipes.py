@@ -55,7 +55,7 @@ CHOICES = {
     "score.labels": ("judge", "simulator"),
 }
 AT_LEAST_ONE = ("num_steps", "batch_size", "sampling_steps", "lora_rank")
-MAY_BE_ZERO = ("episodes_per_task", "steps", "clips_per_task", "noise_scale", "co_training_weight")
+MAY_BE_ZERO = ("episodes_per_task", "steps", "clips_per_task", "noise_scale", "co_training_weight", "unroll")
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ class WorldModelConfig:
     learning_rate: float = 3e-4
     co_training_weight: float = 0.5
     """lambda of Eq. 2: weight of the loss on co_training_data."""
+    unroll: int = 0
+    """Chunks of its own imagination from which the model learns to go on, at most; 0: from recorded frames only (paper)."""
     use_rollouts: bool = True
     """False: finetune on expert demonstrations only (the paper's over-optimistic baseline)."""
     expert_per_task: int = 25
@@ -98,7 +100,7 @@ class PolicyConfig:
     """Paper: 256."""
     learning_rate: float = 5e-4
     imagined_fraction: float = 0.75
-    """Share of a batch drawn from imagined successes, when there are any."""
+    """Share of a batch drawn from imagined successes, at most: where they are few, none is drawn more often than a real one."""
     use_real: bool = True
     """False leaves the real successes out of the update (an ablation of the paper)."""
     start: str = "previous"

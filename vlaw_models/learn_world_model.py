@@ -23,7 +23,7 @@ from vlaw_models.errors import VlawError
 from vlaw_models.world_models import edm
 from vlaw_models.world_models.autoencoder import Autoencoder, TinyAutoencoder, TinyAutoencoderConfig, load_autoencoder
 from vlaw_models.world_models.base import WorldModel, load_world_model
-from vlaw_models.world_models.latents import LatentEpisodes, draw_windows, encode_episodes
+from vlaw_models.world_models.latents import LatentEpisodes, draw_unrolled, draw_windows, encode_episodes
 
 Progress = Callable[[int, int, str], None]
 CHANGE_WEIGHT = 3.0
@@ -53,7 +53,7 @@ def finetune_world_model(
     others = encode_episodes(autoencoder, co_training, when_drawn=autoencoder.costless) if weight else None
     losses = train_world_model(
         model, data, others, steps=cfg.steps, batch_size=cfg.batch_size, learning_rate=cfg.learning_rate,
-        co_training_weight=weight, ema=0.99, seed=seed, progress=progress,
+        co_training_weight=weight, ema=0.99, unroll=cfg.unroll, seed=seed, progress=progress,
     )
     model.save(out_dir)
     return {"losses": losses, "steps": cfg.steps, "seconds": time.perf_counter() - began}
@@ -71,10 +71,12 @@ def train_world_model(
     co_training_weight: float = 0.0,
     ema: float = 0.999,
     change_weight: float = CHANGE_WEIGHT,
+    unroll: int = 0,
     progress: Progress | None = None,
 ) -> list[float]:
     """Minimises L = L(data) + lambda L(co_training), half the batch from each; leaves the averaged weights in `model`.
 
+    `unroll`: at each step the model starts from up to so many chunks of its own imagination (a uniform choice per step).
     Returns the mean loss of every 20 steps. Raises VlawError where the loss is no longer finite.
     """
     rng = np.random.default_rng([seed, 1])
@@ -87,7 +89,9 @@ def train_world_model(
     def step_loss() -> torch.Tensor:
         total = torch.zeros((), device=model.device)
         # One pass for both parts: half batches cost more than half a batch's time.
-        drawn = [draw_windows(source, model, count, rng) for source, count, _ in parts]
+        chunks = int(rng.integers(unroll + 1)) if unroll else 0
+        drawn = [draw_unrolled(source, model, count, rng, chunks=chunks, generator=generator) if chunks else
+                 draw_windows(source, model, count, rng) for source, count, _ in parts]
         future = torch.cat([d[0] for d in drawn])
         condition = _concatenate([d[1] for d in drawn])
         losses = edm.loss(model, future, condition, generator, change_weight=change_weight)

@@ -13,6 +13,7 @@ import torch
 
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
+from vlaw_models.world_models import edm
 from vlaw_models.world_models.autoencoder import Autoencoder
 from vlaw_models.world_models.base import Condition, WorldModel
 
@@ -96,3 +97,44 @@ def draw_windows(
         drop=None if drop is None else drop.to(model.device),
     )
     return latents[:, context:], condition
+
+
+def draw_unrolled(
+    data: LatentEpisodes, model: WorldModel, count: int, rng: np.random.Generator, *, chunks: int, generator: torch.Generator
+) -> tuple[torch.Tensor, Condition]:
+    """Like `draw_windows`, but the model itself has imagined `chunks` chunks up to the current frame, from recorded ones.
+
+    What a closed loop shows the model is its own work: trained on recorded frames alone it never learns to keep what is
+    fading, or to take it back from the first frame. No gradient flows through what it imagined.
+    """
+    lengths, reach = np.diff(data.first), model.chunk
+    usable = np.maximum(lengths - (chunks + 1) * reach, 1)
+    ends = np.cumsum(usable)
+    drawn = rng.integers(ends[-1], size=count)
+    which = np.searchsorted(ends, drawn, side="right")
+    start, last = drawn - (ends[which] - usable[which]), lengths[which] - 1
+    before, after = model.offsets()
+    text = model.embed_text([data.instructions[e] for e in which])
+    text = None if text is None else text.to(model.device)
+    imagined: list[torch.Tensor] = []
+
+    def recorded(offset: int) -> torch.Tensor:
+        """(B, 1) numbers of the frames `offset` after the starts, or the nearest that were recorded."""
+        return torch.from_numpy(data.first[which] + np.clip(start + offset, 0, last))[:, None]
+
+    def condition(now: int) -> Condition:
+        context = torch.stack([
+            imagined[now - offset - 1] if now - offset > 0 else data.latents[recorded(now - offset)][:, 0].float().to(model.device)
+            for offset in before
+        ], dim=1)
+        index = torch.cat([recorded(now + step) for step in (*(-offset for offset in before), *after)], dim=1)
+        return Condition(context, data.poses[index].to(model.device), text)
+
+    training = model.training
+    model.eval()
+    for chunk in range(chunks):
+        imagined += edm.sample(model, condition(chunk * reach), steps=1, generator=generator).unbind(1)
+    model.train(training)
+    now = chunks * reach
+    index = torch.cat([recorded(now + step) for step in after], dim=1)
+    return data.latents[index].float().to(model.device), condition(now)
