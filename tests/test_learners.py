@@ -17,7 +17,7 @@ from vlaw_models.checkpoint import load_config, load_tensors
 from vlaw_models.config import DsrlConfig, PolicyConfig
 from vlaw_models.episodes import Episode, Observation
 from vlaw_models.errors import VlawError
-from vlaw_models.learn_policy import Lessons, batch_shares, train_policy
+from vlaw_models.learn_policy import Lessons, train_policy
 from vlaw_models.policies.base import load_policy
 from vlaw_models.policies.flow_policy import FlowPolicy
 from vlaw_models.policies.noise_policy import NoisePolicy
@@ -134,12 +134,6 @@ def test_weights_of_imagined_episodes_count_too(start, tmp_path):
     update(start, tmp_path / "new", walks(BOTH), imagined=walks(BOTH, seed=1) * 9, update="awr", lessons=lessons,
            imagined_fraction=0.9)
     assert share_right(load_policy(tmp_path / "new")) > share_right(load_policy(start)) + 0.1
-
-
-def test_a_few_imagined_successes_do_not_fill_the_batches():
-    assert batch_shares(100, 400, 0.75) == [0.25, 0.75]
-    assert batch_shares(90, 10, 0.75) == pytest.approx([0.9, 0.1])
-    assert batch_shares(0, 10, 0.75) == batch_shares(10, 0, 0.75) == [1.0]
 
 
 @pytest.mark.parametrize("frozen_encoder", [True, False])

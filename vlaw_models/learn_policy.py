@@ -183,17 +183,6 @@ def finetune_policy(
     return {**log, "seconds": time.monotonic() - begun}
 
 
-def batch_shares(real: int, imagined: int, imagined_fraction: float) -> list[float]:
-    """Share of a batch from each source that has episodes, real first.
-
-    A handful of imagined successes must not fill the batches: none is drawn more often than a real one.
-    """
-    if not (real and imagined):
-        return [1.0]
-    fraction = min(imagined_fraction, imagined / (real + imagined))
-    return [1 - fraction, fraction]
-
-
 def _imitate(
     policy: FlowMatchingPolicy, real: list[Episode], imagined: list[Episode], cfg: PolicyConfig, lessons: Lessons,
     stops: Stops, settings: dict[str, Any],
@@ -213,7 +202,7 @@ def _imitate(
     ]
     for source in sources:
         check_fits(policy, source)
-    shares = batch_shares(len(real), len(imagined), cfg.imagined_fraction)
+    shares = [1 - cfg.imagined_fraction, cfg.imagined_fraction] if len(sources) == 2 else [1.0]
     settings = {**settings, "steps": stops.last, "batch_size": cfg.batch_size, "lr": cfg.learning_rate, "stops": stops}
     if cfg.frozen_encoder:
         return policy, train_head(policy, sources, shares, **settings)
