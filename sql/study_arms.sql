@@ -1,15 +1,7 @@
 -- What distinguishes the arms of a study: the settings that their artifacts were made with?
 -- Parameters: study. From the recipe parts in the artifacts' identities at iteration 1; NULL: that stage had no such part.
 -- Privileged: it uses the simulator where a robot would have nothing, as a ceiling.
-WITH runs AS (
-  SELECT *, substr(experiment, length($study::VARCHAR) + 2) AS rest,
-    regexp_extract(rest, '^(.+)-s([0-9]+)$', 1) AS recipe, TRY_CAST(regexp_extract(rest, '-s([0-9]+)$', 1) AS INTEGER) AS seed
-  FROM artifacts
-  WHERE is_current AND starts_with(experiment, $study::VARCHAR || '-') AND regexp_matches(experiment, '-s[0-9]+$')
-    AND NOT EXISTS (  -- of a study 'a', not what belongs to a study 'a-b'
-      SELECT 1 FROM artifacts s WHERE s.asset = 'study' AND length(s.experiment) > length($study::VARCHAR)
-        AND starts_with(artifacts.experiment, s.experiment || '-'))
-),
+WITH runs AS (SELECT * FROM study_artifacts WHERE study = $study::VARCHAR AND is_current),
 made AS (
   SELECT r.recipe, r.seed, r.iteration, r.asset, r.artifact_id, o.recipe_json AS settings
   FROM runs r JOIN artifacts o ON o.artifact_id = r.owner_id

@@ -1,15 +1,7 @@
 -- Does each world model of a study imagine the outcome right: the robot's outcome against the one judged in the replay?
 -- Parameters: study; threshold (of the judge; default all). Counts of task 'all'; a false positive is a real failure that
 -- the world model turned into a success. Model 'start': what the iteration began with; 'made': what it made.
-WITH runs AS (
-  SELECT *, substr(experiment, length($study::VARCHAR) + 2) AS rest,
-    regexp_extract(rest, '^(.+)-s([0-9]+)$', 1) AS recipe, TRY_CAST(regexp_extract(rest, '-s([0-9]+)$', 1) AS INTEGER) AS seed
-  FROM artifacts
-  WHERE is_current AND starts_with(experiment, $study::VARCHAR || '-') AND regexp_matches(experiment, '-s[0-9]+$')
-    AND NOT EXISTS (  -- of a study 'a', not what belongs to a study 'a-b'
-      SELECT 1 FROM artifacts s WHERE s.asset = 'study' AND length(s.experiment) > length($study::VARCHAR)
-        AND starts_with(artifacts.experiment, s.experiment || '-'))
-),
+WITH runs AS (SELECT * FROM study_artifacts WHERE study = $study::VARCHAR AND is_current),
 counted AS (
   SELECT DISTINCT
     r.recipe, r.seed, r.iteration, if(r.asset = 'world_model_metrics', 'made', 'start') AS model,

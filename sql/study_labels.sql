@@ -1,14 +1,6 @@
 -- How often are the labels of imagined episodes true, in each arm of a study: what the judge accepts against the simulator?
 -- Parameters: study; alpha (default: the arm's own, else 0.8). Base rate: the share of true successes among all imagined.
-WITH runs AS (
-  SELECT *, substr(experiment, length($study::VARCHAR) + 2) AS rest,
-    regexp_extract(rest, '^(.+)-s([0-9]+)$', 1) AS recipe, TRY_CAST(regexp_extract(rest, '-s([0-9]+)$', 1) AS INTEGER) AS seed
-  FROM artifacts
-  WHERE is_current AND starts_with(experiment, $study::VARCHAR || '-') AND regexp_matches(experiment, '-s[0-9]+$')
-    AND NOT EXISTS (  -- of a study 'a', not what belongs to a study 'a-b'
-      SELECT 1 FROM artifacts s WHERE s.asset = 'study' AND length(s.experiment) > length($study::VARCHAR)
-        AND starts_with(artifacts.experiment, s.experiment || '-'))
-),
+WITH runs AS (SELECT * FROM study_artifacts WHERE study = $study::VARCHAR AND is_current),
 threshold AS (
   SELECT r.recipe, r.seed, r.iteration, any_value((o.recipe_json ->> '$.score.alpha')::DOUBLE) AS own
   FROM runs r JOIN artifacts o ON o.artifact_id = r.owner_id

@@ -1,15 +1,7 @@
 -- Does imagination order policies as the robot does: each policy's success in the world model and in reality, per task?
 -- Parameters: study; alpha (of the judge; default 0.8). Only imagined episodes in a learned world model that has seen
 -- rollouts; real trials are evaluations at the reported noise. Policies are named by their first artifact in the study.
-WITH runs AS (
-  SELECT *, substr(experiment, length($study::VARCHAR) + 2) AS rest,
-    regexp_extract(rest, '^(.+)-s([0-9]+)$', 1) AS recipe, TRY_CAST(regexp_extract(rest, '-s([0-9]+)$', 1) AS INTEGER) AS seed
-  FROM artifacts
-  WHERE is_current AND starts_with(experiment, $study::VARCHAR || '-') AND regexp_matches(experiment, '-s[0-9]+$')
-    AND NOT EXISTS (  -- of a study 'a', not what belongs to a study 'a-b'
-      SELECT 1 FROM artifacts s WHERE s.asset = 'study' AND length(s.experiment) > length($study::VARCHAR)
-        AND starts_with(artifacts.experiment, s.experiment || '-'))
-),
+WITH runs AS (SELECT * FROM study_artifacts WHERE study = $study::VARCHAR AND is_current),
 worlds AS (  -- an expert-only world model is a baseline, not the method
   SELECT DISTINCT r.content_digest AS world_model
   FROM runs r JOIN artifacts o ON o.artifact_id = r.owner_id

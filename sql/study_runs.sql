@@ -2,15 +2,7 @@
 -- Parameters: study. Artifacts that were replaced count too: they took their time. Times are seconds since 1970; an
 -- artifact's time is that of its commit, its seconds go from the beginning of its stage to there. CPU seconds are those that
 -- the study noted of the partition as a whole.
-WITH runs AS (
-  SELECT *, substr(experiment, length($study::VARCHAR) + 2) AS rest,
-    regexp_extract(rest, '^(.+)-s([0-9]+)$', 1) AS recipe, TRY_CAST(regexp_extract(rest, '-s([0-9]+)$', 1) AS INTEGER) AS seed
-  FROM artifacts
-  WHERE starts_with(experiment, $study::VARCHAR || '-') AND regexp_matches(experiment, '-s[0-9]+$')
-    AND NOT EXISTS (  -- of a study 'a', not what belongs to a study 'a-b'
-      SELECT 1 FROM artifacts s WHERE s.asset = 'study' AND length(s.experiment) > length($study::VARCHAR)
-        AND starts_with(artifacts.experiment, s.experiment || '-'))
-)
+WITH runs AS (SELECT * FROM study_artifacts WHERE study = $study::VARCHAR)
 SELECT
   recipe, seed, iteration, count(*) AS artifacts, count(*) FILTER (WHERE source_artifact_id = '') AS made,
   count(*) FILTER (WHERE source_artifact_id <> '') AS reused,

@@ -1,15 +1,7 @@
 -- On which starts did a study train, tune and evaluate, and do these sets share any?
 -- Parameters: study. Imagined episodes begin where real ones begin; replays are the validation clips. What all
 -- experiments train on (partition '') is counted too. A start is a task and a seed.
-WITH runs AS (
-  SELECT *, substr(experiment, length($study::VARCHAR) + 2) AS rest,
-    regexp_extract(rest, '^(.+)-s([0-9]+)$', 1) AS recipe, TRY_CAST(regexp_extract(rest, '-s([0-9]+)$', 1) AS INTEGER) AS seed
-  FROM artifacts
-  WHERE is_current AND starts_with(experiment, $study::VARCHAR || '-') AND regexp_matches(experiment, '-s[0-9]+$')
-    AND NOT EXISTS (  -- of a study 'a', not what belongs to a study 'a-b'
-      SELECT 1 FROM artifacts s WHERE s.asset = 'study' AND length(s.experiment) > length($study::VARCHAR)
-        AND starts_with(artifacts.experiment, s.experiment || '-'))
-),
+WITH runs AS (SELECT * FROM study_artifacts WHERE study = $study::VARCHAR AND is_current),
 used AS (
   SELECT owner_id FROM runs
   UNION

@@ -1,14 +1,6 @@
 -- Which stopping point did each policy of a study take, and how did each do on the validation starts?
 -- Parameters: study; task (default 'all', the sum over tasks). Stop 0 is the policy that training began with.
-WITH runs AS (
-  SELECT *, substr(experiment, length($study::VARCHAR) + 2) AS rest,
-    regexp_extract(rest, '^(.+)-s([0-9]+)$', 1) AS recipe, TRY_CAST(regexp_extract(rest, '-s([0-9]+)$', 1) AS INTEGER) AS seed
-  FROM artifacts
-  WHERE is_current AND starts_with(experiment, $study::VARCHAR || '-') AND regexp_matches(experiment, '-s[0-9]+$')
-    AND NOT EXISTS (  -- of a study 'a', not what belongs to a study 'a-b'
-      SELECT 1 FROM artifacts s WHERE s.asset = 'study' AND length(s.experiment) > length($study::VARCHAR)
-        AND starts_with(artifacts.experiment, s.experiment || '-'))
-),
+WITH runs AS (SELECT * FROM study_artifacts WHERE study = $study::VARCHAR AND is_current),
 stops AS (
   SELECT
     r.recipe, r.seed, r.iteration, v.task, (v.detail_json ->> '$.stop')::INTEGER AS stop,

@@ -1,15 +1,7 @@
 -- How often does each policy of a study succeed, per seed and over all seeds, per task and over all, at both noises?
 -- Parameters: study; recipe, task, noise ('reported', 'low'; default all of each). With its 95 % Wilson interval.
 -- Recipe 'base', iteration 0: the policy that all begin with. Seed NULL: all seeds; task 'all': all tasks.
-WITH runs AS (
-  SELECT *, substr(experiment, length($study::VARCHAR) + 2) AS rest,
-    regexp_extract(rest, '^(.+)-s([0-9]+)$', 1) AS recipe, TRY_CAST(regexp_extract(rest, '-s([0-9]+)$', 1) AS INTEGER) AS seed
-  FROM artifacts
-  WHERE is_current AND starts_with(experiment, $study::VARCHAR || '-') AND regexp_matches(experiment, '-s[0-9]+$')
-    AND NOT EXISTS (  -- of a study 'a', not what belongs to a study 'a-b'
-      SELECT 1 FROM artifacts s WHERE s.asset = 'study' AND length(s.experiment) > length($study::VARCHAR)
-        AND starts_with(artifacts.experiment, s.experiment || '-'))
-),
+WITH runs AS (SELECT * FROM study_artifacts WHERE study = $study::VARCHAR AND is_current),
 evaluated AS (  -- what all arms of a seed begin with is one policy: the base, iteration 0
   SELECT
     if(starts_with(asset, 'start_'), 'base', recipe) AS recipe, seed, if(starts_with(asset, 'start_'), 0, iteration) AS iteration,

@@ -1,15 +1,7 @@
 -- How did every evaluation trial of a study end: which policies won which start?
 -- Parameters: study; recipe, noise ('reported', 'low'; default all of each). The same task and start is the same layout
 -- for every policy and seed, so outcomes are compared in pairs.
-WITH runs AS (
-  SELECT *, substr(experiment, length($study::VARCHAR) + 2) AS rest,
-    regexp_extract(rest, '^(.+)-s([0-9]+)$', 1) AS recipe, TRY_CAST(regexp_extract(rest, '-s([0-9]+)$', 1) AS INTEGER) AS seed
-  FROM artifacts
-  WHERE is_current AND starts_with(experiment, $study::VARCHAR || '-') AND regexp_matches(experiment, '-s[0-9]+$')
-    AND NOT EXISTS (  -- of a study 'a', not what belongs to a study 'a-b'
-      SELECT 1 FROM artifacts s WHERE s.asset = 'study' AND length(s.experiment) > length($study::VARCHAR)
-        AND starts_with(artifacts.experiment, s.experiment || '-'))
-),
+WITH runs AS (SELECT * FROM study_artifacts WHERE study = $study::VARCHAR AND is_current),
 evaluated AS (  -- what all arms of a seed begin with is one policy: the base, iteration 0
   SELECT
     if(starts_with(asset, 'start_'), 'base', recipe) AS recipe, seed, if(starts_with(asset, 'start_'), 0, iteration) AS iteration,

@@ -1,15 +1,7 @@
 -- How true are the pictures of each world model of a study, per camera, on replays of held-out real episodes?
 -- Parameters: study; camera (default all). Model 'start': the one that the iteration began with (of iteration 1: the
 -- pretrained one), 'made': the one it made. Where there is no row over all tasks, the mean of the tasks' rows stands for it.
-WITH runs AS (
-  SELECT *, substr(experiment, length($study::VARCHAR) + 2) AS rest,
-    regexp_extract(rest, '^(.+)-s([0-9]+)$', 1) AS recipe, TRY_CAST(regexp_extract(rest, '-s([0-9]+)$', 1) AS INTEGER) AS seed
-  FROM artifacts
-  WHERE is_current AND starts_with(experiment, $study::VARCHAR || '-') AND regexp_matches(experiment, '-s[0-9]+$')
-    AND NOT EXISTS (  -- of a study 'a', not what belongs to a study 'a-b'
-      SELECT 1 FROM artifacts s WHERE s.asset = 'study' AND length(s.experiment) > length($study::VARCHAR)
-        AND starts_with(artifacts.experiment, s.experiment || '-'))
-),
+WITH runs AS (SELECT * FROM study_artifacts WHERE study = $study::VARCHAR AND is_current),
 named AS (
   SELECT
     r.recipe, r.seed, r.iteration, if(r.asset = 'world_model_metrics', 'made', 'start') AS model, v.*,

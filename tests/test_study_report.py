@@ -190,6 +190,7 @@ def test_section_0_counts_what_the_ledger_has(report, made, facts):
 
 def test_training_on_evaluation_starts_is_shouted(tmp_path):
     k = StudyLake(Lake.open(tmp_path / "lake", create=True))
+    k.define([{"recipe": "vlaw", "seeds": [0, 1], "iterations": 1}])
     k.iterate("vlaw", 0, 1, "10001000")
     k.commit("real_rollouts", k.key("vlaw", 1, 1), "real_rollouts", {"of": "bad"}, lambda draft: draft.write_episodes(
         [episode("stack", EVALUATION + i, success=True) for i in range(3)], purpose="rollout"))
@@ -261,6 +262,7 @@ def test_what_cannot_be_reported_is_said(made, tmp_path):
 
 def test_a_study_whose_name_begins_another_s_is_told_from_it(tmp_path):
     k = StudyLake(Lake.open(tmp_path / "lake", create=True), "a")
+    k.define([{"recipe": "vlaw", "seeds": [0], "iterations": 1}])
     k.iterate("vlaw", 0, 1, "10001000")
     other = StudyLake(k.lake, "a-b")
     other.define([{"recipe": "vlaw", "seeds": [0], "iterations": 1}])

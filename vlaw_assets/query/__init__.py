@@ -125,7 +125,7 @@ class Query:
 def connect(
     lake: Lake | str | Path, as_of: str | int | None = None, *, memory_limit: str = "2GB", threads: int = 2
 ) -> Query:
-    """A view for every data table and for `frames` (references, no pixels), tables `artifacts` and `edges`.
+    """A view for every data table, for `frames` (references, no pixels) and for `study_artifacts`, tables `artifacts` and `edges`.
 
     `artifacts.owner_id` is the artifact whose rows hold the data: join data tables on it, and reuse is followed.
 

@@ -34,7 +34,8 @@ def write_catalogue(lake: Lake | str | Path, file: str | Path, as_of: str | int 
     """Write the catalogue of `lake` (as of that moment) to `file`; one that is there is replaced in one step.
 
     Tables `artifacts`, `edges`, `vlaw_catalogue` (lake, lake_format, as_of_sequence, as_of_artifact_id, made_at) and
-    `vlaw_questions` (name, question, parameters, call); a view for every data table and for `frames`.
+    `vlaw_questions` (name, question, parameters, call); a view for every data table, for `frames` and for
+    `study_artifacts`.
 
     Raises VlawError: `file` is something else than a catalogue, lies inside the lake or cannot be written; a pinned file
     is missing.

@@ -44,6 +44,16 @@ WHERE e.num_frames > 0
 """
 """One row per stored image, without its pixels: `lance.dataset(lance_path, version=lance_version)` holds them."""
 
+_STUDY_ARTIFACTS = """
+SELECT a.*, s.study, regexp_extract(arm, '^(.+)-s[0-9]+$', 1) AS recipe, regexp_extract(arm, '-s([0-9]+)$', 1)::INTEGER AS seed
+FROM artifacts a
+JOIN (SELECT DISTINCT experiment AS study FROM artifacts WHERE asset = 'study') s ON starts_with(a.experiment, s.study || '-'),
+  (SELECT substr(a.experiment, length(s.study) + 2) AS arm)
+WHERE regexp_full_match(arm, '.+-s[0-9]+')
+QUALIFY length(s.study) = max(length(s.study)) OVER (PARTITION BY a.sequence)
+"""
+"""The artifacts of every study, whose experiments are called STUDY-RECIPE-sSEED. Of studies 'a' and 'a-b', 'a-b-c-s0' is of 'a-b'."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -113,7 +123,7 @@ def make(
     connection: duckdb.DuckDBPyConnection, lake: Lake, refs: Sequence[ArtifactRef], files: dict[str, list[Source]],
     without: Sequence[str] = (),
 ) -> None:
-    """Tables `artifacts` and `edges`, and a view per data table and for `frames`, but for those in `without`.
+    """Tables `artifacts` and `edges`, a view per data table, for `frames` and for `study_artifacts`, but for those in `without`.
 
     `artifacts.owner_id` is the artifact whose rows hold the data: join data tables on it, and reuse is followed.
     """
@@ -122,6 +132,7 @@ def make(
     for name, listed in files.items():
         if name not in without:
             connection.execute(f"CREATE VIEW {name} AS {_select(connection, name, [source.path for source in listed])}")
+    connection.execute(f"CREATE VIEW study_artifacts AS {_STUDY_ARTIFACTS}")
     if "episodes" not in without:
         connection.execute(f"CREATE VIEW frames AS {_FRAMES.format(path=quoted(str(lake.paths.frames)))}")
 

@@ -168,7 +168,7 @@ def facts_of(lake: Lake, study: str) -> Facts:
                 rows[name] = query.table(read_question(FOLDER / f"study_{name}.sql")[1], {"study": study}).to_pylist()
     definition = _definition(lake, rows["definition"])
     wanted = wanted_runs(definition or {})
-    if wanted:  # 'a' must not show what belongs to a study 'a-b'
+    if wanted:  # the definition that this one replaced may have had other arms
         arms = {recipe for recipe, _ in wanted} | {BASE}
         rows = {name: [row for row in found if row.get("recipe") is None or row["recipe"] in arms] for name, found in rows.items()}
     return Facts(study, rows, definition, wanted)
@@ -195,6 +195,5 @@ def _definition(lake: Lake, rows: list[Row]) -> dict[str, Any] | None:
 
 def _others(query: Any) -> str:
     """Which studies there are instead."""
-    sql = "SELECT DISTINCT regexp_extract(experiment, '^(.+?)-.+-s[0-9]+$', 1) AS study FROM artifacts ORDER BY 1"
-    found = [row["study"] for row in query.table(sql).to_pylist() if row["study"]]
+    found = [row["study"] for row in query.table("SELECT DISTINCT study FROM study_artifacts ORDER BY 1").to_pylist()]
     return f"The lake has runs of {', '.join(found)}." if found else ""
