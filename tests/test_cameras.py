@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 import torch
 
-from vlaw_models.worlds.cameras import PLANES, TABLETOP, axes, follow, origins
+from vlaw_models.worlds.cameras import PLANES, TABLETOP, axes, follow, origins, places
 from vlaw_models.worlds.tabletop.render import project
 from vlaw_models.worlds.tabletop.world import make_sim
 
@@ -48,6 +48,21 @@ def test_origins_are_where_the_same_points_were_in_the_picture_before():
             now_at = project(after.model, after.data, new)[view] * 2 - 1
             found = follow(origins(camera, now, then, layer), torch.tensor(now_at, dtype=torch.float64)[None])[0].numpy()
             assert np.abs(found - was).max() < 0.1 / 32, (view, layer)
+
+
+def test_places_are_what_a_pixel_shows_on_the_hand_or_on_the_table():
+    sim, pose = placed(NOW), torch.tensor(NOW)[None]
+    on_table = np.array([[0.0, 0.02, 0.0], [-0.03, 0.04, 0.0], [0.05, 0.0, 0.0]])
+    for view, camera in enumerate(TABLETOP):
+        turn = axes(camera, pose)[1][0].numpy()
+        shown = on_table if camera.on_hand else NOW[:3] + 0.02 * np.array([[0, 0, 0], turn[:, 0], turn[:, 1]])  # facing it
+        pixels = torch.tensor(project(sim.model, sim.data, shown)[view] * 2 - 1, dtype=torch.float64)
+        c, s = np.cos(NOW[3]), np.sin(NOW[3])
+        wanted = shown if camera.on_hand else (shown - NOW[:3]) @ np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+        assert np.abs(places(camera, pose, pixels)[0].numpy() - wanted).max() < 2e-4, view
+    sky = torch.tensor([[0.0, -1.0]], dtype=torch.float64)
+    tilted = pose + torch.tensor([0.0, 0.0, 0.0, -1.0, 0.0])
+    assert places(TABLETOP[2], tilted, sky).isfinite().all()
 
 
 def test_without_motion_a_pixel_comes_from_itself():

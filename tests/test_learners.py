@@ -17,7 +17,7 @@ from vlaw_models.checkpoint import load_config, load_tensors
 from vlaw_models.config import DsrlConfig, PolicyConfig
 from vlaw_models.episodes import Episode, Observation
 from vlaw_models.errors import VlawError
-from vlaw_models.learn_policy import Lessons, train_policy
+from vlaw_models.learn_policy import Lessons, batch_shares, train_policy
 from vlaw_models.policies.base import load_policy
 from vlaw_models.policies.flow_policy import FlowPolicy
 from vlaw_models.policies.noise_policy import NoisePolicy
@@ -134,6 +134,15 @@ def test_weights_of_imagined_episodes_count_too(start, tmp_path):
     update(start, tmp_path / "new", walks(BOTH), imagined=walks(BOTH, seed=1) * 9, update="awr", lessons=lessons,
            imagined_fraction=0.9)
     assert share_right(load_policy(tmp_path / "new")) > share_right(load_policy(start)) + 0.1
+
+
+def test_a_few_imagined_successes_fill_neither_the_batches_nor_their_own_task():
+    shares = batch_shares({"stack": 20, "book": 30, "erase": 5}, {"stack": 5, "book": 270, "draw": 2}, 0.75)
+    assert shares == pytest.approx({
+        ("stack", 0): 0.2, ("stack", 1): 0.05, ("book", 0): 0.0625, ("book", 1): 0.1875, ("erase", 0): 0.25, ("draw", 1): 0.25,
+    })
+    assert batch_shares({"stack": 3}, {}, 0.75) == {("stack", 0): 1.0}
+    assert batch_shares({}, {"stack": 3}, 0.75) == {("stack", 1): 1.0}
 
 
 @pytest.mark.parametrize("frozen_encoder", [True, False])

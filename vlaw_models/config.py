@@ -100,7 +100,8 @@ class PolicyConfig:
     """Paper: 256."""
     learning_rate: float = 5e-4
     imagined_fraction: float = 0.75
-    """Share of a batch drawn from imagined successes, when there are any."""
+    """Share of a task's part of a batch drawn from imagined successes, at most: where they are few, none is drawn more often than
+    a real one."""
     use_real: bool = True
     """False leaves the real successes out of the update (an ablation of the paper)."""
     start: str = "previous"

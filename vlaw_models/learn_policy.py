@@ -8,8 +8,10 @@ what they weigh (scoring and the training set decide), sampling of steps (polici
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +143,7 @@ def finetune_policy(
 ) -> dict[str, Any]:
     """Updates the policy in `start_dir` on real and imagined episodes, as `cfg.update` says, and writes it to `out_dir`.
 
-    `cfg.imagined_fraction` of every batch is imagined where there are both; normalisation statistics and tokenizer are
+    Every batch is drawn from them as `batch_shares` says; normalisation statistics and tokenizer are
     those of the start policy. `evaluate` measures a policy on validation starts: then the start policy and every one of
     `cfg.stops` is measured, and the best stop is what is written. 'dsrl' learns
     from the real episodes alone, with their outcomes.
@@ -183,6 +185,22 @@ def finetune_policy(
     return {**log, "seconds": time.monotonic() - begun}
 
 
+def batch_shares(real: Mapping[str, int], imagined: Mapping[str, int], imagined_fraction: float) -> dict[tuple[str, int], float]:
+    """(task, 0 real or 1 imagined) -> its share of every batch, from the episodes of each kind per task; they add up to 1.
+
+    Every task has the same share, and within a task `imagined_fraction` is imagined, at most: no imagined episode is drawn
+    more often than a real one. A handful of imagined successes of one task, some of them wrong, would otherwise fill three
+    quarters of all batches, and the other tasks would be forgotten.
+    """
+    tasks = sorted({*real, *imagined})
+    shares = {}
+    for task in tasks:
+        counts = real.get(task, 0), imagined.get(task, 0)
+        fraction = min(imagined_fraction, counts[1] / sum(counts)) if all(counts) else float(counts[1] > 0)
+        shares |= {(task, kind): part / len(tasks) for kind, part in enumerate((1 - fraction, fraction)) if counts[kind]}
+    return shares
+
+
 def _imitate(
     policy: FlowMatchingPolicy, real: list[Episode], imagined: list[Episode], cfg: PolicyConfig, lessons: Lessons,
     stops: Stops, settings: dict[str, Any],
@@ -193,20 +211,27 @@ def _imitate(
                         remedy='Set policy.start = "base", or policy.update = "dsrl".')
     if cfg.update == "recap":
         policy.condition_on_advantage()
-    sources = [
-        StepData.from_episodes(episodes, weights=weights, positive=positive)
-        for episodes, weights, positive in (
-            (real, lessons.real_weights, lessons.real_positive),
-            (imagined, lessons.imagined_weights, lessons.imagined_positive),
-        ) if episodes
-    ]
+    sources, shares = _sources(real, imagined, lessons, cfg.imagined_fraction)
     for source in sources:
         check_fits(policy, source)
-    shares = [1 - cfg.imagined_fraction, cfg.imagined_fraction] if len(sources) == 2 else [1.0]
     settings = {**settings, "steps": stops.last, "batch_size": cfg.batch_size, "lr": cfg.learning_rate, "stops": stops}
     if cfg.frozen_encoder:
         return policy, train_head(policy, sources, shares, **settings)
     return policy, train_policy(policy, MixedData(sources, shares), **settings)
+
+
+def _sources(
+    real: list[Episode], imagined: list[Episode], lessons: Lessons, imagined_fraction: float
+) -> tuple[list[StepData], list[float]]:
+    """The episodes of every task, real and imagined apart, and their shares of a batch."""
+    columns = ((real, lessons.real_weights, lessons.real_positive), (imagined, lessons.imagined_weights, lessons.imagined_positive))
+    counts = [Counter(episode.task for episode in episodes) for episodes, _, _ in columns]
+    sources, shares = [], batch_shares(*counts, imagined_fraction)
+    for task, kind in shares:
+        here = [episode.task == task for episode in columns[kind][0]]
+        episodes, weights, positive = (None if column is None else list(compress(column, here)) for column in columns[kind])
+        sources.append(StepData.from_episodes(episodes, weights=weights, positive=positive))
+    return sources, list(shares.values())
 
 
 def _told(policy: FlowMatchingPolicy, positive: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:

@@ -206,8 +206,9 @@ def _optimise(
         value = step_loss()
         optimizer.zero_grad(set_to_none=True)
         value.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        # A single window whose gradient explodes teaches nothing; a loss that is itself not finite is refused below.
+        if nn.utils.clip_grad_norm_(parameters, 1.0).isfinite():
+            optimizer.step()
         # The average forgets its start: early steps count less the longer training lasts.
         torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - min(ema, (step + 1) / (step + 10)))
         recent.append(float(value.detach()))

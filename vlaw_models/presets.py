@@ -79,7 +79,7 @@ WORLD_MODEL: dict[str, dict[str, Any]] = {
         "class": "WarpUNet",
         "sizes": {
             "views": 3, "fold": 4, "latent_height": 16, "latent_width": 16, "chunk": 4, "channels": (32, 64, 96),
-            "layers": 1, "warps": 3, "pose_maps": 12,
+            "layers": 1, "warps": 2, "pose_maps": 12, "pixel_features": 8, "pixel_hidden": 24,
         },
     },
     "small": {

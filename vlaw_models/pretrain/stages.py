@@ -52,9 +52,10 @@ class PretrainConfig:
     co_training_per_task: int = 100
     """As in foundation.toml: the very episodes of the lake's expert_demonstrations and co_training_data. The base policy has
     learned from them, so that an arm which imagines from their first frames has no data that the others never had."""
-    world_model_steps: int = 7000
+    world_model_steps: int = 10000
     world_model_batch: int = 4
     world_model_rate: float = 2e-3
+    world_model_unroll: int = 1
     policy_phases: tuple[PolicyPhase, ...] = (PolicyPhase(8000, 1.5e-3, 0.998, (0.5, 0.35, 0.15)),)
     """The whole policy, its attention shown where the things are."""
     policy_batch: int = 64
@@ -137,7 +138,7 @@ def train_world_model(data: Corpora, autoencoder: Path, out: Path, progress=None
     model = build_world_model(WORLD_MODEL["tiny"], seed=cfg.seed)
     losses = train(
         model, encoded, steps=cfg.world_model_steps, batch_size=cfg.world_model_batch, learning_rate=cfg.world_model_rate,
-        seed=cfg.seed, progress=progress,
+        unroll=cfg.world_model_unroll, seed=cfg.seed, progress=progress,
     )
     model.save(out, dtype=torch.float16)
     return {"loss": losses[-1], "episodes": len(encoded)}

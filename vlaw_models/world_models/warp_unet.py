@@ -1,8 +1,9 @@
 """The tiny world model: moves what it has already seen, and paints only what is new.
 
-Here: diffusers' UNet2DModel deciding, per pixel of every coming frame, where that pixel comes from: the current frame, the
-first frame, the current frame moved by one of a few affine maps that follow from the poses, or new paint (the transforming
-predictors of Finn et al., arXiv 1605.07157). Not here: objective and sampler (edm.py, shared with CtrlWorld).
+Here: diffusers' UNet2DModel and a network per pixel (pixel_decoder.py) that decide, for every pixel of the next frame, where
+it comes from: the frame before, an earlier one, one of these moved as the poses tell, or new paint (the transforming
+predictors of Finn et al., arXiv 1605.07157); a chunk is predicted frame by frame, and gradients flow through all of it.
+Not here: objective and sampler (edm.py, shared with CtrlWorld).
 Why: a block that is carried stays the block. A network of this size that paints every frame anew blurs it away within two
 chunks (stacking: the carried block was gone; 17.6 dB in the wrist view).
 The estimate does not depend on the noisy frames, so one sampling step is exact and more change nothing: it is the mean of
@@ -24,16 +25,17 @@ from vlaw_models.checkpoint import load_config, load_tensors, load_weights, save
 from vlaw_models.errors import VlawError
 from vlaw_models.world_models.base import ANCHOR, Condition, WorldModel
 from vlaw_models.world_models.edm import EdmConfig, expand
+from vlaw_models.world_models.pixel_decoder import PixelDecoder
 from vlaw_models.world_models.views import position_maps
 from vlaw_models.worlds.cameras import PLANES, TABLETOP, Camera, follow, origins
 from vlaw_models.worlds.controller import HIGH, LOW
 
 WAVES = (0.5, 1.0, 2.0)
 """Frequencies of the sines in which poses are also given: they place the hand to a few pixels."""
-PIECE = 10
-"""Windows per pass when sampling."""
+PIECE = 20
+"""Windows per pass when sampling: what they touch stays in a CPU's cache."""
 STAY = 3.0
-"""Initial advantage (in logits) of 'comes from the current frame'."""
+"""Initial advantage (in logits) of 'comes from the frame before'."""
 
 
 def one_step_edm() -> EdmConfig:
@@ -51,21 +53,23 @@ class WarpUNetConfig:
     latent_height: int = 16
     """Rows of one view."""
     latent_width: int = 16
-    context: tuple[int, ...] = (ANCHOR, 2, 0)
+    context: tuple[int, ...] = (ANCHOR, 6, 0)
+    """Frames that may be copied from, the newest last: what the hand hid for a while is in an older one."""
     chunk: int = 4
     channels: tuple[int, ...] = (32, 64, 96)
     layers: int = 1
-    warps: int = 3
-    """Moved copies of the current frame per coming frame: two by the cameras' calibration, the others by learned affine maps."""
+    warps: int = 2
+    """Moved copies of the frame before, by the cameras' calibration (the first two) and learned affine maps."""
     picture_channels: int = 24
     """Each input picture is read through this many channels."""
     pose_maps: int = 12
     """Learned maps that say where in each view the hand will be."""
+    pixel_features: int = 8
+    """What each pixel is told of its surroundings."""
+    pixel_hidden: int = 24
     sharpness: float = 2.0
-    """When sampling, logits of where a pixel comes from are multiplied by this: blends look best, but over seven chunks what
+    """When sampling, logits of where a pixel comes from are multiplied by this: blends look best, but over many frames what
     is blended fades away (ink, a carried block)."""
-    context_noise: float = 0.05
-    """Largest noise on context frames in training, uniform per sample and frame; a tenth of it on the anchor."""
     pose_low: tuple[float, ...] = tuple(float(v) for v in LOW)
     pose_high: tuple[float, ...] = tuple(float(v) for v in HIGH)
     cameras: tuple[Camera, ...] = TABLETOP
@@ -74,7 +78,7 @@ class WarpUNetConfig:
 
 
 class WarpUNet(WorldModel):
-    """Predicts each frame of a chunk from the current frame, the poses up to it, and what the scene looked like at first."""
+    """Predicts each frame from the one before, the poses of both, an earlier frame and what the scene looked like at first."""
 
     def __init__(self, config: WarpUNetConfig | None = None):
         super().__init__()
@@ -87,8 +91,8 @@ class WarpUNet(WorldModel):
         self.edm, self.chunk, self.views, self.pose_dim = c.edm, c.chunk, c.views, len(c.pose_low)
         folded, rows, depth = 3 * c.fold**2, c.views * c.latent_height, len(c.channels)
         self.latent_shape = (folded, rows, c.latent_width)
-        pictures = len(c.context) + c.warps
-        features = self.pose_dim * (1 + c.chunk + 2 * len(WAVES) * 2 + 1)
+        pictures = len(c.context) + c.warps + 1
+        features = self.pose_dim * (2 + 2 * len(WAVES) * 2 + 1)
         self.read = nn.Conv2d(pictures * folded, pictures * c.picture_channels, 1, groups=pictures)
         self.network = UNet2DModel(
             in_channels=pictures * c.picture_channels + c.pose_maps + c.views + 2, out_channels=c.channels[0] * 2,
@@ -97,13 +101,15 @@ class WarpUNet(WorldModel):
             up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * (depth - 1),
             class_embed_type="identity", resnet_time_scale_shift="scale_shift",
         ).to(memory_format=torch.channels_last)
-        # Where a pixel comes from: the current frame, the first one, a moved copy, paint; then the paint's colours.
-        self.sources = 2 + c.warps + 1
-        self.head = nn.Conv2d(c.channels[0] * 2, (self.sources + 3) * c.fold**2, 1)
+        # Where a pixel comes from: a context frame, the last of them moved, the first one moved, paint; then the paint's colours.
+        self.sources = pictures + 1
+        self.head = nn.Conv2d(c.channels[0] * 2, (self.sources + 3 + c.pixel_features) * c.fold**2, 1)
         with torch.no_grad():
-            self.head.weight.mul_(0.1)
+            self.head.weight[: (self.sources + 3) * c.fold**2].mul_(0.1)
             self.head.bias.zero_()
-            self.head.bias.view(self.sources + 3, -1)[0].fill_(STAY)
+            self.head.bias.view(-1, c.fold**2)[len(c.context) - 1].fill_(STAY)
+        self.decoder = PixelDecoder(pictures, c.pixel_features, self.sources, c.cameras, c.latent_height * c.fold,
+                                    c.latent_width * c.fold, c.pixel_hidden, self.pose_dim)
         self.pose_embedding = nn.Sequential(nn.Linear(features, 256), nn.SiLU(), nn.Linear(256, 4 * c.channels[0]))
         self.motion = nn.Sequential(nn.Linear(features, 256), nn.SiLU(), nn.Linear(256, 256), nn.SiLU(),
                                     nn.Linear(256, c.views * c.warps * 6))
@@ -123,7 +129,6 @@ class WarpUNet(WorldModel):
         """(B, H, C, h, w) -> (B, H, C, h, w), such that the denoiser's estimate is `predict`'s, whatever the noise."""
         s = expand(sigma, scaled)
         norm = (s**2 + 1).sqrt()
-        # In small pieces where nothing is learned: what ten windows touch stays in a CPU's cache.
         pieces = [condition] if self.training else [
             Condition(context, poses) for context, poses in zip(condition.context.split(PIECE), condition.poses.split(PIECE), strict=True)
         ]
@@ -132,80 +137,82 @@ class WarpUNet(WorldModel):
 
     def predict(self, condition: Condition) -> torch.Tensor:
         """The frames to come (B, H, C, h, w), float32."""
-        c, batch = self.config, len(condition.context)
-        frames = condition.context.float()
-        features = self._pose_features(condition.poses)
-        current, first = F.pixel_shuffle(frames[:, -1], c.fold), F.pixel_shuffle(frames[:, 0], c.fold)
-        warped = self._warp(current, self.motion(features), condition.poses[:, -c.chunk - 1 :])
+        c, poses = self.config, condition.poses.float()
+        known = F.pixel_shuffle(condition.context.float(), c.fold)
+        frames: list[torch.Tensor] = []
+        for step in range(-c.chunk, 0):
+            before = frames[-1] if frames else known[:, -1]
+            seen = torch.cat([known[:, :-1], before[:, None]], dim=1)
+            frames.append(self._next(seen, torch.stack([poses[:, 0], poses[:, step - 1], poses[:, step]], dim=1)))
+        return F.pixel_unshuffle(torch.stack(frames, dim=1), c.fold)
+
+    def _next(self, seen: torch.Tensor, poses: torch.Tensor) -> torch.Tensor:
+        """The frame after `seen` (B, K, 3, V*height, width); `poses` (B, 3, D) of the first, the last and the next frame."""
+        c = self.config
+        normal = self._normal(poses)
+        features = self._pose_features(normal)
+        pictures = torch.cat([seen, self._moved(seen, poses, self.motion(features))], dim=1)
         x = torch.cat([
-            F.silu(self._read(frames, warped)), self.pose_places(features),
+            F.silu(self.read(F.pixel_unshuffle(pictures.flatten(1, 2), c.fold))), self.pose_places(features),
             self.position.expand(len(features), -1, -1, -1),
         ], dim=1).contiguous(memory_format=torch.channels_last)
         out = self.network(x, torch.zeros(len(x), device=x.device), class_labels=self.pose_embedding(features)).sample
         out = F.pixel_shuffle(self.head(F.silu(out)).float(), c.fold)
-        sharpness = 1.0 if self.training else c.sharpness
-        share = (sharpness * out[:, : self.sources]).softmax(dim=1).unflatten(0, (batch, c.chunk))[:, :, :, None]
-        paint = torch.tanh(out[:, self.sources :]).unflatten(0, (batch, c.chunk))
-        frame = share[:, :, 0] * current[:, None] + share[:, :, 1] * first[:, None] + share[:, :, -1] * paint
-        for warp in range(c.warps):
-            frame = frame + share[:, :, 2 + warp] * warped[:, warp].unflatten(0, (batch, c.chunk))
-        return F.pixel_unshuffle(frame, c.fold)
+        out, surroundings = out.split((self.sources + 3, c.pixel_features), dim=1)
+        # The hand's spots: in the coming frame and in the last one.
+        recent = [2, 1]
+        out = out + self.decoder(torch.cat([pictures.flatten(1, 2), surroundings], dim=1), poses[:, recent], normal[:, recent]).float()
+        share = ((1.0 if self.training else c.sharpness) * out[:, : self.sources]).softmax(dim=1)[:, :, None]
+        frame = share[:, -1] * torch.tanh(out[:, self.sources :])
+        for i in range(self.sources - 1):
+            frame = frame + share[:, i] * pictures[:, i]
+        return frame.clamp(-1, 1)
 
-    def _read(self, frames: torch.Tensor, warped: torch.Tensor) -> torch.Tensor:
-        """The input pictures through `read`: context frames (B, K, C, h, w) once per window, moved ones for every frame."""
-        c, known = self.config, frames.shape[1]
-        cut, moved = known * c.picture_channels, F.pixel_unshuffle(warped.flatten(1, 2), c.fold)
-        weight, bias = self.read.weight, self.read.bias
-        seen = F.conv2d(frames.flatten(1, 2), weight[:cut], bias[:cut], groups=known)
-        new = F.conv2d(moved, weight[cut:], bias[cut:], groups=c.warps)
-        return torch.cat([seen[:, None].expand(-1, c.chunk, -1, -1, -1).flatten(0, 1), new], dim=1)
-
-    def _warp(self, current: torch.Tensor, motion: torch.Tensor, poses: torch.Tensor) -> torch.Tensor:
-        """(B, 3, V*height, width), (B H, V W 6) and (B, 1 + H, D) to (B H, W, 3, V*height, width): every view, moved W times."""
+    def _moved(self, seen: torch.Tensor, poses: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
+        """(B, K, 3, V*height, width), poses (B, 3, D) and motion (B, V W 6) to (B, W + 1, 3, V*height, width): the last frame
+        as each of the maps moves it, and the first one as the cameras' calibration does."""
         c = self.config
-        batch, colours, rows, width = current.shape
-        height, count = rows // c.views, batch * c.chunk
-        with torch.autocast(current.device.type, enabled=False):
-            maps = F.pad(motion.float().view(count, c.views, c.warps, 2, 3), (0, 0, 0, 1)) + self.identity
-            now = poses[:, :1].expand(-1, c.chunk, -1).flatten(0, 1).float()
-            then = poses[:, 1:].flatten(0, 1).float()
+        with torch.autocast(seen.device.type, enabled=False):
+            maps = F.pad(motion.float().view(-1, c.views, c.warps, 2, 3), (0, 0, 0, 1)) + self.identity
+            first, last, coming = poses.unbind(1)
             calibrated = torch.stack([
-                torch.stack([origins(camera, now, then, layer) for layer in range(min(c.warps, len(PLANES)))], dim=1)
+                torch.stack([origins(camera, last, coming, layer) for layer in range(min(c.warps, len(PLANES)))], dim=1)
                 for camera in c.cameras
             ], dim=1)
             known = calibrated.shape[2]
             maps = torch.cat([calibrated @ maps[:, :, :known], maps[:, :, known:]], dim=2)
-            pixels = F.affine_grid(self.identity[None, :2], [1, 1, height, width], align_corners=False).view(1, -1, 2)
-            grids = follow(maps.flatten(0, 2), pixels).view(count * c.views, c.warps * height, width, 2)
-            views = current.float().view(batch, colours, c.views, height, width).movedim(2, 1)
-            views = views[:, None].expand(-1, c.chunk, -1, -1, -1, -1).flatten(0, 2)
-            moved = F.grid_sample(views, grids, mode="bilinear", padding_mode="border", align_corners=False)
-        moved = moved.view(count, c.views, colours, c.warps, height, width)
-        return moved.permute(0, 3, 2, 1, 4, 5).reshape(count, c.warps, colours, rows, width)
+            begun = torch.stack([origins(camera, first, coming, 0) for camera in c.cameras], dim=1)[:, :, None]
+            return torch.cat([self._sampled(seen[:, -1], maps), self._sampled(seen[:, 0], begun)], dim=1)
 
-    def _pose_features(self, poses: torch.Tensor) -> torch.Tensor:
-        """(B, K + H, D) to (B H, features): the current pose, the poses up to each coming frame (then held), their change."""
-        c = self.config
-        poses = 2 * (poses.float() - self.pose_low) / (self.pose_high - self.pose_low) - 1
-        now, coming = poses[:, -c.chunk - 1], poses[:, -c.chunk :]
-        rows = []
-        for h in range(c.chunk):
-            held = coming[:, torch.arange(c.chunk).clamp(max=h)]
-            target = coming[:, h]
-            waves = [f(k * torch.pi * p) for p in (now, target) for k in WAVES for f in (torch.sin, torch.cos)]
-            rows.append(torch.cat([now, held.flatten(1), *waves, 3 * (target - now)], dim=1))
-        return torch.stack(rows, dim=1).flatten(0, 1)
+    def _sampled(self, frames: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+        """(B, 3, V*height, width) and homographies (B, V, W, 3, 3) to (B, W, 3, V*height, width)."""
+        views, copies = maps.shape[1:3]
+        batch, colours, rows, width = frames.shape
+        height = rows // views
+        grids = follow(maps.flatten(0, 2), self.decoder.pixels).view(batch * views, copies * height, width, 2)
+        pictures = frames.float().view(batch, colours, views, height, width).movedim(2, 1).flatten(0, 1)
+        # Bicubic: what moves is sampled anew in every frame, and bilinear weights would blur it away.
+        moved = F.grid_sample(pictures, grids, mode="bicubic", padding_mode="border", align_corners=False)
+        moved = moved.view(batch, views, colours, copies, height, width)
+        return moved.permute(0, 3, 2, 1, 4, 5).reshape(batch, copies, colours, rows, width)
+
+    def _normal(self, poses: torch.Tensor) -> torch.Tensor:
+        return 2 * (poses.float() - self.pose_low) / (self.pose_high - self.pose_low) - 1
+
+    def _pose_features(self, normal: torch.Tensor) -> torch.Tensor:
+        """Normalised poses (B, 3, D) to (B, features): the last and the coming one, plain and in waves, and the change."""
+        _, last, coming = normal.unbind(1)
+        waves = [f(k * torch.pi * p) for p in (last, coming) for k in WAVES for f in (torch.sin, torch.cos)]
+        return torch.cat([last, coming, *waves, 3 * (coming - last)], dim=1)
 
     def offsets(self, rng: np.random.Generator | None = None) -> tuple[tuple[int, ...], tuple[int, ...]]:
         del rng
         return self.config.context, tuple(range(1, self.chunk + 1))
 
     def augment(self, context: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        batch, frames = context.shape[:2]
-        level = self.config.context_noise * torch.rand((batch, frames, 1, 1, 1), generator=generator)
-        scale = torch.tensor([0.1 if offset == ANCHOR else 1.0 for offset in self.config.context])
-        level = (level * scale[:, None, None, None]).to(context.device)
-        return context + level * torch.randn(context.shape, generator=generator).to(context.device)
+        """As it is: noise would teach to blend copies, and blends fade. Its own imagination prepares it for closed loops."""
+        del generator
+        return context
 
     def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
         """Writes config.json and model.safetensors (float16 halves what is shipped)."""

@@ -59,25 +59,45 @@ def origins(camera: Camera, now: torch.Tensor, then: torch.Tensor, layer: int) -
     plane of the hand (through the pinch point, facing the camera) move with it; a camera on the hand sees the plane
     PLANES[layer] stay.
     """
-    like = {"dtype": then.dtype, "device": then.device}
-    here, turn = axes(camera, then)
-    if camera.on_hand:
-        normal = torch.tensor([0.0, 0.0, 1.0], **like).expand(len(then), 3)
-        distance = PLANES[layer] - here[:, 2]
-    else:
-        normal, distance = turn[:, :, 2], ((then[:, :3] - here) * turn[:, :, 2]).sum(-1)
-    # A ray r from the camera meets the plane at here + r distance / (normal . r); times (normal . r) that is linear in r.
-    lens = torch.diag(torch.tensor([1.0, -1.0, -1 / camera.half], **like))
-    rays = turn @ lens
-    along = (normal[:, None] @ rays)  # (N, 1, 3): normal . r of a pixel
-    points = here[:, :, None] * along + rays * distance[:, None, None]
+    points, along = _met(camera, then, layer)
     if not camera.on_hand:
-        back = turned(now[:, 3] - then[:, 3])
-        points = back @ (points - then[:, :3, None] * along) + now[:, :3, None] * along
+        points = turned(now[:, 3]) @ points + now[:, :3, None] * along
     place, turn = axes(camera, now)
     local = turn.transpose(1, 2) @ (points - place[:, :, None] * along)
     # Both the table and the hand are met where normal . r and the distance have one sign; both are below the cameras.
-    return torch.diag(torch.tensor([-1.0, 1.0, camera.half], **like)) @ local
+    return torch.diag(torch.tensor([-1.0, 1.0, camera.half], dtype=then.dtype, device=then.device)) @ local
+
+
+def places(camera: Camera, pose: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    """(N, P, 3) metres: what each of `pixels` (P, 2; as in `origins`) shows when the hand is at `pose` (N, D).
+
+    For a fixed camera in the hand's frame, on the plane through the pinch point that faces the camera: where on the hand, if
+    the hand is there. For a camera on the hand on the table, in the world. Beyond the horizon: as far as just before it.
+    """
+    points, along = _met(camera, pose, 0)
+    rays = torch.nn.functional.pad(pixels, (0, 1), value=1.0).T
+    return ((points @ rays) / (along @ rays).clamp(max=-1e-2)).transpose(1, 2)
+
+
+def _met(camera: Camera, pose: torch.Tensor, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Linear maps of a pixel (x, y, 1): where its ray meets the plane times a factor (N, 3, 3), and that factor (N, 1, 3).
+
+    The factor is negative where the plane is before the camera. The frame is the hand's for a fixed camera, else the world's.
+    """
+    like = {"dtype": pose.dtype, "device": pose.device}
+    here, turn = axes(camera, pose)
+    if camera.on_hand:
+        normal = torch.tensor([0.0, 0.0, 1.0], **like).expand(len(pose), 3)
+        distance = PLANES[layer] - here[:, 2]
+    else:
+        normal, distance = turn[:, :, 2], ((pose[:, :3] - here) * turn[:, :, 2]).sum(-1)
+    # A ray r from the camera meets the plane at here + r distance / (normal . r); times (normal . r) that is linear in r.
+    rays = turn @ torch.diag(torch.tensor([1.0, -1.0, -1 / camera.half], **like))
+    along = normal[:, None] @ rays
+    points = here[:, :, None] * along + rays * distance[:, None, None]
+    if not camera.on_hand:
+        points = turned(-pose[:, 3]) @ (points - pose[:, :3, None] * along)
+    return points, along
 
 
 def follow(homographies: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,55 @@
+"""Decides, for every pixel of a coming picture, where it comes from: a small network applied to each pixel alone.
+
+Here: what is known of a pixel (its colour in every picture it could be copied from, which spot of the hand or of the table
+the calibrated cameras say it shows, features of its surroundings) and the decision. Not here: those pictures and features
+(warp_unet.py). Why: a hand's outline follows from its pose, and a network that sees only coarse features draws it blurred.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from vlaw_models.worlds.cameras import Camera, places
+
+WAVES = (1.0, 2.0, 5.0, 12.0)
+"""Frequencies of the sines in which a spot is also given, in half turns per reach: the finest tell two pixels apart."""
+REACH = {False: 0.12, True: 0.3}
+"""Metres around the pinch point (fixed camera) or the table's centre (camera on the hand) that spots tell apart."""
+MOMENTS = 2
+"""A pixel's spot is given for the coming pose and for the current one."""
+
+
+class PixelDecoder(nn.Module):
+    """Logits of where a pixel comes from, and the colour it has if from nowhere."""
+
+    def __init__(self, pictures: int, features: int, sources: int, cameras: tuple[Camera, ...], height: int, width: int,
+                 hidden: int, pose_dim: int):
+        super().__init__()
+        self.cameras, self.height, self.width = cameras, height, width
+        spots = 3 * (1 + 2 * len(WAVES))
+        self.colours = nn.Conv2d(3 * pictures + features, hidden, 1)
+        self.spots = nn.ModuleList(nn.Linear(MOMENTS * spots, hidden) for _ in cameras)
+        self.poses = nn.Linear(MOMENTS * pose_dim, hidden)
+        self.decide = nn.Sequential(nn.SiLU(), nn.Conv2d(hidden, hidden, 1), nn.SiLU(), nn.Conv2d(hidden, sources + 3, 1))
+        with torch.no_grad():
+            self.decide[-1].weight.mul_(0.1)
+            self.decide[-1].bias.zero_()
+        grid = F.affine_grid(torch.eye(3)[None, :2], [1, 1, height, width], align_corners=False).view(-1, 2)
+        self.register_buffer("pixels", grid, persistent=False)
+
+    def forward(self, colours: torch.Tensor, poses: torch.Tensor, normal: torch.Tensor) -> torch.Tensor:
+        """(N, 3 pictures + features, V*height, width), poses and normalised poses (N, MOMENTS, D) to (N, sources + 3, same)."""
+        known = torch.stack([self._spots(camera, linear, poses) for camera, linear in zip(self.cameras, self.spots, strict=True)], 1)
+        known = known + self.poses(normal.flatten(1))[:, None, None]
+        known = known.view(len(poses), -1, self.width, known.shape[-1]).permute(0, 3, 1, 2)  # channels last in memory
+        return self.decide(self.colours(colours.contiguous(memory_format=torch.channels_last)) + known)
+
+    def _spots(self, camera: Camera, linear: nn.Linear, poses: torch.Tensor) -> torch.Tensor:
+        """(N, P, hidden) from the spots of one view's pixels."""
+        with torch.autocast(poses.device.type, enabled=False):
+            spot = places(camera, poses.flatten(0, 1).float(), self.pixels)
+            spot = (spot / REACH[camera.on_hand]).clamp(-1.5, 1.5).unflatten(0, poses.shape[:2]).movedim(1, 2).flatten(2)
+            waves = [f(k * torch.pi * spot) for k in WAVES for f in (torch.sin, torch.cos)]
+        return linear(torch.cat([spot, *waves], dim=-1))
