@@ -59,7 +59,7 @@ def test_places_are_what_a_pixel_shows_on_the_hand_or_on_the_table():
         pixels = torch.tensor(project(sim.model, sim.data, shown)[view] * 2 - 1, dtype=torch.float64)
         c, s = np.cos(NOW[3]), np.sin(NOW[3])
         wanted = shown if camera.on_hand else (shown - NOW[:3]) @ np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
-        assert np.abs(places(camera, pose, pixels)[0].numpy() - wanted).max() < 2e-4, view
+        assert np.abs(places(camera, pose, pixels)[0].T.numpy() - wanted).max() < 2e-4, view
     sky = torch.tensor([[0.0, -1.0]], dtype=torch.float64)
     tilted = pose + torch.tensor([0.0, 0.0, 0.0, -1.0, 0.0])
     assert places(TABLETOP[2], tilted, sky).isfinite().all()

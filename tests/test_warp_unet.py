@@ -58,6 +58,19 @@ def test_a_batch_of_two_is_two_batches_of_one():
     assert torch.allclose(both, single, atol=1e-4)
 
 
+def test_a_chunk_is_predicted_frame_by_frame_each_from_the_one_before():
+    c, net = condition(2), model()
+    single = WarpUNet(replace(SMALL, chunk=1)).eval()
+    single.load_state_dict(net.state_dict())
+    with torch.inference_mode():
+        chunk, last = net.predict(c), c.context[:, -1]
+        for step in range(4):
+            context = torch.cat([c.context[:, :-1], last[:, None]], dim=1)
+            last = single.predict(Condition(context, c.poses[:, [0, 1, 2 + step, 3 + step]]))[:, 0]
+            assert torch.allclose(chunk[:, step], last, atol=1e-5)
+    assert not torch.allclose(chunk[:, 0], chunk[:, 3], atol=1e-2)
+
+
 def test_checkpoint_round_trip_and_missing_calibration(tmp_path):
     net = model()
     net.save(tmp_path / "wm")

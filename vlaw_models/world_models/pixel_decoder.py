@@ -39,17 +39,30 @@ class PixelDecoder(nn.Module):
         grid = F.affine_grid(torch.eye(3)[None, :2], [1, 1, height, width], align_corners=False).view(-1, 2)
         self.register_buffer("pixels", grid, persistent=False)
 
-    def forward(self, colours: torch.Tensor, poses: torch.Tensor, normal: torch.Tensor) -> torch.Tensor:
-        """(N, 3 pictures + features, V*height, width), poses and normalised poses (N, MOMENTS, D) to (N, sources + 3, same)."""
-        known = torch.stack([self._spots(camera, linear, poses) for camera, linear in zip(self.cameras, self.spots, strict=True)], 1)
-        known = known + self.poses(normal.flatten(1))[:, None, None]
-        known = known.view(len(poses), -1, self.width, known.shape[-1]).permute(0, 3, 1, 2)  # channels last in memory
-        return self.decide(self.colours(colours.contiguous(memory_format=torch.channels_last)) + known)
-
-    def _spots(self, camera: Camera, linear: nn.Linear, poses: torch.Tensor) -> torch.Tensor:
-        """(N, P, hidden) from the spots of one view's pixels."""
+    def forward(self, pictures: torch.Tensor, surroundings: torch.Tensor, poses: torch.Tensor, normal: torch.Tensor) -> torch.Tensor:
+        """(N, 3 pictures, V*height, width), (N, features, same), poses and normalised poses (N, MOMENTS, D) to (N, sources + 3, same)."""
+        # In float32 and as sums of products: most of the time goes into moving pixels around, not into multiplying.
         with torch.autocast(poses.device.type, enabled=False):
-            spot = places(camera, poses.flatten(0, 1).float(), self.pixels)
-            spot = (spot / REACH[camera.on_hand]).clamp(-1.5, 1.5).unflatten(0, poses.shape[:2]).movedim(1, 2).flatten(2)
-            waves = [f(k * torch.pi * spot) for k in WAVES for f in (torch.sin, torch.cos)]
-        return linear(torch.cat([spot, *waves], dim=-1))
+            told = self.poses(normal.flatten(1)) + self.colours.bias
+            x = torch.cat([self._spots(camera, linear, poses, told) for camera, linear in zip(self.cameras, self.spots, strict=True)], 2)
+            from_pictures, from_surroundings = self.colours.weight.flatten(1).split((pictures.shape[1], surroundings.shape[1]), dim=1)
+            x = _plus(_plus(x, from_pictures, pictures.float().flatten(2)), from_surroundings, surroundings.float().flatten(2))
+            for layer in self.decide[1::2]:
+                x = _plus(layer.bias[:, None], layer.weight.flatten(1), F.silu(x, inplace=not self.training))
+            return x.unflatten(2, pictures.shape[2:])
+
+    def _spots(self, camera: Camera, linear: nn.Linear, poses: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+        """(N, hidden, P) from the spots of one view's pixels and what all pixels are `told` (N, hidden)."""
+        spot = places(camera, poses.flatten(0, 1).float(), self.pixels)
+        spot = (spot / REACH[camera.on_hand]).clamp(-1.5, 1.5).unflatten(0, poses.shape[:2]).flatten(1, 2)
+        known = [spot, *(f(k * torch.pi * spot) for k in WAVES for f in (torch.sin, torch.cos))]
+        x = (told + linear.bias)[:, :, None]
+        for weight, values in zip(linear.weight.split(spot.shape[1], dim=1), known, strict=True):
+            x = _plus(x, weight, values)
+        return x
+
+
+def _plus(x: torch.Tensor, weight: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """x + weight @ values: (N, hidden, P) or what becomes that, (hidden, C), (N, C, P) to (N, hidden, P)."""
+    weight = weight.expand(len(values), -1, -1)
+    return x.baddbmm_(weight, values) if not x.requires_grad and x.shape[-1] == values.shape[-1] else torch.baddbmm(x, weight, values)

@@ -161,11 +161,11 @@ class WarpUNet(WorldModel):
         out, surroundings = out.split((self.sources + 3, c.pixel_features), dim=1)
         # The hand's spots: in the coming frame and in the last one.
         recent = [2, 1]
-        out = out + self.decoder(torch.cat([pictures.flatten(1, 2), surroundings], dim=1), poses[:, recent], normal[:, recent]).float()
+        out = out + self.decoder(pictures.flatten(1, 2), surroundings, poses[:, recent], normal[:, recent]).float()
         share = ((1.0 if self.training else c.sharpness) * out[:, : self.sources]).softmax(dim=1)[:, :, None]
         frame = share[:, -1] * torch.tanh(out[:, self.sources :])
         for i in range(self.sources - 1):
-            frame = frame + share[:, i] * pictures[:, i]
+            frame = torch.addcmul(frame, share[:, i], pictures[:, i])
         return frame.clamp(-1, 1)
 
     def _moved(self, seen: torch.Tensor, poses: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:

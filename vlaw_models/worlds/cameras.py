@@ -69,14 +69,14 @@ def origins(camera: Camera, now: torch.Tensor, then: torch.Tensor, layer: int) -
 
 
 def places(camera: Camera, pose: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
-    """(N, P, 3) metres: what each of `pixels` (P, 2; as in `origins`) shows when the hand is at `pose` (N, D).
+    """(N, 3, P) metres: what each of `pixels` (P, 2; as in `origins`) shows when the hand is at `pose` (N, D).
 
     For a fixed camera in the hand's frame, on the plane through the pinch point that faces the camera: where on the hand, if
     the hand is there. For a camera on the hand on the table, in the world. Beyond the horizon: as far as just before it.
     """
     points, along = _met(camera, pose, 0)
     rays = torch.nn.functional.pad(pixels, (0, 1), value=1.0).T
-    return ((points @ rays) / (along @ rays).clamp(max=-1e-2)).transpose(1, 2)
+    return (points @ rays) / (along @ rays).clamp(max=-1e-2)
 
 
 def _met(camera: Camera, pose: torch.Tensor, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
