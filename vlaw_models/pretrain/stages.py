@@ -52,9 +52,9 @@ class PretrainConfig:
     co_training_per_task: int = 100
     """As in foundation.toml: the very episodes of the lake's expert_demonstrations and co_training_data. The base policy has
     learned from them, so that an arm which imagines from their first frames has no data that the others never had."""
-    world_model_steps: int = 10000
+    world_model_steps: int = 7000
     world_model_batch: int = 4
-    world_model_rate: float = 2e-3
+    world_model_rate: float = 1e-3
     world_model_unroll: int = 1
     policy_phases: tuple[PolicyPhase, ...] = (PolicyPhase(8000, 1.5e-3, 0.998, (0.5, 0.35, 0.15)),)
     """The whole policy, its attention shown where the things are."""
