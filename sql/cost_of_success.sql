@@ -7,7 +7,7 @@ WITH used AS (
   FROM artifacts WHERE is_current AND partition <> '' GROUP BY experiment, owner_id
 ),
 compute AS (
-  SELECT u.experiment, u.iteration, sum(coalesce((o.metrics_json ->> '$.seconds')::DOUBLE, 0)) AS seconds
+  SELECT u.experiment, u.iteration, sum(coalesce((o.metrics_json ->> '$.seconds')::DECIMAL(18, 3), 0))::DOUBLE AS seconds
   FROM used u JOIN artifacts o ON o.artifact_id = u.owner_id GROUP BY u.experiment, u.iteration
 ),
 robot AS (

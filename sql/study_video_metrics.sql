@@ -15,7 +15,7 @@ named AS (
   WHERE r.asset IN ('world_model_metrics', 'start_world_model_metrics') AND v.value IS NOT NULL AND coalesce(v.camera, '') <> ''
 )
 SELECT
-  recipe, seed, iteration, model, family, metric, camera, coalesce(avg(value) FILTER (WHERE task = 'all'), avg(value)) AS value,
+  recipe, seed, iteration, model, family, metric, camera, coalesce(avg(value) FILTER (WHERE task = 'all'), avg(value ORDER BY task)) AS value,
   coalesce(max(trials) FILTER (WHERE task = 'all'), sum(trials)) AS trials,
   any_value(detail_json ->> '$.feature_net.name') AS feature_net, any_value(detail_json ->> '$.feature_net.digest') AS feature_digest,
   any_value(detail_json ->> '$.perceptual_net.name') AS perceptual_net,
