@@ -113,7 +113,7 @@ def test_small_judge_answers_about_an_episode():
     poses = np.zeros((33, 5), dtype=np.float32)
     episode = Episode(task="stack", instruction=INSTRUCTIONS[0], seed=0, images=images, states=poses, actions=poses[1:])
     with torch.inference_mode():
-        chance = judge.p_yes(torch.from_numpy(judge.frames(episode))[None], [episode.instruction])
+        chance = judge.p_yes(judge.clips([episode])[0], [episode.instruction])
     assert 0 < float(chance) < 1
 
 
@@ -148,10 +148,10 @@ def test_paper_judge_comes_from_published_weights_and_wide_frames(published, tmp
     episode = Episode(task="stack", instruction=INSTRUCTIONS[0], seed=0, images=images, states=poses, actions=poses[1:])
     again = load_judge(judge.save(tmp_path / "judge"))
     for one in (judge, again):
-        assert one.frames(episode).shape == (16, 2, 192, 320, 3)
+        assert one.clips([episode])[0].shape == (1, 16, 2, 192, 320, 3)
     square = Episode(task="stack", instruction="", seed=0, images=images[..., :192, :], states=poses, actions=poses[1:])
     with pytest.raises(VlawError, match="192x192 pixels, this judge was made for 320x192"):
-        again.frames(square)
+        again.clips([square])
 
 
 def test_weights_that_cannot_be_had_are_refused(tmp_path):

@@ -71,11 +71,11 @@ def test_clip_judge_learns_to_tell_success_by_the_instructed_colour():
     judge = ClipJudge.build(SMALL, INSTRUCTIONS, seed=0)
     result = train_reward_model(judge, train, [e.success for e in train], steps=260, seed=0, batch_size=24, learning_rate=3e-3)
     assert np.mean(result["losses"][-20:]) < 0.5 * np.mean(result["losses"][:20])
-    clips = torch.from_numpy(np.stack([judge.frames(e) for e in held_out]))
+    frames, states = judge.clips(held_out)
     with torch.inference_mode():
-        right = (judge.p_yes(clips, [e.instruction for e in held_out]).numpy() > 0.5) == [e.success for e in held_out]
+        right = (judge.p_yes(frames, [e.instruction for e in held_out], states).numpy() > 0.5) == [e.success for e in held_out]
         swapped = [INSTRUCTIONS[1 - INSTRUCTIONS.index(e.instruction)] for e in held_out]
-        flipped = (judge.p_yes(clips, swapped).numpy() > 0.5) != [e.success for e in held_out]
+        flipped = (judge.p_yes(frames, swapped, states).numpy() > 0.5) != [e.success for e in held_out]
     assert right.mean() > 0.85
     assert flipped.mean() > 0.85, "the answer must depend on the instruction"
 
@@ -102,11 +102,11 @@ def test_qwen_patches_are_those_of_transformers():
 
 def test_a_clip_scores_the_same_alone_and_in_a_batch(folder):
     judge = load_judge(folder)
-    frames = torch.from_numpy(np.stack([judge.frames(block_episode(seed)) for seed in range(3)]))
+    frames, states = judge.clips([block_episode(seed) for seed in range(3)])
     questions = ["move the red block", INSTRUCTIONS[0], INSTRUCTIONS[1]]
     with torch.inference_mode():
-        together = judge(frames, questions)
-        alone = torch.cat([judge(frames[i : i + 1], questions[i : i + 1]) for i in range(3)])
+        together = judge(frames, questions, states)
+        alone = torch.cat([judge(frames[i : i + 1], questions[i : i + 1], states[i : i + 1]) for i in range(3)])
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
 
 
@@ -139,7 +139,7 @@ def test_merging_keeps_the_adapted_outputs(folder):
         for name, parameter in judge.named_parameters():
             if "lora_B" in name:
                 parameter.fill_(0.05)
-    frames = torch.from_numpy(judge.frames(block_episode(0))[None])
+    frames, _ = judge.clips([block_episode(0)])
     with torch.inference_mode():
         adapted = judge(frames, INSTRUCTIONS[:1])
         handle.merge_and_unload()

@@ -43,11 +43,11 @@ class WorldModelConfig:
 class RewardModelConfig:
     """Reward-model finetuning with LoRA on labelled rollouts, first iteration only."""
 
-    steps: int = 100
-    """Paper: 200."""
-    batch_size: int = 16
+    steps: int = 50
+    """Paper: 200. More fits the rollouts at hand, and tells success in imagination from failure less well."""
+    batch_size: int = 64
     """Paper: 128."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
     lora_rank: int = 8
     replays: bool = True
     """Learn from the world model's replays of the rollouts too, labelled with what really came of them: imagined pictures

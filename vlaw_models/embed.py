@@ -41,10 +41,10 @@ def embed_episodes(
     done = 0
     stream = iter(episodes)
     while batch := list(islice(stream, batch_size)):
-        clips = torch.from_numpy(np.stack([judge.frames(_whole(judge, episode)) for episode in batch])).to(device)
+        frames, states = (tensor.to(device) for tensor in judge.clips([_whole(judge, episode) for episode in batch]))
         # These pictures are small: on two busy cores a second thread cost 4 x the CPU time and 5 x the wall time.
         with torch.inference_mode(), on_threads(1):
-            part = judge.features(clips, [episode.instruction for episode in batch]).double().cpu().numpy()
+            part = judge.features(frames, [episode.instruction for episode in batch], states).double().cpu().numpy()
         lengths = np.linalg.norm(part, axis=1, keepdims=True)  # NaN and infinity in a vector show in its length
         if not (np.isfinite(lengths).all() and lengths.all()):
             raise VlawError("the judge's features are not finite, or all zero", where=str(judge_dir)[:200],

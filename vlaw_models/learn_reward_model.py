@@ -19,8 +19,9 @@ from torch.nn import functional
 from vlaw_models.config import RewardModelConfig
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
+from vlaw_models.precision import mixed
 from vlaw_models.rewards.augment import augment
-from vlaw_models.rewards.base import NO, YES, Judge, load_judge, seeded
+from vlaw_models.rewards.base import NO, YES, Judge, frame_indices, load_judge, seeded
 
 Progress = Callable[[int, int, str], None]
 
@@ -40,7 +41,8 @@ def train_reward_model(
     """Trains the parameters of `judge` that require gradients, in place; leaves it in evaluation mode.
 
     Cross-entropy of the right answer over the two answers, AdamW, a short warm-up and cosine decay. Batches run
-    through shuffled passes over the episodes, so P(yes) keeps the success rate of the data as its prior.
+    through shuffled passes over the episodes, so P(yes) keeps the success rate of the data as its prior. A judge with frozen
+    eyes looks at every frame once, before training; another one is shown augmented frames.
     Returns {"losses": [one per step], "seconds": ..., "episodes": n, "successes": k}. VlawError without episodes.
     """
     if not episodes or len(episodes) != len(labels):
@@ -59,16 +61,20 @@ def train_reward_model(
     answers = torch.tensor([YES if label else NO for label in labels])
     losses: list[float] = []
     order = np.empty(0, dtype=np.int64)
+    seen = _watched(judge, episodes, device) if judge.frozen_eyes and steps else None
     judge.train()
     with seeded(seed):
         for step in range(steps):
             while len(order) < batch_size:
                 order = np.concatenate([order, rng.permutation(len(episodes))])
             picked, order = order[:batch_size], order[batch_size:]
-            clips = torch.from_numpy(np.stack([judge.frames(episodes[index], rng) for index in picked]))
-            frames = augment(clips, generator).to(device)
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=judge.autocast):
-                logits = judge(frames, [episodes[index].instruction for index in picked])
+            with mixed(device, enabled=judge.autocast):
+                if seen is not None:
+                    logits = judge.answer_seen(*_glimpses(judge, [seen[index] for index in picked], rng))
+                else:
+                    frames, states = judge.clips([episodes[index] for index in picked], rng)
+                    frames = augment(frames, generator).to(device)
+                    logits = judge(frames, [episodes[index].instruction for index in picked], states.to(device))
             loss = functional.cross_entropy(logits.float(), answers[picked].to(device))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -120,6 +126,27 @@ def finetune_reward_model(
     adapted.merge_and_unload()
     judge.save(Path(out_dir))
     return result
+
+
+def _watched(judge: Judge, episodes: Sequence[Episode], device: torch.device) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Per episode what frozen eyes see of each of its frames (T+1, E) float16, and the robot's states (T+1, D)."""
+    judge.eval()
+    watched = []
+    with torch.inference_mode():
+        for episode in episodes:
+            frames = torch.from_numpy(judge.pictures(episode)).to(device)
+            watched.append((judge.watch(frames[None], [episode.instruction])[0].half(),
+                            torch.from_numpy(np.asarray(episode.states, dtype=np.float32)).to(device)))
+    return watched
+
+
+def _glimpses(
+    judge: Judge, watched: Sequence[tuple[torch.Tensor, torch.Tensor]], rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of each episode the frames that the judge looks at, at jittered times: (B, F, E) float32 and (B, F, D)."""
+    steps = [frame_indices(len(seen), judge.num_frames, rng) for seen, _ in watched]
+    return (torch.stack([seen[index] for (seen, _), index in zip(watched, steps, strict=True)]).float(),
+            torch.stack([states[index] for (_, states), index in zip(watched, steps, strict=True)]))
 
 
 def add_lora(judge: Judge, rank: int, *, seed: int) -> Any:

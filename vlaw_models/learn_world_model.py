@@ -20,6 +20,7 @@ from torch import nn
 from vlaw_models.config import WorldModelConfig
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
+from vlaw_models.precision import mixed
 from vlaw_models.world_models import edm
 from vlaw_models.world_models.autoencoder import Autoencoder, TinyAutoencoder, TinyAutoencoderConfig, load_autoencoder
 from vlaw_models.world_models.base import WorldModel, load_world_model
@@ -140,7 +141,7 @@ def train_autoencoder(
 
     def step_loss() -> torch.Tensor:
         batch = pixels(rng.integers(len(frames), size=batch_size))
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed("cpu"):
             raw = model.raw_latents(batch)
             raw = raw + latent_noise * torch.randn(raw.shape, generator=generator)
             out = model.reconstruct(raw)
@@ -151,7 +152,7 @@ def train_autoencoder(
     losses = _optimise(model, step_loss, steps=steps, learning_rate=learning_rate, ema=ema, progress=progress,
                        text="autoencoder")
     model.eval()
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    with torch.inference_mode(), mixed("cpu"):
         chosen = rng.choice(len(frames), size=min(len(frames), 2048), replace=False)
         raw = torch.cat([model.raw_latents(pixels(part)) for part in np.array_split(chosen, max(1, len(chosen) // 64))])
     scale_latents(model, raw)
@@ -167,7 +168,7 @@ def scale_latents(model: TinyAutoencoder, raw: torch.Tensor) -> None:
     """
     deviation = raw.std(dim=(0, 2, 3)).clamp_min(1e-3)
     sample = raw[:64]
-    with torch.autocast("cpu", torch.bfloat16):
+    with mixed("cpu"):
         pixels = model.reconstruct(sample).float()
         moved = torch.stack([
             (model.reconstruct(sample + step).float() - pixels).square().mean().sqrt()

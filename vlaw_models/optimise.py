@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from vlaw_models.errors import VlawError
+from vlaw_models.precision import mixed
 from vlaw_models.stopping import Stops
 
 Progress = Callable[[int, int, str], None]
@@ -45,7 +46,7 @@ def optimise(
     losses: list[float] = []
     model.train()
     for step in range(steps):
-        with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None):
+        with mixed(device, enabled=autocast is not None, dtype=autocast or torch.bfloat16):
             loss = step_loss()
         value = loss.item()
         if not math.isfinite(value):

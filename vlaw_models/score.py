@@ -33,9 +33,9 @@ def score_episodes(
     done = 0
     stream = iter(episodes)
     while batch := list(islice(stream, batch_size)):
-        clips = torch.from_numpy(np.stack([judge.frames(episode) for episode in batch])).to(device)
+        frames, states = (tensor.to(device) for tensor in judge.clips(batch))
         with torch.inference_mode():
-            part = judge.p_yes(clips, [episode.instruction for episode in batch]).double().cpu().numpy()
+            part = judge.p_yes(frames, [episode.instruction for episode in batch], states).double().cpu().numpy()
         if not np.isfinite(part).all():
             raise VlawError("the judge's output is not a finite number", where=str(reward_dir),
                             remedy="The judge's training diverged: materialize the reward model again.")

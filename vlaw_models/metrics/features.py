@@ -16,11 +16,10 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from vlaw_models.episodes import CAMERAS
 from vlaw_models.errors import VlawError
-from vlaw_models.rewards.base import as_float, load_judge
+from vlaw_models.rewards.base import load_judge
 from vlaw_models.rewards.clip_judge import ClipJudge
 from vlaw_models.threads import on_threads
 
@@ -49,8 +48,8 @@ class FeatureNet(Protocol):
 class JudgeNet:
     """The vision of a ClipJudge: the offline substitute, also for the perceptual distance. Load with `judge_net`.
 
-    A frame's vector is the encoder's output for a question that is all zeros, so for no instruction: what any task could
-    ask about. The judge has one encoder for the exterior cameras and one for the wrist.
+    A frame's vector is what its eyes see with no instruction in mind: what any task could ask about. They look at every
+    camera with an encoder of its own.
     """
 
     name, frame_metric, clip_metric, perceptual_metric = (
@@ -63,7 +62,7 @@ class JudgeNet:
 
     def frames(self, images: np.ndarray, *, camera: str = CAMERAS[0]) -> np.ndarray:
         """(N, size, size, 3) uint8 -> (N, width) float32."""
-        return in_batches(lambda part: self._see(part, camera)[0], self._checked(images, 4), self.batch_size)
+        return in_batches(lambda part: self.judge.look(part, camera)[0], self._checked(images, 4), self.batch_size)
 
     def clips(self, videos: np.ndarray, *, camera: str = CAMERAS[0]) -> np.ndarray:
         """(N, T, size, size, 3) uint8 -> (N, 3 width) float32: `pooled_in_time`."""
@@ -82,27 +81,10 @@ class JudgeNet:
         both = np.concatenate([self._checked(a, 4), self._checked(b, 4)], axis=-1)
 
         def apart(part: Tensor) -> Tensor:
-            layers = (self._see(part[..., :3], camera)[1], self._see(part[..., 3:], camera)[1])
+            layers = (self.judge.look(part[..., :3].contiguous(), camera)[1], self.judge.look(part[..., 3:].contiguous(), camera)[1])
             return unit_difference(*layers).sum(1)
 
         return in_batches(apart, both, self.batch_size).astype(np.float64)
-
-    def _see(self, pictures: Tensor, camera: str) -> tuple[Tensor, list[Tensor]]:
-        """Vectors (N, width) of pictures (N, size, size, 3) uint8, and the maps (N, C, h, w) of the earlier layers."""
-        kind = "wrist" if camera == "wrist" else "exterior"
-        if kind not in self.judge.encoders:
-            raise VlawError(f"this judge does not look at the camera {camera!r}", where="judge features",
-                            remedy=f"Compare cameras like {', '.join(self.judge.cameras)}, or use another judge.")
-        encoder, maps = self.judge.encoders[kind], []
-        # The last norm comes after the question's scaling; all before it see the picture alone.
-        layers = [encoder.convolutions[0], *list(encoder.norms)[:-1]]
-        hooks = [layer.register_forward_hook(lambda _, __, out: maps.append(functional.silu(out))) for layer in layers]
-        try:
-            vectors = encoder(as_float(pictures), torch.zeros(len(pictures), self.judge.settings.width))
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return vectors, maps
 
     def _checked(self, images: np.ndarray, ndim: int) -> np.ndarray:
         size = self.judge.image_size

@@ -15,6 +15,7 @@ import torch
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.base import FlowMatchingPolicy
+from vlaw_models.precision import mixed
 
 POINTS = 2
 """P: places per picture that pretraining points out."""
@@ -154,7 +155,7 @@ class SeenData:
             steps = np.arange(begin, min(begin + batch_size, len(data)))
             batch = data.at(steps, policy.chunk_size)
             episodes = np.searchsorted(data.starts, steps, side="right") - 1
-            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            with torch.no_grad(), mixed("cpu"):
                 seen.append(policy.see(torch.from_numpy(batch.images), tokens[episodes]).bfloat16())
             states.append(batch.states)
             chunks.append(batch.actions)

@@ -1,7 +1,6 @@
 """`vlaw pretrain`: makes the shipped tiny weights again, from simulated data alone, seeded and resumable.
 
-Two lanes run side by side, each on one thread: world model, and base policy then judge; at the end
-the judge sees the world model's replays. A stage whose checkpoint is in the output folder is skipped.
+Two lanes run side by side, each on one thread: world model and base policy; then the judge, which stands on both. A stage whose checkpoint is in the output folder is skipped.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from pathlib import Path
 
 from vlaw_models.pretrain.stages import Corpora, PretrainConfig
 
-STAGES = ("corpus", "autoencoder", "world_model", "base_policy", "reward_model", "replays")
-LANES = (("autoencoder", "world_model"), ("base_policy", "reward_model"))
+STAGES = ("corpus", "autoencoder", "world_model", "base_policy", "reward_model")
+LANES = (("autoencoder", "world_model"), ("base_policy",))
 
 
 def main(out: Path, work: Path, *, code_revision: str = "") -> None:
@@ -30,7 +29,7 @@ def main(out: Path, work: Path, *, code_revision: str = "") -> None:
     codes = [lane.wait() for lane in lanes]
     if any(codes):
         raise RuntimeError("a pretraining stage failed; its message is above. Run the same command to continue.")
-    run_stage("replays", out, work, cfg)
+    run_stage("reward_model", out, work, cfg)
     write_provenance(out, work, cfg, code_revision)
 
 
@@ -55,12 +54,9 @@ def run_stage(name: str, out: Path, work: Path, cfg: PretrainConfig) -> None:
             result = stages.train_world_model(data, out / "autoencoder", out / "world_model", _printer(name))
         elif name == "base_policy":
             result = stages.train_base_policy(data, out / "base_policy", _printer(name))
-        elif name == "reward_model":
-            result = stages.train_reward_model(data, out / "reward_model", _printer(name))
         else:
-            result = stages.train_on_replays(
-                data, out / "autoencoder", out / "world_model", out / "reward_model", _printer(name)
-            )
+            models = [out / kind for kind in ("autoencoder", "world_model", "base_policy", "reward_model")]
+            result = stages.train_reward_model(data, *models, _printer(name))
     result["seconds"] = round(time.monotonic() - begun, 1)
     work.mkdir(parents=True, exist_ok=True)
     done.write_text(json.dumps(result))

@@ -40,14 +40,26 @@ class Judge(nn.Module, ABC):
     """Of the episodes' frames, pixels: one number for square ones, else height and width."""
     autocast = True
     """Whether training computes in bfloat16 where that is allowed; False where the weights' own type decides."""
+    frozen_eyes: bool = False
+    """True where only what comes after `watch` learns: then training looks at each frame once (`answer_seen`)."""
 
     @abstractmethod
-    def forward(self, frames: Tensor, instructions: Sequence[str]) -> Tensor:
-        """Logits (B, 2), yes first, for frames (B, F, V, h, w, 3) in [0, 255] (uint8 or float) and B instructions."""
+    def forward(self, frames: Tensor, instructions: Sequence[str], states: Tensor | None = None) -> Tensor:
+        """Logits (B, 2), yes first, for frames (B, F, V, h, w, 3) in [0, 255] (uint8 or float) and B instructions.
+
+        `states`: the robot's pose at every frame, (B, F, D); a judge may leave them out of account."""
 
     @abstractmethod
-    def features(self, frames: Tensor, instructions: Sequence[str]) -> Tensor:
+    def features(self, frames: Tensor, instructions: Sequence[str], states: Tensor | None = None) -> Tensor:
         """What the judge makes of the frames before it answers, (B, D) float32: its last layer's mean over the frames."""
+
+    def watch(self, frames: Tensor, instructions: Sequence[str]) -> Tensor:
+        """What frozen eyes see of each frame, (B, F, E); any F."""
+        raise NotImplementedError
+
+    def answer_seen(self, seen: Tensor, states: Tensor | None) -> Tensor:
+        """`forward` from what `watch` has seen, of `num_frames` frames."""
+        raise NotImplementedError
 
     @abstractmethod
     def lora_targets(self) -> list[str]:
@@ -62,12 +74,23 @@ class Judge(nn.Module, ABC):
     def load(cls, folder: Path) -> Judge:
         """Reads what `save` wrote; VlawError for a damaged or foreign folder."""
 
-    def p_yes(self, frames: Tensor, instructions: Sequence[str]) -> Tensor:
+    def p_yes(self, frames: Tensor, instructions: Sequence[str], states: Tensor | None = None) -> Tensor:
         """P(yes) (B,): the softmax over the logits of the two answers only, so yes and no sum to one."""
-        return self(frames, instructions).float().softmax(-1)[:, YES]
+        return self(frames, instructions, states).float().softmax(-1)[:, YES]
 
-    def frames(self, episode: Episode, rng: np.random.Generator | None = None) -> np.ndarray:
-        """The frames of an episode this judge looks at, (F, V, h, w, 3) uint8; `rng` jitters their times (training)."""
+    def clips(self, episodes: Sequence[Episode], rng: np.random.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """What the judge looks at in each episode, as tensors: frames (B, F, V, h, w, 3) uint8 and the robot's states there
+        (B, F, D) float32; `rng` jitters their times (training)."""
+        frames, states = [], []
+        for episode in episodes:
+            pictures = self.pictures(episode)
+            steps = frame_indices(len(pictures), self.num_frames, rng)
+            frames.append(pictures[steps])
+            states.append(np.asarray(episode.states, dtype=np.float32)[steps])
+        return torch.from_numpy(np.stack(frames)), torch.from_numpy(np.stack(states))
+
+    def pictures(self, episode: Episode) -> np.ndarray:
+        """All frames of an episode from this judge's cameras, (T+1, V, h, w, 3) uint8. VlawError where it cannot read them."""
         images = episode.images
         if images.ndim != 5 or images.shape[1] != len(CAMERAS) or images.shape[-1] != 3 or images.dtype != np.uint8:
             raise VlawError(f"the episode's images are {images.shape} {images.dtype}",
@@ -84,8 +107,7 @@ class Judge(nn.Module, ABC):
                             f"{width}x{height}",
                             where=f"episode {episode.episode_id or episode.seed} of task {episode.task}",
                             remedy="Resize the episode, or use a judge of that size.")
-        steps = frame_indices(len(images), self.num_frames, rng)
-        return images[steps][:, [CAMERAS.index(name) for name in self.cameras]]
+        return images[:, [CAMERAS.index(name) for name in self.cameras]]
 
 
 def frame_indices(length: int, count: int, rng: np.random.Generator | None = None) -> np.ndarray:

@@ -98,11 +98,13 @@ class QwenJudge(Judge):
                                    "this machine can reach.") from error
         return cls(config, tokenizer.backend_tokenizer, model)
 
-    def forward(self, frames: Tensor, instructions: Sequence[str]) -> Tensor:
+    def forward(self, frames: Tensor, instructions: Sequence[str], states: Tensor | None = None) -> Tensor:
+        del states  # it judges by what it sees, as the paper's does
         output = self.model(**self._inputs(frames, instructions), logits_to_keep=1, use_cache=False)
         return output.logits[:, -1, self.answers]
 
-    def features(self, frames: Tensor, instructions: Sequence[str]) -> Tensor:
+    def features(self, frames: Tensor, instructions: Sequence[str], states: Tensor | None = None) -> Tensor:
+        del states
         # The video comes before the question, and attention is causal: its tokens have not read the question.
         inputs = self._inputs(frames, instructions)
         hidden = self.model.model(**inputs, use_cache=False).last_hidden_state.float()

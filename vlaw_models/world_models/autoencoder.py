@@ -27,6 +27,7 @@ from vlaw_models.checkpoint import (
     save_checkpoint,
 )
 from vlaw_models.errors import VlawError
+from vlaw_models.precision import mixed
 from vlaw_models.world_models.views import split_views, stack_views
 
 
@@ -60,7 +61,7 @@ class Autoencoder(nn.Module, ABC):
         parts = []
         for piece in flat.split(self.batch_size):
             pixels = piece.movedim(-1, 1).to(self._device).float() / 127.5 - 1  # a permuted view: channels last already
-            with torch.autocast(pixels.device.type, torch.bfloat16):
+            with mixed(pixels.device):
                 latents = self.to_latents(pixels)
             parts.append(latents.float().cpu())
         latents = torch.cat(parts)
@@ -73,7 +74,7 @@ class Autoencoder(nn.Module, ABC):
         flat = split.flatten(0, -4).to(self._device)
         parts = []
         for piece in flat.split(self.batch_size):
-            with torch.autocast(piece.device.type, torch.bfloat16):
+            with mixed(piece.device):
                 pixels = self.to_pixels(piece.contiguous(memory_format=torch.channels_last))
             levels = (pixels.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
             parts.append(levels.movedim(1, -1).cpu())

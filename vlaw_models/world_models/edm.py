@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from vlaw_models.precision import mixed
+
 if TYPE_CHECKING:
     from vlaw_models.world_models.base import Condition, WorldModel
 
@@ -39,7 +41,7 @@ def denoise(model: WorldModel, noisy: torch.Tensor, sigma: torch.Tensor, conditi
     """Estimate of the clean frames: noisy (B, F, C, h, w) at noise level sigma (B,) -> (B, F, C, h, w) float32."""
     s = expand(sigma, noisy)
     norm = (s**2 + 1).sqrt()
-    with torch.autocast(noisy.device.type, torch.bfloat16, enabled=model.autocast):
+    with mixed(noisy.device, enabled=model.autocast):
         raw = model(noisy / norm, sigma, condition)
     return noisy / norm**2 - s / norm * raw.float()
 
