@@ -15,7 +15,7 @@ SMALL = PretrainConfig(
     demonstrations_per_task=1, co_training_per_task=1, world_model_steps=2, world_model_batch=2,
     policy_phases=(PolicyPhase(2, 1e-3, 0.9, (0.5, 0.25, 0.25), early_share=0.5),), policy_batch=4,
     practice=(("stack", 1, 1), ("erase", 1, 0)), head_steps=2, head_batch=4,
-    reward_model_steps=2, reward_model_batch=4,
+    reward_model_steps=2, replay_steps=2, reward_model_batch=4,
 )
 
 

@@ -36,13 +36,15 @@ def train_reward_model(
     batch_size: int = 16,
     learning_rate: float = 1e-3,
     weight_decay: float = 0.05,
+    failure_weight: float = 1.0,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Trains the parameters of `judge` that require gradients, in place; leaves it in evaluation mode.
 
     Cross-entropy of the right answer over the two answers, AdamW, a short warm-up and cosine decay. Batches run
     through shuffled passes over the episodes, so P(yes) keeps the success rate of the data as its prior. A judge with frozen
-    eyes looks at every frame once, before training; another one is shown augmented frames.
+    eyes looks at every frame once, before training; another one is shown augmented frames. `failure_weight` above 1 makes the
+    judge surer before it says yes: a false success costs more than a missed one.
     Returns {"losses": [one per step], "seconds": ..., "episodes": n, "successes": k}. VlawError without episodes.
     """
     if not episodes or len(episodes) != len(labels):
@@ -59,6 +61,7 @@ def train_reward_model(
         optimizer, lambda step: min(1.0, (step + 1) / warmup) * 0.5 * (1 + np.cos(np.pi * min(1.0, step / max(1, steps))))
     )
     answers = torch.tensor([YES if label else NO for label in labels])
+    costs = torch.tensor([1.0, failure_weight], device=device)  # in the order of YES, NO
     losses: list[float] = []
     order = np.empty(0, dtype=np.int64)
     seen = _watched(judge, episodes, device) if judge.frozen_eyes and steps else None
@@ -75,7 +78,7 @@ def train_reward_model(
                     frames, states = judge.clips([episodes[index] for index in picked], rng)
                     frames = augment(frames, generator).to(device)
                     logits = judge(frames, [episodes[index].instruction for index in picked], states.to(device))
-            loss = functional.cross_entropy(logits.float(), answers[picked].to(device))
+            loss = functional.cross_entropy(logits.float(), answers[picked].to(device), weight=costs)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -106,7 +106,7 @@ WORLD_MODEL: dict[str, dict[str, Any]] = {
 REWARD_MODEL: dict[str, dict[str, Any]] = {
     "tiny": {
         "class": "ClipJudge",
-        "sizes": {"num_frames": 16, "image_size": 64, "width": 96, "layers": 2, "heads": 4},
+        "sizes": {"num_frames": 16, "image_size": 64, "width": 128, "layers": 2, "heads": 4},
     },
     "small": {
         "class": "QwenJudge",

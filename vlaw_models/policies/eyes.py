@@ -35,10 +35,12 @@ class Eyes(nn.Module):
         self.places = sum(2 * camera.look.heads for camera in self.cameras)
         self.size = cameras * camera_features + text_features + (1 + 2 * len(WAVES)) * self.places
 
-    def forward(self, images: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """images (B, V, h, w, 3) in [0, 255], uint8 or float, and tokens (B, L) to what is seen (B, size): all cameras'
-        features, the instruction's, and the places in waves; and the attention scores (B, V, heads, h / 4, w / 4)."""
-        text = self.text(self.words(tokens).flatten(1))
+    def forward(self, images: torch.Tensor, tokens: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """images (B, V, h, w, 3) uint8 and tokens (B, L) to what is seen (B, size): all cameras' features, the
+        instruction's, and the places in waves; and the attention scores (B, V, heads, h / 4, w / 4). Without tokens they
+        look with no instruction in mind."""
+        none = self.words.weight.new_zeros(len(images), self.text[-1].out_features)
+        text = none if tokens is None else self.text(self.words(tokens).flatten(1))
         features, places, scores = zip(
             *(camera(view, text) for camera, view in zip(self.cameras, fold(images), strict=True)), strict=True
         )

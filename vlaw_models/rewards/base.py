@@ -51,7 +51,7 @@ class Judge(nn.Module, ABC):
 
     @abstractmethod
     def features(self, frames: Tensor, instructions: Sequence[str], states: Tensor | None = None) -> Tensor:
-        """What the judge makes of the frames before it answers, (B, D) float32: its last layer's mean over the frames."""
+        """What the judge sees in the frames, whatever it is asked about them, (B, D) float32."""
 
     def watch(self, frames: Tensor, instructions: Sequence[str]) -> Tensor:
         """What frozen eyes see of each frame, (B, F, E); any F."""

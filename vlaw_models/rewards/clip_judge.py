@@ -4,8 +4,7 @@ Here: the network of the tiny preset. It stands in for QwenJudge there, behind t
 question, same yes/no logits). Its eyes are those of the base policy, frozen: they place the hand and what the instruction
 names to millimetres, where a small network trained on labels alone sees blurs. Its reader is also told the commanded pose of
 the hand at every frame, which is as exact in imagination as on the robot. Not here: the eyes (policies/eyes.py), training.
-On 500 rollouts of the base policy, trained on 1,250 scripted episodes: AUC .97, against .90 for convolutions of its own
-trained on twice as many (drawing .94 against .80).
+On 250 rollouts of the base policy, trained on scripted episodes alone: AUC .94, precision .93 at recall .69 (P(yes) > .8).
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class ClipJudgeConfig:
     instruction_length: int = INSTRUCTION_LENGTH
     frozen_eyes: bool = False
     """The eyes are somebody else's (`from_policy`): only the reader learns."""
-    width: int = 96
+    width: int = 128
     layers: int = 2
     heads: int = 4
     dropout: float = 0.2
@@ -111,13 +110,18 @@ class ClipJudge(Judge):
         return self.answer(self.drop(torch.cat([hidden[:, 0], hidden[:, -1]], -1))).float()
 
     def features(self, frames: Tensor, instructions: Sequence[str], states: Tensor | None = None) -> Tensor:
-        return self._read(self.watch(frames, instructions), states)[:, 1:].float().mean(1)
+        # What is seen with no instruction in mind, late minus early too: what the reader makes of it hangs on the question.
+        del instructions, states
+        seen = self.enter(self._watch(frames, None).float())
+        half = seen.shape[1] // 2
+        return torch.cat([seen.mean(1), seen[:, half:].mean(1) - seen[:, :half].mean(1)], -1)
 
     def watch(self, frames: Tensor, instructions: Sequence[str]) -> Tensor:
-        batch, count = frames.shape[:2]
-        tokens = self.tokenizer(instructions).to(self.time.device).repeat_interleave(count, 0)
+        return self._watch(frames, self.tokenizer(instructions).to(self.time.device).repeat_interleave(frames.shape[1], 0))
+
+    def _watch(self, frames: Tensor, tokens: Tensor | None) -> Tensor:
         pictures = frames.round().to(torch.uint8) if frames.is_floating_point() else frames
-        return self.eyes(pictures.flatten(0, 1), tokens)[0].unflatten(0, (batch, count))
+        return self.eyes(pictures.flatten(0, 1), tokens)[0].unflatten(0, frames.shape[:2])
 
     def look(self, pictures: Tensor, camera: str) -> tuple[Tensor, list[Tensor]]:
         """Pictures (N, h, w, 3) uint8 of one camera, looked at with no instruction: vectors (N, features), and the maps
