@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from html.parser import HTMLParser
 
 import pytest
@@ -125,15 +124,13 @@ def test_judge_threshold_and_metrics_known_at_the_time(made):
         first["world_model_metrics"].artifact_id, first["policy_evaluation"].artifact_id}
 
 
-def test_no_data_file_is_opened_and_many_artifacts_take_no_time(made, monkeypatch):
+def test_no_data_file_is_opened(made, monkeypatch):
     lake, (_, _, second) = made
     fresh = Lake.open(lake.paths.root, create=False)
     fresh.ledger.artifacts()
     fresh.ledger.edge_rows(second["policy"].artifact_id)
     monkeypatch.setattr(type(fresh.tables), "read", lambda *_: pytest.fail("a data file was read"))
-    begun = time.process_time()
-    audit_of(fresh, second["policy"])
-    assert time.process_time() - begun < 0.25
+    assert audit_of(fresh, second["policy"])["artifacts"]
 
 
 def test_quarantine_in_force_says_what_touches_the_closure(tmp_path):

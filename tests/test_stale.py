@@ -94,6 +94,15 @@ def test_another_foundation_spreads_to_what_reads_it_only(place):
     assert "expert_demonstrations" not in reasons
     assert f"start_evaluation[{KEY}]" not in reasons
     assert [partition for partition, _ in rebuild_plan(stale(place.lake, recipes=place.recipes, experiment="smoke"))][:2] == ["", KEY]
+    assert [item.name for item in stale(place.lake, recipes=place.recipes, foundation_only=True)] == ["co_training_data"]
+
+
+def test_a_run_says_that_it_goes_on_with_a_stale_foundation(place):
+    text = (place.recipes / "foundation.toml").read_text()
+    (place.recipes / "foundation.toml").write_text(text.replace("co_training_per_task = 1", "co_training_per_task = 2"))
+    said = CliRunner().invoke(app, ["run", "--experiment", "smoke", "--iterations", "1"])
+    assert said.exit_code == 0
+    assert "co_training_data is stale (made with another recipe: count_per_task 1 -> 2) and is used as it is" in said.output
 
 
 def test_a_replaced_input_is_named(place, original, tmp_path):

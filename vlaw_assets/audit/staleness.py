@@ -48,8 +48,10 @@ class Answer:
     required: tuple[ArtifactRef, ...]
 
 
-def stale(lake: Lake, *, recipes: str | Path | None = None, experiment: str = "") -> list[Stale]:
-    """The stale ones among the current artifacts, in commit order; of the foundation and all experiments, or of one.
+def stale(
+    lake: Lake, *, recipes: str | Path | None = None, experiment: str = "", foundation_only: bool = False
+) -> list[Stale]:
+    """The stale ones among the current artifacts, in commit order; of the foundation and all experiments, or of one, or of none.
 
     Args:
         recipes: folder of the user's own recipes, as for the stages; default the packaged ones only.
@@ -63,7 +65,9 @@ def stale(lake: Lake, *, recipes: str | Path | None = None, experiment: str = ""
     found: dict[str, Stale] = {}
     needs: dict[str, list[ArtifactRef]] = {}
     for ref in current.values():
-        if ref.asset not in BODIES or (ref.partition and experiment and not ref.partition.startswith(f"{experiment}|")):
+        if ref.asset not in BODIES or (ref.partition and foundation_only):
+            continue
+        if ref.partition and experiment and not ref.partition.startswith(f"{experiment}|"):
             continue
         try:
             answer = ask(lake, ref.asset, ref.partition, recipes=recipes, occurring=occurring)

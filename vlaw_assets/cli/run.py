@@ -20,6 +20,8 @@ from vlaw_assets.cli.output import console, existing_lake, known_experiment, pri
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from vlaw_assets.lake import Lake
 
 KIB = 1024 if sys.platform.startswith("linux") else 1
@@ -65,10 +67,21 @@ def run(
         with Display(console) as display, listening(display):
             if not assets:
                 driver.make_foundation(defs, instance, lake, force=force)
+                warn_of_stale_foundation(console, lake)
             for iteration in [last] if assets else range(1, last + 1):
                 driver.run_job(defs, instance, "iteration", partition=partition_key(experiment, iteration), only=assets,
                                force=force)
     close(lake, experiment, last, time.monotonic() - begun)
+
+
+def warn_of_stale_foundation(out: Console, lake: Lake) -> None:
+    """A foundation stays as it is until it is asked for; other weights or code than it was made by are worth a word."""
+    from vlaw_assets.audit.staleness import stale
+    from vlaw_assets.definitions import default_recipes
+
+    for item in stale(lake, recipes=default_recipes(), foundation_only=True):
+        out.print(f"{item.name} is stale ({'; '.join(item.reasons)}) and is used as it is; `vlaw run --rebuild-stale` makes it again",
+                  markup=False, soft_wrap=True)
 
 
 def rebuild(experiment: str = "") -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vlaw_assets.cli.output import console, errors, print_json, print_table
+from vlaw_assets.cli.run import warn_of_stale_foundation
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import Lake
@@ -86,6 +87,7 @@ def _run(
                     driver.close_dead_runs(instance)
                     with driver.alone(lake, "foundation"):
                         driver.make_foundation(defs, instance, lake)
+                        warn_of_stale_foundation(out, lake)
                 results = run_study(place, order, jobs=jobs, watcher=display)
         except KeyboardInterrupt as stopped:
             with driver.open_instance() as instance:
