@@ -38,7 +38,7 @@ def section(facts: Facts) -> str:
     parts.append("Pauses between two runs of a study are in the first time and not in the second; stages that ran side by side "
                  "are in the second one twice. What all studies share (demonstrations, pretrained weights) is in neither.")
     parts += [_versions(facts), _times(facts), _arms(facts), _starts(facts)]
-    parts.append(missing([f"{recipe}, iteration {iteration}, seed {seed}: not run" for recipe, seed, iteration in facts.missing]))
+    parts.append(missing(facts.lacks(list(dict.fromkeys(recipe for recipe, _ in facts.wanted)))))
     return "\n\n".join(part.strip("\n") for part in parts if part)
 
 
