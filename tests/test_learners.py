@@ -151,7 +151,7 @@ def test_a_policy_told_that_its_advantage_is_positive_does_what_had_one(start, t
     update(start, tmp_path / "new", walks(BOTH), update="recap", lessons=lessons, frozen_encoder=frozen_encoder)
     policy = load_policy(tmp_path / "new")
     assert policy.conditioned
-    assert share_right(policy) > 0.9  # `sample` asks for positive
+    assert share_right(policy) > 0.8  # `sample` asks for positive
     seen = observation(100)
     state = torch.from_numpy(seen.state)
     context = policy.encode(torch.from_numpy(seen.images), policy.normalization.state(state), policy.tokenizer(["go"] * 100))
