@@ -1,6 +1,7 @@
 """`vlaw pretrain`: makes the shipped tiny weights again, from simulated data alone, seeded and resumable.
 
-Two lanes run side by side, each on one thread: world model and base policy; then the judge, which stands on both. A stage whose checkpoint is in the output folder is skipped.
+Two lanes run side by side, each on one thread: world model and base policy; then the judge, which stands on both. A stage
+whose checkpoint is in the output folder is skipped.
 """
 
 from __future__ import annotations
