@@ -2,7 +2,8 @@
 
 Here: pairing trials of equal seed, task and start. The interval is a percentile bootstrap over starts: all seeds of a start
 are drawn together, because layouts differ more than trials on one layout do. It does not hold the variance of training;
-the difference of every seed is given beside it. McNemar's test and the sequential test read pairs one by one.
+the difference of every seed is given beside it. McNemar's test and the sequential test read pairs one by one, all seeds of a
+start before the next start, so that an early stop has seen every seed.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def compare(facts: Facts, first: tuple[str, int], second: tuple[str, int], noise
 
 def compare_trials(first: Trials, second: Trials) -> Comparison | None:
     """Of trials by (seed, start, task); None where they share none."""
-    keys = sorted(first.keys() & second.keys())
+    keys = sorted(first.keys() & second.keys(), key=lambda key: (key[1], key[2], key[0]))
     if not keys:
         return None
     a, b = (np.array([side[key] for key in keys], bool) for side in (first, second))

@@ -5,6 +5,8 @@ Here: the judges of VLAW's first iteration, one per seed; sums over seeds. Every
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from vlaw_assets.study_report.facts import VLAW, Facts, Row
 from vlaw_assets.study_report.paper import paper
 from vlaw_assets.study_report.pictures import Pictures
@@ -16,10 +18,10 @@ ALPHA = 0.8
 SWEEP = tuple(step / 100 for step in range(0, 100, 2))
 
 
-def judged(facts: Facts) -> dict[float, dict[str, int]]:
-    """Threshold -> tp, fn, fp, tn over the seeds' judges, thresholds rising."""
+def judged(facts: Facts, seeds: Collection[int] | None = None) -> dict[float, dict[str, int]]:
+    """Threshold -> tp, fn, fp, tn over the judges of `seeds` (None: all), thresholds rising."""
     found: dict[float, dict[str, int]] = {}
-    for row in _own(facts, "judges"):
+    for row in (row for row in _own(facts, "judges") if seeds is None or row["seed"] in seeds):
         cell = found.setdefault(row["threshold"], dict.fromkeys(COUNTS, 0))
         for key in COUNTS:
             cell[key] += row[key]

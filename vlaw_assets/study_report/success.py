@@ -17,7 +17,8 @@ DIFFERENCES = (((VLAW, 2), (FILTERED_BC, 2)), ((VLAW, 2), (BASE, 0)), ((VLAW, 1)
 EXPLAINED = (
     "Differences on the same starts and seeds, first minus second. The interval is a bootstrap over starts; it does not hold how much "
     "training itself varies: see the seeds. The paper's interval is Newcombe's for independent trials. The sequential test reads pairs "
-    "in order and stops at error 5 %, looking after every pair.")
+    "start by start, all seeds of one before the next, and stops at error 5 %, looking after every pair; it too is about these trained "
+    "policies, not about others trained the same way.")
 
 
 def section(facts: Facts, pictures: Pictures) -> str:

@@ -50,8 +50,8 @@ def build(lake: Lake, study: str, pictures: Pictures, notes: str = "") -> str:
     ]
     if notes:
         sections.append(f"## Discussion\n\n{notes.strip()}")
-    told = (f"Made by `vlaw report study {study}` from the lake; every number is the answer to a question of `sql/study_*.sql`, or "
-            f"computed from such answers. Do not edit. Paper: [{paper()['source']}]({paper()['url']}).")
+    told = (f"Made by `vlaw report study {study}` from the lake; up to the discussion, every number is the answer to a question of "
+            f"`sql/study_*.sql`, or computed from such answers. Do not edit. Paper: [{paper()['source']}]({paper()['url']}).")
     return f"# Study {study}\n\n{told}\n\n" + "\n\n".join(sections) + "\n"
 
 
