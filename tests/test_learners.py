@@ -17,6 +17,7 @@ from vlaw_models.checkpoint import load_config, load_tensors
 from vlaw_models.config import DsrlConfig, PolicyConfig
 from vlaw_models.episodes import Episode, Observation
 from vlaw_models.errors import VlawError
+from vlaw_models.learn_dsrl import Transitions
 from vlaw_models.learn_policy import Lessons, batch_shares, train_policy
 from vlaw_models.policies.base import load_policy
 from vlaw_models.policies.flow_policy import FlowPolicy
@@ -230,6 +231,17 @@ def test_dsrl_finds_the_noise_that_succeeds_and_leaves_the_policy_as_it_was(star
     assert mean.abs().max() <= DSRL.noise_bound
 
 
+def test_every_transition_leads_to_an_outcome(start):
+    """Chunks of 2 in episodes of 4: behind those from step 1 and 2 there is no whole chunk, so they get the outcome."""
+    base = load_policy(start)
+    base.execute_steps = 2
+    data = Transitions.of(base, [walk(1, 0.0), walk(-1, 0.0)])
+    assert data.begin.tolist() == [0, 1, 2, 4, 5, 6]
+    assert data.ended.tolist() == [False, True, True] * 2
+    assert data.reward.tolist() == [0, 1, 1, 0, 0, 0]
+    assert set(data.following[~data.ended].tolist()) <= set(data.begin.tolist()), "no value is asked for that is never learned"
+
+
 def test_it_is_the_outcome_that_decides_which_noise_that_is(start, played, tmp_path):
     flipped = [dataclasses.replace(episode, success=not episode.success) for episode in played]
     dsrl(start, tmp_path / "left", flipped)
@@ -344,7 +356,8 @@ def bench(tmp_path_factory):
     made = Bench(tmp_path_factory.mktemp("place"))
     base = small_loop.foundation(made.lake)
     for kind in ("filtered", "awr", "recap", "dsrl"):
-        made.recipe(kind, f'[policy]\nupdate = "{kind}"\nbeta = 0.5\nstops = [1, 2]\nvalidation_per_task = 2\n')
+        more = "[score]\nalpha = 0.65\n" if kind == "recap" else ""
+        made.recipe(kind, f'{more}[policy]\nupdate = "{kind}"\nbeta = 0.5\nstops = [1, 2]\nvalidation_per_task = 2\n')
         small_loop.iteration(made.lake, base, {}, f"{kind}|01")
         made.make("loop_state", f"{kind}|01")
     return made
@@ -365,7 +378,7 @@ def test_the_training_set_weighs_and_marks_episodes_as_the_update_wants_them(ben
     np.testing.assert_allclose(imagined, np.sort(raw / raw.mean()), rtol=1e-6)
     recap = members(bench, "recap")
     counts = {source: sum(row["source"] == source for row in recap) for source in {row["source"] for row in recap}}
-    assert counts == {"real": 4, "real_negative": 4, "imagined": 6, "imagined_negative": 10}  # P = 0.6, 0.7, 0.8 are above V
+    assert counts == {"real": 4, "real_negative": 4, "imagined": 4, "imagined_negative": 12}  # P = 0.7, 0.8 are above alpha; 0.6 only above V
     assert {row["weight"] for row in recap} == {1.0}
     filtered = members(bench, "filtered")  # alpha is 0.8: nothing imagined is above
     assert [(row["source"], row["weight"]) for row in filtered] == [("real", 1.0)] * 4

@@ -4,7 +4,8 @@ Logged episodes do not say which noise was drawn, so the critic that learns from
 a second one judges noise, Q(s, w), and is taught Q(s, pi(s, w)) by running the frozen flow; the noise policy maximises
 that one. Here: transitions, losses, the training run. Not here: the networks (policies/noise_policy.py).
 
-A transition is `execute_steps` control steps long; the reward is the success at an episode's end. Against the published
+A transition is `execute_steps` control steps long; the reward is the success at an episode's end, and goes to every chunk after
+which no whole chunk is left. Against the published
 method: returns are in [0, 1] and critics learn by cross entropy, and the divergence from the frozen policy's own noise
 N(0, 1) replaces SAC's entropy: where the data say nothing, the policy stays as it was.
 """
@@ -65,7 +66,8 @@ class Transitions:
         count, rows, first = base.execute_steps, [], 0
         for episode in episodes:
             length = episode.num_steps
-            rows += [(first + t, t + count == length, bool(episode.success)) for t in range(length - count + 1)]
+            # Ended where the next chunk is not whole: its value would be asked for and never be learned.
+            rows += [(first + t, t + 2 * count > length, bool(episode.success)) for t in range(length - count + 1)]
             first += length
         if not rows:
             raise VlawError(f"no episode has the {count} steps of a chunk", where="policy update 'dsrl'",

@@ -6,7 +6,8 @@ episode and the artifact that owns it. Not here: the arithmetic of advantages (v
 - 'filtered' (and 'dsrl', which reads the real rollouts themselves): successes, and imagined episodes with P(yes) > alpha; all 1.
 - 'awr': every episode, with w = exp(A / beta), of mean 1 over the real members and over the imagined ones (Eqs. 7, 11).
 - 'recap': every episode, with weight 1; where the advantage is not positive the source is "real_negative" or
-  "imagined_negative", which is what the update conditions on.
+  "imagined_negative", which is what the update conditions on. An imagined episode's return is 1 where P(yes) > alpha, else 0: with
+  P(yes) itself an unlikely success would be called good wherever the policy succeeds more rarely still.
 """
 
 from __future__ import annotations
@@ -37,9 +38,12 @@ def training_set(stage: Stage) -> dg.MaterializeResult:
     scored = "imagined_outcomes" if recipe.score.labels == "simulator" else "reward_scores"
     parents = {**real, "imagined_rollouts": stage.require("imagined_rollouts"), "reward_scores": stage.require(scored)}
     tables = recipe.tables("score")
-    if update in EVERY:  # no threshold then; beta is a temperature of 'awr'
+    if update in EVERY:  # beta is a temperature of 'awr', which has no threshold
         tables = {"score": {"labels": recipe.score.labels}, "policy": {"update": update}}
-        tables["policy"] |= {"beta": recipe.policy.beta} if update == "awr" else {}
+        if update == "awr":
+            tables["policy"]["beta"] = recipe.policy.beta
+        else:
+            tables["score"]["alpha"] = recipe.score.alpha
     with stage.commit("training_set", recipe=tables, parents=parents) as work:
         if work.wanted:
             rows = _by_advantage(stage, work, real) if update in EVERY else _successes(stage, work, real)
@@ -71,14 +75,16 @@ def _by_advantage(stage: Stage, work: Work, real: Mapping[str, Any]) -> list[dic
     outcomes = {role: [(e.task, bool(e.success)) for e in found] for role, found in episodes.items()}
     value = values(outcomes[newest], [pair for role in sorted(outcomes) if role != newest for pair in outcomes[role]])
     work.metrics |= {"judged": len(scores), "value": value}
+    awr, alpha = stage.recipe.policy.update == "awr", stage.recipe.score.alpha
     rows = []
     for source, found in (
         ("real", [(e.episode_id, real[role].owner, e.task, float(bool(e.success))) for role in real for e in episodes[role]]),
-        ("imagined", [(s["episode_id"], work.parents["imagined_rollouts"].owner, s["task"], s["p_success"]) for s in scores]),
+        ("imagined", [(s["episode_id"], work.parents["imagined_rollouts"].owner, s["task"],
+                       s["p_success"] if awr else float(s["p_success"] > alpha)) for s in scores]),
     ):
         returns, tasks = [row[3] for row in found], [row[2] for row in found]
         advantage = advantages(returns, tasks, value)
-        if stage.recipe.policy.update == "awr":
+        if awr:
             rows += [_member(*row[:2], source, float(weight))
                      for row, weight in zip(found, awr_weights(advantage, stage.recipe.policy.beta), strict=True)]
         else:
