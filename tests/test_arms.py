@@ -304,6 +304,7 @@ def test_held_out_names_what_is_shared():
     finding = held_out([("stack", 6), ("book", 6)], trained)
     assert (finding.passed, finding.blocking) == (False, True)
     assert "book, seed 6 is the start of rollout-2" in finding.text
+    assert "vlaw quarantine" in finding.remedy
 
 
 def evaluable(tmp_path, monkeypatch, seed: int | None):

@@ -108,7 +108,7 @@ def test_advance_sensor_is_off_until_switched_on_and_stops_at_the_last_iteration
 
     def asked_after(key: str):
         with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
-            instance.report_runless_asset_event(dg.AssetMaterialization("policy", partition=key))
+            instance.report_runless_asset_event(dg.AssetMaterialization("iteration_report", partition=key))
             context = dg.build_sensor_context(instance=instance, definitions=defs,
                                               resources={"workplace": Workplace(lake=str(tmp_path / "lake"))})
             return [request.partition_key for request in sensor.evaluate_tick(context).run_requests or []]

@@ -23,6 +23,7 @@ from vlaw_assets.lake import Lake
 from vlaw_assets.recipes import find_recipe, load_recipe, recipe_files
 from vlaw_assets.study.ledger import changes, hold_to_definition, record_progress
 from vlaw_assets.study.order import DONE, FAILED, SKIPPED, STOPPED, WAITING, Order
+from vlaw_assets.study.running import Place, run_slot
 from vlaw_models.errors import VlawError
 
 ROOT = Path(__file__).parent.parent
@@ -172,6 +173,16 @@ def test_a_changed_study_is_refused_with_the_difference_and_goes_on_when_told_to
     assert len(lake.ledger.artifacts()) == count
     assert hold_to_definition(lake, defined(), restart=True)
     assert not hold_to_definition(lake, defined())
+
+
+def test_a_recipe_that_changes_while_its_study_runs_fails_the_next_partition(folder, tmp_path):
+    lake, study = Lake.open(tmp_path / "lake", create=True), studies.find_study("small", folder)
+    hold_to_definition(lake, studies.definition(study, folder))
+    write_recipe(folder, "one", 'tasks = ["stack", "book"]\n[policy]\nsteps = 8\n')
+    ended = run_slot(Place(lake, str(folder), None, ()), None, study.members[0], 1, {})
+    assert ended.status == FAILED
+    assert "experiments.small-one-s0.recipe.policy.steps: was 7, is 8" in ended.why
+    assert [ref.asset for ref in lake.ledger.artifacts()] == ["study"]
 
 
 def test_one_more_arm_is_a_difference_of_its_own(folder):

@@ -302,7 +302,9 @@ def test_inception_by_path(recorded, tmp_path):
     assert (net.frame_metric, net.digest) == ("fid_torchvision_inception_v3", hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-def test_lpips_by_hand(recorded, tmp_path):
+def test_lpips_is_torchmetrics(recorded, tmp_path):
+    from torchmetrics.functional.image.lpips import _LPIPS
+
     models = pytest.importorskip("torchvision.models")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -318,16 +320,13 @@ def test_lpips_by_hand(recorded, tmp_path):
     save_file({f"lin{number}.model.1.weight": weight for number, weight in enumerate(learned)}, str(linear))
     a, b = recorded[0, :4, 0], noisy(recorded, 30)[0, :4, 0]
     lpips = Lpips("alexnet", weights, linear)
-    wanted = np.zeros(4)
+    peer = _LPIPS(pretrained=False, net="alex", pnet_rand=True)
+    for number, layer in zip((0, 3, 6, 8, 10), layers, strict=True):
+        next(part for name, part in peer.net.named_modules() if name.endswith(f".{number}")).load_state_dict(layer.state_dict())
+    for part, weight in zip(peer.lins, learned, strict=True):
+        part.model[-1].weight.data.copy_(weight)
     with torch.no_grad():
-        first, second = ((torch.from_numpy(side).movedim(-1, 1) / 127.5 - 1 + torch.tensor([[[0.030]], [[0.088]], [[0.188]]]))
-                         / torch.tensor([[[0.458]], [[0.448]], [[0.450]]]) for side in (a, b))
-        for number, (layer, weight) in enumerate(zip(layers, learned, strict=True)):
-            if number in (1, 2):
-                first, second = (torch.nn.functional.max_pool2d(side, 3, 2) for side in (first, second))
-            first, second = layer(first).relu(), layer(second).relu()
-            apart = (first / first.norm(dim=1, keepdim=True) - second / second.norm(dim=1, keepdim=True)) ** 2
-            wanted += torch.nn.functional.conv2d(apart, weight).mean((1, 2, 3)).numpy()
+        wanted = peer(*(torch.from_numpy(side).movedim(-1, 1) / 127.5 - 1 for side in (a, b))).flatten().numpy()
     found = lpips.perceptual(a, b)
     np.testing.assert_allclose(found, wanted, rtol=1e-3)
     assert (found > 1e-3).all()

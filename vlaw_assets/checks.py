@@ -31,6 +31,7 @@ class Finding:
     blocking: bool = True
     """False: a person should look, but the artifact is sound."""
     metadata: dict[str, Any] = field(default_factory=dict)
+    remedy: str = "Look at the inputs of this asset; the ledger still has the version before."
 
 
 def episodes_fit_schema(episodes: Sequence[Episode], *, tasks: Sequence[str], judged: bool) -> Finding:

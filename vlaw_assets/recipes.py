@@ -1,7 +1,7 @@
 """Recipes: an experiment is one small TOML file, checked in full before anything runs.
 
-Here: reading, checking and listing recipes, and the foundation's own settings. Not here: what the values mean (the
-dataclasses in `vlaw_models/config.py`) and which of them enter an artifact's identity (the assets).
+Here: reading, checking and listing recipes, and the foundation's own settings. Not here: which values are allowed
+(recipe_ranges.py), what they mean (the dataclasses in `vlaw_models/config.py`) and which of them enter an artifact's identity (the assets).
 
 A recipe has one table per dataclass of `vlaw_models/config.py`; what it leaves out keeps the dataclass's default, or, where
 it says `extends = "vlaw"`, what that recipe has (all but its name and description). A problem of a file is reported as a
@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from vlaw_assets.recipe_ranges import contradiction, remedy_for
 from vlaw_models import config as stages
 from vlaw_models.errors import VlawError
 
@@ -47,15 +48,6 @@ STAGES: dict[str, type] = {
     "promotion": stages.PromotionConfig,
     "dsrl": stages.DsrlConfig,
 }
-CHOICES = {
-    "policy.start": ("previous", "base"),
-    "policy.update": ("filtered", "awr", "recap", "dsrl"),
-    "imagine.starts": ("rollouts", "real"),
-    "imagine.world": ("world_model", "simulator"),
-    "score.labels": ("judge", "simulator"),
-}
-AT_LEAST_ONE = ("num_steps", "batch_size", "sampling_steps", "lora_rank")
-MAY_BE_ZERO = ("episodes_per_task", "steps", "clips_per_task", "noise_scale", "co_training_weight", "unroll")
 
 
 @dataclass(frozen=True)
@@ -174,6 +166,9 @@ def checked(path: Path, document: dict[str, Any]) -> Recipe:
     """The recipe of plain values; `path` is the file that errors name. Raises VlawError."""
     document = dict(document)
     stage_tables: dict[str, Any] = {name: _stage(path, name, cls, document.pop(name, {})) for name, cls in STAGES.items()}
+    wrong = contradiction(stage_tables)
+    if wrong:
+        raise problem(path, *wrong)
     top = {"name": str, "preset": str, "seed": int, "iterations": int, "tasks": list, "description": str}
     defaults = {"preset": "tiny", "seed": 0, "iterations": 2, "tasks": list(TASKS), "description": ""}
     known_keys(path, "", document, [*top, EXTENDS, *STAGES])
@@ -225,25 +220,10 @@ def _stage(path: Path, table: str, cls: type, given: Any) -> Any:
     known_keys(path, table, given, list(hints))
     values = {key: typed(path, f"{table}.{key}", value, hints[key]) for key, value in given.items()}
     for key, value in values.items():
-        _in_range(path, f"{table}.{key}", key, value)
+        remedy = remedy_for(f"{table}.{key}", value)
+        if remedy:
+            raise problem(path, f"{table}.{key}", f"is {value!r}", remedy)
     return cls(**values)
-
-
-def _in_range(path: Path, where: str, key: str, value: Any) -> None:
-    if key in AT_LEAST_ONE and value < 1:
-        raise problem(path, where, f"is {value}", "Use 1 or more.")
-    if key in MAY_BE_ZERO and value < 0:
-        raise problem(path, where, f"is {value}", "Use 0 or more.")
-    if key == "alpha" and not 0 < value < 1:
-        raise problem(path, where, f"is {value}", "Use a threshold strictly between 0 and 1; the paper has 0.8.")
-    if key == "learning_rate" and not value > 0:
-        raise problem(path, where, f"is {value}", "Use a number above 0.")
-    if key in ("imagined_fraction", "share") and not 0 <= value <= 1:
-        raise problem(path, where, f"is {value}", "Use a share between 0 and 1.")
-    if key == "ema" and not 0 <= value < 1:
-        raise problem(path, where, f"is {value}", "Use a decay from 0 to below 1.")
-    if where in CHOICES and value not in CHOICES[where]:
-        raise problem(path, where, f"is {value!r}", f"Use {' or '.join(map(repr, CHOICES[where]))}.")
 
 
 def _tasks(path: Path, tasks: list[Any]) -> tuple[str, ...]:

@@ -1,4 +1,6 @@
-"""The advance sensor: when policy[e|i] is made and e has iterations left, ask for [e|i+1]. Off by default.
+"""The advance sensor: when iteration_report[e|i] is made and e has iterations left, ask for [e|i+1]. Off by default.
+
+The report is an iteration's last asset: what the promotion gate asks for is measured by then.
 
 Why a sensor and not an automation condition: the edge from one iteration to the next is not declared (loop_state.py), so
 no partition mapping can express it.
@@ -14,10 +16,10 @@ from vlaw_models.errors import VlawError
 
 
 def advance_sensor(job: dg.UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
-    @dg.asset_sensor(asset_key=dg.AssetKey("policy"), job=job, name="advance",
+    @dg.asset_sensor(asset_key=dg.AssetKey("iteration_report"), job=job, name="advance",
                      default_status=dg.DefaultSensorStatus.STOPPED)
     def advance(context: dg.SensorEvaluationContext, asset_event: dg.EventLogEntry, workplace: Workplace):
-        """Requests the next iteration of an experiment when one has made its policy."""
+        """Requests the next iteration of an experiment when one has been reported on."""
         key = asset_event.dagster_event.partition if asset_event.dagster_event else None
         if key is None:
             return dg.SkipReason("the event has no partition")

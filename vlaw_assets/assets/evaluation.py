@@ -118,7 +118,8 @@ def held_out(evaluated: Iterable[tuple[str, int]], trained: dict[tuple[str, int]
     shared = [f"{task}, seed {seed} is the start of {trained[task, seed]}" for task, seed in evaluated if (task, seed) in trained]
     text = (f"evaluation on training starts: {'; '.join(shared[:checks.SHOWN])}" if shared else
             f"none of {len(evaluated)} starts is among the {len(trained)} that the policy was made from")
-    return checks.Finding(checks.HELD_OUT, passed=not shared, text=text, metadata={"shared": len(shared)})
+    return checks.Finding(checks.HELD_OUT, passed=not shared, text=text, metadata={"shared": len(shared)},
+                          remedy="Take these episodes out (vlaw quarantine EPISODE --why ...) and make the policy again: vlaw run --rebuild-stale.")
 
 
 def _row(task: str, rate: Rate, policy: str) -> dict[str, Any]:

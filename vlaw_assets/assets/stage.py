@@ -84,7 +84,7 @@ class Work:
         for finding in findings:
             if finding.blocking and not finding.passed:
                 raise VlawError(f"check '{finding.name}' failed: {finding.text}", where="before the commit: nothing was written",
-                                remedy="Look at the inputs of this asset; the ledger still has the version before.")
+                                remedy=finding.remedy)
 
     def pass_on(self, role: str) -> None:
         """Makes the parent's checkpoint this artifact's own: same files, same digest, one more line in the ledger."""

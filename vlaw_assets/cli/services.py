@@ -35,7 +35,7 @@ def pretrain(
     out: Annotated[Path, typer.Option(help="Folder for the weights.")] = Path("runs/pretrain/weights"),
     work: Annotated[Path, typer.Option(help="Folder for corpora and intermediate results.")] = Path("runs/pretrain/work"),
 ) -> None:
-    """Make the shipped tiny weights again, from simulated data alone (hours). Continues where it stopped."""
+    """Make tiny weights as the shipped ones were made, from simulated data alone (hours). Continues where it stopped."""
     from vlaw_assets.code_version import code_revision
     from vlaw_models.pretrain import main
 

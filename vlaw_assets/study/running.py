@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from vlaw_assets import driver
 from vlaw_assets.partitions import partition_key
 from vlaw_assets.progress import Listener, listening
-from vlaw_assets.studies import THREADS, Member
-from vlaw_assets.study.ledger import record_progress, state_of
+from vlaw_assets.studies import THREADS, Member, definition, find_study
+from vlaw_assets.study.ledger import hold_to_definition, record_progress, state_of
 from vlaw_assets.study.order import DONE, FAILED, Order, Slot
 from vlaw_models.errors import VlawError
 
@@ -114,10 +114,15 @@ def run_study(place: Place, order: Order, *, jobs: int, watcher: Watcher) -> dic
 def run_slot(
     place: Place, instance: dg.DagsterInstance, member: Member, iteration: int, note: Mapping[str, Any]
 ) -> Ended:
-    """One partition in this process: the Dagster run, then the record of how it went. `note` is kept with the record."""
+    """One partition in this process: the Dagster run, then the record of how it went. `note` is kept with the record.
+
+    The files are read again for each one: a study whose definition changed while it ran fails here, with the difference.
+    """
     key = partition_key(member.experiment, iteration)
     wall, cpu = time.monotonic(), time.process_time()
     try:
+        folder = Path(place.recipes) if place.recipes else None
+        hold_to_definition(place.lake, definition(find_study(member.study.name, folder), folder))
         with driver.alone(place.lake, member.experiment, holder="vlaw study"):
             done = driver.run_job(place.defs, instance, "iteration", partition=key, only=place.assets)
             ended = Ended(DONE, made=done.made, reused=done.reused, wall_s=round(time.monotonic() - wall, 2),

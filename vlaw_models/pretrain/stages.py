@@ -62,7 +62,7 @@ class PretrainConfig:
     practice: tuple[tuple[str, int, int], ...] = (
         ("stack", 600, 250), ("book", 20, 10), ("erase", 700, 200), ("scoop", 40, 20), ("draw", 60, 30),
     )
-    """Task, successes and failures of the broad corpora from which, besides the lake's own episodes, what follows the encoder
+    """Task, successes and failures (as far as there are so many) of the broad corpora from which, besides the lake's own episodes, what follows the encoder
     is learned anew: eyes that have seen much, hands that have practised little. A policy whose failures come from too little
     practice gains from hundreds of imagined successes what twenty real ones do not give; one that merely makes mistakes on
     purpose (a large corpus of mixed quality) unlearns them from twenty, and no world model can add to that."""
@@ -96,8 +96,8 @@ class Corpora:
         return cached_corpus(self.work / "hard", lambda: chain(*parts), count=cfg.hard_stack + cfg.hard_erase)
 
     def unseen(self) -> list[Episode]:
-        """Episodes of the same mixture that no model is trained on directly."""
-        return self._collect("unseen", "validation", self.cfg.replay_per_task, self.cfg.seed)
+        """Episodes of the same mixture that no other model has seen: only their replays teach the judge."""
+        return self._collect("unseen", "pretraining", self.cfg.replay_per_task, self.cfg.seed + 2)
 
     def demonstrations(self) -> list[Episode]:
         """The lake's expert_demonstrations."""
