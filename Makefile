@@ -26,7 +26,7 @@ test: setup  ## style, then tests
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -n 2
 
-pretrain: setup  ## makes the shipped tiny weights again (several hours on two cores)
+pretrain: setup  ## makes tiny weights as the shipped ones were made (several hours on two cores)
 	$(BIN)/vlaw pretrain
 
 bench: setup  ## speeds, each next to a peer or a limit

@@ -4,10 +4,10 @@ Logged episodes do not say which noise was drawn, so the critic that learns from
 a second one judges noise, Q(s, w), and is taught Q(s, pi(s, w)) by running the frozen flow; the noise policy maximises
 that one. Here: transitions, losses, the training run. Not here: the networks (policies/noise_policy.py).
 
-A transition is `execute_steps` control steps long; the reward is the success at an episode's end, and goes to every chunk after
-which no whole chunk is left. Against the published
-method: returns are in [0, 1] and critics learn by cross entropy, and the divergence from the frozen policy's own noise
-N(0, 1) replaces SAC's entropy: where the data say nothing, the policy stays as it was.
+A transition is `execute_steps` control steps long; the reward is the success at an episode's end, and goes to every chunk
+after which no whole chunk is left. Against the published method: returns are in [0, 1] and critics learn by cross entropy,
+and the divergence from the frozen policy's own noise N(0, 1) replaces SAC's entropy: where the data say nothing, the policy
+stays as it was.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Transitions:
     following: torch.Tensor
     """(N,) row of `features` in which the next chunk begins; where `ended`, of no meaning."""
     ended: torch.Tensor
-    """(N,) bool."""
+    """(N,) bool: no whole chunk follows."""
     reward: torch.Tensor
     """(N,) 1 where the episode ended here and succeeded."""
 

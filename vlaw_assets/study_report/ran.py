@@ -83,7 +83,8 @@ def _times(facts: Facts) -> str:
 
 def _arms(facts: Facts) -> str:
     settings = (("rollouts_per_task", "real per task"), ("imagined_per_task", "imagined per task"), ("labels", "labels"),
-                ("alpha", "alpha"), ("policy_update", "update"), ("use_real", "real in update"), ("use_rollouts", "rollouts in wm"), ("expert_per_task", "expert per task in wm"))
+                ("alpha", "alpha"), ("policy_update", "update"), ("use_real", "real in update"), ("use_rollouts", "rollouts in wm"),
+                ("expert_per_task", "expert per task in wm"))
     rows = [[title(row["recipe"], privileged=row["recipe"] in facts.privileged), f"`{row['recipe']}`", seeds_text(row["seeds"]),
              str(row["iterations"]), row["world"] or "", *(_setting(row[key]) for key, _ in settings)] for row in facts.rows["arms"]]
     text = table(["arm", "recipe", "seeds", "iterations", "imagined in", *(label for _, label in settings)], rows)

@@ -1,4 +1,4 @@
-"""`vlaw pretrain`: makes the shipped tiny weights again, from simulated data alone, seeded and resumable.
+"""`vlaw pretrain`: makes tiny weights as the shipped ones were made, from simulated data alone, seeded and resumable.
 
 Two lanes run side by side, each on one thread: world model and base policy; then the judge, which stands on both. A stage
 whose checkpoint is in the output folder is skipped.

@@ -62,8 +62,8 @@ class PretrainConfig:
     practice: tuple[tuple[str, int, int], ...] = (
         ("stack", 600, 250), ("book", 20, 10), ("erase", 700, 200), ("scoop", 40, 20), ("draw", 60, 30),
     )
-    """Task, successes and failures (as far as there are so many) of the broad corpora from which, besides the lake's own episodes, what follows the encoder
-    is learned anew: eyes that have seen much, hands that have practised little. A policy whose failures come from too little
+    """Task, successes and failures (as far as there are so many) of the broad corpora from which, besides the lake's own
+    episodes, what follows the encoder is learned anew: eyes that have seen much, hands that have practised little. A policy whose failures come from too little
     practice gains from hundreds of imagined successes what twenty real ones do not give; one that merely makes mistakes on
     purpose (a large corpus of mixed quality) unlearns them from twenty, and no world model can add to that."""
     head_steps: int = 2500
