@@ -148,7 +148,8 @@ def _glimpses(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Of each episode the frames that the judge looks at, at jittered times: (B, F, E) float32 and (B, F, D)."""
     steps = [frame_indices(len(seen), judge.num_frames, rng) for seen, _ in watched]
-    return (torch.stack([seen[index] for (seen, _), index in zip(watched, steps, strict=True)]).float(),
+    # float32 before stacking: under bfloat16 autocast on a CPU, stack takes no float16.
+    return (torch.stack([seen[index].float() for (seen, _), index in zip(watched, steps, strict=True)]),
             torch.stack([states[index] for (_, states), index in zip(watched, steps, strict=True)]))
 
 
