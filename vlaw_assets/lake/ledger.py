@@ -10,6 +10,7 @@ the table use: a compaction of the tables changes neither rows nor order, and op
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.lake import deltalog, seal
 from vlaw_assets.lake.durable import canonical_json, digest_of
+from vlaw_assets.lake.kept import Kept
 from vlaw_assets.lake.paths import partition_key, split_partition
 from vlaw_assets.lake.schemas import ADDED, ARTIFACTS, validated
 from vlaw_models.errors import VlawError
@@ -101,27 +103,51 @@ class ArtifactRef:
     def to_row(self) -> dict[str, Any]:
         """The row of the Delta table `artifacts`."""
         experiment, iteration = split_partition(self.partition)
-        row = {name: getattr(self, name) for name in ARTIFACTS.names if hasattr(self, name)}
+        row = {name: getattr(self, name) for name in PLAIN}
         return row | {
             "partition_key": partition_key(self.partition),
             "experiment": experiment,
             "iteration": iteration,
-            "versions_json": canonical_json(self.versions),
-            "metrics_json": canonical_json(self.metrics),
+            "versions_json": self.__dict__.get("versions_json") or canonical_json(self.versions),
+            "metrics_json": self.__dict__.get("metrics_json") or canonical_json(self.metrics),
         }
 
     @classmethod
-    def from_row(cls, row: dict[str, Any]) -> ArtifactRef:
+    def from_row(cls, row: Mapping[str, Any]) -> ArtifactRef:
         """From a row of the table or of a log entry. Raises KeyError, TypeError or ValueError for one that is damaged."""
         versions, metrics = json.loads(row["versions_json"]), json.loads(row["metrics_json"])
-        names = set(cls.__dataclass_fields__) - {"versions", "metrics"}
-        filled = row | {name: value for name, value in ADDED["artifacts"].items() if row.get(name) is None}
-        return cls(versions=versions, metrics=metrics, **{name: filled[name] for name in names})
+        filled = {**row, **{name: value for name, value in ADDED["artifacts"].items() if row.get(name) is None}}
+        return cls(versions=versions, metrics=metrics, **{name: filled[name] for name in PLAIN})
+
+    @classmethod
+    def from_kept(cls, values: Iterable[Any]) -> ArtifactRef:
+        """From the values of `KEPT` of a row that `from_row` has taken before (kept.py): not checked, its JSON not decoded yet."""
+        ref = object.__new__(cls)
+        ref.__dict__.update(zip(KEPT, values, strict=True))
+        ref.__dict__["created_at"] = datetime.fromisoformat(ref.created_at)
+        return ref
+
+    def to_kept(self) -> list[Any]:
+        """The values of `KEPT`, as plain values."""
+        row = self.to_row()
+        return [value.isoformat() if isinstance(value := row[name], datetime) else value for name in KEPT]
+
+    def __getattr__(self, name: str) -> Any:
+        """Decodes what `from_kept` has left as text, when it is first asked for."""
+        if name in ("versions", "metrics") and f"{name}_json" in self.__dict__:
+            self.__dict__[name] = value = json.loads(self.__dict__[f"{name}_json"])
+            return value
+        raise AttributeError(name)
 
 
 CHOSEN_BY = "state"
 """Role of the edge to the loop's state that chose an artifact's models. It is in no identity: what is made of a model is the
 same, whoever chose it. So a pointer has such an edge of its own, where its owner may have been made under another choice."""
+
+
+PLAIN = tuple(name for name in ARTIFACTS.names if name in ArtifactRef.__dataclass_fields__)
+"""Fields that are columns as they are."""
+KEPT = (*PLAIN, "versions_json", "metrics_json")
 
 
 @dataclass(frozen=True)
@@ -147,6 +173,7 @@ class Ledger:
     def __init__(self, tables: Tables, where: Path):
         self._tables, self._where = tables, where
         self._version = -1
+        """The newest version of `artifacts` that was read and brought a row."""
         self._frozen = False
         self._rows: dict[str, ArtifactRef] = {}
         self._sequence: dict[str, int] = {}
@@ -203,13 +230,13 @@ class Ledger:
         return ref
 
     def edge_rows(self, artifact_id: str) -> tuple[Edge, ...]:
-        """What was read while making it, and what chose its models. Edges of all artifacts are read at once, and kept.
+        """What was read while making it, and what chose its models. Edges once read are kept.
 
         A pointer has its owner's, but for `CHOSEN_BY` where it has one of its own.
         """
         ref = self.get(artifact_id)
         if ref.owner not in self._edges or ref.artifact_id not in self._edges:
-            self._load_edges()
+            self._load_edges({ref.owner, ref.artifact_id})
         own = self._edges[artifact_id]
         if not ref.source_artifact_id:
             return own
@@ -281,15 +308,30 @@ class Ledger:
         if self._frozen:
             return
         table = self._tables.paths.table("artifacts")
-        fresh = [entry for entry in deltalog.entries(table, after=self._version) if self._tables.artifact_of(entry)]
-        for ref in self._tables.committed("artifacts", fresh, ArtifactRef.from_row):
-            self._add(ref)
+        kept = Kept(self._tables.paths, "artifacts", KEPT) if self._version < 0 else None
+        rows = kept.rows() if kept else {}
+        newest, fresh = deltalog.newest(table, after=self._version), {}
         # Versions that are not ours (a compaction) are looked at again until the next one that is: a few, at most.
-        self._version = fresh[-1].version if fresh else self._version
+        last = self._version
+        for version in range(self._version + 1, newest + 1):
+            if version in rows:
+                refs = [ArtifactRef.from_kept(values) for values in rows[version]]
+            else:
+                entry = deltalog.read_entry(table, version)
+                if not self._tables.artifact_of(entry):
+                    continue
+                refs = list(self._tables.committed("artifacts", [entry], ArtifactRef.from_row))
+                fresh[version] = refs
+            for ref in refs:
+                self._add(ref)
+            last = version
+        self._version = last
+        if kept:
+            kept.keep({version: [ref.to_kept() for ref in refs] for version, refs in fresh.items()})
 
-    def _load_edges(self) -> None:
-        """One pass over the log entries that brought the edges of every artifact whose edges are not known yet."""
-        found: dict[str, list[Edge]] = {name: [] for name in self._rows if name not in self._edges}
+    def _load_edges(self, names: Iterable[str]) -> None:
+        """Read the log entries that brought the edges of these artifacts, one each."""
+        found: dict[str, list[Edge]] = {name: [] for name in names if name not in self._edges}
         versions = [entry["version"] for name in found if (entry := self.edges_entry(self._rows[name]))]
         table = self._tables.paths.table("edges")
         fresh = [deltalog.read_entry(table, version) for version in dict.fromkeys(versions)]
