@@ -7,6 +7,8 @@ policies are compared trial by trial.
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -146,6 +148,19 @@ def evaluations(lake: Any, experiment: str, iterations: Iterable[int]) -> dict[s
 def read_outcomes(lake: Any, ref: Any) -> Outcomes:
     """Outcomes of one evaluation artifact."""
     return outcomes_of(lake.read(ref).table("episodes").to_pylist())
+
+
+def success_of(lake: Any, ref: Any) -> Rate | None:
+    """Success over all tasks of one evaluation artifact, from the counts in its ledger row; None where nothing was judged."""
+    from vlaw_assets.lake.contents import FAILURE, SUCCESS
+
+    if not ref.contents_json:  # of an older format: only its rows say it
+        return rates_of(read_outcomes(lake, ref)).get(ALL)
+    counted = Counter[str]()
+    for row in json.loads(ref.contents_json).get("episodes", ()):
+        counted[row["outcome"]] += row["count"]
+    trials = counted[SUCCESS] + counted[FAILURE]
+    return rate(counted[SUCCESS], trials) if trials else None
 
 
 def table(columns: Mapping[str, Mapping[str, Rate]]) -> list[list[str]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vlaw_assets.cli.output import AsOf, console, existing_lake, known_experiment, print_json, print_table
+from vlaw_assets.once import asking
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """What each experiment has, iteration by iteration; what is stale, and why."""
-    rows = collect(existing_lake(as_of))
+    with asking():
+        rows = collect(existing_lake(as_of))
     if as_json:
         print_json(rows)
         return
@@ -64,7 +66,7 @@ def collect(lake: Lake) -> list[dict[str, Any]]:
         refs = {asset: current[asset, partition] for asset in assets if (asset, partition) in current}
         if not refs:
             continue
-        success = {name: str(summary.rates_of(summary.read_outcomes(lake, refs[asset])).get(summary.ALL, ""))
+        success = {name: str(summary.success_of(lake, refs[asset]) or "")
                    for name, asset in (("before", "start_evaluation"), ("after", "policy_evaluation")) if asset in refs}
         outdated = {asset: found[asset, partition] for asset in sorted(refs) if (asset, partition) in found}
         rows.append({
