@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import shutil
 import sqlite3
@@ -111,11 +112,15 @@ def _copy(lake: Lake, place: Place, template: Any, partition: str) -> None:
             versions["edges"] = lake.tables.append("edges", validated("edges", edges, where=partition), artifact_id=artifact_id)
         content = hashlib.sha256(identity.digest.encode()).hexdigest()
         learned = {"losses": LOSSES} if "losses" in owner.metrics else {}
+        contents = json.loads(owner.contents_json)
+        if "reads" in contents:
+            contents["reads"] = [read | {"parent": answer.parents[read["role"]].owner} for read in contents["reads"]
+                                 if read["role"] in answer.parents]
         row = owner.to_row() | named | {
             "content_digest": content, "identity_digest": identity.digest, "recipe_digest": identity.recipe_digest,
             "recipe_json": identity.recipe, "parents_digest": identity.parents_digest, "source_artifact_id": "",
             "location": f"checkpoints/{content}" if owner.location else "", "versions_json": canonical_json(versions),
-            "metrics_json": canonical_json(owner.metrics | learned)}
+            "metrics_json": canonical_json(owner.metrics | learned), "contents_json": canonical_json(contents)}
     lake.tables.write("artifacts", validated("artifacts", [row], where=partition), artifact_id=artifact_id)
 
 

@@ -24,17 +24,17 @@ PARENTS = ("start_evaluation", "policy_evaluation", "training_set", "world_model
 def iteration_report(stage: Stage) -> dg.MaterializeResult:
     """Success before and after on the same trials, the difference with its interval, and what the policy learned from."""
     parents = {asset: stage.require(asset) for asset in PARENTS}
-    before, after = (outcomes_of(stage.lake.read(parents[asset]).table("episodes").to_pylist()) for asset in PARENTS[:2])
-    columns = {"before": rates_of(before), "after": rates_of(after)}
-    difference = change(after, before)
-    sequential = settled(after, before)
-    text = markdown(table(columns)) + (f"\n\nafter - before: {difference}; {difference.verdict}\n" if difference else "\n")
-    if sequential:
-        text += f"\n{str(sequential)[0].upper()}{str(sequential)[1:]} (trials interleaved over tasks).\n"
-    if len(after) < len(before):
-        text += ("\nThe evaluation stopped early: the intervals above are for a fixed number of trials and do not allow for that, "
-                 "the sequential test does.\n")
     with stage.commit("iteration_report", recipe={}, parents=parents) as work:
+        before, after = (outcomes_of(stage.lake.read(parents[asset]).table("episodes").to_pylist()) for asset in PARENTS[:2])
+        columns = {"before": rates_of(before), "after": rates_of(after)}
+        difference = change(after, before)
+        sequential = settled(after, before)
+        text = markdown(table(columns)) + (f"\n\nafter - before: {difference}; {difference.verdict}\n" if difference else "\n")
+        if sequential:
+            text += f"\n{str(sequential)[0].upper()}{str(sequential)[1:]} (trials interleaved over tasks).\n"
+        if len(after) < len(before):
+            text += ("\nThe evaluation stopped early: the intervals above are for a fixed number of trials and do not allow for that, "
+                     "the sequential test does.\n")
         if work.wanted:
             handles = {role: work.read(role) for role in PARENTS}
             members = handles["training_set"].members().to_pylist()

@@ -16,7 +16,9 @@ import json
 import os
 import time
 import uuid
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,52 +33,80 @@ SHARE = 16
 """What is kept is written anew when one entry in so many is not in it."""
 MOST_BYTES = 1 << 30
 
-Values = list[Any]
-"""Plain values of one row: str, int or None."""
+Row = tuple[list[Any], "Texts"]
+"""Plain values (str, int or None) in the order of the columns, and the long texts beside them."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The long texts of one row: decoded when they are asked for, since few of them are."""
+
+    of_all: bytes
+    """Those of all rows."""
+    begin: int
+    lengths: tuple[int, ...]
+
+    def __getitem__(self, number: int) -> str:
+        begin = self.begin + sum(self.lengths[:number])
+        return self.of_all[begin : begin + self.lengths[number]].decode()
 
 
 class Kept:
     """What is kept of one table's log. The log is looked at when it is made: only what it has by then can be kept."""
 
-    def __init__(self, paths: Paths, name: str, columns: tuple[str, ...]):
-        """`columns`: names of the values; what was kept of others is of no use."""
-        self._paths, self._columns = paths, list(columns)
+    def __init__(self, paths: Paths, name: str, columns: Sequence[str], texts: Sequence[str] = ()):
+        """`columns`, `texts`: names of the values and of the long texts; what was kept of others is of no use."""
+        self._paths, self._columns = paths, [list(columns), list(texts)]
         memory = memory_of(paths.root)
-        self._file = memory and memory.with_name(f"ledger-{memory.name.rpartition('-')[2]}-{name}.json")
-        self._now: dict[int, tuple[int, ...]] = {}
+        self._file = memory and memory.with_name(f"ledger-{memory.name.rpartition('-')[2]}-{name}")
+        self._now: dict[int, list[int]] = {}
         if self._file and deltalog.entry_path(paths.table(name), LEAST).exists():
             self._now = _fingerprints(paths.table(name) / "_delta_log")
-        self._then = self._read() if self._now else {}
-
-    def rows(self) -> dict[int, list[Values]]:
+        self.rows: dict[int, list[Row]] = self._read() if self._now else {}
         """Version -> the rows that its log entry brought, of every entry that is as it was when it was read."""
-        return {version: rows for version, (print_, rows) in self._then.items() if self._now.get(version) == print_}
 
-    def keep(self, fresh: dict[int, list[Values]]) -> None:
-        """Note what was read from the log since this object was made. Only saves work: where it fails, nothing is said."""
+    def keep(self, fresh: Mapping[int, Callable[[], list[tuple[list[Any], list[str]]]]]) -> None:
+        """Note what was read from the log since this object was made: version -> its rows, as (values, texts).
+
+        Only saves work: where it cannot be noted, nothing is said.
+        """
         if self._file is None or len(fresh) < max(LEAST, len(self._now) // SHARE):
             return
         settled = time.time_ns() - RACY_NS
         try:
             sealed = seal.read(self._paths)
-            entries = [[version, self._now[version], rows] for version, rows in sorted({**self.rows(), **fresh}.items())
-                       if version in self._now and version <= sealed["version"] and self._now[version][-1] < settled]
-            body = json.dumps({"sealed": sealed, "columns": self._columns, "entries": entries}, separators=(",", ":")).encode()
+            entries, texts, length = [], [], 0
+            for version in sorted({*self.rows, *fresh}):
+                about = self._now.get(version)
+                if about is None or version > sealed["version"] or about[-1] >= settled:
+                    continue
+                rows = []
+                for values, long in fresh[version]() if version in fresh else self.rows[version]:
+                    encoded = [long[number].encode() for number in range(len(self._columns[1]))]
+                    rows.append([values, length, [len(text) for text in encoded]])
+                    texts += encoded
+                    length += sum(map(len, encoded))
+                entries.append([version, about, rows])
+            head = json.dumps({"sealed": sealed, "columns": self._columns, "entries": entries}, separators=(",", ":"))
+            body = b"".join([head.encode(), b"\n", *texts])
             _write(self._file, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
         except (OSError, VlawError, TypeError, ValueError):
             return
 
-    def _read(self) -> dict[int, tuple[tuple[int, ...], list[Values]]]:
-        digest, _, body = read_own(self._file, MOST_BYTES).partition(b"\n")
-        if digest != hashlib.sha256(body).hexdigest().encode():
+    def _read(self) -> dict[int, list[Row]]:
+        data = read_own(self._file, MOST_BYTES)
+        begin = data.find(b"\n") + 1
+        if data[: begin - 1] != hashlib.sha256(memoryview(data)[begin:]).hexdigest().encode():
             return {}
-        found = json.loads(body)
-        if found["columns"] != self._columns or not _in_chain(self._paths, found["sealed"]):
+        end = data.find(b"\n", begin)
+        head = json.loads(data[begin:end])
+        if head["columns"] != self._columns or not _in_chain(self._paths, head["sealed"]):
             return {}
-        return {version: (tuple(print_), rows) for version, print_, rows in found["entries"]}
+        return {version: [(values, Texts(data, end + 1 + first, tuple(lengths))) for values, first, lengths in rows]
+                for version, about, rows in head["entries"] if self._now.get(version) == about}
 
 
-def _fingerprints(log: Path) -> dict[int, tuple[int, ...]]:
+def _fingerprints(log: Path) -> dict[int, list[int]]:
     """Version -> fingerprint of its log entry."""
     found = {}
     with suppress(OSError), os.scandir(log) as entries:
@@ -84,7 +114,7 @@ def _fingerprints(log: Path) -> dict[int, tuple[int, ...]]:
             name = entry.name
             if name.endswith(".json") and name[:-5].isdigit():
                 about = entry.stat()
-                found[int(name[:-5])] = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+                found[int(name[:-5])] = [about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns]
     return found
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.lake import deltalog, seal
 from vlaw_assets.lake.durable import canonical_json, digest_of
-from vlaw_assets.lake.kept import Kept
+from vlaw_assets.lake.kept import Kept, Row
 from vlaw_assets.lake.paths import partition_key, split_partition
 from vlaw_assets.lake.schemas import ADDED, ARTIFACTS, validated
 from vlaw_models.errors import VlawError
@@ -108,8 +108,8 @@ class ArtifactRef:
             "partition_key": partition_key(self.partition),
             "experiment": experiment,
             "iteration": iteration,
-            "versions_json": self.__dict__.get("versions_json") or canonical_json(self.versions),
-            "metrics_json": self.__dict__.get("metrics_json") or canonical_json(self.metrics),
+            "versions_json": self.versions_json if "_texts" in self.__dict__ else canonical_json(self.versions),
+            "metrics_json": self.metrics_json if "_texts" in self.__dict__ else canonical_json(self.metrics),
         }
 
     @classmethod
@@ -120,24 +120,27 @@ class ArtifactRef:
         return cls(versions=versions, metrics=metrics, **{name: filled[name] for name in PLAIN})
 
     @classmethod
-    def from_kept(cls, values: Iterable[Any]) -> ArtifactRef:
-        """From the values of `KEPT` of a row that `from_row` has taken before (kept.py): not checked, its JSON not decoded yet."""
+    def from_kept(cls, row: Row) -> ArtifactRef:
+        """From a row that `from_row` has taken before (kept.py): not checked again, its long texts not decoded yet."""
         ref = object.__new__(cls)
-        ref.__dict__.update(zip(KEPT, values, strict=True))
+        ref.__dict__.update(zip(SHORT, row[0], strict=True))
         ref.__dict__["created_at"] = datetime.fromisoformat(ref.created_at)
+        ref.__dict__["_texts"] = row[1]
         return ref
 
-    def to_kept(self) -> list[Any]:
-        """The values of `KEPT`, as plain values."""
+    def to_kept(self) -> tuple[list[Any], list[str]]:
+        """The values of `SHORT` and of `LONG`."""
         row = self.to_row()
-        return [value.isoformat() if isinstance(value := row[name], datetime) else value for name in KEPT]
+        return [value.isoformat() if isinstance(value := row[name], datetime) else value for name in SHORT], [row[name] for name in LONG]
 
     def __getattr__(self, name: str) -> Any:
-        """Decodes what `from_kept` has left as text, when it is first asked for."""
-        if name in ("versions", "metrics") and f"{name}_json" in self.__dict__:
-            self.__dict__[name] = value = json.loads(self.__dict__[f"{name}_json"])
-            return value
-        raise AttributeError(name)
+        """What `from_kept` has left as text, when it is first asked for."""
+        texts = self.__dict__.get("_texts")
+        if texts is None or name not in (*LONG, "versions", "metrics"):
+            raise AttributeError(name)
+        value = texts[LONG.index(name)] if name in LONG else json.loads(texts[LONG.index(f"{name}_json")])
+        self.__dict__[name] = value
+        return value
 
 
 CHOSEN_BY = "state"
@@ -147,7 +150,8 @@ same, whoever chose it. So a pointer has such an edge of its own, where its owne
 
 PLAIN = tuple(name for name in ARTIFACTS.names if name in ArtifactRef.__dataclass_fields__)
 """Fields that are columns as they are."""
-KEPT = (*PLAIN, "versions_json", "metrics_json")
+LONG = ("versions_json", "metrics_json", "recipe_json")
+SHORT = tuple(name for name in PLAIN if name not in LONG)
 
 
 @dataclass(frozen=True)
@@ -165,6 +169,11 @@ class Edge:
     selection: str
     """'all', 'members' or 'listed', see `schemas.SELECTIONS`."""
     selection_id: str
+
+
+EDGE = tuple(Edge.__dataclass_fields__)
+FEW = 300
+"""Artifacts whose edges are read one by one."""
 
 
 class Ledger:
@@ -308,37 +317,47 @@ class Ledger:
         if self._frozen:
             return
         table = self._tables.paths.table("artifacts")
-        kept = Kept(self._tables.paths, "artifacts", KEPT) if self._version < 0 else None
-        rows = kept.rows() if kept else {}
+        kept = Kept(self._tables.paths, "artifacts", SHORT, LONG) if self._version < 0 else None
+        known = kept.rows if kept else {}
         newest, fresh = deltalog.newest(table, after=self._version), {}
         # Versions that are not ours (a compaction) are looked at again until the next one that is: a few, at most.
         last = self._version
         for version in range(self._version + 1, newest + 1):
-            if version in rows:
-                refs = [ArtifactRef.from_kept(values) for values in rows[version]]
+            if version in known:
+                refs = [ArtifactRef.from_kept(row) for row in known[version]]
             else:
                 entry = deltalog.read_entry(table, version)
                 if not self._tables.artifact_of(entry):
                     continue
                 refs = list(self._tables.committed("artifacts", [entry], ArtifactRef.from_row))
-                fresh[version] = refs
+                fresh[version] = lambda refs=refs: [ref.to_kept() for ref in refs]
             for ref in refs:
                 self._add(ref)
             last = version
         self._version = last
         if kept:
-            kept.keep({version: [ref.to_kept() for ref in refs] for version, refs in fresh.items()})
+            kept.keep(fresh)
 
     def _load_edges(self, names: Iterable[str]) -> None:
-        """Read the log entries that brought the edges of these artifacts, one each."""
+        """Read the log entries that brought the edges of these artifacts; after `FEW` of them, those of all at once."""
+        names = self._rows if len(self._edges) > FEW else names
         found: dict[str, list[Edge]] = {name: [] for name in names if name not in self._edges}
         versions = [entry["version"] for name in found if (entry := self.edges_entry(self._rows[name]))]
         table = self._tables.paths.table("edges")
-        fresh = [deltalog.read_entry(table, version) for version in dict.fromkeys(versions)]
-        for child, edge in self._tables.committed("edges", fresh, _edge):
-            if child in found:
-                found[child].append(edge)
+        kept = Kept(self._tables.paths, "edges", ("child", *EDGE)) if len(versions) > FEW else None
+        known, fresh = kept.rows if kept else {}, {}
+        for version in dict.fromkeys(versions):
+            if version in known:
+                edges = [(values[0], Edge(*values[1:])) for values, _ in known[version]]
+            else:
+                edges = list(self._tables.committed("edges", [deltalog.read_entry(table, version)], _edge))
+                fresh[version] = lambda edges=edges: [([child, *(getattr(edge, name) for name in EDGE)], []) for child, edge in edges]
+            for child, edge in edges:
+                if child in found:
+                    found[child].append(edge)
         self._edges |= {child: tuple(edges) for child, edges in found.items()}
+        if kept:
+            kept.keep(fresh)
 
 
 def _edge(row: dict[str, Any]) -> tuple[str, Edge]:
