@@ -112,6 +112,8 @@ def reached_by_episodes(lake: Lake, ids: Sequence[str], holders: Sequence[Artifa
 
 def that_reached(lake: Lake, ref: ArtifactRef, ids: Collection[str]) -> set[str]:
     """Those of these episodes that reached an artifact, or that it holds."""
+    if not ids:
+        return set()
     with Lookup(lake) as lookup:
         held = {artifact for (artifact,) in lookup.rows("episodes", ids, lake.ledger.artifacts(), ["artifact_id"])}
     rows = _rows(lake, set(ids), [lake.ledger.get(name) for name in held])

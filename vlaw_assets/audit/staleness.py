@@ -59,12 +59,8 @@ def stale(
     Args:
         recipes: folder of the user's own recipes, as for the stages; default the packaged ones only.
     """
-    refs = lake.ledger.artifacts()
-    if not refs:
-        return []
     with asking():
-        # One moment for all stages: what is committed meanwhile is for the next question.
-        return _stale(lake.as_of(len(refs) - 1), recipes, experiment, foundation_only=foundation_only)
+        return _stale(lake.still(), recipes, experiment, foundation_only=foundation_only)
 
 
 def _stale(lake: Lake, recipes: str | Path | None, experiment: str, *, foundation_only: bool) -> list[Stale]:

@@ -24,7 +24,7 @@ def status(
 ) -> None:
     """What each experiment has, iteration by iteration; what is stale, and why."""
     with asking():
-        rows = collect(existing_lake(as_of))
+        rows = collect(existing_lake(as_of).still())
     if as_json:
         print_json(rows)
         return
@@ -50,7 +50,6 @@ def status(
 
 def collect(lake: Lake) -> list[dict[str, Any]]:
     """One entry per partition of the loop that has any artifact, after one for the foundation (partition '')."""
-    from vlaw_assets import summary
     from vlaw_assets.audit.staleness import stale
     from vlaw_assets.definitions import default_recipes, defs
 
@@ -66,7 +65,7 @@ def collect(lake: Lake) -> list[dict[str, Any]]:
         refs = {asset: current[asset, partition] for asset in assets if (asset, partition) in current}
         if not refs:
             continue
-        success = {name: str(summary.success_of(lake, refs[asset]) or "")
+        success = {name: success_of(lake, refs[asset])
                    for name, asset in (("before", "start_evaluation"), ("after", "policy_evaluation")) if asset in refs}
         outdated = {asset: found[asset, partition] for asset in sorted(refs) if (asset, partition) in found}
         rows.append({
@@ -80,6 +79,14 @@ def collect(lake: Lake) -> list[dict[str, Any]]:
             "before": success.get("before", ""), "after": success.get("after", ""),
         })
     return rows
+
+
+def success_of(lake: Lake, ref: ArtifactRef) -> str:
+    """Success over all tasks with its interval, and how many trials are left out, being in quarantine."""
+    from vlaw_assets import summary
+
+    found, left_out = summary.success_of(lake, ref)
+    return f"{found or ''}, {left_out} left out" if left_out else str(found or "")
 
 
 def _refused(state: ArtifactRef | None) -> dict[str, str]:

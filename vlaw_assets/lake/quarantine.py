@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from vlaw_assets.lake.durable import canonical_json
 from vlaw_assets.lake.ledger import ArtifactRef, Identity
 from vlaw_assets.lake.lookup import Lookup
+from vlaw_assets.once import once
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -46,6 +47,18 @@ def quarantined(lake: Lake, ref: ArtifactRef | None = None) -> dict[str, dict[st
     ref = ref or latest(lake)
     rows = lake.read(ref).table(ASSET).to_pylist() if ref else []
     return {row["episode_id"]: {name: row[name] for name in ("episode_id", "why", "by", "at")} for row in rows}
+
+
+def in_force(lake: Lake) -> dict[str, str]:
+    """Every episode that nothing may count now, or at the lake's moment: id -> the one on the list that it goes back to.
+
+    The listed ones and what was imagined from them: the one rule of what success rates, searches and pages leave out.
+    """
+    ref = latest(lake)
+    if ref is None or not ref.num_rows:
+        return {}
+    with Lookup(lake) as lookup:
+        return lookup.with_started(quarantined(lake, ref))
 
 
 def add(lake: Lake, ids: Sequence[str], *, why: str, by: str, run_id: str = "quarantine") -> Change:
@@ -103,6 +116,7 @@ def without_quarantined(
     return full, ref
 
 
+@once
 def occurrences(lake: Lake, among: Iterable[ArtifactRef] | None = None) -> dict[str, set[str]]:
     """Artifact id -> the quarantined episodes, and those imagined from them, that its rows name."""
     ref = latest(lake)
