@@ -188,6 +188,7 @@ class Ledger:
         self._sequence: dict[str, int] = {}
         self._current: dict[tuple[str, str], ArtifactRef] = {}
         self._made: dict[str, ArtifactRef] = {}
+        self._alike: dict[tuple[str, ...], list[ArtifactRef]] = {}
         self._edges: dict[str, tuple[Edge, ...]] = {}
 
     def artifacts(self) -> list[ArtifactRef]:
@@ -211,6 +212,12 @@ class Ledger:
         """The newest artifact of this identity that holds its own data (never a pointer)."""
         self._refresh()
         return self._made.get(identity.digest)
+
+    def but_for_exclusions(self, identity: Identity) -> list[ArtifactRef]:
+        """The artifacts of this identity but for the episodes left out, newest first; never a pointer."""
+        self._refresh()
+        key = identity.kind, identity.code, identity.recipe_digest, identity.parents_digest
+        return self._alike.get(key, [])[::-1]
 
     def current(self, asset: str, partition: str = "") -> ArtifactRef | None:
         """The version of an asset partition that was committed last."""
@@ -312,6 +319,8 @@ class Ledger:
         self._current[ref.asset, ref.partition] = ref
         if not ref.source_artifact_id:
             self._made[ref.identity_digest] = ref
+            key = ref.kind, ref.code_digest, ref.recipe_digest, ref.parents_digest
+            self._alike.setdefault(key, []).append(ref)
 
     def _refresh(self) -> None:
         if self._frozen:
