@@ -31,11 +31,8 @@ class Raw:
         return self.artifacts[artifact]["source_artifact_id"] or artifact
 
     def edges(self, artifact: str) -> list[dict]:
-        """Its own; of a pointer the owner's, with its own choice of models where it has one."""
-        own = self.of["edges"][artifact]
-        if not self.artifacts[artifact]["source_artifact_id"]:
-            return own
-        return [edge for edge in self.of["edges"][self.owner(artifact)] if edge["role"] != "state" or not own] + own
+        """Its own; of a pointer that has none its owner's."""
+        return self.of["edges"][artifact] or self.of["edges"][self.owner(artifact)]
 
     def closure(self, artifact: str) -> set[str]:
         seen: set[str] = set()
@@ -62,11 +59,9 @@ class Raw:
         owner, gone = self.owner(artifact), self.left_out(artifact)
         found = []
         for edge in self.edges(artifact):
-            if edge["role"] in ("quarantine", "state"):
-                continue
-            for row in self.of["episodes"][edge["parent_id"]]:
-                if row["episode_id"] not in gone and self._selected(owner, edge, row["episode_id"]):
-                    found.append((edge, row))
+            if edge["role"] not in ("quarantine", "state"):
+                found += [(edge, row) for row in self.of["episodes"][edge["parent_id"]]
+                          if row["episode_id"] not in gone and self._selected(owner, edge, row["episode_id"])]
         return found
 
     def _selected(self, child: str, edge: dict, episode: str) -> bool:

@@ -80,10 +80,11 @@ def check_every_answer(lake, asset, partition):
     assert {item["artifact"] for item in found["artifacts"]} == raw.closure(ref.artifact_id)
 
     learned = raw.learned(ref.artifact_id)
+    held_by = {names[item["artifact"]]: item["owner"] for item in found["artifacts"]}
     said: Counter = Counter()
     for row in found["learned"]:
-        said[row["artifact"], row["dataset"], row["task"], row["outcome"]] += row["count"]
-    assert said == Counter({(name, names[dataset], *rest): count for (name, dataset, *rest), count in learned.items()})
+        said[row["artifact"], held_by[row["dataset"]], row["task"], row["outcome"]] += row["count"]
+    assert said == learned
 
     episodes = Counter()
     for row in found["episodes"]:
@@ -114,7 +115,7 @@ def check_every_answer(lake, asset, partition):
         assert read == Counter({"": 0} | {key: sum(n for (_, p, _, _), n in episodes.items() if p == key) for key in read})
     listed = quarantine.quarantined(lake)
     assert {row["episode_id"]: row["in_closure"] for row in found["quarantine"]} == {
-        name: any(item.ref.artifact_id == node or item.ref.artifact_id == ref.artifact_id for item in impact(lake, name))
+        name: any(item.ref.artifact_id in (node, ref.artifact_id) for item in impact(lake, name))
         for name in listed}
     return found
 

@@ -199,8 +199,7 @@ class Stage:
                                      force=self.force, code_revision=code_revision()) as draft:
             if listed is not None:
                 draft.leave_out(listed)
-            if chosen_by is not None:
-                draft.chosen_by(chosen_by.ref)
+            draft.stands_on(parents, state=chosen_by.ref if chosen_by else None)
             work = Work(draft, parents)
             work.findings = self.findings
             yield work

@@ -261,7 +261,7 @@ def _incoming(
 
 
 def _of(taints: Mapping[str, _Taint], edge: Edge) -> _Taint | None:
-    """The taint of what an edge leads to: of the pointer it was read as, where that one has a choice of its own."""
+    """The taint of what an edge leads to: of the pointer it was read as, where that one has edges of its own."""
     return taints[edge.read_as] if edge.read_as in taints else taints.get(edge.parent)
 
 

@@ -43,12 +43,13 @@ def report(
     if experiment == STUDY:
         of_study(which, out or STUDY_FILE, as_of)
         return
-    known_experiment(experiment)
     if not which.isdecimal():
         raise VlawError(f"{which!r} is not an iteration", where="vlaw report", remedy=f"Give a number, e.g. vlaw report {experiment} 1.")
-    iteration = int(which)
+    iteration, lake = int(which), existing_lake(as_of)
+    if not any(ref.partition.startswith(f"{experiment}|") for ref in lake.ledger.artifacts()):
+        known_experiment(experiment)  # what was made under a recipe that is gone by now can be read all the same
     path = out or Path("runs") / f"{experiment}_{iteration:02d}.html"
-    page = build(existing_lake(as_of), experiment, iteration)
+    page = build(lake, experiment, iteration)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page, encoding="utf-8")

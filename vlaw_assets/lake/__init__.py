@@ -36,7 +36,7 @@ __all__ = ["ArtifactRef", "Draft", "Edge", "Handle", "Identity", "Lake", "Ledger
 SWEEP_S = 0.3
 """How long to try for a partition's lock: longer than `sweep` holds it, too short to queue behind a run."""
 
-_OURS = {"FORMAT.json", "ledger.seal", "ledger.chain", "delta", "lance", "checkpoints", "locks", "tmp"}
+_OURS = {"FORMAT.json", "ledger.seal", "ledger.chain", "delta", "lance", "checkpoints", "pictures", "locks", "tmp"}
 _ODD = re.compile(r"[^A-Za-z0-9 _./=+,@()'-]")
 """Delta fails on '%'; Lance's tags make a percent-encoded twin of the folder for '#', '?' and letters beyond ASCII."""
 

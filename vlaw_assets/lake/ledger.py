@@ -145,7 +145,7 @@ class ArtifactRef:
 
 CHOSEN_BY = "state"
 """Role of the edge to the loop's state that chose an artifact's models. It is in no identity: what is made of a model is the
-same, whoever chose it. So a pointer has such an edge of its own, where its owner may have been made under another choice."""
+same, whoever chose it. So a pointer has edges of its own where it was chosen, or what it stands on was, otherwise than its owner."""
 
 
 PLAIN = tuple(name for name in ARTIFACTS.names if name in ArtifactRef.__dataclass_fields__)
@@ -248,24 +248,18 @@ class Ledger:
     def edge_rows(self, artifact_id: str) -> tuple[Edge, ...]:
         """What was read while making it, and what chose its models. Edges once read are kept.
 
-        A pointer has its owner's, but for `CHOSEN_BY` where it has one of its own.
+        A pointer has its owner's, unless it has its own.
         """
-        ref = self.get(artifact_id)
-        if ref.owner not in self._edges or ref.artifact_id not in self._edges:
-            self._load_edges({ref.owner, ref.artifact_id})
-        own = self._edges[artifact_id]
-        if not ref.source_artifact_id:
-            return own
-        made = self._edges[ref.owner]
-        return (*(edge for edge in made if edge.role != CHOSEN_BY), *own) if own else made
+        return self.own_edges(artifact_id) or self.own_edges(self.get(artifact_id).owner)
 
     def own_edges(self, artifact_id: str) -> tuple[Edge, ...]:
-        """The edges that were committed with this very artifact: of a pointer `CHOSEN_BY`, or none."""
-        self.edge_rows(artifact_id)
+        """The edges that were committed with this very artifact; a pointer mostly has none."""
+        if self.get(artifact_id).artifact_id not in self._edges:
+            self._load_edges([artifact_id])
         return self._edges[artifact_id]
 
     def node(self, edge: Edge) -> str:
-        """Id of the artifact that an edge leads to: the pointer it was read as if that one has an edge of its own, else the owner."""
+        """Id of the artifact that an edge leads to: the pointer it was read as if that one has edges of its own, else the owner."""
         return edge.read_as if edge.read_as != edge.parent and self.own_edges(edge.read_as) else edge.parent
 
     def edges(self, artifact_id: str) -> list[tuple[str, ArtifactRef]]:
@@ -275,7 +269,7 @@ class Ledger:
     def closure(self, ref: ArtifactRef) -> list[ArtifactRef]:
         """Everything `ref` stands on, each artifact once, parents before children; it comes last.
 
-        A pointer counts as what it points at, unless it has an edge of its own (see `node`).
+        A pointer counts as what it points at, unless it has edges of its own (see `node`).
         """
         ordered: dict[str, ArtifactRef] = {}
         stack = [(ref.artifact_id if self.own_edges(ref.artifact_id) else ref.owner, False)]

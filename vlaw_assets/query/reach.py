@@ -38,48 +38,46 @@ left_out(child_id, episode_id) AS (  -- in quarantine when the child was made, w
   UNION
   SELECT l.child_id, e.episode_id FROM left_out l JOIN episodes e ON e.start_episode_id = l.episode_id
 ),
-own_choice AS (  -- pointers whose models another state chose than their owner's
-  SELECT DISTINCT e.child_id FROM edges e JOIN artifacts a ON a.artifact_id = e.child_id WHERE a.source_artifact_id <> ''
+apart AS (  -- pointers that do not stand as their owner does: they are reached by edges of their own
+  SELECT DISTINCT e.child_id, a.owner_id FROM edges e JOIN artifacts a ON a.artifact_id = e.child_id WHERE a.source_artifact_id <> ''
 ),
 ways AS (
-  SELECT *, parent_id AS source FROM edges
-  UNION ALL SELECT *, read_as FROM edges WHERE read_as IN (FROM own_choice)
+  SELECT g.*, c.owner_id AS holder, coalesce(o.child_id, g.parent_id) AS from_id
+  FROM edges g JOIN artifacts c ON c.artifact_id = g.child_id LEFT JOIN apart o ON o.child_id = g.read_as
 ),
 decided AS (  -- (child, its state, role): what the state read in this role was for a model that the child took
   SELECT DISTINCT s.child_id, s.parent_id AS state, d.role
   FROM edges s
-  JOIN artifacts c ON c.artifact_id = s.child_id
   JOIN edges m ON m.child_id = s.parent_id AND m.role IN ({_MODELS})
-  JOIN edges t ON t.child_id = c.owner_id AND t.parent_id = m.parent_id AND t.role <> 'state'
+  JOIN edges t ON t.child_id = s.child_id AND t.parent_id = m.parent_id AND t.role <> 'state'
   JOIN (VALUES {_DECIDES}) d(role, model) ON d.model = m.role
   WHERE s.role = 'state'
 ),
 reached(origin, artifact_id, owner, episode_id, role) AS (
-  SELECT episode_id, artifact_id, artifact_id, episode_id, '' FROM episodes
-  WHERE list_contains(ids, episode_id) AND artifact_id = coalesce(holder, artifact_id)
+  SELECT e.episode_id, coalesce(o.child_id, e.artifact_id), e.artifact_id, e.episode_id, ''
+  FROM episodes e
+  LEFT JOIN (SELECT child_id, owner_id FROM apart UNION ALL SELECT NULL, artifact_id FROM artifacts) o ON o.owner_id = e.artifact_id
+  WHERE list_contains(ids, e.episode_id) AND e.artifact_id = coalesce(holder, e.artifact_id)
   UNION
   SELECT r.origin, g.child_id, coalesce(n.row_owner, if(n.row_id IS NULL, NULL, r.owner)), n.row_id, if(n.row_id IS NULL, g.role, '')
   FROM reached r
-  JOIN ways g ON g.source = r.artifact_id
+  JOIN ways g ON g.from_id = r.artifact_id
   LEFT JOIN named n
-    ON g.scope = 'rows' AND n.artifact_id = g.child_id AND n.names = r.episode_id
+    ON g.scope = 'rows' AND n.artifact_id = g.holder AND n.names = r.episode_id
     AND coalesce(n.owner, r.owner) = r.owner
   LEFT JOIN picked p
-    ON p.child_id = g.child_id AND p.parent_id = g.parent_id AND p.role = g.role
+    ON p.child_id = g.holder AND p.parent_id = g.parent_id AND p.role = g.role
     AND p.episode_id = r.episode_id AND p.owner = r.owner
-  LEFT JOIN left_out x ON x.child_id = g.child_id AND x.episode_id = r.episode_id
+  LEFT JOIN left_out x ON x.child_id = g.holder AND x.episode_id = r.episode_id
   LEFT JOIN decided z ON z.child_id = g.child_id AND z.state = g.parent_id AND z.role = r.role
-  LEFT JOIN own_choice o ON o.child_id = g.read_as AND g.source = g.parent_id
-  WHERE NOT (r.role = 'state' AND o.child_id IS NOT NULL)  -- what is read as such a pointer has that one's choice
-    AND CASE
-      WHEN g.role = 'state' THEN r.episode_id IS NULL AND z.role IS NOT NULL
-      WHEN r.episode_id IS NULL THEN true
-      ELSE x.episode_id IS NULL AND (n.row_id IS NOT NULL OR g.scope = 'whole' AND (g.selection = 'all' OR p.episode_id IS NOT NULL))
-    END
+  WHERE CASE
+    WHEN g.role = 'state' THEN r.episode_id IS NULL AND z.role IS NOT NULL
+    WHEN r.episode_id IS NULL THEN true
+    ELSE x.episode_id IS NULL AND (n.row_id IS NOT NULL OR g.scope = 'whole' AND (g.selection = 'all' OR p.episode_id IS NOT NULL))
+  END
 )
 SELECT r.origin, a.artifact_id, r.owner, r.episode_id, r.role
-FROM reached r JOIN artifacts a ON a.owner_id = r.artifact_id
-WHERE NOT (r.role = 'state' AND a.artifact_id IN (FROM own_choice))
+FROM reached r JOIN artifacts a ON a.owner_id = r.artifact_id AND NOT EXISTS (FROM apart o WHERE o.child_id = a.artifact_id)
 UNION
-SELECT r.origin, r.artifact_id, r.owner, r.episode_id, r.role FROM reached r WHERE r.artifact_id IN (FROM own_choice)
+SELECT r.origin, r.artifact_id, r.owner, r.episode_id, r.role FROM reached r JOIN apart o ON o.child_id = r.artifact_id
 """

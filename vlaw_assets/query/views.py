@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from vlaw_assets.lake import quarantine
-from vlaw_assets.lake.reads import STATEMENT
+from vlaw_assets.lake.reads import statement
 from vlaw_assets.lake.schemas import ARTIFACTS, PARTITIONED, TABLES
 from vlaw_assets.query.reach import REACHED_BY
 from vlaw_models.errors import VlawError
@@ -75,10 +75,14 @@ LEFT JOIN (
 """
 """Column of `evaluations`: how many of the episodes that a row was counted over are in quarantine now."""
 
+_MADE_EDGES = "SELECT e.* FROM edges e JOIN artifacts a ON a.artifact_id = e.child_id WHERE a.source_artifact_id = ''"
+"""The edges of artifacts that hold their own data."""
+
 _READS = f"""
-SELECT * FROM ({STATEMENT})
+WITH made AS ({statement('made_edges')})
+SELECT * FROM made
 UNION ALL  -- a pointer read what its owner read
-SELECT a.artifact_id, r.* EXCLUDE (child_id) FROM artifacts a JOIN ({STATEMENT}) r ON r.child_id = a.source_artifact_id
+SELECT a.artifact_id, r.* EXCLUDE (child_id) FROM artifacts a JOIN made r ON r.child_id = a.source_artifact_id
 """
 """Which episodes each artifact read, one row per edge and episode (lake/reads.py): what `vlaw audit` counts."""
 
@@ -168,6 +172,7 @@ def make(
                 select = _EVALUATIONS.format(select=select)
             connection.execute(f"CREATE VIEW {name} AS {select}")
     connection.execute(f"CREATE VIEW embedders AS {_EMBEDDERS}")
+    connection.execute(f"CREATE VIEW made_edges AS {_MADE_EDGES}")
     if not set(READ_BY_READS) & set(without):
         connection.execute(f"CREATE VIEW episode_reads AS {_READS}")
         connection.execute(REACHED_BY)
@@ -202,7 +207,7 @@ def artifacts_table(refs: Sequence[ArtifactRef]) -> pa.Table:
 def edges_table(lake: Lake, refs: Sequence[ArtifactRef]) -> pa.Table:
     """Who was made from whom: child_id, parent_id, role, read_as, scope, selection, selection_id.
 
-    A pointer's line, where it has one, says what chose its models; everything else is its owner's.
+    A pointer has lines where it does not stand as its owner does; otherwise its owner's are its own.
     """
     rows = [
         {"child_id": ref.artifact_id, "parent_id": edge.parent} | {name: getattr(edge, name) for name in _EDGE[2:]}
