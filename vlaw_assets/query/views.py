@@ -1,16 +1,15 @@
 """SQL views of a lake: for every table exactly the files that ledger rows name, read by DuckDB itself.
 
-Here: which files a view reads, what is wrong with them, and the statements that make tables and views on a DuckDB
-connection. Not here: locking the connection (__init__.py) and writing a catalogue file (catalogue.py); both use this, so
-they show the same rows. Rows of killed runs are in no view: a view reads the files of ledger rows, not a Delta table.
+Here: which files a view reads, what is wrong with them (each is hashed once, see lake/verified.py), and the tables and
+SELECTs that views are made of. Not here: the locked connection (__init__.py, worker.py) and writing a catalogue file
+(catalogue.py); both use this, so they show the same rows. Rows of killed runs are in no view: a view reads the files of ledger rows, not a Delta table.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     import duckdb
 
     from vlaw_assets.lake import ArtifactRef, Lake
+    from vlaw_assets.lake.verified import Verified
 
 DATA_TABLES = tuple(sorted(set(TABLES) - {"artifacts", "edges"}))
 
@@ -55,29 +55,26 @@ QUALIFY length(s.study) = max(length(s.study)) OVER (PARTITION BY a.sequence)
 """The artifacts of every study, whose experiments are called STUDY-RECIPE-sSEED. Of studies 'a' and 'a-b', 'a-b-c-s0' is of 'a-b'."""
 
 
+VIEWS_OF = {"frames": "episodes"}
+"""Views that read another one's files."""
+
+
 @dataclass(frozen=True)
 class Source:
     """One Parquet file of a view."""
 
     path: str
     """Absolute."""
-    size: int
+    file: Mapping[str, Any] = field(repr=False)
+    """As the ledger has it: {path, size, sha256}."""
     ref: ArtifactRef = field(repr=False)
-
-    def problem(self) -> str:
-        """What is wrong with the file as far as its size tells; '' if nothing."""
-        try:
-            size = os.stat(self.path).st_size
-        except OSError as error:
-            return f"cannot be read ({error.strerror})"
-        return "" if size == self.size else f"has {size} bytes, the ledger says {self.size}"
 
 
 def damage(source: Source, what: str) -> VlawError:
     """The error for a pinned file that is not what the ledger says."""
     partition = f" {source.ref.partition.replace('|', ' ')}" if source.ref.partition else ""
     return VlawError(
-        f"a file of {source.ref.name} ({source.ref.artifact_id}) {what}",
+        f"a file of {source.ref.name} ({source.ref.artifact_id}): {what}",
         where=source.path,
         remedy=f"`vlaw audit {source.ref.asset}{partition} --verify` names all damage; "
         "restore the file, or materialize the artifact again with force",
@@ -95,46 +92,45 @@ def sources(lake: Lake, refs: Sequence[ArtifactRef]) -> dict[str, list[Source]]:
                 f"the lake lies in a folder {part!r}, which DuckDB takes for the value of a column",
                 where=str(lake.paths.root), remedy="rename that folder",
             )
-    found: dict[str, list[Source]] = {name: [] for name in DATA_TABLES}
+    root, found = lake.paths.root, dict[str, list[Source]]((name, []) for name in DATA_TABLES)
     for ref in refs:
         if ref.source_artifact_id:
             continue
         for name, files in found.items():
             for file in (ref.versions.get(name) or {"files": ()})["files"]:
-                files.append(Source(str(lake.paths.root / file["path"]), int(file["size"]), ref))
+                files.append(Source(f"{root}/{file['path']}", file, ref))
     return found
 
 
-def damaged(files: dict[str, list[Source]]) -> dict[str, VlawError]:
-    """Table -> what is wrong with its first missing or truncated file. A few microseconds per file."""
-    found: dict[str, VlawError] = {}
-    for name, listed in files.items():
-        for source in listed:
-            what = source.problem()
-            if what:
-                found[name] = damage(source, what)
-                break
-    if "episodes" in found:
-        found["frames"] = found["episodes"]
-    return found
+def damaged(verified: Verified, files: Mapping[str, list[Source]], names: Iterable[str]) -> VlawError | None:
+    """What is wrong with the first missing or changed file of these tables and views; None when every byte is as recorded."""
+    listed = [source for name in sorted({VIEWS_OF.get(name, name) for name in names} & set(files)) for source in files[name]]
+    found = verified.found(source.file for source in listed)
+    return next((damage(source, found[source.file["path"]]) for source in listed if source.file["path"] in found), None)
 
 
 def make(
-    connection: duckdb.DuckDBPyConnection, lake: Lake, refs: Sequence[ArtifactRef], files: dict[str, list[Source]],
-    without: Sequence[str] = (),
+    connection: duckdb.DuckDBPyConnection, lake: Lake, refs: Sequence[ArtifactRef], files: Mapping[str, list[Source]],
 ) -> None:
-    """Tables `artifacts` and `edges`, a view per data table, for `frames` and for `study_artifacts`, but for those in `without`.
+    """Tables `artifacts` and `edges`, a view per data table, for `frames` and for `study_artifacts`."""
+    for name, rows in tables(lake, refs).items():
+        make_table(connection, name, rows)
+    for name, select in selects(lake, files).items():
+        connection.execute(f"CREATE VIEW {name} AS {select}")
+
+
+def tables(lake: Lake, refs: Sequence[ArtifactRef]) -> dict[str, pa.Table]:
+    """What is copied instead of read from files: the ledger.
 
     `artifacts.owner_id` is the artifact whose rows hold the data: join data tables on it, and reuse is followed.
     """
-    make_table(connection, "artifacts", artifacts_table(refs))
-    make_table(connection, "edges", edges_table(lake, refs))
-    for name, listed in files.items():
-        if name not in without:
-            connection.execute(f"CREATE VIEW {name} AS {_select(connection, name, [source.path for source in listed])}")
-    connection.execute(f"CREATE VIEW study_artifacts AS {_STUDY_ARTIFACTS}")
-    if "episodes" not in without:
-        connection.execute(f"CREATE VIEW frames AS {_FRAMES.format(path=quoted(str(lake.paths.frames)))}")
+    return {"artifacts": artifacts_table(refs), "edges": edges_table(lake, refs)}
+
+
+def selects(lake: Lake, files: Mapping[str, list[Source]]) -> dict[str, str]:
+    """View -> its SELECT, in an order in which they can be made."""
+    found = {name: _select(name, [source.path for source in listed]) for name, listed in files.items()}
+    return found | {"study_artifacts": _STUDY_ARTIFACTS, "frames": _FRAMES.format(path=quoted(str(lake.paths.frames)))}
 
 
 def make_table(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:
@@ -175,12 +171,19 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _select(connection: duckdb.DuckDBPyConnection, name: str, paths: Sequence[str]) -> str:
+def _select(name: str, paths: Sequence[str]) -> str:
     schema = TABLES[name]
     if not paths:
-        types = connection.from_arrow(schema.empty_table()).types
-        columns = (f'CAST(NULL AS {kind}) AS "{column}"' for column, kind in zip(schema.names, types, strict=True))
+        columns = (f'CAST(NULL AS {_type(column.type)}) AS "{column.name}"' for column in schema)
         return f"SELECT {', '.join(columns)} WHERE false"
     options = f", {_HIVE}" if name in PARTITIONED else ""
     columns = (f'"{column}"' for column in schema.names)  # "at" is a word of SQL
     return f"SELECT {', '.join(columns)} FROM read_parquet([{', '.join(map(quoted, paths))}]{options})"
+
+
+def _type(kind: pa.DataType) -> str:
+    """DuckDB's name of a column type of the lake's tables."""
+    if pa.types.is_list(kind):
+        return f"{_type(kind.value_type)}[]"
+    return {"string": "VARCHAR", "bool": "BOOLEAN", "int32": "INTEGER", "int64": "BIGINT", "float": "FLOAT", "double": "DOUBLE",
+            "timestamp[us, tz=UTC]": "TIMESTAMPTZ"}[str(kind)]
