@@ -247,7 +247,10 @@ class Random:
         return next(ref for ref in self.refs if ref.artifact_id == artifact_id)
 
     def edge_rows(self, artifact_id):
-        return self.edges_of[artifact_id]
+        return self.edges_of[self.get(artifact_id).owner]
+
+    def own_edges(self, artifact_id):
+        return self.edges_of.get(artifact_id, [])
 
     def read(self, ref):
         rows = [{"episode_id": name, "why": "", "by": "", "at": None} for name in self.lists[ref.artifact_id]]

@@ -19,8 +19,9 @@ import dagster as dg
 
 from vlaw_assets import checks
 from vlaw_assets.assets import code
-from vlaw_assets.assets.loop_state import REAL, read_state, real_so_far
+from vlaw_assets.assets.loop_state import read_state, real_so_far
 from vlaw_assets.assets.stage import Stage, Work, stage_asset
+from vlaw_assets.loop_roles import REAL
 
 EVERY = ("awr", "recap")
 """Updates that learn from every episode, by its advantage."""

@@ -158,12 +158,13 @@ def _scores(lake: Lake, ref: ArtifactRef) -> dict[str, float]:
 
 
 def _provenance(found: dict[str, Any]) -> list[str]:
-    episodes = [[row[key] if key != "count" else str(row[key]) for key in ("purpose", "task", "outcome", "count")]
-                for row in found["episodes"]]
-    members = [[row["training_set"], row["source"], row["task"], str(row["count"])] for row in found["members"]]
+    from vlaw_assets.audit.closure import pivot
+    from vlaw_assets.audit.page import LEARNED, decision_table
+
     artifacts = [[f"{a['asset']} {a['partition']}".strip(), a["content_sha256"][:16], a["code_sha256"][:12],
                   a["run_id"][:8], a["created_at"][:19]] for a in found["artifacts"]]
     return [f"<h2>Which data produced this policy</h2><p>content <code>{found['content_sha256']}</code></p>",
-            table([["learned from", "source", "task", "episodes"], *members]),
-            table([["episodes in its closure", "task", "outcome", "count"], *episodes]),
+            "<h3>What each model learned from</h3>", table(pivot(found["learned"], LEARNED)),
+            "<h3>Episodes read by anything it stands on</h3>", table(pivot(found["episodes"], ["dataset", "source"])),
+            "<h3>What chose the models</h3>", table(decision_table(found)), "<h3>Artifacts</h3>",
             table([["artifact", "content", "code", "run", "made (UTC)"], *artifacts])]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from vlaw_assets.lake import checkpoints, contents, embeddings, quarantine
 from vlaw_assets.lake.durable import canonical_json, digest_of
 from vlaw_assets.lake.handles import Handle
-from vlaw_assets.lake.ledger import ArtifactRef, Edge, Identity
+from vlaw_assets.lake.ledger import CHOSEN_BY, ArtifactRef, Edge, Identity
 from vlaw_assets.lake.rows import Rows, concatenated
 from vlaw_assets.lake.schemas import validated
 from vlaw_assets.lake.selection import lineage
@@ -43,6 +43,7 @@ class Draft(Rows):
         self._handles: dict[str, Handle] = {}
         self._edges: dict[tuple[str, str], Edge] = {}
         self._quarantine: Edge | None = None
+        self._chosen_by: Edge | None = None
         self._allowed = {digest for _, digest in identity.parents}
         self._metrics: dict[str, Any] = {}
         self._checkpoint: Path | None = None
@@ -80,6 +81,13 @@ class Draft(Rows):
     def leave_out(self, listed: ArtifactRef) -> None:
         """Say which list of quarantined episodes `Identity.excluded` was taken from; an edge to it is recorded."""
         self._quarantine = Edge(listed.owner, quarantine.ROLE, listed.artifact_id, "rows", "all", "")
+
+    def chosen_by(self, state: ArtifactRef) -> None:
+        """Say which state of the loop chose the models that this is made with; an edge to it is recorded.
+
+        It needs not be in the identity: the models are. Also for an artifact that is reused: its pointer has the edge.
+        """
+        self._chosen_by = Edge(state.owner, CHOSEN_BY, state.artifact_id, "whole", "all", "")
 
     def checkpoint_dir(self) -> Path:
         """An empty folder to save the checkpoint into; becomes `checkpoints/<sha256>/` when the block ends."""
@@ -159,7 +167,7 @@ class Draft(Rows):
                 run_id=self.run_id,
                 created_at=datetime.now(UTC),
                 code_revision=self.code_revision,
-                contents_json=canonical_json(contents.at_commit(self.lake, self.artifact_id, rows)),
+                contents_json=canonical_json(contents.at_commit(self.lake, self.artifact_id, rows, embeds=bool(self._embeddings))),
             )
         )
 
@@ -170,7 +178,7 @@ class Draft(Rows):
                 f"{len(self.identity.excluded)} episodes are excluded, but by no list", where=self._name,
                 remedy="call draft.leave_out(the quarantine artifact)",
             )
-        edges = [*self._edges.values(), *([self._quarantine] if self._quarantine else [])]
+        edges = [*self._edges.values(), *(edge for edge in (self._chosen_by, self._quarantine) if edge)]
         owner = self._owner_columns()
         return {name: [owner | row for row in rows] for name, rows in lineage(edges, self._handles).items()}
 
@@ -185,11 +193,18 @@ class Draft(Rows):
 
     def _commit_pointer(self, source: ArtifactRef) -> None:
         current = self.lake.ledger.current(self.asset, self.partition)
-        if current is not None and current.owner == source.artifact_id:
+        if current is not None and current.owner == source.artifact_id and self._as_chosen(current):
             self.ref = current
             return
+        versions = source.versions
+        if self._chosen_by is not None:
+            owner = self._owner_columns()
+            rows = [owner | row for row in lineage([self._chosen_by], {})["edges"]]
+            made = self.lake.tables.append("edges", validated("edges", rows, where=self._name), artifact_id=self.artifact_id)
+            versions = versions | {"edges": made}
         pointer = dataclasses.replace(
             source,
+            versions=versions,
             artifact_id=self.artifact_id,
             asset=self.asset,
             partition=self.partition,
@@ -199,6 +214,14 @@ class Draft(Rows):
             code_revision=self.code_revision,
         )
         self._commit_row(pointer)
+
+    def _as_chosen(self, current: ArtifactRef) -> bool:
+        """Whether what is there was chosen by a state of the same content as today's, where a state has chosen it."""
+        if self._chosen_by is None:
+            return True
+        ledger = self.lake.ledger
+        then = [ledger.get(edge.parent).content_digest for edge in ledger.edge_rows(current.artifact_id) if edge.role == CHOSEN_BY]
+        return then == [ledger.get(self._chosen_by.parent).content_digest]
 
     def _commit_row(self, ref: ArtifactRef) -> None:
         self.ref = self.lake.ledger.append(ref)

@@ -157,11 +157,13 @@ def artifacts_table(refs: Sequence[ArtifactRef]) -> pa.Table:
 
 
 def edges_table(lake: Lake, refs: Sequence[ArtifactRef]) -> pa.Table:
-    """Who was made from whom: child_id, parent_id, role, read_as, scope, selection, selection_id."""
+    """Who was made from whom: child_id, parent_id, role, read_as, scope, selection, selection_id.
+
+    A pointer's line, where it has one, says what chose its models; everything else is its owner's.
+    """
     rows = [
         {"child_id": ref.artifact_id, "parent_id": edge.parent} | {name: getattr(edge, name) for name in _EDGE[2:]}
-        for ref in refs if not ref.source_artifact_id
-        for edge in lake.ledger.edge_rows(ref.artifact_id)
+        for ref in refs for edge in lake.ledger.own_edges(ref.artifact_id)
     ]
     return pa.Table.from_pylist(rows, schema=pa.schema([(name, pa.string()) for name in _EDGE]))
 
