@@ -290,10 +290,12 @@ class Ledger:
     def _load_edges(self) -> None:
         """One pass over the log entries that brought the edges of every artifact whose edges are not known yet."""
         found: dict[str, list[Edge]] = {name: [] for name in self._rows if name not in self._edges}
-        versions = [entry["version"] for name in found if (entry := self.edges_entry(self._rows[name]))]
+        pinned = {entry["version"]: entry for name in found if (entry := self.edges_entry(self._rows[name]))}
         table = self._tables.paths.table("edges")
-        fresh = [deltalog.read_entry(table, version) for version in dict.fromkeys(versions)]
-        for child, edge in self._tables.committed("edges", fresh, _edge):
+        # Artifacts of a migrated lake do not pin their log entries; FORMAT.json does.
+        fresh = [deltalog.read_entry(table, version, sha256=next((log["sha256"] for log in entry.get("log", ())), ""))
+                 for version, entry in pinned.items()]
+        for child, edge in self._tables.committed("edges", fresh, _edge, pinned=pinned):
             if child in found:
                 found[child].append(edge)
         self._edges |= {child: tuple(edges) for child, edges in found.items()}

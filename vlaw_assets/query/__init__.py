@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.query.limits import MEMORY, TIMEOUT_S, Limits
-from vlaw_assets.query.process import Failed, SqlProcess
+from vlaw_assets.query.process import FailedError, SqlProcess
 from vlaw_assets.query.questions import read_question
 from vlaw_models.errors import VlawError
 
@@ -63,8 +63,8 @@ class Result:
 class Query:
     """A locked DuckDB connection that admits one SELECT at a time. Made by `connect`."""
 
-    def __init__(self, process: SqlProcess, files: Mapping[str, list[Source]], verified: Verified, limits: Limits):
-        self._process, self._files, self._verified, self._limits = process, files, verified, limits
+    def __init__(self, process: SqlProcess, files: Mapping[str, list[Source]], definitions: Mapping[str, str], verified: Verified):
+        self._process, self._files, self._definitions, self._verified = process, files, definitions, verified
         self._one_at_a_time = threading.Lock()
 
     def execute(self, sql: str, parameters: Mapping[str, Any] | None = None, *, timeout_s: float = TIMEOUT_S) -> Result:
@@ -82,17 +82,18 @@ class Query:
 
     def table(self, sql: str, parameters: Mapping[str, Any] | None = None, *, timeout_s: float = TIMEOUT_S) -> pa.Table:
         """The whole result as an Arrow table. Arguments and errors as `execute`."""
-        self._limits.check(sql)
         names: set[str] = set()
 
-        def verify(named: frozenset[str], any_file: bool) -> None:
-            names.update(self._files if any_file else named)
+        def verify(named: frozenset[str], *, any_file: bool) -> None:
+            from vlaw_assets.query import views
+
+            names.update(views.behind(self._files if any_file else named, self._definitions))
             self._verify(names)
 
         with self._one_at_a_time:
             try:
                 return self._process.ask(sql, parameters or {}, timeout_s, verify)
-            except Failed as error:
+            except FailedError as error:
                 raise self._explained(error, names) from None
 
     def close(self) -> None:
@@ -105,13 +106,11 @@ class Query:
         self.close()
 
     def _verify(self, names: set[str]) -> None:
-        from vlaw_assets.query import views
-
-        wrong = views.damaged(self._verified, self._files, names)
+        wrong = self._verified.damage((source.ref, source.file) for name in sorted(names & set(self._files)) for source in self._files[name])
         if wrong:
             raise wrong
 
-    def _explained(self, error: Failed, names: set[str]) -> VlawError:
+    def _explained(self, error: FailedError, names: set[str]) -> VlawError:
         kind, first = error.kind, error.text.partition("\n")[0]
         if kind in ("IOException", "InvalidInputException", "PermissionException"):
             try:
@@ -126,7 +125,7 @@ class Query:
             return VlawError(f"SQL reads the views and no other file: {first}", where="sql", remedy="SHOW TABLES lists the views")
         if kind in ("OutOfMemoryException", "MemoryError") or "bad_alloc" in error.text:
             return VlawError(first or "out of memory", where="sql",
-                             remedy=f"narrow the query, or allow it more than {self._limits.memory} (memory_limit, vlaw sql --memory)")
+                             remedy=f"narrow the query, or allow it more than {self._process.limits.memory} (memory_limit, vlaw sql --memory)")
         return VlawError(error.text, where="sql", remedy="SHOW TABLES and DESCRIBE episodes say what there is")
 
 
@@ -150,18 +149,18 @@ def connect(
     limits = limits or Limits(memory=memory_limit, threads=threads)
     process = SqlProcess(limits)  # it starts while the ledger is read
     try:
-        from vlaw_assets.lake.verified import Verified
         from vlaw_assets.query import views
 
         lake = opened(lake, as_of)
         refs = lake.ledger.artifacts()
         files = views.sources(lake, refs)
         paths = ", ".join(views.quoted(source.path) for listed in files.values() for source in listed)
-        process.make(tables=views.tables(lake, refs), views=views.selects(lake, files), paths=f"[{paths}]")
+        definitions = views.definitions(lake, files)
+        process.make(tables=views.tables(lake, refs), definitions=definitions, paths=f"[{paths}]")
     except BaseException:
         process.close()
         raise
-    return Query(process, files, Verified(lake.paths.root), limits)
+    return Query(process, files, definitions, lake.verified)
 
 
 def opened(lake: Lake | str | Path, as_of: str | int | None) -> Lake:

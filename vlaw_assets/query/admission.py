@@ -42,7 +42,7 @@ class Admitted:
 
     statement: duckdb.Statement
     names: frozenset[str]
-    """Tables and views it names, in lower case (and names of its own WITH clauses)."""
+    """Tables, views and functions it names, in lower case (and names of its own WITH clauses)."""
     any_file: bool
     """Whether it opens files by path: it may read any of those that the connection can."""
 
@@ -81,7 +81,7 @@ def _select(connection: duckdb.DuckDBPyConnection, sql: str, before: str) -> Adm
     # Wherever a table can be named, not in FROM alone: DESCRIBE, SHOW and SUMMARIZE have nodes of their own.
     tables = frozenset(name.lower() for node in found for name in _names(node))
     any_file = any(name in FILE_FUNCTIONS for name, _ in calls) or any("." in name or "/" in name for name in tables)
-    return Admitted(statements[0], tables, any_file)
+    return Admitted(statements[0], tables | frozenset(named), any_file)
 
 
 def _statements(connection: duckdb.DuckDBPyConnection, sql: str) -> list[duckdb.Statement]:

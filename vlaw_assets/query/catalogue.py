@@ -16,7 +16,6 @@ import duckdb
 import pyarrow as pa
 
 from vlaw_assets.lake.paths import FORMAT_VERSION
-from vlaw_assets.lake.verified import Verified
 from vlaw_assets.query import opened, views
 from vlaw_assets.query.questions import FOLDER, questions
 from vlaw_models.errors import VlawError
@@ -48,7 +47,7 @@ def write_catalogue(lake: Lake | str | Path, file: str | Path, as_of: str | int 
     _check_target(path, lake.paths.root)
     refs = lake.ledger.artifacts()
     files = views.sources(lake, refs)
-    wrong = views.damaged(Verified(lake.paths.root), files, files)
+    wrong = lake.verified.damage((source.ref, source.file) for listed in files.values() for source in listed)
     if wrong:
         raise wrong
     about = {"lake": str(lake.paths.root), "lake_format": FORMAT_VERSION, "made_at": datetime.now(UTC),

@@ -37,7 +37,7 @@ ROOT = Path(__file__).parent.parent.parent
 SMALLER = "add LIMIT, aggregate, or name fewer columns; for a whole table, `vlaw sql --attach FILE` and DuckDB itself"
 
 
-class Failed(Exception):
+class FailedError(Exception):
     """An error that the worker reported: the class of DuckDB's error, and its text."""
 
     def __init__(self, kind: str, text: str):
@@ -49,7 +49,7 @@ class SqlProcess:
     """One worker at a time. Not for several threads at once."""
 
     def __init__(self, limits: Limits):
-        self._limits = limits
+        self.limits = limits
         self._memory_bytes = limits.memory_bytes
         self._setup = b""
         self._worker: subprocess.Popen[bytes] | None = None
@@ -58,24 +58,25 @@ class SqlProcess:
         """Views that could not be made, with DuckDB's reason."""
         self._start()
 
-    def make(self, *, tables: Mapping[str, pa.Table], views: Mapping[str, str], paths: str) -> None:
+    def make(self, *, tables: Mapping[str, pa.Table], definitions: Mapping[str, str], paths: str) -> None:
         """Give the worker its tables and views, and the list of files it may read. Raises VlawError if it cannot be started."""
         self._setup = pickle.dumps({
-            "tables": {name: _ipc(table) for name, table in tables.items()}, "views": dict(views), "paths": paths,
-            "memory_bytes": self._memory_bytes, "threads": self._limits.threads})
+            "tables": {name: _ipc(table) for name, table in tables.items()}, "definitions": dict(definitions), "paths": paths,
+            "memory_bytes": self._memory_bytes, "threads": self.limits.threads})
         self._ready()
 
     def ask(
-        self, sql: str, parameters: Mapping[str, Any], timeout_s: float, before: Callable[[frozenset[str], bool], None]
+        self, sql: str, parameters: Mapping[str, Any], timeout_s: float, before: Callable[..., None]
     ) -> pa.Table:
         """The result of one statement.
 
         Args:
-            before: called with the names in the statement, and whether it could read any file, before it runs; its time does
+            before: called as before(names in the statement, any_file=whether it could read any) before it runs; its time does
                 not count. What it raises ends the statement.
 
-        Raises VlawError where the statement is refused or a limit is reached, Failed with DuckDB's error.
+        Raises VlawError where the statement is refused or a limit is reached, FailedError with DuckDB's error.
         """
+        self.limits.check(sql)
         request = pickle.dumps({"sql": sql, "parameters": dict(parameters), "seconds": timeout_s})
         if len(request) > MOST_PARAMETERS + len(sql):
             raise VlawError(f"the parameters have more than {MOST_PARAMETERS} bytes", where="sql", remedy="give fewer values")
@@ -85,13 +86,13 @@ class SqlProcess:
         begun = time.monotonic()
         try:
             return self._asked(request, begun, timeout_s, before)
-        except _Late:
+        except _LateError:
             self.close()
             raise VlawError(f"stopped after {timeout_s:g} s", where="sql",
                             remedy="narrow the query, or allow it more time (timeout)") from None
-        except _Ended as error:
+        except _EndedError as error:
             raise self._died(error) from None
-        except (VlawError, Failed):
+        except (VlawError, FailedError):
             raise
         except BaseException:  # Ctrl-C, or a defect: the worker is in the middle of something
             self.close()
@@ -127,15 +128,15 @@ class SqlProcess:
         try:
             self._send(self._setup, deadline)
             self.failed = json.loads(self._frame(deadline, MOST_NAMED)[1])["failed"]
-        except (_Late, _Ended) as error:
-            status = self._worker.poll() if isinstance(error, _Ended) else None
+        except (_LateError, _EndedError) as error:
+            status = self._worker.poll() if isinstance(error, _EndedError) else None
             self.close()
             raise VlawError(
                 f"the process for SQL did not start ({'it took too long' if status is None else _how(status)})", where="sql",
-                remedy=f"`python -m vlaw_assets.query.worker < /dev/null` shows why; the memory limit is {self._limits.memory}",
+                remedy=f"`python -m vlaw_assets.query.worker < /dev/null` shows why; the memory limit is {self.limits.memory}",
             ) from None
 
-    def _asked(self, request: bytes, begun: float, timeout_s: float, before: Callable[[frozenset[str], bool], None]) -> pa.Table:
+    def _asked(self, request: bytes, begun: float, timeout_s: float, before: Callable[..., None]) -> pa.Table:
         import pyarrow as pa
 
         deadline = begun + timeout_s
@@ -143,7 +144,7 @@ class SqlProcess:
         named = json.loads(self._frame(deadline, MOST_NAMED)[1])
         waiting = time.monotonic()
         try:
-            before(frozenset(named["names"]), named["any_file"])
+            before(frozenset(named["names"]), any_file=named["any_file"])
         except VlawError:
             self._send(pickle.dumps({"seconds": 0}), waiting + START_S)
             raise
@@ -152,16 +153,16 @@ class SqlProcess:
         schema = pa.ipc.read_schema(pa.py_buffer(self._frame(deadline, MOST_NAMED)[1]))
         batches, rows, size = [], 0, 0
         while True:
-            kind, data = self._frame(deadline, self._limits.bytes - size, "result")
+            kind, data = self._frame(deadline, self.limits.bytes - size, "result")
             if kind == b"D":
                 return pa.Table.from_batches(batches, schema)
             batch = pa.ipc.read_record_batch(pa.py_buffer(data), schema)
             rows += batch.num_rows
             size += len(data) + sum(map(_small, batch.columns))
-            if rows > self._limits.rows:
+            if rows > self.limits.rows:
                 self.close()
-                raise VlawError(f"the result has more than {self._limits.rows} rows", where="sql", remedy=SMALLER)
-            if size > self._limits.bytes:
+                raise VlawError(f"the result has more than {self.limits.rows} rows", where="sql", remedy=SMALLER)
+            if size > self.limits.bytes:
                 raise self._too_large()
             batches.append(batch)
 
@@ -175,7 +176,7 @@ class SqlProcess:
             except BlockingIOError:
                 continue
             except BrokenPipeError:
-                raise _Ended from None
+                raise _EndedError from None
 
     def _frame(self, deadline: float, most: int, what: str = "") -> tuple[bytes, bytes | bytearray]:
         """The next frame of at most so many bytes. Raises for a frame that is an error."""
@@ -197,7 +198,7 @@ class SqlProcess:
             self._wait(pipe, selectors.EVENT_READ, deadline)
             part = os.read(pipe, min(CHUNK, count - len(data)))
             if not part:
-                raise _Ended
+                raise _EndedError
             data += part
         return data
 
@@ -205,20 +206,20 @@ class SqlProcess:
         with selectors.DefaultSelector() as selector:
             selector.register(pipe, event)
             if not selector.select(max(0.0, deadline - time.monotonic())):
-                raise _Late
+                raise _LateError
 
     def _too_large(self) -> VlawError:
         self.close()
-        return VlawError(f"the result has more than {self._limits.bytes >> 20} MB", where="sql", remedy=SMALLER)
+        return VlawError(f"the result has more than {self.limits.bytes >> 20} MB", where="sql", remedy=SMALLER)
 
     def _raise(self, said: dict[str, str]) -> None:
         if said["kind"] == "refused":
             raise VlawError(said["what"], where=said["where"], remedy=said["remedy"])
         if said["kind"] == "RecursionError":
             raise _deep()
-        raise Failed(said["kind"], said["what"])
+        raise FailedError(said["kind"], said["what"])
 
-    def _died(self, error: _Ended) -> VlawError:
+    def _died(self, error: _EndedError) -> VlawError:
         """The error for a worker that ended by itself."""
         worker = self._worker
         try:
@@ -230,15 +231,15 @@ class SqlProcess:
             return _deep()
         return VlawError(
             f"the statement ended the process for SQL ({'it closed its pipe' if status is None else _how(status)}): most likely it needs "
-            f"more than the memory limit, {self._limits.memory}", where="sql",
+            f"more than the memory limit, {self.limits.memory}", where="sql",
             remedy="narrow the query, or allow it more memory (vlaw sql --memory, memory_limit)")
 
 
-class _Late(Exception):
+class _LateError(Exception):
     """The deadline is over."""
 
 
-class _Ended(Exception):
+class _EndedError(Exception):
     """The worker is gone."""
 
 

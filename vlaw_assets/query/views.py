@@ -1,12 +1,12 @@
 """SQL views of a lake: for every table exactly the files that ledger rows name, read by DuckDB itself.
 
-Here: which files a view reads, what is wrong with them (each is hashed once, see lake/verified.py), and the tables and
-SELECTs that views are made of. Not here: the locked connection (__init__.py, worker.py) and writing a catalogue file
+Here: which files a view reads, and the tables and statements that make it. Not here: what is wrong with them (lake/verified.py), the locked connection (__init__.py, worker.py) and writing a catalogue file
 (catalogue.py); both use this, so they show the same rows. Rows of killed runs are in no view: a view reads the files of ledger rows, not a Delta table.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     import duckdb
 
     from vlaw_assets.lake import ArtifactRef, Lake
-    from vlaw_assets.lake.verified import Verified
 
 DATA_TABLES = tuple(sorted(set(TABLES) - {"artifacts", "edges"}))
 
 _COLUMNS = frozenset(name for schema in TABLES.values() for name in schema.names)
 _EDGE = ("child_id", "parent_id", "role", "read_as", "scope", "selection", "selection_id")
+_WORD = re.compile(r"\w+")
 _HIVE = "hive_partitioning = true, hive_types = {'asset': VARCHAR, 'partition_key': VARCHAR}"
 """Delta keeps partition columns in folder names; DuckDB would guess their types."""
 
@@ -55,10 +55,6 @@ QUALIFY length(s.study) = max(length(s.study)) OVER (PARTITION BY a.sequence)
 """The artifacts of every study, whose experiments are called STUDY-RECIPE-sSEED. Of studies 'a' and 'a-b', 'a-b-c-s0' is of 'a-b'."""
 
 
-VIEWS_OF = {"frames": "episodes"}
-"""Views that read another one's files."""
-
-
 @dataclass(frozen=True)
 class Source:
     """One Parquet file of a view."""
@@ -68,17 +64,6 @@ class Source:
     file: Mapping[str, Any] = field(repr=False)
     """As the ledger has it: {path, size, sha256}."""
     ref: ArtifactRef = field(repr=False)
-
-
-def damage(source: Source, what: str) -> VlawError:
-    """The error for a pinned file that is not what the ledger says."""
-    partition = f" {source.ref.partition.replace('|', ' ')}" if source.ref.partition else ""
-    return VlawError(
-        f"a file of {source.ref.name} ({source.ref.artifact_id}): {what}",
-        where=source.path,
-        remedy=f"`vlaw audit {source.ref.asset}{partition} --verify` names all damage; "
-        "restore the file, or materialize the artifact again with force",
-    )
 
 
 def sources(lake: Lake, refs: Sequence[ArtifactRef]) -> dict[str, list[Source]]:
@@ -102,21 +87,12 @@ def sources(lake: Lake, refs: Sequence[ArtifactRef]) -> dict[str, list[Source]]:
     return found
 
 
-def damaged(verified: Verified, files: Mapping[str, list[Source]], names: Iterable[str]) -> VlawError | None:
-    """What is wrong with the first missing or changed file of these tables and views; None when every byte is as recorded."""
-    listed = [source for name in sorted({VIEWS_OF.get(name, name) for name in names} & set(files)) for source in files[name]]
-    found = verified.found(source.file for source in listed)
-    return next((damage(source, found[source.file["path"]]) for source in listed if source.file["path"] in found), None)
-
-
-def make(
-    connection: duckdb.DuckDBPyConnection, lake: Lake, refs: Sequence[ArtifactRef], files: Mapping[str, list[Source]],
-) -> None:
-    """Tables `artifacts` and `edges`, a view per data table, for `frames` and for `study_artifacts`."""
+def make(connection: duckdb.DuckDBPyConnection, lake: Lake, refs: Sequence[ArtifactRef], files: Mapping[str, list[Source]]) -> None:
+    """The tables and views, on a connection of one's own."""
     for name, rows in tables(lake, refs).items():
         make_table(connection, name, rows)
-    for name, select in selects(lake, files).items():
-        connection.execute(f"CREATE VIEW {name} AS {select}")
+    for definition in definitions(lake, files).values():
+        connection.execute(definition)
 
 
 def tables(lake: Lake, refs: Sequence[ArtifactRef]) -> dict[str, pa.Table]:
@@ -127,10 +103,20 @@ def tables(lake: Lake, refs: Sequence[ArtifactRef]) -> dict[str, pa.Table]:
     return {"artifacts": artifacts_table(refs), "edges": edges_table(lake, refs)}
 
 
-def selects(lake: Lake, files: Mapping[str, list[Source]]) -> dict[str, str]:
-    """View -> its SELECT, in an order in which they can be made."""
-    found = {name: _select(name, [source.path for source in listed]) for name, listed in files.items()}
-    return found | {"study_artifacts": _STUDY_ARTIFACTS, "frames": _FRAMES.format(path=quoted(str(lake.paths.frames)))}
+def definitions(lake: Lake, files: Mapping[str, list[Source]]) -> dict[str, str]:
+    """View -> the statement that makes it: one per data table, `frames` and `study_artifacts`; in an order in which they can be made."""
+    selects = {name: _select(name, [source.path for source in listed]) for name, listed in files.items()}
+    selects |= {"study_artifacts": _STUDY_ARTIFACTS, "frames": _FRAMES.format(path=quoted(str(lake.paths.frames)))}
+    return {name: f"CREATE VIEW {name} AS {select}" for name, select in selects.items()}
+
+
+def behind(names: Iterable[str], made: Mapping[str, str]) -> set[str]:
+    """These names and those of all that they are made of, by the words in their `definitions`."""
+    found, fresh = set(), set(names)
+    while fresh:
+        found |= fresh
+        fresh = {word for name in fresh if name in made for word in _WORD.findall(made[name])} & made.keys() - found
+    return found
 
 
 def make_table(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:

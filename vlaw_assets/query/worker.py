@@ -52,7 +52,7 @@ _LOCKS = (
 """In this order: paths cannot be allowed when external access is off, and the last one freezes the others."""
 
 
-class _Gone(Exception):
+class _GoneError(Exception):
     """The parent closed its end."""
 
 
@@ -60,7 +60,7 @@ class Worker:
     """The pipe to the parent, and the locked connection."""
 
     def __init__(self, inlet: int, outlet: int):
-        self._inlet, self._outlet = open(inlet, "rb"), open(outlet, "wb", buffering=1 << 20)
+        self._inlet, self._outlet = os.fdopen(inlet, "rb"), os.fdopen(outlet, "wb", buffering=1 << 20)
 
     def run(self) -> None:
         """Answer until the parent is gone."""
@@ -116,7 +116,7 @@ class Worker:
     def _receive(self) -> dict[str, Any]:
         head = self._inlet.read(8)
         if len(head) < 8:
-            raise _Gone
+            raise _GoneError
         return pickle.loads(self._inlet.read(struct.unpack("<q", head)[0]))
 
     def _send(self, kind: bytes, content: dict[str, Any] | pa.Buffer | bytes) -> None:
@@ -141,9 +141,9 @@ def _opened(setup: dict[str, Any]) -> tuple[duckdb.DuckDBPyConnection, dict[str,
         connection.execute(f"CREATE TABLE {name} AS SELECT * FROM given")
         connection.unregister("given")
     failed = {}
-    for name, select in setup["views"].items():
+    for name, definition in setup["definitions"].items():
         try:
-            connection.execute(f"CREATE VIEW {name} AS {select}")
+            connection.execute(definition)
         except duckdb.Error as error:
             failed[name] = _text(error)
     for statement in _LOCKS:
@@ -224,7 +224,7 @@ def main() -> None:
     # The pipe moves away from where a library might print to.
     inlet, outlet = os.dup(0), os.dup(1)
     os.dup2(2, 1)
-    with contextlib.suppress(_Gone, BrokenPipeError):
+    with contextlib.suppress(_GoneError, BrokenPipeError):
         Worker(inlet, outlet).run()
     os._exit(0)  # nothing here needs to be put in order, and taking DuckDB down takes time
 
