@@ -123,8 +123,8 @@ class Query:
                 return VlawError(f"the view {name} could not be made: {self._process.failed[name]}", where="sql", remedy="try again")
         if kind == "PermissionException":
             return VlawError(f"SQL reads the views and no other file: {first}", where="sql", remedy="SHOW TABLES lists the views")
-        if kind in ("OutOfMemoryException", "MemoryError") or "bad_alloc" in error.text:
-            return VlawError(first or "out of memory", where="sql",
+        if kind == "OutOfMemoryException":
+            return VlawError(first, where="sql",
                              remedy=f"narrow the query, or allow it more than {self._process.limits.memory} (memory_limit, vlaw sql --memory)")
         return VlawError(error.text, where="sql", remedy="SHOW TABLES and DESCRIBE episodes say what there is")
 

@@ -32,6 +32,8 @@ NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "C
 REFUSED_FUNCTIONS = frozenset({"write_log", "sleep_ms", "setval", "nextval", "setseed", "currval"})
 """Scalar functions with an effect."""
 
+TOO_DEEP = "Max expression depth"
+"""In DuckDB's error for a deep statement, which goes on to recommend a setting that is locked."""
 _EXPLAIN = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/)*explain\b", re.IGNORECASE | re.DOTALL)
 _REMEDY = "the lake is read-only; SHOW TABLES lists the views"
 
@@ -50,7 +52,7 @@ class Admitted:
 def admit(connection: duckdb.DuckDBPyConnection, sql: str) -> Admitted:
     """Parse `sql`; raises VlawError, saying why, for anything but one SELECT of what is there to be read, or its EXPLAIN.
 
-    Raises RecursionError for a statement that is nested too deeply to be checked.
+    Raises RecursionError for a statement that is nested too deeply to be checked, MemoryError for one that is too large.
     """
     statements = _statements(connection, sql)
     kinds = [_kind(statement) for statement in statements]
@@ -87,7 +89,11 @@ def _select(connection: duckdb.DuckDBPyConnection, sql: str, before: str) -> Adm
 def _statements(connection: duckdb.DuckDBPyConnection, sql: str) -> list[duckdb.Statement]:
     try:
         return connection.extract_statements(sql)
+    except duckdb.OutOfMemoryException as error:
+        raise MemoryError from error
     except duckdb.Error as error:
+        if TOO_DEEP in str(error):
+            raise RecursionError from error
         raise VlawError(str(error).strip(), where="sql", remedy="mend the SQL") from error
 
 
@@ -115,8 +121,14 @@ def _tree(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
     try:
         row = connection.cursor().execute("SELECT json_serialize_sql($1::VARCHAR)", [sql]).fetchone()
         tree = json.loads(row[0])
+    except duckdb.OutOfMemoryException as error:
+        raise MemoryError from error
     except duckdb.Error as error:
+        if TOO_DEEP in str(error):
+            raise RecursionError from error
         raise VlawError(str(error).strip(), where="sql", remedy="mend the SQL") from error
+    if tree.get("error_message") == "Allocation failure":
+        raise MemoryError
     if tree.get("error"):
         raise VlawError(
             f"this SELECT cannot be checked: {tree.get('error_message', '')}", where="sql", remedy="write it without PIVOT and the like"

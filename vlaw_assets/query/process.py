@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.query.limits import MOST_PARAMETERS, Limits
+from vlaw_assets.query.limits import MOST_PARAMETERS, Limits, too_deep
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -155,6 +155,7 @@ class SqlProcess:
         while True:
             kind, data = self._frame(deadline, self.limits.bytes - size, "result")
             if kind == b"D":
+                self._replace(json.loads(data))
                 return pa.Table.from_batches(batches, schema)
             batch = pa.ipc.read_record_batch(pa.py_buffer(data), schema)
             rows += batch.num_rows
@@ -212,11 +213,17 @@ class SqlProcess:
         self.close()
         return VlawError(f"the result has more than {self.limits.bytes >> 20} MB", where="sql", remedy=SMALLER)
 
-    def _raise(self, said: dict[str, str]) -> None:
+    def _replace(self, said: dict[str, Any]) -> None:
+        """End a worker that is of no more use; the next statement starts another."""
+        if said["spent"]:
+            self.close()
+
+    def _raise(self, said: dict[str, Any]) -> None:
+        self._replace(said)
         if said["kind"] == "refused":
             raise VlawError(said["what"], where=said["where"], remedy=said["remedy"])
         if said["kind"] == "RecursionError":
-            raise _deep()
+            raise too_deep()
         raise FailedError(said["kind"], said["what"])
 
     def _died(self, error: _EndedError) -> VlawError:
@@ -228,7 +235,7 @@ class SqlProcess:
             status = None
         self.close()
         if status == -signal.SIGSEGV:
-            return _deep()
+            return too_deep()
         return VlawError(
             f"the statement ended the process for SQL ({'it closed its pipe' if status is None else _how(status)}): most likely it needs "
             f"more than the memory limit, {self.limits.memory}", where="sql",
@@ -241,11 +248,6 @@ class _LateError(Exception):
 
 class _EndedError(Exception):
     """The worker is gone."""
-
-
-def _deep() -> VlawError:
-    return VlawError("the statement is nested too deeply", where="sql",
-                     remedy="flatten it: WITH clauses instead of nested subqueries, IN or unnest instead of a long chain")
 
 
 def _how(status: int) -> str:

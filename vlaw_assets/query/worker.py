@@ -5,8 +5,9 @@ nothing is trusted to end: a statement may hang, take all memory or crash the pr
 the kernel does if the parent is gone. It opens no lake and knows no ledger; it can read the files it was told of and write none.
 
 Messages to it are pickles (from its own parent), after 8 bytes with their length. Its answers are frames: a letter, 8 bytes
-with the length, and the rest: N (JSON: what the statement names), S (an Arrow schema), B (a record batch), D (done, empty) or
-E (JSON: an error).
+with the length, and the rest: N (JSON: what the statement names), S (an Arrow schema), B (a record batch), D (JSON: done) or
+E (JSON: an error). The last two say whether it has grown too large for the next statement (an allocator seldom gives memory
+back): then it should be replaced.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class Worker:
         """Answer until the parent is gone."""
         setup = self._receive()
         self._connection, failed = _opened(setup)
+        self._most = _mapped() + setup["memory_bytes"] // 4
         _limit(setup["memory_bytes"])
         self._send(b"N", {"failed": failed})
         while True:
@@ -75,8 +77,10 @@ class Worker:
                 self._answer(request)
             except VlawError as error:
                 self._fail("refused", error.what, where=error.where, remedy=error.remedy)
-            except (RecursionError, MemoryError) as error:
-                self._fail(type(error).__name__, "")
+            except RecursionError:
+                self._fail("RecursionError", "")
+            except MemoryError:
+                self._fail("OutOfMemoryException", "out of memory")
             except (ValueError, NotImplementedError) as error:  # Arrow's errors are such
                 self._fail("result", _text(error))
             _alarm(0)
@@ -84,7 +88,7 @@ class Worker:
     def _answer(self, request: dict[str, Any]) -> None:
         import duckdb
 
-        from vlaw_assets.query.admission import admit
+        from vlaw_assets.query.admission import TOO_DEEP, admit
 
         admitted = admit(self._connection, request["sql"])
         bound = _bound(admitted.statement, request["parameters"])
@@ -101,9 +105,9 @@ class Worker:
             self._send(b"S", schema.serialize())
             for batch in result:
                 self._send(b"B", (batch if schema == result.schema else batch.cast(schema)).serialize())
-            self._send(b"D", b"")
+            self._send(b"D", {"spent": _mapped() > self._most})
         except duckdb.Error as error:
-            self._fail(type(error).__name__, _text(error))
+            self._fail("RecursionError" if TOO_DEEP in str(error) else type(error).__name__, _text(error))
 
     def _begin(self) -> None:
         """A transaction in which nothing can be written, whatever was admitted; it ends with the next query."""
@@ -126,7 +130,7 @@ class Worker:
         self._outlet.flush()
 
     def _fail(self, kind: str, what: str, **more: str) -> None:
-        self._send(b"E", {"kind": kind, "what": what, **more})
+        self._send(b"E", {"kind": kind, "what": what, **more, "spent": kind == "OutOfMemoryException" or _mapped() > self._most})
 
 
 def _opened(setup: dict[str, Any]) -> tuple[duckdb.DuckDBPyConnection, dict[str, str]]:
@@ -153,16 +157,20 @@ def _opened(setup: dict[str, Any]) -> tuple[duckdb.DuckDBPyConnection, dict[str,
 
 def _limit(memory_bytes: int) -> None:
     """No more address space than now and the memory limit, no file written, no core dumped; kept by the kernel."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            now = int(file.read().split()[0]) * resource.getpagesize()
-    except OSError:  # not Linux
-        now = 1 << 30
-    for what, most in ((resource.RLIMIT_AS, now + memory_bytes + SPARE_BYTES), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
+    for what, most in ((resource.RLIMIT_AS, _mapped() + memory_bytes + SPARE_BYTES), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
         hard = resource.getrlimit(what)[1]
         allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
         with contextlib.suppress(ValueError, OSError):  # a system without that limit: DuckDB's own and the deadline remain
             resource.setrlimit(what, (allowed, allowed))
+
+
+def _mapped() -> int:
+    """Bytes of this process's address space; a gigabyte on systems that do not say."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[0]) * resource.getpagesize()
+    except OSError:
+        return 1 << 30
 
 
 def _alarm(seconds: float) -> None:
