@@ -37,6 +37,9 @@ ROOT = Path(__file__).parent.parent.parent
 SMALLER = "add LIMIT, aggregate, or name fewer columns; for a whole table, `vlaw sql --attach FILE` and DuckDB itself"
 
 
+_early: list[subprocess.Popen[bytes]] = []
+
+
 class FailedError(Exception):
     """An error that the worker reported: the class of DuckDB's error, and its text."""
 
@@ -105,21 +108,7 @@ class SqlProcess:
         self._worker = None
 
     def _start(self) -> None:
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
-            # Allocators that reserve address space in advance would make the limit of address space meaningless.
-            "MALLOC_ARENA_MAX": "2", "ARROW_DEFAULT_MEMORY_POOL": "system",
-        }
-        # The kernel ends a worker with the thread that started it, and only the main thread lives as long as the process.
-        main = threading.current_thread() is threading.main_thread()
-        watched = [str(os.getpid())] if main else []
-        try:
-            self._worker = subprocess.Popen(
-                [sys.executable, "-P", "-m", "vlaw_assets.query.worker", *watched], env=environment,
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        except OSError as error:
-            raise VlawError(f"no process for SQL can be started: {error.strerror}", where=sys.executable,
-                            remedy="free memory, or raise the limit of processes") from error
+        self._worker = _early.pop() if _early else _spawn()
         os.set_blocking(self._worker.stdin.fileno(), False)
         self._end = weakref.finalize(self, _end, self._worker)
 
@@ -240,6 +229,29 @@ class SqlProcess:
             f"the statement ended the process for SQL ({'it closed its pipe' if status is None else _how(status)}): most likely it needs "
             f"more than the memory limit, {self.limits.memory}", where="sql",
             remedy="narrow the query, or allow it more memory (vlaw sql --memory, memory_limit)")
+
+
+def start_early() -> None:
+    """Start a worker that the first connection of this process will take: for a command that is still importing the rest."""
+    _early.append(_spawn())
+
+
+def _spawn() -> subprocess.Popen[bytes]:
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+        # Allocators that reserve address space in advance would make the limit of address space meaningless.
+        "MALLOC_ARENA_MAX": "2", "ARROW_DEFAULT_MEMORY_POOL": "system",
+    }
+    # The kernel ends a worker with the thread that started it, and only the main thread lives as long as the process.
+    main = threading.current_thread() is threading.main_thread()
+    watched = [str(os.getpid())] if main else []
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "vlaw_assets.query.worker", *watched], env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    except OSError as error:
+        raise VlawError(f"no process for SQL can be started: {error.strerror}", where=sys.executable,
+                        remedy="free memory, or raise the limit of processes") from error
 
 
 class _LateError(Exception):

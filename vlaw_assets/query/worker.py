@@ -21,13 +21,13 @@ import signal
 import struct
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import duckdb
+import pyarrow as pa
+
+from vlaw_assets.query.admission import TOO_DEEP, admit
 from vlaw_models.errors import VlawError
-
-if TYPE_CHECKING:
-    import duckdb
-    import pyarrow as pa
 
 BATCH_ROWS = 8192
 SPARE_BYTES = 256 << 20
@@ -86,10 +86,6 @@ class Worker:
             _alarm(0)
 
     def _answer(self, request: dict[str, Any]) -> None:
-        import duckdb
-
-        from vlaw_assets.query.admission import TOO_DEEP, admit
-
         admitted = admit(self._connection, request["sql"])
         bound = _bound(admitted.statement, request["parameters"])
         self._send(b"N", {"names": sorted(admitted.names), "any_file": admitted.any_file})
@@ -111,8 +107,6 @@ class Worker:
 
     def _begin(self) -> None:
         """A transaction in which nothing can be written, whatever was admitted; it ends with the next query."""
-        import duckdb
-
         with contextlib.suppress(duckdb.TransactionException):  # there is none before the first query
             self._connection.rollback()
         self._connection.execute("BEGIN TRANSACTION READ ONLY")
@@ -135,9 +129,6 @@ class Worker:
 
 def _opened(setup: dict[str, Any]) -> tuple[duckdb.DuckDBPyConnection, dict[str, str]]:
     """A locked connection with these tables and views, and the views that could not be made, with the reason."""
-    import duckdb
-    import pyarrow as pa
-
     connection = duckdb.connect(":memory:", config={
         "memory_limit": f"{setup['memory_bytes'] // 1000}KB", "threads": setup["threads"], "python_enable_replacements": "false"})
     for name, data in setup["tables"].items():
@@ -191,16 +182,12 @@ def _bound(statement: duckdb.Statement, parameters: Mapping[str, Any]) -> dict[s
 
 def _plain_schema(schema: pa.Schema) -> pa.Schema:
     """Without dictionaries, in which few bytes stand for many (DuckDB gives an ENUM as one)."""
-    import pyarrow as pa
-
     return pa.schema([
         pa.field(field.name, field.type.value_type if pa.types.is_dictionary(field.type) else _checked(field.type), field.nullable)
         for field in schema])
 
 
 def _checked(kind: pa.DataType) -> pa.DataType:
-    import pyarrow as pa
-
     for number in range(kind.num_fields):
         if pa.types.is_dictionary(kind.field(number).type):
             raise NotImplementedError("a list or struct of ENUM: cast it to VARCHAR")
