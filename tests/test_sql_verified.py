@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from known_lake import known
+from known_study import known_study
 from typer.testing import CliRunner
 
 from vlaw_assets.audit.impact import impact
@@ -324,6 +325,18 @@ def test_every_command_says_so(pristine, copy, tmp_path, table):
     assert copy.ledger.artifacts()[-1].asset == Lake.open(copy.paths.root).ledger.artifacts()[-1].asset, "nothing was committed"
 
 
+def test_a_study_is_not_reported_from_what_was_forged(tmp_path, monkeypatch):
+    lake = known_study(Lake.open(tmp_path / "lake", create=True)).lake
+    monkeypatch.setenv("VLAW_LAKE", str(lake.paths.root))
+    ref = next(ref for ref in lake.ledger.artifacts() if ref.asset == "policy_evaluation" and not ref.source_artifact_id)
+    path = lake.paths.root / ref.versions["episodes"]["files"][0]["path"]
+    forge(path, success=True)
+    result = vlaw("report", "study", "tiny", "--out", str(tmp_path / "study.md"))
+    assert result.exit_code == 2
+    told(result.output, ref, path)
+    assert not (tmp_path / "study.md").exists()
+
+
 def test_an_edge_that_was_forged(pristine, copy):
     ref = pristine.refs["policy_evaluation 1"]
     path = copy.paths.root / ref.versions["edges"]["log"][0]["path"]
@@ -336,6 +349,42 @@ def test_an_edge_that_was_forged(pristine, copy):
     result = vlaw("audit", "--all", "--verify", "--json")
     assert result.exit_code == 2
     assert any(path.name in line and ref.artifact_id in line for line in json.loads(result.stdout)["problems"])
+
+
+@pytest.mark.parametrize("what", ["a row", "its file", "a link", "links made anew", "the seal"])
+def test_a_ledger_that_was_forged(pristine, copy, what, tmp_path):
+    """A row's own digests are under the seal: whoever changes a file and its row is found out."""
+    chain = copy.paths.chain
+    path = copy.paths.root / json.loads(chain.read_bytes().splitlines()[3])["log"]["path"]
+    if what == "a row":
+        rewrite(path, path.read_bytes().replace(b"abc", b"abd"))  # the code revision
+    elif what == "its file":
+        path = copy.paths.root / json.loads(chain.read_bytes().splitlines()[3])["files"][0]["path"]
+        rewrite(path, bytes(reversed(path.read_bytes())))
+    else:
+        path = copy.paths.seal if what == "the seal" else chain
+        lines = chain.read_bytes().splitlines(keepends=True)
+        if what == "a link":
+            lines[3] = lines[3].replace(b'"size":', b'"size":1', 1)
+        elif what == "links made anew":
+            del lines[-1]
+        chain.write_bytes(b"".join(lines))
+        if what == "the seal":
+            path.write_text(path.read_text().replace('"version": ', '"version":  '))
+    for arguments in (("sql", "SELECT count(*) FROM artifacts"), ("sql", "--attach", str(tmp_path / "c.duckdb")),
+                      ("impact", pristine.ids["r0"])):
+        result = vlaw(*arguments)
+        assert result.exit_code == 2, result.output
+        assert path.name in result.output, result.output
+        assert "ledger" in result.output
+
+
+def test_a_tail_that_is_not_sealed_yet_can_be_read(copy, monkeypatch, pristine):
+    """A run that was killed right after its commit."""
+    monkeypatch.setattr("vlaw_assets.lake.seal.extend", lambda _paths: 0)
+    quarantine.add(copy, [pristine.ids["r4"]], why="blurred", by="tester")
+    with connect(copy.paths.root) as query:
+        assert query.execute("SELECT count(DISTINCT artifact_id) FROM quarantine").fetchall() == [(2,)]
 
 
 def test_the_whole_lake_is_audited(copy):

@@ -144,14 +144,16 @@ def connect(
         limits: all limits; `memory_limit` and `threads` are not looked at then.
 
     A table of which a pinned file is missing or changed cannot be read, and says so; the others can.
-    Raises VlawError: no lake there, or a moment before the first commit.
+    Raises VlawError: no lake there, a moment before the first commit, or a ledger that is not as it was sealed.
     """
     limits = limits or Limits(memory=memory_limit, threads=threads)
     process = SqlProcess(limits)  # it starts while the ledger is read
     try:
+        from vlaw_assets.lake import sealed
         from vlaw_assets.query import views
 
         lake = opened(lake, as_of)
+        sealed.check(lake.paths, lake.verified)
         refs = lake.ledger.artifacts()
         files = views.sources(lake, refs)
         paths = ", ".join(views.quoted(source.path) for listed in files.values() for source in listed)

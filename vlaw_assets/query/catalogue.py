@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import pyarrow as pa
 
+from vlaw_assets.lake import sealed
 from vlaw_assets.lake.paths import FORMAT_VERSION
 from vlaw_assets.query import opened, views
 from vlaw_assets.query.questions import FOLDER, questions
@@ -45,6 +46,7 @@ def write_catalogue(lake: Lake | str | Path, file: str | Path, as_of: str | int 
     lake = opened(lake, as_of)
     path = Path(file).expanduser().absolute()
     _check_target(path, lake.paths.root)
+    sealed.check(lake.paths, lake.verified)
     refs = lake.ledger.artifacts()
     files = views.sources(lake, refs)
     wrong = lake.verified.damage((source.ref, source.file) for listed in files.values() for source in listed)
