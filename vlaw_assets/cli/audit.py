@@ -16,6 +16,7 @@ from rich.tree import Tree
 
 from vlaw_assets.audit.closure import SHORT, audit_of, levels, pivot, short, subject
 from vlaw_assets.audit.reading import decision_lines, name_of
+from vlaw_assets.cli.audit_all import audit_all
 from vlaw_assets.cli.output import AsOf, console, existing_lake, print_json, print_table
 from vlaw_models.errors import VlawError
 
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
 
 
 def audit(
-    asset: Annotated[str, typer.Argument(help="The asset, e.g. policy.")],
+    asset: Annotated[str | None, typer.Argument(help="The asset, e.g. policy.")] = None,
     experiment: Annotated[str | None, typer.Argument(help="Name of a recipe; none for an asset of the foundation.")] = None,
     iteration: Annotated[int | None, typer.Argument(help="The iteration, e.g. 2.")] = None,
     *,
+    whole: Annotated[bool, typer.Option("--all", help="Every artifact of the lake instead of one: a list, or with --verify every byte.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     html: Annotated[Path | None, typer.Option("--html", help="Write a page with a picture to this file.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Hash every file again, check every edge and count.")] = False,
@@ -39,7 +41,13 @@ def audit(
     """Which data produced this artifact: the closure of what was read, with digests and counts."""
     if (only or keep) and not replay:
         raise VlawError("--only and --keep belong to --replay", where="vlaw audit", remedy="Add --replay.")
+    if whole == (asset is not None) or (whole and (html or replay)):
+        raise VlawError("an asset and --all do not go together" if whole and asset else "--html and --replay are about one artifact"
+                        if whole else "nothing to audit", where="vlaw audit", remedy="Name an asset, or give --all [--verify] [--json].")
     lake = existing_lake(as_of)
+    if asset is None:
+        audit_all(lake, verify=verify, as_json=as_json)
+        return
     try:
         ref = subject(lake, asset, experiment, iteration)
         found = audit_of(lake, ref)

@@ -29,6 +29,7 @@ from vlaw_assets.lake.ledger import ArtifactRef, Edge, Identity, Ledger
 from vlaw_assets.lake.paths import FORMAT_NAME, FORMAT_VERSION, Paths
 from vlaw_assets.lake.schemas import TABLES
 from vlaw_assets.lake.tables import Tables
+from vlaw_assets.lake.verified import Verified
 from vlaw_models.errors import VlawError
 
 __all__ = ["ArtifactRef", "Draft", "Edge", "Handle", "Identity", "Lake", "Ledger", "canonical_json"]
@@ -50,6 +51,8 @@ class Lake:
         self.paths = paths
         self.tables = Tables(paths)
         self.ledger = Ledger(self.tables, paths.root)
+        self.verified = Verified(paths.root)
+        """Which files are known to be as they were recorded."""
         self.moment: str | int | None = None
         """The past moment that this lake shows (see `as_of`); None for the lake as it is."""
         self._in_force: tuple[Any, frozenset[str]] | None = None
@@ -86,7 +89,7 @@ class Lake:
         whatever was materialized again, quarantined, compacted or collected since. Raises VlawError for no moment."""
         past = Lake(self.paths)
         past.ledger = self.ledger.until(moments.resolve(self.ledger, moment))
-        past.moment = moment
+        past.moment, past.verified = moment, self.verified
         return past
 
     def still(self) -> Lake:

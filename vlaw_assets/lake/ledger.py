@@ -345,15 +345,18 @@ class Ledger:
         """Read the log entries that brought the edges of these artifacts; after `FEW` of them, those of all at once."""
         names = self._rows if len(self._edges) > FEW else names
         found: dict[str, list[Edge]] = {name: [] for name in names if name not in self._edges}
-        versions = [entry["version"] for name in found if (entry := self.edges_entry(self._rows[name]))]
+        pinned = {entry["version"]: entry for name in found if (entry := self.edges_entry(self._rows[name]))}
         table = self._tables.paths.table("edges")
-        kept = Kept(self._tables.paths, "edges", ("child", *EDGE)) if len(versions) > FEW else None
+        kept = Kept(self._tables.paths, "edges", ("child", *EDGE)) if len(pinned) > FEW else None
         known, fresh = kept.rows if kept else {}, {}
-        for version in dict.fromkeys(versions):
+        for version, pin in pinned.items():
             if version in known:
                 edges = [(values[0], Edge(*values[1:])) for values, _ in known[version]]
             else:
-                edges = list(self._tables.committed("edges", [deltalog.read_entry(table, version)], _edge))
+                # Artifacts of a migrated lake do not pin their log entries; FORMAT.json does.
+                sha256 = next((log["sha256"] for log in pin.get("log", ())), "")
+                entry = deltalog.read_entry(table, version, sha256=sha256)
+                edges = list(self._tables.committed("edges", [entry], _edge, pinned=pinned))
                 fresh[version] = lambda edges=edges: [([child, *(getattr(edge, name) for name in EDGE)], []) for child, edge in edges]
             for child, edge in edges:
                 if child in found:

@@ -19,7 +19,12 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from vlaw_models.errors import VlawError
+
+if TYPE_CHECKING:
+    from vlaw_assets.lake.ledger import ArtifactRef
 
 RACY_NS = 2_000_000_000
 """A file changed less than this before it was hashed is not remembered: it could change again within one tick of its clock."""
@@ -42,6 +47,12 @@ class Verified:
     def problems(self, entries: Iterable[Mapping[str, Any]]) -> list[str]:
         """What is wrong with files recorded as {path, size, sha256}, one line each, as `durable.file_problems(deep=True)` says it."""
         return [f"{path}: {problem}" for path, problem in self.found(entries).items()]
+
+    def damage(self, files: Iterable[tuple[ArtifactRef, Mapping[str, Any]]]) -> VlawError | None:
+        """The error for the first file, of (artifact, its recorded file), that is not as recorded; None when all are."""
+        files = list(files)
+        found = self.found(file for _, file in files)
+        return next((damage(ref, self._root / file["path"], found[file["path"]]) for ref, file in files if file["path"] in found), None)
 
     def found(self, entries: Iterable[Mapping[str, Any]]) -> dict[str, str]:
         """Path, relative to the lake -> what is wrong with that file; files that are as recorded are not in it."""
@@ -92,6 +103,15 @@ class Verified:
                 os.close(descriptor)
         except OSError:
             return  # no memory this time
+
+
+def damage(ref: ArtifactRef, path: Path, what: str) -> VlawError:
+    """The error for a file of an artifact that is not what the ledger says."""
+    partition = f" {ref.partition.replace('|', ' ')}" if ref.partition else ""
+    return VlawError(
+        f"a file of {ref.name} ({ref.artifact_id}): {what}", where=str(path),
+        remedy=f"`vlaw audit {ref.asset}{partition} --verify` names all damage; "
+        "restore the file, or materialize the artifact again with force")
 
 
 def memory_of(root: Path) -> Path | None:

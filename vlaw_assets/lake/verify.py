@@ -9,7 +9,7 @@ of a Delta log that other tools made, and rows that no ledger row names.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,9 +47,15 @@ def verify(lake: Lake, refs: Iterable[ArtifactRef]) -> list[Problem]:
 
     Raises VlawError naming the file if the ledger's rows cannot be read at all; `verify_ledger` still works then.
     """
+    return [problem for problems in each(lake, refs) for problem in problems]
+
+
+def each(lake: Lake, refs: Iterable[ArtifactRef]) -> Iterator[list[Problem]]:
+    """`verify`, one artifact after the other: what is wrong with each."""
     files: dict[str, str | None] = {}
     folders: dict[str, list[str]] = {}
-    return [problem for ref in refs for problem in _Artifact(lake, ref, files, folders).problems()]
+    for ref in refs:
+        yield _Artifact(lake, ref, files, folders).problems()
 
 
 def verify_ledger(lake: Lake) -> list[Problem]:

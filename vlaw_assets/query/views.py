@@ -1,16 +1,15 @@
 """SQL views of a lake: for every table exactly the files that ledger rows name, read by DuckDB itself.
 
-Here: which files a view reads, what is wrong with them, and the statements that make tables and views on a DuckDB
-connection. Not here: locking the connection (__init__.py) and writing a catalogue file (catalogue.py); both use this, so
-they show the same rows. Rows of killed runs are in no view: a view reads the files of ledger rows, not a Delta table.
+Here: which files a view reads, and the tables and statements that make it. Not here: what is wrong with them (lake/verified.py), the locked connection (__init__.py, worker.py) and writing a catalogue file
+(catalogue.py); both use this, so they show the same rows. Rows of killed runs are in no view: a view reads the files of ledger rows, not a Delta table.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -29,6 +28,7 @@ DATA_TABLES = tuple(sorted(set(TABLES) - {"artifacts", "edges"}))
 
 _COLUMNS = frozenset(name for schema in TABLES.values() for name in schema.names)
 _EDGE = ("child_id", "parent_id", "role", "read_as", "scope", "selection", "selection_id")
+_WORD = re.compile(r"\w+")
 _HIVE = "hive_partitioning = true, hive_types = {'asset': VARCHAR, 'partition_key': VARCHAR}"
 """Delta keeps partition columns in folder names; DuckDB would guess their types."""
 
@@ -49,8 +49,7 @@ WHERE e.num_frames > 0
 
 _EMBEDDERS = "SELECT artifact_id FROM artifacts WHERE source_artifact_id = '' AND (versions_json -> '$.embeddings') IS NOT NULL"
 """Artifacts that hold a vector per episode of what they read by rows."""
-READ_BY_READS = ("episodes", "members", "reads", "reward_scores", "quarantine")
-"""Views that `episode_reads` is made of."""
+
 
 _STUDY_ARTIFACTS = """
 SELECT a.*, s.study, regexp_extract(arm, '^(.+)-s[0-9]+$', 1) AS recipe, regexp_extract(arm, '-s([0-9]+)$', 1)::INTEGER AS seed
@@ -63,7 +62,19 @@ QUALIFY length(s.study) = max(length(s.study)) OVER (PARTITION BY a.sequence)
 """The artifacts of every study, whose experiments are called STUDY-RECIPE-sSEED. Of studies 'a' and 'a-b', 'a-b-c-s0' is of 'a-b'."""
 
 
-_QUARANTINED = "SELECT *, episode_id IN (SELECT episode_id FROM in_quarantine) AS quarantined FROM ({select})"
+STORED = "stored_episodes"
+"""The view of the files of `episodes`, which `episodes` is made of."""
+_IN_QUARANTINE = """
+WITH RECURSIVE closed(episode_id, goes_back_to) AS (
+  SELECT q.episode_id, q.episode_id FROM artifacts a JOIN quarantine q ON q.artifact_id = a.owner_id
+  WHERE a.is_current AND a.asset = 'quarantine'
+  UNION
+  SELECT e.episode_id, c.goes_back_to FROM closed c JOIN stored_episodes e ON e.start_episode_id = c.episode_id
+)
+SELECT * FROM closed
+"""
+"""Every episode that is in quarantine at the lake's moment, and what was imagined from it (lake/quarantine.py: `in_force`)."""
+_QUARANTINED = "SELECT *, episode_id IN (SELECT episode_id FROM in_quarantine) AS quarantined FROM stored_episodes"
 """Column of `episodes`: whether it is in quarantine now, or was imagined from one that is. Whoever counts leaves it out."""
 
 _EVALUATIONS = """
@@ -74,6 +85,9 @@ LEFT JOIN (
 ) q ON q.artifact_id = v.artifact_id AND q.task = v.task
 """
 """Column of `evaluations`: how many of the episodes that a row was counted over are in quarantine now."""
+
+_UNMARKED = ("SELECT *, false AS quarantined FROM stored_episodes", "SELECT *, 0::BIGINT AS quarantined_trials FROM ({select})")
+"""The same columns where nothing is in quarantine."""
 
 _MADE_EDGES = "SELECT e.* FROM edges e JOIN artifacts a ON a.artifact_id = e.child_id WHERE a.source_artifact_id = ''"
 """The edges of artifacts that hold their own data."""
@@ -93,27 +107,9 @@ class Source:
 
     path: str
     """Absolute."""
-    size: int
+    file: Mapping[str, Any] = field(repr=False)
+    """As the ledger has it: {path, size, sha256}."""
     ref: ArtifactRef = field(repr=False)
-
-    def problem(self) -> str:
-        """What is wrong with the file as far as its size tells; '' if nothing."""
-        try:
-            size = os.stat(self.path).st_size
-        except OSError as error:
-            return f"cannot be read ({error.strerror})"
-        return "" if size == self.size else f"has {size} bytes, the ledger says {self.size}"
-
-
-def damage(source: Source, what: str) -> VlawError:
-    """The error for a pinned file that is not what the ledger says."""
-    partition = f" {source.ref.partition.replace('|', ' ')}" if source.ref.partition else ""
-    return VlawError(
-        f"a file of {source.ref.name} ({source.ref.artifact_id}) {what}",
-        where=source.path,
-        remedy=f"`vlaw audit {source.ref.asset}{partition} --verify` names all damage; "
-        "restore the file, or materialize the artifact again with force",
-    )
 
 
 def sources(lake: Lake, refs: Sequence[ArtifactRef]) -> dict[str, list[Source]]:
@@ -127,58 +123,53 @@ def sources(lake: Lake, refs: Sequence[ArtifactRef]) -> dict[str, list[Source]]:
                 f"the lake lies in a folder {part!r}, which DuckDB takes for the value of a column",
                 where=str(lake.paths.root), remedy="rename that folder",
             )
-    found: dict[str, list[Source]] = {name: [] for name in DATA_TABLES}
+    root, found = lake.paths.root, dict[str, list[Source]]((name, []) for name in DATA_TABLES)
     for ref in refs:
         if ref.source_artifact_id:
             continue
         for name, files in found.items():
             for file in (ref.versions.get(name) or {"files": ()})["files"]:
-                files.append(Source(str(lake.paths.root / file["path"]), int(file["size"]), ref))
+                files.append(Source(f"{root}/{file['path']}", file, ref))
+    found[STORED] = found["episodes"]
     return found
 
 
-def damaged(files: dict[str, list[Source]]) -> dict[str, VlawError]:
-    """Table -> what is wrong with its first missing or truncated file. A few microseconds per file."""
-    found: dict[str, VlawError] = {}
-    for name, listed in files.items():
-        for source in listed:
-            what = source.problem()
-            if what:
-                found[name] = damage(source, what)
-                break
-    if "episodes" in found:
-        found["frames"] = found["episodes"]
-    return found
+def make(connection: duckdb.DuckDBPyConnection, lake: Lake, refs: Sequence[ArtifactRef], files: Mapping[str, list[Source]]) -> None:
+    """The tables and views, on a connection of one's own."""
+    for name, rows in tables(lake, refs).items():
+        make_table(connection, name, rows)
+    for definition in definitions(lake, files).values():
+        connection.execute(definition)
 
 
-def make(
-    connection: duckdb.DuckDBPyConnection, lake: Lake, refs: Sequence[ArtifactRef], files: dict[str, list[Source]],
-    without: Sequence[str] = (),
-) -> None:
-    """Tables `artifacts`, `edges` and `in_quarantine`, a view per data table, for `frames`, `episode_reads` and
-    `study_artifacts`, and the macro `reached_by`, but for those in `without` and what is made of them.
+def tables(lake: Lake, refs: Sequence[ArtifactRef]) -> dict[str, pa.Table]:
+    """What is copied instead of read from files: the ledger.
 
     `artifacts.owner_id` is the artifact whose rows hold the data: join data tables on it, and reuse is followed.
     """
-    make_table(connection, "artifacts", artifacts_table(refs))
-    make_table(connection, "edges", edges_table(lake, refs))
-    make_table(connection, "in_quarantine", quarantine_table(lake))
-    for name, listed in files.items():
-        if name not in without:
-            select = _select(connection, name, [source.path for source in listed])
-            if name == "episodes":
-                select = _QUARANTINED.format(select=select)
-            elif name == "evaluations" and "episodes" not in without:
-                select = _EVALUATIONS.format(select=select)
-            connection.execute(f"CREATE VIEW {name} AS {select}")
-    connection.execute(f"CREATE VIEW embedders AS {_EMBEDDERS}")
-    connection.execute(f"CREATE VIEW made_edges AS {_MADE_EDGES}")
-    if not set(READ_BY_READS) & set(without):
-        connection.execute(f"CREATE VIEW episode_reads AS {_READS}")
-        connection.execute(REACHED_BY)
-    connection.execute(f"CREATE VIEW study_artifacts AS {_STUDY_ARTIFACTS}")
-    if "episodes" not in without:
-        connection.execute(f"CREATE VIEW frames AS {_FRAMES.format(path=quoted(str(lake.paths.frames)))}")
+    return {"artifacts": artifacts_table(refs), "edges": edges_table(lake, refs)}
+
+
+def definitions(lake: Lake, files: Mapping[str, list[Source]]) -> dict[str, str]:
+    """View -> the statement that makes it, in an order in which they can be made: one per data table, what is made of them
+    (`frames`, `episode_reads`, `study_artifacts`), and the macro `reached_by`."""
+    selects = {name: _select(name, [source.path for source in files[name]]) for name in DATA_TABLES}
+    selects |= {STORED: selects.pop("episodes"), "in_quarantine": _IN_QUARANTINE}
+    listed = quarantine.latest(lake)
+    episodes, evaluations = (_QUARANTINED, _EVALUATIONS) if listed is not None and listed.num_rows else _UNMARKED
+    selects |= {"episodes": episodes, "evaluations": evaluations.format(select=selects.pop("evaluations"))}
+    selects |= {"embedders": _EMBEDDERS, "made_edges": _MADE_EDGES, "episode_reads": _READS, "study_artifacts": _STUDY_ARTIFACTS,
+                "frames": _FRAMES.format(path=quoted(str(lake.paths.frames)))}
+    return {name: f"CREATE VIEW {name} AS {select}" for name, select in selects.items()} | {"reached_by": REACHED_BY}
+
+
+def behind(names: Iterable[str], made: Mapping[str, str]) -> set[str]:
+    """These names and those of all that they are made of, by the words in their `definitions`."""
+    found, fresh = set(), set(names)
+    while fresh:
+        found |= fresh
+        fresh = {word for name in fresh if name in made for word in _WORD.findall(made[name])} & made.keys() - found
+    return found
 
 
 def make_table(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:
@@ -216,24 +207,24 @@ def edges_table(lake: Lake, refs: Sequence[ArtifactRef]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=pa.schema([(name, pa.string()) for name in _EDGE]))
 
 
-def quarantine_table(lake: Lake) -> pa.Table:
-    """Every episode that is in quarantine at the lake's moment, and what was imagined from it: episode_id, goes_back_to."""
-    found = quarantine.in_force(lake)
-    columns = {"episode_id": list(found), "goes_back_to": list(found.values())}
-    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
-
-
 def quoted(text: str) -> str:
     """An SQL string literal."""
     return "'" + text.replace("'", "''") + "'"
 
 
-def _select(connection: duckdb.DuckDBPyConnection, name: str, paths: Sequence[str]) -> str:
+def _select(name: str, paths: Sequence[str]) -> str:
     schema = TABLES[name]
     if not paths:
-        types = connection.from_arrow(schema.empty_table()).types
-        columns = (f'CAST(NULL AS {kind}) AS "{column}"' for column, kind in zip(schema.names, types, strict=True))
+        columns = (f'CAST(NULL AS {_type(column.type)}) AS "{column.name}"' for column in schema)
         return f"SELECT {', '.join(columns)} WHERE false"
     options = f", {_HIVE}" if name in PARTITIONED else ""
     columns = (f'"{column}"' for column in schema.names)  # "at" is a word of SQL
     return f"SELECT {', '.join(columns)} FROM read_parquet([{', '.join(map(quoted, paths))}]{options})"
+
+
+def _type(kind: pa.DataType) -> str:
+    """DuckDB's name of a column type of the lake's tables."""
+    if pa.types.is_list(kind):
+        return f"{_type(kind.value_type)}[]"
+    return {"string": "VARCHAR", "bool": "BOOLEAN", "int32": "INTEGER", "int64": "BIGINT", "float": "FLOAT", "double": "DOUBLE",
+            "timestamp[us, tz=UTC]": "TIMESTAMPTZ"}[str(kind)]
