@@ -15,13 +15,12 @@ from typing import Any
 import dagster as dg
 
 from vlaw_assets import checks
-from vlaw_assets.assets import code
-from vlaw_assets.assets.loop_state import read_state
 from vlaw_assets.assets.stage import POOL, Stage, Work, stage_asset
+from vlaw_assets.assets.state import read_state
 from vlaw_assets.summary import Rate, markdown, outcomes_of, rates_of, table
 
 CHECKS = (checks.SCHEMA, checks.FINITE, checks.COUNTS, checks.VARIES, checks.HELD_OUT)
-OPTIONS = {"group": "evaluation", "modules": code.EVALUATION, "pool": POOL, "kinds": ("deltalake",), "checks": CHECKS}
+OPTIONS = {"group": "evaluation", "pool": POOL, "kinds": ("deltalake",), "checks": CHECKS}
 REPORTED, LOW_NOISE = "evaluation", "evaluation_low_noise"
 """Kinds of artifacts: at evaluation.noise_scale, and at evaluation.low_noise_scale."""
 TRAINED_ON = ("rollout", "demonstration", "co_training")
@@ -67,7 +66,8 @@ def _evaluate(stage: Stage, policy: Any, kind: str, before: Any = None) -> dg.Ma
     if before is not None:
         tables["stop_early"] = True
     with stage.commit(kind, recipe=tables, parents={"policy": policy, **({"before": before} if before is not None else {})}) as work:
-        from vlaw_models.collect import evaluate_policy, start_seeds
+        from vlaw_models.collect import evaluate_policy
+        from vlaw_models.seeds import start_seeds
 
         planned = [(task, seed) for task in recipe.tasks
                    for seed in start_seeds("evaluation", task, 0, 0, config.episodes_per_task)]

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from vlaw_assets import checks
-from vlaw_assets.assets import code
-from vlaw_assets.assets.foundation import EPISODE_CHECKS
-from vlaw_assets.assets.loop_state import read_state
+from vlaw_assets.assets.origins import EMBEDDED, origins_in
 from vlaw_assets.assets.stage import POOL, Stage, Work, stage_asset
+from vlaw_assets.assets.state import read_state
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -26,14 +25,10 @@ if TYPE_CHECKING:
 
     from vlaw_models.episodes import Episode, Start
 
-EMBEDDED = "tabletop"
-"""World of the episodes that the embedded simulator can be reset to: by task and seed."""
-
-
 @stage_asset(group="iteration", deps=("loop_state", "real_rollouts", "world_model", "autoencoder", "expert_demonstrations",
                                       "co_training_data"),
-             modules=(*code.IMAGINE, *code.PRIVILEGED), pool=POOL, kinds=("deltalake", "lance"),
-             checks=(*EPISODE_CHECKS, checks.STARTS))
+             pool=POOL, kinds=("deltalake", "lance"),
+             checks=(*checks.EPISODES, checks.STARTS))
 def imagined_rollouts(stage: Stage) -> dg.MaterializeResult:
     """N imagined episodes per task of the policy that made the real rollouts; nobody has judged them yet."""
     recipe, state = stage.recipe, read_state(stage)
@@ -87,14 +82,6 @@ def starts_from(real: Sequence[Episode], tasks: Sequence[str], per_task: int) ->
               episode_id=episode.episode_id)
         for index in range(per_task) for task, pool in pools.items() for episode in [pool[index % len(pool)]]
     ]
-
-
-def origins_in(handle: Any) -> dict[str, Start]:
-    """Episode id -> (task, seed) of an artifact's episodes of the embedded robot; imported ones have no simulator seed."""
-    from vlaw_models.episodes import Start
-
-    return {row["episode_id"]: Start(row["task"], row["seed"]) for row in handle.table("episodes").to_pylist()
-            if row["world"] == EMBEDDED}
 
 
 def begin_with_real_frames(

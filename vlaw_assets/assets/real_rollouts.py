@@ -12,15 +12,13 @@ from typing import Any
 import dagster as dg
 
 from vlaw_assets import checks
-from vlaw_assets.assets import code
-from vlaw_assets.assets.foundation import EPISODE_CHECKS
-from vlaw_assets.assets.loop_state import read_state
 from vlaw_assets.assets.stage import POOL, Stage, Work, stage_asset
+from vlaw_assets.assets.state import read_state
 from vlaw_assets.recipes import HELD_OUT_SEEDS
 
 
-@stage_asset(group="iteration", deps=("loop_state",), modules=code.ROLLOUTS, pool=POOL, kinds=("deltalake", "lance"),
-             checks=(*EPISODE_CHECKS, checks.VARIES))
+@stage_asset(group="iteration", deps=("loop_state",), pool=POOL, kinds=("deltalake", "lance"),
+             checks=(*checks.EPISODES, checks.VARIES))
 def real_rollouts(stage: Stage) -> dg.MaterializeResult:
     """Episodes of the policy that this iteration starts with, successes and failures, labelled by the world."""
     recipe, state = stage.recipe, read_state(stage)
@@ -36,8 +34,8 @@ def real_rollouts(stage: Stage) -> dg.MaterializeResult:
     return stage.result(work, successes=work.draft.ref.metrics.get("successes", 0))
 
 
-@stage_asset(group="evaluation", deps=("loop_state",), modules=code.ROLLOUTS, pool=POOL, kinds=("deltalake", "lance"),
-             checks=EPISODE_CHECKS)
+@stage_asset(group="evaluation", deps=("loop_state",), pool=POOL, kinds=("deltalake", "lance"),
+             checks=checks.EPISODES)
 def validation_rollouts(stage: Stage) -> dg.MaterializeResult:
     """Held-out real episodes with every frame: the clips on which world model and reward model are measured.
 

@@ -65,7 +65,7 @@ def import_lerobot(
     dataset = lerobot_format.open_dataset(path, cameras)
     recipe = {"format": "lerobot v3", "source_sha256": source_digest(dataset), "image_size": image_size,
               "cameras": dict(dataset.cameras), "task": task, "control_hz": CONTROL_HZ}
-    code = code_digest(("vlaw_models.episodes",), (Path(__file__), Path(lerobot_format.__file__), Path(videos.__file__)))
+    code = code_digest(__name__)
     identity = Identity(kind=KIND, code=code, recipe=canonical_json(recipe), parents=())
     # Read before the commit block as well as checked: a lock held while videos decode would help nobody.
     known = lake.ledger.find(identity) is not None and not force
