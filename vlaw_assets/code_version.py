@@ -38,6 +38,8 @@ the same content)."""
 COMPUTING = ("av", "deltalake", "diffusers", "lancedb", "mujoco", "numpy", "peft", "pillow", "pyarrow", "pylance", "safetensors",
              "tokenizers", "torch", "torchmetrics", "torchvision", "transformers")
 """Packages that compute or write data (a test compares them with what `vlaw_models` and the lake import)."""
+OF_TORCH = ("threads", "cpu_kernels", "float32_matmul", "accelerator")
+"""What is noted of torch where it is loaded."""
 _TOKEN = re.compile(
     r"""("{3}[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*"{3}|'{3}[^'\\]*(?:(?:\\.|'(?!''))[^'\\]*)*'{3}"""
     r"""|"[^"\\\n]*(?:\\.[^"\\\n]*)*"|'[^'\\\n]*(?:\\.[^'\\\n]*)*')|#[^\n]*""", re.DOTALL)
@@ -106,10 +108,9 @@ def made_with() -> dict[str, str]:
         found["opengl"] = os.environ.get("MUJOCO_GL", "default")
     torch = sys.modules.get("torch")
     if torch is not None:
-        found |= {"threads": str(torch.get_num_threads()), "cpu_kernels": torch.backends.cpu.get_cpu_capability(),
-                  "float32_matmul": torch.get_float32_matmul_precision()}
-        if torch.cuda.is_available():
-            found["accelerator"] = torch.cuda.get_device_name()
+        accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+        found |= dict(zip(OF_TORCH, (str(torch.get_num_threads()), torch.backends.cpu.get_cpu_capability(),
+                                     torch.get_float32_matmul_precision(), accelerator), strict=True))
     return found
 
 

@@ -18,6 +18,7 @@ from vlaw_assets import checks
 from vlaw_assets.assets.stage import POOL, Stage, Work, stage_asset
 from vlaw_assets.assets.state import read_state
 from vlaw_assets.summary import Rate, markdown, outcomes_of, rates_of, table
+from vlaw_models.worlds.tabletop.renderer import renderer_name
 
 CHECKS = (checks.SCHEMA, checks.FINITE, checks.COUNTS, checks.VARIES, checks.HELD_OUT)
 OPTIONS = {"group": "evaluation", "pool": POOL, "kinds": ("deltalake",), "checks": CHECKS}
@@ -62,7 +63,7 @@ def _evaluate(stage: Stage, policy: Any, kind: str, before: Any = None) -> dg.Ma
         trials = config.episodes_per_task if config.low_noise_scale != config.noise_scale else 0
         config = dataclasses.replace(config, noise_scale=config.low_noise_scale, episodes_per_task=trials)
     read = {key: value for key, value in dataclasses.asdict(config).items() if key not in ("low_noise_scale", "stop_early")}
-    tables = {"evaluation": read, "tasks": list(recipe.tasks), "noise_seed": recipe.seed}
+    tables = {"evaluation": read, "tasks": list(recipe.tasks), "noise_seed": recipe.seed, "renderer": renderer_name()}
     if before is not None:
         tables["stop_early"] = True
     with stage.commit(kind, recipe=tables, parents={"policy": policy, **({"before": before} if before is not None else {})}) as work:

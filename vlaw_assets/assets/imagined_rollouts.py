@@ -8,7 +8,6 @@ Here: choosing the starts and keeping what was imagined. Not here: the closed lo
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from vlaw_assets.assets.origins import EMBEDDED, origins_in
 from vlaw_assets.assets.stage import POOL, Stage, Work, stage_asset
 from vlaw_assets.assets.state import read_state
 from vlaw_models.errors import VlawError
+from vlaw_models.worlds.tabletop.renderer import renderer_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +38,8 @@ def imagined_rollouts(stage: Stage) -> dg.MaterializeResult:
     roles = start_parents(stage)
     parents = {"policy": state.policy, **models, **roles}
     tables = {**recipe.tables("imagine"), "tasks": list(recipe.tasks), "seed": stage.seed}
+    if oracle:
+        tables["renderer"] = renderer_name()
     with stage.commit("imagined_rollouts", recipe=tables, parents=parents) as work:
         if work.wanted and per_task:
             real = [episode for role in roles
@@ -116,4 +118,4 @@ def _on_the_simulator(stage: Stage, work: Work, starts: list[Start]) -> Iterator
 
 def _renderer() -> str:
     return ("the simulator renders other first frames than were recorded: VLAW_RENDERER is now "
-            f"{os.environ.get('VLAW_RENDERER', 'ray')!r}; use the renderer, picture size and kind of machine of the recording")
+            f"{renderer_name()!r}; use the renderer, picture size and kind of machine of the recording")

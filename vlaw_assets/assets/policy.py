@@ -20,6 +20,7 @@ from vlaw_assets import checks
 from vlaw_assets.assets.stage import POOL, Stage, Work, stage_asset
 from vlaw_assets.assets.state import read_state, real_so_far
 from vlaw_assets.summary import VALIDATION, rate
+from vlaw_models.worlds.tabletop.renderer import renderer_name
 
 if TYPE_CHECKING:
     from vlaw_models.config import EvaluationConfig
@@ -81,7 +82,7 @@ def identity_of(stage: Stage) -> dict[str, Any]:
     tables["policy"] = {key: getattr(config, key) for key in keys}
     validation = validation_of(stage)
     if validation is not None:
-        tables["validation"] = {"tasks": list(recipe.tasks), "noise_seed": recipe.seed, **{
+        tables["validation"] = {"tasks": list(recipe.tasks), "noise_seed": recipe.seed, "renderer": renderer_name(), **{
             key: getattr(validation, key) for key in ("episodes_per_task", "num_steps", "noise_scale")}}
     return tables
 

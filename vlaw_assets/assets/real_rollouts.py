@@ -15,6 +15,7 @@ from vlaw_assets import checks
 from vlaw_assets.assets.stage import POOL, Stage, Work, stage_asset
 from vlaw_assets.assets.state import read_state
 from vlaw_assets.recipes import HELD_OUT_SEEDS
+from vlaw_models.worlds.tabletop.renderer import renderer_name
 
 
 @stage_asset(group="iteration", deps=("loop_state",), pool=POOL, kinds=("deltalake", "lance"),
@@ -22,7 +23,8 @@ from vlaw_assets.recipes import HELD_OUT_SEEDS
 def real_rollouts(stage: Stage) -> dg.MaterializeResult:
     """Episodes of the policy that this iteration starts with, successes and failures, labelled by the world."""
     recipe, state = stage.recipe, read_state(stage)
-    tables = {**recipe.tables("rollouts"), "tasks": list(recipe.tasks), "seed": recipe.seed, "iteration": stage.iteration}
+    tables = {**recipe.tables("rollouts"), "tasks": list(recipe.tasks), "seed": recipe.seed, "iteration": stage.iteration,
+              "renderer": renderer_name()}
     with stage.commit("real_rollouts", recipe=tables, parents={"policy": state.policy}) as work:
         if work.wanted:
             from vlaw_models.collect import collect_rollouts
@@ -45,7 +47,7 @@ def validation_rollouts(stage: Stage) -> dg.MaterializeResult:
     metrics = recipe.world_model_metrics
     config = dataclasses.replace(recipe.rollouts, episodes_per_task=metrics.clips_per_task, num_steps=metrics.num_steps)
     tables = {"validation": dataclasses.asdict(config), "tasks": list(recipe.tasks), "seed": recipe.seed,
-              "iteration": stage.iteration}
+              "iteration": stage.iteration, "renderer": renderer_name()}
     with stage.commit("validation_rollouts", recipe=tables, parents={"policy": state.policy}) as work:
         if work.wanted:
             from vlaw_models.collect import collect_rollouts

@@ -10,6 +10,7 @@ import dagster as dg
 from vlaw_assets import checks
 from vlaw_assets.assets.stage import POOL, Stage, stage_asset
 from vlaw_assets.recipes import TASKS
+from vlaw_models.worlds.tabletop.renderer import renderer_name
 
 
 @stage_asset(group="foundation", checks=checks.EPISODES, kinds=("deltalake", "lance"), pool=POOL)
@@ -26,7 +27,7 @@ def co_training_data(stage: Stage) -> dg.MaterializeResult:
 
 def _scripted(stage: Stage, purpose: str, count: int) -> dg.MaterializeResult:
     seed = stage.foundation.seed
-    recipe = {"purpose": purpose, "count_per_task": count, "seed": seed, "tasks": list(TASKS)}
+    recipe = {"purpose": purpose, "count_per_task": count, "seed": seed, "tasks": list(TASKS), "renderer": renderer_name()}
     with stage.commit("scripted_episodes", recipe=recipe, parents={}) as work:
         if work.wanted:
             from vlaw_models.demonstrate import collect_demonstrations
