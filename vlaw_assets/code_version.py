@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import vlaw_models
+from vlaw_models.errors import VlawError
 from vlaw_models.worlds.tabletop.renderer import RAY, RENDERER
 
 if TYPE_CHECKING:
@@ -77,11 +78,19 @@ def sources(module: str) -> dict[str, Path]:
 
 @cache
 def _imports() -> ImportGraph:
-    """Who imports whom in both packages, from the files as they are when it is first asked for."""
-    from grimp import build_graph
+    """Who imports whom in both packages, from the files as they are when it is first asked for.
 
-    # Without its cache, which would be a folder in the caller's working directory and saves nothing here.
-    return build_graph(*PACKAGES, cache_dir=None, exclude_type_checking_imports=True)
+    Raises VlawError for a file that is not Python.
+    """
+    from grimp import build_graph
+    from grimp.exceptions import SourceSyntaxError
+
+    try:
+        # Without its cache, which would be a folder in the caller's working directory and saves nothing here.
+        return build_graph(*PACKAGES, cache_dir=None, exclude_type_checking_imports=True)
+    except SourceSyntaxError as error:
+        raise VlawError(f"what the code of a stage is cannot be told: {error}", where=str(error.filename),
+                        remedy="mend the file") from error
 
 
 def _file_of(module: str) -> Path:

@@ -32,8 +32,8 @@ def reward_model(stage: Stage) -> dg.MaterializeResult:
     with stage.commit("reward_model", recipe=tables, parents=parents) as work:
         if work.wanted:
             from vlaw_models.config import WorldModelMetricsConfig
-            from vlaw_models.imagine import replay
             from vlaw_models.learn_reward_model import finetune_reward_model
+            from vlaw_models.replay import replay
 
             rollouts = work.read("real_rollouts").episodes(frames=True)
             replays = replay(work.read("world_model").checkpoint(), work.read("autoencoder").checkpoint(), rollouts,

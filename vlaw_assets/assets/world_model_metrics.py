@@ -56,8 +56,8 @@ def _measure(stage: Stage, world_model: Any) -> dg.MaterializeResult:
 
 
 def _replay_and_measure(stage: Stage, work: Work, clips: list[Any], config: WorldModelMetricsConfig) -> None:
-    from vlaw_models.imagine import replay
     from vlaw_models.metrics import rows as measured
+    from vlaw_models.replay import replay
     from vlaw_models.score import score_episodes
 
     measured.check_clips(clips, num_steps=config.num_steps)

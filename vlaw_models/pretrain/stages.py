@@ -206,9 +206,9 @@ def train_reward_model(
     """
     import torch
 
-    from vlaw_models.imagine import replay
     from vlaw_models.learn_reward_model import train_reward_model as train
     from vlaw_models.policies.base import load_policy
+    from vlaw_models.replay import replay
     from vlaw_models.rewards.clip_judge import ClipJudge
 
     cfg, unseen = data.cfg, data.unseen()
