@@ -59,6 +59,15 @@ def test_threads_are_noted_as_they_are_when_it_is_made(monkeypatch):
     assert int(made_with()["blas_threads"]) >= 1
 
 
+def test_what_the_environment_tells_the_libraries_is_noted(monkeypatch):
+    for name in ("MKL_CBWR", "ONEDNN_MAX_CPU_ISA"):
+        monkeypatch.delenv(name, raising=False)
+    before = made_with()["settings"]
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert set(made_with()["settings"].split()) - set(before.split()) == {"MKL_CBWR=COMPATIBLE"}
+
+
 def test_what_torch_chooses_by_the_processor_is_noted(monkeypatch):
     assert made_with()["cpu_kernels"] == torch.backends.cpu.get_cpu_capability()
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX9")

@@ -39,6 +39,8 @@ the same content)."""
 COMPUTING = ("av", "deltalake", "diffusers", "lancedb", "mujoco", "numpy", "peft", "pillow", "pyarrow", "pylance", "safetensors",
              "tokenizers", "torch", "torchmetrics", "torchvision", "transformers")
 """Packages that compute or write data (a test compares them with what `vlaw_models` and the lake import)."""
+SETTINGS = ("ATEN_", "CUBLAS_", "DNNL_", "KMP_", "MKL_", "NVIDIA_TF32_", "OMP_", "ONEDNN_", "OPENBLAS_", "PYTORCH_", "TORCH_")
+"""Beginnings of the environment variables by which torch, numpy and what they stand on choose how to compute."""
 OF_TORCH = ("threads", "cpu_kernels", "float32_matmul", "accelerator")
 """What is noted of torch where it is loaded."""
 _TOKEN = re.compile(
@@ -112,7 +114,7 @@ def made_with() -> dict[str, str]:
     Of torch only if it is loaded: what did without it does not depend on it. The CPU's kernels decide whether bfloat16 is
     computed in (vlaw_models/precision.py), too.
     """
-    found = _libraries() | {"renderer": os.environ.get(RENDERER) or RAY, "blas_threads": _blas_threads()}
+    found = _libraries() | {"renderer": os.environ.get(RENDERER) or RAY, "blas_threads": _blas_threads(), "settings": _settings()}
     if found["renderer"] != RAY:
         found["opengl"] = os.environ.get("MUJOCO_GL", "default")
     torch = sys.modules.get("torch")
@@ -142,6 +144,12 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
     return platform.processor()
+
+
+def _settings() -> str:
+    """What the environment tells the libraries about how to compute; numbers of threads are noted as they turned out."""
+    given = sorted(name for name in os.environ if name.startswith(SETTINGS) and not name.endswith("_NUM_THREADS"))
+    return " ".join(f"{name}={os.environ[name]}" for name in given)
 
 
 def _blas_threads() -> str:
