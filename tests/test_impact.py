@@ -247,7 +247,10 @@ class Random:
         return next(ref for ref in self.refs if ref.artifact_id == artifact_id)
 
     def edge_rows(self, artifact_id):
-        return self.edges_of[artifact_id]
+        return self.edges_of[self.get(artifact_id).owner]
+
+    def own_edges(self, artifact_id):
+        return self.edges_of.get(artifact_id, [])
 
     def read(self, ref):
         rows = [{"episode_id": name, "why": "", "by": "", "at": None} for name in self.lists[ref.artifact_id]]
@@ -346,8 +349,8 @@ def random_ledger(rng, folder):
             lake.refs.append(reference(f"pointer-{len(lake.refs):03d}", source.asset, source.versions, source.num_rows,
                                        source.artifact_id))
         elif kind == "quarantine" and holders:
-            artifact = lake.add("quarantine", [], [], {})
-            lake.lists[artifact] = sorted({key[1] for key in lake.pick(keys_of(holders), 0.3)})
+            listed = sorted({key[1] for key in lake.pick(keys_of(holders), 0.3)})
+            lake.lists[lake.add("quarantine", [], [], {"quarantine": [{"episode_id": name} for name in listed]})] = listed
     return lake
 
 

@@ -40,7 +40,7 @@ def imagined_rollouts(stage: Stage) -> dg.MaterializeResult:
     tables = {**recipe.tables("imagine"), "tasks": list(recipe.tasks), "seed": stage.seed}
     if oracle:
         tables["renderer"] = renderer_name()
-    with stage.commit("imagined_rollouts", recipe=tables, parents=parents) as work:
+    with stage.commit("imagined_rollouts", recipe=tables, parents=parents, chosen_by=state) as work:
         if work.wanted and per_task:
             real = [episode for role in roles
                     for episode in work.read(role).episodes(frames=True, steps=[0], tasks=recipe.tasks)]

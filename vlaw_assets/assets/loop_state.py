@@ -18,17 +18,13 @@ import dagster as dg
 
 from vlaw_assets import checks, promotion
 from vlaw_assets.assets.stage import Stage, Work, stage_asset
-from vlaw_assets.assets.state import MODELS, REAL
+from vlaw_assets.loop_roles import INCUMBENT, JUDGED, MEASURED, MODELS, REAL
 from vlaw_assets.partitions import partition_key
 from vlaw_assets.summary import ALL
 from vlaw_models.errors import VlawError
 
 FOUNDATION_STATE = {"policy": "base_policy", "world_model": "pretrained_world_model",
                     "reward_model": "pretrained_reward_model"}
-JUDGED = "judged_"
-"""Role of a model that the promotion gate decided on: "judged_policy"; what was passed on has the plain role."""
-MEASURED, INCUMBENT = "world_model_metrics", "incumbent_policy"
-"""Roles of what the gate read besides the models it judged."""
 
 
 @dataclass(frozen=True)

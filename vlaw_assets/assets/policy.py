@@ -43,7 +43,8 @@ def policy(stage: Stage) -> dg.MaterializeResult:
     parents = {"policy": start, **real}
     if config.update != DSRL:
         parents |= {"training_set": stage.require("training_set"), "imagined_rollouts": stage.require("imagined_rollouts")}
-    with stage.commit("policy", recipe=identity_of(stage), parents=parents) as work:
+    with stage.commit("policy", recipe=identity_of(stage), parents=parents,
+                      chosen_by=None if config.start == "base" else state) as work:
         if work.wanted:
             own, imagined, lessons = _inputs(stage, work, real)
             work.metrics |= {"real": len(own), "imagined": len(imagined)}

@@ -25,7 +25,7 @@ def real_rollouts(stage: Stage) -> dg.MaterializeResult:
     recipe, state = stage.recipe, read_state(stage)
     tables = {**recipe.tables("rollouts"), "tasks": list(recipe.tasks), "seed": recipe.seed, "iteration": stage.iteration,
               "renderer": renderer_name()}
-    with stage.commit("real_rollouts", recipe=tables, parents={"policy": state.policy}) as work:
+    with stage.commit("real_rollouts", recipe=tables, parents={"policy": state.policy}, chosen_by=state) as work:
         if work.wanted:
             from vlaw_models.collect import collect_rollouts
 
@@ -48,7 +48,7 @@ def validation_rollouts(stage: Stage) -> dg.MaterializeResult:
     config = dataclasses.replace(recipe.rollouts, episodes_per_task=metrics.clips_per_task, num_steps=metrics.num_steps)
     tables = {"validation": dataclasses.asdict(config), "tasks": list(recipe.tasks), "seed": recipe.seed,
               "iteration": stage.iteration, "renderer": renderer_name()}
-    with stage.commit("validation_rollouts", recipe=tables, parents={"policy": state.policy}) as work:
+    with stage.commit("validation_rollouts", recipe=tables, parents={"policy": state.policy}, chosen_by=state) as work:
         if work.wanted:
             from vlaw_models.collect import collect_rollouts
 

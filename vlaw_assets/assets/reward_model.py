@@ -18,7 +18,8 @@ def reward_model(stage: Stage) -> dg.MaterializeResult:
     """The judge of success, finetuned on this experiment's first real rollouts with their labels."""
     recipe, state = stage.recipe, read_state(stage)
     if stage.iteration > 1 or recipe.reward_model.steps == 0:
-        with stage.commit("reward_model", recipe={"pass_on": True}, parents={"reward_model": state.reward_model}) as work:
+        with stage.commit("reward_model", recipe={"pass_on": True}, parents={"reward_model": state.reward_model},
+                          chosen_by=state) as work:
             if work.wanted:
                 work.pass_on("reward_model")
         return stage.result(work)
@@ -29,7 +30,7 @@ def reward_model(stage: Stage) -> dg.MaterializeResult:
         # The world model of before: it has not seen these rollouts, as it will not have seen what it imagines next.
         parents |= {"world_model": state.world_model, "autoencoder": stage.require_foundation("autoencoder")}
         tables["replay"] = {"num_steps": recipe.rollouts.num_steps, "sampling_steps": recipe.imagine.sampling_steps}
-    with stage.commit("reward_model", recipe=tables, parents=parents) as work:
+    with stage.commit("reward_model", recipe=tables, parents=parents, chosen_by=state) as work:
         if work.wanted:
             from vlaw_models.config import WorldModelMetricsConfig
             from vlaw_models.learn_reward_model import finetune_reward_model

@@ -172,11 +172,16 @@ class Stage:
         return self.required[-1]
 
     @contextlib.contextmanager
-    def commit(self, kind: str, *, recipe: Mapping[str, Any], parents: Mapping[str, Any]) -> Iterator[Work]:
+    def commit(
+        self, kind: str, *, recipe: Mapping[str, Any], parents: Mapping[str, Any], chosen_by: Any = None
+    ) -> Iterator[Work]:
         """The draft of this asset partition; leaving the block commits it, an exception leaves nothing behind.
 
         Its identity is `kind`, the code digest, `recipe` and the content digests of `parents`: the experiment's name is
         not in it, so experiments that agree share the artifact. Episodes in quarantine are left out of every parent.
+
+        Args:
+            chosen_by: the LoopState that models among the parents were taken from; None where none was.
         """
         from vlaw_assets.lake import Identity
         from vlaw_assets.lake.claim import claimed
@@ -193,6 +198,7 @@ class Stage:
                                      force=self.force, code_revision=code_revision()) as draft:
             if listed is not None:
                 draft.leave_out(listed)
+            draft.stands_on(parents, state=chosen_by.ref if chosen_by else None)
             work = Work(draft, parents)
             work.findings = self.findings
             yield work

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from vlaw_assets.assets.stage import Stage
-
-MODELS = ("policy", "world_model", "reward_model")
-REAL = "real_rollouts"
+from vlaw_assets.loop_roles import MODELS, REAL
 
 
 @dataclass(frozen=True)
 class LoopState:
-    """The state an iteration starts with: references into the ledger."""
+    """The state an iteration starts with: references into the ledger. A stage that takes a model of it names it in its
+    commit (`chosen_by`)."""
 
     ref: Any
     policy: Any

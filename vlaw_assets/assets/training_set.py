@@ -19,7 +19,8 @@ import dagster as dg
 
 from vlaw_assets import checks
 from vlaw_assets.assets.stage import Stage, Work, stage_asset
-from vlaw_assets.assets.state import REAL, read_state, real_so_far
+from vlaw_assets.assets.state import read_state, real_so_far
+from vlaw_assets.loop_roles import REAL
 
 EVERY = ("awr", "recap")
 """Updates that learn from every episode, by its advantage."""

@@ -28,14 +28,15 @@ def world_model(stage: Stage) -> dg.MaterializeResult:
     recipe, state = stage.recipe, read_state(stage)
     config = recipe.world_model
     if recipe.imagine.count == 0 or recipe.imagine.world == "simulator" or config.steps == 0:
-        with stage.commit("world_model", recipe={"pass_on": True}, parents={"world_model": state.world_model}) as work:
+        with stage.commit("world_model", recipe={"pass_on": True}, parents={"world_model": state.world_model},
+                          chosen_by=state) as work:
             if work.wanted:
                 work.pass_on("world_model")
         return stage.result(work)
     data = real_so_far(stage, state) if config.use_rollouts else {EXPERT: stage.require_foundation(EXPERT)}
     parents = {"world_model": state.world_model, "autoencoder": stage.require_foundation("autoencoder"),
                "co_training": stage.require_foundation("co_training_data"), **data}
-    with stage.commit("world_model", recipe={**_tables(recipe), "seed": stage.seed}, parents=parents) as work:
+    with stage.commit("world_model", recipe={**_tables(recipe), "seed": stage.seed}, parents=parents, chosen_by=state) as work:
         if work.wanted:
             from vlaw_models.learn_world_model import finetune_world_model
 

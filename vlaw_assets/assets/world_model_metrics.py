@@ -16,7 +16,7 @@ import dagster as dg
 
 from vlaw_assets import checks
 from vlaw_assets.assets.stage import POOL, Stage, Work, stage_asset
-from vlaw_assets.assets.state import read_state
+from vlaw_assets.assets.state import LoopState, read_state
 from vlaw_assets.summary import measured_table
 from vlaw_models.config import WorldModelMetricsConfig
 
@@ -28,18 +28,20 @@ CHECKS = (checks.SCHEMA, checks.FINITE)
              kinds=("deltalake", "lance"), checks=CHECKS)
 def world_model_metrics(stage: Stage) -> dg.MaterializeResult:
     """Recorded actions replayed inside the world model: five video metrics per camera, and false successes."""
-    return _measure(stage, stage.require("world_model"))
+    return _measure(stage)
 
 
 @stage_asset(group="evaluation", deps=("loop_state", *DEPS), pool=POOL,
              kinds=("deltalake", "lance"), checks=CHECKS)
 def start_world_model_metrics(stage: Stage) -> dg.MaterializeResult:
     """The same of the world model that this iteration started with, on the same clips, with the same judge."""
-    return _measure(stage, read_state(stage).world_model)
+    return _measure(stage, read_state(stage))
 
 
-def _measure(stage: Stage, world_model: Any) -> dg.MaterializeResult:
+def _measure(stage: Stage, state: LoopState | None = None) -> dg.MaterializeResult:
+    """Of the world model of `state`, or else of the one that this iteration ended with."""
     recipe = stage.recipe
+    world_model = state.world_model if state else stage.require("world_model")
     config = recipe.world_model_metrics
     parents = {"world_model": world_model, "reward_model": stage.require("reward_model"),
                "autoencoder": stage.require_foundation("autoencoder"), "clips": stage.require("validation_rollouts")}
@@ -47,7 +49,7 @@ def _measure(stage: Stage, world_model: Any) -> dg.MaterializeResult:
         parents["feature_judge"] = stage.require_foundation("pretrained_reward_model")
     # alpha alone of [score]: how labels are made for training does not change what is measured here.
     tables = {"world_model_metrics": identity_of(config), "score": {"alpha": recipe.score.alpha}, "seed": stage.seed}
-    with stage.commit("world_model_metrics", recipe=tables, parents=parents) as work:
+    with stage.commit("world_model_metrics", recipe=tables, parents=parents, chosen_by=state) as work:
         if work.wanted and config.clips_per_task:
             clips = work.read("clips").episodes(frames=True)
             if clips:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.lake import quarantine
+from vlaw_assets.lake.ledger import CHOSEN_BY
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def differences(lake: Lake, ref: ArtifactRef, answer: Answer) -> tuple[str, ...]
         read = {role: parent.content_digest for role, parent in lake.ledger.edges(made.artifact_id)}
         replaced = [f"{role} is now {parent.name} {parent.content_digest[:12]}" for role, parent in answer.parents.items()
                     if read.get(role, parent.content_digest) != parent.content_digest]
-        gone = sorted(read.keys() - answer.parents.keys() - {quarantine.ROLE})
+        gone = sorted(read.keys() - answer.parents.keys() - {quarantine.ROLE, CHOSEN_BY})
         reasons.append(f"made from other inputs: {_few([*replaced, *(f'{role} is no input now' for role in gone)])}")
     listed = quarantine.list_of(lake, made)
     before = set(quarantine.quarantined(lake, listed)) if listed else set()

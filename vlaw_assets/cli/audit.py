@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.tree import Tree
 
-from vlaw_assets.audit.closure import SHORT, audit_of, levels, name_of, pivot, short, subject
+from vlaw_assets.audit.closure import SHORT, audit_of, levels, pivot, short, subject
+from vlaw_assets.audit.reading import name_of
 from vlaw_assets.cli.output import AsOf, console, existing_lake, print_json, print_table
 from vlaw_models.errors import VlawError
 
@@ -127,13 +128,14 @@ def _fail(found: dict[str, Any], lake: Lake) -> None:
 
 
 def _show(found: dict[str, Any]) -> None:
-    from vlaw_assets.audit.page import judge_table, metric_table, quarantine_table
+    from vlaw_assets.audit.page import LEARNED, decision_table, judge_table, metric_table, quarantine_table
 
     console.print(_tree(found))
     tables = (
-        ("Episodes of the closure: successes of all (a count alone: nobody judged)",
+        ("Episodes read by anything it stands on, each once: successes of all (a count alone: nobody judged)",
          pivot(found["episodes"], ["dataset", "source"])),
-        ("What each model learned from", pivot(found["learned"], ["learner", "dataset", "source", "weight"])),
+        ("What each model learned from", pivot(found["learned"], LEARNED)),
+        ("What chose the models", decision_table(found)),
         ("Judge and threshold", judge_table(found)),
         ("Known at the time", metric_table(found, brief=True)),
         ("Quarantine in force", quarantine_table(found)),

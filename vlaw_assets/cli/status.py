@@ -48,7 +48,6 @@ def status(
 
 def collect(lake: Lake) -> list[dict[str, Any]]:
     """One entry per partition of the loop that has any artifact, after one for the foundation (partition '')."""
-    from vlaw_assets import summary
     from vlaw_assets.audit.staleness import stale
     from vlaw_assets.definitions import default_recipes, defs
 
@@ -64,7 +63,7 @@ def collect(lake: Lake) -> list[dict[str, Any]]:
         refs = {asset: current[asset, partition] for asset in assets if (asset, partition) in current}
         if not refs:
             continue
-        success = {name: str(summary.rates_of(summary.read_outcomes(lake, refs[asset])).get(summary.ALL, ""))
+        success = {name: success_of(lake, refs[asset])
                    for name, asset in (("before", "start_evaluation"), ("after", "policy_evaluation")) if asset in refs}
         outdated = {asset: found[asset, partition] for asset in sorted(refs) if (asset, partition) in found}
         rows.append({
@@ -78,6 +77,15 @@ def collect(lake: Lake) -> list[dict[str, Any]]:
             "before": success.get("before", ""), "after": success.get("after", ""),
         })
     return rows
+
+
+def success_of(lake: Lake, ref: ArtifactRef) -> str:
+    """Success over all tasks with its interval, and how many trials are left out, being in quarantine."""
+    from vlaw_assets import summary
+
+    trials = summary.trials_of(lake, ref)
+    text = str(trials.rates.get(summary.ALL, ""))
+    return f"{text}, {trials.left_out} left out" if trials.left_out else text
 
 
 def _refused(state: ArtifactRef | None) -> dict[str, str]:

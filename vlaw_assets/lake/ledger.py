@@ -119,6 +119,11 @@ class ArtifactRef:
         return cls(versions=versions, metrics=metrics, **{name: filled[name] for name in names})
 
 
+CHOSEN_BY = "state"
+"""Role of the edge to the loop's state that chose an artifact's models. It is in no identity: what is made of a model is the
+same, whoever chose it. So a pointer has edges of its own where it was chosen, or what it stands on was, otherwise than its owner."""
+
+
 @dataclass(frozen=True)
 class Edge:
     """One read: the artifact that holds `parent`'s data was read while the child was made."""
@@ -126,6 +131,7 @@ class Edge:
     parent: str
     """Id of the artifact that holds the data."""
     role: str
+    """What it was read for; `CHOSEN_BY` says that it was not read, but chose what was."""
     read_as: str
     """Id of the artifact it was asked for by: the parent, or a pointer to it."""
     scope: str
@@ -197,30 +203,48 @@ class Ledger:
         return ref
 
     def edge_rows(self, artifact_id: str) -> tuple[Edge, ...]:
-        """What was read while making it; a pointer has its owner's. Edges of all artifacts are read at once, and kept."""
-        owner = self.get(artifact_id).owner
-        if owner not in self._edges:
+        """What was read while making it, and what chose its models. Edges of all artifacts are read at once, and kept.
+
+        A pointer has its owner's, unless it has its own.
+        """
+        return self.own_edges(artifact_id) or self.own_edges(self.get(artifact_id).owner)
+
+    def own_edges(self, artifact_id: str) -> tuple[Edge, ...]:
+        """The edges that were committed with this very artifact; a pointer mostly has none."""
+        if self.get(artifact_id).artifact_id not in self._edges:
             self._load_edges()
-        return self._edges[owner]
+        return self._edges[artifact_id]
+
+    def node(self, edge: Edge) -> str:
+        """Id of the artifact that an edge leads to: the pointer it was read as if that one has edges of its own, else the owner."""
+        return edge.read_as if edge.read_as != edge.parent and self.own_edges(edge.read_as) else edge.parent
 
     def edges(self, artifact_id: str) -> list[tuple[str, ArtifactRef]]:
         """(role, parent) of what was read while making it; parents are owners of data. A pointer has its owner's."""
         return [(edge.role, self.get(edge.parent)) for edge in self.edge_rows(artifact_id)]
 
     def closure(self, ref: ArtifactRef) -> list[ArtifactRef]:
-        """Everything `ref` stands on, each artifact once, parents before children; its owner comes last."""
+        """Everything `ref` stands on, each artifact once, parents before children; it comes last.
+
+        A pointer counts as what it points at, unless it has edges of its own (see `node`).
+        """
         ordered: dict[str, ArtifactRef] = {}
-        stack = [(self.get(ref.owner), False)]
+        stack = [(ref.artifact_id if self.own_edges(ref.artifact_id) else ref.owner, False)]
         while stack:
-            item, expanded = stack.pop()
-            if item.artifact_id in ordered:
+            name, expanded = stack.pop()
+            if name in ordered:
                 continue
             if expanded:
-                ordered[item.artifact_id] = item
+                ordered[name] = self.get(name)
                 continue
-            stack.append((item, True))
-            stack += [(parent, False) for _, parent in reversed(self.edges(item.artifact_id))]
+            stack.append((name, True))
+            stack += [(self.node(edge), False) for edge in reversed(self.edge_rows(name))]
         return list(ordered.values())
+
+    def edges_entry(self, ref: ArtifactRef) -> dict[str, Any] | None:
+        """Where the edges lie that were committed with this artifact; a pointer mostly has none and repeats its owner's entry."""
+        entry = ref.versions.get("edges")
+        return None if ref.source_artifact_id and entry == self.get(ref.owner).versions.get("edges") else entry
 
     def append(self, ref: ArtifactRef) -> ArtifactRef:
         """Commit one row, durably, and extend the seal over it. Returns the row as the ledger has it.
@@ -259,9 +283,8 @@ class Ledger:
 
     def _load_edges(self) -> None:
         """One pass over the log entries that brought the edges of every artifact whose edges are not known yet."""
-        wanted = [ref for ref in self._rows.values() if not ref.source_artifact_id and ref.artifact_id not in self._edges]
-        found: dict[str, list[Edge]] = {ref.artifact_id: [] for ref in wanted}
-        versions = [ref.versions["edges"]["version"] for ref in wanted if "edges" in ref.versions]
+        found: dict[str, list[Edge]] = {name: [] for name in self._rows if name not in self._edges}
+        versions = [entry["version"] for name in found if (entry := self.edges_entry(self._rows[name]))]
         table = self._tables.paths.table("edges")
         fresh = [deltalog.read_entry(table, version) for version in dict.fromkeys(versions)]
         for child, edge in self._tables.committed("edges", fresh, _edge):

@@ -8,7 +8,8 @@ own minima and maxima rule most row groups out, because ids of one artifact lie 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,34 @@ def _database(_process: int) -> Any:
     import duckdb
 
     return duckdb.connect(":memory:", config={"memory_limit": "2GB"})
+
+
+@contextmanager
+def connected(process: int) -> Iterator[Any]:
+    """A cursor of the process's database, whose errors about files are VlawErrors that say what to do."""
+    import duckdb
+
+    cursor = _database(process).cursor()
+    try:
+        yield cursor
+    except duckdb.Error as error:
+        raise VlawError(f"rows cannot be read: {str(error).strip()}", where="the lake's data files",
+                        remedy="`vlaw audit ... --verify` names the files; restore them") from error
+    finally:
+        cursor.close()
+
+
+def source(lake: Lake, table: str, among: Iterable[ArtifactRef], columns: Sequence[str]) -> str:
+    """A SELECT of these columns of the rows that these artifacts own: exactly the files that the ledger names."""
+    root = lake.paths.root
+    files = [str(root / file["path"]) for ref in among if table in ref.versions and not ref.source_artifact_id
+             for file in ref.versions[table]["files"]]
+    if not files:
+        types = {"success": "BOOLEAN", "weight": "DOUBLE", "num_steps": "INTEGER"}
+        typed = ", ".join(f"NULL::{types.get(name, 'VARCHAR')} AS {name}" for name in columns)
+        return f"SELECT {typed} WHERE false"
+    quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in files)
+    return f"SELECT {', '.join(columns)} FROM read_parquet([{quoted}], hive_partitioning = false)"
 
 
 class Lookup:

@@ -48,6 +48,18 @@ def quarantined(lake: Lake, ref: ArtifactRef | None = None) -> dict[str, dict[st
     return {row["episode_id"]: {name: row[name] for name in ("episode_id", "why", "by", "at")} for row in rows}
 
 
+def in_force(lake: Lake) -> dict[str, str]:
+    """Every episode that nothing may count now, or at the lake's moment: id -> the one on the list that it goes back to.
+
+    The listed ones and what was imagined from them: the one rule of what success rates, searches and pages leave out.
+    """
+    ref = latest(lake)
+    if ref is None or not ref.num_rows:
+        return {}
+    with Lookup(lake) as lookup:
+        return lookup.with_started(quarantined(lake, ref))
+
+
 def add(lake: Lake, ids: Sequence[str], *, why: str, by: str, run_id: str = "quarantine") -> Change:
     """Quarantine episodes. Raises VlawError, and changes nothing, if one of them is in no artifact or `why` is empty."""
     if not why.strip():

@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from vlaw_assets.lake import quarantine
+from vlaw_assets.lake.reads import statement
 from vlaw_assets.lake.schemas import ARTIFACTS, PARTITIONED, TABLES
+from vlaw_assets.query.reach import REACHED_BY
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -44,6 +47,11 @@ WHERE e.num_frames > 0
 """
 """One row per stored image, without its pixels: `lance.dataset(lance_path, version=lance_version)` holds them."""
 
+_EMBEDDERS = "SELECT artifact_id FROM artifacts WHERE source_artifact_id = '' AND (versions_json -> '$.embeddings') IS NOT NULL"
+"""Artifacts that hold a vector per episode of what they read by rows."""
+READ_BY_READS = ("episodes", "members", "reads", "reward_scores", "quarantine")
+"""Views that `episode_reads` is made of."""
+
 _STUDY_ARTIFACTS = """
 SELECT a.*, s.study, regexp_extract(arm, '^(.+)-s[0-9]+$', 1) AS recipe, regexp_extract(arm, '-s([0-9]+)$', 1)::INTEGER AS seed
 FROM artifacts a
@@ -53,6 +61,30 @@ WHERE regexp_full_match(arm, '.+-s[0-9]+')
 QUALIFY length(s.study) = max(length(s.study)) OVER (PARTITION BY a.sequence)
 """
 """The artifacts of every study, whose experiments are called STUDY-RECIPE-sSEED. Of studies 'a' and 'a-b', 'a-b-c-s0' is of 'a-b'."""
+
+
+_QUARANTINED = "SELECT *, episode_id IN (SELECT episode_id FROM in_quarantine) AS quarantined FROM ({select})"
+"""Column of `episodes`: whether it is in quarantine now, or was imagined from one that is. Whoever counts leaves it out."""
+
+_EVALUATIONS = """
+SELECT v.*, coalesce(q.trials, 0) AS quarantined_trials FROM ({select}) v
+LEFT JOIN (
+  SELECT artifact_id, coalesce(task, 'all') AS task, count(*) AS trials FROM episodes WHERE quarantined
+  GROUP BY GROUPING SETS ((artifact_id, task), (artifact_id))
+) q ON q.artifact_id = v.artifact_id AND q.task = v.task
+"""
+"""Column of `evaluations`: how many of the episodes that a row was counted over are in quarantine now."""
+
+_MADE_EDGES = "SELECT e.* FROM edges e JOIN artifacts a ON a.artifact_id = e.child_id WHERE a.source_artifact_id = ''"
+"""The edges of artifacts that hold their own data."""
+
+_READS = f"""
+WITH made AS ({statement('made_edges')})
+SELECT * FROM made
+UNION ALL  -- a pointer read what its owner read
+SELECT a.artifact_id, r.* EXCLUDE (child_id) FROM artifacts a JOIN made r ON r.child_id = a.source_artifact_id
+"""
+"""Which episodes each artifact read, one row per edge and episode (lake/reads.py): what `vlaw audit` counts."""
 
 
 @dataclass(frozen=True)
@@ -123,15 +155,27 @@ def make(
     connection: duckdb.DuckDBPyConnection, lake: Lake, refs: Sequence[ArtifactRef], files: dict[str, list[Source]],
     without: Sequence[str] = (),
 ) -> None:
-    """Tables `artifacts` and `edges`, a view per data table, for `frames` and for `study_artifacts`, but for those in `without`.
+    """Tables `artifacts`, `edges` and `in_quarantine`, a view per data table, for `frames`, `episode_reads` and
+    `study_artifacts`, and the macro `reached_by`, but for those in `without` and what is made of them.
 
     `artifacts.owner_id` is the artifact whose rows hold the data: join data tables on it, and reuse is followed.
     """
     make_table(connection, "artifacts", artifacts_table(refs))
     make_table(connection, "edges", edges_table(lake, refs))
+    make_table(connection, "in_quarantine", quarantine_table(lake))
     for name, listed in files.items():
         if name not in without:
-            connection.execute(f"CREATE VIEW {name} AS {_select(connection, name, [source.path for source in listed])}")
+            select = _select(connection, name, [source.path for source in listed])
+            if name == "episodes":
+                select = _QUARANTINED.format(select=select)
+            elif name == "evaluations" and "episodes" not in without:
+                select = _EVALUATIONS.format(select=select)
+            connection.execute(f"CREATE VIEW {name} AS {select}")
+    connection.execute(f"CREATE VIEW embedders AS {_EMBEDDERS}")
+    connection.execute(f"CREATE VIEW made_edges AS {_MADE_EDGES}")
+    if not set(READ_BY_READS) & set(without):
+        connection.execute(f"CREATE VIEW episode_reads AS {_READS}")
+        connection.execute(REACHED_BY)
     connection.execute(f"CREATE VIEW study_artifacts AS {_STUDY_ARTIFACTS}")
     if "episodes" not in without:
         connection.execute(f"CREATE VIEW frames AS {_FRAMES.format(path=quoted(str(lake.paths.frames)))}")
@@ -161,13 +205,22 @@ def artifacts_table(refs: Sequence[ArtifactRef]) -> pa.Table:
 
 
 def edges_table(lake: Lake, refs: Sequence[ArtifactRef]) -> pa.Table:
-    """Who was made from whom: child_id, parent_id, role, read_as, scope, selection, selection_id."""
+    """Who was made from whom: child_id, parent_id, role, read_as, scope, selection, selection_id.
+
+    A pointer has lines where it does not stand as its owner does; otherwise its owner's are its own.
+    """
     rows = [
         {"child_id": ref.artifact_id, "parent_id": edge.parent} | {name: getattr(edge, name) for name in _EDGE[2:]}
-        for ref in refs if not ref.source_artifact_id
-        for edge in lake.ledger.edge_rows(ref.artifact_id)
+        for ref in refs for edge in lake.ledger.own_edges(ref.artifact_id)
     ]
     return pa.Table.from_pylist(rows, schema=pa.schema([(name, pa.string()) for name in _EDGE]))
+
+
+def quarantine_table(lake: Lake) -> pa.Table:
+    """Every episode that is in quarantine at the lake's moment, and what was imagined from it: episode_id, goes_back_to."""
+    found = quarantine.in_force(lake)
+    columns = {"episode_id": list(found), "goes_back_to": list(found.values())}
+    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
 
 
 def quoted(text: str) -> str:
