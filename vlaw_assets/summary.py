@@ -7,6 +7,8 @@ policies are compared trial by trial.
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -168,6 +170,24 @@ def left_out_text(columns: Mapping[str, Trials]) -> str:
     """'left out, being in quarantine: 2 trials of after 01'; '' where none are."""
     found = [f"{trials.left_out} trial{'s' * (trials.left_out != 1)} of {label}" for label, trials in columns.items() if trials.left_out]
     return f"left out, being in quarantine: {', '.join(found)}" if found else ""
+
+
+def success_of(lake: Any, ref: Any) -> tuple[Rate | None, int]:
+    """Success over all tasks of one evaluation artifact (None where nothing was judged), and how many trials are left out.
+
+    From the counts in its ledger row; its rows are read only where one of them is in quarantine, or where it has no counts.
+    """
+    from vlaw_assets.lake import quarantine
+    from vlaw_assets.lake.contents import FAILURE, SUCCESS
+
+    if not ref.contents_json or ref.owner in quarantine.occurrences(lake):
+        trials = trials_of(lake, ref)
+        return trials.rates.get(ALL), trials.left_out
+    counted = Counter[str]()
+    for row in json.loads(ref.contents_json).get("episodes", ()):
+        counted[row["outcome"]] += row["count"]
+    judged = counted[SUCCESS] + counted[FAILURE]
+    return rate(counted[SUCCESS], judged) if judged else None, 0
 
 
 def table(columns: Mapping[str, Mapping[str, Rate]]) -> list[list[str]]:

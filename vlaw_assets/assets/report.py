@@ -57,12 +57,12 @@ def iteration_report(stage: Stage) -> dg.MaterializeResult:
             folder = work.draft.checkpoint_dir()
             (folder / "report.json").write_text(json.dumps(json.loads(canonical(report)), indent=2, sort_keys=True) + "\n")
             (folder / "report.md").write_text(_text(columns))
+            if any(trials.outcomes for trials in columns.values()):
+                from vlaw_assets.plots import success_bars
+
+                work.show_png("success per task", success_bars({label: trials.rates for label, trials in columns.items()}))
         else:
             columns = {label: trials_of(stage.lake, parents[asset]) for label, asset in EVALUATIONS.items()}
-    from vlaw_assets.plots import success_bars
-
-    if any(trials.outcomes for trials in columns.values()):
-        work.show_png("success per task", success_bars({label: trials.rates for label, trials in columns.items()}))
     return stage.result(work, report=dg.MetadataValue.md(_text(columns)))
 
 

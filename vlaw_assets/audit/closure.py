@@ -80,7 +80,7 @@ def audit_of(lake: Lake, ref: ArtifactRef) -> dict[str, Any]:
         "artifacts": items,
         "episodes": episodes_read(lake, closure[-1].artifact_id, ordered),
         "members": [{"training_set": name_of(item), "artifact": item["artifact"], **row}
-                    for item in ordered for row in item["contents"].get("members", ())],
+                    for item in {item["owner"]: item for item in ordered}.values() for row in item["contents"].get("members", ())],
         "learned": learned(ordered),
         "decisions": decisions(ordered),
         "judges": _judges(ordered),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vlaw_assets.cli.output import AsOf, console, existing_lake, known_experiment, print_json, print_table
+from vlaw_assets.once import asking
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """What each experiment has, iteration by iteration; what is stale, and why."""
-    rows = collect(existing_lake(as_of))
+    with asking():
+        rows = collect(existing_lake(as_of).still())
     if as_json:
         print_json(rows)
         return
@@ -83,9 +85,8 @@ def success_of(lake: Lake, ref: ArtifactRef) -> str:
     """Success over all tasks with its interval, and how many trials are left out, being in quarantine."""
     from vlaw_assets import summary
 
-    trials = summary.trials_of(lake, ref)
-    text = str(trials.rates.get(summary.ALL, ""))
-    return f"{text}, {trials.left_out} left out" if trials.left_out else text
+    found, left_out = summary.success_of(lake, ref)
+    return f"{found or ''}, {left_out} left out" if left_out else str(found or "")
 
 
 def _refused(state: ArtifactRef | None) -> dict[str, str]:

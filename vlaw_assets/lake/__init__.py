@@ -36,7 +36,7 @@ __all__ = ["ArtifactRef", "Draft", "Edge", "Handle", "Identity", "Lake", "Ledger
 SWEEP_S = 0.3
 """How long to try for a partition's lock: longer than `sweep` holds it, too short to queue behind a run."""
 
-_OURS = {"FORMAT.json", "ledger.seal", "ledger.chain", "delta", "lance", "checkpoints", "locks", "tmp"}
+_OURS = {"FORMAT.json", "ledger.seal", "ledger.chain", "delta", "lance", "checkpoints", "pictures", "locks", "tmp"}
 _ODD = re.compile(r"[^A-Za-z0-9 _./=+,@()'-]")
 """Delta fails on '%'; Lance's tags make a percent-encoded twin of the folder for '#', '?' and letters beyond ASCII."""
 
@@ -88,6 +88,11 @@ class Lake:
         past.ledger = self.ledger.until(moments.resolve(self.ledger, moment))
         past.moment = moment
         return past
+
+    def still(self) -> Lake:
+        """The lake as it is now, for reading only: one moment for many questions, whatever is committed meanwhile."""
+        count = len(self.ledger.artifacts()) if self.moment is None else 0
+        return self.as_of(count - 1) if count else self
 
     def read(self, ref: ArtifactRef) -> Handle:
         """A handle outside a commit, for looking only: all that the artifact holds, and no edge is recorded."""

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.lake import checkpoints, contents, embeddings, quarantine
+from vlaw_assets.lake import checkpoints, contents, embeddings, pictures, quarantine
 from vlaw_assets.lake.durable import canonical_json, digest_of
 from vlaw_assets.lake.handles import Handle
 from vlaw_assets.lake.ledger import CHOSEN_BY, ArtifactRef, Edge, Identity
@@ -101,6 +101,11 @@ class Draft(Rows):
             self._checkpoint = self._folder / "checkpoint"
             self._checkpoint.mkdir(parents=True)
         return self._checkpoint
+
+    def keep_picture(self, title: str, png: bytes) -> None:
+        """Keep a picture for people beside the data (see pictures.py); the ledger row's metrics name it."""
+        self._check_writing()
+        self._metrics.setdefault(pictures.METRIC, {})[title] = pictures.store(self.lake.paths, png)
 
     def set_metrics(self, metrics: dict[str, Any]) -> None:
         """Merge numbers and texts to keep with the ledger row. Not part of the content digest (they may hold times).
