@@ -19,6 +19,8 @@ from vlaw_models.errors import VlawError
 Outcomes = dict[tuple[str, int], bool]
 """(task, seed) -> success."""
 ALL = "all"
+VALIDATION = "validation_success"
+"""Metric of a policy's rows in `evaluations`: one per task and stopping point, with the outcome of every start."""
 UNDECIDED = "undecided"
 
 

@@ -15,13 +15,13 @@ from typing import Any
 import dagster as dg
 
 from vlaw_assets import checks
-from vlaw_assets.assets import code
-from vlaw_assets.assets.loop_state import LoopState, read_state
 from vlaw_assets.assets.stage import POOL, Stage, Work, stage_asset
+from vlaw_assets.assets.state import LoopState, read_state
 from vlaw_assets.summary import Rate, markdown, outcomes_of, rates_of, table
+from vlaw_models.worlds.tabletop.renderer import renderer_name
 
 CHECKS = (checks.SCHEMA, checks.FINITE, checks.COUNTS, checks.VARIES, checks.HELD_OUT)
-OPTIONS = {"group": "evaluation", "modules": code.EVALUATION, "pool": POOL, "kinds": ("deltalake",), "checks": CHECKS}
+OPTIONS = {"group": "evaluation", "pool": POOL, "kinds": ("deltalake",), "checks": CHECKS}
 REPORTED, LOW_NOISE = "evaluation", "evaluation_low_noise"
 """Kinds of artifacts: at evaluation.noise_scale, and at evaluation.low_noise_scale."""
 TRAINED_ON = ("rollout", "demonstration", "co_training")
@@ -67,12 +67,13 @@ def _evaluate(stage: Stage, kind: str, *, state: LoopState | None = None, before
         trials = config.episodes_per_task if config.low_noise_scale != config.noise_scale else 0
         config = dataclasses.replace(config, noise_scale=config.low_noise_scale, episodes_per_task=trials)
     read = {key: value for key, value in dataclasses.asdict(config).items() if key not in ("low_noise_scale", "stop_early")}
-    tables = {"evaluation": read, "tasks": list(recipe.tasks), "noise_seed": recipe.seed}
+    tables = {"evaluation": read, "tasks": list(recipe.tasks), "noise_seed": recipe.seed, "renderer": renderer_name()}
     if before is not None:
         tables["stop_early"] = True
     parents = {"policy": policy, **({"before": before} if before is not None else {})}
     with stage.commit(kind, recipe=tables, parents=parents, chosen_by=state) as work:
-        from vlaw_models.collect import evaluate_policy, start_seeds
+        from vlaw_models.collect import evaluate_policy
+        from vlaw_models.seeds import start_seeds
 
         planned = [(task, seed) for task in recipe.tasks
                    for seed in start_seeds("evaluation", task, 0, 0, config.episodes_per_task)]

@@ -13,7 +13,6 @@ from typing import Any
 
 import dagster as dg
 
-from vlaw_assets.assets import code
 from vlaw_assets.assets.stage import Stage, stage_asset
 from vlaw_assets.recipes import canonical
 from vlaw_assets.summary import (
@@ -33,7 +32,7 @@ PARENTS = ("start_evaluation", "policy_evaluation", "training_set", "world_model
 EVALUATIONS = {"before": "start_evaluation", "after": "policy_evaluation"}
 
 
-@stage_asset(group="evaluation", deps=PARENTS, modules=code.REPORT, kinds=("json",))
+@stage_asset(group="evaluation", deps=PARENTS, kinds=("json",))
 def iteration_report(stage: Stage) -> dg.MaterializeResult:
     """Success before and after on the same trials, the difference with its interval, and what the policy learned from."""
     parents = {asset: stage.require(asset) for asset in PARENTS}

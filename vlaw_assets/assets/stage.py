@@ -19,7 +19,6 @@ import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -228,19 +227,19 @@ class Stage:
 
 
 def stage_asset(
-    *, group: str, deps: Sequence[str] = (), modules: Sequence[str] = (), checks: Sequence[str] = (),
-    kinds: Sequence[str] = (), pool: str | None = None, name: str | None = None, files: Sequence[str] = (),
+    *, group: str, deps: Sequence[str] = (), checks: Sequence[str] = (), kinds: Sequence[str] = (), pool: str | None = None,
+    name: str | None = None,
 ) -> Callable[[Callable[[Stage], dg.MaterializeResult]], dg.AssetsDefinition]:
     """Makes a Dagster asset of a function of a `Stage`.
 
-    `modules` are the modules of vlaw_models whose code makes the artifact; with the function's own file, and further `files`
-    of vlaw_assets, they are its code version. `checks` name the findings the function notes: blocking asset checks, evaluated before the commit. A
-    VlawError becomes a failure of the step with that message and no retries.
+    Its code version is what the function's module can reach by imports (code_version.py). `checks` name the findings the
+    function notes: blocking asset checks, evaluated before the commit. A VlawError becomes a failure of the step with that
+    message and no retries.
     """
 
     def decorate(function: Callable[[Stage], dg.MaterializeResult]) -> dg.AssetsDefinition:
         asset = name or function.__name__
-        code = code_digest(tuple(modules), (Path(inspect.getfile(function)), *map(Path, files)))
+        code = code_digest(function.__module__)
         BODIES[asset] = function, code
 
         @dg.asset(

@@ -15,9 +15,8 @@ from typing import Any
 import dagster as dg
 
 from vlaw_assets import checks
-from vlaw_assets.assets import code
-from vlaw_assets.assets.loop_state import LoopState, read_state
 from vlaw_assets.assets.stage import POOL, Stage, Work, stage_asset
+from vlaw_assets.assets.state import LoopState, read_state
 from vlaw_assets.summary import measured_table
 from vlaw_models.config import WorldModelMetricsConfig
 
@@ -25,14 +24,14 @@ DEPS = ("reward_model", "validation_rollouts", "autoencoder", "pretrained_reward
 CHECKS = (checks.SCHEMA, checks.FINITE)
 
 
-@stage_asset(group="evaluation", deps=("world_model", *DEPS), modules=code.WORLD_MODEL_METRICS, pool=POOL,
+@stage_asset(group="evaluation", deps=("world_model", *DEPS), pool=POOL,
              kinds=("deltalake", "lance"), checks=CHECKS)
 def world_model_metrics(stage: Stage) -> dg.MaterializeResult:
     """Recorded actions replayed inside the world model: five video metrics per camera, and false successes."""
     return _measure(stage)
 
 
-@stage_asset(group="evaluation", deps=("loop_state", *DEPS), modules=code.WORLD_MODEL_METRICS, pool=POOL,
+@stage_asset(group="evaluation", deps=("loop_state", *DEPS), pool=POOL,
              kinds=("deltalake", "lance"), checks=CHECKS)
 def start_world_model_metrics(stage: Stage) -> dg.MaterializeResult:
     """The same of the world model that this iteration started with, on the same clips, with the same judge."""
@@ -59,8 +58,8 @@ def _measure(stage: Stage, state: LoopState | None = None) -> dg.MaterializeResu
 
 
 def _replay_and_measure(stage: Stage, work: Work, clips: list[Any], config: WorldModelMetricsConfig) -> None:
-    from vlaw_models.imagine import replay
     from vlaw_models.metrics import rows as measured
+    from vlaw_models.replay import replay
     from vlaw_models.score import score_episodes
 
     measured.check_clips(clips, num_steps=config.num_steps)
