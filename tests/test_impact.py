@@ -350,8 +350,8 @@ def random_ledger(rng, folder):
             lake.refs.append(reference(f"pointer-{len(lake.refs):03d}", source.asset, source.versions, source.num_rows,
                                        source.artifact_id))
         elif kind == "quarantine" and holders:
-            artifact = lake.add("quarantine", [], [], {})
-            lake.lists[artifact] = sorted({key[1] for key in lake.pick(keys_of(holders), 0.3)})
+            listed = sorted({key[1] for key in lake.pick(keys_of(holders), 0.3)})
+            lake.lists[lake.add("quarantine", [], [], {"quarantine": [{"episode_id": name} for name in listed]})] = listed
     return lake
 
 

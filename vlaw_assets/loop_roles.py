@@ -15,10 +15,12 @@ JUDGED = "judged_"
 MEASURED, INCUMBENT = "world_model_metrics", "incumbent_policy"
 """What the gate read besides the models it judged: the measurements of a world model, and of the policy before."""
 
-_DECIDES = {MEASURED: "world_model", INCUMBENT: "policy"}
+def deciding_roles() -> dict[str, str]:
+    """Role -> the model that what is read in it decides about."""
+    return {**{model: model for model in MODELS}, **{JUDGED + model: model for model in MODELS}, MEASURED: "world_model",
+            INCUMBENT: "policy"}
 
 
 def model_decided_by(role: str) -> str:
     """The model that what is read in this role decides about; '' where it decides about none."""
-    name = _DECIDES.get(role, role.removeprefix(JUDGED))
-    return name if name in MODELS else ""
+    return deciding_roles().get(role, "")

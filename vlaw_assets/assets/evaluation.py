@@ -152,4 +152,4 @@ def _show(work: Work, rates: dict[str, Rate]) -> None:
         from vlaw_assets.plots import success_bars
 
         work.show_png("success per task", success_bars({"success": rates}))
-        work.pictures["table"] = markdown(table({"success": rates}))
+        work.texts["table"] = markdown(table({"success": rates}))

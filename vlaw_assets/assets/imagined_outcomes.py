@@ -82,7 +82,7 @@ def _play(stage: Stage, work: Work, roles: Sequence[str]) -> None:
     work.draft.write_evaluations(rows)
     work.metrics |= {"known": len(outcomes), "privileged": True,
                      "figures": {row["metric"]: row["value"] for row in rows if row["task"] == ALL}}
-    work.pictures["table"] = measured_table(rows)
+    work.texts["table"] = measured_table(rows)
 
 
 def label_rows(tries: Sequence[Try], failed: Collection[tuple[str, str]], alpha: float) -> list[dict[str, Any]]:

@@ -47,5 +47,5 @@ def reward_model_metrics(stage: Stage) -> dg.MaterializeResult:
             detail = {row["metric"]: row["detail"] for row in found}
             work.show_png("calibration", calibration_plot(detail["real_calibration"]["bins"]))
             work.show_png("thresholds", threshold_plot(detail["real_threshold_sweep"]["rows"], alpha))
-            work.pictures["table"] = measured_table(rows)
+            work.texts["table"] = measured_table(rows)
     return stage.result(work, figures=dg.MetadataValue.json(work.draft.ref.metrics.get("figures", {})))

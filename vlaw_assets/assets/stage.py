@@ -66,7 +66,10 @@ class Work:
     parents: Mapping[str, Any]
     findings: list[Finding] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
-    pictures: dict[str, str] = field(default_factory=dict)
+    pictures: dict[str, bytes] = field(default_factory=dict)
+    """Title -> PNG. They go into the lake with the commit; Dagster's log gets previews."""
+    texts: dict[str, str] = field(default_factory=dict)
+    """Title -> Markdown for the asset's page, a few KB at most."""
 
     @property
     def wanted(self) -> bool:
@@ -103,16 +106,15 @@ class Work:
             self.show_png("loss", loss_curve(losses))
 
     def show(self, title: str, episodes: Sequence[Any], columns: int = 6) -> None:
-        """Keeps a contact sheet of some episodes for the asset's page (small: it lives in Dagster's event log)."""
+        """Keeps a contact sheet of some episodes for the asset's page."""
         if episodes:
             from vlaw_models.pictures import contact_sheet, png_bytes
 
             self.show_png(title, png_bytes(contact_sheet(list(episodes), columns=columns, scale=1)))
 
     def show_png(self, title: str, png: bytes) -> None:
-        from vlaw_models.pictures import md_image
-
-        self.pictures[title] = md_image(png, title)
+        """Keeps a picture for the asset's page. Call it before the commit: the ledger row names it."""
+        self.pictures[title] = png
 
 
 @dataclass
@@ -199,14 +201,15 @@ class Stage:
                                      force=self.force, code_revision=code_revision()) as draft:
             if listed is not None:
                 draft.leave_out(listed)
-            if chosen_by is not None:
-                draft.chosen_by(chosen_by.ref)
+            draft.stands_on(parents, state=chosen_by.ref if chosen_by else None)
             work = Work(draft, parents)
             work.findings = self.findings
             yield work
             if work.wanted:
                 noted = {f.name: {"passed": f.passed, "text": f.text, "blocking": f.blocking} for f in work.findings}
                 left_out = {"excluded": len(identity.excluded)} if identity.excluded else {}
+                for title, png in work.pictures.items():
+                    draft.keep_picture(title, png)
                 draft.set_metrics({**work.metrics, **left_out, "checks": noted, "made_with": made_with()})
 
     def result(self, work: Work, **metadata: Any) -> dg.MaterializeResult:
@@ -217,7 +220,7 @@ class Stage:
             noted = ref.metrics.get("checks", {})
             self.findings += [Finding(name, f["passed"], f"{f['text']} (when it was first committed)", f["blocking"])
                               for name, f in noted.items()]
-        shown = {f"picture: {title}": dg.MetadataValue.md(text) for title, text in work.pictures.items()}
+        shown = {**mirror.pictures_of(self.lake, ref), **{title: dg.MetadataValue.md(text) for title, text in work.texts.items()}}
         return dg.MaterializeResult(
             data_version=dg.DataVersion(mirror.data_version_of(ref)),
             metadata={**mirror.metadata_of(self.lake, ref), "vlaw/reused": reused, **shown, **metadata},

@@ -79,9 +79,9 @@ def _replay_and_measure(stage: Stage, work: Work, clips: list[Any], config: Worl
     work.metrics["figures"] = measured.figures(rows)
     if left_out := left_out + more:
         work.metrics["left_out"] = left_out
-        work.pictures["not measured"] = "\n".join(f"- {text}" for text in left_out)
+        work.texts["not measured"] = "\n".join(f"- {text}" for text in left_out)
     work.show("recorded, then replayed", [clips[0], replayed[0], clips[-1], replayed[-1]])
-    work.pictures["table"] = measured_table(rows)
+    work.texts["table"] = measured_table(rows)
 
 
 def identity_of(config: WorldModelMetricsConfig) -> dict[str, Any]:

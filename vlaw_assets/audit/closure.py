@@ -65,7 +65,8 @@ def audit_of(lake: Lake, ref: ArtifactRef) -> dict[str, Any]:
         learned     {learner, artifact, dataset, through, source, task, outcome, weight, count}: what each model learned from
         decisions   {state, model, chosen, judged, promoted, measured, reason}: what chose the models
         judges      {training_set, judge, judge_sha256, judge_artifact, alpha, scored, mean}
-        metrics     {asset, partition, artifact, measures, figures, created_at}: known at the time, not ancestors
+        metrics     {asset, partition, artifact, measures, figures, trials, left_out, created_at}: known at the time;
+                    success without the `left_out` trials that are in quarantine
         quarantine  {episode_id, why, by, at, in_closure}: in force at the time of the lake, and whether they reached it
     """
     closure = lake.ledger.closure(ref)
@@ -79,7 +80,7 @@ def audit_of(lake: Lake, ref: ArtifactRef) -> dict[str, Any]:
         "artifacts": items,
         "episodes": episodes_read(lake, closure[-1].artifact_id, ordered),
         "members": [{"training_set": name_of(item), "artifact": item["artifact"], **row}
-                    for item in ordered for row in item["contents"].get("members", ())],
+                    for item in {item["owner"]: item for item in ordered}.values() for row in item["contents"].get("members", ())],
         "learned": learned(ordered),
         "decisions": decisions(ordered),
         "judges": _judges(ordered),
@@ -220,12 +221,21 @@ def _metrics(lake: Lake, ref: ArtifactRef, closure: list[ArtifactRef]) -> list[d
     for item in sorted(newest.values(), key=lambda item: (item.partition, rank(item.asset))):
         measured = sorted({models[parent.content_digest] for _, parent in lake.ledger.edges(item.owner)
                            if parent.content_digest in models})
-        success = item.metrics.get("success", {})
+        success, trials, left_out = item.metrics.get("success", {}), item.metrics.get("trials"), lake.counted(item).left_out
+        if left_out:
+            success, trials = _success(lake, item)
         figures = item.metrics.get("figures") or {f"success {task}": value for task, value in success.items()}
         if measured and figures:
             found.append({"asset": item.asset, "partition": item.partition, "artifact": item.artifact_id, "measures": measured,
-                          "figures": figures, "trials": item.metrics.get("trials"), "created_at": item.created_at.isoformat()})
+                          "figures": figures, "trials": trials, "left_out": left_out, "created_at": item.created_at.isoformat()})
     return found
+
+
+def _success(lake: Lake, ref: ArtifactRef) -> tuple[dict[str, float], int]:
+    """Success per task and over all, and the trials it is of, without those in quarantine."""
+    rows = [row for row in lake.counted(ref).table("episodes").to_pylist() if row["success"] is not None]
+    tasks = {task: [row["success"] for row in rows if task in (row["task"], "all")] for task in [*{row["task"] for row in rows}, "all"]}
+    return {task: sum(found) / len(found) for task, found in tasks.items() if found}, len(rows)
 
 
 def _quarantine(lake: Lake, ref: ArtifactRef) -> list[dict[str, Any]]:
@@ -234,7 +244,7 @@ def _quarantine(lake: Lake, ref: ArtifactRef) -> list[dict[str, Any]]:
     from vlaw_assets.lake.quarantine import quarantined
 
     rows = quarantined(lake)
-    reached = that_reached(lake, ref, rows.keys()) if rows else set()
+    reached = that_reached(lake, ref, rows.keys())
     return [{"episode_id": name, **{key: str(row[key]) for key in ("why", "by", "at")}, "in_closure": name in reached}
             for name, row in sorted(rows.items())]
 

@@ -112,6 +112,8 @@ def reached_by_episodes(lake: Lake, ids: Sequence[str], holders: Sequence[Artifa
 
 def that_reached(lake: Lake, ref: ArtifactRef, ids: Collection[str]) -> set[str]:
     """Those of these episodes that reached an artifact, or that it holds."""
+    if not ids:
+        return set()
     with Lookup(lake) as lookup:
         held = {artifact for (artifact,) in lookup.rows("episodes", ids, lake.ledger.artifacts(), ["artifact_id"])}
     rows = _rows(lake, set(ids), [lake.ledger.get(name) for name in held])
@@ -259,7 +261,7 @@ def _incoming(
 
 
 def _of(taints: Mapping[str, _Taint], edge: Edge) -> _Taint | None:
-    """The taint of what an edge leads to: of the pointer it was read as, where that one has a choice of its own."""
+    """The taint of what an edge leads to: of the pointer it was read as, where that one has edges of its own."""
     return taints[edge.read_as] if edge.read_as in taints else taints.get(edge.parent)
 
 

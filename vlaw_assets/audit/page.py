@@ -98,7 +98,8 @@ def metric_table(found: dict[str, Any], *, brief: bool = False) -> list[list[str
     for item in sorted(found["metrics"], key=lambda item: rank(item["asset"])):
         for metric, value in item["figures"].items():
             if not (brief and metric.startswith("success ") and metric != "success all"):
-                rows.setdefault((item["asset"], metric), {})[item["partition"]] = f"{value:.3f}"
+                left_out = f" ({item['left_out']} left out)" if item["left_out"] and metric.startswith("success ") else ""
+                rows.setdefault((item["asset"], metric), {})[item["partition"]] = f"{value:.3f}{left_out}"
     return [["measured by", "metric", *partitions],
             *([asset, metric, *(values.get(key, "") for key in partitions)] for (asset, metric), values in rows.items())]
 

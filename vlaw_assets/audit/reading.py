@@ -41,6 +41,7 @@ def episodes_read(lake: Lake, subject: str, items: list[dict[str, Any]]) -> list
     for item in items:
         for row in item["contents"].get("reads", ()):
             readers[row["parent"]][item["owner"]].append(row)
+    items = list({item["owner"]: item for item in reversed(items)}.values())[::-1]  # a pointer and its owner hold the same
     unions, found = _unions(lake, subject, items, readers), []
     for item in items:
         for held in item["contents"].get("episodes", ()):
@@ -59,6 +60,13 @@ def learned(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """
     by_owner = {item["owner"]: item for item in items}
     return [row for item in items if item["kind"] in LEARNERS for row in _of_learner(item, by_owner)]
+
+
+def decision_lines(found: dict[str, Any]) -> list[str]:
+    """The decisions of an audit as sentences; of the first iteration, where there is no gate, in short."""
+    return [f"{row['state']}: {row['model']} is {row['chosen']}" + (
+        f"; {row['judged'] or 'the new one'} was {'promoted' if row['promoted'] else 'refused'}: {row['reason']}"
+        if row["promoted"] is not None else "") for row in found["decisions"]]
 
 
 def decisions(items: list[dict[str, Any]]) -> list[dict[str, Any]]:

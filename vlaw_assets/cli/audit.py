@@ -15,7 +15,7 @@ import typer
 from rich.tree import Tree
 
 from vlaw_assets.audit.closure import SHORT, audit_of, levels, pivot, short, subject
-from vlaw_assets.audit.reading import name_of
+from vlaw_assets.audit.reading import decision_lines, name_of
 from vlaw_assets.cli.audit_all import audit_all
 from vlaw_assets.cli.output import AsOf, console, existing_lake, print_json, print_table
 from vlaw_models.errors import VlawError
@@ -136,14 +136,13 @@ def _fail(found: dict[str, Any], lake: Lake) -> None:
 
 
 def _show(found: dict[str, Any]) -> None:
-    from vlaw_assets.audit.page import LEARNED, decision_table, judge_table, metric_table, quarantine_table
+    from vlaw_assets.audit.page import LEARNED, judge_table, metric_table, quarantine_table
 
     console.print(_tree(found))
     tables = (
         ("Episodes read by anything it stands on, each once: successes of all (a count alone: nobody judged)",
          pivot(found["episodes"], ["dataset", "source"])),
         ("What each model learned from", pivot(found["learned"], LEARNED)),
-        ("What chose the models", decision_table(found)),
         ("Judge and threshold", judge_table(found)),
         ("Known at the time", metric_table(found, brief=True)),
         ("Quarantine in force", quarantine_table(found)),
@@ -153,6 +152,10 @@ def _show(found: dict[str, Any]) -> None:
         if len(rows) > 1:
             console.print()
             print_table(rows, title=title)
+    if found["decisions"]:
+        console.print("\nWhat chose the models", style="bold")
+    for line in decision_lines(found):
+        console.print(line, markup=False, soft_wrap=True)
     console.print(f"\n{short(found)}", markup=False, soft_wrap=True)
     if "verified" in found:
         _show_verified(found["verified"])

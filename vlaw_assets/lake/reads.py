@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
     from vlaw_assets.lake import ArtifactRef, Lake
 
-STATEMENT = """
+_STATEMENT = """
 WITH RECURSIVE
 left_out(child_id, episode_id) AS (
-  SELECT e.child_id, q.episode_id FROM edges e JOIN quarantine q ON q.artifact_id = e.parent_id WHERE e.role = 'quarantine'
+  SELECT e.child_id, q.episode_id FROM {edges} e JOIN quarantine q ON q.artifact_id = e.parent_id WHERE e.role = 'quarantine'
   UNION
   SELECT l.child_id, i.episode_id FROM left_out l JOIN episodes i ON i.start_episode_id = l.episode_id
 ),
 -- the two roles that read no episodes
-reading AS (SELECT * FROM edges WHERE role NOT IN ('quarantine', 'state')),
+reading AS (SELECT * FROM {edges} WHERE role NOT IN ('quarantine', 'state')),
 datasets AS (
   SELECT DISTINCT e.child_id, m.artifact_id AS dataset
   FROM (SELECT DISTINCT artifact_id FROM members) m JOIN reading e ON e.parent_id = m.artifact_id
@@ -81,7 +81,6 @@ LEFT JOIN (
 ) m ON m.child_id = t.child_id AND m.owner = t.parent_id AND m.episode_id = t.episode_id
 WHERE NOT EXISTS (FROM left_out x WHERE x.child_id = t.child_id AND x.episode_id = t.episode_id)
 """
-"""Columns: child_id, parent_id, role, episode_id, purpose, task, success, num_steps, content_digest, source, weight."""
 
 _COLUMNS = {
     "episodes": ("artifact_id", "episode_id", "start_episode_id", "purpose", "task", "success", "num_steps", "content_digest"),
@@ -99,8 +98,17 @@ FROM found GROUP BY ALL ORDER BY ALL
 """
 
 
+def statement(edges: str) -> str:
+    """The SELECT over a relation `edges` (child_id, parent_id, role, scope, selection, selection_id) of artifacts that hold
+    their own data, and over episodes, members, reads, reward_scores, quarantine and embedders (artifacts that hold vectors).
+
+    Columns: child_id, parent_id, role, episode_id, purpose, task, success, num_steps, content_digest, source, weight.
+    """
+    return _STATEMENT.format(edges=edges)
+
+
 def rows_read(lake: Lake, children: Iterable[ArtifactRef], question: str = "SELECT * FROM found") -> list[dict[str, Any]]:
-    """What `question` (SQL) says of the rows that these artifacts read, which it calls `found` (see `STATEMENT`).
+    """What `question` (SQL) says of the rows that these artifacts read, which it calls `found` (see `statement`).
 
     Children are owners of data. Raises VlawError where a file that the ledger names is gone, changed or unreadable.
     """
@@ -161,7 +169,7 @@ def _ask(
                 connection.register(f"own_{table}", own[table].select(list(columns)))
                 connection.execute(f"CREATE OR REPLACE TEMP VIEW {table} AS {source(lake, table, among, columns)} "
                                    f"UNION ALL SELECT {', '.join(columns)} FROM own_{table}")
-        answer = connection.execute(f"WITH found AS ({STATEMENT}) {question}")
+        answer = connection.execute(f"WITH found AS ({statement('edges')}) {question}")
         names = [column[0] for column in answer.description]
         return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
 

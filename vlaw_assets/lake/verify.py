@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.lake import checkpoints, contents, deltalog, seal
+from vlaw_assets.lake import checkpoints, contents, deltalog, pictures, seal
 from vlaw_assets.lake.durable import as_written, canonical_json, digest_of, file_problems
 from vlaw_assets.lake.ledger import ArtifactRef
 from vlaw_assets.lake.paths import Paths
@@ -86,6 +86,7 @@ class _Artifact:
         for name in whole:
             self._count(name, self.ref.versions[name])
         self._checkpoint()
+        self._pictures()
         self._rows()
         self._edges()
         if self.ref.contents_json and set(self.ref.versions) & set(contents.COUNTED) <= set(whole):
@@ -129,6 +130,14 @@ class _Artifact:
         digest = location.rpartition("/")[2]
         if set(self.ref.versions) <= {"edges", "reads"} and digest != self.ref.content_digest:
             self._row(f"its content digest is {self.ref.content_digest[:12]}, its checkpoint is {digest[:12]}")
+
+    def _pictures(self) -> None:
+        for digest in dict.fromkeys(pictures.named(self.ref).values()):
+            path = self.lake.paths.relative(pictures.path_of(self.lake.paths, digest))
+            if path not in self._files:
+                self._files[path] = pictures.problem(self.lake.paths, digest) or None
+            if self._files[path]:
+                self._add(path, self._files[path] or "")
 
     def _rows(self) -> None:
         counts = {name: entry["rows"] for name, entry in self.ref.versions.items() if name not in ("edges", "reads", "frames")}

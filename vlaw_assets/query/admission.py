@@ -23,7 +23,7 @@ TABLE_FUNCTIONS = frozenset({
     "range", "generate_series", "unnest", "repeat", "repeat_row", "json_each", "json_tree", "summary", "histogram",
     "histogram_values", "read_parquet", "parquet_scan", "parquet_metadata", "parquet_file_metadata", "parquet_schema",
     "duckdb_tables", "duckdb_views", "duckdb_columns", "duckdb_functions", "duckdb_types", "duckdb_keywords",
-    "duckdb_settings", "pragma_table_info", "pragma_version", "pg_timezone_names", "icu_calendar_names",
+    "duckdb_settings", "reached_by", "pragma_table_info", "pragma_version", "pg_timezone_names", "icu_calendar_names",
 })
 """What makes rows of its arguments, of Parquet files (only pinned ones open) or of what is in the connection."""
 FILE_FUNCTIONS = frozenset(name for name in TABLE_FUNCTIONS if "parquet" in name)

@@ -7,13 +7,16 @@ Here: which files a view reads, and the tables and statements that make it. Not 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from vlaw_assets.lake import quarantine
+from vlaw_assets.lake.reads import statement
 from vlaw_assets.lake.schemas import ARTIFACTS, PARTITIONED, TABLES
+from vlaw_assets.query.reach import REACHED_BY
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -44,6 +47,9 @@ WHERE e.num_frames > 0
 """
 """One row per stored image, without its pixels: `lance.dataset(lance_path, version=lance_version)` holds them."""
 
+_EMBEDDERS = "SELECT artifact_id FROM artifacts WHERE source_artifact_id = '' AND (versions_json -> '$.embeddings') IS NOT NULL"
+"""Artifacts that hold a vector per episode of what they read by rows."""
+
 _STUDY_ARTIFACTS = """
 SELECT a.*, s.study, regexp_extract(arm, '^(.+)-s[0-9]+$', 1) AS recipe, regexp_extract(arm, '-s([0-9]+)$', 1)::INTEGER AS seed
 FROM artifacts a
@@ -53,6 +59,30 @@ WHERE regexp_full_match(arm, '.+-s[0-9]+')
 QUALIFY length(s.study) = max(length(s.study)) OVER (PARTITION BY a.sequence)
 """
 """The artifacts of every study, whose experiments are called STUDY-RECIPE-sSEED. Of studies 'a' and 'a-b', 'a-b-c-s0' is of 'a-b'."""
+
+
+_QUARANTINED = "SELECT *, episode_id IN (SELECT episode_id FROM in_quarantine) AS quarantined FROM ({select})"
+"""Column of `episodes`: whether it is in quarantine now, or was imagined from one that is. Whoever counts leaves it out."""
+
+_EVALUATIONS = """
+SELECT v.*, coalesce(q.trials, 0) AS quarantined_trials FROM ({select}) v
+LEFT JOIN (
+  SELECT artifact_id, coalesce(task, 'all') AS task, count(*) AS trials FROM episodes WHERE quarantined
+  GROUP BY GROUPING SETS ((artifact_id, task), (artifact_id))
+) q ON q.artifact_id = v.artifact_id AND q.task = v.task
+"""
+"""Column of `evaluations`: how many of the episodes that a row was counted over are in quarantine now."""
+
+_MADE_EDGES = "SELECT e.* FROM edges e JOIN artifacts a ON a.artifact_id = e.child_id WHERE a.source_artifact_id = ''"
+"""The edges of artifacts that hold their own data."""
+
+_READS = f"""
+WITH made AS ({statement('made_edges')})
+SELECT * FROM made
+UNION ALL  -- a pointer read what its owner read
+SELECT a.artifact_id, r.* EXCLUDE (child_id) FROM artifacts a JOIN made r ON r.child_id = a.source_artifact_id
+"""
+"""Which episodes each artifact read, one row per edge and episode (lake/reads.py): what `vlaw audit` counts."""
 
 
 @dataclass(frozen=True)
@@ -90,33 +120,34 @@ def sources(lake: Lake, refs: Sequence[ArtifactRef]) -> dict[str, list[Source]]:
 def make(connection: duckdb.DuckDBPyConnection, lake: Lake, refs: Sequence[ArtifactRef], files: Mapping[str, list[Source]]) -> None:
     """The tables and views, on a connection of one's own."""
     for name, rows in tables(lake, refs).items():
-        make_table(connection, name, rows)
+        make_table(connection, name, rows())
     for definition in definitions(lake, files).values():
         connection.execute(definition)
 
 
-def tables(lake: Lake, refs: Sequence[ArtifactRef]) -> dict[str, pa.Table]:
-    """What is copied instead of read from files: the ledger.
+def tables(lake: Lake, refs: Sequence[ArtifactRef]) -> dict[str, Callable[[], pa.Table]]:
+    """What is copied instead of read from files, and how it is made: the ledger, and what is in quarantine.
 
     `artifacts.owner_id` is the artifact whose rows hold the data: join data tables on it, and reuse is followed.
     """
-    return {"artifacts": artifacts_table(refs), "edges": edges_table(lake, refs)}
+    return {"artifacts": lambda: artifacts_table(refs), "edges": lambda: edges_table(lake, refs),
+            "in_quarantine": lambda: quarantine_table(lake)}
 
 
 def definitions(lake: Lake, files: Mapping[str, list[Source]]) -> dict[str, str]:
-    """View -> the statement that makes it: one per data table, `frames` and `study_artifacts`; in an order in which they can be made."""
+    """Name -> the statement that makes it, in an order in which they can be made: a view per data table, `frames`,
+    `episode_reads` and `study_artifacts`, the macro `reached_by`, and what these are made of."""
     selects = {name: _select(name, [source.path for source in listed]) for name, listed in files.items()}
-    selects |= {"study_artifacts": _STUDY_ARTIFACTS, "frames": _FRAMES.format(path=quoted(str(lake.paths.frames)))}
-    return {name: f"CREATE VIEW {name} AS {select}" for name, select in selects.items()}
+    for name, around in (("episodes", _QUARANTINED), ("evaluations", _EVALUATIONS)):
+        selects[name] = around.format(select=selects[name])
+    selects |= {"embedders": _EMBEDDERS, "made_edges": _MADE_EDGES, "episode_reads": _READS, "study_artifacts": _STUDY_ARTIFACTS,
+                "frames": _FRAMES.format(path=quoted(str(lake.paths.frames)))}
+    return {name: f"CREATE VIEW {name} AS {select}" for name, select in selects.items()} | {"reached_by": REACHED_BY}
 
 
-def behind(names: Iterable[str], made: Mapping[str, str]) -> set[str]:
-    """These names and those of all that they are made of, by the words in their `definitions`."""
-    found, fresh = set(), set(names)
-    while fresh:
-        found |= fresh
-        fresh = {word for name in fresh if name in made for word in _WORD.findall(made[name])} & made.keys() - found
-    return found
+def uses(definition: str) -> frozenset[str]:
+    """Names that the definition of a view may stand on: all words in it."""
+    return frozenset(_WORD.findall(definition))
 
 
 def make_table(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:
@@ -145,13 +176,20 @@ def artifacts_table(refs: Sequence[ArtifactRef]) -> pa.Table:
 def edges_table(lake: Lake, refs: Sequence[ArtifactRef]) -> pa.Table:
     """Who was made from whom: child_id, parent_id, role, read_as, scope, selection, selection_id.
 
-    A pointer's line, where it has one, says what chose its models; everything else is its owner's.
+    A pointer has lines where it does not stand as its owner does; otherwise its owner's are its own.
     """
     rows = [
         {"child_id": ref.artifact_id, "parent_id": edge.parent} | {name: getattr(edge, name) for name in _EDGE[2:]}
         for ref in refs for edge in lake.ledger.own_edges(ref.artifact_id)
     ]
     return pa.Table.from_pylist(rows, schema=pa.schema([(name, pa.string()) for name in _EDGE]))
+
+
+def quarantine_table(lake: Lake) -> pa.Table:
+    """Every episode that is in quarantine at the lake's moment, and what was imagined from it: episode_id, goes_back_to."""
+    found = quarantine.in_force(lake)
+    columns = {"episode_id": list(found), "goes_back_to": list(found.values())}
+    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
 
 
 def quoted(text: str) -> str:
