@@ -349,14 +349,13 @@ class Ledger:
         table = self._tables.paths.table("edges")
         kept = Kept(self._tables.paths, "edges", ("child", *EDGE)) if len(pinned) > FEW else None
         known, fresh = kept.rows if kept else {}, {}
-        for version, pin in pinned.items():
+        for version, entry in pinned.items():
             if version in known:
                 edges = [(values[0], Edge(*values[1:])) for values, _ in known[version]]
             else:
                 # Artifacts of a migrated lake do not pin their log entries; FORMAT.json does.
-                sha256 = next((log["sha256"] for log in pin.get("log", ())), "")
-                entry = deltalog.read_entry(table, version, sha256=sha256)
-                edges = list(self._tables.committed("edges", [entry], _edge, pinned=pinned))
+                log = deltalog.read_entry(table, version, sha256=next((file["sha256"] for file in entry.get("log", ())), ""))
+                edges = list(self._tables.committed("edges", [log], _edge, pinned=pinned))
                 fresh[version] = lambda edges=edges: [([child, *(getattr(edge, name) for name in EDGE)], []) for child, edge in edges]
             for child, edge in edges:
                 if child in found:

@@ -31,6 +31,8 @@ RACY_NS = 2_000_000_000
 MOST_BYTES = 128 << 20
 """A memory that has grown larger (a million lines) is begun anew."""
 THREADS = min(8, os.cpu_count() or 1)
+SMALL_BYTES = 1 << 20
+"""Fewer bytes are hashed sooner than threads are started."""
 BATCH = 64
 """Files hashed between two additions to the memory: what a killed process has to do again."""
 
@@ -146,7 +148,7 @@ def _line(sha256: str, about: os.stat_result) -> bytes:
 
 def _checked(root: Path, entries: list[Mapping[str, Any]]) -> list[tuple[str, bytes]]:
     """Per entry (what is wrong, the line to remember): hashed side by side, since hashing lets go of the interpreter."""
-    if len(entries) == 1 or THREADS == 1:
+    if THREADS == 1 or len(entries) == 1 or sum(entry["size"] for entry in entries) < SMALL_BYTES:
         return [_check(root, entry) for entry in entries]
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(lambda entry: _check(root, entry), entries))

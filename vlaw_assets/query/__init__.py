@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import decimal
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from vlaw_assets.lake import Lake
-    from vlaw_assets.lake.verified import Verified
-    from vlaw_assets.query.views import Source
 
 __all__ = ["Limits", "Query", "Result", "connect", "read_question"]
 
@@ -60,12 +58,27 @@ class Result:
         return row[0] if row else None
 
 
+class _MadeAnewError(Exception):
+    """A view that could not be made can be by now."""
+
+
 class Query:
     """A locked DuckDB connection that admits one SELECT at a time. Made by `connect`."""
 
-    def __init__(self, process: SqlProcess, files: Mapping[str, list[Source]], definitions: Mapping[str, str], verified: Verified):
-        self._process, self._files, self._definitions, self._verified = process, files, definitions, verified
+    def __init__(self, process: SqlProcess, lake: Lake):
+        from vlaw_assets.query import views
+
+        self._process, self._lake = process, lake
+        refs = lake.ledger.artifacts()
+        self._files = views.sources(lake, refs)
+        self._tables, self._definitions = views.tables(lake, refs), views.definitions(lake, self._files)
+        self._uses: dict[str, frozenset[str]] = {}
+        self._broken: dict[str, VlawError] = {}
+        """Tables that could not be made, with the reason: a file that they are made of is not as it was recorded."""
+        self._hopeless: set[str] = set()
+        """Views that could not be made, although their files are sound."""
         self._one_at_a_time = threading.Lock()
+        self._make()
 
     def execute(self, sql: str, parameters: Mapping[str, Any] | None = None, *, timeout_s: float = TIMEOUT_S) -> Result:
         """Run one SELECT, or EXPLAIN of one.
@@ -82,19 +95,12 @@ class Query:
 
     def table(self, sql: str, parameters: Mapping[str, Any] | None = None, *, timeout_s: float = TIMEOUT_S) -> pa.Table:
         """The whole result as an Arrow table. Arguments and errors as `execute`."""
-        names: set[str] = set()
-
-        def verify(named: frozenset[str], *, any_file: bool) -> None:
-            from vlaw_assets.query import views
-
-            names.update(views.behind(self._files if any_file else named, self._definitions))
-            self._verify(names)
-
         with self._one_at_a_time:
             try:
-                return self._process.ask(sql, parameters or {}, timeout_s, verify)
-            except FailedError as error:
-                raise self._explained(error, names) from None
+                return self._ask(sql, parameters or {}, timeout_s)
+            except _MadeAnewError:
+                self._make()
+                return self._ask(sql, parameters or {}, timeout_s)
 
     def close(self) -> None:
         self._process.close()
@@ -105,8 +111,53 @@ class Query:
     def __exit__(self, *_exception: object) -> None:
         self.close()
 
+    def _make(self) -> None:
+        """Make tables and views; those that cannot be made are left out, and said when they are named."""
+        from vlaw_assets.query import views
+
+        self._broken, tables = {}, {}
+        for name, rows in self._tables.items():
+            try:
+                tables[name] = rows()
+            except VlawError as error:
+                self._broken[name] = error
+        paths = ", ".join(views.quoted(source.path) for listed in self._files.values() for source in listed)
+        self._process.make(tables=tables, definitions=self._definitions, paths=f"[{paths}]")
+
+    def _ask(self, sql: str, parameters: Mapping[str, Any], timeout_s: float) -> pa.Table:
+        names: set[str] = set()
+
+        def verify(named: frozenset[str], *, any_file: bool) -> None:
+            names.update(self._behind(self._files if any_file else named))
+            self._verify(names)
+            for name in sorted(names & self._broken.keys()):
+                self._tables[name]()  # raises what is wrong with it
+                raise _MadeAnewError
+            if names & self._process.failed.keys() - self._hopeless:
+                self._hopeless |= self._process.failed.keys()
+                raise _MadeAnewError
+
+        try:
+            return self._process.ask(sql, parameters, timeout_s, verify)
+        except FailedError as error:
+            raise self._explained(error, names) from None
+
+    def _behind(self, names: Iterable[str]) -> set[str]:
+        """These names and those of all that they are made of."""
+        from vlaw_assets.query import views
+
+        made, found, fresh = self._definitions.keys() | self._tables.keys(), set(), set(names)
+        while fresh:
+            found |= fresh
+            for name in fresh & self._definitions.keys() - self._uses.keys():
+                self._uses[name] = views.uses(self._definitions[name])
+            fresh = set().union(*(self._uses.get(name, ()) for name in fresh)) & made - found
+        return found
+
     def _verify(self, names: set[str]) -> None:
-        wrong = self._verified.damage((source.ref, source.file) for name in sorted(names & set(self._files)) for source in self._files[name])
+        """Raises VlawError for the first file of these views that is not as it was recorded."""
+        wrong = self._lake.verified.damage(
+            (source.ref, source.file) for name in sorted(names & set(self._files)) for source in self._files[name])
         if wrong:
             raise wrong
 
@@ -119,8 +170,8 @@ class Query:
                 return damage
         if kind == "CatalogException":
             for name in sorted(names & set(self._process.failed)):
-                self.close()  # its files are sound: it was made while they were not; the next statement makes it anew
-                return VlawError(f"the view {name} could not be made: {self._process.failed[name]}", where="sql", remedy="try again")
+                return VlawError(f"the view {name} could not be made: {self._process.failed[name]}", where=str(self._lake.paths.root),
+                                 remedy="`vlaw audit --all --verify` names all damage")
         if kind == "PermissionException":
             return VlawError(f"SQL reads the views and no other file: {first}", where="sql", remedy="SHOW TABLES lists the views")
         if kind == "OutOfMemoryException":
@@ -150,19 +201,13 @@ def connect(
     process = SqlProcess(limits)  # it starts while the ledger is read
     try:
         from vlaw_assets.lake import sealed
-        from vlaw_assets.query import views
 
         lake = opened(lake, as_of)
         sealed.check(lake.paths, lake.verified)
-        refs = lake.ledger.artifacts()
-        files = views.sources(lake, refs)
-        paths = ", ".join(views.quoted(source.path) for listed in files.values() for source in listed)
-        definitions = views.definitions(lake, files)
-        process.make(tables=views.tables(lake, refs), definitions=definitions, paths=f"[{paths}]")
+        return Query(process, lake)
     except BaseException:
         process.close()
         raise
-    return Query(process, files, definitions, lake.verified)
 
 
 def opened(lake: Lake | str | Path, as_of: str | int | None) -> Lake:

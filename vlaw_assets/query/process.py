@@ -54,7 +54,7 @@ class SqlProcess:
     def __init__(self, limits: Limits):
         self.limits = limits
         self._memory_bytes = limits.memory_bytes
-        self._setup = b""
+        self._setup, self._made = b"", False
         self._worker: subprocess.Popen[bytes] | None = None
         self._end: Any = None
         self.failed: dict[str, str] = {}
@@ -66,6 +66,9 @@ class SqlProcess:
         self._setup = pickle.dumps({
             "tables": {name: _ipc(table) for name, table in tables.items()}, "definitions": dict(definitions), "paths": paths,
             "memory_bytes": self._memory_bytes, "threads": self.limits.threads})
+        if self._worker is None or self._made:
+            self.close()
+            self._start()
         self._ready()
 
     def ask(
@@ -108,13 +111,14 @@ class SqlProcess:
         self._worker = None
 
     def _start(self) -> None:
-        self._worker = _early.pop() if _early else _spawn()
+        self._worker, self._made = _early.pop() if _early else _spawn(), False
         os.set_blocking(self._worker.stdin.fileno(), False)
         self._end = weakref.finalize(self, _end, self._worker)
 
     def _ready(self) -> None:
         deadline = time.monotonic() + START_S
         try:
+            self._made = True
             self._send(self._setup, deadline)
             self.failed = json.loads(self._frame(deadline, MOST_NAMED)[1])["failed"]
         except (_LateError, _EndedError) as error:
@@ -134,7 +138,7 @@ class SqlProcess:
         waiting = time.monotonic()
         try:
             before(frozenset(named["names"]), any_file=named["any_file"])
-        except VlawError:
+        except Exception:
             self._send(pickle.dumps({"seconds": 0}), waiting + START_S)
             raise
         deadline += time.monotonic() - waiting

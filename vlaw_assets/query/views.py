@@ -7,7 +7,7 @@ Here: which files a view reads, and the tables and statements that make it. Not 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,6 @@ WHERE e.num_frames > 0
 _EMBEDDERS = "SELECT artifact_id FROM artifacts WHERE source_artifact_id = '' AND (versions_json -> '$.embeddings') IS NOT NULL"
 """Artifacts that hold a vector per episode of what they read by rows."""
 
-
 _STUDY_ARTIFACTS = """
 SELECT a.*, s.study, regexp_extract(arm, '^(.+)-s[0-9]+$', 1) AS recipe, regexp_extract(arm, '-s([0-9]+)$', 1)::INTEGER AS seed
 FROM artifacts a
@@ -62,19 +61,7 @@ QUALIFY length(s.study) = max(length(s.study)) OVER (PARTITION BY a.sequence)
 """The artifacts of every study, whose experiments are called STUDY-RECIPE-sSEED. Of studies 'a' and 'a-b', 'a-b-c-s0' is of 'a-b'."""
 
 
-STORED = "stored_episodes"
-"""The view of the files of `episodes`, which `episodes` is made of."""
-_IN_QUARANTINE = """
-WITH RECURSIVE closed(episode_id, goes_back_to) AS (
-  SELECT q.episode_id, q.episode_id FROM artifacts a JOIN quarantine q ON q.artifact_id = a.owner_id
-  WHERE a.is_current AND a.asset = 'quarantine'
-  UNION
-  SELECT e.episode_id, c.goes_back_to FROM closed c JOIN stored_episodes e ON e.start_episode_id = c.episode_id
-)
-SELECT * FROM closed
-"""
-"""Every episode that is in quarantine at the lake's moment, and what was imagined from it (lake/quarantine.py: `in_force`)."""
-_QUARANTINED = "SELECT *, episode_id IN (SELECT episode_id FROM in_quarantine) AS quarantined FROM stored_episodes"
+_QUARANTINED = "SELECT *, episode_id IN (SELECT episode_id FROM in_quarantine) AS quarantined FROM ({select})"
 """Column of `episodes`: whether it is in quarantine now, or was imagined from one that is. Whoever counts leaves it out."""
 
 _EVALUATIONS = """
@@ -85,9 +72,6 @@ LEFT JOIN (
 ) q ON q.artifact_id = v.artifact_id AND q.task = v.task
 """
 """Column of `evaluations`: how many of the episodes that a row was counted over are in quarantine now."""
-
-_UNMARKED = ("SELECT *, false AS quarantined FROM stored_episodes", "SELECT *, 0::BIGINT AS quarantined_trials FROM ({select})")
-"""The same columns where nothing is in quarantine."""
 
 _MADE_EDGES = "SELECT e.* FROM edges e JOIN artifacts a ON a.artifact_id = e.child_id WHERE a.source_artifact_id = ''"
 """The edges of artifacts that hold their own data."""
@@ -130,46 +114,40 @@ def sources(lake: Lake, refs: Sequence[ArtifactRef]) -> dict[str, list[Source]]:
         for name, files in found.items():
             for file in (ref.versions.get(name) or {"files": ()})["files"]:
                 files.append(Source(f"{root}/{file['path']}", file, ref))
-    found[STORED] = found["episodes"]
     return found
 
 
 def make(connection: duckdb.DuckDBPyConnection, lake: Lake, refs: Sequence[ArtifactRef], files: Mapping[str, list[Source]]) -> None:
     """The tables and views, on a connection of one's own."""
     for name, rows in tables(lake, refs).items():
-        make_table(connection, name, rows)
+        make_table(connection, name, rows())
     for definition in definitions(lake, files).values():
         connection.execute(definition)
 
 
-def tables(lake: Lake, refs: Sequence[ArtifactRef]) -> dict[str, pa.Table]:
-    """What is copied instead of read from files: the ledger.
+def tables(lake: Lake, refs: Sequence[ArtifactRef]) -> dict[str, Callable[[], pa.Table]]:
+    """What is copied instead of read from files, and how it is made: the ledger, and what is in quarantine.
 
     `artifacts.owner_id` is the artifact whose rows hold the data: join data tables on it, and reuse is followed.
     """
-    return {"artifacts": artifacts_table(refs), "edges": edges_table(lake, refs)}
+    return {"artifacts": lambda: artifacts_table(refs), "edges": lambda: edges_table(lake, refs),
+            "in_quarantine": lambda: quarantine_table(lake)}
 
 
 def definitions(lake: Lake, files: Mapping[str, list[Source]]) -> dict[str, str]:
-    """View -> the statement that makes it, in an order in which they can be made: one per data table, what is made of them
-    (`frames`, `episode_reads`, `study_artifacts`), and the macro `reached_by`."""
-    selects = {name: _select(name, [source.path for source in files[name]]) for name in DATA_TABLES}
-    selects |= {STORED: selects.pop("episodes"), "in_quarantine": _IN_QUARANTINE}
-    listed = quarantine.latest(lake)
-    episodes, evaluations = (_QUARANTINED, _EVALUATIONS) if listed is not None and listed.num_rows else _UNMARKED
-    selects |= {"episodes": episodes, "evaluations": evaluations.format(select=selects.pop("evaluations"))}
+    """Name -> the statement that makes it, in an order in which they can be made: a view per data table, `frames`,
+    `episode_reads` and `study_artifacts`, the macro `reached_by`, and what these are made of."""
+    selects = {name: _select(name, [source.path for source in listed]) for name, listed in files.items()}
+    for name, around in (("episodes", _QUARANTINED), ("evaluations", _EVALUATIONS)):
+        selects[name] = around.format(select=selects[name])
     selects |= {"embedders": _EMBEDDERS, "made_edges": _MADE_EDGES, "episode_reads": _READS, "study_artifacts": _STUDY_ARTIFACTS,
                 "frames": _FRAMES.format(path=quoted(str(lake.paths.frames)))}
     return {name: f"CREATE VIEW {name} AS {select}" for name, select in selects.items()} | {"reached_by": REACHED_BY}
 
 
-def behind(names: Iterable[str], made: Mapping[str, str]) -> set[str]:
-    """These names and those of all that they are made of, by the words in their `definitions`."""
-    found, fresh = set(), set(names)
-    while fresh:
-        found |= fresh
-        fresh = {word for name in fresh if name in made for word in _WORD.findall(made[name])} & made.keys() - found
-    return found
+def uses(definition: str) -> frozenset[str]:
+    """Names that the definition of a view may stand on: all words in it."""
+    return frozenset(_WORD.findall(definition))
 
 
 def make_table(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:
@@ -205,6 +183,13 @@ def edges_table(lake: Lake, refs: Sequence[ArtifactRef]) -> pa.Table:
         for ref in refs for edge in lake.ledger.own_edges(ref.artifact_id)
     ]
     return pa.Table.from_pylist(rows, schema=pa.schema([(name, pa.string()) for name in _EDGE]))
+
+
+def quarantine_table(lake: Lake) -> pa.Table:
+    """Every episode that is in quarantine at the lake's moment, and what was imagined from it: episode_id, goes_back_to."""
+    found = quarantine.in_force(lake)
+    columns = {"episode_id": list(found), "goes_back_to": list(found.values())}
+    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
 
 
 def quoted(text: str) -> str:
