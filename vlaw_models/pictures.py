@@ -81,12 +81,12 @@ def preview(png: bytes, most: int = PREVIEW_BYTES) -> bytes:
         image = opened.convert("RGB")
     found = _webp(image, 75)
     if len(found) > most:
-        found = _webp(image, 40)
+        found = _webp(image, 25)
     width = image.width
     while len(found) > most and width > 1:
         # Bytes go with the area; the guess is refined by what it gave.
         width = max(1, min(width - 1, round(width * min(0.95, (most / len(found)) ** 0.5))))
-        found = _webp(image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.LANCZOS), 40)
+        found = _webp(image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.LANCZOS), 25)
     return found
 
 

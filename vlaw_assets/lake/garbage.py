@@ -79,7 +79,7 @@ def collect(lake: Lake, *, older_than_s: float = AGE_S) -> list[Garbage]:
             _forget_frames(paths, uri, dead, _dead_tags(uri, marked, limit))
         for item in found:
             if item.kind in ("checkpoint", "picture"):
-                _remove_addressed(paths, item.path, limit)
+                _remove_checkpoint(paths, item.path, limit)
             elif item.path.parent != paths.temporary:
                 _remove(item.path)
         for folder in paths.temporary.iterdir():
@@ -229,8 +229,9 @@ def _dead_tags(uri: Path, marked: _Marked, limit: float) -> list[str]:
     )
 
 
-def _remove_addressed(paths: Paths, path: Path, limit: float) -> None:
-    """Move it away at once, so that it is never there in part; unless a draft has found a use for it meanwhile."""
+def _remove_checkpoint(paths: Paths, path: Path, limit: float) -> None:
+    """Move it (or a picture, which comes and goes alike) away at once, so that it is never there in part; unless a draft has
+    found a use for it meanwhile."""
     grave = paths.temporary / "collected" / path.name
     grave.parent.mkdir(parents=True, exist_ok=True)
     with checkpoints.exclusive(paths.checkpoints):

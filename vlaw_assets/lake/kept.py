@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from typing import Any
 
 from vlaw_assets.lake import deltalog, seal
 from vlaw_assets.lake.paths import Paths
-from vlaw_assets.lake.verified import RACY_NS, memory_of, read_own
+from vlaw_assets.lake.verified import RACY_NS, memory_of, read_own, write_own
 from vlaw_models.errors import VlawError
 
 LEAST = 64
@@ -89,7 +88,7 @@ class Kept:
                 entries.append([version, about, rows])
             head = json.dumps({"sealed": sealed, "columns": self._columns, "entries": entries}, separators=(",", ":"))
             body = b"".join([head.encode(), b"\n", *texts])
-            _write(self._file, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+            write_own(self._file, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
         except (OSError, VlawError, TypeError, ValueError):
             return
 
@@ -127,17 +126,3 @@ def _in_chain(paths: Paths, sealed: dict[str, Any]) -> bool:
         return (last["version"], last["chain"]) == (sealed["version"], sealed["chain"])
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return False
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Replace a file of the cache at once, for this user's eyes only."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(data)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+import uuid
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -139,6 +140,20 @@ def read_own(path: Path, most: int) -> bytes:
             return file.read() if ours and about.st_size <= most else b""
     except OSError:
         return b""
+
+
+def write_own(path: Path, data: bytes) -> None:
+    """Replace a whole memory at once, for this user's eyes only. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(data)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _line(sha256: str, about: os.stat_result) -> bytes:
