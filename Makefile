@@ -6,13 +6,18 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export DAGSTER_HOME ?= $(CURDIR)/dagster_home
 export VLAW_LAKE ?= $(CURDIR)/lake
 
-.PHONY: setup run ui test pretrain bench clean
+# Tools of the two targets below: in an environment of their own, so that they are no dependency of this project.
+TOOLS := $(VENV)-tools
+UV := uv==0.13.9
+CYCLONEDX := cyclonedx-bom==7.5.0
+
+.PHONY: setup run ui test pretrain bench lock sbom clean
 
 setup: $(VENV)/ready
 
 $(VENV)/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --requirement requirements.lock
+	$(BIN)/pip install --quiet --require-hashes --only-binary :all: --requirement requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -32,5 +37,20 @@ pretrain: setup  ## makes tiny weights as the shipped ones were made (several ho
 bench: setup  ## speeds, each next to a peer or a limit
 	for script in benchmarks/*.py; do $(BIN)/python $$script; done
 
+# To change a pin: write NAME==VERSION (without hashes) into requirements.lock, then `make lock`.
+lock:  ## writes the hashes of every published file of each pin into requirements.lock; the pins stay as they are
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet $(UV)
+	sed -e '/--hash=/d' -e 's/ *\\$$//' requirements.lock > $(TOOLS)/pins.txt
+	$(TOOLS)/bin/uv pip compile --quiet --no-config --no-deps --generate-hashes --no-header --no-annotate \
+		--output-file $(TOOLS)/requirements.lock $(TOOLS)/pins.txt
+	mv $(TOOLS)/requirements.lock requirements.lock
+
+sbom: setup  ## what is installed, as CycloneDX: sbom.cdx.json
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet $(CYCLONEDX)
+	$(TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-format JSON \
+		--output-file sbom.cdx.json $(BIN)/python
+
 clean:  ## forgets the environment, not the lake
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(TOOLS)

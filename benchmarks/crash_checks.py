@@ -89,7 +89,7 @@ def examine(
 
     Returns {"visible", "mirrored", "orphans", "violations": {invariant: [lines]}}.
     """
-    from vlaw_assets import driver, reconcile
+    from vlaw_assets import driver, liveness, reconcile
     from vlaw_assets.lake import Lake
 
     broken: dict[str, list[str]] = {name: [] for name in INVARIANTS}
@@ -103,7 +103,7 @@ def examine(
     if [ref.asset for ref in refs[count:]] not in ([], [asset]):
         broken["I4"].append(f"the ledger got {[ref.name for ref in refs[count:]]}")
     with driver.open_instance() as instance:
-        driver.close_dead_runs(instance)
+        liveness.close_dead_runs(instance)
         if instance.get_runs(reconcile.active_runs()):
             broken["I9"].append("a killed run is still shown as started")
         found, _ = reconcile.repair(lake, instance, defs)

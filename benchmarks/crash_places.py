@@ -112,12 +112,12 @@ def clone(source: Path, target: Path) -> None:
 
 def make(place: Path, asset: str, partition: str = PARTITION, *, force: bool = False) -> str:
     """Materializes one asset of the iteration; returns its content digest."""
-    from vlaw_assets import driver
+    from vlaw_assets import driver, liveness
     from vlaw_assets.lake import Lake
 
     defs = definitions(place)
     with driver.open_instance() as instance:
-        driver.close_dead_runs(instance)
+        liveness.close_dead_runs(instance)
         driver.run_job(defs, instance, "iteration", partition=partition, only=[asset], force=force)
     return Lake.open(place / "lake").ledger.require(asset, partition).content_digest
 

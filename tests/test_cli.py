@@ -14,7 +14,7 @@ import pytest
 from smoke_place import LOOP_ASSETS, new_place, smoke_place
 from typer.testing import CliRunner
 
-from vlaw_assets import driver, summary
+from vlaw_assets import driver, liveness, summary
 from vlaw_assets.cli import app
 from vlaw_models.errors import VlawError
 
@@ -240,8 +240,8 @@ def test_a_killed_run_is_closed_and_frees_its_pool(tmp_path):
     os.environ["DAGSTER_HOME"], before = str(place.root / "dagster_home"), os.environ.get("DAGSTER_HOME")
     try:
         with driver.open_instance() as instance:
-            assert len(driver.close_dead_runs(instance)) == 1
-            assert driver.close_dead_runs(instance) == []
+            assert len(liveness.close_dead_runs(instance)) == 1
+            assert liveness.close_dead_runs(instance) == []
             assert [run.status for run in instance.get_runs()] == [dg.DagsterRunStatus.FAILURE]
             assert instance.event_log_storage.get_concurrency_info("accelerator").active_slot_count == 0
     finally:
@@ -249,19 +249,3 @@ def test_a_killed_run_is_closed_and_frees_its_pool(tmp_path):
         if before is not None:
             os.environ["DAGSTER_HOME"] = before
     assert place.run("foundation", only=["co_training_data"]).made == ("co_training_data",)
-
-
-def test_a_living_run_is_left_alone(tmp_path, monkeypatch):
-    import platform
-
-    import dagster as dg
-
-    from vlaw_assets.assets.stage import HOST_TAG, PID_TAG
-
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
-    with driver.open_instance() as instance:
-        tags = {PID_TAG: str(os.getpid()), HOST_TAG: platform.node()[:63]}
-        run = instance.add_run(dg.DagsterRun(job_name="iteration", run_id=dg._core.utils.make_new_run_id(),
-                                             status=dg.DagsterRunStatus.STARTED, tags=tags))
-        assert driver.close_dead_runs(instance) == []
-        assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.STARTED

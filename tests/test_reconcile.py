@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
 
 import dagster as dg
@@ -15,8 +14,7 @@ from lake_worker import identity
 from smoke_place import FOUNDATION_ASSETS, LOOP_ASSETS, smoke_copy, smoke_place
 from typer.testing import CliRunner
 
-from vlaw_assets import driver, mirror, reconcile
-from vlaw_assets.assets.stage import HOST_TAG, PID_TAG
+from vlaw_assets import driver, liveness, mirror, reconcile
 from vlaw_assets.cli import app
 from vlaw_assets.definitions import build_defs
 from vlaw_assets.lake import Lake
@@ -202,14 +200,15 @@ def test_a_lake_restored_from_a_backup(place, tmp_path, defs):
 
 def test_what_a_run_at_work_made_is_left_to_it(place, instance, defs):
     job = defs.resolve_job_def("iteration")
-    run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED,
-                                      tags={PID_TAG: str(os.getpid()), HOST_TAG: platform.node()[:63]})
+    run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    liveness.begin(instance, run.run_id)
     ref = commit(place.lake, "training_set", run_id=run.run_id)
-    assert driver.close_dead_runs(instance) == []
+    assert liveness.close_dead_runs(instance) == []
     found, added = reconcile.repair(place.lake, instance, defs)
     assert (found.running, found.missing, added) == ([ref], [], 0)
     assert reconcile.lag(place.lake, instance, defs) == []
     instance.report_run_failed(run, "killed")
+    liveness.let_go(instance, run.run_id)
     assert [item.artifact_id for item in reconcile.repair(place.lake, instance, defs)[0].missing] == [ref.artifact_id]
 
 

@@ -32,7 +32,7 @@ from vlaw_assets.assets import (
 from vlaw_assets.environment import default_lake, default_recipes
 from vlaw_assets.jobs import foundation_job, iteration_job
 from vlaw_assets.partitions import loop_partitions
-from vlaw_assets.resources import Workplace
+from vlaw_assets.resources import Workplace, workplace_resource
 from vlaw_assets.sensors import advance_sensor
 from vlaw_assets.studies import experiment_names
 
@@ -56,11 +56,12 @@ def build_defs(*, lake: str | Path, recipes: str | Path | None = None) -> dg.Def
     partitions = loop_partitions(experiment_names(folder))
     loop = dg.map_asset_specs(lambda spec: spec.replace_attributes(partitions_def=partitions), LOOP)
     iteration = iteration_job()
+    place = Workplace(lake=str(Path(lake).expanduser().absolute()), recipes=str(folder or ""))
     return dg.Definitions(
         assets=[*FOUNDATION, *loop, *outside.OUTSIDE],
         jobs=[foundation_job(), iteration],
         sensors=[advance_sensor(iteration)],
-        resources={"workplace": Workplace(lake=str(Path(lake).expanduser().absolute()), recipes=str(folder or ""))},
+        resources={"workplace": workplace_resource(place)},
         # One process per run: a step process costs two seconds of imports, and the models share the machine anyway.
         executor=dg.in_process_executor,
     )

@@ -1,6 +1,6 @@
 """Running iterations in this process, on the Dagster instance that the UI shows.
 
-Here: the instance, one Dagster run per iteration, and tidying up after runs whose process was killed. Not here: what is
+Here: the instance, and one Dagster run per iteration. Not here: runs whose process was killed (liveness.py), what is
 printed (cli/run.py), several iterations at a time (study/running.py), and when things are computed again (the ledger decides:
 an artifact that exists is reused). A step process of its own costs two seconds of imports, so everything runs in one process.
 """
@@ -8,9 +8,9 @@ an artifact that exists is reused). A step process of its own costs two seconds 
 from __future__ import annotations
 
 import os
-import platform
+import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,19 +104,23 @@ def run_job(
     """Executes a job for one partition in this process. Raises VlawError (the stage's own) or StageError."""
     import dagster as dg
 
-    from vlaw_assets.assets.stage import HOST_TAG, PID_TAG
+    from vlaw_assets import liveness
 
     definition = defs.resolve_job_def(job)
     names = [key.to_user_string() for key in definition.asset_layer.executable_asset_keys]
-    chosen = _chosen(names, only)
-    result = definition.execute_in_process(
-        instance=instance, partition_key=partition or None, raise_on_error=False,
-        asset_selection=[dg.AssetKey(name) for name in chosen],
-        # The console belongs to the progress display; the event log has everything.
-        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-                    "ops": {name: {"config": {"force": force}} for name in chosen}},
-        tags={PID_TAG: str(os.getpid()), HOST_TAG: platform.node()[:63]},
-    )
+    chosen, run_id = _chosen(names, only), str(uuid.uuid4())
+    liveness.hold(instance, run_id)  # before the run exists: no moment in which it looks dead
+    try:
+        result = definition.execute_in_process(
+            instance=instance, partition_key=partition or None, raise_on_error=False, run_id=run_id,
+            asset_selection=[dg.AssetKey(name) for name in chosen],
+            # The console belongs to the progress display; the event log has everything.
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+                        "ops": {name: {"config": {"force": force}} for name in chosen}},
+            tags={liveness.TAG: liveness.place()},
+        )
+    finally:
+        liveness.let_go(instance, run_id)
     _raise_failure(result)
     reused = {event.step_key: event.materialization.metadata["vlaw/reused"].value
               for event in result.all_events if event.is_step_materialization}
@@ -147,26 +151,6 @@ def alone(lake: Lake, experiment: str, holder: str = "vlaw run") -> Iterator[Non
         lock.release()
 
 
-def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Marks runs of this machine whose process is gone as failed, and frees their places in the pools.
-
-    Dagster does not notice by itself that a run in a plain process was killed; the next run would wait for ever.
-    """
-    import dagster as dg
-
-    from vlaw_assets.assets.stage import HOST_TAG, PID_TAG
-
-    active = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
-    closed = []
-    for record in instance.get_run_records(dg.RunsFilter(statuses=active, tags={HOST_TAG: platform.node()[:63]})):
-        run = record.dagster_run
-        if PID_TAG in run.tags and not _alive(int(run.tags[PID_TAG]), record.create_timestamp.timestamp()):
-            instance.report_run_failed(run, "its process is gone")
-            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-            closed.append(run.run_id)
-    return closed
-
-
 def _chosen(names: Sequence[str], only: Sequence[str]) -> list[str]:
     unknown = sorted(set(only) - set(names))
     if unknown:
@@ -189,24 +173,3 @@ def _raise_failure(result: Any) -> None:
         raise StageError(f"{INTERRUPTED}: Dagster run {result.run_id} was interrupted between two steps.")
     if not result.success:
         raise StageError(f"Dagster run {result.run_id} failed before any step began; its event log says why.")
-
-
-def _alive(pid: int, created: float) -> bool:
-    """Whether the process that made a run at time `created` still lives; a process begun later has only taken its number."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    with suppress(OSError, ValueError, IndexError):  # no /proc on this system: the number alone must do
-        return _started(pid) <= created + 5
-    return True
-
-
-def _started(pid: int) -> float:
-    """When a process began, in seconds since the epoch (Linux)."""
-    boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime")).split()[1]
-    # Fields after the command's closing bracket; the command itself may hold spaces.
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(boot) + int(fields[19]) / os.sysconf("SC_CLK_TCK")

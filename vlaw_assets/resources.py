@@ -1,12 +1,14 @@
 """The one resource of the assets: where the lake and the recipes are.
 
-Here: two paths, and opening what lies there. Not here: asset logic, and environment variables (definitions.py reads
-them, so that a test passes folders and nothing else). The lake is imported when it is first opened: loading the
-definitions must stay as quick as Dagster itself.
+Here: two paths, and opening what lies there. They are no part of a run's configuration: who may start a run may not choose
+where it reads and writes. Not here: asset logic, and environment variables (definitions.py reads them, so that a test passes
+folders and nothing else). The lake is imported when it is first opened: loading the definitions must stay as quick as Dagster
+itself.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
     from vlaw_assets.lake import Lake
 
 
-class Workplace(dg.ConfigurableResource):
+@dataclass(frozen=True)
+class Workplace:
     """Where a run reads and writes."""
 
     lake: str
@@ -41,3 +44,16 @@ class Workplace(dg.ConfigurableResource):
     @property
     def recipes_folder(self) -> Path | None:
         return Path(self.recipes) if self.recipes else None
+
+
+def workplace_resource(place: Workplace) -> dg.ResourceDefinition:
+    """The resource of all assets. Dagster makes it in the process of a run before the first step: there the run's lock is taken."""
+
+    def make(context: dg.InitResourceContext) -> Workplace:
+        from vlaw_assets import liveness
+
+        if context.run is not None and context.instance is not None:  # a sensor has no run
+            liveness.begin(context.instance, context.run.run_id)
+        return place
+
+    return dg.ResourceDefinition(make, config_schema={}, description="Where the lake and the recipes are.")

@@ -18,7 +18,7 @@ from vlaw_models.errors import VlawError
 def advance_sensor(job: dg.UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
     @dg.asset_sensor(asset_key=dg.AssetKey("iteration_report"), job=job, name="advance",
                      default_status=dg.DefaultSensorStatus.STOPPED)
-    def advance(context: dg.SensorEvaluationContext, asset_event: dg.EventLogEntry, workplace: Workplace):
+    def advance(context: dg.SensorEvaluationContext, asset_event: dg.EventLogEntry, workplace: dg.ResourceParam[Workplace]):
         """Requests the next iteration of an experiment when one has been reported on."""
         key = asset_event.dagster_event.partition if asset_event.dagster_event else None
         if key is None:

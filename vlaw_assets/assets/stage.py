@@ -14,8 +14,6 @@ This file does without `from __future__ import annotations`: Dagster resolves th
 
 import contextlib
 import inspect
-import os
-import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,9 +32,6 @@ from vlaw_models.errors import VlawError
 
 POOL = "accelerator"
 """Pool of the stages that run a model or the simulator: one at a time, since each wants the whole machine."""
-PID_TAG, HOST_TAG = "vlaw/pid", "vlaw/host"
-"""Run tags that let a later run recognise one whose process is gone (Dagster's default launcher does not watch it)."""
-
 
 BODIES: dict[str, tuple[Callable[["Stage"], dg.MaterializeResult], str]] = {}
 """Asset -> (function, code digest) of every stage asset that was defined: what `identity_today` asks."""
@@ -247,8 +242,7 @@ def stage_asset(
             description=inspect.getdoc(function),
             check_specs=[dg.AssetCheckSpec(check, asset=asset, blocking=True) for check in checks],
         )
-        def body(context: dg.AssetExecutionContext, config: StageConfig, workplace: Workplace):
-            context.instance.add_run_tags(context.run.run_id, {PID_TAG: str(os.getpid()), HOST_TAG: platform.node()[:63]})
+        def body(context: dg.AssetExecutionContext, config: StageConfig, workplace: dg.ResourceParam[Workplace]):
             partition = context.partition_key if context.has_partition_key else ""
             findings: list[Finding] = []
             progress.tell(asset, str(partition), 0, 0, "begins")

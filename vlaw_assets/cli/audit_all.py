@@ -60,7 +60,7 @@ def _verified(lake: Lake) -> dict[str, Any]:
     from vlaw_assets.lake.verify import each, unsealed, verify_ledger
 
     begun = time.monotonic()
-    problems = [str(problem) for problem in verify_ledger(lake)]
+    problems = [str(problem) for problem in verify_ledger(lake, again=True)]
     refs: list[ArtifactRef] = []
     try:
         refs = lake.ledger.artifacts()

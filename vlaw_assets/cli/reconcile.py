@@ -24,7 +24,7 @@ def reconcile(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Compare the ledger with Dagster's events and report what Dagster lacks."""
-    from vlaw_assets import driver
+    from vlaw_assets import driver, liveness
     from vlaw_assets import reconcile as mirrored
     from vlaw_assets.definitions import build_defs, default_recipes
 
@@ -32,7 +32,7 @@ def reconcile(
     lake = existing_lake()
     defs = build_defs(lake=lake.paths.root, recipes=default_recipes())
     with driver.open_instance() as instance:
-        closed = [] if dry_run else driver.close_dead_runs(instance)
+        closed = [] if dry_run else liveness.close_dead_runs(instance)
         found, added = (mirrored.compare(lake, instance, defs), 0) if dry_run else mirrored.repair(lake, instance, defs)
         home = instance.root_directory
     if as_json:

@@ -50,7 +50,7 @@ def run(
     if not 1 <= last <= recipe.iterations:
         raise VlawError(f"experiment {experiment} has {recipe.iterations} iterations, not {last}", where="--iterations",
                         remedy=f"Use 1 to {recipe.iterations}, or raise 'iterations' in {experiment}.toml.")
-    from vlaw_assets import driver
+    from vlaw_assets import driver, liveness
     from vlaw_assets.definitions import build_defs, default_lake, default_recipes
     from vlaw_assets.lake import Lake
     from vlaw_assets.partitions import partition_key
@@ -61,7 +61,7 @@ def run(
     defs = build_defs(lake=lake.paths.root, recipes=default_recipes())
     assets = [name.strip() for name in only.split(",") if name.strip()]
     with driver.alone(lake, experiment), driver.open_instance() as instance:
-        for run_id in driver.close_dead_runs(instance):
+        for run_id in liveness.close_dead_runs(instance):
             console.print(f"run {run_id} was killed earlier; it is now marked as failed", markup=False)
         console.print(f"{experiment}: {recipe.description or 'no description'}\nlake {lake.paths.root}", markup=False)
         with Display(console) as display, listening(display):
@@ -86,7 +86,7 @@ def warn_of_stale_foundation(out: Console, lake: Lake) -> None:
 
 def rebuild(experiment: str = "") -> None:
     """Makes stale artifacts again, partition by partition; what turns out to be the same is reused. Prints the plan."""
-    from vlaw_assets import driver
+    from vlaw_assets import driver, liveness
     from vlaw_assets.audit.staleness import rebuild_plan, stale
     from vlaw_assets.cli.quarantine import show
     from vlaw_assets.definitions import build_defs, default_recipes
@@ -103,7 +103,7 @@ def rebuild(experiment: str = "") -> None:
     defs = build_defs(lake=lake.paths.root, recipes=default_recipes())
     show(found)
     with driver.open_instance() as instance:
-        driver.close_dead_runs(instance)
+        liveness.close_dead_runs(instance)
         # A second round is for what only the first one brought to light, such as another content of the foundation.
         while (plan := rebuild_plan(found)) and plan != before:
             for partition, assets in plan:

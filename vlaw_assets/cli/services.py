@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -14,21 +13,40 @@ from vlaw_models.errors import VlawError
 
 
 def ui(
-    port: Annotated[int, typer.Option(help="Port of the web server.")] = 3000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the web server; 0: any free one.")] = 3000,
     host: Annotated[str, typer.Option(help="Address to listen on. There is no login: keep it local.")] = "127.0.0.1",
+    *,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Only look: nothing can be started, stopped or changed.")] = False,
+    origin: Annotated[list[str] | None, typer.Option(
+        help="A further address under which browsers reach it, such as https://vlaw.example.org of a proxy. Repeatable.")] = None,
 ) -> None:
-    """Dagster's UI on this lake: graph, partitions, runs, checks and pictures."""
+    """Dagster's UI on this lake: graph, partitions, runs, checks and pictures. Only its own pages can drive it."""
     from vlaw_assets.definitions import default_lake
-    from vlaw_assets.driver import close_dead_runs, open_instance
+    from vlaw_assets.driver import open_instance
+    from vlaw_assets.liveness import close_dead_runs
+    from vlaw_assets.web import server
+    from vlaw_assets.web.guard import origin_of
 
-    with open_instance() as instance:  # writes dagster.yaml on first use and sets DAGSTER_HOME
-        close_dead_runs(instance)
-    # The code server may run elsewhere: give it the folder that is meant here.
+    host = host.strip("[]")
+    for address in origin or ():
+        if origin_of(address) is None:
+            raise VlawError("that is no address of a web page", where=f"--origin {address}",
+                            remedy="Give scheme and name, such as https://vlaw.example.org.")
+    listening = server.listen(host, port)
+    port = listening.getsockname()[1]
+    # The code server is another process: give it the folder that is meant here.
     os.environ["VLAW_LAKE"] = str(Path(default_lake()).expanduser().absolute())
-    console.print(f"http://{host}:{port}  (lake {os.environ['VLAW_LAKE']})", markup=False)
-    arguments = ["dev", "-m", "vlaw_assets.definitions", "--port", str(port), "--host", host]
-    # exec: signals reach Dagster itself, which stops its own children.
-    os.execv(sys.executable, [sys.executable, "-m", "dagster", *arguments])
+    with open_instance() as instance:  # writes dagster.yaml on first use and sets DAGSTER_HOME
+        if not read_only:
+            close_dead_runs(instance)
+        allowed = server.origins(host, port, origin or ())
+        if not server.is_local(host):
+            console.print("warning: there is no login: whoever reaches this address "
+                          f"{'sees everything' if read_only else 'can start and stop runs'} (see SECURITY.md)", markup=False, style="bold")
+        shown = "localhost" if host in server.EVERY_ADDRESS else f"[{host}]" if ":" in host else host
+        console.print(f"http://{shown}:{port}  (lake {os.environ['VLAW_LAKE']}{', read-only' if read_only else ''})",
+                      markup=False, soft_wrap=True)
+        server.serve(instance, listening, allowed, read_only=read_only)
 
 
 def pretrain(

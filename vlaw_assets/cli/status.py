@@ -108,12 +108,13 @@ def _privileged(partition: str) -> bool:
 
 
 def _running_partitions() -> set[str]:
-    """Partitions of runs that Dagster has as started and whose process lives."""
+    """Partitions of runs that Dagster has as started and whose process is not known to be gone. Ends none of them."""
     import dagster as dg
 
-    from vlaw_assets.driver import close_dead_runs, open_instance
+    from vlaw_assets.driver import open_instance
+    from vlaw_assets.liveness import is_dead
 
     with open_instance() as instance:
-        close_dead_runs(instance)
         runs = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
-        return {run.tags["dagster/partition"] for run in runs if "dagster/partition" in run.tags}
+        return {run.tags["dagster/partition"] for run in runs
+                if "dagster/partition" in run.tags and not is_dead(instance, run)}

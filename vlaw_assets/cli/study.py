@@ -59,7 +59,7 @@ def _run(
     found: Study, defined: dict[str, Any], members: list[Member], *, jobs: int, restart: bool, embeddings: bool, as_json: bool
 ) -> bool:
     """Returns whether a partition failed."""
-    from vlaw_assets import driver
+    from vlaw_assets import driver, liveness
     from vlaw_assets.cli.study_display import StudyDisplay
     from vlaw_assets.definitions import build_defs, default_lake, default_recipes
     from vlaw_assets.lake import Lake
@@ -84,14 +84,14 @@ def _run(
         try:
             with StudyDisplay(out, order, found.name) as display:
                 with driver.open_instance() as instance, listening(display), on_threads(THREADS):
-                    driver.close_dead_runs(instance)
+                    liveness.close_dead_runs(instance)
                     with driver.alone(lake, "foundation"):
                         driver.make_foundation(defs, instance, lake)
                         warn_of_stale_foundation(out, lake)
                 results = run_study(place, order, jobs=jobs, watcher=display)
         except KeyboardInterrupt as stopped:
             with driver.open_instance() as instance:
-                driver.close_dead_runs(instance)
+                liveness.close_dead_runs(instance)
             out.print("stopped; the same command goes on from here", markup=False)
             raise typer.Exit(INTERRUPTED) from stopped
     return _close(found, defined, order, results, time.monotonic() - begun, as_json=as_json)

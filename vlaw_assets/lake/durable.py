@@ -13,7 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,8 @@ def write_json(path: Path, value: Any) -> None:
 class FileLock:
     """Exclusive lock on a file (`flock`), freed by the kernel however its process ends.
 
-    The file names its holder for the message a second comer gets; it is never deleted, which would split the lock.
+    The file names its holder for the message a second comer gets. Only a holder deletes it (`remove`), and only where nobody
+    will want it again or does no harm by it: who waited for a deleted file finds that out and takes the new one.
     """
 
     def __init__(self, path: Path):
@@ -118,7 +119,10 @@ class FileLock:
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
+                if _is_at(self.path, descriptor):
+                    break
+                os.close(descriptor)
+                descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     os.close(descriptor)
@@ -168,11 +172,26 @@ class FileLock:
         except (OSError, json.JSONDecodeError):
             return {}
 
+    def remove(self) -> None:
+        """Deletes the file while it is held, then frees it. Nothing happens where this process does not hold it."""
+        if self._descriptor in _HELD:
+            with suppress(FileNotFoundError):
+                self.path.unlink()
+        self.release()
+
     def release(self) -> None:
         if self._descriptor in _HELD:  # in a forked child it is closed already
             _HELD.discard(self._descriptor)
             os.close(self._descriptor)
         self._descriptor = None
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether an open file is the one that its path names now."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _close_inherited_locks() -> None:

@@ -1,0 +1,69 @@
+"""What is installed is what was locked: every pin with hashes, floors that the lock keeps, no registry named."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parent.parent
+PIN = re.compile(r"([A-Za-z0-9._-]+)==(\S+)")
+HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
+REGISTRIES = re.compile(r"pypi\.org|pythonhosted\.org|download\.pytorch\.org|(?:extra-)?index-url|find-links", re.IGNORECASE)
+
+
+def locked() -> dict[str, tuple[str, list[str]]]:
+    """Name -> (version, hashes), of a lock in which nothing else is said."""
+    found = {}
+    for entry in (ROOT / "requirements.lock").read_text().replace("\\\n", " ").splitlines():
+        pin, *hashes = entry.split()
+        name, version = PIN.fullmatch(pin).groups()
+        assert all(HASH.fullmatch(word) for word in hashes), entry
+        assert canonicalize_name(name) not in found, f"{name} is there twice"
+        found[canonicalize_name(name)] = version, hashes
+    return found
+
+
+def wanted() -> list[Requirement]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extra = [text for group in project["project"]["optional-dependencies"].values() for text in group]
+    return [Requirement(text) for text in (*project["build-system"]["requires"], *project["project"]["dependencies"], *extra)]
+
+
+def test_every_pin_has_hashes():
+    assert not [name for name, (_, hashes) in locked().items() if not hashes], "write them with `make lock`"
+
+
+@pytest.mark.parametrize("requirement", wanted(), ids=str)
+def test_the_lock_is_one_that_the_project_allows(requirement):
+    version, _ = locked()[canonicalize_name(requirement.name)]
+    assert requirement.specifier.contains(version, prereleases=True)
+
+
+def test_what_decodes_the_files_of_others_has_a_floor():
+    floors = {requirement.name: [spec.operator for spec in requirement.specifier] for requirement in wanted()}
+    assert {name: floors[name] for name in ("av", "pillow")} == {"av": [">="], "pillow": [">="]}
+
+
+def test_set_up_takes_nothing_that_the_lock_does_not_name():
+    lines = [line for line in (ROOT / "Makefile").read_text().splitlines() if "$(BIN)/pip install" in line]
+    assert len(lines) == 2
+    assert all("--require-hashes --only-binary :all:" in line or "--no-deps --no-build-isolation --editable ." in line for line in lines)
+
+
+def test_no_tracked_file_names_a_registry():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("this is no git working tree")
+    named = []
+    for name in filter(None, listed.stdout.split("\0")):
+        path = ROOT / name
+        if path.suffix in (".safetensors", ".png", ".gif") or path == Path(__file__) or not path.exists():
+            continue
+        named += [name] if REGISTRIES.search(path.read_text(errors="replace")) else []
+    assert not named

@@ -1,0 +1,1 @@
+"""Serving Dagster's web UI: the server, and the guard in front of it."""
