@@ -224,5 +224,5 @@ def test_every_shipped_recipe_at_smoke_size(all_recipes, name):
             if asset == "policy" and name == "vlaw_no_real_in_policy":
                 assert not [row for row in found["learned"] if row["learner"].startswith("policy") and row["source"] == "real"]
             if asset == "world_model" and name.startswith("vlaw_expert"):
-                assert {row["dataset"] for row in found["learned"]} <= {"expert_demonstrations", "co_training_data"} | {
-                    f"real_rollouts[{name}|01]" for _ in "r" if asset == "reward_model"}
+                own = {row["dataset"] for row in found["learned"] if row["learner"] == f"world_model[{name}|{iteration:02d}]"}
+                assert own == {"expert_demonstrations", "co_training_data"}

@@ -9,6 +9,7 @@ import pytest
 from smoke_place import Place, add_recipe, smoke_copy, smoke_place
 from typer.testing import CliRunner
 
+from vlaw_assets import driver
 from vlaw_assets.assets.stage import BODIES
 from vlaw_assets.audit.staleness import ask, rebuild_plan, stale
 from vlaw_assets.cli import app
@@ -163,7 +164,7 @@ def test_an_experiment_without_a_recipe_cannot_be_rebuilt_and_is_said_so(place, 
         monkeypatch.setenv(key, value)
     result = CliRunner().invoke(app, ["run", "--rebuild-stale"])
     assert result.exit_code == 0, result.output
-    assert "loop_state[gone|01] cannot be made again: there is no experiment 'gone'" in result.output
+    assert "cannot be made again: loop_state[gone|01]: there is no experiment 'gone'" in result.output
 
 
 def test_rebuilding_makes_exactly_what_differs_and_ends_it(place, original, tmp_path, monkeypatch):
@@ -190,3 +191,70 @@ def test_rebuild_takes_no_other_options(place):
     assert result.exit_code == 2
     assert "says itself what to make" in result.stderr
     assert CliRunner().invoke(app, ["run", "--rebuild-stale", "--experiment", "nobody"]).exit_code == 2
+
+
+def test_a_recipe_that_is_gone_blocks_its_own_artifacts_and_nothing_else(tmp_path_factory, monkeypatch, tmp_path):
+    """What stands under a removed recipe or study is counted as blocked; everything else is rebuilt, and its pages are written."""
+    smoke_place(tmp_path_factory)
+    place = smoke_copy(tmp_path_factory.mktemp("removed") / "place")
+    for key, value in place.environment().items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.chdir(tmp_path)
+    text = recipe_files()["smoke"].read_text().replace('name = "smoke"\n', "")
+    assets = ["loop_state", "real_rollouts", "validation_rollouts"]
+    for name in ("gone", "stays"):
+        add_recipe(place, name, text.replace("clips_per_task = 1", "clips_per_task = 2"))
+        place.run("iteration", f"{name}|01", only=assets)
+    (place.recipes / "gone.toml").unlink()
+    (place.recipes / "stays.toml").write_text(
+        (place.recipes / "stays.toml").read_text().replace("clips_per_task = 2", "clips_per_task = 1"))
+    found = {item.name: item for item in stale(place.lake, recipes=place.recipes)}
+    assert {name for name, item in found.items() if item.blocked} == {f"{asset}[gone|01]" for asset in assets}
+    assert found["validation_rollouts[stays|01]"].reasons
+    result = CliRunner().invoke(app, ["run", "--rebuild-stale"])
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert "there is no experiment 'gone'" in " ".join(result.output.split())
+    assert result.output.count("there is no experiment 'gone'") == 2, "once before and once after, not once per artifact"
+    left = {item.name for item in stale(place.lake, recipes=place.recipes)}
+    assert left == {f"{asset}[gone|01]" for asset in assets}
+    assert json.loads(CliRunner().invoke(app, ["status", "--json"]).stdout)
+    assert CliRunner().invoke(app, ["audit", "real_rollouts", "gone", "1"]).exit_code == 0
+
+
+def test_the_report_of_an_experiment_whose_recipe_is_gone(tmp_path_factory, monkeypatch, tmp_path):
+    smoke_place(tmp_path_factory)
+    place = smoke_copy(tmp_path_factory.mktemp("reported") / "place")
+    text = recipe_files()["smoke"].read_text().replace('name = "smoke"\n', "")
+    add_recipe(place, "gone", text)
+    place.run("iteration", "gone|01")
+    (place.recipes / "gone.toml").unlink()
+    for key, value in place.environment().items():
+        monkeypatch.setenv(key, value)
+    result = CliRunner().invoke(app, ["report", "gone", "1", "--out", str(tmp_path / "gone.html")])
+    assert result.exit_code == 0, result.output
+    assert "Which data produced this policy" in (tmp_path / "gone.html").read_text()
+    assert CliRunner().invoke(app, ["report", "never", "1"]).exit_code == 2
+
+
+def test_one_partition_that_fails_does_not_stop_the_others(tmp_path_factory, monkeypatch, tmp_path):
+    smoke_place(tmp_path_factory)
+    place = smoke_copy(tmp_path_factory.mktemp("failing") / "place")
+    for key, value in place.environment().items():
+        monkeypatch.setenv(key, value)
+    text = recipe_files()["smoke"].read_text().replace('name = "smoke"\n', "")
+    for name in ("first", "second"):
+        add_recipe(place, name, text.replace("clips_per_task = 1", "clips_per_task = 2"))
+        place.run("iteration", f"{name}|01", only=["loop_state", "validation_rollouts"])
+        add_recipe(place, name, text)
+    run_job = driver.run_job
+
+    def failing(defs, instance, job, *, partition="", **options):
+        if partition == "first|01":
+            raise VlawError("no luck", where="here", remedy="none")
+        return run_job(defs, instance, job, partition=partition, **options)
+
+    monkeypatch.setattr(driver, "run_job", failing)
+    result = CliRunner().invoke(app, ["run", "--rebuild-stale"])
+    assert result.exit_code == 2
+    assert "first|01 could not be made again: no luck" in " ".join(result.output.split())
+    assert not stale(place.lake, recipes=place.recipes, experiment="second")

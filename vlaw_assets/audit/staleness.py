@@ -79,6 +79,8 @@ def _stale(lake: Lake, recipes: str | Path | None, experiment: str, *, foundatio
         if ref.partition and experiment and not ref.partition.startswith(f"{experiment}|"):
             continue
         try:
+            if ref.partition:
+                _recipe_of(ref.partition.partition("|")[0], str(recipes or ""))
             answer = ask(lake, ref.asset, ref.partition, recipes=recipes, occurring=occurring)
         except VlawError as error:
             found[ref.artifact_id] = Stale(ref, ("it could not be made again as things are",), blocked=str(error))
@@ -107,6 +109,14 @@ def ask(
     except IdentityKnown as known:
         return Answer(known.identity, known.parents, tuple(stage.required))
     raise AssertionError(f"{asset}: the stage ended without a commit")  # a stage's body is one commit: see stage.py
+
+
+@once
+def _recipe_of(experiment: str, recipes: str) -> None:
+    """Raises VlawError where no recipe or study has this experiment now: nothing of it can be made again, read or not."""
+    from vlaw_assets.recipes import find_recipe
+
+    find_recipe(experiment, Path(recipes) if recipes else None)
 
 
 @once

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from vlaw_assets.lake import Lake
 
 
+SHOWN = 3
+"""Names given of artifacts that are blocked for one reason."""
+
+
 def quarantine(
     episodes: Annotated[list[str] | None, typer.Argument(help="Episode ids; none: show the list.")] = None,
     *,
@@ -72,10 +76,15 @@ def show(found: list[Stale]) -> None:
     if not found:
         console.print("nothing is stale")
         return
-    print_table([["stale", "why"], *([item.name, "; ".join(item.reasons)] for item in found)])
+    stale, blocked = [item for item in found if not item.blocked], dict[str, list[str]]()
     for item in found:
         if item.blocked:
-            console.print(f"{item.name} cannot be made again: {item.blocked}", markup=False, soft_wrap=True)
+            blocked.setdefault(item.blocked, []).append(item.name)
+    if stale:
+        print_table([["stale", "why"], *([item.name, "; ".join(item.reasons)] for item in stale)])
+    for why, names in blocked.items():
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        console.print(f"cannot be made again: {', '.join(names[:SHOWN])}{more}: {why}", markup=False, soft_wrap=True)
     rebuild = [name or "the foundation" for name in partitions(found)]
     if rebuild:
         console.print(f"{len(found)} stale; to rebuild: {', '.join(rebuild)}: vlaw run --rebuild-stale", markup=False,

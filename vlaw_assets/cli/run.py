@@ -95,7 +95,7 @@ def rebuild(experiment: str = "") -> None:
     if experiment:
         known_experiment(experiment)
     lake = existing_lake()
-    begun, before = time.monotonic(), None
+    begun, before, failed = time.monotonic(), None, dict[str, VlawError]()
     found = stale(lake, recipes=default_recipes(), experiment=experiment)
     if not found:
         console.print("nothing is stale")
@@ -109,13 +109,23 @@ def rebuild(experiment: str = "") -> None:
             for partition, assets in plan:
                 console.print(f"{partition or 'foundation'}: {', '.join(assets)}", markup=False, soft_wrap=True)
                 name = partition.partition("|")[0] or "foundation"
-                with driver.alone(lake, name), Display(console) as display, listening(display):
-                    done = driver.run_job(defs, instance, "iteration" if partition else "foundation", partition=partition,
-                                          only=assets)
+                try:
+                    with driver.alone(lake, name), Display(console) as display, listening(display):
+                        done = driver.run_job(defs, instance, "iteration" if partition else "foundation", partition=partition,
+                                              only=assets)
+                except VlawError as error:  # the others need not wait for it
+                    failed[partition or "foundation"] = error
+                    console.print(f"  failed: {error.what}", markup=False, soft_wrap=True)
+                    continue
                 console.print(f"  made {len(done.made)}, the same as before {len(done.reused)}", markup=False)
             before, found = plan, stale(lake, recipes=default_recipes(), experiment=experiment)
+            if failed:
+                break
     show(found)
     console.print(f"wall time {time.monotonic() - begun:.0f} s", markup=False)
+    if failed:
+        first = next(iter(failed.values()))
+        raise VlawError(f"{', '.join(failed)} could not be made again: {first.what}", where=first.where, remedy=first.remedy)
 
 
 def close(lake: Lake, experiment: str, last: int, seconds: float) -> None:
