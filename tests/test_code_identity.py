@@ -200,7 +200,7 @@ CASES = {
     "success inverted": ("vlaw_assets/summary.py", 'bool(e["success"]) for e', 'not e["success"] for e'),
     "another default": ("vlaw_models/config.py", "episodes_per_task: int = 200", "episodes_per_task: int = 201"),
     "another count of the same recipe": ("vlaw_models/config.py", "self.episodes_per_task * self.share", "self.episodes_per_task * self.share / 2"),
-    "quarantine without what was imagined": ("vlaw_assets/lake/quarantine.py", "ids = lookup.with_started(quarantined(lake, ref))", "ids = quarantined(lake, ref)"),
+    "quarantine without what was imagined": ("vlaw_assets/lake/quarantine.py", "return lookup.with_started(quarantined(lake, ref))", "return quarantined(lake, ref)"),
     "weights that are ignored": ("vlaw_assets/assets/policy.py", 'return member["weight"]', "return 1.0"),
     "half the margin": ("vlaw_assets/promotion.py", "from vlaw_models.errors import VlawError\n", "from vlaw_models.errors import VlawError\n\nSLACK = 0.5\n"),
 }
