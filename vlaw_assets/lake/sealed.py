@@ -1,8 +1,8 @@
 """Whether the ledger's rows are those that were sealed, at the price of looking at its files: each is hashed once (verified.py).
 
-`seal.check` holds the end of the chain against the seal, which is enough before a commit. Before numbers are shown, every log
-entry that the seal covers is held against its link, and the links against each other. `verify.verify_ledger` trusts no memory,
-names every file and says what is unsealed.
+`seal.check` holds the end of the chain against the seal, which is enough before a commit. Before numbers are shown, every
+log entry that the seal covers is held against its link, and the links against each other. What names every file, says what is
+unsealed and, on request, trusts no memory, is `verify.verify_ledger`.
 """
 
 from __future__ import annotations
