@@ -134,7 +134,7 @@ def test_which_data_produced_this_policy(place):
     lake = place.lake
     found = audit_of(lake, current(place, "policy"))
     by_asset = {item["asset"]: item for item in found["artifacts"]}
-    assert set(by_asset) == {"base_policy", "real_rollouts", "pretrained_world_model", "autoencoder", "co_training_data",
+    assert set(by_asset) == {"loop_state", "base_policy", "real_rollouts", "pretrained_world_model", "autoencoder", "co_training_data",
                              "world_model", "imagined_rollouts", "pretrained_reward_model", "reward_model",
                              "reward_scores", "training_set", "policy"}
     assert found["artifacts"][-1]["artifact"] == found["owner"], "parents before children"
