@@ -15,7 +15,7 @@ import json
 import re
 import tomllib
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -80,7 +80,11 @@ class Recipe:
 
     def tables(self, *names: str) -> dict[str, Any]:
         """The named stage tables as plain values: what an artifact's identity covers of this recipe."""
-        return {name: dataclasses.asdict(getattr(self, name)) for name in names}
+        return {name: dict(self._plain[name]) for name in names}
+
+    @cached_property
+    def _plain(self) -> dict[str, dict[str, Any]]:
+        return {name: dataclasses.asdict(getattr(self, name)) for name in STAGES}
 
 
 @dataclass(frozen=True)

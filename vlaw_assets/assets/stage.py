@@ -13,6 +13,7 @@ This file does without `from __future__ import annotations`: Dagster resolves th
 """
 
 import contextlib
+import functools
 import inspect
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -142,11 +143,11 @@ class Stage:
     def iteration(self) -> int:
         return split_key(self.partition)[1]
 
-    @property
+    @functools.cached_property
     def recipe(self) -> Recipe:
         return self.workplace.recipe(self.experiment)
 
-    @property
+    @functools.cached_property
     def foundation(self) -> Foundation:
         return self.workplace.foundation()
 

@@ -241,7 +241,9 @@ def read_file(path: Path, schema: pa.Schema) -> pa.Table:
     folders = dict(part.split("=", 1) for part in path.parts if "=" in part)
     try:
         file = pq.ParquetFile(path)
-        table = file.read([name for name in schema.names if name in file.schema_arrow.names])
+        held = set(file.schema_arrow.names)
+        # A pool of threads costs more than a small file.
+        table = file.read([name for name in schema.names if name in held], use_threads=file.metadata.num_rows > ROW_GROUP)
     except (OSError, pa.ArrowInvalid) as error:
         raise VlawError(
             f"data file is missing or damaged: {error}", where=str(path), remedy="restore it, or re-materialize with force"
