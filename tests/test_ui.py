@@ -184,9 +184,9 @@ def test_what_another_page_can_send_is_refused_and_changes_nothing(server, name)
 
 def test_the_same_operation_from_its_own_page_is_executed(server):
     """So that the tests above do not pass because nothing would be."""
-    for number, origin in enumerate(("http://localhost:PORT", "http://127.0.0.1:PORT", "http://[::1]:PORT", "HTTP://LOCALHOST:PORT")):
-        host = origin.lower().removeprefix("http://")
-        status, body = server.ask("POST", "/graphql", {"Host": host, "Origin": origin, "Content-Type": "Application/JSON; charset=utf-8"},
+    for number, host in enumerate(("localhost:PORT", "127.0.0.1:PORT", "[::1]:PORT", "LOCALHOST:PORT")):
+        origin = f"http://{host}"
+        status, body = server.ask("POST", "/graphql", {"Host": host, "Origin": origin, "Content-Type": "application/json; charset=utf-8"},
                                   as_json(f"good-{number}"))
         assert (status, json.loads(body)) == (200, {"data": {"setConcurrencyLimit": True}})
     assert {f"good-{number}" for number in range(4)} <= server.limits()
@@ -233,7 +233,7 @@ def test_a_web_socket_is_opened_by_its_own_pages_only(server, headers, accepted)
 
 def test_the_page_and_its_files_are_served_and_shown_in_no_frame(server):
     status, page = server.ask("GET", "/", {"Sec-Fetch-Site": "none", "Accept": "text/html"})
-    assert (status, "<title>Dagster</title>" in page) == (200, True)
+    assert (status, ">Dagster</title>" in page) == (200, True)
     script = re.search(r'src="(/[^"]+\.js)"', page)[1]
     assert server.ask("GET", script, {"Referer": "http://localhost:PORT/", "Sec-Fetch-Site": "same-origin"})[0] == 200
     assert server.ask("GET", "/graphql", {"Accept": "text/html"})[0] == 200, "the page to try queries on"
@@ -375,6 +375,6 @@ def test_in_a_browser_the_page_works_and_a_page_elsewhere_cannot_drive_it(server
             time.sleep(0.1)
         assert "/done?refused" in visits, visits
         assert not {key for key in server.limits() if key.startswith("evil")}
-        assert "co_training_data" in shown(f"http://localhost:{server.port}/selection/all-assets/assets", 30_000)
+        assert "co_training_data" in shown(f"http://localhost:{server.port}/assets", 60_000)
     finally:
         elsewhere.shutdown()
