@@ -79,7 +79,8 @@ class Bare:
     def __init__(self, folder: Path):
         self.connection = duckdb.connect(config={"threads": THREADS, "memory_limit": "2GB"})
         for file in sorted(folder.glob("*.parquet")):
-            self.connection.execute(f"CREATE VIEW {file.stem} AS FROM read_parquet('{file}')")
+            more = ", false AS quarantined" if file.stem == "episodes" else ""  # nothing is, and the questions ask
+            self.connection.execute(f"CREATE VIEW {file.stem} AS SELECT *{more} FROM read_parquet('{file}')")
 
     def ask(self, sql: str, **parameters: Any) -> pa.Table:
         (statement,) = self.connection.extract_statements(sql)

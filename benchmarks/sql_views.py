@@ -4,12 +4,18 @@
 
 Makes a lake in a temporary folder through the lake's own commits, then asks the same two questions three ways on the same
 files, in turns, and prints the shortest and the median of each and their ratios to plain DuckDB. "query" is execution on an open connection;
-"connect" is what it costs to open the locked connection once.
+"connect" is what it costs to open the locked connection once, a process of its own and the views included.
+
+Then what the protection costs: verifying every file the first time (each byte is hashed), a second time (by the memory of
+verified files), both against plain DuckDB reading the same files once; the same for many small files; and what a statement
+costs that does nothing, for the way to the other process and back.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import os
 import statistics
 import tempfile
 import time
@@ -23,6 +29,7 @@ import pyarrow.dataset as pads
 
 from vlaw_assets.lake import Identity, Lake
 from vlaw_assets.lake.schemas import STEPS
+from vlaw_assets.lake.verified import RACY_NS, Verified
 from vlaw_assets.query import connect, views
 
 STEPS_OF_EPISODE = 40
@@ -72,9 +79,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--artifacts", type=int, default=30)
+    parser.add_argument("--files", type=int, default=100_000, help="small files to verify")
     parser.add_argument("--repeat", type=int, default=25)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
         lake = Lake.open(Path(folder) / "lake")
         episode = fill(lake, args.rows, args.artifacts)
         files = [source.path for source in views.sources(lake, lake.ledger.artifacts())["steps"]]
@@ -100,6 +109,39 @@ def main() -> None:
                     shown = (f"{1000 * of(times):7.1f} ms {of(times) / of(spent['plain DuckDB']):5.2f} x"
                              for of in (min, statistics.median))
                     print(f"{name:<14} {way:<14} {'   '.join(shown)}")
+            alone = plain(files)
+            spent = {"plain DuckDB": time_of(lambda: alone.execute("SELECT 1").fetchall(), args.repeat),
+                     "locked views": time_of(lambda: query.execute("SELECT 1").fetchall(), args.repeat)}
+            for way, times in spent.items():
+                print(f"{'SELECT 1':<14} {way:<14} {1000 * min(times):7.2f} ms, median {1000 * statistics.median(times):.2f}")
+        entries = [file for ref in lake.ledger.artifacts() for file in ref.versions["steps"]["files"]]
+        verifying(lake.paths.root, entries, time_of(lambda: plain(files).execute(asked["aggregate"]).fetchall(), 3))
+        small = Path(folder) / "small"
+        verifying(small, many(small, args.files), [])
+
+
+def many(root: Path, count: int) -> list[dict[str, object]]:
+    """Files of a few bytes each, and their records."""
+    entries = []
+    for number in range(count):
+        path = root / str(number // 1000) / str(number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = f"file {number}".encode()
+        path.write_bytes(data)
+        entries.append({"path": path.relative_to(root).as_posix(), "size": len(data), "sha256": hashlib.sha256(data).hexdigest()})
+    return entries
+
+
+def verifying(root: Path, entries: list[dict[str, object]], scan: list[float]) -> None:
+    """Prints what it costs the first and the second time, each in a memory that a new process would read."""
+    time.sleep(1.1 * RACY_NS / 1e9)  # what has just changed is not remembered
+    megabytes = sum(int(entry["size"]) for entry in entries) / 1e6
+    memory = root.with_name(f"{root.name}-memory")  # one that knows nothing
+    (first,), second = (time_of(lambda: Verified(root, memory).problems(entries), count) for count in (1, 5))
+    second = min(second)
+    compared = f", {first / min(scan):.2f} x and {second / min(scan):.3f} x one aggregate by plain DuckDB" if scan else ""
+    print(f"verify {len(entries)} files, {megabytes:.1f} MB: first time {1000 * first:.1f} ms ({megabytes / first:.0f} MB/s), "
+          f"second {1000 * second:.1f} ms ({1e6 * second / len(entries):.1f} us a file), {first / second:.0f} x{compared}")
 
 
 def time_of(work: Callable[[], object], repeat: int) -> list[float]:

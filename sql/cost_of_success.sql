@@ -1,7 +1,8 @@
 -- What did a point of success cost: real minutes of the robot and seconds of compute, per iteration?
 -- Parameters: experiment (default all), hz (control steps a second; default 5).
 -- A point is one percentage point of success over all trials. What an experiment shares with another counts for both;
--- what it made in an earlier iteration is not counted again. Artifacts without a duration add 0 seconds.
+-- what it made in an earlier iteration is not counted again. Artifacts without a duration add 0 seconds. Success leaves out the
+-- trials in quarantine (left_out); the robot's minutes were spent all the same.
 WITH used AS (
   SELECT experiment, min(iteration) AS iteration, owner_id
   FROM artifacts WHERE is_current AND partition <> '' GROUP BY experiment, owner_id
@@ -20,8 +21,9 @@ robot AS (
 ),
 success AS (
   SELECT a.experiment, a.iteration,
-    avg(e.success::INTEGER) FILTER (WHERE a.asset = 'start_evaluation') AS before,
-    avg(e.success::INTEGER) FILTER (WHERE a.asset = 'policy_evaluation') AS after
+    avg(e.success::INTEGER) FILTER (WHERE a.asset = 'start_evaluation' AND NOT e.quarantined) AS before,
+    avg(e.success::INTEGER) FILTER (WHERE a.asset = 'policy_evaluation' AND NOT e.quarantined) AS after,
+    count(*) FILTER (WHERE a.asset IN ('start_evaluation', 'policy_evaluation') AND e.quarantined) AS left_out
   FROM artifacts a JOIN episodes e ON e.artifact_id = a.owner_id
   WHERE a.is_current AND e.purpose = 'evaluation' AND e.success IS NOT NULL GROUP BY a.experiment, a.iteration
 ),
@@ -34,7 +36,7 @@ SELECT
   experiment, iteration, rollouts, rollout_minutes, robot_minutes, seconds AS compute_seconds, before, after, points,
   -- where nothing was gained there is no price
   CASE WHEN points > 0 THEN rollout_minutes / points END AS minutes_per_point,
-  CASE WHEN points > 0 THEN seconds / points END AS seconds_per_point
+  CASE WHEN points > 0 THEN seconds / points END AS seconds_per_point, coalesce(left_out, 0) AS left_out
 FROM each
 WHERE experiment = coalesce($experiment::VARCHAR, experiment)
 ORDER BY experiment, iteration

@@ -38,9 +38,10 @@ steps AS (
   FROM it JOIN edges g ON g.parent_id = it.artifact_id
   JOIN episodes e ON e.artifact_id = g.child_id AND e.start_episode_id = it.episode_id
   UNION ALL
-  SELECT DISTINCT 9, 'learned from a dataset with it', g.child_id, NULL, g.role
-  FROM datasets d JOIN edges g ON g.parent_id = d.artifact_id JOIN artifacts c ON c.artifact_id = g.child_id
-  WHERE d.weight > 0 AND c.location <> ''
+  SELECT DISTINCT 9, if(r.weight > 0, 'learned from', 'read, with no weight'), r.child_id, r.episode_id, r.role
+  FROM it JOIN episode_reads r ON r.parent_id = it.artifact_id AND r.episode_id = it.episode_id
+  JOIN artifacts c ON c.artifact_id = r.child_id
+  WHERE c.kind IN ('world_model', 'reward_model', 'policy') AND c.source_artifact_id = ''
 )
 SELECT s.step, a.asset, a.partition, s.episode_id, s.detail, a.is_current, a.artifact_id
 FROM steps s JOIN artifacts a ON a.owner_id = s.artifact_id

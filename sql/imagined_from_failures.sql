@@ -1,12 +1,12 @@
 -- From which real failures did imagination find a success, and how often?
 -- Parameters: experiment, iteration (default all), alpha (default 0.8), at_least (imagined successes; default 1; with 0
--- also the failures from which imagination found none).
+-- also the failures from which imagination found none). Episodes in quarantine, and those imagined from them, are left out.
 WITH scores AS (
   SELECT DISTINCT e.artifact_id, e.episode_id, e.start_episode_id, s.judge, s.p_success
   FROM artifacts a
   JOIN reward_scores s ON s.artifact_id = a.owner_id
   JOIN episodes e ON e.episode_id = s.episode_id
-  WHERE a.is_current AND e.purpose = 'imagined'
+  WHERE a.is_current AND e.purpose = 'imagined' AND NOT e.quarantined
     AND (e.artifact_id = s.owner
       OR s.owner IS NULL AND (s.artifact_id, e.artifact_id) IN (SELECT (child_id, parent_id) FROM edges))
 ),
@@ -22,7 +22,7 @@ counted AS (
   FROM artifacts a
   JOIN episodes e ON e.artifact_id = a.owner_id
   LEFT JOIN tried t ON t.parent_id = e.artifact_id AND t.start_episode_id = e.episode_id
-  WHERE a.is_current AND e.purpose = 'rollout' AND NOT e.success
+  WHERE a.is_current AND e.purpose = 'rollout' AND NOT e.success AND NOT e.quarantined
     AND a.experiment = coalesce($experiment::VARCHAR, a.experiment)
     AND a.iteration = coalesce($iteration::INTEGER, a.iteration)
   GROUP BY a.experiment, a.iteration, e.task, e.episode_id, e.event, t.judge, e.artifact_id

@@ -1,5 +1,5 @@
 -- Where do labels disagree: two judges on the same episode, or a judge and the robot's own outcome?
--- Parameters: alpha (default 0.8), task (default all).
+-- Parameters: alpha (default 0.8), task (default all). Episodes in quarantine are left out.
 WITH scores AS (
   SELECT DISTINCT
     e.artifact_id, e.episode_id, e.purpose, e.task, e.success, e.event, e.label_source, s.judge, s.p_success,
@@ -7,7 +7,7 @@ WITH scores AS (
   FROM artifacts a
   JOIN reward_scores s ON s.artifact_id = a.owner_id
   JOIN episodes e ON e.episode_id = s.episode_id
-  WHERE a.is_current AND e.task = coalesce($task::VARCHAR, e.task)
+  WHERE a.is_current AND NOT e.quarantined AND e.task = coalesce($task::VARCHAR, e.task)
     AND (e.artifact_id = s.owner
       OR s.owner IS NULL AND (s.artifact_id, e.artifact_id) IN (SELECT (child_id, parent_id) FROM edges))
 )

@@ -1,7 +1,8 @@
 -- How good is the judge at each threshold, on real clips whose outcome the robot's world knows?
 -- Parameters: experiment, iteration, task (default all of each), step (of the threshold; default 0.05).
+-- Clips in quarantine are left out, and counted so.
 WITH scored AS (
-  SELECT DISTINCT a.experiment, a.iteration, s.judge, e.artifact_id, e.episode_id, e.success, s.p_success
+  SELECT DISTINCT a.experiment, a.iteration, s.judge, e.artifact_id, e.episode_id, e.success, e.quarantined, s.p_success
   FROM artifacts a
   JOIN reward_scores s ON s.artifact_id = a.owner_id
   JOIN episodes e ON e.episode_id = s.episode_id
@@ -18,11 +19,12 @@ thresholds AS (
 ),
 counted AS (
   SELECT
-    experiment, iteration, judge, threshold, count(*) AS clips,
-    count(*) FILTER (WHERE p_success > threshold AND success) AS true_positives,
-    count(*) FILTER (WHERE p_success > threshold AND NOT success) AS false_positives,
-    count(*) FILTER (WHERE p_success <= threshold AND success) AS false_negatives,
-    count(*) FILTER (WHERE p_success <= threshold AND NOT success) AS true_negatives
+    experiment, iteration, judge, threshold, count(*) FILTER (WHERE NOT quarantined) AS clips,
+    count(*) FILTER (WHERE p_success > threshold AND success AND NOT quarantined) AS true_positives,
+    count(*) FILTER (WHERE p_success > threshold AND NOT success AND NOT quarantined) AS false_positives,
+    count(*) FILTER (WHERE p_success <= threshold AND success AND NOT quarantined) AS false_negatives,
+    count(*) FILTER (WHERE p_success <= threshold AND NOT success AND NOT quarantined) AS true_negatives,
+    count(*) FILTER (WHERE quarantined) AS left_out
   FROM scored, thresholds
   GROUP BY ALL
 )

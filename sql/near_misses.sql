@@ -1,6 +1,6 @@
 -- Which episodes are near misses: real failures that came far, and scores close to the threshold?
 -- Parameters: experiment, iteration (default all), alpha (default 0.8), band (default 0.1: how far from alpha),
--- events (comma-separated; default the failures of the embedded tasks in which the last phase was reached).
+-- events (comma-separated; default the failures of the embedded tasks in which the last phase was reached). What is in quarantine is left out.
 WITH told AS (
   SELECT unnest(string_split(coalesce(
     $events::VARCHAR,
@@ -27,7 +27,7 @@ seen AS (
   JOIN episodes e ON e.artifact_id = a.owner_id
   LEFT JOIN scores s ON s.artifact_id = e.artifact_id AND s.episode_id = e.episode_id
     AND s.experiment = a.experiment AND s.iteration = a.iteration
-  WHERE a.is_current
+  WHERE a.is_current AND NOT e.quarantined
     AND (e.purpose = 'imagined' OR e.purpose IN ('rollout', 'validation', 'evaluation') AND NOT e.success)
     AND a.experiment = coalesce($experiment::VARCHAR, a.experiment)
     AND a.iteration = coalesce($iteration::INTEGER, a.iteration)

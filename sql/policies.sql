@@ -1,5 +1,6 @@
 -- Which policies are there: from what data, judge, world model and code, and how often do they succeed?
 -- Parameters: experiment (default all).
+-- Episodes are those that its own update learned from; trials in quarantine are left out, and counted so.
 WITH made AS (
   SELECT
     a.sequence, a.experiment, a.iteration, a.asset, a.artifact_id, a.owner_id, a.content_digest, a.created_at,
@@ -8,11 +9,10 @@ WITH made AS (
   WHERE a.is_current AND a.kind = 'policy' AND a.experiment = coalesce($experiment::VARCHAR, a.experiment)
 ),
 data AS (
-  SELECT g.child_id,
-    count(*) FILTER (WHERE m.source = 'real' AND m.weight > 0) AS real_episodes,
-    count(*) FILTER (WHERE m.source = 'imagined' AND m.weight > 0) AS imagined_episodes
-  FROM (SELECT DISTINCT child_id, parent_id FROM edges) g JOIN members m ON m.artifact_id = g.parent_id
-  GROUP BY g.child_id
+  SELECT child_id,
+    count(*) FILTER (WHERE purpose <> 'imagined') AS real_episodes, count(*) FILTER (WHERE purpose = 'imagined') AS imagined_episodes
+  FROM (SELECT DISTINCT child_id, parent_id, episode_id, purpose FROM episode_reads WHERE weight > 0)
+  GROUP BY child_id
 ),
 models AS (
   SELECT experiment, iteration,
@@ -21,7 +21,8 @@ models AS (
   FROM artifacts WHERE is_current AND partition <> '' GROUP BY experiment, iteration
 ),
 success AS (
-  SELECT e.policy, count(*) AS trials, avg(e.success::INTEGER) AS rate
+  SELECT e.policy, count(*) FILTER (WHERE NOT e.quarantined) AS trials,
+    avg(e.success::INTEGER) FILTER (WHERE NOT e.quarantined) AS rate, count(*) FILTER (WHERE e.quarantined) AS left_out
   FROM (SELECT DISTINCT owner_id FROM artifacts WHERE is_current AND kind = 'evaluation') a  -- not at low noise
   JOIN episodes e ON e.artifact_id = a.owner_id
   WHERE e.purpose = 'evaluation' AND e.success IS NOT NULL GROUP BY e.policy
@@ -29,7 +30,7 @@ success AS (
 SELECT
   p.experiment, p.iteration, p.asset, d.real_episodes, d.imagined_episodes, s.trials, s.rate AS success,
   m.judge, m.world_model,
-  p.code_revision, p.recipe_digest, p.created_at, p.artifact_id
+  p.code_revision, p.recipe_digest, p.created_at, p.artifact_id, coalesce(s.left_out, 0) AS left_out
 FROM made p
 LEFT JOIN data d ON d.child_id = p.owner_id
 LEFT JOIN models m ON m.experiment = p.experiment AND m.iteration = p.iteration

@@ -5,14 +5,14 @@ WITH runs AS (SELECT * FROM study_artifacts WHERE study = $study::VARCHAR AND is
 failed AS (
   SELECT r.recipe, r.seed, r.iteration, e.episode_id
   FROM runs r JOIN episodes e ON e.artifact_id = r.owner_id
-  WHERE r.asset = 'real_rollouts' AND NOT e.success
+  WHERE r.asset = 'real_rollouts' AND NOT e.success AND NOT e.quarantined
 ),
 tried AS (
   SELECT r.recipe, r.seed, r.iteration, coalesce(e.task, 'all') AS task, count(*) AS tries
   FROM runs r
   JOIN episodes e ON e.artifact_id = r.owner_id
   JOIN failed f ON f.recipe = r.recipe AND f.seed = r.seed AND f.iteration = r.iteration AND f.episode_id = e.start_episode_id
-  WHERE r.asset = 'imagined_rollouts'
+  WHERE r.asset = 'imagined_rollouts' AND NOT e.quarantined
   GROUP BY GROUPING SETS ((r.recipe, r.seed, r.iteration, e.task), (r.recipe, r.seed, r.iteration))
 )
 SELECT r.recipe, r.seed, r.iteration, v.task, v.trials, v.successes, v.value, v.low, v.high, coalesce(t.tries, 0) AS tries

@@ -1,5 +1,6 @@
 -- How often are the labels of imagined episodes true, in each arm of a study: what the judge accepts against the simulator?
 -- Parameters: study; alpha (default: the arm's own, else 0.8). Base rate: the share of true successes among all imagined.
+-- Episodes in quarantine, and those imagined from them, are left out.
 WITH runs AS (SELECT * FROM study_artifacts WHERE study = $study::VARCHAR AND is_current),
 threshold AS (
   SELECT r.recipe, r.seed, r.iteration, any_value((o.recipe_json ->> '$.score.alpha')::DOUBLE) AS own
@@ -9,7 +10,7 @@ threshold AS (
 judged AS (
   SELECT DISTINCT r.recipe, r.seed, r.iteration, s.owner, s.episode_id, s.p_success
   FROM runs r JOIN reward_scores s ON s.artifact_id = r.owner_id
-  WHERE r.asset = 'reward_scores' AND s.judge <> 'simulator'
+  WHERE r.asset = 'reward_scores' AND s.judge <> 'simulator' AND s.episode_id NOT IN (SELECT episode_id FROM in_quarantine)
 ),
 truth AS (
   SELECT DISTINCT r.recipe, r.seed, r.iteration, s.owner, s.episode_id, s.p_success > 0.5 AS success

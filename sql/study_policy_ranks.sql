@@ -2,6 +2,7 @@
 -- Parameters: study; recipe (default 'vlaw': what others imagine may be the same episodes again); alpha (of the judge;
 -- default 0.8). Per seed, since every seed has a world model and a judge of its own. Only imagined episodes in a learned
 -- world model; real trials are evaluations at the reported noise. Policies are named by the iteration that made them.
+-- Episodes in quarantine are left out.
 WITH runs AS (
   SELECT * FROM study_artifacts
   WHERE study = $study::VARCHAR AND is_current AND recipe = coalesce($recipe::VARCHAR, 'vlaw')
@@ -13,7 +14,7 @@ imagined AS (
     FROM runs r
     JOIN reward_scores s ON s.artifact_id = r.owner_id
     JOIN episodes e ON e.artifact_id = s.owner AND e.episode_id = s.episode_id
-    WHERE r.asset = 'reward_scores' AND s.judge <> 'simulator' AND e.purpose = 'imagined' AND e.world = 'world_model'
+    WHERE r.asset = 'reward_scores' AND s.judge <> 'simulator' AND e.purpose = 'imagined' AND NOT e.quarantined AND e.world = 'world_model'
   )
   GROUP BY seed, policy, task
 ),
@@ -22,7 +23,7 @@ tried AS (
   FROM (
     SELECT DISTINCT r.seed, e.artifact_id, e.episode_id, e.policy, e.task, e.success
     FROM runs r JOIN episodes e ON e.artifact_id = r.owner_id
-    WHERE r.asset IN ('start_evaluation', 'policy_evaluation') AND e.success IS NOT NULL
+    WHERE r.asset IN ('start_evaluation', 'policy_evaluation') AND e.success IS NOT NULL AND NOT e.quarantined
   )
   GROUP BY seed, policy, task
 ),

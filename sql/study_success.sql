@@ -1,6 +1,6 @@
 -- How often does each policy of a study succeed, per seed and over all seeds, per task and over all, at both noises?
 -- Parameters: study; recipe, task, noise ('reported', 'low'; default all of each). With its 95 % Wilson interval.
--- Recipe 'base', iteration 0: the policy that all begin with. Seed NULL: all seeds; task 'all': all tasks.
+-- Trials in quarantine are left out, and counted so. Recipe 'base', iteration 0: the policy that all begin with. Seed NULL: all seeds; task 'all': all tasks.
 WITH runs AS (SELECT * FROM study_artifacts WHERE study = $study::VARCHAR AND is_current),
 evaluated AS (  -- what all arms of a seed begin with is one policy: the base, iteration 0
   SELECT
@@ -14,8 +14,8 @@ evaluated AS (  -- what all arms of a seed begin with is one policy: the base, i
 counted AS (
   SELECT
     v.recipe, v.iteration, v.noise, v.seed, coalesce(e.task, 'all') AS task,
-    min((o.recipe_json ->> '$.evaluation.noise_scale')::DOUBLE) AS noise_scale, count(*) AS trials,
-    count(*) FILTER (WHERE e.success) AS successes
+    min((o.recipe_json ->> '$.evaluation.noise_scale')::DOUBLE) AS noise_scale, count(*) FILTER (WHERE NOT e.quarantined) AS trials,
+    count(*) FILTER (WHERE e.success AND NOT e.quarantined) AS successes, count(*) FILTER (WHERE e.quarantined) AS left_out
   FROM evaluated v
   JOIN artifacts o ON o.artifact_id = v.owner_id
   JOIN episodes e ON e.artifact_id = v.owner_id
@@ -25,14 +25,14 @@ counted AS (
     (v.recipe, v.iteration, v.noise, e.task), (v.recipe, v.iteration, v.noise))
 ),
 rates AS (
-  SELECT *, successes / trials AS rate, 1.959963984540054 AS z FROM counted
+  SELECT *, successes / nullif(trials, 0) AS rate, 1.959963984540054 AS z FROM counted
 )
 SELECT
   recipe, iteration, noise, noise_scale, seed, task, trials, successes, rate,
   (rate + z * z / (2 * trials) - z * sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials)))
     / (1 + z * z / trials) AS low,
   (rate + z * z / (2 * trials) + z * sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials)))
-    / (1 + z * z / trials) AS high
+    / (1 + z * z / trials) AS high, left_out
 FROM rates
 WHERE recipe = coalesce($recipe::VARCHAR, recipe) AND task = coalesce($task::VARCHAR, task)
   AND noise = coalesce($noise::VARCHAR, noise)

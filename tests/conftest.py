@@ -45,11 +45,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
 @pytest.fixture(scope="session", autouse=True)
 def _surroundings(tmp_path_factory: pytest.TempPathFactory):
-    """No test sees the lake and the Dagster home of whoever runs the suite, and no two processes share one."""
+    """No test sees the lake, the Dagster home and the cache of whoever runs the suite, and no two processes share one."""
     root = tmp_path_factory.mktemp("surroundings")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLAW_LAKE", str(root / "lake"))
         patch.setenv("DAGSTER_HOME", str(root / "dagster_home"))
+        patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
         patch.delenv("VLAW_RECIPES", raising=False)
         yield
 

@@ -19,11 +19,13 @@ from vlaw_assets.audit.closure import audit_of
 from vlaw_assets.audit.staleness import ask
 from vlaw_assets.recipes import find_recipe, recipe_files
 from vlaw_models import collect
-from vlaw_models.collect import evaluate_policy, iterate_demonstrations, start_seeds
+from vlaw_models.collect import evaluate_policy
 from vlaw_models.config import EvaluationConfig, ImagineConfig
+from vlaw_models.demonstrate import iterate_demonstrations
 from vlaw_models.episodes import Start
 from vlaw_models.errors import VlawError
 from vlaw_models.privileged import rollouts_from_starts, true_outcomes
+from vlaw_models.seeds import start_seeds
 from vlaw_models.worlds.tabletop.world import TabletopWorld
 
 ORACLE = """
@@ -270,7 +272,7 @@ def test_the_expert_only_world_model_learns_from_so_many_demonstrations(imported
         (folder / "model.safetensors").write_bytes(b"world")
         return {"losses": [0.5]}
 
-    monkeypatch.setattr("vlaw_models.learn.finetune_world_model", finetune)
+    monkeypatch.setattr("vlaw_models.learn_world_model.finetune_world_model", finetune)
     bench.recipe("abroad", "[world_model]\nuse_rollouts = false\nexpert_per_task = 2\n")
     ref = bench.make("world_model", "abroad|01")
     assert sorted(learned["from"]) == [("book", 0), ("book", 1), ("stack", 0), ("stack", 1)]

@@ -43,13 +43,20 @@ def test_contents_are_counted_at_the_commit_and_the_same_when_counted_again(made
     for ref in lake.ledger.artifacts():
         assert json.loads(ref.contents_json) == counting.recounted(lake, ref), ref.name
     held = {name: counting.contents_of(lake, first[name]) for name in ("real_rollouts", "training_set", "reward_scores", "policy")}
-    assert held["policy"] == {}
-    assert held["real_rollouts"] == {"episodes": [
+    assert {name: set(found) for name, found in held.items()} == {
+        "policy": {"reads"}, "real_rollouts": {"episodes"}, "training_set": {"members", "reads"}, "reward_scores": {"scores", "reads"}}
+    assert held["real_rollouts"]["episodes"] == [
         {"purpose": "rollout", "task": task, "outcome": outcome, "count": REAL // 2, "steps": REAL // 2 * 2}
-        for task in sorted(TASKS) for outcome in ("failure", "success")]}
-    assert held["training_set"] == {"members": [
+        for task in sorted(TASKS) for outcome in ("failure", "success")]
+    assert held["training_set"]["members"] == [
         *({"source": "imagined", "task": task, "outcome": "not judged", "count": ACCEPTED, "weight": 1.0} for task in sorted(TASKS)),
-        *({"source": "real", "task": task, "outcome": "success", "count": REAL // 2, "weight": 1.0} for task in sorted(TASKS))]}
+        *({"source": "real", "task": task, "outcome": "success", "count": REAL // 2, "weight": 1.0} for task in sorted(TASKS))]
+    read = [(row["role"], row["source"], row["task"], row["outcome"], row["weight"], row["count"]) for row in held["policy"]["reads"]]
+    assert sorted(read) == sorted([
+        *(("imagined_rollouts", "imagined", task, "not judged", 1.0, ACCEPTED) for task in TASKS),
+        *(("imagined_rollouts", "", task, "not judged", 0.0, IMAGINED - ACCEPTED) for task in TASKS),  # read, and no members
+        *(("real_rollouts_01", "real", task, "success", 1.0, REAL // 2) for task in TASKS),
+        *(("real_rollouts_01", "", task, "failure", 0.0, REAL // 2) for task in TASKS)])
     (scores,) = held["reward_scores"]["scores"]
     assert (scores["count"], scores["judge"]) == (IMAGINED * len(TASKS), first["reward_model"].content_digest)
     assert scores["mean"] == pytest.approx(sum((n + 1) / 10 for n in range(IMAGINED)) / IMAGINED)
@@ -159,7 +166,7 @@ def test_the_tree_has_a_level_per_iteration_and_expands_each_artifact_once(vlaw,
     for item in audit_of(lake, second["policy"])["artifacts"]:
         nodes = [line for line in tree.splitlines()[1:] if item["content_sha256"][:12] in line]
         assert len(nodes) == 1, item["asset"]
-    assert re.search(r"policy\[vlaw\|02\] +training_set\[vlaw\|02\] +imagined +1 +2 +2 +4\b", shown)
+    assert re.search(r"policy\[vlaw\|02\] +imagined_rollouts\[vlaw\|02\] +training_set\[vlaw\|02\] +imagined +1 +2 +2 +4\b", shown)
     assert re.search(r"world_model\[vlaw\|01\] +co_training_data +expert +0\.5 +1/2 +1/2 +2/4", shown)
     assert re.search(r"training_set\[vlaw\|01\] +reward_model\[vlaw\|01\] +\w{12} +0\.65 +16 +0\.450 +4", shown)
 

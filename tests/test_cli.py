@@ -55,7 +55,7 @@ def test_run_resumes_and_closes_with_the_table(vlaw, place):
     assert len(re.findall(r"reused +\d", result.output)) == len(LOOP_ASSETS)
     assert "made " not in result.output
     assert len(place.lake.ledger.artifacts()) == before
-    rates = summary.rates_of(summary.evaluations(place.lake, "smoke", [1])["after 01"])
+    rates = summary.evaluations(place.lake, "smoke", [1])["after 01"].rates
     assert str(rates["all"]) in result.output
     assert re.search(r"after 01 - before, paired: [+-]0\.\d+ \[[+-]0\.\d+, [+-]\d\.\d+\]", result.output)
     assert "4 paired trials" in result.output
@@ -170,7 +170,7 @@ def test_report_is_one_self_contained_page(vlaw, place, tmp_path):
     assert not re.search(r'(?:src|href)="(?!data:)', page), "nothing is loaded from elsewhere"
     assert "<script" not in page
     assert place.lake.ledger.require("policy", "smoke|01").content_digest in page
-    rates = summary.rates_of(summary.evaluations(place.lake, "smoke", [1])["after 01"])
+    rates = summary.evaluations(place.lake, "smoke", [1])["after 01"].rates
     assert str(rates["all"]) in page
     result = vlaw("report", "smoke", "1", "--out", "/proc/none/page.html")
     assert result.exit_code == 2
@@ -226,9 +226,9 @@ def test_a_killed_run_is_closed_and_frees_its_pool(tmp_path):
 
     place = new_place(tmp_path / "place")
     environment = {**os.environ, **place.environment(), "PYTHONPATH": str(ROOT)}
-    hold = ("import os, time; from vlaw_models import collect\n"
+    hold = ("import os, time; from vlaw_models import demonstrate\n"
             "def hang(*a, **k):\n    print('hanging', flush=True)\n    time.sleep(600)\n"
-            "collect.collect_demonstrations = hang\n"
+            "demonstrate.collect_demonstrations = hang\n"
             "from vlaw_assets.cli import app\napp(['run', '-e', 'smoke', '-i', '1'])\n")
     process = subprocess.Popen([sys.executable, "-c", hold], env=environment, stdout=subprocess.PIPE, text=True, cwd=tmp_path)
     while (line := process.stdout.readline()) and "hanging" not in line:

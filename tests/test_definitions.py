@@ -1,9 +1,8 @@
-"""The code location: what loads, how the graph hangs together, and what a code version covers."""
+"""The code location: what loads, and how the graph hangs together."""
 
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +12,6 @@ import pytest
 from smoke_place import FOUNDATION_ASSETS, LOOP_ASSETS
 
 from vlaw_assets import driver
-from vlaw_assets.assets import code
-from vlaw_assets.code_version import code_digest, sources
 from vlaw_assets.definitions import build_defs
 from vlaw_assets.partitions import partition_key, split_key
 from vlaw_models.errors import VlawError
@@ -120,46 +117,3 @@ def test_advance_sensor_is_off_until_switched_on_and_stops_at_the_last_iteration
 def test_dagster_yaml_and_workspace_are_what_the_driver_uses():
     assert (ROOT / "dagster_home" / "dagster.yaml").read_text() == driver.DAGSTER_YAML
     assert "module_name: vlaw_assets.definitions" in (ROOT / "workspace.yaml").read_text()
-
-
-# ---- code versions
-
-
-def stages_of_code() -> dict[str, tuple[str, ...]]:
-    return {name: value for name, value in vars(code).items() if name.isupper()}
-
-
-def test_code_of_a_stage_is_what_it_reaches_and_no_more():
-    reached = {name: set(sources(modules)) for name, modules in stages_of_code().items()}
-    assert "vlaw_models.worlds.tabletop.tasks.stack" in reached["ROLLOUTS"]
-    assert "vlaw_models.rollout" in reached["ROLLOUTS"], "imports inside functions count"
-    assert "vlaw_models.policies.flow_policy" in reached["POLICY"]
-    # A policy's stopping point is measured on the robot, so its code is the robot's too; the other learners never see it.
-    assert "vlaw_models.worlds.tabletop.world" in reached["POLICY"]
-    assert "vlaw_models.worlds.tabletop.world" not in reached["WORLD_MODEL"] | reached["REWARD_MODEL"]
-    assert not any(name.startswith("vlaw_models.rewards") for name in reached["WORLD_MODEL"] | reached["POLICY"])
-    assert not any(name.startswith("vlaw_models.policies") for name in reached["WORLD_MODEL"])
-
-
-def test_code_digest_changes_with_code_and_not_with_comments(tmp_path):
-    source = tmp_path / "stage.py"
-    source.write_text("def f(x):\n    return x + 1\n")
-    digests = {}
-    for label, text in (("same", "# why\n\ndef f(x):\n    # because\n    return x + 1\n"), ("other", "def f(x):\n    return x + 2\n")):
-        changed = tmp_path / label / "stage.py"
-        changed.parent.mkdir()
-        changed.write_text(text)
-        digests[label] = code_digest((), (changed,))
-    assert digests["same"] == code_digest((), (source,)) != digests["other"]
-
-
-def test_a_stage_naming_code_that_is_not_there_is_a_mistake():
-    with pytest.raises(ModuleNotFoundError, match="no_such_thing"):
-        sources(("vlaw_models.no_such_thing",))
-
-
-def test_models_import_each_other_by_full_name_only():
-    # code_version finds imports by a pattern that knows absolute ones only.
-    relative = [path for path in (ROOT / "vlaw_models").rglob("*.py")
-                if re.search(r"^\s*from\s+\.", path.read_text(encoding="utf-8"), re.MULTILINE)]
-    assert not relative

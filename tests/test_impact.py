@@ -236,6 +236,7 @@ class Random:
 
     def __init__(self, rng, folder):
         self.rng, self.paths, self.ledger = rng, SimpleNamespace(root=folder), self
+        self.verified = SimpleNamespace(damage=lambda _files: None)  # its files have no digests
         self.refs, self.edges_of, self.rows = [], {}, {}
         """rows: artifact id -> [(table, named key or None, own key, weight)]"""
         self.lists, self.listed = {}, {}
@@ -247,7 +248,10 @@ class Random:
         return next(ref for ref in self.refs if ref.artifact_id == artifact_id)
 
     def edge_rows(self, artifact_id):
-        return self.edges_of[artifact_id]
+        return self.edges_of[self.get(artifact_id).owner]
+
+    def own_edges(self, artifact_id):
+        return self.edges_of.get(artifact_id, [])
 
     def read(self, ref):
         rows = [{"episode_id": name, "why": "", "by": "", "at": None} for name in self.lists[ref.artifact_id]]
@@ -346,8 +350,8 @@ def random_ledger(rng, folder):
             lake.refs.append(reference(f"pointer-{len(lake.refs):03d}", source.asset, source.versions, source.num_rows,
                                        source.artifact_id))
         elif kind == "quarantine" and holders:
-            artifact = lake.add("quarantine", [], [], {})
-            lake.lists[artifact] = sorted({key[1] for key in lake.pick(keys_of(holders), 0.3)})
+            listed = sorted({key[1] for key in lake.pick(keys_of(holders), 0.3)})
+            lake.lists[lake.add("quarantine", [], [], {"quarantine": [{"episode_id": name} for name in listed]})] = listed
     return lake
 
 

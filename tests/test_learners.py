@@ -12,7 +12,7 @@ import small_loop
 import torch
 from one_stage import Bench
 
-from vlaw_models import advantages, learn
+from vlaw_models import advantages, learn_policy
 from vlaw_models.checkpoint import load_config, load_tensors
 from vlaw_models.config import DsrlConfig, PolicyConfig
 from vlaw_models.episodes import Episode, Observation
@@ -90,7 +90,7 @@ def share_right(policy, count: int = 200, noise_scale: float = 1.0) -> float:
 
 def update(start, out, real, *, lessons=None, imagined=(), **settings) -> dict:
     cfg = PolicyConfig(**{"steps": 80, **FAST, **settings})
-    return learn.finetune_policy(start, list(real), list(imagined), cfg, out, seed=3, lessons=lessons)
+    return learn_policy.finetune_policy(start, list(real), list(imagined), cfg, out, seed=3, lessons=lessons)
 
 
 def test_values_advantages_and_weights_are_those_of_a_calculation_by_hand():
@@ -206,7 +206,7 @@ DSRL = DsrlConfig(steps=120, batch_size=64, learning_rate=3e-3)
 
 
 def dsrl(start, out, episodes, config=DSRL) -> dict:
-    return learn.finetune_policy(start, episodes, [], PolicyConfig(update="dsrl", ema=0.95), out, seed=4, dsrl=config)
+    return learn_policy.finetune_policy(start, episodes, [], PolicyConfig(update="dsrl", ema=0.95), out, seed=4, dsrl=config)
 
 
 @pytest.fixture(scope="module")
@@ -299,7 +299,7 @@ def test_the_best_stop_on_validation_is_kept_and_every_outcome_told(start, playe
     # In the order of training (the stops) and then, or before it, the start policy: see the first assertion.
     cfg = PolicyConfig(update=kind, stops=(6, 2, 4), steps=99, **FAST)
     judge = Judge(4, 1, 3, 3)
-    log = learn.finetune_policy(start, played, [], cfg, tmp_path / "new", seed=0, evaluate=judge, dsrl=DSRL)
+    log = learn_policy.finetune_policy(start, played, [], cfg, tmp_path / "new", seed=0, evaluate=judge, dsrl=DSRL)
     assert all(torch.equal(judge.seen[0][name], tensor) for name, tensor in load_tensors(start).items())
     assert len(log["losses"]) == 6
     assert log["stop"] == 4  # better than 2, as good as 6, earlier; the start policy is never chosen
@@ -311,26 +311,26 @@ def test_the_best_stop_on_validation_is_kept_and_every_outcome_told(start, playe
 
 
 def test_without_stops_the_end_is_measured(start, played, tmp_path):
-    log = learn.finetune_policy(start, played, [], PolicyConfig(steps=3, **FAST), tmp_path / "new", seed=0, evaluate=Judge(0, 0))
+    log = learn_policy.finetune_policy(start, played, [], PolicyConfig(steps=3, **FAST), tmp_path / "new", seed=0, evaluate=Judge(0, 0))
     assert log["stop"] == 3
     assert list(log["outcomes"]) == [0, 3]
 
 
 def test_measuring_does_not_change_the_policy(start, played, tmp_path):
     cfg = PolicyConfig(steps=5, **FAST)
-    learn.finetune_policy(start, played, [], cfg, tmp_path / "unseen", seed=0)
-    learn.finetune_policy(start, played, [], cfg, tmp_path / "seen", seed=0,
+    learn_policy.finetune_policy(start, played, [], cfg, tmp_path / "unseen", seed=0)
+    learn_policy.finetune_policy(start, played, [], cfg, tmp_path / "seen", seed=0,
                           evaluate=lambda policy: {"walk": [share_right(policy, 3) > 0.5]})
     assert (tmp_path / "seen" / "model.safetensors").read_bytes() == (tmp_path / "unseen" / "model.safetensors").read_bytes()
 
 
 def test_stops_that_make_no_sense_are_refused(start, played, tmp_path):
     with pytest.raises(VlawError, match="nothing to choose"):
-        learn.finetune_policy(start, played, [], PolicyConfig(stops=(2, 4)), tmp_path / "new", seed=0)
+        learn_policy.finetune_policy(start, played, [], PolicyConfig(stops=(2, 4)), tmp_path / "new", seed=0)
     with pytest.raises(VlawError, match="stopping point of 0"):
         Stops((0, 4), 9)
     with pytest.raises(VlawError, match="no validation trial"):
-        learn.finetune_policy(start, played, [], PolicyConfig(stops=(1,), **FAST), tmp_path / "new", seed=0,
+        learn_policy.finetune_policy(start, played, [], PolicyConfig(stops=(1,), **FAST), tmp_path / "new", seed=0,
                               evaluate=lambda _policy: {"walk": []})
     assert not (tmp_path / "new").exists()
 
@@ -339,7 +339,7 @@ def test_stops_that_make_no_sense_are_refused(start, played, tmp_path):
 def test_the_same_seed_gives_the_same_checkpoint_and_another_another(start, played, tmp_path, kind):
     lessons = Lessons(real_weights=[1.5, 0.5] * 100, real_positive=[True, False] * 100)
     for name, seed in (("one", 1), ("two", 1), ("three", 2)):
-        learn.finetune_policy(start, played, [], PolicyConfig(update=kind, steps=4, **FAST), tmp_path / name, seed=seed,
+        learn_policy.finetune_policy(start, played, [], PolicyConfig(update=kind, steps=4, **FAST), tmp_path / name, seed=seed,
                               lessons=lessons, dsrl=DsrlConfig(steps=4, batch_size=8))
     one, two, three = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two", "three"))
     assert one == two
@@ -395,7 +395,7 @@ def test_the_policy_asset_hands_over_what_the_update_needs_and_keeps_the_outcome
                     2: {"stack": [True, False], "book": [False, False]}}
         return {"losses": [0.5, 0.4], "seconds": 0.1, "stop": 1, "outcomes": outcomes}
 
-    monkeypatch.setattr(learn, "finetune_policy", finetune)
+    monkeypatch.setattr(learn_policy, "finetune_policy", finetune)
     bench.make("training_set", f"{kind}|01")
     made = bench.make("policy", f"{kind}|01")
     assert asked["evaluate"] is not None

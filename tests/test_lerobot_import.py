@@ -110,6 +110,7 @@ def test_every_third_frame_of_every_camera_with_the_last_target_of_each_step(dat
 def test_import_commits_once_recognises_itself_and_versions_changes(dataset, tmp_path):
     lake = Lake.open(tmp_path / "lake")
     first = import_lerobot(lake, dataset, name="cups", run_id="run1", image_size=16)
+    assert first.metrics["made_with"]["av"], "which decoder"
     assert (first.asset, first.kind, first.metrics["successes"], first.metrics["unlabelled"]) == (
         "recorded_episodes", "recorded_episodes", 1, 1)
     again = import_lerobot(lake, dataset, name="cups", run_id="run2", image_size=16)

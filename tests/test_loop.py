@@ -294,10 +294,10 @@ def test_bad_data_is_never_committed_and_the_check_says_why(empty_place, monkeyp
     import dagster as dg
 
     from vlaw_assets.recipes import TASKS as ALL_TASKS
-    from vlaw_models import collect
+    from vlaw_models import demonstrate
 
     good = [scripted(1, task)[0] for task in ALL_TASKS]
-    monkeypatch.setattr(collect, "collect_demonstrations", lambda *a, **k: spoil(good))
+    monkeypatch.setattr(demonstrate, "collect_demonstrations", lambda *a, **k: spoil(good))
     with pytest.raises(VlawError, match=f"check '{check}' failed"):
         empty_place.run("foundation", only=["expert_demonstrations"])
     assert empty_place.lake.ledger.artifacts() == []
@@ -329,12 +329,12 @@ def test_all_failures_is_a_warning_not_an_error(place, monkeypatch):
 
 
 def test_a_defect_in_a_stage_keeps_its_traceback_and_writes_nothing(empty_place, monkeypatch):
-    from vlaw_models import collect
+    from vlaw_models import demonstrate
 
     def broken(*_args, **_kwargs):
         raise ZeroDivisionError("the stage is broken")
 
-    monkeypatch.setattr(collect, "collect_demonstrations", broken)
+    monkeypatch.setattr(demonstrate, "collect_demonstrations", broken)
     with pytest.raises(driver.StageError, match=r"(?s)expert_demonstrations.*ZeroDivisionError: the stage is broken"):
         empty_place.run("foundation", only=["expert_demonstrations"])
     assert empty_place.lake.ledger.artifacts() == []

@@ -316,17 +316,17 @@ def test_the_report_says_where_a_sequential_test_would_have_stopped(place):
 
 
 def test_a_damaged_replay_is_refused_before_anything_is_written(place, tmp_path, monkeypatch):
-    from vlaw_models import imagine
+    from vlaw_models import replay
 
     own = smoke_copy(tmp_path / "place")
-    original = imagine.replay
+    original = replay.replay
 
     def damaged(*args, **options):
         replayed = original(*args, **options)
         replayed[1].images = replayed[1].images[:, :, :32, :32]
         return replayed
 
-    monkeypatch.setattr(imagine, "replay", damaged)
+    monkeypatch.setattr(replay, "replay", damaged)
     before = [ref.artifact_id for ref in own.lake.ledger.artifacts()]
     clips = own.lake.read(own.lake.ledger.require("validation_rollouts", KEY)).episodes(frames=False)
     with pytest.raises(VlawError, match="frames of 32x32 and 64x64 pixels") as caught:

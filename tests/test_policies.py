@@ -9,12 +9,11 @@ import pytest
 import torch
 from policy_scenes import reaching_episodes
 
-from vlaw_models import learn
 from vlaw_models.checkpoint import load_config, load_tensors, save_checkpoint
 from vlaw_models.config import PolicyConfig
 from vlaw_models.episodes import Observation
 from vlaw_models.errors import VlawError
-from vlaw_models.learn_policy import train_policy
+from vlaw_models.learn_policy import finetune_policy, train_policy
 from vlaw_models.policies.base import FlowMatchingPolicy, build_policy, load_policy
 from vlaw_models.policies.data import MixedData, SeenData, StepData
 from vlaw_models.policies.flow_policy import FlowPolicy, pointing_error
@@ -272,7 +271,7 @@ def test_finetune_policy_writes_a_complete_checkpoint_and_repeats_itself(trained
     trained[0].save(tmp_path / "start")
     cfg = PolicyConfig(steps=6, batch_size=16)
     done = [
-        learn.finetune_policy(tmp_path / "start", episodes[:4], episodes[4:9], cfg, tmp_path / name, seed=1)
+        finetune_policy(tmp_path / "start", episodes[:4], episodes[4:9], cfg, tmp_path / name, seed=1)
         for name in ("one", "two")
     ]
     assert done[0]["losses"] == done[1]["losses"]
@@ -283,7 +282,7 @@ def test_finetune_policy_writes_a_complete_checkpoint_and_repeats_itself(trained
     assert one.read_bytes() != start.read_bytes()
     assert load_config(tmp_path / "one") == load_config(tmp_path / "start")
     with pytest.raises(VlawError, match="no successful episode"):
-        learn.finetune_policy(
+        finetune_policy(
             tmp_path / "start", episodes[:4], [], PolicyConfig(steps=6, use_real=False), tmp_path / "none", seed=1
         )
     assert not (tmp_path / "none").exists()
@@ -403,7 +402,7 @@ def test_pointing_error_is_least_where_the_attention_is_on_the_point():
 def test_a_frozen_encoder_stays_as_it_is_and_the_head_learns(trained, episodes, tmp_path):
     start = trained[0].save(tmp_path / "start")
     cfg = PolicyConfig(steps=3, batch_size=8, frozen_encoder=True)
-    learn.finetune_policy(start, episodes[:3], episodes[3:5], cfg, tmp_path / "new", seed=0)
+    finetune_policy(start, episodes[:3], episodes[3:5], cfg, tmp_path / "new", seed=0)
     before, after = load_tensors(start), load_tensors(tmp_path / "new")
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"state", "join", "head"}

@@ -101,7 +101,8 @@ def test_the_whole_closure_and_who_made_it_when(made):
         item = closure[entry["uri"].rpartition(":")[2]]
         assert entry["digest"]["sha256"] == item.content_digest
         assert entry["annotations"]["recipe"] == json.loads(item.recipe_json)
-        assert entry["annotations"]["reads"] == [{"role": role, "artifact": parent.artifact_id} for role, parent in lake.ledger.edges(item.artifact_id)]
+        assert [(edge["role"], edge["artifact"]) for edge in entry["annotations"]["reads"]] == [
+            (role, parent.artifact_id) for role, parent in lake.ledger.edges(item.artifact_id)]
     assert found["buildDefinition"]["externalParameters"] == {
         "asset": "policy", "partition": "vlaw|02", "recipe": {"policy": {"steps": 2, "learning_rate": 0.001}, "seed": 2}}
     metadata = found["runDetails"]["metadata"]

@@ -169,7 +169,8 @@ def test_types_are_those_of_the_schema_with_rows_and_without(lake):
     with connect(lake) as query:
         assert {view: query.execute(f"DESCRIBE {view}").fetchall() for view in VIEWS} == empty
         for view in set(VIEWS) & set(TABLES) - {"edges", "artifacts"}:
-            assert query.table(f"SELECT * FROM {view}").schema.names == TABLES[view].names
+            more = {"episodes": ["quarantined"], "evaluations": ["quarantined_trials"]}.get(view, [])
+            assert query.table(f"SELECT * FROM {view}").schema.names == TABLES[view].names + more
 
 
 @pytest.mark.parametrize("harm", ["gone", "truncated"])

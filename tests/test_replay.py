@@ -18,6 +18,7 @@ from vlaw_assets.lake.durable import sha256_file
 from vlaw_assets.recipes import PACKAGED
 from vlaw_models.errors import VlawError
 from vlaw_models.threads import on_threads
+from vlaw_models.worlds.tabletop.render import RayRenderer
 
 KEY = "smoke|01"
 
@@ -81,21 +82,85 @@ def test_a_changed_recipe_is_named_where_it_acts(place, untouched, tmp_path):
     assert results[0].replayed_sha256 not in ("", results[0].content_sha256)
 
 
-def test_a_stage_that_is_not_deterministic_is_named_and_what_stands_on_it_is_not(place, untouched, monkeypatch):
-    """The scores come out shifted; the training set is made from the recorded scores, so it is the same."""
-    from vlaw_assets.assets import stage
-    from vlaw_assets.code_version import made_with
+def halved(monkeypatch):
+    """The scores come out as they did not the first time, by something that is in no file."""
     from vlaw_models import score
 
     original = score.score_episodes
     monkeypatch.setattr(score, "score_episodes", lambda *args, **options: original(*args, **options) * 0.5)
+
+
+def noted(monkeypatch, **others):
+    """What is noted of the environment is as it is, but for these; None: not noted."""
+    from vlaw_assets.assets import stage
+    from vlaw_assets.code_version import made_with
+
+    monkeypatch.setattr(stage, "made_with", lambda: {key: value for key, value in (made_with() | others).items() if value is not None})
+
+
+def test_a_stage_that_is_not_deterministic_is_named_and_what_stands_on_it_is_not(place, untouched, monkeypatch):
+    """The scores come out shifted; the training set is made from the recorded scores, so it is the same."""
+    halved(monkeypatch)
     (row,) = again(place, "reward_scores", only=True)
     assert (row.status, row.differences) == ("different", (replaying.NOT_DETERMINISTIC,))
-    monkeypatch.setattr(stage, "made_with", lambda: made_with() | {"torch": "0.1"})
-    (row,) = again(place, "reward_scores", only=True)
-    assert row.differences == (replaying.NOT_DETERMINISTIC, f"torch: {made_with()['torch']} -> 0.1")
     (row,) = again(place, "training_set", only=True)
     assert (row.status, row.differences) == ("same", ())
+
+
+@pytest.mark.parametrize(("name", "other"), [("torch", "0.1"), ("pillow", "1.0"), ("libjpeg", "turbo 1.0"), ("renderer", "gl"),
+                                             ("processor", "another"), ("blas_threads", "99"), ("cpu_kernels", "AVX9")])
+def test_another_environment_is_named_and_is_not_called_nondeterminism(place, untouched, monkeypatch, name, other):
+    from vlaw_assets.code_version import made_with
+
+    halved(monkeypatch)
+    noted(monkeypatch, **{name: other})
+    (row,) = again(place, "reward_scores", only=True)
+    assert row.status == "different"
+    assert row.differences == (f"made in another environment: {name} {made_with()[name]} -> {other}",)
+
+
+def test_an_environment_that_makes_the_same_is_no_difference(place, untouched, monkeypatch):
+    noted(monkeypatch, torch="0.1")
+    (row,) = again(place, "reward_scores", only=True)
+    assert (row.status, row.differences) == ("same", ())
+
+
+def test_what_an_older_ledger_does_not_say_is_said_to_be_unknown(place, untouched, monkeypatch):
+    """As of an artifact that was made before these were noted: nobody can tell its environment from nondeterminism."""
+    halved(monkeypatch)
+    noted(monkeypatch, codec="new")
+    (row,) = again(place, "reward_scores", only=True)
+    assert row.differences == ("not noted when it was made: codec", replaying.UNKNOWN)
+    noted(monkeypatch, codec="new", torch="0.1")
+    (row,) = again(place, "reward_scores", only=True)
+    assert [line.partition(":")[0] for line in row.differences] == ["made in another environment", "not noted when it was made"]
+
+
+def test_other_code_in_another_environment_is_said_to_be_both(place, untouched, monkeypatch):
+    from vlaw_assets.assets import stage
+
+    halved(monkeypatch)
+    noted(monkeypatch, numpy="0.1")
+    monkeypatch.setattr(stage.Stage, "code", property(lambda self: "f" * 64, lambda self, value: None), raising=False)
+    (row,) = again(place, "reward_scores", only=True)
+    assert [line.partition(":")[0] for line in row.differences] == ["other code", "made in another environment"]
+
+
+def test_another_renderer_is_another_recipe_of_what_renders_only(place, untouched, monkeypatch):
+    monkeypatch.setattr("vlaw_models.worlds.tabletop.render.GlRenderer", Dark)
+    monkeypatch.setenv("VLAW_RENDERER", "gl")
+    (row,) = again(place, "real_rollouts", only=True)
+    assert row.status == "different"
+    assert row.differences[0] == 'other recipe: renderer: "ray" -> "gl"'
+    (row,) = again(place, "training_set", only=True)
+    assert (row.status, row.differences) == ("same", ())
+
+
+class Dark(RayRenderer):
+    """Stands in for OpenGL, which test machines need not have: other pictures of the same scene."""
+
+    def render(self, model, data):
+        return super().render(model, data) // 2
 
 
 def test_other_code_and_failures_are_told_apart(place, untouched, monkeypatch):

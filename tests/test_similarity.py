@@ -82,7 +82,7 @@ def test_only_the_frames_that_the_judge_sees_are_needed(judge_dir):
 
 
 def test_a_video_is_near_to_itself_under_another_question():
-    from vlaw_models.collect import iterate_demonstrations
+    from vlaw_models.demonstrate import iterate_demonstrations
     from vlaw_models.presets import foundation
 
     first, other, third = iterate_demonstrations(("stack", "draw", "book"), 1, purpose="pretraining", seed=3)

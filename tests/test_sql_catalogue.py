@@ -56,9 +56,9 @@ def test_every_question_is_a_macro(made):
         for question in questions():
             values = {name: given[name] for name in question.parameters if name in given}
             arguments = ", ".join(f"p_{name} := ${name}" for name in values)
-            rows = plain.execute(f"FROM {question.name}({arguments})", values).fetchall()
+            rows = plain.sql(f"FROM {question.name}({arguments})", params=values).to_arrow_table().to_pylist()
             # compared as sets: rows that a question's ORDER BY does not tell apart may come in any order
-            assert set(map(repr, rows)) == set(map(repr, query.execute(question.sql, values).fetchall())), question.name
+            assert set(map(repr, rows)) == set(map(repr, query.table(question.sql, values).to_pylist())), question.name
             full += bool(rows) and not question.name.startswith("study_")
         others = [row for row in listed if not row[0].startswith("study_")]  # those of studies: test_study_report.py
         assert full >= len(others) - 2, "nearly all have rows here"

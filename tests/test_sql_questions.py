@@ -179,7 +179,7 @@ def test_episode_lineage(made):
         ("policy that acted", "base_policy", None), ("world model it was imagined in", "world_model 1", None),
         ("the episode", "imagined_rollouts 1", "imagined"), ("scored", "reward_scores 1", f"p_success = 0.95, judge {judge}"),
         ("member", "training_set 1", "imagined, weight 1.0"), ("member", "training_set 2", "imagined, weight 1.0"),
-        ("learned from a dataset with it", "policy 1", "training_set"),
+        ("learned from", "policy 1", "imagined"),
     ]
     real = ask(query, "episode_lineage", episode_id=k.ids["r1"])
     assert {row["episode_id"] for row in real if row["step"] == "imagined from it"} == {k.ids["d0"], k.ids["d1"]}

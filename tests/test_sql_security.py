@@ -44,6 +44,11 @@ STATEMENTS = [
     "ANALYZE", "EXPLAIN ANALYZE SELECT 1", "PREPARE p AS SELECT 1", "EXECUTE p", "DEALLOCATE p",
     "SELECT 1; DROP VIEW episodes", "SELECT 1; SELECT 2", "/* SELECT */ DROP VIEW episodes", "SELECT 1 -- \n; DROP TABLE edges",
     "PIVOT episodes ON task USING count(*)", "", "-- nothing", ";",
+    "EXPLAIN ANALYZE COPY (SELECT 1) TO '{out}'", "EXPLAIN COPY episodes TO '{data}' (FORMAT parquet)", "EXPLAIN (ANALYZE) SELECT 1",
+    "EXPLAIN (FORMAT json) SELECT 1", "EXPLAIN EXPLAIN SELECT 1", "EXPLAIN SELECT 1; DROP VIEW episodes", "EXPLAIN SELECT 1; SELECT 2",
+    "EXPLAIN CREATE TABLE x AS SELECT 1", "EXPLAIN DROP VIEW episodes", "EXPLAIN", "EXPLAIN ATTACH '{out}' AS x",
+    "EXPLAIN WITH d AS (COPY (SELECT 1) TO '{data}') SELECT * FROM d", "/* EXPLAIN */ COPY (SELECT 1) TO '{out}'",
+    "EXPLAIN /* SELECT */ ANALYZE SELECT 1", "explain\n-- x\nanalyze select 1", "EXPLAIN SET memory_limit = '1TB'",
 ]
 FUNCTIONS = [
     "SELECT * FROM read_text('{file}')", "SELECT * FROM read_blob('{file}')", "SELECT * FROM read_csv('{file}')",
@@ -65,7 +70,7 @@ FUNCTIONS = [
     "SELECT * FROM duckdb_secrets()", "SELECT * FROM which_secret('s3://x', 's3')", "SELECT * FROM arrow_scan(1, 2, 3)",
     "SELECT * FROM pandas_scan(1)", "SELECT * FROM python_map_function(1)", "SELECT * FROM duckdb_temporary_files()",
     "SELECT * FROM register_external_resource_type('x')", "DESCRIBE SELECT * FROM read_text('{file}')",
-    "SUMMARIZE SELECT * FROM read_text('{file}')", "SELECT write_log('x')", "SELECT sleep_ms(100000)",
+    "SUMMARIZE SELECT * FROM read_text('{file}')", "EXPLAIN SELECT * FROM read_text('{file}')", "SELECT write_log('x')", "SELECT sleep_ms(100000)",
 ]
 FILES = [
     "SELECT * FROM read_parquet('{stray}')", "SELECT * FROM read_parquet('{artifacts}')", "SELECT * FROM '{stray}'",
@@ -73,7 +78,7 @@ FILES = [
     "SELECT * FROM read_parquet('{data}/../*')", "SELECT * FROM read_parquet('{folder}/**/*.parquet')",
     "SELECT * FROM read_parquet(['{data}', '{stray}'])", "SELECT * FROM parquet_metadata('{stray}')",
     "SELECT * FROM parquet_schema('{stray}')", "SELECT * FROM read_parquet('file:{stray}')",
-    "SELECT * FROM parquet_file_metadata('{folder}/*')",
+    "SELECT * FROM parquet_file_metadata('{folder}/*')", "EXPLAIN SELECT * FROM '{stray}'",
 ]
 OTHERS = [
     ("SELECT getenv('HOME')", "getenv does not exist"), ("SELECT * FROM lake", "Table with name lake does not exist"),
@@ -149,6 +154,24 @@ def test_other_ways(place, before, sql, why):
 def test_a_pinned_file_itself_is_readable(place):
     query, names, _ = place
     assert query.execute(f"SELECT count(*) FROM read_parquet('{names['data']}')").fetchall() == [(3,)]
+
+
+@pytest.mark.parametrize("sql", [
+    "EXPLAIN SELECT count(*) FROM episodes WHERE task = $t", "explain/**/select 1", "-- EXPLAIN\n explain /* x */ -- y\n WITH a AS (SELECT 1) FROM a",
+    "EXPLAIN (SELECT 1)", "EXPLAIN FROM steps", "EXPLAIN DESCRIBE episodes;",
+])
+def test_explain_of_what_is_admitted_shows_a_plan(place, before, sql):
+    query, _, folder = place
+    rows = query.execute(sql).fetchall()
+    assert [key for key, _ in rows] == ["physical_plan"]
+    assert state(folder) == before
+
+
+def test_explain_runs_nothing(place):
+    plan = place[0].execute("EXPLAIN SELECT error('it ran') FROM episodes WHERE random() >= 0", timeout_s=5).fetchall()[0][1]
+    assert "PARQUET" in plan.upper(), plan
+    with pytest.raises(VlawError, match="it ran"):
+        place[0].execute("SELECT error('it ran') FROM episodes WHERE random() >= 0")
 
 
 def test_settings_are_locked(place):

@@ -10,9 +10,10 @@ from smoke_place import Place, add_recipe, smoke_copy, smoke_place
 from typer.testing import CliRunner
 
 from vlaw_assets.assets.stage import BODIES
-from vlaw_assets.audit.staleness import rebuild_plan, stale
+from vlaw_assets.audit.staleness import ask, rebuild_plan, stale
 from vlaw_assets.cli import app
 from vlaw_assets.recipes import recipe_files
+from vlaw_models.errors import VlawError
 
 KEY = "smoke|01"
 ALPHA = "alpha = 0.000001"
@@ -83,6 +84,37 @@ def test_other_code_is_named(place, monkeypatch):
     assert reasons[f"reward_scores[{KEY}]"] == reasons["reward_scores[same|01]"] == "made by other code than today's"
     assert f"policy[{KEY}]" in reasons
     assert f"imagined_rollouts[{KEY}]" not in reasons
+
+
+def test_another_renderer_makes_all_that_renders_stale_and_nothing_else(place, monkeypatch):
+    monkeypatch.setenv("VLAW_RENDERER", "gl")
+    reasons = found(place)
+    changed = {name for name, why in reasons.items() if 'renderer "ray" -> "gl"' in why}
+    rendered = ("real_rollouts", "validation_rollouts", "start_evaluation", "policy_evaluation", "start_evaluation_low_noise",
+                "policy_evaluation_low_noise")
+    shared = ("real_rollouts[same|01]", "policy[same|01]")
+    assert changed == {"expert_demonstrations", "co_training_data", f"policy[{KEY}]", *shared, *(f"{asset}[{KEY}]" for asset in rendered)}
+    assert f"imagined_rollouts[{KEY}]" in reasons, "it stands on what was rendered"
+    assert not {"base_policy", "autoencoder", "pretrained_world_model", f"loop_state[{KEY}]"} & reasons.keys()
+    monkeypatch.setenv("VLAW_RENDERER", "ray")
+    assert found(place) == {}
+
+
+def test_the_simulator_in_the_world_models_place_renders_and_the_world_model_does_not(place, monkeypatch):
+    def identity(world, renderer):
+        monkeypatch.setenv("VLAW_RENDERER", renderer)
+        text = recipe("smoke").replace("[imagine]\n", f'[imagine]\nworld = "{world}"\n')
+        add_recipe(place, "smoke", text)
+        return ask(place.lake, "imagined_rollouts", KEY, recipes=place.recipes).identity.digest
+
+    assert identity("world_model", "ray") == identity("world_model", "gl")
+    assert identity("simulator", "ray") != identity("simulator", "gl")
+
+
+def test_an_unknown_renderer_is_refused_before_anything_is_made(place, monkeypatch):
+    monkeypatch.setenv("VLAW_RENDERER", "gpu")
+    with pytest.raises(VlawError, match="unknown renderer 'gpu'"):
+        ask(place.lake, "real_rollouts", KEY, recipes=place.recipes)
 
 
 def test_another_foundation_spreads_to_what_reads_it_only(place):

@@ -326,7 +326,8 @@ def test_every_question_has_rows_and_is_a_macro_too(made, tmp_path):
     assert {question.name for question in asked} == {f"study_{name}" for name in QUESTIONS}
     with connect(k.lake) as query, duckdb.connect(str(file), read_only=True) as plain:
         for question in asked:
-            rows = query.execute(question.sql, {"study": "tiny"}).fetchall()
+            rows = query.table(question.sql, {"study": "tiny"}).to_pylist()
             assert rows, question.name
-            assert set(map(repr, plain.execute(f"FROM {question.name}(p_study := 'tiny')").fetchall())) == set(map(repr, rows)), question.name
+            macro = plain.sql(f"FROM {question.name}(p_study := 'tiny')").to_arrow_table().to_pylist()
+            assert set(map(repr, macro)) == set(map(repr, rows)), question.name
             assert query.execute(question.sql, {"study": "other"}).fetchall() == [], question.name

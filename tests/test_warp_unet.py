@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from vlaw_models.collect import collect_demonstrations
+from vlaw_models.demonstrate import collect_demonstrations
 from vlaw_models.errors import VlawError
 from vlaw_models.learn_world_model import train_world_model
 from vlaw_models.world_models.autoencoder import FoldedPixels, load_autoencoder

@@ -11,8 +11,9 @@ import torch
 from vlaw_models.config import ImagineConfig, WorldModelConfig, WorldModelMetricsConfig
 from vlaw_models.episodes import Episode, Start
 from vlaw_models.errors import VlawError
-from vlaw_models.imagine import imagine, replay
+from vlaw_models.imagine import imagine
 from vlaw_models.learn_world_model import finetune_world_model, train_autoencoder, train_world_model
+from vlaw_models.replay import replay
 from vlaw_models.rollout import rollout
 from vlaw_models.world_models import edm
 from vlaw_models.world_models.autoencoder import (
@@ -404,7 +405,7 @@ def test_one_loop_serves_the_real_world_too():
 def test_imagine_yields_batches_in_order(folders, episodes, monkeypatch):
     import vlaw_models.imagine as module
 
-    monkeypatch.setattr(module, "load_checkpoint", lambda folder: Drift())
+    monkeypatch.setattr(module, "load_policy", lambda folder: Drift())
     cfg = ImagineConfig(num_steps=4, batch_size=2)
     seen = []
     batches = list(imagine(folders[0], *folders, starts_of(episodes[:5]), cfg, seed=3,

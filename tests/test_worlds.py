@@ -12,22 +12,15 @@ import torch
 from gymnasium.utils.env_checker import check_env
 from PIL import Image
 
-from vlaw_models.collect import (
-    MIXTURE,
-    PURPOSES,
-    collect_demonstrations,
-    collect_rollouts,
-    evaluate_policy,
-    iterate_demonstrations,
-    look_at,
-    start_seeds,
-)
+from vlaw_models.collect import collect_rollouts, evaluate_policy
 from vlaw_models.config import EvaluationConfig, RolloutConfig
+from vlaw_models.demonstrate import MIXTURE, collect_demonstrations, iterate_demonstrations, look_at
 from vlaw_models.episodes import CAMERAS, Start
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.flow_policy import FlowPolicy
 from vlaw_models.policies.normalization import Normalization
 from vlaw_models.policies.tokenize import InstructionTokenizer
+from vlaw_models.seeds import PURPOSES, start_seeds
 from vlaw_models.worlds.controller import HIGH, HOME, LOW
 from vlaw_models.worlds.gym import ENVIRONMENTS
 from vlaw_models.worlds.tabletop.__main__ import main

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 SCHEMA, FINITE, COUNTS, STARTS, VARIES = "schema", "finite", "counts", "starts_equal_real", "success_varies"
 HELD_OUT, KNOWABLE, PROMOTED = "starts_held_out", "simulator_knows", "promoted"
+EPISODES = (SCHEMA, FINITE, COUNTS)
+"""What must hold of every artifact that writes episodes."""
 SHOWN = 5
 """How many offending rows a finding names."""
 

@@ -1,15 +1,17 @@
-"""The digest of the code that makes an artifact: the source files its stage depends on, and no others.
+"""The digest of the code that makes an artifact: the sources of all modules that its stage can reach, and of no others.
 
-A stage names the modules it calls; their imports are followed through `vlaw_models` (also those inside functions). Where
-classes are found by name at run time, the stage names the package: "vlaw_models.policies.*" is all modules in it.
-Lines that are blank or hold a comment only do not count. Nothing is imported, and imports are found by a pattern instead of
-the parser: loading the definitions pays for this each time. Versions of installed packages and the revision are noted in the
-ledger for people; they are in no digest.
+The stage's own module is where it begins; imports are followed through `vlaw_assets` and `vlaw_models`, also those inside
+functions, not those for type checkers only (`grimp` reads them from the files: nothing is imported). Nothing else decides
+what counts. Two kinds of modules cannot be told from imports, and are named here: FOUND_BY_NAME and FOR_PEOPLE.
+
+Blank lines and comments do not count, docstrings do. What an artifact was made with besides code and inputs (versions,
+kind of machine, threads) is noted in the ledger for people; it is in no digest.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import re
 import sys
@@ -17,98 +19,143 @@ from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import vlaw_models
+from vlaw_models.errors import VlawError
+from vlaw_models.worlds.tabletop.renderer import RAY, RENDERER
+
+if TYPE_CHECKING:
+    from grimp import ImportGraph
 
 ROOT = Path(vlaw_models.__file__).parent.parent
-IMPORT = re.compile(
-    r"^[ \t]*(?:from[ \t]+(vlaw_models[\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n]+)|import[ \t]+(vlaw_models[\w.]*))", re.MULTILINE)
-"""Absolute imports only (a test proves that vlaw_models has no others)."""
-NOT_MAKING = frozenset({"vlaw_models.config", "vlaw_models.errors", "vlaw_models.pictures"})
-"""Modules that make nothing: the configuration's values are part of the recipe's digest, the others are for people."""
+PACKAGES = ("vlaw_assets", "vlaw_models")
+FOUND_BY_NAME = {f"vlaw_models.{kind}.base": f"vlaw_models.{kind}" for kind in ("policies", "world_models", "rewards")}
+"""Module that loads a checkpoint by the class it names -> package of those classes: who reaches the one reaches the other
+(a test compares this with the table of classes, vlaw_models.checkpoint.LOADERS)."""
+FOR_PEOPLE = frozenset({"vlaw_assets.mirror", "vlaw_assets.plots", "vlaw_assets.progress", "vlaw_models.pictures"})
+"""Pictures, progress and what Dagster is told of a commit: no artifact is made of these (a test replaces them all and makes
+the same content)."""
+COMPUTING = ("av", "deltalake", "diffusers", "lancedb", "mujoco", "numpy", "peft", "pillow", "pyarrow", "pylance", "safetensors",
+             "tokenizers", "torch", "torchmetrics", "torchvision", "transformers")
+"""Packages that compute or write data (a test compares them with what `vlaw_models` and the lake import)."""
+SETTINGS = ("ATEN_", "CUBLAS_", "DNNL_", "KMP_", "MKL_", "NVIDIA_TF32_", "OMP_", "ONEDNN_", "OPENBLAS_", "PYTORCH_", "TORCH_")
+"""Beginnings of the environment variables by which torch, numpy and what they stand on choose how to compute."""
+OF_TORCH = ("threads", "cpu_kernels", "float32_matmul", "accelerator")
+"""What is noted of torch where it is loaded."""
+_TOKEN = re.compile(
+    r"""("{3}[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*"{3}|'{3}[^'\\]*(?:(?:\\.|'(?!''))[^'\\]*)*'{3}"""
+    r"""|"[^"\\\n]*(?:\\.[^"\\\n]*)*"|'[^'\\\n]*(?:\\.[^'\\\n]*)*')|#[^\n]*""", re.DOTALL)
+"""A string of Python (group 1), or a comment: what looks like the other inside either is none. A pattern and not the
+tokenizer, which takes a second for both packages: loading the definitions pays for it each time."""
 
 
-def code_digest(modules: tuple[str, ...], files: tuple[Path, ...] = ()) -> str:
-    """sha256 (hex) over the sources of `modules` with all they import from `vlaw_models`, and over `files`."""
+def code_digest(module: str) -> str:
+    """sha256 (hex) over the sources of `module` and of all that it can reach."""
     digest = hashlib.sha256()
-    for module, path in sorted(sources(modules).items()):
-        digest.update(f"{module}={_source_digest(path)}\n".encode())
-    for path in sorted(files):
-        digest.update(f"{path.name}={_source_digest(path)}\n".encode())
+    for name, path in sorted(sources(module).items()):
+        digest.update(f"{name}={_source_digest(path)}\n".encode())
     return digest.hexdigest()
 
 
-def sources(modules: tuple[str, ...]) -> dict[str, Path]:
-    """Module name -> file: the given modules and every module of `vlaw_models` that they can reach by imports."""
+def sources(module: str) -> dict[str, Path]:
+    """Module name -> file of `module` and all that it can reach. ModuleNotFoundError where it is in neither package."""
+    graph = _imports()
+    if module not in graph.modules:
+        raise ModuleNotFoundError(f"{module}: the code of a stage must lie in one of the packages {' and '.join(PACKAGES)}")
     found: dict[str, Path] = {}
-    waiting = [name for module in modules for name in _expanded(module)]
+    waiting = [module]
     while waiting:
-        module = waiting.pop()
-        path = _file_of(module)
-        if path is None or module in found or module in NOT_MAKING or module.endswith(".__main__"):
+        name = waiting.pop()
+        if name in found or name in FOR_PEOPLE:
             continue
-        found[module] = path
-        waiting += _imports(path)
+        found[name] = _file_of(name)
+        waiting += graph.find_modules_directly_imported_by(name)
+        if "." in name:  # importing a.b.c runs the code of a and a.b first
+            waiting.append(name.rpartition(".")[0])
+        if name in FOUND_BY_NAME:
+            waiting += graph.find_descendants(FOUND_BY_NAME[name])
     return found
 
 
-def _expanded(module: str) -> list[str]:
-    """["a.b"] of "a.b"; every module below the package of "a.b.*". A name that is no module is a mistake of ours."""
-    package = module.removesuffix(".*")
-    path = _file_of(package)
-    if path is None:
-        raise ModuleNotFoundError(f"{module}: a stage names it as its code, but it does not exist")
-    if package == module:
-        return [module]
-    files = sorted(path.parent.rglob("*.py"))
-    return [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in files]
-
-
 @cache
-def _file_of(module: str) -> Path | None:
-    """The source file of a dotted name, or None where it is no module (a class, a package we do not own)."""
-    if module.split(".", maxsplit=1)[0] != "vlaw_models":
-        return None
-    base = ROOT.joinpath(*module.split("."))
-    for path in (base / "__init__.py", base.with_suffix(".py")):
-        if path.is_file():
-            return path
-    return None
+def _imports() -> ImportGraph:
+    """Who imports whom in both packages, from the files as they are when it is first asked for.
+
+    Raises VlawError for a file that is not Python.
+    """
+    from grimp import build_graph
+    from grimp.exceptions import SourceSyntaxError
+
+    try:
+        # Without its cache, which would be a folder in the caller's working directory and saves nothing here.
+        return build_graph(*PACKAGES, cache_dir=None, exclude_type_checking_imports=True)
+    except SourceSyntaxError as error:
+        raise VlawError(f"what the code of a stage is cannot be told: {error}", where=str(error.filename),
+                        remedy="mend the file") from error
 
 
-@cache
-def _imports(path: Path) -> tuple[str, ...]:
-    """Dotted names that a file may import: modules of ours, and names that turn out to be none (functions, classes)."""
-    names: set[str] = set()
-    for match in IMPORT.finditer(path.read_text(encoding="utf-8")):
-        base, imported = match[1] or match[3], match[2] or ""
-        names.add(base)
-        names.update(f"{base}.{name}" for name in re.findall(r"\w+", re.sub(r"#[^\n]*|\bas\s+\w+", "", imported)))
-    # Importing a.b.c runs the code of a and a.b first.
-    return tuple(names | {".".join(name.split(".")[:n]) for name in names for n in range(1, name.count(".") + 1)})
+def _file_of(module: str) -> Path:
+    package = ROOT.joinpath(*module.split("."), "__init__.py")
+    return package if package.is_file() else package.parent.with_suffix(".py")
 
 
 @cache
 def _source_digest(path: Path) -> str:
-    """Digest of a file's lines, without blank lines and those that hold a comment only."""
-    lines = (line.rstrip() for line in path.read_text(encoding="utf-8").splitlines())
-    kept = (line for line in lines if line and not line.lstrip().startswith("#"))
-    return hashlib.sha256("\n".join(kept).encode()).hexdigest()
+    """Digest of a file's code: without comments, and without lines that are blank then."""
+    # Line ends inside a string are part of it, whatever its lines look like.
+    code = _TOKEN.sub(lambda token: (token[1] or "").replace("\n", "\0"), path.read_text(encoding="utf-8"))
+    return hashlib.sha256("\n".join(filter(None, map(str.rstrip, code.split("\n")))).encode()).hexdigest()
 
 
 def made_with() -> dict[str, str]:
-    """What numbers depend on besides code and inputs: versions, the kind of machine, and torch's CPU threads if it is used."""
+    """What numbers and bytes depend on besides code and inputs: versions, the machine, the renderer, threads.
+
+    Of torch only if it is loaded: what did without it does not depend on it. The CPU's kernels decide whether bfloat16 is
+    computed in (vlaw_models/precision.py), too.
+    """
+    found = _libraries() | {"renderer": os.environ.get(RENDERER) or RAY, "blas_threads": _blas_threads(), "settings": _settings()}
+    if found["renderer"] != RAY:
+        found["opengl"] = os.environ.get("MUJOCO_GL", "default")
     torch = sys.modules.get("torch")
-    return _versions() | ({"threads": str(torch.get_num_threads())} if torch else {})
+    if torch is not None:
+        accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+        found |= dict(zip(OF_TORCH, (str(torch.get_num_threads()), torch.backends.cpu.get_cpu_capability(),
+                                     torch.get_float32_matmul_precision(), accelerator), strict=True))
+    return found
 
 
 @cache
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "machine": platform.machine()}
-    for name in ("torch", "numpy", "mujoco", "diffusers", "transformers"):
+def _libraries() -> dict[str, str]:
+    """Versions of what computes or writes data, of the codecs inside Pillow, and what kind of machine this is."""
+    from PIL import features
+
+    found = {"python": platform.python_version(), "machine": platform.machine(), "processor": _processor()}
+    for name in COMPUTING:
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-    return found
+    jpeg, zlib = features.version_feature("libjpeg_turbo"), features.version_codec("zlib")
+    return found | {"libjpeg": f"turbo {jpeg}" if jpeg else str(features.version_codec("jpg")), "zlib": str(zlib)}
+
+
+def _processor() -> str:
+    """The CPU's own name: libraries choose their kernels by it."""
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return platform.processor()
+
+
+def _settings() -> str:
+    """What the environment tells the libraries about how to compute; numbers of threads are noted as they turned out."""
+    given = sorted(name for name in os.environ if name.startswith(SETTINGS) and not name.endswith("_NUM_THREADS"))
+    return " ".join(f"{name}={os.environ[name]}" for name in given)
+
+
+def _blas_threads() -> str:
+    """On how many threads numpy multiplies matrices: OpenBLAS's rule."""
+    given = next(filter(None, map(os.environ.get, ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"))), "")
+    return given or str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
 
 
 @cache

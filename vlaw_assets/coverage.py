@@ -58,6 +58,8 @@ class Coverage:
     failures: list[Failure]
     scores: dict[str, float]
     """P(yes) of every imagined episode of the iteration."""
+    left_out: int
+    """Episodes of the iteration that are in quarantine, or were imagined from one that is."""
 
 
 def coverage(lake: Lake, partition: str) -> Coverage | None:
@@ -66,9 +68,10 @@ def coverage(lake: Lake, partition: str) -> Coverage | None:
             for asset in ("real_rollouts", "imagined_rollouts", "reward_scores", "training_set")}
     if any(ref is None for ref in refs.values()):
         return None
-    real, imagined = (lake.read(refs[asset]).table("episodes").to_pylist() for asset in ("real_rollouts", "imagined_rollouts"))
+    handles = [lake.counted(refs[asset]) for asset in ("real_rollouts", "imagined_rollouts")]
+    real, imagined = (handle.table("episodes").to_pylist() for handle in handles)
     owner = refs["imagined_rollouts"].owner
-    scores = {row["episode_id"]: row["p_success"] for row in lake.read(refs["reward_scores"]).table("reward_scores").to_pylist()
+    scores = {row["episode_id"]: row["p_success"] for row in lake.counted(refs["reward_scores"]).table("reward_scores").to_pylist()
               if row["owner"] == owner}
     alpha = float(json.loads(refs["training_set"].recipe_json)["score"]["alpha"])
     vectors = _vectors(lake, partition, [refs["real_rollouts"], refs["imagined_rollouts"]])
@@ -78,7 +81,7 @@ def coverage(lake: Lake, partition: str) -> Coverage | None:
                                     [row for row in imagined if row["task"] == task], scores, alpha, vectors)
         near[task] = threshold
         failures += found
-    return Coverage(alpha, bool(vectors), near, failures, scores)
+    return Coverage(alpha, bool(vectors), near, failures, scores, left_out=sum(handle.left_out for handle in handles))
 
 
 def _of_task(

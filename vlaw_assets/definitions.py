@@ -24,6 +24,7 @@ from vlaw_assets.assets import (
     reward_model,
     reward_model_metrics,
     reward_scores,
+    scripted,
     training_set,
     world_model,
     world_model_metrics,
@@ -35,6 +36,10 @@ from vlaw_assets.resources import Workplace, workplace_resource
 from vlaw_assets.sensors import advance_sensor
 from vlaw_assets.studies import experiment_names
 
+FOUNDATION = (
+    scripted.expert_demonstrations, scripted.co_training_data, foundation.base_policy, foundation.pretrained_world_model,
+    foundation.pretrained_reward_model, foundation.autoencoder,
+)
 LOOP = (
     loop_state.loop_state, real_rollouts.real_rollouts, reward_model.reward_model, world_model.world_model,
     imagined_rollouts.imagined_rollouts, reward_scores.reward_scores, training_set.training_set, policy.policy,
@@ -53,7 +58,7 @@ def build_defs(*, lake: str | Path, recipes: str | Path | None = None) -> dg.Def
     iteration = iteration_job()
     place = Workplace(lake=str(Path(lake).expanduser().absolute()), recipes=str(folder or ""))
     return dg.Definitions(
-        assets=[*foundation.FOUNDATION, *loop, *outside.OUTSIDE],
+        assets=[*FOUNDATION, *loop, *outside.OUTSIDE],
         jobs=[foundation_job(), iteration],
         sensors=[advance_sensor(iteration)],
         resources={"workplace": workplace_resource(place)},

@@ -1,8 +1,7 @@
 """What Dagster records of a commit: the ledger's row in the words of Dagster's metadata, tags and data versions.
 
 Here: one function per thing recorded, used when a stage reports (assets/stage.py) and when an event is missing
-(reconcile.py), so that the two can be compared; and that comparison. Not here: Dagster itself, and pictures, which only a
-stage has. The ledger is the truth: nothing reads this back to decide anything but whether it must be reported again.
+(reconcile.py), so that the two can be compared; and that comparison. Not here: who reports. The ledger is the truth: nothing reads this back to decide anything but whether it must be reported again.
 """
 
 from __future__ import annotations
@@ -17,6 +16,9 @@ if TYPE_CHECKING:
 ARTIFACT = "vlaw/artifact"
 RECONCILED = "vlaw/reconciled"
 """Tag and metadata of an event that was reported from the ledger, not by the run that made the artifact."""
+
+PREVIEWS_BYTES = 12_000
+"""Of all previews of one event together, before they become text (a third more)."""
 
 DIGESTS = {"vlaw/content_sha256": "content_digest", "vlaw/code_sha256": "code_digest", "vlaw/recipe_sha256": "recipe_digest",
            "vlaw/parents_sha256": "parents_digest"}
@@ -48,6 +50,25 @@ def metadata_of(lake: Lake, ref: ArtifactRef) -> dict[str, Any]:
         **({"vlaw/excluded": ref.metrics["excluded"]} if "excluded" in ref.metrics else {}),
         **({"vlaw/checkpoint": ref.location} if ref.location else {}),
     }
+
+
+def pictures_of(lake: Lake, ref: ArtifactRef) -> dict[str, Any]:
+    """An artifact's pictures as Dagster's metadata: a small preview, and where the picture lies. The log stays small by it."""
+    import dagster as dg
+
+    from vlaw_assets.lake import pictures
+    from vlaw_models.pictures import PREVIEW_BYTES, md_image, preview
+
+    found: dict[str, Any] = {}
+    named = pictures.named(ref)
+    for title, digest in named.items():
+        path = pictures.path_of(lake.paths, digest)
+        try:
+            found[f"picture: {title}"] = dg.MetadataValue.md(md_image(preview(path.read_bytes(), min(PREVIEW_BYTES, PREVIEWS_BYTES // len(named))), title))
+        except (OSError, ValueError):  # gone or damaged: the record of the data must not fail for it
+            found[f"picture: {title}"] = dg.MetadataValue.md("_the picture cannot be read: vlaw audit ... --verify says why_")
+        found[f"picture file: {title}"] = dg.MetadataValue.path(str(path))
+    return found
 
 
 def differences(metadata: Mapping[str, Any], data_version: str | None, ref: ArtifactRef) -> list[str]:

@@ -13,14 +13,11 @@ from dataclasses import asdict, dataclass, field
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.summary import ALL
+from vlaw_assets.summary import ALL, VALIDATION
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
     from vlaw_models.config import PromotionConfig
-
-VALIDATION = "validation_success"
-"""Metric of a policy's rows in `evaluations`: one per task and stopping point, with the outcome of every start."""
 
 Outcomes = Mapping[str, Sequence[int]]
 """Task -> 0 or 1 for every validation start, in order: the same starts for every policy."""

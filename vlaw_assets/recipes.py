@@ -15,9 +15,11 @@ import json
 import re
 import tomllib
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from vlaw_assets.once import asking, once
 from vlaw_assets.recipe_ranges import contradiction, remedy_for
 from vlaw_models import config as stages
 from vlaw_models.errors import VlawError
@@ -92,6 +94,7 @@ class Foundation:
     weights: dict[str, str] = field(default_factory=dict)
 
 
+@once
 def recipe_files(folder: Path | None = None) -> dict[str, Path]:
     """Experiment name -> file: the packaged recipes and those in `folder`, by file name; a user's file wins."""
     if folder is not None and not folder.is_dir():
@@ -106,6 +109,7 @@ def recipe_files(folder: Path | None = None) -> dict[str, Path]:
     return found
 
 
+@once
 def find_recipe(name: str, folder: Path | None = None) -> Recipe:
     """The recipe of an experiment: a recipe's name, or an experiment of a study such as "claims-vlaw-s1".
 
@@ -124,34 +128,53 @@ def find_recipe(name: str, folder: Path | None = None) -> Recipe:
                            f"{name}.toml to a folder of your own and set VLAW_RECIPES to it.")
 
 
+@once
 def load_recipe(path: Path) -> Recipe:
     """Reads and checks one recipe file; `name` must equal the file's name."""
     return checked(path, document_of(path))
 
 
-def document_of(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
+@once
+def document_of(path: Path) -> dict[str, Any]:
     """The plain values of a recipe file with those it inherits, not checked yet, except what they are inherited from.
 
     A name in `extends` is looked for beside the file, then among the packaged recipes. Raises VlawError.
     """
-    document = read_toml(path)
+    document = dict(read_toml(path))
     if "name" not in document:
         raise problem(path, "name", "is missing", f'Add name = "{path.stem}".')
     if document["name"] != path.stem:
         raise problem(path, "name", f"is {document['name']!r} but the file is {path.name}", "Name the file after the experiment.")
-    if EXTENDS not in document:
+    parent = _parent(path)
+    if parent is None:
         return document
-    parent = typed(path, EXTENDS, document.pop(EXTENDS), str)
-    files = recipe_files(path.parent if path.parent != PACKAGED else None)
-    if parent not in files:
-        raise problem(path, EXTENDS, f"names {parent!r}, which is no recipe", f"Use one of {', '.join(sorted(files))}.")
-    chain = (*below, path)
-    if files[parent] in chain:
-        names = " -> ".join(item.stem for item in (*chain, files[parent]))
-        raise problem(path, EXTENDS, f"goes round in a circle: {names}", "Let one of them stand on its own.")
-    inherited = document_of(files[parent], chain)
-    checked(files[parent], inherited)  # so that a fault is reported where it is
+    document.pop(EXTENDS)
+    _check_circle(path)
+    with asking():
+        load_recipe(parent)  # so that a fault is reported where it is
+        inherited = document_of(parent)
     return merged({key: value for key, value in inherited.items() if key not in NOT_INHERITED}, document)
+
+
+def _parent(path: Path) -> Path | None:
+    """The file that a recipe extends."""
+    document = read_toml(path)
+    if EXTENDS not in document:
+        return None
+    name = typed(path, EXTENDS, document[EXTENDS], str)
+    files = recipe_files(path.parent if path.parent != PACKAGED else None)
+    if name not in files:
+        raise problem(path, EXTENDS, f"names {name!r}, which is no recipe", f"Use one of {', '.join(sorted(files))}.")
+    return files[name]
+
+
+def _check_circle(path: Path) -> None:
+    chain = [path]
+    while (parent := _parent(chain[-1])) is not None:
+        if parent in chain:
+            names = " -> ".join(item.stem for item in (*chain, parent))
+            raise problem(chain[-1], EXTENDS, f"goes round in a circle: {names}", "Let one of them stand on its own.")
+        chain.append(parent)
 
 
 def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -182,6 +205,7 @@ def checked(path: Path, document: dict[str, Any]) -> Recipe:
     return Recipe(**{**values, "tasks": _tasks(path, values["tasks"])}, **stage_tables)
 
 
+@once
 def load_foundation(folder: Path | None = None) -> Foundation:
     """The foundation's settings: foundation.toml in `folder` where there is one, else the packaged file."""
     own = folder / FOUNDATION_FILE if folder else None
@@ -205,7 +229,9 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+@once
 def read_toml(path: Path) -> dict[str, Any]:
+    """The plain values of a file, not to be changed. Raises VlawError where it cannot be read."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
@@ -216,7 +242,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 def _stage(path: Path, table: str, cls: type, given: Any) -> Any:
     """The dataclass of one table, every value checked for its type and its range."""
     given = typed(path, table, given, dict)
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     known_keys(path, table, given, list(hints))
     values = {key: typed(path, f"{table}.{key}", value, hints[key]) for key, value in given.items()}
     for key, value in values.items():
@@ -224,6 +250,11 @@ def _stage(path: Path, table: str, cls: type, given: Any) -> Any:
         if remedy:
             raise problem(path, f"{table}.{key}", f"is {value!r}", remedy)
     return cls(**values)
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls)
 
 
 def _tasks(path: Path, tasks: list[Any]) -> tuple[str, ...]:

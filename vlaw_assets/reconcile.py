@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef, Lake
 
 PAGE = 500
-"""Events per query; some carry pictures of a quarter of a megabyte."""
+"""Events per query; those of older versions carry pictures of a quarter of a megabyte."""
 UNNAMED = "no artifact"
 """What an event names that somebody reported by hand, in the UI for example."""
 
@@ -186,7 +186,7 @@ class _Reporter:
             self._instance.add_dynamic_partitions(str(spec.partitions_def.name), [ref.partition])
         self._instance.report_runless_asset_event(dg.AssetMaterialization(
             spec.key, partition=_partition(spec, ref.partition), tags=self._tags(spec, ref),
-            metadata={**mirror.metadata_of(self._lake, ref), "vlaw/reused": bool(ref.source_artifact_id),
+            metadata={**mirror.metadata_of(self._lake, ref), **mirror.pictures_of(self._lake, ref), "vlaw/reused": bool(ref.source_artifact_id),
                       "vlaw/run": ref.run_id, mirror.RECONCILED: True},
         ))
         self._reported[ref.asset, ref.partition] = ref.artifact_id

@@ -11,11 +11,11 @@ version is searched instead.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.lake import embeddings
+from vlaw_assets.lake import embeddings, quarantine
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vlaw_models.episodes import Episode
 
 ASSET = "episode_embeddings"
+IDS_AT_ONCE = 200
 SOURCES = {"real": ("rollout", "validation"), "imagined": ("imagined",)}
 ASSETS = {"rollout": "real_rollouts", "imagined": "imagined_rollouts", "validation": "validation_rollouts"}
 """Purpose of an episode that is embedded -> the asset it belongs to."""
@@ -60,6 +61,8 @@ class Found:
     """Embeddings that could have been found, before task, outcome and source were asked for."""
     indexed: bool
     """Whether an index was used; without one every vector was compared."""
+    left_out: int = 0
+    """Embeddings of episodes in quarantine: they are nobody's neighbours."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -115,10 +118,12 @@ def similar(
         clauses.append(f"outcome = {embeddings.quoted(outcome)}")
     if source is not None:
         clauses.append(f"purpose IN ({', '.join(map(embeddings.quoted, SOURCES[source]))})")
-    rows, indexed = _search(lake, narrowed, vector, k, clauses, episode_id, exact=exact) if narrowed.artifacts else ([], False)
+    without = quarantine.in_force(lake).keys()
+    rows, indexed = _search(lake, narrowed, vector, k, clauses, {episode_id, *without}, exact=exact) if narrowed.artifacts else ([], False)
+    left_out = _count(lake, narrowed, without - {episode_id}) if narrowed.artifacts else 0
     scores = _Scores(lake)
     query = _neighbour(row | {"_distance": 0.0}, table, current, scores)
-    return Found(query, [_neighbour(found, narrowed, current, scores) for found in rows], narrowed.rows, indexed)
+    return Found(query, [_neighbour(found, narrowed, current, scores) for found in rows], narrowed.rows - left_out, indexed, left_out)
 
 
 def episodes_of(lake: Lake, found: Found) -> list[Episode]:
@@ -165,7 +170,7 @@ def _embedded(lake: Lake, tables: Sequence[_Table], episode_id: str) -> tuple[_T
 
 
 def _search(
-    lake: Lake, table: _Table, vector: np.ndarray, k: int, clauses: Sequence[str], itself: str, *, exact: bool
+    lake: Lake, table: _Table, vector: np.ndarray, k: int, clauses: Sequence[str], without: Collection[str], *, exact: bool
 ) -> tuple[list[dict[str, Any]], bool]:
     """Rows nearest to a vector, and whether by an index. An episode that several artifacts embedded is one episode."""
     opened = _opened(lake, table)
@@ -183,10 +188,18 @@ def _search(
                                 remedy="Restore the table, or materialize episode_embeddings again with --force.") from error
             indexed = False  # files of the index are gone: slower, not wrong
             continue
-        each = {(row["owner"], row["episode_id"]): row for row in reversed(rows) if row["episode_id"] != itself}
+        each = {(row["owner"], row["episode_id"]): row for row in reversed(rows) if row["episode_id"] not in without}
         if len(each) >= k or len(rows) < wanted:
             return sorted(each.values(), key=lambda row: (row["_distance"], row["episode_id"]))[:k], indexed
         wanted *= 2
+
+
+def _count(lake: Lake, table: _Table, ids: Collection[str]) -> int:
+    """How many embeddings of these episodes could be found."""
+    opened, names = _opened(lake, table), sorted(ids)
+    parts = [names[first : first + IDS_AT_ONCE] for first in range(0, len(names), IDS_AT_ONCE)]
+    return sum(opened.count_rows(f"{embeddings.among(table.artifacts)} AND episode_id IN ({', '.join(map(embeddings.quoted, part))})")
+               for part in parts)
 
 
 def _opened(lake: Lake, table: _Table) -> Any:

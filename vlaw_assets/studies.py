@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vlaw_assets.once import once
 from vlaw_assets.recipes import (
     EXTENDS,
     KEY,
@@ -89,6 +90,7 @@ class Member:
         return Member(self.study, arm, self.seed) if arm else None
 
 
+@once
 def study_files(folder: Path | None = None) -> dict[str, Path]:
     """Study name -> file: the packaged ones and those in `folder`/studies, by file name; a user's file wins."""
     own = folder / FOLDER if folder else None
@@ -124,6 +126,7 @@ def experiment_names(folder: Path | None = None) -> list[str]:
     return list(names)
 
 
+@once
 def find_member(name: str, folder: Path | None = None) -> Member | None:
     """The study's experiment of that name; None if no study has it."""
     for study, path in study_files(folder).items():
@@ -134,6 +137,7 @@ def find_member(name: str, folder: Path | None = None) -> Member | None:
     return None
 
 
+@once
 def load_study(path: Path, folder: Path | None = None) -> Study:
     """Reads and checks one study file: its own keys, and that its recipes exist. Raises VlawError."""
     document = read_toml(path)

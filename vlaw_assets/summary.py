@@ -7,6 +7,8 @@ policies are compared trial by trial.
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +19,8 @@ from vlaw_models.errors import VlawError
 Outcomes = dict[tuple[str, int], bool]
 """(task, seed) -> success."""
 ALL = "all"
+VALIDATION = "validation_success"
+"""Metric of a policy's rows in `evaluations`: one per task and stopping point, with the outcome of every start."""
 UNDECIDED = "undecided"
 
 
@@ -128,24 +132,62 @@ def settled(after: Outcomes, before: Outcomes, alpha: float = 0.05) -> Settled |
     return Settled(state, found.trials, len(order), found.e_value, found.threshold, alpha)
 
 
-def evaluations(lake: Any, experiment: str, iterations: Iterable[int]) -> dict[str, Outcomes]:
-    """Column label -> outcomes: "before" (the policy iteration 01 started with), "after 01", ...; what exists of it."""
-    found: dict[str, Outcomes] = {}
+@dataclass(frozen=True)
+class Trials:
+    """What one evaluation says, without the trials in quarantine."""
+
+    outcomes: Outcomes
+    left_out: int
+    """How many trials are in quarantine."""
+
+    @property
+    def rates(self) -> dict[str, Rate]:
+        return rates_of(self.outcomes)
+
+
+def evaluations(lake: Any, experiment: str, iterations: Iterable[int]) -> dict[str, Trials]:
+    """Column label -> trials: "before" (the policy iteration 01 started with), "after 01", ...; what exists of it."""
+    found: dict[str, Trials] = {}
     for iteration in iterations:
         key = partition_key(experiment, iteration)
         if not found:
             first = lake.ledger.current("start_evaluation", key)
             if first is not None:
-                found["before" if iteration == 1 else f"before {iteration:02d}"] = read_outcomes(lake, first)
+                found["before" if iteration == 1 else f"before {iteration:02d}"] = trials_of(lake, first)
         ref = lake.ledger.current("policy_evaluation", key)
         if ref is not None:
-            found[f"after {iteration:02d}"] = read_outcomes(lake, ref)
+            found[f"after {iteration:02d}"] = trials_of(lake, ref)
     return found
 
 
-def read_outcomes(lake: Any, ref: Any) -> Outcomes:
-    """Outcomes of one evaluation artifact."""
-    return outcomes_of(lake.read(ref).table("episodes").to_pylist())
+def trials_of(lake: Any, ref: Any) -> Trials:
+    """The trials of one evaluation artifact."""
+    handle = lake.counted(ref)
+    return Trials(outcomes_of(handle.table("episodes").to_pylist()), handle.left_out)
+
+
+def left_out_text(columns: Mapping[str, Trials]) -> str:
+    """'left out, being in quarantine: 2 trials of after 01'; '' where none are."""
+    found = [f"{trials.left_out} trial{'s' * (trials.left_out != 1)} of {label}" for label, trials in columns.items() if trials.left_out]
+    return f"left out, being in quarantine: {', '.join(found)}" if found else ""
+
+
+def success_of(lake: Any, ref: Any) -> tuple[Rate | None, int]:
+    """Success over all tasks of one evaluation artifact (None where nothing was judged), and how many trials are left out.
+
+    From the counts in its ledger row; its rows are read only where one of them is in quarantine, or where it has no counts.
+    """
+    from vlaw_assets.lake import quarantine
+    from vlaw_assets.lake.contents import FAILURE, SUCCESS
+
+    if not ref.contents_json or ref.owner in quarantine.occurrences(lake):
+        trials = trials_of(lake, ref)
+        return trials.rates.get(ALL), trials.left_out
+    counted = Counter[str]()
+    for row in json.loads(ref.contents_json).get("episodes", ()):
+        counted[row["outcome"]] += row["count"]
+    judged = counted[SUCCESS] + counted[FAILURE]
+    return rate(counted[SUCCESS], judged) if judged else None, 0
 
 
 def table(columns: Mapping[str, Mapping[str, Rate]]) -> list[list[str]]:

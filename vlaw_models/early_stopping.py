@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from vlaw_models.collect import EVALUATION_NOISE_SEED, IMAGE_SIZE, start_seeds
+from vlaw_models.collect import EVALUATION_NOISE_SEED
 from vlaw_models.config import EvaluationConfig
 from vlaw_models.episodes import Episode, Start
 from vlaw_models.errors import VlawError
 from vlaw_models.metrics.sequential import A_BETTER, UNDECIDED, Decision, interleaved, paired_stream
 from vlaw_models.rollout import rollout
-from vlaw_models.worlds.tabletop.world import TabletopWorld
+from vlaw_models.seeds import start_seeds
+from vlaw_models.worlds.tabletop.world import IMAGE_SIZE, TabletopWorld
 
 BATCH = 25
 """Trials between two looks: a batch of robots is rolled out together."""

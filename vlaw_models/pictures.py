@@ -18,6 +18,8 @@ from vlaw_models.errors import VlawError
 
 GREEN, RED, GREY = (40, 160, 70), (205, 50, 45), (140, 140, 140)
 BORDER, GAP, CAPTION = 4, 6, 22
+PREVIEW_BYTES = 6000
+"""Of a preview: 8 KB as text."""
 
 
 def contact_sheet(
@@ -73,9 +75,31 @@ def png_bytes(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def md_image(png: bytes, alt: str = "contact sheet") -> str:
-    """A PNG as Markdown with the picture inside it (base64), as Dagster shows it in an asset's metadata."""
-    return f"![{alt}](data:image/png;base64,{base64.b64encode(png).decode('ascii')})"
+def preview(png: bytes, most: int = PREVIEW_BYTES) -> bytes:
+    """The picture as WebP of at most so many bytes: as it is if that is enough, else as large as fits."""
+    with Image.open(io.BytesIO(png)) as opened:
+        image = opened.convert("RGB")
+    found = _webp(image, 75)
+    if len(found) > most:
+        found = _webp(image, 25)
+    width = image.width
+    while len(found) > most and width > 1:
+        # Bytes go with the area; the guess is refined by what it gave.
+        width = max(1, min(width - 1, round(width * min(0.95, (most / len(found)) ** 0.5))))
+        found = _webp(image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.LANCZOS), 25)
+    return found
+
+
+def md_image(image: bytes, alt: str = "contact sheet") -> str:
+    """A PNG or WebP as Markdown with the picture inside it (base64), as Dagster shows it in an asset's metadata."""
+    kind = "webp" if image[8:12] == b"WEBP" else "png"
+    return f"![{alt}](data:image/{kind};base64,{base64.b64encode(image).decode('ascii')})"
+
+
+def _webp(image: Image.Image, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="WEBP", quality=quality)
+    return buffer.getvalue()
 
 
 def _row(episode: Episode, columns: int, scale: int) -> Image.Image:

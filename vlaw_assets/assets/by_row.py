@@ -2,8 +2,7 @@
 
 Here: the claim only. A stage is listed where each row it writes depends, of that parent, on the rows it names and on no
 other: an imagined episode on its start, a score on the episode scored, a member on that episode and its score. A stage
-that trains on a parent, or counts over it, is not. Not in the stages themselves: what is claimed about a stage does not
-change what it makes, so it must not change the digest of its code.
+that trains on a parent, or counts over it, is not. One table, so that the claims can be read next to each other.
 """
 
 from __future__ import annotations

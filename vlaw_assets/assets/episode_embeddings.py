@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from vlaw_assets import checks
-from vlaw_assets.assets import code
 from vlaw_assets.assets.stage import POOL, Stage, stage_asset
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ FEATURES = "mean over frames, 1"
 other features lie in one table; only those of the same features are compared."""
 
 
-@stage_asset(group="evaluation", deps=(MODEL, *EMBEDDED), modules=code.EMBED, pool=POOL, kinds=("lance",),
+@stage_asset(group="evaluation", deps=(MODEL, *EMBEDDED), pool=POOL, kinds=("lance",),
              checks=(checks.FINITE,))
 def episode_embeddings(stage: Stage) -> dg.MaterializeResult:
     """One vector per real and imagined episode of this iteration, from the features of the pretrained reward model."""

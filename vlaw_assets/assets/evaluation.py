@@ -15,13 +15,13 @@ from typing import Any
 import dagster as dg
 
 from vlaw_assets import checks
-from vlaw_assets.assets import code
-from vlaw_assets.assets.loop_state import read_state
 from vlaw_assets.assets.stage import POOL, Stage, Work, stage_asset
+from vlaw_assets.assets.state import LoopState, read_state
 from vlaw_assets.summary import Rate, markdown, outcomes_of, rates_of, table
+from vlaw_models.worlds.tabletop.renderer import renderer_name
 
 CHECKS = (checks.SCHEMA, checks.FINITE, checks.COUNTS, checks.VARIES, checks.HELD_OUT)
-OPTIONS = {"group": "evaluation", "modules": code.EVALUATION, "pool": POOL, "kinds": ("deltalake",), "checks": CHECKS}
+OPTIONS = {"group": "evaluation", "pool": POOL, "kinds": ("deltalake",), "checks": CHECKS}
 REPORTED, LOW_NOISE = "evaluation", "evaluation_low_noise"
 """Kinds of artifacts: at evaluation.noise_scale, and at evaluation.low_noise_scale."""
 TRAINED_ON = ("rollout", "demonstration", "co_training")
@@ -31,7 +31,7 @@ TRAINED_ON = ("rollout", "demonstration", "co_training")
 @stage_asset(deps=("loop_state",), **OPTIONS)
 def start_evaluation(stage: Stage) -> dg.MaterializeResult:
     """Success of the policy that this iteration starts with, on held-out seeds."""
-    return _evaluate(stage, read_state(stage).policy, REPORTED)
+    return _evaluate(stage, REPORTED, state=read_state(stage))
 
 
 @stage_asset(deps=("policy", "start_evaluation"), **OPTIONS)
@@ -39,23 +39,27 @@ def policy_evaluation(stage: Stage) -> dg.MaterializeResult:
     """Success of the policy that this iteration made, on the same held-out seeds; with evaluation.stop_early, on as many of
     them as it takes to tell it from the policy the iteration started with."""
     before = stage.require("start_evaluation") if stage.recipe.evaluation.stop_early else None
-    return _evaluate(stage, stage.require("policy"), REPORTED, before)
+    return _evaluate(stage, REPORTED, before=before)
 
 
 @stage_asset(deps=("loop_state",), **OPTIONS)
 def start_evaluation_low_noise(stage: Stage) -> dg.MaterializeResult:
     """As start_evaluation, with less of the policy's sampling noise: that alone lifts a small flow policy."""
-    return _evaluate(stage, read_state(stage).policy, LOW_NOISE)
+    return _evaluate(stage, LOW_NOISE, state=read_state(stage))
 
 
 @stage_asset(deps=("policy",), **OPTIONS)
 def policy_evaluation_low_noise(stage: Stage) -> dg.MaterializeResult:
     """As policy_evaluation, with less of the policy's sampling noise."""
-    return _evaluate(stage, stage.require("policy"), LOW_NOISE)
+    return _evaluate(stage, LOW_NOISE)
 
 
-def _evaluate(stage: Stage, policy: Any, kind: str, before: Any = None) -> dg.MaterializeResult:
-    """`before`: the evaluation to compare with, for stopping as soon as the comparison is settled."""
+def _evaluate(stage: Stage, kind: str, *, state: LoopState | None = None, before: Any = None) -> dg.MaterializeResult:
+    """Of the policy of `state`, or else of the one that this iteration made.
+
+    `before`: the evaluation to compare with, for stopping as soon as the comparison is settled.
+    """
+    policy = state.policy if state else stage.require("policy")
     recipe = stage.recipe
     config = recipe.evaluation
     if kind == LOW_NOISE:
@@ -63,11 +67,13 @@ def _evaluate(stage: Stage, policy: Any, kind: str, before: Any = None) -> dg.Ma
         trials = config.episodes_per_task if config.low_noise_scale != config.noise_scale else 0
         config = dataclasses.replace(config, noise_scale=config.low_noise_scale, episodes_per_task=trials)
     read = {key: value for key, value in dataclasses.asdict(config).items() if key not in ("low_noise_scale", "stop_early")}
-    tables = {"evaluation": read, "tasks": list(recipe.tasks), "noise_seed": recipe.seed}
+    tables = {"evaluation": read, "tasks": list(recipe.tasks), "noise_seed": recipe.seed, "renderer": renderer_name()}
     if before is not None:
         tables["stop_early"] = True
-    with stage.commit(kind, recipe=tables, parents={"policy": policy, **({"before": before} if before is not None else {})}) as work:
-        from vlaw_models.collect import evaluate_policy, start_seeds
+    parents = {"policy": policy, **({"before": before} if before is not None else {})}
+    with stage.commit(kind, recipe=tables, parents=parents, chosen_by=state) as work:
+        from vlaw_models.collect import evaluate_policy
+        from vlaw_models.seeds import start_seeds
 
         planned = [(task, seed) for task in recipe.tasks
                    for seed in start_seeds("evaluation", task, 0, 0, config.episodes_per_task)]
@@ -147,4 +153,4 @@ def _show(work: Work, rates: dict[str, Rate]) -> None:
         from vlaw_assets.plots import success_bars
 
         work.show_png("success per task", success_bars({"success": rates}))
-        work.pictures["table"] = markdown(table({"success": rates}))
+        work.texts["table"] = markdown(table({"success": rates}))

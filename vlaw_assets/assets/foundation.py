@@ -1,7 +1,6 @@
-"""What every experiment starts from: scripted corpora and pretrained checkpoints. Unpartitioned.
+"""The checkpoints that every experiment starts from. Unpartitioned.
 
-Here: collecting the two corpora, and taking shipped (or the user's own) weights into the lake as checkpoints. Not
-here: pretraining (`vlaw pretrain`, vlaw_models/pretrain); the tiny preset ships its result with the package.
+Here: taking shipped (or the user's own) weights into the lake. Not here: the scripted corpora (scripted.py), pretraining (`vlaw pretrain`, vlaw_models/pretrain); the tiny preset ships its result with the package.
 """
 
 from __future__ import annotations
@@ -12,25 +11,8 @@ from pathlib import Path
 
 import dagster as dg
 
-from vlaw_assets import checks
-from vlaw_assets.assets import code
-from vlaw_assets.assets.stage import POOL, Stage, stage_asset
-from vlaw_assets.recipes import TASKS
+from vlaw_assets.assets.stage import Stage, stage_asset
 from vlaw_models.errors import VlawError
-
-EPISODE_CHECKS = (checks.SCHEMA, checks.FINITE, checks.COUNTS)
-
-
-@stage_asset(group="foundation", modules=code.SCRIPTED, checks=EPISODE_CHECKS, kinds=("deltalake", "lance"), pool=POOL)
-def expert_demonstrations(stage: Stage) -> dg.MaterializeResult:
-    """Episodes of the scripted experts, what the base policy was warm-started on the like of; all five tasks."""
-    return _scripted(stage, "demonstration", stage.foundation.demonstrations_per_task)
-
-
-@stage_asset(group="foundation", modules=code.SCRIPTED, checks=EPISODE_CHECKS, kinds=("deltalake", "lance"), pool=POOL)
-def co_training_data(stage: Stage) -> dg.MaterializeResult:
-    """A broad corpus of mixed quality: the world model is finetuned on it too, with weight lambda (Eq. 2)."""
-    return _scripted(stage, "co_training", stage.foundation.co_training_per_task)
 
 
 @stage_asset(group="foundation", kinds=("pytorch",))
@@ -55,29 +37,6 @@ def pretrained_reward_model(stage: Stage) -> dg.MaterializeResult:
 def autoencoder(stage: Stage) -> dg.MaterializeResult:
     """Frames to latents and back: the space in which the world model predicts. Never finetuned."""
     return _weights(stage, "autoencoder", "autoencoder")
-
-
-FOUNDATION = (expert_demonstrations, co_training_data, base_policy, pretrained_world_model, pretrained_reward_model,
-              autoencoder)
-
-
-def _scripted(stage: Stage, purpose: str, count: int) -> dg.MaterializeResult:
-    seed = stage.foundation.seed
-    recipe = {"purpose": purpose, "count_per_task": count, "seed": seed, "tasks": list(TASKS)}
-    with stage.commit("scripted_episodes", recipe=recipe, parents={}) as work:
-        if work.wanted:
-            from vlaw_models.collect import collect_demonstrations
-
-            episodes = collect_demonstrations(TASKS, count, purpose=purpose, seed=seed, progress=stage.progress)
-            work.check(
-                checks.episodes_fit_schema(episodes, tasks=TASKS, judged=True),
-                checks.all_finite(episodes),
-                checks.counts_as_asked((e.task for e in episodes), dict.fromkeys(TASKS, count)),
-            )
-            work.draft.write_episodes(episodes, purpose=purpose, world="tabletop", policy="", world_model="")
-            work.metrics["successes"] = sum(bool(e.success) for e in episodes)
-            work.show("one episode of every task", episodes[::count])
-    return stage.result(work)
 
 
 def _weights(stage: Stage, kind: str, name: str) -> dg.MaterializeResult:

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 import dagster as dg
 
 from vlaw_assets import checks
-from vlaw_assets.assets import code
-from vlaw_assets.assets.imagined_rollouts import origins_in
+from vlaw_assets.assets.origins import origins_in
 from vlaw_assets.assets.stage import POOL, Stage, Work, stage_asset
 from vlaw_assets.summary import ALL, measured_table, rate
 from vlaw_models.errors import VlawError
@@ -35,7 +34,7 @@ class Try(NamedTuple):
 
 @stage_asset(group="evaluation", deps=("imagined_rollouts", "reward_scores", "real_rollouts", "expert_demonstrations",
                                        "co_training_data"),
-             modules=code.OUTCOMES, pool=POOL, kinds=("deltalake",), checks=(checks.SCHEMA, checks.KNOWABLE))
+             pool=POOL, kinds=("deltalake",), checks=(checks.SCHEMA, checks.KNOWABLE))
 def imagined_outcomes(stage: Stage) -> dg.MaterializeResult:
     """Privileged: what imagined actions do on the true robot; precision and recall of the labels, failed starts covered."""
     recipe = stage.recipe
@@ -82,7 +81,7 @@ def _play(stage: Stage, work: Work, roles: Sequence[str]) -> None:
     work.draft.write_evaluations(rows)
     work.metrics |= {"known": len(outcomes), "privileged": True,
                      "figures": {row["metric"]: row["value"] for row in rows if row["task"] == ALL}}
-    work.pictures["table"] = measured_table(rows)
+    work.texts["table"] = measured_table(rows)
 
 
 def label_rows(tries: Sequence[Try], failed: Collection[tuple[str, str]], alpha: float) -> list[dict[str, Any]]:

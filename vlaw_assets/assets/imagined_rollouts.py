@@ -8,32 +8,27 @@ Here: choosing the starts and keeping what was imagined. Not here: the closed lo
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from vlaw_assets import checks
-from vlaw_assets.assets import code
-from vlaw_assets.assets.foundation import EPISODE_CHECKS
-from vlaw_assets.assets.loop_state import read_state
+from vlaw_assets.assets.origins import EMBEDDED, origins_in
 from vlaw_assets.assets.stage import POOL, Stage, Work, stage_asset
+from vlaw_assets.assets.state import read_state
 from vlaw_models.errors import VlawError
+from vlaw_models.worlds.tabletop.renderer import renderer_name
 
 if TYPE_CHECKING:
     import numpy as np
 
     from vlaw_models.episodes import Episode, Start
 
-EMBEDDED = "tabletop"
-"""World of the episodes that the embedded simulator can be reset to: by task and seed."""
-
-
 @stage_asset(group="iteration", deps=("loop_state", "real_rollouts", "world_model", "autoencoder", "expert_demonstrations",
                                       "co_training_data"),
-             modules=(*code.IMAGINE, *code.PRIVILEGED), pool=POOL, kinds=("deltalake", "lance"),
-             checks=(*EPISODE_CHECKS, checks.STARTS))
+             pool=POOL, kinds=("deltalake", "lance"),
+             checks=(*checks.EPISODES, checks.STARTS))
 def imagined_rollouts(stage: Stage) -> dg.MaterializeResult:
     """N imagined episodes per task of the policy that made the real rollouts; nobody has judged them yet."""
     recipe, state = stage.recipe, read_state(stage)
@@ -43,7 +38,9 @@ def imagined_rollouts(stage: Stage) -> dg.MaterializeResult:
     roles = start_parents(stage)
     parents = {"policy": state.policy, **models, **roles}
     tables = {**recipe.tables("imagine"), "tasks": list(recipe.tasks), "seed": stage.seed}
-    with stage.commit("imagined_rollouts", recipe=tables, parents=parents) as work:
+    if oracle:
+        tables["renderer"] = renderer_name()
+    with stage.commit("imagined_rollouts", recipe=tables, parents=parents, chosen_by=state) as work:
         if work.wanted and per_task:
             real = [episode for role in roles
                     for episode in work.read(role).episodes(frames=True, steps=[0], tasks=recipe.tasks)]
@@ -89,14 +86,6 @@ def starts_from(real: Sequence[Episode], tasks: Sequence[str], per_task: int) ->
     ]
 
 
-def origins_in(handle: Any) -> dict[str, Start]:
-    """Episode id -> (task, seed) of an artifact's episodes of the embedded robot; imported ones have no simulator seed."""
-    from vlaw_models.episodes import Start
-
-    return {row["episode_id"]: Start(row["task"], row["seed"]) for row in handle.table("episodes").to_pylist()
-            if row["world"] == EMBEDDED}
-
-
 def begin_with_real_frames(
     episodes: Sequence[Episode], first: dict[str | None, np.ndarray | None], *, hint: str = ""
 ) -> checks.Finding:
@@ -129,4 +118,4 @@ def _on_the_simulator(stage: Stage, work: Work, starts: list[Start]) -> Iterator
 
 def _renderer() -> str:
     return ("the simulator renders other first frames than were recorded: VLAW_RENDERER is now "
-            f"{os.environ.get('VLAW_RENDERER', 'ray')!r}; use the renderer, picture size and kind of machine of the recording")
+            f"{renderer_name()!r}; use the renderer, picture size and kind of machine of the recording")

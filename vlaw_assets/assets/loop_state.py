@@ -1,7 +1,7 @@
 """Where the loop closes: the state (policy, world model, reward model, real dataset) that an iteration starts with.
 
 Here: resolving that state from the ledger, asking the promotion gate (vlaw_assets/promotion.py) whether a new model may
-replace the one before, and reading the state back in later stages. Why an asset of its own: Dagster's graph
+replace the one before. Not here: reading the state back in later stages (state.py). Why an asset of its own: Dagster's graph
 must be acyclic whatever the partition offsets, so the edge from iteration i-1 to i is the one edge that is not
 declared. It is recorded all the same: the ledger has an edge to every artifact the state consists of.
 """
@@ -17,32 +17,14 @@ from typing import Any
 import dagster as dg
 
 from vlaw_assets import checks, promotion
-from vlaw_assets.assets import code
 from vlaw_assets.assets.stage import Stage, Work, stage_asset
+from vlaw_assets.loop_roles import INCUMBENT, JUDGED, MEASURED, MODELS, REAL
 from vlaw_assets.partitions import partition_key
 from vlaw_assets.summary import ALL
 from vlaw_models.errors import VlawError
 
 FOUNDATION_STATE = {"policy": "base_policy", "world_model": "pretrained_world_model",
                     "reward_model": "pretrained_reward_model"}
-MODELS = tuple(FOUNDATION_STATE)
-REAL = "real_rollouts"
-JUDGED = "judged_"
-"""Role of a model that the promotion gate decided on: "judged_policy"; what was passed on has the plain role."""
-MEASURED, INCUMBENT = "world_model_metrics", "incumbent_policy"
-"""Roles of what the gate read besides the models it judged."""
-
-
-@dataclass(frozen=True)
-class LoopState:
-    """The state an iteration starts with: references into the ledger."""
-
-    ref: Any
-    policy: Any
-    world_model: Any
-    reward_model: Any
-    real: Mapping[str, Any]
-    """Role -> real rollouts of each iteration so far, e.g. "real_rollouts_01"; D_real before this iteration."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +36,7 @@ class Before:
     verdicts: tuple[promotion.Verdict, ...] = ()
 
 
-@stage_asset(group="iteration", modules=code.PROMOTION, files=(promotion.__file__,), kinds=("json",), checks=(checks.PROMOTED,),
+@stage_asset(group="iteration", kinds=("json",), checks=(checks.PROMOTED,),
              deps=("base_policy", "pretrained_world_model", "pretrained_reward_model", "autoencoder"))
 def loop_state(stage: Stage) -> dg.MaterializeResult:
     """The state of the loop: iteration 01 starts from the foundation, iteration i from what i-1 left.
@@ -84,19 +66,6 @@ def loop_state(stage: Stage) -> dg.MaterializeResult:
             for role, ref in parents.items()]
     return stage.result(work, promotion=dg.MetadataValue.json(work.draft.ref.metrics.get("promotion", {})),
                         state=dg.MetadataValue.md("\n".join(["| role | asset | partition | content |", "|---|---|---|---|", *rows])))
-
-
-def read_state(stage: Stage) -> LoopState:
-    """The loop state of this partition, as its own edges in the ledger say."""
-    ref = stage.require("loop_state")
-    parents = dict(stage.ledger.edges(ref.owner))
-    return LoopState(ref, *(parents[role] for role in MODELS),
-                     real={role: parents[role] for role in sorted(parents) if role.startswith(REAL)})
-
-
-def real_so_far(stage: Stage, state: LoopState) -> dict[str, Any]:
-    """D_real of this iteration: the real rollouts of the iterations before, and this one's."""
-    return {**state.real, f"{REAL}_{stage.iteration:02d}": stage.require(REAL)}
 
 
 def _check_recipe(stage: Stage) -> None:

@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from vlaw_assets import checks
-from vlaw_assets.assets import code
-from vlaw_assets.assets.loop_state import read_state, real_so_far
 from vlaw_assets.assets.stage import POOL, Stage, Work, stage_asset
-from vlaw_assets.promotion import VALIDATION
-from vlaw_assets.summary import rate
+from vlaw_assets.assets.state import read_state, real_so_far
+from vlaw_assets.summary import VALIDATION, rate
+from vlaw_models.worlds.tabletop.renderer import renderer_name
 
 if TYPE_CHECKING:
     from vlaw_models.config import EvaluationConfig
@@ -34,7 +33,7 @@ IMITATION = ("batch_size", "learning_rate", "imagined_fraction", "use_real", "fr
 
 
 @stage_asset(group="iteration", deps=("loop_state", "training_set", "real_rollouts", "imagined_rollouts", "base_policy"),
-             modules=code.POLICY, pool=POOL, kinds=("pytorch",), checks=(checks.FINITE, checks.SCHEMA))
+             pool=POOL, kinds=("pytorch",), checks=(checks.FINITE, checks.SCHEMA))
 def policy(stage: Stage) -> dg.MaterializeResult:
     """The next policy: updated from real and imagined episodes, at its best stopping point on validation starts."""
     recipe, state = stage.recipe, read_state(stage)
@@ -44,7 +43,8 @@ def policy(stage: Stage) -> dg.MaterializeResult:
     parents = {"policy": start, **real}
     if config.update != DSRL:
         parents |= {"training_set": stage.require("training_set"), "imagined_rollouts": stage.require("imagined_rollouts")}
-    with stage.commit("policy", recipe=identity_of(stage), parents=parents) as work:
+    with stage.commit("policy", recipe=identity_of(stage), parents=parents,
+                      chosen_by=None if config.start == "base" else state) as work:
         if work.wanted:
             own, imagined, lessons = _inputs(stage, work, real)
             work.metrics |= {"real": len(own), "imagined": len(imagined)}
@@ -53,7 +53,7 @@ def policy(stage: Stage) -> dg.MaterializeResult:
                 stage.context.log.warning("there is nothing to learn from: the policy is passed on unchanged")
                 work.pass_on("policy")
             else:
-                from vlaw_models.learn import finetune_policy
+                from vlaw_models.learn_policy import finetune_policy
 
                 log = finetune_policy(work.read("policy").checkpoint(), own, imagined, config, work.draft.checkpoint_dir(),
                                       seed=stage.seed, lessons=lessons, dsrl=recipe.dsrl, evaluate=_evaluator(stage),
@@ -83,7 +83,7 @@ def identity_of(stage: Stage) -> dict[str, Any]:
     tables["policy"] = {key: getattr(config, key) for key in keys}
     validation = validation_of(stage)
     if validation is not None:
-        tables["validation"] = {"tasks": list(recipe.tasks), "noise_seed": recipe.seed, **{
+        tables["validation"] = {"tasks": list(recipe.tasks), "noise_seed": recipe.seed, "renderer": renderer_name(), **{
             key: getattr(validation, key) for key in ("episodes_per_task", "num_steps", "noise_scale")}}
     return tables
 
@@ -136,7 +136,7 @@ def _positive(member: Mapping[str, Any]) -> bool:
 
 def _keep_outcomes(work: Work, log: dict[str, Any]) -> None:
     """Moves the outcomes of every stop from the log to rows of `evaluations`; the log keeps the rates."""
-    from vlaw_models.collect import start_seeds
+    from vlaw_models.seeds import start_seeds
 
     outcomes: dict[int, Outcomes] = log.pop("outcomes", {})
     rows = []

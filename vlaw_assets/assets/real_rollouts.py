@@ -12,20 +12,20 @@ from typing import Any
 import dagster as dg
 
 from vlaw_assets import checks
-from vlaw_assets.assets import code
-from vlaw_assets.assets.foundation import EPISODE_CHECKS
-from vlaw_assets.assets.loop_state import read_state
 from vlaw_assets.assets.stage import POOL, Stage, Work, stage_asset
+from vlaw_assets.assets.state import read_state
 from vlaw_assets.recipes import HELD_OUT_SEEDS
+from vlaw_models.worlds.tabletop.renderer import renderer_name
 
 
-@stage_asset(group="iteration", deps=("loop_state",), modules=code.ROLLOUTS, pool=POOL, kinds=("deltalake", "lance"),
-             checks=(*EPISODE_CHECKS, checks.VARIES))
+@stage_asset(group="iteration", deps=("loop_state",), pool=POOL, kinds=("deltalake", "lance"),
+             checks=(*checks.EPISODES, checks.VARIES))
 def real_rollouts(stage: Stage) -> dg.MaterializeResult:
     """Episodes of the policy that this iteration starts with, successes and failures, labelled by the world."""
     recipe, state = stage.recipe, read_state(stage)
-    tables = {**recipe.tables("rollouts"), "tasks": list(recipe.tasks), "seed": recipe.seed, "iteration": stage.iteration}
-    with stage.commit("real_rollouts", recipe=tables, parents={"policy": state.policy}) as work:
+    tables = {**recipe.tables("rollouts"), "tasks": list(recipe.tasks), "seed": recipe.seed, "iteration": stage.iteration,
+              "renderer": renderer_name()}
+    with stage.commit("real_rollouts", recipe=tables, parents={"policy": state.policy}, chosen_by=state) as work:
         if work.wanted:
             from vlaw_models.collect import collect_rollouts
 
@@ -36,8 +36,8 @@ def real_rollouts(stage: Stage) -> dg.MaterializeResult:
     return stage.result(work, successes=work.draft.ref.metrics.get("successes", 0))
 
 
-@stage_asset(group="evaluation", deps=("loop_state",), modules=code.ROLLOUTS, pool=POOL, kinds=("deltalake", "lance"),
-             checks=EPISODE_CHECKS)
+@stage_asset(group="evaluation", deps=("loop_state",), pool=POOL, kinds=("deltalake", "lance"),
+             checks=checks.EPISODES)
 def validation_rollouts(stage: Stage) -> dg.MaterializeResult:
     """Held-out real episodes with every frame: the clips on which world model and reward model are measured.
 
@@ -47,8 +47,8 @@ def validation_rollouts(stage: Stage) -> dg.MaterializeResult:
     metrics = recipe.world_model_metrics
     config = dataclasses.replace(recipe.rollouts, episodes_per_task=metrics.clips_per_task, num_steps=metrics.num_steps)
     tables = {"validation": dataclasses.asdict(config), "tasks": list(recipe.tasks), "seed": recipe.seed,
-              "iteration": stage.iteration}
-    with stage.commit("validation_rollouts", recipe=tables, parents={"policy": state.policy}) as work:
+              "iteration": stage.iteration, "renderer": renderer_name()}
+    with stage.commit("validation_rollouts", recipe=tables, parents={"policy": state.policy}, chosen_by=state) as work:
         if work.wanted:
             from vlaw_models.collect import collect_rollouts
 

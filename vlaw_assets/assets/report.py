@@ -8,40 +8,46 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 
-from vlaw_assets.assets import code
 from vlaw_assets.assets.stage import Stage, stage_asset
 from vlaw_assets.recipes import canonical
-from vlaw_assets.summary import change, markdown, outcomes_of, rates_of, settled, table
+from vlaw_assets.summary import (
+    Change,
+    Settled,
+    Trials,
+    change,
+    left_out_text,
+    markdown,
+    outcomes_of,
+    settled,
+    table,
+    trials_of,
+)
 
 PARENTS = ("start_evaluation", "policy_evaluation", "training_set", "world_model_metrics", "reward_model_metrics")
+EVALUATIONS = {"before": "start_evaluation", "after": "policy_evaluation"}
 
 
-@stage_asset(group="evaluation", deps=PARENTS, modules=code.REPORT, kinds=("json",))
+@stage_asset(group="evaluation", deps=PARENTS, kinds=("json",))
 def iteration_report(stage: Stage) -> dg.MaterializeResult:
     """Success before and after on the same trials, the difference with its interval, and what the policy learned from."""
     parents = {asset: stage.require(asset) for asset in PARENTS}
-    before, after = (outcomes_of(stage.lake.read(parents[asset]).table("episodes").to_pylist()) for asset in PARENTS[:2])
-    columns = {"before": rates_of(before), "after": rates_of(after)}
-    difference = change(after, before)
-    sequential = settled(after, before)
-    text = markdown(table(columns)) + (f"\n\nafter - before: {difference}; {difference.verdict}\n" if difference else "\n")
-    if sequential:
-        text += f"\n{str(sequential)[0].upper()}{str(sequential)[1:]} (trials interleaved over tasks).\n"
-    if len(after) < len(before):
-        text += ("\nThe evaluation stopped early: the intervals above are for a fixed number of trials and do not allow for that, "
-                 "the sequential test does.\n")
     with stage.commit("iteration_report", recipe={}, parents=parents) as work:
         if work.wanted:
             handles = {role: work.read(role) for role in PARENTS}
+            columns = {label: Trials(outcomes_of(handles[asset].table("episodes").to_pylist()), handles[asset].left_out)
+                       for label, asset in EVALUATIONS.items()}
             members = handles["training_set"].members().to_pylist()
             figures = [row for role in PARENTS[3:] for row in handles[role].table("evaluations").to_pylist()]
+            difference, sequential = _compared(columns)
             report: dict[str, Any] = {
-                "success": {label: {task: [r.successes, r.trials, r.low, r.high] for task, r in rates.items()}
-                            for label, rates in columns.items()},
+                "success": {label: {task: [r.successes, r.trials, r.low, r.high] for task, r in trials.rates.items()}
+                            for label, trials in columns.items()},
+                "left_out": {label: trials.left_out for label, trials in columns.items()},
                 "difference": [difference.diff, difference.low, difference.high, difference.trials] if difference else None,
                 "sequential_trials": [{"comparison": "after - before", **dataclasses.asdict(sequential)}] if sequential else [],
                 "training_set": {source: sum(m["source"] == source for m in members) for source in ("real", "imagined")},
@@ -50,9 +56,33 @@ def iteration_report(stage: Stage) -> dg.MaterializeResult:
             }
             folder = work.draft.checkpoint_dir()
             (folder / "report.json").write_text(json.dumps(json.loads(canonical(report)), indent=2, sort_keys=True) + "\n")
-            (folder / "report.md").write_text(text)
-    from vlaw_assets.plots import success_bars
+            (folder / "report.md").write_text(_text(columns))
+            if any(trials.outcomes for trials in columns.values()):
+                from vlaw_assets.plots import success_bars
 
-    if before or after:
-        work.show_png("success per task", success_bars(columns))
-    return stage.result(work, report=dg.MetadataValue.md(text))
+                work.show_png("success per task", success_bars({label: trials.rates for label, trials in columns.items()}))
+        else:
+            columns = {label: trials_of(stage.lake, parents[asset]) for label, asset in EVALUATIONS.items()}
+    return stage.result(work, report=dg.MetadataValue.md(_text(columns)))
+
+
+def _compared(columns: Mapping[str, Trials]) -> tuple[Change | None, Settled | None]:
+    """After minus before on shared trials, and where a sequential test would have settled it."""
+    after, before = columns["after"].outcomes, columns["before"].outcomes
+    return change(after, before), settled(after, before)
+
+
+def _text(columns: Mapping[str, Trials]) -> str:
+    """The report as Markdown."""
+    difference, sequential = _compared(columns)
+    text = markdown(table({label: trials.rates for label, trials in columns.items()}))
+    text += f"\n\nafter - before: {difference}; {difference.verdict}\n" if difference else "\n"
+    if sequential:
+        text += f"\n{str(sequential)[0].upper()}{str(sequential)[1:]} (trials interleaved over tasks).\n"
+    if left_out := left_out_text(columns):
+        text += f"\n{left_out[0].upper()}{left_out[1:]}.\n"
+    planned = [len(trials.outcomes) + trials.left_out for trials in columns.values()]
+    if planned[1] < planned[0]:
+        text += ("\nThe evaluation stopped early: the intervals above are for a fixed number of trials and do not allow for that, "
+                 "the sequential test does.\n")
+    return text

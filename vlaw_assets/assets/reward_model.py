@@ -8,18 +8,18 @@ from __future__ import annotations
 import dagster as dg
 
 from vlaw_assets import checks
-from vlaw_assets.assets import code
-from vlaw_assets.assets.loop_state import read_state
 from vlaw_assets.assets.stage import POOL, Stage, stage_asset
+from vlaw_assets.assets.state import read_state
 
 
-@stage_asset(group="iteration", deps=("loop_state", "real_rollouts", "autoencoder"), modules=code.REWARD_MODEL, pool=POOL,
+@stage_asset(group="iteration", deps=("loop_state", "real_rollouts", "autoencoder"), pool=POOL,
              kinds=("pytorch",), checks=(checks.FINITE,))
 def reward_model(stage: Stage) -> dg.MaterializeResult:
     """The judge of success, finetuned on this experiment's first real rollouts with their labels."""
     recipe, state = stage.recipe, read_state(stage)
     if stage.iteration > 1 or recipe.reward_model.steps == 0:
-        with stage.commit("reward_model", recipe={"pass_on": True}, parents={"reward_model": state.reward_model}) as work:
+        with stage.commit("reward_model", recipe={"pass_on": True}, parents={"reward_model": state.reward_model},
+                          chosen_by=state) as work:
             if work.wanted:
                 work.pass_on("reward_model")
         return stage.result(work)
@@ -30,11 +30,11 @@ def reward_model(stage: Stage) -> dg.MaterializeResult:
         # The world model of before: it has not seen these rollouts, as it will not have seen what it imagines next.
         parents |= {"world_model": state.world_model, "autoencoder": stage.require_foundation("autoencoder")}
         tables["replay"] = {"num_steps": recipe.rollouts.num_steps, "sampling_steps": recipe.imagine.sampling_steps}
-    with stage.commit("reward_model", recipe=tables, parents=parents) as work:
+    with stage.commit("reward_model", recipe=tables, parents=parents, chosen_by=state) as work:
         if work.wanted:
             from vlaw_models.config import WorldModelMetricsConfig
-            from vlaw_models.imagine import replay
-            from vlaw_models.learn import finetune_reward_model
+            from vlaw_models.learn_reward_model import finetune_reward_model
+            from vlaw_models.replay import replay
 
             rollouts = work.read("real_rollouts").episodes(frames=True)
             replays = replay(work.read("world_model").checkpoint(), work.read("autoencoder").checkpoint(), rollouts,

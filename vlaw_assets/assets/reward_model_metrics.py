@@ -9,13 +9,12 @@ from __future__ import annotations
 import dagster as dg
 
 from vlaw_assets import checks
-from vlaw_assets.assets import code
 from vlaw_assets.assets.stage import POOL, Stage, stage_asset
 from vlaw_assets.plots import calibration_plot, threshold_plot
 from vlaw_assets.summary import measured_table
 
 
-@stage_asset(group="evaluation", deps=("reward_model", "validation_rollouts"), modules=code.REWARD_MODEL_METRICS, pool=POOL,
+@stage_asset(group="evaluation", deps=("reward_model", "validation_rollouts"), pool=POOL,
              kinds=("deltalake",), checks=(checks.SCHEMA, checks.FINITE))
 def reward_model_metrics(stage: Stage) -> dg.MaterializeResult:
     """The judge against the robot's own outcome on held-out real clips: confusion, calibration, every threshold."""
@@ -47,5 +46,5 @@ def reward_model_metrics(stage: Stage) -> dg.MaterializeResult:
             detail = {row["metric"]: row["detail"] for row in found}
             work.show_png("calibration", calibration_plot(detail["real_calibration"]["bins"]))
             work.show_png("thresholds", threshold_plot(detail["real_threshold_sweep"]["rows"], alpha))
-            work.pictures["table"] = measured_table(rows)
+            work.texts["table"] = measured_table(rows)
     return stage.result(work, figures=dg.MetadataValue.json(work.draft.ref.metrics.get("figures", {})))

@@ -8,11 +8,10 @@ from __future__ import annotations
 import dagster as dg
 
 from vlaw_assets import checks
-from vlaw_assets.assets import code
 from vlaw_assets.assets.stage import POOL, Stage, stage_asset
 
 
-@stage_asset(group="iteration", deps=("imagined_rollouts", "reward_model"), modules=code.SCORE, pool=POOL,
+@stage_asset(group="iteration", deps=("imagined_rollouts", "reward_model"), pool=POOL,
              kinds=("deltalake",), checks=(checks.SCHEMA, checks.FINITE, checks.COUNTS))
 def reward_scores(stage: Stage) -> dg.MaterializeResult:
     """P(yes | video, instruction) of every imagined episode (Eq. 3 without its threshold)."""

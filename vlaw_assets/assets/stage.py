@@ -17,7 +17,6 @@ import inspect
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -61,7 +60,10 @@ class Work:
     parents: Mapping[str, Any]
     findings: list[Finding] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
-    pictures: dict[str, str] = field(default_factory=dict)
+    pictures: dict[str, bytes] = field(default_factory=dict)
+    """Title -> PNG. They go into the lake with the commit; Dagster's log gets previews."""
+    texts: dict[str, str] = field(default_factory=dict)
+    """Title -> Markdown for the asset's page, a few KB at most."""
 
     @property
     def wanted(self) -> bool:
@@ -98,16 +100,15 @@ class Work:
             self.show_png("loss", loss_curve(losses))
 
     def show(self, title: str, episodes: Sequence[Any], columns: int = 6) -> None:
-        """Keeps a contact sheet of some episodes for the asset's page (small: it lives in Dagster's event log)."""
+        """Keeps a contact sheet of some episodes for the asset's page."""
         if episodes:
             from vlaw_models.pictures import contact_sheet, png_bytes
 
             self.show_png(title, png_bytes(contact_sheet(list(episodes), columns=columns, scale=1)))
 
     def show_png(self, title: str, png: bytes) -> None:
-        from vlaw_models.pictures import md_image
-
-        self.pictures[title] = md_image(png, title)
+        """Keeps a picture for the asset's page. Call it before the commit: the ledger row names it."""
+        self.pictures[title] = png
 
 
 @dataclass
@@ -168,11 +169,16 @@ class Stage:
         return self.required[-1]
 
     @contextlib.contextmanager
-    def commit(self, kind: str, *, recipe: Mapping[str, Any], parents: Mapping[str, Any]) -> Iterator[Work]:
+    def commit(
+        self, kind: str, *, recipe: Mapping[str, Any], parents: Mapping[str, Any], chosen_by: Any = None
+    ) -> Iterator[Work]:
         """The draft of this asset partition; leaving the block commits it, an exception leaves nothing behind.
 
         Its identity is `kind`, the code digest, `recipe` and the content digests of `parents`: the experiment's name is
         not in it, so experiments that agree share the artifact. Episodes in quarantine are left out of every parent.
+
+        Args:
+            chosen_by: the LoopState that models among the parents were taken from; None where none was.
         """
         from vlaw_assets.lake import Identity
         from vlaw_assets.lake.claim import claimed
@@ -189,12 +195,15 @@ class Stage:
                                      force=self.force, code_revision=code_revision()) as draft:
             if listed is not None:
                 draft.leave_out(listed)
+            draft.stands_on(parents, state=chosen_by.ref if chosen_by else None)
             work = Work(draft, parents)
             work.findings = self.findings
             yield work
             if work.wanted:
                 noted = {f.name: {"passed": f.passed, "text": f.text, "blocking": f.blocking} for f in work.findings}
                 left_out = {"excluded": len(identity.excluded)} if identity.excluded else {}
+                for title, png in work.pictures.items():
+                    draft.keep_picture(title, png)
                 draft.set_metrics({**work.metrics, **left_out, "checks": noted, "made_with": made_with()})
 
     def result(self, work: Work, **metadata: Any) -> dg.MaterializeResult:
@@ -205,7 +214,7 @@ class Stage:
             noted = ref.metrics.get("checks", {})
             self.findings += [Finding(name, f["passed"], f"{f['text']} (when it was first committed)", f["blocking"])
                               for name, f in noted.items()]
-        shown = {f"picture: {title}": dg.MetadataValue.md(text) for title, text in work.pictures.items()}
+        shown = {**mirror.pictures_of(self.lake, ref), **{title: dg.MetadataValue.md(text) for title, text in work.texts.items()}}
         return dg.MaterializeResult(
             data_version=dg.DataVersion(mirror.data_version_of(ref)),
             metadata={**mirror.metadata_of(self.lake, ref), "vlaw/reused": reused, **shown, **metadata},
@@ -213,19 +222,19 @@ class Stage:
 
 
 def stage_asset(
-    *, group: str, deps: Sequence[str] = (), modules: Sequence[str] = (), checks: Sequence[str] = (),
-    kinds: Sequence[str] = (), pool: str | None = None, name: str | None = None, files: Sequence[str] = (),
+    *, group: str, deps: Sequence[str] = (), checks: Sequence[str] = (), kinds: Sequence[str] = (), pool: str | None = None,
+    name: str | None = None,
 ) -> Callable[[Callable[[Stage], dg.MaterializeResult]], dg.AssetsDefinition]:
     """Makes a Dagster asset of a function of a `Stage`.
 
-    `modules` are the modules of vlaw_models whose code makes the artifact; with the function's own file, and further `files`
-    of vlaw_assets, they are its code version. `checks` name the findings the function notes: blocking asset checks, evaluated before the commit. A
-    VlawError becomes a failure of the step with that message and no retries.
+    Its code version is what the function's module can reach by imports (code_version.py). `checks` name the findings the
+    function notes: blocking asset checks, evaluated before the commit. A VlawError becomes a failure of the step with that
+    message and no retries.
     """
 
     def decorate(function: Callable[[Stage], dg.MaterializeResult]) -> dg.AssetsDefinition:
         asset = name or function.__name__
-        code = code_digest(tuple(modules), (Path(inspect.getfile(function)), *map(Path, files)))
+        code = code_digest(function.__module__)
         BODIES[asset] = function, code
 
         @dg.asset(

@@ -18,9 +18,9 @@ from typing import Any
 import dagster as dg
 
 from vlaw_assets import checks
-from vlaw_assets.assets import code
-from vlaw_assets.assets.loop_state import REAL, read_state, real_so_far
 from vlaw_assets.assets.stage import Stage, Work, stage_asset
+from vlaw_assets.assets.state import read_state, real_so_far
+from vlaw_assets.loop_roles import REAL
 
 EVERY = ("awr", "recap")
 """Updates that learn from every episode, by its advantage."""
@@ -28,7 +28,7 @@ EVERY = ("awr", "recap")
 
 @stage_asset(group="iteration", deps=("loop_state", "real_rollouts", "imagined_rollouts", "reward_scores",
                                       "imagined_outcomes"),
-             modules=code.TRAINING_SET, kinds=("deltalake",), checks=(checks.SCHEMA,))
+             kinds=("deltalake",), checks=(checks.SCHEMA,))
 def training_set(stage: Stage) -> dg.MaterializeResult:
     """D_real and D_syn as the policy update takes them; in VLAW real successes, and imagined ones with P(yes) > alpha."""
     recipe, state = stage.recipe, read_state(stage)

@@ -13,9 +13,8 @@ from typing import Any
 import dagster as dg
 
 from vlaw_assets import checks
-from vlaw_assets.assets import code
-from vlaw_assets.assets.loop_state import read_state, real_so_far
 from vlaw_assets.assets.stage import POOL, Stage, stage_asset
+from vlaw_assets.assets.state import read_state, real_so_far
 from vlaw_models.errors import VlawError
 
 EXPERT = "expert_demonstrations"
@@ -23,22 +22,23 @@ EXPERT = "expert_demonstrations"
 
 @stage_asset(group="iteration", deps=("loop_state", "real_rollouts", "autoencoder", "co_training_data",
                                       "expert_demonstrations"),
-             modules=code.WORLD_MODEL, pool=POOL, kinds=("pytorch",), checks=(checks.FINITE,))
+             pool=POOL, kinds=("pytorch",), checks=(checks.FINITE,))
 def world_model(stage: Stage) -> dg.MaterializeResult:
     """The world model, finetuned on D_real (every real rollout so far, failures too) with co-training weight lambda."""
     recipe, state = stage.recipe, read_state(stage)
     config = recipe.world_model
     if recipe.imagine.count == 0 or recipe.imagine.world == "simulator" or config.steps == 0:
-        with stage.commit("world_model", recipe={"pass_on": True}, parents={"world_model": state.world_model}) as work:
+        with stage.commit("world_model", recipe={"pass_on": True}, parents={"world_model": state.world_model},
+                          chosen_by=state) as work:
             if work.wanted:
                 work.pass_on("world_model")
         return stage.result(work)
     data = real_so_far(stage, state) if config.use_rollouts else {EXPERT: stage.require_foundation(EXPERT)}
     parents = {"world_model": state.world_model, "autoencoder": stage.require_foundation("autoencoder"),
                "co_training": stage.require_foundation("co_training_data"), **data}
-    with stage.commit("world_model", recipe={**_tables(recipe), "seed": stage.seed}, parents=parents) as work:
+    with stage.commit("world_model", recipe={**_tables(recipe), "seed": stage.seed}, parents=parents, chosen_by=state) as work:
         if work.wanted:
-            from vlaw_models.learn import finetune_world_model
+            from vlaw_models.learn_world_model import finetune_world_model
 
             if config.use_rollouts:
                 episodes = [episode for role in data for episode in work.read(role).episodes(frames=True)]

@@ -15,9 +15,8 @@ from typing import Any
 import dagster as dg
 
 from vlaw_assets import checks
-from vlaw_assets.assets import code
-from vlaw_assets.assets.loop_state import read_state
 from vlaw_assets.assets.stage import POOL, Stage, Work, stage_asset
+from vlaw_assets.assets.state import LoopState, read_state
 from vlaw_assets.summary import measured_table
 from vlaw_models.config import WorldModelMetricsConfig
 
@@ -25,22 +24,24 @@ DEPS = ("reward_model", "validation_rollouts", "autoencoder", "pretrained_reward
 CHECKS = (checks.SCHEMA, checks.FINITE)
 
 
-@stage_asset(group="evaluation", deps=("world_model", *DEPS), modules=code.WORLD_MODEL_METRICS, pool=POOL,
+@stage_asset(group="evaluation", deps=("world_model", *DEPS), pool=POOL,
              kinds=("deltalake", "lance"), checks=CHECKS)
 def world_model_metrics(stage: Stage) -> dg.MaterializeResult:
     """Recorded actions replayed inside the world model: five video metrics per camera, and false successes."""
-    return _measure(stage, stage.require("world_model"))
+    return _measure(stage)
 
 
-@stage_asset(group="evaluation", deps=("loop_state", *DEPS), modules=code.WORLD_MODEL_METRICS, pool=POOL,
+@stage_asset(group="evaluation", deps=("loop_state", *DEPS), pool=POOL,
              kinds=("deltalake", "lance"), checks=CHECKS)
 def start_world_model_metrics(stage: Stage) -> dg.MaterializeResult:
     """The same of the world model that this iteration started with, on the same clips, with the same judge."""
-    return _measure(stage, read_state(stage).world_model)
+    return _measure(stage, read_state(stage))
 
 
-def _measure(stage: Stage, world_model: Any) -> dg.MaterializeResult:
+def _measure(stage: Stage, state: LoopState | None = None) -> dg.MaterializeResult:
+    """Of the world model of `state`, or else of the one that this iteration ended with."""
     recipe = stage.recipe
+    world_model = state.world_model if state else stage.require("world_model")
     config = recipe.world_model_metrics
     parents = {"world_model": world_model, "reward_model": stage.require("reward_model"),
                "autoencoder": stage.require_foundation("autoencoder"), "clips": stage.require("validation_rollouts")}
@@ -48,7 +49,7 @@ def _measure(stage: Stage, world_model: Any) -> dg.MaterializeResult:
         parents["feature_judge"] = stage.require_foundation("pretrained_reward_model")
     # alpha alone of [score]: how labels are made for training does not change what is measured here.
     tables = {"world_model_metrics": identity_of(config), "score": {"alpha": recipe.score.alpha}, "seed": stage.seed}
-    with stage.commit("world_model_metrics", recipe=tables, parents=parents) as work:
+    with stage.commit("world_model_metrics", recipe=tables, parents=parents, chosen_by=state) as work:
         if work.wanted and config.clips_per_task:
             clips = work.read("clips").episodes(frames=True)
             if clips:
@@ -57,8 +58,8 @@ def _measure(stage: Stage, world_model: Any) -> dg.MaterializeResult:
 
 
 def _replay_and_measure(stage: Stage, work: Work, clips: list[Any], config: WorldModelMetricsConfig) -> None:
-    from vlaw_models.imagine import replay
     from vlaw_models.metrics import rows as measured
+    from vlaw_models.replay import replay
     from vlaw_models.score import score_episodes
 
     measured.check_clips(clips, num_steps=config.num_steps)
@@ -77,9 +78,9 @@ def _replay_and_measure(stage: Stage, work: Work, clips: list[Any], config: Worl
     work.metrics["figures"] = measured.figures(rows)
     if left_out := left_out + more:
         work.metrics["left_out"] = left_out
-        work.pictures["not measured"] = "\n".join(f"- {text}" for text in left_out)
+        work.texts["not measured"] = "\n".join(f"- {text}" for text in left_out)
     work.show("recorded, then replayed", [clips[0], replayed[0], clips[-1], replayed[-1]])
-    work.pictures["table"] = measured_table(rows)
+    work.texts["table"] = measured_table(rows)
 
 
 def identity_of(config: WorldModelMetricsConfig) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Which data produced this artifact: the closure of what was really read, as plain values.
 
-Here: the ledger asked, and nothing else (no data file is opened: counts were made at each commit), so the answer takes
-the same time for a thousand episodes and for a million. Not here: how it is shown (cli/audit.py, page.py), hashing
-files again (lake/verify.py), doing it again (replay.py).
+Here: the ledger asked. Counts were made at each commit, so that the answer takes the same time for a thousand episodes and
+for a million (reading.py says where rows are looked up all the same). Not here: how it is shown (cli/audit.py, page.py),
+hashing files again (lake/verify.py), doing it again (replay.py).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlaw_assets.audit.reading import LEARNERS, decisions, episodes_read, learned, name_of
 from vlaw_assets.recipes import find_recipe
 from vlaw_models.errors import VlawError
 
@@ -21,13 +22,8 @@ if TYPE_CHECKING:
 
 SHORT = 12
 """Characters of a digest that a person is shown."""
-SOURCES = {"demonstration": "expert", "co_training": "expert", "pretraining": "expert", "rollout": "real",
-           "validation": "real", "evaluation": "real", "imagined": "imagined", "replay": "imagined"}
-"""Purpose of an episode -> where it comes from."""
 TRUTH = "simulator (privileged)"
 """Judge of a training set whose imagined episodes were kept by their true outcome."""
-LEARNERS = ("world_model", "reward_model", "policy")
-"""Kinds of artifacts that learn from episodes."""
 METRICS = ("world_model_metrics", "start_world_model_metrics", "reward_model_metrics", "start_evaluation", "policy_evaluation",
            "start_evaluation_low_noise", "policy_evaluation_low_noise")
 """Assets that measure models. No model is made from them; the promotion gate of loop_state reads some."""
@@ -62,13 +58,16 @@ def audit_of(lake: Lake, ref: ArtifactRef) -> dict[str, Any]:
 
     Returns: about the artifact itself (artifact, asset, partition, the four digests, reused_from, owner), and
 
-        artifacts   one per artifact of the closure, with `parents` as edges, `versions`, `recipe`, `contents`
-        episodes    {dataset, artifact, purpose, source, task, outcome, count, steps}
-        members     {training_set, artifact, source, task, outcome, weight, count}
-        learned     {learner, dataset, source, task, outcome, weight, count}: what each model learned from
+        artifacts   one per artifact of the closure, with `parents` as edges ({role, artifact, scope, selection, read}: how
+                    many episodes were read over it), `versions`, `recipe`, `contents`
+        episodes    {dataset, artifact, purpose, source, task, outcome, count, steps, held}: read by anything in the closure
+        members     {training_set, artifact, source, task, outcome, weight, count}: what is in each training set
+        learned     {learner, artifact, dataset, through, source, task, outcome, weight, count}: what each model learned from
+        decisions   {state, model, chosen, judged, promoted, measured, reason}: what chose the models
         judges      {training_set, judge, judge_sha256, judge_artifact, alpha, scored, mean}
-        metrics     {asset, partition, artifact, measures, figures, created_at}: known at the time, not ancestors
-        quarantine  {episode_id, why, by, at, in_closure}: in force at the time of the lake
+        metrics     {asset, partition, artifact, measures, figures, trials, left_out, created_at}: known at the time;
+                    success without the `left_out` trials that are in quarantine
+        quarantine  {episode_id, why, by, at, in_closure}: in force at the time of the lake, and whether they reached it
     """
     closure = lake.ledger.closure(ref)
     items = [_artifact(lake, item) for item in closure]
@@ -79,30 +78,26 @@ def audit_of(lake: Lake, ref: ArtifactRef) -> dict[str, Any]:
         "reused_from": ref.source_artifact_id, "owner": ref.owner, "run_id": ref.run_id,
         "created_at": ref.created_at.isoformat(), "code_revision": ref.code_revision,
         "artifacts": items,
-        "episodes": [{"dataset": name_of(item), "artifact": item["artifact"],
-                      "source": SOURCES.get(row["purpose"], "real"), **row}
-                     for item in ordered for row in item["contents"].get("episodes", ())],
+        "episodes": episodes_read(lake, closure[-1].artifact_id, ordered),
         "members": [{"training_set": name_of(item), "artifact": item["artifact"], **row}
-                    for item in ordered for row in item["contents"].get("members", ())],
-        "learned": _learned(ordered),
+                    for item in {item["owner"]: item for item in ordered}.values() for row in item["contents"].get("members", ())],
+        "learned": learned(ordered),
+        "decisions": decisions(ordered),
         "judges": _judges(ordered),
         "metrics": _metrics(lake, ref, closure),
-        "quarantine": _quarantine(lake, closure),
+        "quarantine": _quarantine(lake, ref),
     }
 
 
 def short(found: dict[str, Any]) -> str:
-    """The audit in one line."""
-    by_purpose, by_source = _totals(found["episodes"], "purpose"), _totals(found["members"], "source")
-    episodes = ", ".join(f"{count} {purpose}" for purpose, count in sorted(by_purpose.items())) or "none"
-    learned = ", ".join(f"{count} {source}" for source, count in sorted(by_source.items())) or "none"
-    return (f"{name_of(found)} {found['content_sha256'][:SHORT]} stands on {len(found['artifacts']) - 1} artifacts; "
-            f"episodes read: {episodes}; learned from: {learned}")
-
-
-def name_of(item: dict[str, Any]) -> str:
-    """'policy[vlaw|01]' or 'base_policy'."""
-    return f"{item['asset']}[{item['partition']}]" if item["partition"] else item["asset"]
+    """The audit in one line; of a model with what its own update learned from, and not the ones before it."""
+    last = found["artifacts"][-1]
+    text = (f"{name_of(found)} {found['content_sha256'][:SHORT]} stands on {len(found['artifacts']) - 1} artifacts; "
+            f"episodes read: {_counted(found['episodes'], 'purpose')}")
+    if last["kind"] not in LEARNERS or not last["partition"]:
+        return text
+    own = [row for row in found["learned"] if row["artifact"] == last["artifact"]]
+    return f"{text}; its own update learned from: {_counted(own, 'source')}"
 
 
 def rank(asset: str) -> tuple[int, str]:
@@ -122,16 +117,22 @@ def levels(items: Iterable[dict[str, Any]]) -> list[tuple[str, list[dict[str, An
 def pivot(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[list[str]]:
     """A table, header first: one line per combination of `names`, one column per task, "successes/episodes" in a cell.
 
-    Where nothing is judged (imagined episodes) a cell is the count alone.
+    Where nothing is judged (imagined episodes) a cell is the count alone. Rows that say how many a dataset `held` get a last
+    column of it.
     """
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     lines: dict[tuple[Any, ...], dict[str, Counter[str]]] = {}
+    held: Counter[tuple[Any, ...]] = Counter()
     for row in rows:
-        line = lines.setdefault(tuple(row[name] for name in names), {task: Counter() for task in [*tasks, "all"]})
+        key = tuple(row[name] for name in names)
+        line = lines.setdefault(key, {task: Counter() for task in [*tasks, "all"]})
         for task in (row["task"], "all"):
             line[task][row["outcome"]] += row["count"]
-    return [[*names, *tasks, "all"], *([*(_text(value) for value in key), *(_cell(cell) for cell in line.values())]
-                                       for key, line in lines.items())]
+        held[key] += row.get("held", 0)
+    more = ["held"] if any("held" in row for row in rows) else []
+    return [[*names, *tasks, "all", *more],
+            *([*(_text(value) for value in key), *(_cell(cell) for cell in line.values()), *(str(held[key]) for _ in more)]
+              for key, line in lines.items())]
 
 
 def _text(value: Any) -> str:
@@ -164,41 +165,27 @@ def _explain_missing(lake: Lake, asset: str, experiment: str | None, iteration: 
 def _artifact(lake: Lake, ref: ArtifactRef) -> dict[str, Any]:
     from vlaw_assets.lake.contents import contents_of
 
+    held = contents_of(lake, ref)
     return {
-        "artifact": ref.artifact_id, "asset": ref.asset, "partition": ref.partition, "kind": ref.kind,
+        "artifact": ref.artifact_id, "owner": ref.owner, "asset": ref.asset, "partition": ref.partition, "kind": ref.kind,
         "content_sha256": ref.content_digest, "code_sha256": ref.code_digest, "recipe_sha256": ref.recipe_digest,
         "parents_sha256": ref.parents_digest, "code_revision": ref.code_revision,
         "recipe": json.loads(ref.recipe_json or "{}"), "rows": ref.num_rows, "location": ref.location,
         "versions": {name: {"version": entry["version"], "rows": entry["rows"], "files": len(entry["files"]),
                             "bytes": sum(file["size"] for file in entry["files"])} for name, entry in ref.versions.items()},
-        "run_id": ref.run_id, "created_at": ref.created_at.isoformat(), "contents": contents_of(lake, ref),
+        "run_id": ref.run_id, "created_at": ref.created_at.isoformat(), "contents": held,
         "seconds": ref.metrics.get("seconds"), "made_with": ref.metrics.get("made_with", {}),
-        "parents": [{"role": role, "artifact": parent.artifact_id} for role, parent in lake.ledger.edges(ref.artifact_id)],
+        "parents": _parents(lake, ref, held), "promotion": ref.metrics.get("promotion", {}),
     }
 
 
-def _learned(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What each learner of the closure learned from: members of its training set, else the episodes it read."""
-    by_id = {item["artifact"]: item for item in items}
-    found = []
-    for item in items:
-        if item["kind"] not in LEARNERS:
-            continue
-        parents = [(edge["role"], by_id[edge["artifact"]]) for edge in item["parents"]]
-        datasets = [parent for _, parent in parents if parent["contents"].get("members")]
-        for parent in datasets:
-            found += [{"learner": name_of(item), "dataset": name_of(parent), **row} for row in parent["contents"]["members"]]
-        for role, parent in parents if not datasets else ():
-            found += [{"learner": name_of(item), "dataset": name_of(parent), "source": SOURCES.get(row["purpose"], "real"),
-                       "task": row["task"], "outcome": row["outcome"], "weight": _weight(item, role), "count": row["count"]}
-                      for row in parent["contents"].get("episodes", ())]
-    return found
-
-
-def _weight(item: dict[str, Any], role: str) -> float:
-    """Weight of a parent's episodes in the learner's loss: lambda for the co-training corpus, else 1."""
-    table = item["recipe"].get(item["kind"])
-    return float(table.get("co_training_weight", 1.0)) if role == "co_training" and isinstance(table, dict) else 1.0
+def _parents(lake: Lake, ref: ArtifactRef, held: dict[str, Any]) -> list[dict[str, Any]]:
+    """The edges of an artifact, each with how many episodes were read over it."""
+    read: Counter[tuple[str, str]] = Counter()
+    for row in held.get("reads", ()):
+        read[row["parent"], row["role"]] += row["count"]
+    return [{"role": edge.role, "artifact": lake.ledger.node(edge), "scope": edge.scope, "selection": edge.selection,
+             "read": read[edge.parent, edge.role]} for edge in lake.ledger.edge_rows(ref.artifact_id)]
 
 
 def _judges(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -234,26 +221,37 @@ def _metrics(lake: Lake, ref: ArtifactRef, closure: list[ArtifactRef]) -> list[d
     for item in sorted(newest.values(), key=lambda item: (item.partition, rank(item.asset))):
         measured = sorted({models[parent.content_digest] for _, parent in lake.ledger.edges(item.owner)
                            if parent.content_digest in models})
-        success = item.metrics.get("success", {})
+        success, trials, left_out = item.metrics.get("success", {}), item.metrics.get("trials"), lake.counted(item).left_out
+        if left_out:
+            success, trials = _success(lake, item)
         figures = item.metrics.get("figures") or {f"success {task}": value for task, value in success.items()}
         if measured and figures:
             found.append({"asset": item.asset, "partition": item.partition, "artifact": item.artifact_id, "measures": measured,
-                          "figures": figures, "trials": item.metrics.get("trials"), "created_at": item.created_at.isoformat()})
+                          "figures": figures, "trials": trials, "left_out": left_out, "created_at": item.created_at.isoformat()})
     return found
 
 
-def _quarantine(lake: Lake, closure: list[ArtifactRef]) -> list[dict[str, Any]]:
-    """Episodes in quarantine, and whether an artifact of the closure holds them (an id begins with its owner's identity)."""
+def _success(lake: Lake, ref: ArtifactRef) -> tuple[dict[str, float], int]:
+    """Success per task and over all, and the trials it is of, without those in quarantine."""
+    rows = [row for row in lake.counted(ref).table("episodes").to_pylist() if row["success"] is not None]
+    tasks = {task: [row["success"] for row in rows if task in (row["task"], "all")] for task in [*{row["task"] for row in rows}, "all"]}
+    return {task: sum(found) / len(found) for task, found in tasks.items() if found}, len(rows)
+
+
+def _quarantine(lake: Lake, ref: ArtifactRef) -> list[dict[str, Any]]:
+    """Episodes in quarantine, and whether they reached this artifact all the same (as impact.py follows rows)."""
+    from vlaw_assets.audit.impact import that_reached
     from vlaw_assets.lake.quarantine import quarantined
 
-    identities = {item.identity_digest[:12] for item in closure}
-    return [{"episode_id": episode_id, **{key: str(row[key]) for key in ("why", "by", "at")},
-             "in_closure": episode_id.rsplit("-", 2)[-2] in identities if episode_id.count("-") >= 2 else False}
-            for episode_id, row in sorted(quarantined(lake).items())]
+    rows = quarantined(lake)
+    reached = that_reached(lake, ref, rows.keys())
+    return [{"episode_id": name, **{key: str(row[key]) for key in ("why", "by", "at")}, "in_closure": name in reached}
+            for name, row in sorted(rows.items())]
 
 
-def _totals(rows: Iterable[dict[str, Any]], key: str) -> Counter[str]:
+def _counted(rows: Iterable[dict[str, Any]], key: str) -> str:
+    """'131 real, 238 imagined', or 'none'."""
     totals: Counter[str] = Counter()
     for row in rows:
         totals[row[key]] += row["count"]
-    return totals
+    return ", ".join(f"{count} {name}" for name, count in sorted(totals.items()) if count) or "none"

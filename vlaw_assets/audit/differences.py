@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.audit.closure import SOURCES, audit_of, levels, name_of
+from vlaw_assets.audit.closure import audit_of, levels
+from vlaw_assets.audit.reading import LEARNERS, SOURCES, name_of
 from vlaw_assets.audit.replay import flat
 from vlaw_assets.lake.contents import outcome
-from vlaw_models.errors import VlawError
+from vlaw_assets.lake.reads import rows_read
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef, Lake
@@ -28,8 +29,8 @@ def difference(lake: Lake, a: ArtifactRef, b: ArtifactRef) -> dict[str, Any]:
 
     Returns: a, b (artifact, name, content_sha256), same, and
 
-        episodes   {added, removed, changed}: each {counts: [{source, task, outcome, count}], ids}
-        members    the same for what was learned from ("changed": another weight)
+        episodes   {added, removed, changed} of what was read: each {counts: [{source, task, outcome, count}], ids}
+        members    the same for what was learned from through a training set ("changed": another weight)
         recipe     {key: "asset.table.key", asset, a, b, of: [name, name]}
         code       {asset, a, b, revisions, of}
         judge      {a: [...], b: [...]}: names, digests and thresholds, empty where they agree
@@ -125,108 +126,66 @@ def _only(mine: list[dict[str, Any]], theirs: set[str]) -> list[dict[str, Any]]:
     return [_named(item) for item in mine if item["content_sha256"] not in theirs]
 
 
-def _episodes(lake: Lake, mine: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> dict[str, tuple[Any, ...]]:
-    """Episode id -> (content digest, source, task, outcome) of what one side read and the other did not read alike."""
-    found: dict[str, tuple[Any, ...]] = {}
-    other = _reads(lake, theirs)
-    for owner, how in _reads(lake, mine).items():
-        if how == other.get(owner):
-            continue
-        ref = lake.ledger.get(owner)
-        chosen = _chosen(lake, owner, how)
+def _episodes(lake: Lake, mine: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> Rows:
+    """Episode id -> (content digest, source, task, outcome) of what one side read, of datasets that both do not read alike.
+
+    What the audited artifact itself holds counts as read.
+    """
+    owners = _unlike(lake, mine, theirs)
+    readers = [lake.ledger.get(item["owner"]) for item in mine if owners & {row["parent"] for row in item["contents"].get("reads", ())}]
+    found = {row["episode_id"]: _episode(row) for row in rows_read(lake, readers, EPISODES) if row["parent_id"] in owners}
+    last = mine[-1]
+    if last["contents"].get("episodes") and last["owner"] not in {item["owner"] for item in theirs}:
         columns = ["episode_id", "content_digest", "purpose", "task", "success"]
-        for row in lake.read(ref).table("episodes").select(columns).to_pylist():
-            if chosen is None or row["episode_id"] in chosen:
-                source = SOURCES.get(row["purpose"], "real")
-                found[row["episode_id"]] = row["content_digest"], source, row["task"], outcome(row["success"])
+        found |= {row["episode_id"]: _episode(row)
+                  for row in lake.read(lake.ledger.get(last["owner"])).table("episodes").select(columns).to_pylist()}
     return found
 
 
-def _reads(lake: Lake, items: list[dict[str, Any]]) -> dict[str, frozenset[tuple[str, str, str]]]:
-    """Owner of episodes -> how they were read in a closure: selections, each {(selection, dataset or reader, excluded by)}.
-
-    An artifact that nobody in the closure read (the audited one itself) counts as read whole.
-    """
-    reads: dict[str, set[tuple[str, str, str]]] = {}
-    reads |= {item["artifact"]: set() for item in items if item["contents"].get("episodes")}
-    for item in items:
-        edges = lake.ledger.edge_rows(item["artifact"])
-        left_out = next((edge.parent for edge in edges if edge.role == "quarantine"), "")
-        for edge in edges:
-            if edge.parent in reads:
-                names = {"members": edge.selection_id, "listed": item["artifact"]}
-                reads[edge.parent].add((edge.selection, names.get(edge.selection, ""), left_out))
-    return {owner: frozenset(how) for owner, how in reads.items()}
+def _episode(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["content_digest"], SOURCES.get(row["purpose"], "real"), row["task"], outcome(row["success"])
 
 
-def _chosen(lake: Lake, owner: str, how: frozenset[tuple[str, str, str]]) -> set[str] | None:
-    """Ids that were read of an artifact; None for all."""
-    from vlaw_assets.lake.quarantine import quarantined
-
-    if not how or any(selection == "all" and not left_out for selection, _, left_out in how):
-        return None
-    chosen: set[str] = set()
-    for selection, name, left_out in how:
-        if selection == "members":
-            rows = lake.read(lake.ledger.get(name)).members().to_pylist()
-            chosen |= {row["episode_id"] for row in rows if row["owner"] == owner and row["weight"] > 0}
-        elif selection == "listed":
-            rows = lake.read(lake.ledger.get(name)).table("reads").to_pylist()
-            chosen |= {row["episode_id"] for row in rows if row["parent_id"] == owner}
-        else:
-            excluded = set(quarantined(lake, lake.ledger.get(left_out)))
-            rows = lake.read(lake.ledger.get(owner)).table("episodes").select(["episode_id", "start_episode_id"]).to_pylist()
-            chosen |= {row["episode_id"] for row in rows if not {row["episode_id"], row["start_episode_id"]} & excluded}
-    return chosen
+def _unlike(lake: Lake, mine: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> set[str]:
+    """Owners of episodes that are read by an artifact of one side only."""
+    sides = [{item["owner"] for item in side} for side in (mine, theirs)]
+    return {row["parent"] for item in (*mine, *theirs) if item["owner"] in sides[0] ^ sides[1]
+            for row in item["contents"].get("reads", ())}
 
 
+EPISODES = "SELECT DISTINCT parent_id, episode_id, content_digest, purpose, task, success FROM found"
 MEMBERS = """
-WITH a AS (SELECT episode_id, min(owner) AS owner, min(source) AS source, max(weight) AS weight FROM {a} GROUP BY episode_id),
-     b AS (SELECT episode_id, min(owner) AS owner, min(source) AS source, max(weight) AS weight FROM {b} GROUP BY episode_id)
-SELECT episode_id, coalesce(b.owner, a.owner), coalesce(b.source, a.source), a.weight, b.weight
-FROM a FULL JOIN b USING (episode_id) WHERE a.weight IS DISTINCT FROM b.weight
+SELECT parent_id, episode_id, max(weight) AS weight, min(source) AS source, any_value(task) AS task, any_value(success) AS success
+FROM found WHERE weight > 0 AND source <> '' GROUP BY parent_id, episode_id
 """
-"""Members of any dataset of either closure, with the largest weight they had, where the two sides do not agree."""
-NO_MEMBERS = "(SELECT '' AS episode_id, '' AS owner, '' AS source, 0.0 AS weight WHERE false)"
+"""What was learned from through a training set, with the largest weight that it had."""
 
 
 def _members(lake: Lake, a: list[dict[str, Any]], b: list[dict[str, Any]]) -> tuple[Rows, Rows]:
-    """Per side, episode id -> (weight, source, task, outcome) of the members that are not the same on both."""
-    sets = [[item["artifact"] for item in side if item["contents"].get("members")] for side in (a, b)]
-    if set(sets[0]) == set(sets[1]):
-        return {}, {}
-    rows = _query(lake, MEMBERS.format(**{name: _source(lake, side, "members") for name, side in zip("ab", sets, strict=True)}))
-    owners = sorted({owner for _, owner, *_ in rows})
-    held = {owner: lake.read(lake.ledger.get(owner)).table("episodes").select(["episode_id", "task", "success"]) for owner in owners}
-    labels = {(owner, row["episode_id"]): (row["task"], outcome(row["success"]))
-              for owner, table in held.items() for row in table.to_pylist()}
-    unknown = "?", outcome(None)
-    sides: tuple[Rows, Rows] = {}, {}
-    for name, owner, source, *weights in rows:
-        for side, weight in zip(sides, weights, strict=True):
-            if weight is not None:
-                side[name] = weight, source, *labels.get((owner, name), unknown)
-    return sides
+    """Per side, episode id -> (weight, source, task, outcome) of what its models learned from through a training set.
+
+    Of an audited training set, which nobody has learned from yet, its members.
+    """
+    sets = [{item["owner"] for item in side if item["kind"] in LEARNERS} for side in (a, b)]
+    sides = []
+    for side, own, other in zip((a, b), sets, reversed(sets), strict=True):
+        rows = rows_read(lake, [lake.ledger.get(name) for name in own], MEMBERS) if own != other else []
+        found = {row["episode_id"]: (row["weight"], row["source"], row["task"], outcome(row["success"])) for row in rows}
+        if side[-1]["contents"].get("members") and a[-1]["owner"] != b[-1]["owner"]:
+            found |= _in_the_set(lake, lake.ledger.get(side[-1]["owner"]))
+        sides.append(found)
+    return sides[0], sides[1]
 
 
-def _source(lake: Lake, artifacts: list[str], table: str) -> str:
-    """The rows of these artifacts as a SQL expression: exactly the files that the ledger names."""
-    files = [str(lake.paths.root / file["path"]) for name in artifacts for file in lake.ledger.get(name).versions[table]["files"]]
-    quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in files)
-    return f"read_parquet([{quoted}], hive_partitioning = false)" if files else NO_MEMBERS
-
-
-def _query(lake: Lake, sql: str) -> list[tuple[Any, ...]]:
-    import duckdb
-
-    connection = duckdb.connect(":memory:", config={"memory_limit": "2GB"})
-    try:
-        return connection.execute(sql).fetchall()
-    except duckdb.Error as error:
-        raise VlawError(f"members cannot be read: {str(error).strip()}", where=str(lake.paths.root),
-                        remedy="vlaw audit ... --verify names the files; restore them.") from error
-    finally:
-        connection.close()
+def _in_the_set(lake: Lake, ref: ArtifactRef) -> Rows:
+    """Episode id -> (weight, source, task, outcome) of a dataset's members."""
+    members = lake.read(ref).members().to_pylist()
+    labels = {}
+    for owner in {row["owner"] for row in members}:
+        rows = lake.read(lake.ledger.get(owner)).table("episodes").select(["episode_id", "task", "success"]).to_pylist()
+        labels |= {(owner, row["episode_id"]): (row["task"], outcome(row["success"])) for row in rows}
+    return {row["episode_id"]: (row["weight"], row["source"], *labels.get((row["owner"], row["episode_id"]), ("?", outcome(None))))
+            for row in members}
 
 
 def _compared(a: dict[str, tuple[Any, ...]], b: dict[str, tuple[Any, ...]]) -> dict[str, Any]:

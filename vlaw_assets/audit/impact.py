@@ -6,6 +6,8 @@ What is tainted in an artifact is 'whole' or a set of rows, named by (holder, ep
 - whole: to all of the child, whatever the edge;
 - rows, over an edge of scope 'rows': to the child's rows that name a tainted row (members, scores, imagined episodes);
 - rows, over an edge of scope 'whole': to all of the child if a tainted row was in the edge's selection.
+- over the edge to the state that chose the child's models: to all of the child, where it reached what that state decided
+  about one of the models that the child took.
 A list of quarantined episodes that the child was made with takes rows out of every edge first. Parents are committed
 before their children, so one pass in commit order sees everything. What is imprecise is so in one direction: an artifact
 of a lake that was migrated from format 1 counts as having read all of every parent.
@@ -14,16 +16,18 @@ of a lake that was migrated from format 1 counts as having read all of every par
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.lake import quarantine
+from vlaw_assets.lake.ledger import CHOSEN_BY
 from vlaw_assets.lake.lookup import Lookup
+from vlaw_assets.loop_roles import model_decided_by
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
-    from vlaw_assets.lake import ArtifactRef, Lake
+    from vlaw_assets.lake import ArtifactRef, Edge, Lake
 
 Key = tuple[str, str]
 """(artifact that holds the episode, episode id): ids repeat where an artifact was made again by force."""
@@ -60,6 +64,8 @@ class _Taint:
     keys: set[Key] = field(default_factory=set)
     rows: int = 0
     via: str = ""
+    roles: set[str] = field(default_factory=set)
+    """Roles in which it came in as a whole."""
 
     def __bool__(self) -> bool:
         return self.whole or bool(self.keys)
@@ -100,12 +106,35 @@ def impact(lake: Lake, subject: str | Subject) -> list[Reached]:
 def reached_by_episodes(lake: Lake, ids: Sequence[str], holders: Sequence[ArtifactRef]) -> list[Reached]:
     """What episodes reached that the artifacts `holders` hold."""
     rows = _rows(lake, set(ids), holders)
+    start = _held(rows, set(ids))
+    return _pass(lake, start, rows, leave_out=set(start))
+
+
+def that_reached(lake: Lake, ref: ArtifactRef, ids: Collection[str]) -> set[str]:
+    """Those of these episodes that reached an artifact, or that it holds."""
+    if not ids:
+        return set()
+    with Lookup(lake) as lookup:
+        held = {artifact for (artifact,) in lookup.rows("episodes", ids, lake.ledger.artifacts(), ["artifact_id"])}
+    rows = _rows(lake, set(ids), [lake.ledger.get(name) for name in held])
+    closure = lake.ledger.closure(ref)
+    found = set()
+    for name in {name for _, name in rows.held}:
+        start = _held(rows, {name})
+        last = closure[-1]
+        if last.owner in start or any(item.ref is last for item in _pass(lake, start, rows, leave_out=set(), among=closure)):
+            found.add(name)
+    return found
+
+
+def _held(rows: _Rows, ids: set[str]) -> dict[str, _Taint]:
+    """The artifacts that hold these episodes, tainted by them."""
     start: dict[str, _Taint] = defaultdict(_Taint)
     for holder, name in rows.held:
         if name in ids:
             start[holder].keys.add((holder, name))
             start[holder].rows += 1
-    return _pass(lake, start, rows, leave_out=set(start))
+    return start
 
 
 class _Rows:
@@ -168,26 +197,30 @@ def _downstream(lake: Lake, owners: set[str]) -> list[ArtifactRef]:
     """The artifacts that have one of `owners` somewhere above them: no other can be reached."""
     reached, found = set(owners), []
     for ref in lake.ledger.artifacts():
-        if not ref.source_artifact_id and any(edge.parent in reached for edge in lake.ledger.edge_rows(ref.artifact_id)):
-            reached.add(ref.artifact_id)
-            found.append(ref)
+        if any(edge.parent in reached for edge in lake.ledger.edge_rows(ref.artifact_id)):
+            reached.add(ref.owner)
+            if not ref.source_artifact_id:
+                found.append(ref)
     return found
 
 
-def _pass(lake: Lake, taints: Mapping[str, _Taint], rows: _Rows, *, leave_out: set[str]) -> list[Reached]:
-    """Carries the taint through the ledger in commit order."""
-    refs = lake.ledger.artifacts()
+def _pass(
+    lake: Lake, taints: Mapping[str, _Taint], rows: _Rows, *, leave_out: set[str], among: Sequence[ArtifactRef] | None = None
+) -> list[Reached]:
+    """Carries the taint through the ledger in commit order, or through the artifacts `among`, parents first."""
+    refs = lake.ledger.artifacts() if among is None else among
     current = {(ref.asset, ref.partition): ref.artifact_id for ref in refs}
-    taints, found, lists = dict(taints), [], {}
+    start, taints, found, lists = taints, dict(taints), [], {}
     for ref in refs:
-        if ref.source_artifact_id:
+        if ref.source_artifact_id and not lake.ledger.own_edges(ref.artifact_id):
             taint, via = taints.get(ref.owner), f"reuses {lake.ledger.get(ref.owner).name}"
         else:
             incoming = _incoming(lake, ref, taints, rows, lists)
-            if incoming.whole or ref.artifact_id not in taints:  # what holds the subject may be reached by it as well
-                taints[ref.artifact_id] = incoming
+            held = start.get(ref.owner)
+            # What holds the subject may be reached by it as well.
+            taints[ref.artifact_id] = incoming if incoming.whole or not held else held
             taint = taints[ref.artifact_id]
-            via = taint.via
+            via = taint.via if taint is incoming else f"reuses {lake.ledger.get(ref.owner).name}"
         if taint and ref.artifact_id not in leave_out:
             found.append(Reached(ref, "whole" if taint.whole else "rows", ref.num_rows if taint.whole else taint.rows, via,
                                  current[ref.asset, ref.partition] == ref.artifact_id))
@@ -199,41 +232,56 @@ def _incoming(
 ) -> _Taint:
     """The taint of an artifact from those of its parents."""
     edges = lake.ledger.edge_rows(ref.artifact_id)
-    if not any(taints.get(edge.parent) for edge in edges):
+    coming = [(edge, taint) for edge in edges if (taint := _of(taints, edge))]
+    if not coming:
         return _Taint()
     left_out = _left_out(lake, edges, rows, lists)
     hit: dict[Any, Key] = {}
-    via = ""
-    for edge in edges:
-        taint = taints.get(edge.parent)
-        if not taint:
-            continue
+    via, whole = "", _Taint(whole=True)
+    for edge, taint in coming:
         said = f"{lake.ledger.get(edge.parent).name} as {edge.role}"
         keys = {key for key in taint.keys if key[1] not in left_out}
-        if taint.whole or (edge.scope == "whole" and _read(edge, ref, keys, rows)):
-            return _Taint(whole=True, via=said)
-        if edge.scope == "rows":
+        if edge.role == CHOSEN_BY:
+            if _decided(lake, edges, edge, taint):
+                whole.roles.add(edge.role)
+                whole.via = whole.via or said
+        elif taint.whole or (edge.scope == "whole" and _read(edge, ref, keys, rows)):
+            whole.roles.add(edge.role)
+            whole.via = whole.via or said
+        elif edge.scope == "rows":
             names = {name for _, name in keys}
-            for index, (key, name, own) in enumerate(rows.naming[ref.artifact_id]):
+            for index, (key, name, own) in enumerate(rows.naming[ref.owner]):
                 if key in keys or (key is None and name in names):
                     hit[index] = own
                     via = via or said
             if "embeddings" in ref.versions:  # one vector per episode of these parents
                 hit |= {key: key for key in keys if key[0] == edge.parent}
                 via = via or (said if hit else "")
-    return _Taint(keys=set(hit.values()), rows=len(hit), via=via)
+    return whole if whole.roles else _Taint(keys=set(hit.values()), rows=len(hit), via=via)
 
 
-def _read(edge: Any, ref: ArtifactRef, keys: set[Key], rows: _Rows) -> bool:
+def _of(taints: Mapping[str, _Taint], edge: Edge) -> _Taint | None:
+    """The taint of what an edge leads to: of the pointer it was read as, where that one has edges of its own."""
+    return taints[edge.read_as] if edge.read_as in taints else taints.get(edge.parent)
+
+
+def _decided(lake: Lake, edges: Sequence[Edge], chosen_by: Edge, taint: _Taint) -> bool:
+    """Whether a tainted state would have chosen another one of the models that were taken from it."""
+    taken = {edge.parent for edge in edges if edge.role != CHOSEN_BY}
+    models = {edge.role for edge in lake.ledger.edge_rows(chosen_by.parent) if edge.parent in taken}
+    return not taint.roles or any(model_decided_by(role) in models for role in taint.roles)
+
+
+def _read(edge: Edge, ref: ArtifactRef, keys: set[Key], rows: _Rows) -> bool:
     """Whether one of the tainted rows was among those that this edge read."""
     if edge.selection == "members":
         return bool(keys & rows.weighted[edge.selection_id])
     if edge.selection == "listed":
-        return any(holder == edge.parent and name in rows.listed[ref.artifact_id, edge.parent] for holder, name in keys)
+        return any(holder == edge.parent and name in rows.listed[ref.owner, edge.parent] for holder, name in keys)
     return bool(keys)
 
 
-def _left_out(lake: Lake, edges: list[Any], rows: _Rows, lists: dict[str, dict[str, Any]]) -> set[str]:
+def _left_out(lake: Lake, edges: Sequence[Edge], rows: _Rows, lists: dict[str, dict[str, Any]]) -> set[str]:
     """Ids that the quarantine of that time kept out of the artifact."""
     found: set[str] = set()
     for edge in edges:

@@ -12,12 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vlaw_assets.audit.closure import SHORT, levels, name_of, pivot, rank, short
+from vlaw_assets.audit.closure import SHORT, levels, pivot, rank, short
+from vlaw_assets.audit.reading import name_of
 
 WIDTH, HEIGHT = 200, 50
 """Of a node, in pixels."""
 GAP_X, GAP_Y = 170, 30
 TOP, LEFT = 64, 30
+LEARNED = ("learner", "dataset", "through", "source", "weight")
+"""Columns of the table of what models learned from."""
 FAR = 2
 """Rows or columns from which on an edge is no longer a neighbour's."""
 
@@ -57,17 +60,21 @@ svg .mono { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size:
 def page(found: dict[str, Any]) -> str:
     """The whole page of what `audit_of` returned."""
     title = html.escape(f"Which data produced {name_of(found)}")
-    counted = ("Episodes of the closure", "Successes of all episodes; a count alone where nobody judged."), \
-              ("What each model learned from", "Weight: of an episode in the loss.")
+    read_note = ("By anything it stands on, each once: successes of all; a count alone where nobody judged. "
+                 "Held: how many the dataset has.")
+    learned_note = "Weight: of an episode in the loss. Through: the training set that gives it."
     sections = [
         f'<div class="wide">{picture(found)}</div>',
-        *_section(*counted[0], pivot(found["episodes"], ["dataset", "source"])),
-        *_section(*counted[1], pivot(found["learned"], ["learner", "dataset", "source", "weight"])),
+        *_section("Episodes read", read_note, pivot(found["episodes"], ["dataset", "source"])),
+        *_section("What each model learned from", learned_note, pivot(found["learned"], LEARNED)),
+        *_section("What chose the models", "What each iteration began with, by the promotion gate on validation data.",
+                  decision_table(found)),
         *_section("Judge and threshold", "An imagined episode is learned from where the judge's P(success) is above alpha.",
                   judge_table(found)),
         *_section("Known at the time", "Measured before it was made, or in its own iteration; nothing was made from it.",
                   metric_table(found)),
-        *_section("Quarantine in force", "", quarantine_table(found)),
+        *_section("Quarantine in force", "In this closure: it reached this artifact, which was made before, or on other data.",
+                  quarantine_table(found)),
         "<h2>Artifacts</h2>", f'<div class="wide">{_artifacts(found)}</div>',
         "<h2>Recipes</h2>", *_recipes(found),
     ]
@@ -91,9 +98,17 @@ def metric_table(found: dict[str, Any], *, brief: bool = False) -> list[list[str
     for item in sorted(found["metrics"], key=lambda item: rank(item["asset"])):
         for metric, value in item["figures"].items():
             if not (brief and metric.startswith("success ") and metric != "success all"):
-                rows.setdefault((item["asset"], metric), {})[item["partition"]] = f"{value:.3f}"
+                left_out = f" ({item['left_out']} left out)" if item["left_out"] and metric.startswith("success ") else ""
+                rows.setdefault((item["asset"], metric), {})[item["partition"]] = f"{value:.3f}{left_out}"
     return [["measured by", "metric", *partitions],
             *([asset, metric, *(values.get(key, "") for key in partitions)] for (asset, metric), values in rows.items())]
+
+
+def decision_table(found: dict[str, Any]) -> list[list[str]]:
+    """What chose the models, header first; one line per model of each iteration's state."""
+    rows = [[row["state"], row["model"], row["chosen"], row["judged"],
+             {True: "promoted", False: "refused", None: ""}[row["promoted"]], row["reason"]] for row in found["decisions"]]
+    return [["state", "model", "goes on", "judged", "verdict", "why"], *rows]
 
 
 def quarantine_table(found: dict[str, Any]) -> list[list[str]]:
@@ -186,9 +201,16 @@ def _band(number: int, partition: str, columns: Sequence[tuple[str, Any]], heigh
 
 def _edge(parent: _Node, child: _Node, role: str) -> str:
     name = _class(parent.item)
-    title = html.escape(f"{name_of(child.item)} reads {name_of(parent.item)} as {role}")
+    title = html.escape(f"{name_of(child.item)} reads {name_of(parent.item)} as {role}{_how_many(child.item, parent.item, role)}")
     return (f'<path class="edge" d="{_curve(parent, child)}" stroke="{CLASSES[name][0]}" marker-end="url(#head-{name})">'
             f"<title>{title}</title></path>")
+
+
+def _how_many(child: dict[str, Any], parent: dict[str, Any], role: str) -> str:
+    """': 120 of 400 episodes' where the parent holds episodes."""
+    held = sum(row["count"] for row in parent["contents"].get("episodes", ()))
+    read = sum(edge["read"] for edge in child["parents"] if (edge["artifact"], edge["role"]) == (parent["artifact"], role))
+    return f": {read} of {held} episodes" if held else ""
 
 
 def _curve(parent: _Node, child: _Node) -> str:

@@ -15,7 +15,8 @@ import json
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.audit.closure import audit_of, name_of
+from vlaw_assets.audit.closure import audit_of
+from vlaw_assets.audit.reading import name_of
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -52,9 +53,12 @@ def statement(lake: Lake, ref: ArtifactRef) -> dict[str, Any]:
                 "internalParameters": {"artifact": owner.artifact_id, "codeSha256": owner.code_digest,
                                        "codeRevision": owner.code_revision, "recipeSha256": owner.recipe_digest, "parentsSha256": owner.parents_digest,
                                        "identitySha256": owner.identity_digest, "kind": owner.kind,
-                                       "reads": _artifact(found, owner)["parents"]},
-                "resolvedDependencies": [_dependency(lake, item) for item in found["artifacts"]
-                                         if item["artifact"] != owner.artifact_id],
+                                       "reads": _artifact(found, owner)["parents"],
+                                       "learnedFrom": [{key: value for key, value in row.items() if key not in ("artifact", "learner")}
+                                                       for row in found["learned"] if row["artifact"] == found["artifacts"][-1]["artifact"]],
+                                       "chosenBy": found["decisions"]},
+                "resolvedDependencies": [_dependency(lake, found, item) for item in found["artifacts"]
+                                         if item["owner"] != owner.artifact_id],
             },
             "runDetails": {
                 "builder": {"id": BUILDER, "version": _versions(owner)},
@@ -66,7 +70,7 @@ def statement(lake: Lake, ref: ArtifactRef) -> dict[str, Any]:
 
 
 def _artifact(found: dict[str, Any], owner: ArtifactRef) -> dict[str, Any]:
-    return next(item for item in found["artifacts"] if item["artifact"] == owner.artifact_id)
+    return next(item for item in found["artifacts"] if item["owner"] == owner.artifact_id)
 
 
 def _subjects(lake: Lake, owner: ArtifactRef) -> list[dict[str, Any]]:
@@ -80,7 +84,7 @@ def _subjects(lake: Lake, owner: ArtifactRef) -> list[dict[str, Any]]:
             {"name": MANIFEST, "digest": {"sha256": sha256_file(manifest)}, "annotations": {"content": owner.content_digest}}]
 
 
-def _dependency(lake: Lake, item: dict[str, Any]) -> dict[str, Any]:
+def _dependency(lake: Lake, found: dict[str, Any], item: dict[str, Any]) -> dict[str, Any]:
     """A ResourceDescriptor of one artifact: its content digest, where it came from, and every file it consists of."""
     owner = lake.ledger.get(item["artifact"])
     files = [{"name": file["path"], "digest": {"sha256": file["sha256"]}, "size": file["size"]}
@@ -93,9 +97,15 @@ def _dependency(lake: Lake, item: dict[str, Any]) -> dict[str, Any]:
             "asset": item["asset"], "partition": item["partition"], "kind": item["kind"], "codeSha256": item["code_sha256"],
             "recipeSha256": item["recipe_sha256"], "parentsSha256": item["parents_sha256"], "codeRevision": item["code_revision"],
             "recipe": item["recipe"], "run": item["run_id"], "createdOn": _time(owner.created_at), "contents": item["contents"],
-            "reads": item["parents"], "files": files,
+            "reads": item["parents"], "episodesRead": _read_of(found, item), "files": files,
         },
     }
+
+
+def _read_of(found: dict[str, Any], item: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the closure read of a dataset's episodes."""
+    return [{key: row[key] for key in ("purpose", "task", "outcome", "count", "held")} for row in found["episodes"]
+            if row["artifact"] == item["artifact"]]
 
 
 def _checkpoint_files(lake: Lake, location: str) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlaw_assets.code_version import OF_TORCH
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
     from vlaw_assets.lake.paths import Paths
 
 SAME, DIFFERENT, FAILED, RECORDED = "same", "different", "failed", "recorded, not replayable"
-NOT_DETERMINISTIC = "same code, recipe and parents: not deterministic"
+NOT_DETERMINISTIC = "same code, recipe, parents and environment: not deterministic"
+ENVIRONMENT = "made in another environment: "
+UNKNOWN = "same code, recipe and parents: another environment, or not deterministic"
+"""Where the ledger does not say what it was made with (of an older version): then nobody can tell the two apart."""
 MISSING = "(none)"
 INTERRUPTED = "DagsterExecutionInterruptedError"
 
@@ -93,8 +97,8 @@ def _replayed(lake: Lake, paths: Paths, item: ArtifactRef, run: Any) -> Replayed
             again = scratch.ledger.require(item.asset, item.partition)
             digest, differences = again.content_digest, tuple(_differences(lake, item, scratch, again))
             status = SAME if digest == item.content_digest else DIFFERENT
-            if status == DIFFERENT and not differences:
-                differences = (NOT_DETERMINISTIC, *_made_with(item, again))
+            if status == DIFFERENT:
+                differences += tuple(_environment(item, again, alone=not differences))
         except (VlawError, StageError) as error:
             if INTERRUPTED in str(error):  # by a person or a signal: no finding, and no reason to go on
                 raise
@@ -146,11 +150,22 @@ def _threads_of(item: ArtifactRef) -> AbstractContextManager[None]:
     return on_threads(int(threads)) if threads else nullcontext()
 
 
-def _made_with(item: ArtifactRef, again: ArtifactRef) -> list[str]:
-    """Versions of what it was made with, where the ledger has them."""
-    before, after = item.metrics.get("made_with") or {}, again.metrics.get("made_with") or {}
-    return [f"{name}: {before.get(name, MISSING)} -> {after.get(name, MISSING)}" for name in sorted(before.keys() | after.keys())
-            if before.get(name) != after.get(name)]
+def _environment(item: ArtifactRef, again: ArtifactRef, *, alone: bool) -> Iterator[str]:
+    """What else it was made with; and, if that is all (`alone`) and nothing differs, that it is not deterministic.
+
+    What is noted only now counts as not known. Of torch only what both noted counts: what did without it does not depend on it.
+    """
+    before, after = (ref.metrics.get("made_with") or {} for ref in (item, again))
+    without_torch = set(OF_TORCH) - (before.keys() & after.keys())
+    changed = [f"{name} {value} -> {after.get(name, MISSING)}" for name, value in sorted(before.items())
+               if name not in without_torch and value != after.get(name)]
+    unknown = sorted(after.keys() - before.keys() - without_torch)
+    if changed:
+        yield ENVIRONMENT + ", ".join(changed)
+    if unknown and (alone or changed):
+        yield f"not noted when it was made: {', '.join(unknown)}"
+    if alone and not changed:
+        yield UNKNOWN if unknown else NOT_DETERMINISTIC
 
 
 @contextmanager

@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.lake import quarantine
+from vlaw_assets.lake.ledger import CHOSEN_BY
+from vlaw_assets.once import asking, once
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef, Identity, Lake
+    from vlaw_assets.resources import Workplace
 
 SHOWN = 3
 """How many episodes, recipe keys or inputs a reason names before it counts the rest."""
@@ -56,11 +59,17 @@ def stale(
     Args:
         recipes: folder of the user's own recipes, as for the stages; default the packaged ones only.
     """
+    with asking():
+        return _stale(lake.still(), recipes, experiment, foundation_only=foundation_only)
+
+
+def _stale(lake: Lake, recipes: str | Path | None, experiment: str, *, foundation_only: bool) -> list[Stale]:
     from vlaw_assets import definitions  # noqa: F401 (defines the stages)
     from vlaw_assets.assets.stage import BODIES
 
-    current = {(ref.asset, ref.partition): ref for ref in lake.ledger.artifacts()}
-    order = {ref.artifact_id: number for number, ref in enumerate(lake.ledger.artifacts())}
+    refs = lake.ledger.artifacts()
+    current = {(ref.asset, ref.partition): ref for ref in refs}
+    order = {ref.artifact_id: number for number, ref in enumerate(refs)}
     occurring = quarantine.occurrences(lake)
     found: dict[str, Stale] = {}
     needs: dict[str, list[ArtifactRef]] = {}
@@ -90,16 +99,21 @@ def ask(
 ) -> Answer:
     """What the stage of an asset would make now of this lake. Raises VlawError where it would stop before that."""
     from vlaw_assets.assets.stage import BODIES, IdentityKnown, Stage
-    from vlaw_assets.resources import Workplace
 
     function, code = BODIES[asset]
-    place = Workplace(lake=str(lake.paths.root), recipes=str(recipes or ""))
-    stage = Stage(None, place, lake, asset, code, partition, force=False, asked=True, occurring=occurring)
+    stage = Stage(None, _place(str(lake.paths.root), str(recipes or "")), lake, asset, code, partition, force=False, asked=True, occurring=occurring)
     try:
         function(stage)
     except IdentityKnown as known:
         return Answer(known.identity, known.parents, tuple(stage.required))
     raise AssertionError(f"{asset}: the stage ended without a commit")  # a stage's body is one commit: see stage.py
+
+
+@once
+def _place(lake: str, recipes: str) -> Workplace:
+    from vlaw_assets.resources import Workplace
+
+    return Workplace(lake=lake, recipes=recipes)
 
 
 def differences(lake: Lake, ref: ArtifactRef, answer: Answer) -> tuple[str, ...]:
@@ -116,7 +130,7 @@ def differences(lake: Lake, ref: ArtifactRef, answer: Answer) -> tuple[str, ...]
         read = {role: parent.content_digest for role, parent in lake.ledger.edges(made.artifact_id)}
         replaced = [f"{role} is now {parent.name} {parent.content_digest[:12]}" for role, parent in answer.parents.items()
                     if read.get(role, parent.content_digest) != parent.content_digest]
-        gone = sorted(read.keys() - answer.parents.keys() - {quarantine.ROLE})
+        gone = sorted(read.keys() - answer.parents.keys() - {quarantine.ROLE, CHOSEN_BY})
         reasons.append(f"made from other inputs: {_few([*replaced, *(f'{role} is no input now' for role in gone)])}")
     listed = quarantine.list_of(lake, made)
     before = set(quarantine.quarantined(lake, listed)) if listed else set()

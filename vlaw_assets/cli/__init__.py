@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
+if sys.argv[1:2] == ["sql"]:
+    # The process that SQL runs in needs as long to start as what is imported below: both at once.
+    from vlaw_assets.query import process
+
+    process.start_early()
+
 import typer
 
 from vlaw_assets.cli import (

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.tree import Tree
 
-from vlaw_assets.audit.closure import SHORT, audit_of, levels, name_of, pivot, short, subject
+from vlaw_assets.audit.closure import SHORT, audit_of, levels, pivot, short, subject
+from vlaw_assets.audit.reading import decision_lines, name_of
+from vlaw_assets.cli.audit_all import audit_all
 from vlaw_assets.cli.output import AsOf, console, existing_lake, print_json, print_table
 from vlaw_models.errors import VlawError
 
@@ -23,10 +25,11 @@ if TYPE_CHECKING:
 
 
 def audit(
-    asset: Annotated[str, typer.Argument(help="The asset, e.g. policy.")],
+    asset: Annotated[str | None, typer.Argument(help="The asset, e.g. policy.")] = None,
     experiment: Annotated[str | None, typer.Argument(help="Name of a recipe; none for an asset of the foundation.")] = None,
     iteration: Annotated[int | None, typer.Argument(help="The iteration, e.g. 2.")] = None,
     *,
+    whole: Annotated[bool, typer.Option("--all", help="Every artifact of the lake instead of one: a list, or with --verify every byte.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     html: Annotated[Path | None, typer.Option("--html", help="Write a page with a picture to this file.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Hash every file again, check every edge and count.")] = False,
@@ -38,7 +41,13 @@ def audit(
     """Which data produced this artifact: the closure of what was read, with digests and counts."""
     if (only or keep) and not replay:
         raise VlawError("--only and --keep belong to --replay", where="vlaw audit", remedy="Add --replay.")
+    if whole == (asset is not None) or (whole and (html or replay)):
+        raise VlawError("an asset and --all do not go together" if whole and asset else "--html and --replay are about one artifact"
+                        if whole else "nothing to audit", where="vlaw audit", remedy="Name an asset, or give --all [--verify] [--json].")
     lake = existing_lake(as_of)
+    if asset is None:
+        audit_all(lake, verify=verify, as_json=as_json)
+        return
     try:
         ref = subject(lake, asset, experiment, iteration)
         found = audit_of(lake, ref)
@@ -127,13 +136,13 @@ def _fail(found: dict[str, Any], lake: Lake) -> None:
 
 
 def _show(found: dict[str, Any]) -> None:
-    from vlaw_assets.audit.page import judge_table, metric_table, quarantine_table
+    from vlaw_assets.audit.page import LEARNED, judge_table, metric_table, quarantine_table
 
     console.print(_tree(found))
     tables = (
-        ("Episodes of the closure: successes of all (a count alone: nobody judged)",
+        ("Episodes read by anything it stands on, each once: successes of all (a count alone: nobody judged)",
          pivot(found["episodes"], ["dataset", "source"])),
-        ("What each model learned from", pivot(found["learned"], ["learner", "dataset", "source", "weight"])),
+        ("What each model learned from", pivot(found["learned"], LEARNED)),
         ("Judge and threshold", judge_table(found)),
         ("Known at the time", metric_table(found, brief=True)),
         ("Quarantine in force", quarantine_table(found)),
@@ -143,6 +152,10 @@ def _show(found: dict[str, Any]) -> None:
         if len(rows) > 1:
             console.print()
             print_table(rows, title=title)
+    if found["decisions"]:
+        console.print("\nWhat chose the models", style="bold")
+    for line in decision_lines(found):
+        console.print(line, markup=False, soft_wrap=True)
     console.print(f"\n{short(found)}", markup=False, soft_wrap=True)
     if "verified" in found:
         _show_verified(found["verified"])

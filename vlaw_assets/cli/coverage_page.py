@@ -30,7 +30,8 @@ def sections(lake: Lake, key: str) -> list[str]:
 
 
 def _definition(found: Coverage) -> str:
-    text = (f"A real failure is covered <b>by start</b> when at least one imagined episode that began with its first frame was "
+    left_out = f"{found.left_out} episodes are left out, being in quarantine. " if found.left_out else ""
+    text = (f"{left_out}A real failure is covered <b>by start</b> when at least one imagined episode that began with its first frame was "
             f"accepted by the judge (P(yes) &gt; {found.alpha:g}). ")
     if not found.embedded:
         return (f'<p class="note">{text}This iteration has no embeddings, so similarity is not looked at: materialize '
@@ -99,7 +100,7 @@ def _sheet(lake: Lake, key: str, found: Coverage, pairs: list[tuple[Failure, str
 
 
 def _episodes(lake: Lake, key: str, asset: str, ids: list[str]) -> dict[str, Any]:
-    handle = lake.read(lake.ledger.require(asset, key))
+    handle = lake.counted(lake.ledger.require(asset, key))
     return {item.episode_id: item for item in handle.episodes(episode_ids=ids)} if ids else {}
 
 

@@ -26,8 +26,10 @@ def impact(
     """Everything that was made from an episode or an artifact, by the rows that went in."""
     from vlaw_assets.audit.impact import find_subject
     from vlaw_assets.audit.impact import impact as reached_by
+    from vlaw_assets.lake import sealed
 
     lake = existing_lake(as_of)
+    sealed.check(lake.paths, lake.verified)
     found = find_subject(lake, subject)
     reached = reached_by(lake, found)
     if as_json:

@@ -43,12 +43,13 @@ def report(
     if experiment == STUDY:
         of_study(which, out or STUDY_FILE, as_of)
         return
-    known_experiment(experiment)
     if not which.isdecimal():
         raise VlawError(f"{which!r} is not an iteration", where="vlaw report", remedy=f"Give a number, e.g. vlaw report {experiment} 1.")
-    iteration = int(which)
+    iteration, lake = int(which), existing_lake(as_of)
+    if not any(ref.partition.startswith(f"{experiment}|") for ref in lake.ledger.artifacts()):
+        known_experiment(experiment)  # what was made under a recipe that is gone by now can be read all the same
     path = out or Path("runs") / f"{experiment}_{iteration:02d}.html"
-    page = build(existing_lake(as_of), experiment, iteration)
+    page = build(lake, experiment, iteration)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page, encoding="utf-8")
@@ -87,12 +88,13 @@ def _success(lake: Lake, experiment: str, iteration: int) -> list[str]:
     columns = summary.evaluations(lake, experiment, range(1, iteration + 1))
     if not columns:
         return []
-    rates = {label: summary.rates_of(found) for label, found in columns.items()}
+    rates = {label: trials.rates for label, trials in columns.items()}
     first, final = next(iter(columns)), list(columns)[-1]
-    difference = summary.change(columns[final], columns[first]) if final != first else None
+    difference = summary.change(columns[final].outcomes, columns[first].outcomes) if final != first else None
     verdict = f"<p>{final} &minus; {first}: <b>{difference}</b>; {html.escape(difference.verdict)}.</p>" if difference else ""
     return ["<h2>Success on held-out starts</h2>",
-            '<p class="note">Rate with its Wilson 95 % interval; the difference is paired (same starts), Newcombe.</p>',
+            ('<p class="note">Rate with its Wilson 95 % interval; the difference is paired (same starts), Newcombe. '
+             f"{html.escape(summary.left_out_text(columns))}</p>"),
             table(summary.table(rates)), verdict, image(success_bars(rates), "success per task and iteration")]
 
 
@@ -105,8 +107,19 @@ def _metrics(lake: Lake, key: str) -> list[str]:
             body = [[row["task"], row["metric"], row["camera"] or "", f"{row['value']:.3f}",
                      f"[{row['low']:.3f}, {row['high']:.3f}]" if row["low"] is not None else "", str(row["trials"])]
                     for row in rows]
-            sections += [f"<h2>{title}</h2>", table([["task", "metric", "camera", "value", "95 %", "n"], *body])]
+            sections += [f"<h2>{title}</h2>", _measured_also_on(lake, ref),
+                         table([["task", "metric", "camera", "value", "95 %", "n"], *body])]
     return sections
+
+
+def _measured_also_on(lake: Lake, ref: ArtifactRef) -> str:
+    """What measurements say of episodes that were put in quarantine after they were made."""
+    from vlaw_assets.audit.impact import that_reached
+    from vlaw_assets.lake.quarantine import in_force
+
+    count = len(that_reached(lake, ref, in_force(lake)))
+    return (f'<p class="note">Measured before {count} episodes that it stands on were put in quarantine; vlaw run --rebuild-stale '
+            "measures without them.</p>") if count else ""
 
 
 def _losses(lake: Lake, key: str) -> list[str]:
@@ -136,7 +149,7 @@ def _sheets(lake: Lake, key: str) -> list[str]:
 
 def _sample(lake: Lake, ref: ArtifactRef) -> list[Any]:
     """A few episodes of every task: of real ones a success and a failure, of imagined ones the best and the worst score."""
-    handle = lake.read(ref)
+    handle = lake.counted(ref)
     rows = handle.table("episodes").to_pylist()
     scores = _scores(lake, ref)
     chosen: list[str] = []
@@ -153,17 +166,18 @@ def _sample(lake: Lake, ref: ArtifactRef) -> list[Any]:
 
 def _scores(lake: Lake, ref: ArtifactRef) -> dict[str, float]:
     found = lake.ledger.current("reward_scores", ref.partition) if ref.asset == "imagined_rollouts" else None
-    rows = lake.read(found).table("reward_scores").to_pylist() if found is not None else []
+    rows = lake.counted(found).table("reward_scores").to_pylist() if found is not None else []
     return {row["episode_id"]: row["p_success"] for row in rows}
 
 
 def _provenance(found: dict[str, Any]) -> list[str]:
-    episodes = [[row[key] if key != "count" else str(row[key]) for key in ("purpose", "task", "outcome", "count")]
-                for row in found["episodes"]]
-    members = [[row["training_set"], row["source"], row["task"], str(row["count"])] for row in found["members"]]
+    from vlaw_assets.audit.closure import pivot
+    from vlaw_assets.audit.page import LEARNED, decision_table
+
     artifacts = [[f"{a['asset']} {a['partition']}".strip(), a["content_sha256"][:16], a["code_sha256"][:12],
                   a["run_id"][:8], a["created_at"][:19]] for a in found["artifacts"]]
     return [f"<h2>Which data produced this policy</h2><p>content <code>{found['content_sha256']}</code></p>",
-            table([["learned from", "source", "task", "episodes"], *members]),
-            table([["episodes in its closure", "task", "outcome", "count"], *episodes]),
+            "<h3>What each model learned from</h3>", table(pivot(found["learned"], LEARNED)),
+            "<h3>Episodes read by anything it stands on</h3>", table(pivot(found["episodes"], ["dataset", "source"])),
+            "<h3>What chose the models</h3>", table(decision_table(found)), "<h3>Artifacts</h3>",
             table([["artifact", "content", "code", "run", "made (UTC)"], *artifacts])]

@@ -127,10 +127,12 @@ def close(lake: Lake, experiment: str, last: int, seconds: float) -> None:
     columns = summary.evaluations(lake, experiment, range(1, last + 1))
     if columns:
         console.print()
-        print_table(summary.table({label: summary.rates_of(found) for label, found in columns.items()}),
+        print_table(summary.table({label: trials.rates for label, trials in columns.items()}),
                     title=f"Success of {experiment} on held-out starts, with Wilson 95 % intervals")
+        if left_out := summary.left_out_text(columns):
+            console.print(left_out, markup=False, soft_wrap=True)
         first, final = next(iter(columns)), list(columns)[-1]
-        difference = summary.change(columns[final], columns[first]) if final != first else None
+        difference = summary.change(columns[final].outcomes, columns[first].outcomes) if final != first else None
         if difference:
             console.print(f"\n{final} - {first}, paired: {difference}", markup=False)
             console.print(f"The policy {final} {difference.verdict}.", style="bold", markup=False, soft_wrap=True)

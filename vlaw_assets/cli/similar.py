@@ -59,7 +59,9 @@ def similar(
              f"{item.p_success:.2f}" if item.p_success is not None else "-"] for item in found.neighbours]
     print_table([["episode", "distance", "task", "outcome", "source", "partition", "P(yes)"], *rows])
     how = "by an index" if found.indexed else "one by one"
-    console.print(f"nearest of {found.searched} embeddings, compared {how}" + (f"; pictures in {sheet}" if sheet else ""),
+    console.print(f"nearest of {found.searched} embeddings, compared {how}"
+                  + (f"; {found.left_out} left out, being in quarantine" if found.left_out else "")
+                  + (f"; pictures in {sheet}" if sheet else ""),
                   style="dim", markup=False)
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from vlaw_assets.cli.output import AsOf, console, existing_lake, print_json, print_table
+from vlaw_assets.query.limits import MEMORY, TIMEOUT_S
 from vlaw_models.errors import VlawError
 
 SHOWN = 200
@@ -28,7 +29,8 @@ def sql(
         help="Write a catalogue FILE.duckdb that the DuckDB command line, its UI and BI tools open: the ledger as tables, views "
              "over the files that it names now, the questions as table macros. A snapshot: what is committed later is not "
              "in it until it is written again. An older catalogue is replaced, any other file is left alone.")] = None,
-    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds after which the query is stopped.")] = 60.0,
+    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds after which the query is stopped.")] = TIMEOUT_S,
+    memory: Annotated[str, typer.Option(help="Memory that the query may take, e.g. 500MB.")] = MEMORY,
     as_json: Annotated[bool, typer.Option("--json", help="All rows as JSON.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="All rows as CSV.")] = False,
 ) -> None:
@@ -44,7 +46,7 @@ def sql(
     elif attach is not None:
         _attach(attach, as_of)
     else:
-        _ask(query, param or [], as_of, timeout, as_json=as_json, as_csv=as_csv)
+        _ask(query, param or [], as_of, timeout, memory, as_json=as_json, as_csv=as_csv)
 
 
 def _list(*, as_json: bool) -> None:
@@ -69,13 +71,16 @@ def _attach(file: Path, as_of: str | None) -> None:
                   markup=False, soft_wrap=True)
 
 
-def _ask(query: str, param: list[str], as_of: str | None, timeout: float, *, as_json: bool, as_csv: bool) -> None:
+def _ask(
+    query: str, param: list[str], as_of: str | None, timeout: float, memory: str, *, as_json: bool, as_csv: bool
+) -> None:
+    from vlaw_assets.environment import default_lake
     from vlaw_assets.query import connect
     from vlaw_assets.query.questions import FOLDER, read_question
 
     path = Path(query) if query.endswith(".sql") else FOLDER / f"{query}.sql" if re.fullmatch(r"\w+", query) else None
     question, text = read_question(path) if path else ("", query)
-    with connect(existing_lake(as_of)) as connection:
+    with connect(default_lake(), as_of, memory_limit=memory) as connection:
         table = connection.table(text, _parameters(param), timeout_s=timeout)
     if as_json:
         print_json([{name: _plain(value) for name, value in row.items()} for row in table.to_pylist()])

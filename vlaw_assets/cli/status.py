@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vlaw_assets.cli.output import AsOf, console, existing_lake, known_experiment, print_json, print_table
+from vlaw_assets.once import asking
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """What each experiment has, iteration by iteration; what is stale, and why."""
-    rows = collect(existing_lake(as_of))
+    with asking():
+        rows = collect(existing_lake(as_of).still())
     if as_json:
         print_json(rows)
         return
@@ -48,7 +50,6 @@ def status(
 
 def collect(lake: Lake) -> list[dict[str, Any]]:
     """One entry per partition of the loop that has any artifact, after one for the foundation (partition '')."""
-    from vlaw_assets import summary
     from vlaw_assets.audit.staleness import stale
     from vlaw_assets.definitions import default_recipes, defs
 
@@ -64,7 +65,7 @@ def collect(lake: Lake) -> list[dict[str, Any]]:
         refs = {asset: current[asset, partition] for asset in assets if (asset, partition) in current}
         if not refs:
             continue
-        success = {name: str(summary.rates_of(summary.read_outcomes(lake, refs[asset])).get(summary.ALL, ""))
+        success = {name: success_of(lake, refs[asset])
                    for name, asset in (("before", "start_evaluation"), ("after", "policy_evaluation")) if asset in refs}
         outdated = {asset: found[asset, partition] for asset in sorted(refs) if (asset, partition) in found}
         rows.append({
@@ -78,6 +79,14 @@ def collect(lake: Lake) -> list[dict[str, Any]]:
             "before": success.get("before", ""), "after": success.get("after", ""),
         })
     return rows
+
+
+def success_of(lake: Lake, ref: ArtifactRef) -> str:
+    """Success over all tasks with its interval, and how many trials are left out, being in quarantine."""
+    from vlaw_assets import summary
+
+    found, left_out = summary.success_of(lake, ref)
+    return f"{found or ''}, {left_out} left out" if left_out else str(found or "")
 
 
 def _refused(state: ArtifactRef | None) -> dict[str, str]:

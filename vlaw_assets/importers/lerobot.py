@@ -57,7 +57,7 @@ def import_lerobot(
     The identity holds the digest of every file read: the same dataset again is recognised, a changed one becomes the
     partition's new version. Arguments otherwise as in `read_lerobot`. VlawError before anything is written.
     """
-    from vlaw_assets.code_version import code_digest
+    from vlaw_assets.code_version import code_digest, made_with
     from vlaw_assets.lake import Identity, canonical_json
 
     if not NAME.fullmatch(name):
@@ -65,7 +65,7 @@ def import_lerobot(
     dataset = lerobot_format.open_dataset(path, cameras)
     recipe = {"format": "lerobot v3", "source_sha256": source_digest(dataset), "image_size": image_size,
               "cameras": dict(dataset.cameras), "task": task, "control_hz": CONTROL_HZ}
-    code = code_digest(("vlaw_models.episodes",), (Path(__file__), Path(lerobot_format.__file__), Path(videos.__file__)))
+    code = code_digest(__name__)
     identity = Identity(kind=KIND, code=code, recipe=canonical_json(recipe), parents=())
     # Read before the commit block as well as checked: a lock held while videos decode would help nobody.
     known = lake.ledger.find(identity) is not None and not force
@@ -75,7 +75,7 @@ def import_lerobot(
             if known:  # gone between the look and the lock
                 episodes = _read(dataset, image_size=image_size, task=task, require_success=require_success)
             draft.write_episodes(episodes, purpose="rollout", world=dataset.robot_type, label_source="recorded")
-            draft.set_metrics(_summary(name, dataset, episodes))
+            draft.set_metrics({**_summary(name, dataset, episodes), "made_with": made_with()})
     return draft.ref
 
 

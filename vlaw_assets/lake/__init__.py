@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vlaw_assets.lake import deltalog, frames, moments, seal
+from vlaw_assets.lake import deltalog, frames, moments, quarantine, seal
 from vlaw_assets.lake.draft import Draft
 from vlaw_assets.lake.durable import FileLock, canonical_json, check_writable, digest_of, write_json
 from vlaw_assets.lake.handles import Handle
@@ -29,6 +29,7 @@ from vlaw_assets.lake.ledger import ArtifactRef, Edge, Identity, Ledger
 from vlaw_assets.lake.paths import FORMAT_NAME, FORMAT_VERSION, Paths
 from vlaw_assets.lake.schemas import TABLES
 from vlaw_assets.lake.tables import Tables
+from vlaw_assets.lake.verified import Verified
 from vlaw_models.errors import VlawError
 
 __all__ = ["ArtifactRef", "Draft", "Edge", "Handle", "Identity", "Lake", "Ledger", "canonical_json"]
@@ -36,7 +37,7 @@ __all__ = ["ArtifactRef", "Draft", "Edge", "Handle", "Identity", "Lake", "Ledger
 SWEEP_S = 0.3
 """How long to try for a partition's lock: longer than `sweep` holds it, too short to queue behind a run."""
 
-_OURS = {"FORMAT.json", "ledger.seal", "ledger.chain", "delta", "lance", "checkpoints", "locks", "tmp"}
+_OURS = {"FORMAT.json", "ledger.seal", "ledger.chain", "delta", "lance", "checkpoints", "pictures", "locks", "tmp"}
 _ODD = re.compile(r"[^A-Za-z0-9 _./=+,@()'-]")
 """Delta fails on '%'; Lance's tags make a percent-encoded twin of the folder for '#', '?' and letters beyond ASCII."""
 
@@ -50,8 +51,12 @@ class Lake:
         self.paths = paths
         self.tables = Tables(paths)
         self.ledger = Ledger(self.tables, paths.root)
+        self.verified = Verified(paths.root)
+        """Which files are known to be as they were recorded."""
         self.moment: str | int | None = None
         """The past moment that this lake shows (see `as_of`); None for the lake as it is."""
+        self._in_force: tuple[Any, frozenset[str]] | None = None
+        """What `counted` leaves out, and the ledger that it is of."""
 
     @classmethod
     def open(cls, path: str | Path, *, create: bool = True) -> Lake:
@@ -84,12 +89,27 @@ class Lake:
         whatever was materialized again, quarantined, compacted or collected since. Raises VlawError for no moment."""
         past = Lake(self.paths)
         past.ledger = self.ledger.until(moments.resolve(self.ledger, moment))
-        past.moment = moment
+        past.moment, past.verified = moment, self.verified
         return past
 
+    def still(self) -> Lake:
+        """The lake as it is now, for reading only: one moment for many questions, whatever is committed meanwhile."""
+        count = len(self.ledger.artifacts()) if self.moment is None else 0
+        return self.as_of(count - 1) if count else self
+
     def read(self, ref: ArtifactRef) -> Handle:
-        """A handle outside a commit, for looking only: no edge is recorded."""
+        """A handle outside a commit, for looking only: all that the artifact holds, and no edge is recorded."""
         return Handle(self, ref)
+
+    def counted(self, ref: ArtifactRef) -> Handle:
+        """As `read`, without the episodes in quarantine: for every number and picture that people are shown.
+
+        `Handle.left_out` says how many those are.
+        """
+        now = (self.ledger.current(quarantine.ASSET), len(self.ledger.artifacts()))
+        if self._in_force is None or self._in_force[0] != now:
+            self._in_force = now, frozenset(quarantine.in_force(self))
+        return Handle(self, ref, excluded=self._in_force[1])
 
     @contextmanager
     def commit(

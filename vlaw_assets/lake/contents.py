@@ -2,7 +2,8 @@
 
     {"episodes": [{purpose, task, outcome, count, steps}],
      "members":  [{source, task, outcome, count, weight}],      per weight of a single member
-     "scores":   [{judge, count, mean}]}
+     "scores":   [{judge, count, mean}],
+     "reads":    [{parent, role, source, purpose, task, outcome, weight, count, steps}]}    over its edges, see reads.py
 
 Plain values in a fixed order: counting the same rows again gives the same text, which is how `lake/verify.py` checks it.
 A key is left out where the artifact has no such rows.
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from vlaw_assets.lake import reads
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef, Lake
@@ -48,22 +51,36 @@ def contents(tables: Mapping[str, pa.Table], episodes_of: Callable[[str], pa.Tab
     return found
 
 
-def at_commit(lake: Lake, artifact_id: str, tables: Mapping[str, pa.Table]) -> dict[str, list[dict[str, Any]]]:
-    """Contents of an artifact whose ledger row is about to be written."""
-    return contents(tables, lambda owner: tables["episodes"] if owner == artifact_id and "episodes" in tables
-                    else _episodes_of(lake, owner))
+def at_commit(
+    lake: Lake, artifact_id: str, tables: Mapping[str, pa.Table], *, embeds: bool = False
+) -> dict[str, list[dict[str, Any]]]:
+    """Contents of an artifact whose ledger row is about to be written; `embeds`: it holds vectors."""
+    found = contents(tables, lambda owner: tables["episodes"] if owner == artifact_id and "episodes" in tables
+                     else _episodes_of(lake, owner))
+    parents = tables["edges"]["parent_id"].to_pylist() if "edges" in tables else ()
+    if reads.holds_episodes(lake, parents):
+        found["reads"] = reads.counts_at_commit(lake, artifact_id, tables, embeds=embeds)
+    return found
 
 
 def recounted(lake: Lake, ref: ArtifactRef) -> dict[str, list[dict[str, Any]]]:
     """Contents counted again from the rows of the artifact that holds the data of `ref`."""
     owner = lake.ledger.get(ref.owner)
     tables = {name: lake.tables.read(name, owner.versions[name]) for name in COUNTED if name in owner.versions}
-    return contents(tables, lambda other: _episodes_of(lake, other))
+    found = contents(tables, lambda other: _episodes_of(lake, other))
+    if reads.holds_episodes(lake, (edge.parent for edge in lake.ledger.edge_rows(owner.artifact_id))):
+        found["reads"] = reads.counts(lake, owner)
+    return found
 
 
 def contents_of(lake: Lake, ref: ArtifactRef) -> dict[str, list[dict[str, Any]]]:
-    """Contents as the ledger has them, counted again for a row of an older format that has none."""
-    return json.loads(ref.contents_json) if ref.contents_json else recounted(lake, ref)
+    """Contents as the ledger has them; counted again where it was committed before they were kept, or before its reads were."""
+    if not ref.contents_json:
+        return recounted(lake, ref)
+    found = json.loads(ref.contents_json)
+    if "reads" not in found and reads.holds_episodes(lake, (edge.parent for edge in lake.ledger.edge_rows(ref.owner))):
+        found["reads"] = reads.counts(lake, lake.ledger.get(ref.owner))
+    return found
 
 
 def outcome(success: bool | None) -> str:  # noqa: FBT001 (a value, not a switch)

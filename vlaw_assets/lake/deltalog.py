@@ -10,6 +10,7 @@ delta-rs's, to whom these are ordinary tables. The log is complete: tables of a 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -44,11 +45,18 @@ def entry_path(table: Path, version: int) -> Path:
     return table / "_delta_log" / f"{version:020d}.json"
 
 
-def read_entry(table: Path, version: int) -> Entry:
-    """One entry. Raises VlawError naming the file if it is missing or damaged, FileNotFoundError never."""
+def read_entry(table: Path, version: int, *, sha256: str = "") -> Entry:
+    """One entry. Raises VlawError naming the file if it is missing or damaged, FileNotFoundError never.
+
+    `sha256`: what the ledger says of the file, if it does; it is held against the very bytes that are read.
+    """
     path = entry_path(table, version)
     try:
-        actions = [json.loads(line) for line in path.read_bytes().splitlines() if line]
+        data = path.read_bytes()
+        if sha256 and hashlib.sha256(data).hexdigest() != sha256:
+            raise VlawError(f"log entry {version} of Delta table {table.name}: content changed (sha256 differs)",
+                            where=str(path), remedy=_REMEDY)
+        actions = [json.loads(line) for line in data.splitlines() if line]
         info: dict[str, Any] = {}
         files: dict[str, list[Path]] = {"add": [], "remove": []}
         changes = False

@@ -9,14 +9,15 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.lake import checkpoints, contents, embeddings, quarantine
+from vlaw_assets.lake import checkpoints, contents, embeddings, pictures, quarantine
 from vlaw_assets.lake.durable import canonical_json, digest_of
 from vlaw_assets.lake.handles import Handle
-from vlaw_assets.lake.ledger import ArtifactRef, Edge, Identity
+from vlaw_assets.lake.ledger import CHOSEN_BY, ArtifactRef, Edge, Identity
 from vlaw_assets.lake.rows import Rows, concatenated
 from vlaw_assets.lake.schemas import validated
 from vlaw_assets.lake.selection import lineage
@@ -43,6 +44,8 @@ class Draft(Rows):
         self._handles: dict[str, Handle] = {}
         self._edges: dict[tuple[str, str], Edge] = {}
         self._quarantine: Edge | None = None
+        self._state: Edge | None = None
+        self._parents: dict[str, ArtifactRef] = {}
         self._allowed = {digest for _, digest in identity.parents}
         self._metrics: dict[str, Any] = {}
         self._checkpoint: Path | None = None
@@ -81,6 +84,16 @@ class Draft(Rows):
         """Say which list of quarantined episodes `Identity.excluded` was taken from; an edge to it is recorded."""
         self._quarantine = Edge(listed.owner, quarantine.ROLE, listed.artifact_id, "rows", "all", "")
 
+    def stands_on(self, parents: Mapping[str, ArtifactRef], *, state: ArtifactRef | None = None) -> None:
+        """Say what this is made of by role, and which state of the loop chose its models: an edge to that is recorded.
+
+        The state needs not be in the identity: the models are. For an artifact that is reused these say how it stands in
+        this partition, where its owner may have been made under another choice: then its pointer has edges of its own.
+        """
+        self._parents = dict(parents)
+        if state is not None:
+            self._state = Edge(state.owner, CHOSEN_BY, state.artifact_id, "whole", "all", "")
+
     def checkpoint_dir(self) -> Path:
         """An empty folder to save the checkpoint into; becomes `checkpoints/<sha256>/` when the block ends."""
         self._check_writing()
@@ -88,6 +101,11 @@ class Draft(Rows):
             self._checkpoint = self._folder / "checkpoint"
             self._checkpoint.mkdir(parents=True)
         return self._checkpoint
+
+    def keep_picture(self, title: str, png: bytes) -> None:
+        """Keep a picture for people beside the data (see pictures.py); the ledger row's metrics name it."""
+        self._check_writing()
+        self._metrics.setdefault(pictures.METRIC, {})[title] = pictures.store(self.lake.paths, png)
 
     def set_metrics(self, metrics: dict[str, Any]) -> None:
         """Merge numbers and texts to keep with the ledger row. Not part of the content digest (they may hold times).
@@ -159,7 +177,7 @@ class Draft(Rows):
                 run_id=self.run_id,
                 created_at=datetime.now(UTC),
                 code_revision=self.code_revision,
-                contents_json=canonical_json(contents.at_commit(self.lake, self.artifact_id, rows)),
+                contents_json=canonical_json(contents.at_commit(self.lake, self.artifact_id, rows, embeds=bool(self._embeddings))),
             )
         )
 
@@ -170,7 +188,7 @@ class Draft(Rows):
                 f"{len(self.identity.excluded)} episodes are excluded, but by no list", where=self._name,
                 remedy="call draft.leave_out(the quarantine artifact)",
             )
-        edges = [*self._edges.values(), *([self._quarantine] if self._quarantine else [])]
+        edges = [*self._edges.values(), *(edge for edge in (self._state, self._quarantine) if edge)]
         owner = self._owner_columns()
         return {name: [owner | row for row in rows] for name, rows in lineage(edges, self._handles).items()}
 
@@ -185,11 +203,19 @@ class Draft(Rows):
 
     def _commit_pointer(self, source: ArtifactRef) -> None:
         current = self.lake.ledger.current(self.asset, self.partition)
-        if current is not None and current.owner == source.artifact_id:
+        edges = self._edges_here(source)
+        if current is not None and current.owner == source.artifact_id and self._same_lineage(current, edges):
             self.ref = current
             return
+        versions = source.versions
+        if not self._same_lineage(source, edges):
+            owner = self._owner_columns()
+            rows = [owner | row for row in lineage(edges, {})["edges"]]
+            made = self.lake.tables.append("edges", validated("edges", rows, where=self._name), artifact_id=self.artifact_id)
+            versions = versions | {"edges": made}
         pointer = dataclasses.replace(
             source,
+            versions=versions,
             artifact_id=self.artifact_id,
             asset=self.asset,
             partition=self.partition,
@@ -199,6 +225,26 @@ class Draft(Rows):
             code_revision=self.code_revision,
         )
         self._commit_row(pointer)
+
+    def _edges_here(self, source: ArtifactRef) -> list[Edge]:
+        """The edges of what is reused, with the names that its parents have in this partition, and with its choice."""
+        edges = []
+        for edge in self.lake.ledger.own_edges(source.artifact_id):
+            here = self._parents.get(edge.role)
+            if edge.role == CHOSEN_BY:
+                continue
+            edges.append(dataclasses.replace(edge, read_as=here.artifact_id) if here and here.owner == edge.parent else edge)
+        chosen = [edge for edge in self.lake.ledger.own_edges(source.artifact_id) if edge.role == CHOSEN_BY]
+        return [*edges, *([self._state] if self._state else chosen)]
+
+    def _same_lineage(self, ref: ArtifactRef, edges: Sequence[Edge]) -> bool:
+        """Whether the edges of an artifact lead where these lead; to a state of the same content is the same choice."""
+        ledger = self.lake.ledger
+
+        def where(edge: Edge) -> tuple[str, str]:
+            return edge.role, ledger.get(edge.parent).content_digest if edge.role == CHOSEN_BY else ledger.node(edge)
+
+        return {where(edge) for edge in ledger.edge_rows(ref.artifact_id)} == {where(edge) for edge in edges}
 
     def _commit_row(self, ref: ArtifactRef) -> None:
         self.ref = self.lake.ledger.append(ref)

@@ -1,16 +1,16 @@
-"""Episodes as table rows, and their content digest. Pixels are in `frames.py`."""
+"""Episodes as table rows, and their content digest. How pixels are stored is in `frames.py`."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
 from vlaw_assets.lake.durable import canonical_json
-from vlaw_assets.lake.frames import camera_names
+from vlaw_assets.lake.frames import Frame, camera_names, content_of
 from vlaw_models.episodes import CONTROL_HZ, Episode
 from vlaw_models.errors import VlawError
 
@@ -33,8 +33,11 @@ def check_episode(episode: Episode, *, where: str) -> None:
         raise VlawError(f"not an episode: {wrong}", where=where, remedy="mend what made it; nothing was written")
 
 
-def content_digest(episode: Episode, context: dict[str, Any]) -> str:
-    """sha256 over what the episode is: scalars, state and action bytes, raw pixels. Ids, times and runs are left out."""
+def content_digest(episode: Episode, context: dict[str, Any], stored: Sequence[Frame]) -> str:
+    """sha256 over what is stored of the episode: scalars, states, actions, frames. Ids, times and runs are left out.
+
+    Frames as `frames.content_of` gives them: pixels where they are stored without loss, encoded bytes where they are not.
+    """
     scalars = context | {
         "task": episode.task, "instruction": episode.instruction, "seed": int(episode.seed),
         "success": None if episode.success is None else bool(episode.success), "event": episode.event,
@@ -42,13 +45,16 @@ def content_digest(episode: Episode, context: dict[str, Any]) -> str:
         "shapes": [list(array.shape) for array in (episode.images, episode.states, episode.actions)],
     }
     total = hashlib.sha256(canonical_json(scalars).encode())
-    for array, kind in ((episode.states, "<f4"), (episode.actions, "<f4"), (episode.images, "|u1")):
-        total.update(np.ascontiguousarray(array, dtype=kind).tobytes())
+    for array in (episode.states, episode.actions):
+        total.update(np.ascontiguousarray(array, dtype="<f4").tobytes())
+    for part in content_of(stored, episode.images):
+        total.update(part)
     return total.hexdigest()
 
 
 def episode_row(
     episode: Episode,
+    stored: Sequence[Frame],
     *,
     purpose: str,
     world: str | None,
@@ -57,15 +63,17 @@ def episode_row(
     label_source: str | None,
     where: str,
 ) -> dict[str, Any]:
-    """Row of the table `episodes` without ids and owner. Raises VlawError for an episode that is not sound."""
-    check_episode(episode, where=where)
+    """Row of the table `episodes` without ids and owner, of a sound episode and its frames as they are stored.
+
+    Raises VlawError for an `extra` that is not plain JSON.
+    """
     judged = episode.success is not None
     context = {
         "purpose": purpose, "world": world, "policy": policy, "world_model": world_model,
         "label_source": label_source if label_source is not None else ("world" if judged else ""),
     }
     try:
-        extra_json, digest = canonical_json(episode.extra), content_digest(episode, context)
+        extra_json, digest = canonical_json(episode.extra), content_digest(episode, context, stored)
     except (TypeError, ValueError) as error:
         raise VlawError(
             f"episode.extra is not plain JSON: {error}", where=where, remedy="use finite float, int, str, list, dict"

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -28,10 +28,20 @@ os.environ.setdefault("LANCE_LOG", "error")
 """Lance warns on stderr about every dataset it is told to create; it reads this once, when first imported."""
 
 STORAGE_VERSION = "2.1"
+PNG, JPEG = "png", "jpeg"
 CREATED = "created"
 """Tag of the version that a new table has before any frame."""
 FILTERED_IDS = 256
 """Up to this many episodes are picked inside Lance; more are picked after reading (a long IN list is slower)."""
+
+
+class Frame(NamedTuple):
+    """One picture of one camera, encoded."""
+
+    step: int
+    camera: str
+    format: str
+    image: bytes
 
 
 def camera_names(count: int) -> tuple[str, ...]:
@@ -46,9 +56,9 @@ def encode(image: np.ndarray, *, lossless: bool) -> tuple[str, bytes]:
     buffer = io.BytesIO()
     if lossless:
         Image.fromarray(image).save(buffer, "PNG", compress_level=1)
-        return "png", buffer.getvalue()
+        return PNG, buffer.getvalue()
     Image.fromarray(image).save(buffer, "JPEG", quality=95, subsampling=0)
-    return "jpeg", buffer.getvalue()
+    return JPEG, buffer.getvalue()
 
 
 def decode(data: bytes) -> np.ndarray:
@@ -59,19 +69,30 @@ def decode(data: bytes) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def frame_rows(episode: Episode, *, artifact_id: str, episode_id: str, purpose: str) -> pa.Table:
-    """All frames of an episode as rows. With fewer images than steps + 1, they are the last ones."""
+def encoded(episode: Episode, *, purpose: str) -> list[Frame]:
+    """All frames of an episode as they are stored. With fewer images than steps + 1, they are the last ones."""
     first = episode.num_steps + 1 - len(episode.images)
     cameras = camera_names(episode.images.shape[1])
-    rows: dict[str, list] = {"step": [], "camera": [], "format": [], "image": []}
-    for index, views in enumerate(episode.images):
-        lossless = purpose != "imagined" or first + index == 0
-        for camera, image in zip(cameras, views, strict=True):
-            kind, data = encode(image, lossless=lossless)
-            for column, value in zip(rows, (first + index, camera, kind, data), strict=True):
-                rows[column].append(value)
-    count = len(rows["step"])
-    return pa.table({"artifact_id": [artifact_id] * count, "episode_id": [episode_id] * count, **rows}, schema=FRAMES)
+    return [
+        Frame(step, camera, *encode(image, lossless=purpose != "imagined" or step == 0))
+        for step, views in enumerate(episode.images, start=first) for camera, image in zip(cameras, views, strict=True)
+    ]
+
+
+def content_of(stored: Sequence[Frame], images: np.ndarray) -> Iterator[bytes]:
+    """What a digest of frames is taken of, frame by frame: of a PNG its pixels, whoever compressed them; of a JPEG its bytes.
+
+    Pixels that were encoded as JPEG cannot be read back, and what is read back is the decoder's: only the bytes are stored.
+    """
+    for frame, image in zip(stored, images.reshape(-1, *images.shape[-3:]), strict=True):
+        yield np.ascontiguousarray(image, np.uint8).tobytes() if frame.format == PNG else frame.image
+
+
+def frame_rows(stored: Sequence[Frame], *, artifact_id: str, episode_id: str) -> pa.Table:
+    """Frames of one episode as rows of the table."""
+    columns = dict(zip(Frame._fields, map(list, zip(*stored, strict=True)), strict=True))
+    count = len(stored)
+    return pa.table({"artifact_id": [artifact_id] * count, "episode_id": [episode_id] * count, **columns}, schema=FRAMES)
 
 
 def create(paths: Paths) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.lake import checkpoints, deltalog
+from vlaw_assets.lake import checkpoints, deltalog, pictures
 from vlaw_assets.lake.durable import FileLock, fsync_files
 from vlaw_assets.lake.paths import Paths
 from vlaw_assets.lake.schemas import TABLES
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 DAY_S = 86400.0
 AGE_S = 7 * DAY_S
 IDS_AT_ONCE = 200
-TEMPORARY = (".*.tmp", ".writable-*", "delta/*/_delta_log/_commit_*.tmp", "delta/**/*.parquet#*", "lance/**/*#*", "lance/**/.tmp*",
+TEMPORARY = (".*.tmp", "pictures/.*.tmp", ".writable-*", "delta/*/_delta_log/_commit_*.tmp", "delta/**/*.parquet#*", "lance/**/*#*", "lance/**/.tmp*",
              "lance/**/*.tmp.*")
 """Files that writers rename when they are whole; what still has such a name was never finished."""
 
@@ -45,7 +45,7 @@ class Garbage:
     size: int
     """Bytes."""
     kind: str
-    """'rows', 'frames', 'embeddings', 'checkpoint' or 'temporary'."""
+    """'rows', 'frames', 'embeddings', 'checkpoint', 'picture' or 'temporary'."""
     artifacts: tuple[str, ...] = ()
     """The dead artifacts whose rows it holds."""
 
@@ -78,7 +78,7 @@ def collect(lake: Lake, *, older_than_s: float = AGE_S) -> list[Garbage]:
             dead = {artifact for item in found if item.path.is_relative_to(uri) for artifact in item.artifacts}
             _forget_frames(paths, uri, dead, _dead_tags(uri, marked, limit))
         for item in found:
-            if item.kind == "checkpoint":
+            if item.kind in ("checkpoint", "picture"):
                 _remove_checkpoint(paths, item.path, limit)
             elif item.path.parent != paths.temporary:
                 _remove(item.path)
@@ -96,6 +96,8 @@ def _find(paths: Paths, marked: _Marked, limit: float) -> list[Garbage]:
         for path in sorted(paths.checkpoints.iterdir())
         if path not in marked.needed and _changed(path) < limit
     ]
+    found += [Garbage(path, _size(path), "picture") for path in sorted(paths.pictures.glob("[!.]*"))
+              if path not in marked.needed and _changed(path) < limit]
     return sorted([*found, *_temporary(paths, limit)], key=lambda item: item.path)
 
 
@@ -113,6 +115,7 @@ class _Marked:
         self.artifacts = {ref.artifact_id for ref in refs}
         self.needed: set[Path] = {lake.paths.root / ref.location for ref in refs if ref.location}
         for ref in refs:
+            self.needed |= {pictures.path_of(lake.paths, digest) for digest in pictures.named(ref).values()}
             for entry in ref.versions.values():
                 self.needed |= {lake.paths.root / file["path"] for file in entry["files"]}
 
@@ -227,7 +230,8 @@ def _dead_tags(uri: Path, marked: _Marked, limit: float) -> list[str]:
 
 
 def _remove_checkpoint(paths: Paths, path: Path, limit: float) -> None:
-    """Move it away at once, so that it is never there in part; unless a draft has found a use for it meanwhile."""
+    """Move it (or a picture, which comes and goes alike) away at once, so that it is never there in part; unless a draft has
+    found a use for it meanwhile."""
     grave = paths.temporary / "collected" / path.name
     grave.parent.mkdir(parents=True, exist_ok=True)
     with checkpoints.exclusive(paths.checkpoints):

@@ -61,6 +61,12 @@ class Handle:
         """Ids of all episodes that this handle could give away: the artifact's own, without the excluded ones."""
         return set(self._table("episodes", ("episode_id", "start_episode_id"))["episode_id"].to_pylist())
 
+    @property
+    def left_out(self) -> int:
+        """How many of the artifact's own episodes this handle leaves out."""
+        held = self.ref.versions.get("episodes")
+        return held["rows"] - len(self.available()) if held and self._excluded else 0
+
     def checkpoint(self) -> Path:
         """The checkpoint folder, after re-hashing every file. Raises VlawError naming what is missing or changed."""
         if not self.ref.location:

@@ -10,6 +10,7 @@ the table use: a compaction of the tables changes neither rows nor order, and op
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.lake import deltalog, seal
 from vlaw_assets.lake.durable import canonical_json, digest_of
+from vlaw_assets.lake.kept import Kept, Row
 from vlaw_assets.lake.paths import partition_key, split_partition
 from vlaw_assets.lake.schemas import ADDED, ARTIFACTS, validated
 from vlaw_models.errors import VlawError
@@ -101,22 +103,55 @@ class ArtifactRef:
     def to_row(self) -> dict[str, Any]:
         """The row of the Delta table `artifacts`."""
         experiment, iteration = split_partition(self.partition)
-        row = {name: getattr(self, name) for name in ARTIFACTS.names if hasattr(self, name)}
+        row = {name: getattr(self, name) for name in PLAIN}
         return row | {
             "partition_key": partition_key(self.partition),
             "experiment": experiment,
             "iteration": iteration,
-            "versions_json": canonical_json(self.versions),
-            "metrics_json": canonical_json(self.metrics),
+            "versions_json": self.versions_json if "_texts" in self.__dict__ else canonical_json(self.versions),
+            "metrics_json": self.metrics_json if "_texts" in self.__dict__ else canonical_json(self.metrics),
         }
 
     @classmethod
-    def from_row(cls, row: dict[str, Any]) -> ArtifactRef:
+    def from_row(cls, row: Mapping[str, Any]) -> ArtifactRef:
         """From a row of the table or of a log entry. Raises KeyError, TypeError or ValueError for one that is damaged."""
         versions, metrics = json.loads(row["versions_json"]), json.loads(row["metrics_json"])
-        names = set(cls.__dataclass_fields__) - {"versions", "metrics"}
-        filled = row | {name: value for name, value in ADDED["artifacts"].items() if row.get(name) is None}
-        return cls(versions=versions, metrics=metrics, **{name: filled[name] for name in names})
+        filled = {**row, **{name: value for name, value in ADDED["artifacts"].items() if row.get(name) is None}}
+        return cls(versions=versions, metrics=metrics, **{name: filled[name] for name in PLAIN})
+
+    @classmethod
+    def from_kept(cls, row: Row) -> ArtifactRef:
+        """From a row that `from_row` has taken before (kept.py): not checked again, its long texts not decoded yet."""
+        ref = object.__new__(cls)
+        ref.__dict__.update(zip(SHORT, row[0], strict=True))
+        ref.__dict__["created_at"] = datetime.fromisoformat(ref.created_at)
+        ref.__dict__["_texts"] = row[1]
+        return ref
+
+    def to_kept(self) -> tuple[list[Any], list[str]]:
+        """The values of `SHORT` and of `LONG`."""
+        row = self.to_row()
+        return [value.isoformat() if isinstance(value := row[name], datetime) else value for name in SHORT], [row[name] for name in LONG]
+
+    def __getattr__(self, name: str) -> Any:
+        """What `from_kept` has left as text, when it is first asked for."""
+        texts = self.__dict__.get("_texts")
+        if texts is None or name not in (*LONG, "versions", "metrics"):
+            raise AttributeError(name)
+        value = texts[LONG.index(name)] if name in LONG else json.loads(texts[LONG.index(f"{name}_json")])
+        self.__dict__[name] = value
+        return value
+
+
+CHOSEN_BY = "state"
+"""Role of the edge to the loop's state that chose an artifact's models. It is in no identity: what is made of a model is the
+same, whoever chose it. So a pointer has edges of its own where it was chosen, or what it stands on was, otherwise than its owner."""
+
+
+PLAIN = tuple(name for name in ARTIFACTS.names if name in ArtifactRef.__dataclass_fields__)
+"""Fields that are columns as they are."""
+LONG = ("versions_json", "metrics_json", "recipe_json")
+SHORT = tuple(name for name in PLAIN if name not in LONG)
 
 
 @dataclass(frozen=True)
@@ -126,6 +161,7 @@ class Edge:
     parent: str
     """Id of the artifact that holds the data."""
     role: str
+    """What it was read for; `CHOSEN_BY` says that it was not read, but chose what was."""
     read_as: str
     """Id of the artifact it was asked for by: the parent, or a pointer to it."""
     scope: str
@@ -135,17 +171,24 @@ class Edge:
     selection_id: str
 
 
+EDGE = tuple(Edge.__dataclass_fields__)
+FEW = 300
+"""Artifacts whose edges are read one by one."""
+
+
 class Ledger:
     """Reads the ledger of one lake. Each call sees what is committed by then; rows once read are kept."""
 
     def __init__(self, tables: Tables, where: Path):
         self._tables, self._where = tables, where
         self._version = -1
+        """The newest version of `artifacts` that was read and brought a row."""
         self._frozen = False
         self._rows: dict[str, ArtifactRef] = {}
         self._sequence: dict[str, int] = {}
         self._current: dict[tuple[str, str], ArtifactRef] = {}
         self._made: dict[str, ArtifactRef] = {}
+        self._alike: dict[tuple[str, ...], list[ArtifactRef]] = {}
         self._edges: dict[str, tuple[Edge, ...]] = {}
 
     def artifacts(self) -> list[ArtifactRef]:
@@ -169,6 +212,12 @@ class Ledger:
         """The newest artifact of this identity that holds its own data (never a pointer)."""
         self._refresh()
         return self._made.get(identity.digest)
+
+    def but_for_exclusions(self, identity: Identity) -> list[ArtifactRef]:
+        """The artifacts of this identity but for the episodes left out, newest first; never a pointer."""
+        self._refresh()
+        key = identity.kind, identity.code, identity.recipe_digest, identity.parents_digest
+        return self._alike.get(key, [])[::-1]
 
     def current(self, asset: str, partition: str = "") -> ArtifactRef | None:
         """The version of an asset partition that was committed last."""
@@ -197,30 +246,48 @@ class Ledger:
         return ref
 
     def edge_rows(self, artifact_id: str) -> tuple[Edge, ...]:
-        """What was read while making it; a pointer has its owner's. Edges of all artifacts are read at once, and kept."""
-        owner = self.get(artifact_id).owner
-        if owner not in self._edges:
-            self._load_edges()
-        return self._edges[owner]
+        """What was read while making it, and what chose its models. Edges once read are kept.
+
+        A pointer has its owner's, unless it has its own.
+        """
+        return self.own_edges(artifact_id) or self.own_edges(self.get(artifact_id).owner)
+
+    def own_edges(self, artifact_id: str) -> tuple[Edge, ...]:
+        """The edges that were committed with this very artifact; a pointer mostly has none."""
+        if self.get(artifact_id).artifact_id not in self._edges:
+            self._load_edges([artifact_id])
+        return self._edges[artifact_id]
+
+    def node(self, edge: Edge) -> str:
+        """Id of the artifact that an edge leads to: the pointer it was read as if that one has edges of its own, else the owner."""
+        return edge.read_as if edge.read_as != edge.parent and self.own_edges(edge.read_as) else edge.parent
 
     def edges(self, artifact_id: str) -> list[tuple[str, ArtifactRef]]:
         """(role, parent) of what was read while making it; parents are owners of data. A pointer has its owner's."""
         return [(edge.role, self.get(edge.parent)) for edge in self.edge_rows(artifact_id)]
 
     def closure(self, ref: ArtifactRef) -> list[ArtifactRef]:
-        """Everything `ref` stands on, each artifact once, parents before children; its owner comes last."""
+        """Everything `ref` stands on, each artifact once, parents before children; it comes last.
+
+        A pointer counts as what it points at, unless it has edges of its own (see `node`).
+        """
         ordered: dict[str, ArtifactRef] = {}
-        stack = [(self.get(ref.owner), False)]
+        stack = [(ref.artifact_id if self.own_edges(ref.artifact_id) else ref.owner, False)]
         while stack:
-            item, expanded = stack.pop()
-            if item.artifact_id in ordered:
+            name, expanded = stack.pop()
+            if name in ordered:
                 continue
             if expanded:
-                ordered[item.artifact_id] = item
+                ordered[name] = self.get(name)
                 continue
-            stack.append((item, True))
-            stack += [(parent, False) for _, parent in reversed(self.edges(item.artifact_id))]
+            stack.append((name, True))
+            stack += [(self.node(edge), False) for edge in reversed(self.edge_rows(name))]
         return list(ordered.values())
+
+    def edges_entry(self, ref: ArtifactRef) -> dict[str, Any] | None:
+        """Where the edges lie that were committed with this artifact; a pointer mostly has none and repeats its owner's entry."""
+        entry = ref.versions.get("edges")
+        return None if ref.source_artifact_id and entry == self.get(ref.owner).versions.get("edges") else entry
 
     def append(self, ref: ArtifactRef) -> ArtifactRef:
         """Commit one row, durably, and extend the seal over it. Returns the row as the ledger has it.
@@ -246,28 +313,56 @@ class Ledger:
         self._current[ref.asset, ref.partition] = ref
         if not ref.source_artifact_id:
             self._made[ref.identity_digest] = ref
+            key = ref.kind, ref.code_digest, ref.recipe_digest, ref.parents_digest
+            self._alike.setdefault(key, []).append(ref)
 
     def _refresh(self) -> None:
         if self._frozen:
             return
         table = self._tables.paths.table("artifacts")
-        fresh = [entry for entry in deltalog.entries(table, after=self._version) if self._tables.artifact_of(entry)]
-        for ref in self._tables.committed("artifacts", fresh, ArtifactRef.from_row):
-            self._add(ref)
+        kept = Kept(self._tables.paths, "artifacts", SHORT, LONG) if self._version < 0 else None
+        known = kept.rows if kept else {}
+        newest, fresh = deltalog.newest(table, after=self._version), {}
         # Versions that are not ours (a compaction) are looked at again until the next one that is: a few, at most.
-        self._version = fresh[-1].version if fresh else self._version
+        last = self._version
+        for version in range(self._version + 1, newest + 1):
+            if version in known:
+                refs = [ArtifactRef.from_kept(row) for row in known[version]]
+            else:
+                entry = deltalog.read_entry(table, version)
+                if not self._tables.artifact_of(entry):
+                    continue
+                refs = list(self._tables.committed("artifacts", [entry], ArtifactRef.from_row))
+                fresh[version] = lambda refs=refs: [ref.to_kept() for ref in refs]
+            for ref in refs:
+                self._add(ref)
+            last = version
+        self._version = last
+        if kept:
+            kept.keep(fresh)
 
-    def _load_edges(self) -> None:
-        """One pass over the log entries that brought the edges of every artifact whose edges are not known yet."""
-        wanted = [ref for ref in self._rows.values() if not ref.source_artifact_id and ref.artifact_id not in self._edges]
-        found: dict[str, list[Edge]] = {ref.artifact_id: [] for ref in wanted}
-        versions = [ref.versions["edges"]["version"] for ref in wanted if "edges" in ref.versions]
+    def _load_edges(self, names: Iterable[str]) -> None:
+        """Read the log entries that brought the edges of these artifacts; after `FEW` of them, those of all at once."""
+        names = self._rows if len(self._edges) > FEW else names
+        found: dict[str, list[Edge]] = {name: [] for name in names if name not in self._edges}
+        pinned = {entry["version"]: entry for name in found if (entry := self.edges_entry(self._rows[name]))}
         table = self._tables.paths.table("edges")
-        fresh = [deltalog.read_entry(table, version) for version in dict.fromkeys(versions)]
-        for child, edge in self._tables.committed("edges", fresh, _edge):
-            if child in found:
-                found[child].append(edge)
+        kept = Kept(self._tables.paths, "edges", ("child", *EDGE)) if len(pinned) > FEW else None
+        known, fresh = kept.rows if kept else {}, {}
+        for version, entry in pinned.items():
+            if version in known:
+                edges = [(values[0], Edge(*values[1:])) for values, _ in known[version]]
+            else:
+                # Artifacts of a migrated lake do not pin their log entries; FORMAT.json does.
+                log = deltalog.read_entry(table, version, sha256=next((file["sha256"] for file in entry.get("log", ())), ""))
+                edges = list(self._tables.committed("edges", [log], _edge, pinned=pinned))
+                fresh[version] = lambda edges=edges: [([child, *(getattr(edge, name) for name in EDGE)], []) for child, edge in edges]
+            for child, edge in edges:
+                if child in found:
+                    found[child].append(edge)
         self._edges |= {child: tuple(edges) for child, edges in found.items()}
+        if kept:
+            kept.keep(fresh)
 
 
 def _edge(row: dict[str, Any]) -> tuple[str, Edge]:

@@ -8,7 +8,8 @@ own minima and maxima rule most row groups out, because ids of one artifact lie 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -32,11 +33,54 @@ def _database(_process: int) -> Any:
     return duckdb.connect(":memory:", config={"memory_limit": "2GB"})
 
 
+@contextmanager
+def connected(process: int) -> Iterator[Any]:
+    """A cursor of the process's database, whose errors about files are VlawErrors that say what to do."""
+    import duckdb
+
+    cursor = _database(process).cursor()
+    try:
+        yield cursor
+    except duckdb.Error as error:
+        raise VlawError(f"rows cannot be read: {str(error).strip()}", where="the lake's data files",
+                        remedy="`vlaw audit ... --verify` names the files; restore them") from error
+    finally:
+        cursor.close()
+
+
+def files_of(lake: Lake, table: str, among: Iterable[ArtifactRef], *, known: set[str] | None = None) -> list[str]:
+    """Absolute paths of the files of the rows that these artifacts own, each of them verified, once (lake/verified.py).
+
+    `known`: paths that need not be looked at again; those that were found good are added. Raises VlawError naming the artifact
+    and the first file that is gone or changed.
+    """
+    owned = [(ref, file) for ref in among if table in ref.versions and not ref.source_artifact_id
+             for file in ref.versions[table]["files"]]
+    known = set() if known is None else known
+    wrong = lake.verified.damage((ref, file) for ref, file in owned if file["path"] not in known)
+    if wrong:
+        raise wrong
+    known.update(file["path"] for _, file in owned)
+    return [f"{lake.paths.root}/{file['path']}" for _, file in owned]
+
+
+def source(lake: Lake, table: str, among: Iterable[ArtifactRef], columns: Sequence[str]) -> str:
+    """A SELECT of these columns of the rows that these artifacts own: exactly the files that the ledger names, verified."""
+    files = files_of(lake, table, among)
+    if not files:
+        types = {"success": "BOOLEAN", "weight": "DOUBLE", "num_steps": "INTEGER"}
+        typed = ", ".join(f"NULL::{types.get(name, 'VARCHAR')} AS {name}" for name in columns)
+        return f"SELECT {typed} WHERE false"
+    quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in files)
+    return f"SELECT {', '.join(columns)} FROM read_parquet([{quoted}], hive_partitioning = false)"
+
+
 class Lookup:
     """Lookups in one lake; use it in a `with` block."""
 
     def __init__(self, lake: Lake):
         self._lake, self._root = lake, lake.paths.root
+        self._known: set[str] = set()
         self._connection = _database(os.getpid()).cursor()
 
     def __enter__(self) -> Lookup:
@@ -51,17 +95,13 @@ class Lookup:
     ) -> list[tuple[Any, ...]]:
         """`columns` of the rows of `table` whose `column` is one of `ids`, of these artifacts' own data.
 
-        Raises VlawError when a file that the ledger names is gone or unreadable.
+        Raises VlawError when a file that the ledger names is gone, changed or unreadable.
         """
         import duckdb
         import pyarrow as pa
 
-        files = [
-            str(self._root / file["path"])
-            for ref in among if table in ref.versions and not ref.source_artifact_id
-            for file in ref.versions[table]["files"]
-        ]
-        if not files or not ids:
+        files = files_of(self._lake, table, among, known=self._known) if ids else []
+        if not files:
             return []
         source, values = "read_parquet($files, hive_partitioning = false)", sorted(ids)
         if len(values) <= LITERALS:

@@ -76,6 +76,10 @@ class Paths:
         return self.root / "checkpoints"
 
     @property
+    def pictures(self) -> Path:
+        return self.root / "pictures"
+
+    @property
     def locks(self) -> Path:
         return self.root / "locks"
 

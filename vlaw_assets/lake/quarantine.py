@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from vlaw_assets.lake.durable import canonical_json
 from vlaw_assets.lake.ledger import ArtifactRef, Identity
 from vlaw_assets.lake.lookup import Lookup
+from vlaw_assets.once import once
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -46,6 +47,18 @@ def quarantined(lake: Lake, ref: ArtifactRef | None = None) -> dict[str, dict[st
     ref = ref or latest(lake)
     rows = lake.read(ref).table(ASSET).to_pylist() if ref else []
     return {row["episode_id"]: {name: row[name] for name in ("episode_id", "why", "by", "at")} for row in rows}
+
+
+def in_force(lake: Lake) -> dict[str, str]:
+    """Every episode that nothing may count now, or at the lake's moment: id -> the one on the list that it goes back to.
+
+    The listed ones and what was imagined from them: the one rule of what success rates, searches and pages leave out.
+    """
+    ref = latest(lake)
+    if ref is None or not ref.num_rows:
+        return {}
+    with Lookup(lake) as lookup:
+        return lookup.with_started(quarantined(lake, ref))
 
 
 def add(lake: Lake, ids: Sequence[str], *, why: str, by: str, run_id: str = "quarantine") -> Change:
@@ -88,29 +101,35 @@ def without_quarantined(
     if ref is None:
         return identity, None
     owners = list({parent.owner: lake.ledger.get(parent.owner) for parent in parents}.values())
-    occurring = occurrences(lake, owners) if occurring is None else occurring
-    excluded = set().union(*(occurring.get(owner.artifact_id, ()) for owner in owners))
+    here = occurrences(lake, owners) if occurring is None else occurring
+    excluded = set().union(*(here.get(owner.artifact_id, ()) for owner in owners))
     if not excluded:
         return identity, None
     full = dataclasses.replace(identity, excluded=tuple(excluded))
     if not force and lake.ledger.find(full) is None:
-        for made in reversed(lake.ledger.artifacts()):
-            if not made.source_artifact_id and _same_but_for_exclusions(made, full):
-                left_out = excluded & set(_closed(lake, list_of(lake, made)))
-                fewer = dataclasses.replace(identity, excluded=tuple(left_out))
-                if fewer.digest == made.identity_digest and not _used(lake, made, excluded - left_out):
-                    return fewer, list_of(lake, made)
+        for made in lake.ledger.but_for_exclusions(full):
+            listed = list_of(lake, made)
+            left_out = excluded & set(_closed(lake, listed.artifact_id) if listed else ())
+            fewer = dataclasses.replace(identity, excluded=tuple(left_out))
+            if fewer.digest == made.identity_digest and not _used(lake, made, excluded - left_out, occurring):
+                return fewer, listed
     return full, ref
 
 
 def occurrences(lake: Lake, among: Iterable[ArtifactRef] | None = None) -> dict[str, set[str]]:
-    """Artifact id -> the quarantined episodes, and those imagined from them, that its rows name."""
+    """Artifact id -> the quarantined episodes, and those imagined from them, that its rows name; of all artifacts, or of some."""
+    if among is None:
+        return _everywhere(lake)
     ref = latest(lake)
     if ref is None:
         return {}
     with Lookup(lake) as lookup:
-        ids = lookup.with_started(quarantined(lake, ref))
-        return lookup.occurring(ids.keys(), list(among) if among is not None else lake.ledger.artifacts())
+        return lookup.occurring(_closed(lake, ref.artifact_id).keys(), list(among))
+
+
+@once
+def _everywhere(lake: Lake) -> dict[str, set[str]]:
+    return occurrences(lake, lake.ledger.artifacts())
 
 
 def list_of(lake: Lake, ref: ArtifactRef) -> ArtifactRef | None:
@@ -118,25 +137,25 @@ def list_of(lake: Lake, ref: ArtifactRef) -> ArtifactRef | None:
     return next((parent for role, parent in lake.ledger.edges(ref.owner) if role == ROLE and parent.asset == ASSET), None)
 
 
-def _closed(lake: Lake, ref: ArtifactRef | None) -> dict[str, str]:
-    if ref is None:
-        return {}
+@once
+def _closed(lake: Lake, listed: str) -> dict[str, str]:
+    """The episodes of a list (an artifact id) and those imagined from them: id -> the one on the list that it goes back to."""
     with Lookup(lake) as lookup:
-        return lookup.with_started(quarantined(lake, ref))
+        return lookup.with_started(quarantined(lake, lake.ledger.get(listed)))
 
 
-def _same_but_for_exclusions(made: ArtifactRef, identity: Identity) -> bool:
-    return (made.kind, made.code_digest, made.recipe_digest, made.parents_digest) == (
-        identity.kind, identity.code, identity.recipe_digest, identity.parents_digest)
+def _used(lake: Lake, made: ArtifactRef, ids: set[str], occurring: Mapping[str, set[str]] | None) -> bool:
+    """Whether rows of these episodes went into an artifact: its rows name one, or it read one as part of a whole.
 
-
-def _used(lake: Lake, made: ArtifactRef, ids: set[str]) -> bool:
-    """Whether rows of these episodes went into an artifact: its rows name one, or it read one as part of a whole."""
+    `occurring`: where they occur in the lake, if that is known.
+    """
     edges = lake.ledger.edge_rows(made.artifact_id)
     with Lookup(lake) as lookup:
-        if lookup.occurring(ids, [made]):
+        near = [made, *(lake.ledger.get(edge.parent) for edge in edges)]
+        present = lookup.occurring(ids, near) if occurring is None else {
+            ref.artifact_id: held for ref in near if (held := ids & occurring.get(ref.artifact_id, set()))}
+        if made.artifact_id in present:
             return True
-        present = lookup.occurring(ids, [lake.ledger.get(edge.parent) for edge in edges])
         for edge in [edge for edge in edges if edge.parent in present]:
             if edge.scope == "rows" and "embeddings" not in made.versions:
                 continue  # its own rows say it; of embeddings there is one per row of the parent

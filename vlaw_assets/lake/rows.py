@@ -14,7 +14,7 @@ import numpy as np
 
 from vlaw_assets.lake import embeddings, frames
 from vlaw_assets.lake.durable import canonical_json, digest_of
-from vlaw_assets.lake.episodes import episode_row, step_rows
+from vlaw_assets.lake.episodes import check_episode, episode_row, step_rows
 from vlaw_assets.lake.paths import Paths, partition_key, split_partition
 from vlaw_assets.lake.schemas import TABLES, validated
 from vlaw_models.errors import VlawError
@@ -70,19 +70,19 @@ class Rows:
         for episode in episodes:
             index = len(rows)
             episode_id = f"{purpose}-{self.identity.digest[:12]}-{index:05d}"
+            where = f"{self._name}, episode {index}"
+            check_episode(episode, where=where)
+            stored = frames.encoded(episode, purpose=purpose)
             row = episode_row(
-                episode,
-                purpose=purpose, world=world, policy=policy, world_model=world_model, label_source=label_source,
-                where=f"{self._name}, episode {index}",
+                episode, stored,
+                purpose=purpose, world=world, policy=policy, world_model=world_model, label_source=label_source, where=where,
             )
             self._digests.setdefault("episodes", []).append(row["content_digest"])
             owner = self._owner_columns()
             rows.append(row | owner | {"episode_id": episode_id, "episode_index": index})
             steps += [step | owner | {"episode_id": episode_id} for step in step_rows(episode)]
-            if len(episode.images):
-                images.append(
-                    frames.frame_rows(episode, artifact_id=self.artifact_id, episode_id=episode_id, purpose=purpose)
-                )
+            if stored:
+                images.append(frames.frame_rows(stored, artifact_id=self.artifact_id, episode_id=episode_id))
             ids.append(episode_id)
         if images:
             import pyarrow as pa
@@ -128,12 +128,13 @@ class Rows:
         if "position" in TABLES[name].names:
             first = sum(part.num_rows for part in parts)
             columns = columns.append_column("position", pa.array(np.arange(first, first + columns.num_rows)))
-        # Artifact ids differ between attempts, content must not.
-        content = columns.select([key for key in columns.column_names if key not in ("owner", "created_at")])
-        self._digests.setdefault(name, []).append(digest_of_columns(content))
-        for key, value in self._owner_columns().items():
+        owner = self._owner_columns()
+        for key, value in owner.items():
             columns = columns.append_column(key, pa.repeat(pa.scalar(value, TABLES[name].field(key).type), len(columns)))
         parts.append(validated(name, columns, where=self._name))
+        # Artifact ids differ between attempts, content must not; and it is what is stored, in the types of the table.
+        content = parts[-1].select([key for key in TABLES[name].names if key not in ("owner", "created_at", *owner)])
+        self._digests.setdefault(name, []).append(digest_of_columns(content))
 
     def write_embeddings(self, model: str, rows: Sequence[dict[str, str]], vectors: np.ndarray) -> None:
         """Add vectors (N, D) float32 of length 1 with their rows {owner, episode_id, task, purpose, outcome}, in order.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vlaw_assets.lake import deltalog
-from vlaw_assets.lake.durable import canonical_json, fsync_files, sha256_file
+from vlaw_assets.lake.durable import canonical_json, file_problems, fsync_files, sha256_file
 from vlaw_assets.lake.paths import Paths
 from vlaw_assets.lake.schemas import ORDER, PARTITIONED, TABLES
 from vlaw_models.errors import VlawError
@@ -113,16 +113,19 @@ class Tables:
         return str(entry.info.get(ARTIFACT, "")) if entry.added else ""
 
     def committed(
-        self, name: str, entries: Iterable[deltalog.Entry], convert: Callable[[dict[str, Any]], Any]
+        self, name: str, entries: Iterable[deltalog.Entry], convert: Callable[[dict[str, Any]], Any],
+        *, pinned: Mapping[int, Mapping[str, Any]] | None = None,
     ) -> Iterator[Any]:
         """The rows that these commits brought, each converted, in order: from the entries, or else from their files.
 
+        `pinned`: version -> what the ledger says of its files, which are hashed before they are read.
         Raises VlawError naming the log entry or the file that is damaged or missing.
         """
         for entry in entries:
             try:
                 rows = json.loads(entry.info[ROWS]) if ROWS in entry.info else None
                 if rows is None:
+                    self._check(pinned[entry.version]["files"] if pinned else ())
                     rows = [row for path in entry.added for row in read_file(path, TABLES[name]).to_pylist()]
                 for row in rows:
                     if isinstance(row.get("created_at"), str):
@@ -133,6 +136,11 @@ class Tables:
                     f"a row of Delta table {name} is damaged ({type(error).__name__})",
                     where=str(entry.path), remedy="restore it from a backup",
                 ) from error
+
+    def _check(self, files: Iterable[dict[str, Any]]) -> None:
+        for problem in file_problems(self.paths.root, files):
+            path, _, what = problem.partition(": ")
+            raise VlawError(f"data file: {what}", where=str(self.paths.root / path), remedy="restore it from a backup")
 
     def open(self, name: str) -> Any:
         """The DeltaTable at its newest version. Raises VlawError if the table is missing or its log unreadable."""

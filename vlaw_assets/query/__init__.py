@@ -1,80 +1,109 @@
 """SQL over a lake, for reading only: DuckDB with views of exactly what the ledger says exists.
 
-DuckDB reads the Parquet files itself (projections, filters and partitions are pushed down), and may open these files and
-no other: the paths of the views are allowed one by one, external access is off, the configuration is locked, nothing is
-spilled to disk, and only one SELECT is admitted at a time (admission.py), in a read-only transaction. Which files:
-views.py.
+DuckDB runs in a process of its own (process.py starts it, worker.py is what runs there), so that memory, time and the size
+of a result are limits, whatever a statement does. It reads the Parquet files itself (projections, filters and partitions are
+pushed down), and may open these files and no other: the paths of the views are allowed one by one, external access is off,
+the configuration is locked, nothing is spilled to disk, and only one SELECT is admitted at a time (admission.py), in a
+read-only transaction. Which files: views.py. Before a statement runs, every file of the views that it names is known to
+have the bytes that the ledger recorded (lake/verified.py).
 """
 
 from __future__ import annotations
 
-import contextlib
+import decimal
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import duckdb
-import pyarrow as pa
-
-from vlaw_assets.query import views
-from vlaw_assets.query.admission import Admitted, admit
+from vlaw_assets.query.limits import MEMORY, TIMEOUT_S, Limits
+from vlaw_assets.query.process import FailedError, SqlProcess
 from vlaw_assets.query.questions import read_question
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from vlaw_assets.lake import Lake
 
-__all__ = ["Query", "connect", "read_question"]
+__all__ = ["Limits", "Query", "Result", "connect", "read_question"]
 
-TIMEOUT_S = 60.0
 
-_LOCKS = (
-    # A lake's files never change: their footers are read once (a third of a short query over 200 files was just that).
-    "SET parquet_metadata_cache = true",
-    "SET validate_external_file_cache = 'NO_VALIDATION'",
-    # A temporary folder would become an allowed one; without it a query that needs more memory fails.
-    "SET temp_directory = ''",
-    "SET allowed_paths = {paths}",
-    "SET enable_external_access = false",
-    "SET autoinstall_known_extensions = false",
-    "SET autoload_known_extensions = false",
-    "SET allow_community_extensions = false",
-    "SET allow_persistent_secrets = false",
-    "SET lock_configuration = true",
-)
-"""In this order: paths cannot be allowed when external access is off, and the last one freezes the others."""
+class Result:
+    """The rows of one statement, all of them here already."""
+
+    def __init__(self, table: pa.Table):
+        self._table = table
+        self._given = 0
+
+    @property
+    def description(self) -> list[tuple[str, str]]:
+        """(name, Arrow type) of every column."""
+        return [(field.name, str(field.type)) for field in self._table.schema]
+
+    def to_arrow_table(self) -> pa.Table:
+        return self._table
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """The rows that were not fetched yet; whole numbers of DuckDB's widest types as int."""
+        rest, self._given = self._table.slice(self._given), self._table.num_rows
+        if not rest.num_columns:
+            return [()] * rest.num_rows
+        return list(zip(*map(_values, rest.columns), strict=True))
+
+    def fetchone(self) -> tuple[Any, ...] | None:
+        """The next row; None after the last."""
+        row = Result(self._table.slice(self._given, 1)).fetchall()
+        self._given += len(row)
+        return row[0] if row else None
+
+
+class _MadeAnewError(Exception):
+    """A view that could not be made can be by now."""
 
 
 class Query:
     """A locked DuckDB connection that admits one SELECT at a time. Made by `connect`."""
 
-    def __init__(
-        self, connection: duckdb.DuckDBPyConnection, files: Mapping[str, list[views.Source]], damaged: Mapping[str, VlawError]
-    ):
-        self._connection, self._files, self._damaged = connection, files, damaged
+    def __init__(self, process: SqlProcess, lake: Lake):
+        from vlaw_assets.query import views
 
-    def execute(
-        self, sql: str, parameters: Mapping[str, Any] | None = None, *, timeout_s: float = TIMEOUT_S
-    ) -> duckdb.DuckDBPyConnection:
-        """Run one SELECT; fetch from what is returned (`fetchall`, `description`, `to_arrow_table`).
+        self._process, self._lake = process, lake
+        refs = lake.ledger.artifacts()
+        self._files = views.sources(lake, refs)
+        self._tables, self._definitions = views.tables(lake, refs), views.definitions(lake, self._files)
+        self._uses: dict[str, frozenset[str]] = {}
+        self._broken: dict[str, VlawError] = {}
+        """Tables that could not be made, with the reason: a file that they are made of is not as it was recorded."""
+        self._hopeless: set[str] = set()
+        """Views that could not be made, although their files are sound."""
+        self._one_at_a_time = threading.Lock()
+        self._make()
+
+    def execute(self, sql: str, parameters: Mapping[str, Any] | None = None, *, timeout_s: float = TIMEOUT_S) -> Result:
+        """Run one SELECT, or EXPLAIN of one.
 
         Args:
             parameters: values for `$name` in the SQL; a name that is not given is NULL.
+            timeout_s: seconds for reading, planning and running the statement and fetching its rows. Files that are hashed
+                for the first time are not counted.
 
-        Raises VlawError for anything but one SELECT, for unknown parameters, for SQL that fails or takes longer than
-        `timeout_s` seconds, and where a pinned file of a view it names is gone.
+        Raises VlawError for anything but one SELECT, for unknown parameters, for SQL that fails or reaches a limit (see
+        `Limits`), and where a pinned file of a view it names is gone or not as it was recorded.
         """
-        return self._run(sql, parameters, timeout_s, self._connection.execute)
+        return Result(self.table(sql, parameters, timeout_s=timeout_s))
 
     def table(self, sql: str, parameters: Mapping[str, Any] | None = None, *, timeout_s: float = TIMEOUT_S) -> pa.Table:
         """The whole result as an Arrow table. Arguments and errors as `execute`."""
-        return self._run(
-            sql, parameters, timeout_s, lambda admitted, bound: self._connection.sql(admitted, params=bound).to_arrow_table()
-        )
+        with self._one_at_a_time:
+            try:
+                return self._ask(sql, parameters or {}, timeout_s)
+            except _MadeAnewError:
+                self._make()
+                return self._ask(sql, parameters or {}, timeout_s)
 
     def close(self) -> None:
-        self._connection.close()
+        self._process.close()
 
     def __enter__(self) -> Query:
         return self
@@ -82,48 +111,78 @@ class Query:
     def __exit__(self, *_exception: object) -> None:
         self.close()
 
-    def _run(self, sql: str, parameters: Mapping[str, Any] | None, timeout_s: float, what: Any) -> Any:
-        admitted = admit(self._connection, sql)
-        bound = _bound(admitted.statement, parameters)
-        timer = threading.Timer(timeout_s, self._connection.interrupt)
-        timer.start()
+    def _make(self) -> None:
+        """Make tables and views; those that cannot be made are left out, and said when they are named."""
+        from vlaw_assets.query import views
+
+        self._broken, tables = {}, {}
+        for name, rows in self._tables.items():
+            try:
+                tables[name] = rows()
+            except VlawError as error:
+                self._broken[name] = error
+        paths = ", ".join(views.quoted(source.path) for listed in self._files.values() for source in listed)
+        self._process.make(tables=tables, definitions=self._definitions, paths=f"[{paths}]")
+
+    def _ask(self, sql: str, parameters: Mapping[str, Any], timeout_s: float) -> pa.Table:
+        names: set[str] = set()
+
+        def verify(named: frozenset[str], *, any_file: bool) -> None:
+            names.update(self._behind(self._files if any_file else named))
+            self._verify(names)
+            for name in sorted(names & self._broken.keys()):
+                self._tables[name]()  # raises what is wrong with it
+                raise _MadeAnewError
+            if names & self._process.failed.keys() - self._hopeless:
+                self._hopeless |= self._process.failed.keys()
+                raise _MadeAnewError
+
         try:
-            self._begin()
-            return what(admitted.statement, bound)
-        except duckdb.InterruptException as error:
-            raise VlawError(f"stopped after {timeout_s:g} s", where="sql", remedy="narrow the query, or allow it more time") from error
-        except duckdb.Error as error:
-            raise self._explained(error, admitted) from error
-        finally:
-            timer.cancel()
+            return self._process.ask(sql, parameters, timeout_s, verify)
+        except FailedError as error:
+            raise self._explained(error, names) from None
 
-    def _begin(self) -> None:
-        """A transaction in which nothing can be written, whatever was admitted; it ends with the next query."""
-        with contextlib.suppress(duckdb.TransactionException):  # there is none before the first query
-            self._connection.rollback()
-        self._connection.execute("BEGIN TRANSACTION READ ONLY")
+    def _behind(self, names: Iterable[str]) -> set[str]:
+        """These names and those of all that they are made of."""
+        from vlaw_assets.query import views
 
-    def _explained(self, error: duckdb.Error, admitted: Admitted) -> VlawError:
-        if isinstance(error, duckdb.CatalogException):
-            for name in sorted(admitted.names & set(self._damaged)):
-                return self._damaged[name]
-        if isinstance(error, duckdb.IOException | duckdb.InvalidInputException | duckdb.PermissionException):
-            # A file that was there when the views were made may be gone or damaged by now.
-            found = views.damaged(dict(self._files))
-            for name in sorted(admitted.names & set(found)):
-                return found[name]
-            for source in (source for listed in self._files.values() for source in listed):
-                if source.path in str(error) and not isinstance(error, duckdb.PermissionException):
-                    return views.damage(source, f"cannot be read: {_first_line(error)}")
-        if isinstance(error, duckdb.PermissionException):
-            return VlawError(f"SQL reads the views and no other file: {_first_line(error)}", where="sql", remedy="SHOW TABLES lists the views")
-        if isinstance(error, duckdb.OutOfMemoryException):
-            return VlawError(_first_line(error), where="sql", remedy="narrow the query, or connect with a larger memory_limit")
-        return VlawError(str(error).strip(), where="sql", remedy="SHOW TABLES and DESCRIBE episodes say what there is")
+        made, found, fresh = self._definitions.keys() | self._tables.keys(), set(), set(names)
+        while fresh:
+            found |= fresh
+            for name in fresh & self._definitions.keys() - self._uses.keys():
+                self._uses[name] = views.uses(self._definitions[name])
+            fresh = set().union(*(self._uses.get(name, ()) for name in fresh)) & made - found
+        return found
+
+    def _verify(self, names: set[str]) -> None:
+        """Raises VlawError for the first file of these views that is not as it was recorded."""
+        wrong = self._lake.verified.damage(
+            (source.ref, source.file) for name in sorted(names & set(self._files)) for source in self._files[name])
+        if wrong:
+            raise wrong
+
+    def _explained(self, error: FailedError, names: set[str]) -> VlawError:
+        kind, first = error.kind, error.text.partition("\n")[0]
+        if kind in ("IOException", "InvalidInputException", "PermissionException"):
+            try:
+                self._verify(names)  # a file may have gone since
+            except VlawError as damage:
+                return damage
+        if kind == "CatalogException":
+            for name in sorted(names & set(self._process.failed)):
+                return VlawError(f"the view {name} could not be made: {self._process.failed[name]}", where=str(self._lake.paths.root),
+                                 remedy="`vlaw audit --all --verify` names all damage")
+        if kind == "PermissionException":
+            return VlawError(f"SQL reads the views and no other file: {first}", where="sql", remedy="SHOW TABLES lists the views")
+        if kind == "OutOfMemoryException":
+            return VlawError(first, where="sql",
+                             remedy=f"narrow the query, or allow it more than {self._process.limits.memory} (memory_limit, vlaw sql --memory)")
+        return VlawError(error.text, where="sql", remedy="SHOW TABLES and DESCRIBE episodes say what there is")
 
 
 def connect(
-    lake: Lake | str | Path, as_of: str | int | None = None, *, memory_limit: str = "2GB", threads: int = 2
+    lake: Lake | str | Path, as_of: str | int | None = None, *, memory_limit: str = MEMORY, threads: int = 2,
+    limits: Limits | None = None,
 ) -> Query:
     """A view for every data table, for `frames` (references, no pixels) and for `study_artifacts`, tables `artifacts` and `edges`.
 
@@ -133,22 +192,22 @@ def connect(
         lake: an open lake, or its folder.
         as_of: show the lake as it was at that moment (see `Lake.as_of`); default as it is now, or as `lake` is.
         memory_limit: of DuckDB, as in '2GB'; nothing is spilled to disk.
+        limits: all limits; `memory_limit` and `threads` are not looked at then.
 
-    A table of which a pinned file is missing or truncated cannot be read, and says so; the others can.
-    Raises VlawError: no lake there, or a moment before the first commit.
+    A table of which a pinned file is missing or changed cannot be read, and says so; the others can.
+    Raises VlawError: no lake there, a moment before the first commit, or a ledger that is not as it was sealed.
     """
-    lake = opened(lake, as_of)
-    refs = lake.ledger.artifacts()
-    files = views.sources(lake, refs)
-    damaged = views.damaged(files)
-    connection = duckdb.connect(
-        ":memory:", config={"memory_limit": memory_limit, "threads": threads, "python_enable_replacements": "false"}
-    )
-    views.make(connection, lake, refs, files, without=tuple(damaged))
-    paths = ", ".join(views.quoted(source.path) for listed in files.values() for source in listed)
-    for statement in _LOCKS:
-        connection.execute(statement.format(paths=f"[{paths}]"))
-    return Query(connection, files, damaged)
+    limits = limits or Limits(memory=memory_limit, threads=threads)
+    process = SqlProcess(limits)  # it starts while the ledger is read
+    try:
+        from vlaw_assets.lake import sealed
+
+        lake = opened(lake, as_of)
+        sealed.check(lake.paths, lake.verified)
+        return Query(process, lake)
+    except BaseException:
+        process.close()
+        raise
 
 
 def opened(lake: Lake | str | Path, as_of: str | int | None) -> Lake:
@@ -160,16 +219,7 @@ def opened(lake: Lake | str | Path, as_of: str | int | None) -> Lake:
     return lake if as_of is None else lake.as_of(as_of)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
-
-
-def _bound(statement: duckdb.Statement, parameters: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    names, given = set(statement.named_parameters), dict(parameters or {})
-    if set(given) - names:
-        raise VlawError(
-            f"the SQL has no parameter {', '.join(sorted(set(given) - names))}",
-            where="sql",
-            remedy=f"its parameters are: {', '.join(sorted(names)) or 'none'}",
-        )
-    return dict.fromkeys(names) | given if names else None
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    values = column.to_pylist()
+    whole = str(column.type) == "decimal128(38, 0)"  # how Arrow has DuckDB's HUGEINT
+    return [int(value) if isinstance(value, decimal.Decimal) else value for value in values] if whole else values

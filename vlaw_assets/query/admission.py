@@ -1,14 +1,16 @@
-"""Which SQL is admitted: one SELECT that names views, and table functions from a list.
+"""Which SQL is admitted: one SELECT that names views, and table functions from a list; or EXPLAIN of such a SELECT.
 
 Everything that attaches, installs or sets is another kind of statement, so the statement's type refuses it. The type is
 not enough: `WITH d AS (COPY ... TO ...) SELECT ...` is a SELECT to DuckDB, and could overwrite the very files that the
 views are allowed to read. So DuckDB's own parse tree is walked (comments, quotes and nesting hide nothing in it), and only
-kinds of nodes and table functions from the lists below are admitted. Files: __init__.py.
+kinds of nodes and table functions from the lists below are admitted. EXPLAIN ANALYZE is not: it is the one EXPLAIN that
+runs what follows, and its profiler has outputs of its own. Runs in the worker (worker.py), which is also where files are kept shut.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,14 +23,18 @@ TABLE_FUNCTIONS = frozenset({
     "range", "generate_series", "unnest", "repeat", "repeat_row", "json_each", "json_tree", "summary", "histogram",
     "histogram_values", "read_parquet", "parquet_scan", "parquet_metadata", "parquet_file_metadata", "parquet_schema",
     "duckdb_tables", "duckdb_views", "duckdb_columns", "duckdb_functions", "duckdb_types", "duckdb_keywords",
-    "duckdb_settings", "pragma_table_info", "pragma_version", "pg_timezone_names", "icu_calendar_names",
+    "duckdb_settings", "reached_by", "pragma_table_info", "pragma_version", "pg_timezone_names", "icu_calendar_names",
 })
 """What makes rows of its arguments, of Parquet files (only pinned ones open) or of what is in the connection."""
+FILE_FUNCTIONS = frozenset(name for name in TABLE_FUNCTIONS if "parquet" in name)
 NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 """Kinds of queries and of WITH clauses; the others write."""
 REFUSED_FUNCTIONS = frozenset({"write_log", "sleep_ms", "setval", "nextval", "setseed", "currval"})
 """Scalar functions with an effect."""
 
+TOO_DEEP = "Max expression depth"
+"""In DuckDB's error for a deep statement, which goes on to recommend a setting that is locked."""
+_EXPLAIN = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/)*explain\b", re.IGNORECASE | re.DOTALL)
 _REMEDY = "the lake is read-only; SHOW TABLES lists the views"
 
 
@@ -38,18 +44,30 @@ class Admitted:
 
     statement: duckdb.Statement
     names: frozenset[str]
-    """Tables and views it names, in lower case (and names of its own WITH clauses)."""
+    """Tables, views and functions it names, in lower case (and names of its own WITH clauses)."""
+    any_file: bool
+    """Whether it opens files by path: it may read any of those that the connection can."""
 
 
 def admit(connection: duckdb.DuckDBPyConnection, sql: str) -> Admitted:
-    """Parse `sql`; raises VlawError, saying why, for anything but one SELECT of what is there to be read."""
-    try:
-        statements = connection.extract_statements(sql)
-    except duckdb.Error as error:
-        raise VlawError(str(error).strip(), where="sql", remedy="mend the SQL") from error
+    """Parse `sql`; raises VlawError, saying why, for anything but one SELECT of what is there to be read, or its EXPLAIN.
+
+    Raises RecursionError for a statement that is nested too deeply to be checked, MemoryError for one that is too large.
+    """
+    statements = _statements(connection, sql)
+    kinds = [_kind(statement) for statement in statements]
+    if kinds == ["EXPLAIN"]:
+        explained = _select(connection, _EXPLAIN.sub("", statements[0].query, count=1), "EXPLAIN of ")
+        (statement,) = _statements(connection, f"EXPLAIN {explained.statement.query}")
+        return Admitted(statement, explained.names, explained.any_file)
+    return _select(connection, sql, "")
+
+
+def _select(connection: duckdb.DuckDBPyConnection, sql: str, before: str) -> Admitted:
+    statements = _statements(connection, sql)
     kinds = [_kind(statement) for statement in statements]
     if kinds != ["SELECT"]:
-        raise VlawError(f"only a single SELECT is admitted, this is {', '.join(kinds) or 'nothing'}", where="sql", remedy=_REMEDY)
+        raise VlawError(f"only a single SELECT is admitted, this is {before}{', '.join(kinds) or 'nothing'}", where="sql", remedy=_REMEDY)
     found = list(_nodes(_tree(connection, statements[0].query)))
     writes = sorted({_text(node.get("type")) for node in found if _text(node.get("type")).endswith("_NODE")} - NODES)
     if writes:
@@ -62,8 +80,30 @@ def admit(connection: duckdb.DuckDBPyConnection, sql: str) -> Admitted:
     if refused:
         name, kind = refused[0]
         raise VlawError(f"the {kind} {name} is not admitted: SQL reads the views and nothing else", where="sql", remedy=_REMEDY)
-    tables = frozenset(node["table_name"].lower() for node in found if node.get("type") == "BASE_TABLE")
-    return Admitted(statements[0], tables)
+    # Wherever a table can be named, not in FROM alone: DESCRIBE, SHOW and SUMMARIZE have nodes of their own.
+    tables = frozenset(name.lower() for node in found for name in _names(node))
+    any_file = any(name in FILE_FUNCTIONS for name, _ in calls) or any("." in name or "/" in name for name in tables)
+    return Admitted(statements[0], tables | frozenset(named), any_file)
+
+
+def _statements(connection: duckdb.DuckDBPyConnection, sql: str) -> list[duckdb.Statement]:
+    try:
+        return connection.extract_statements(sql)
+    except duckdb.OutOfMemoryException as error:
+        raise MemoryError from error
+    except duckdb.Error as error:
+        if TOO_DEEP in str(error):
+            raise RecursionError from error
+        raise VlawError(str(error).strip(), where="sql", remedy="mend the SQL") from error
+
+
+def _names(node: dict[str, Any]) -> Iterator[str]:
+    """Names of tables in one object of the tree, each without its quotes."""
+    if _text(node.get("table_name")):
+        yield node["table_name"].strip('"')
+    path = node.get("path")
+    if isinstance(path, list) and path and isinstance(path[-1], str):
+        yield path[-1].strip('"')
 
 
 def _kind(statement: duckdb.Statement) -> str:
@@ -81,8 +121,14 @@ def _tree(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
     try:
         row = connection.cursor().execute("SELECT json_serialize_sql($1::VARCHAR)", [sql]).fetchone()
         tree = json.loads(row[0])
+    except duckdb.OutOfMemoryException as error:
+        raise MemoryError from error
     except duckdb.Error as error:
+        if TOO_DEEP in str(error):
+            raise RecursionError from error
         raise VlawError(str(error).strip(), where="sql", remedy="mend the SQL") from error
+    if tree.get("error_message") == "Allocation failure":
+        raise MemoryError
     if tree.get("error"):
         raise VlawError(
             f"this SELECT cannot be checked: {tree.get('error_message', '')}", where="sql", remedy="write it without PIVOT and the like"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import pyarrow as pa
 
+from vlaw_assets.lake import sealed
 from vlaw_assets.lake.paths import FORMAT_VERSION
 from vlaw_assets.query import opened, views
 from vlaw_assets.query.questions import FOLDER, questions
@@ -37,16 +38,20 @@ def write_catalogue(lake: Lake | str | Path, file: str | Path, as_of: str | int 
     `vlaw_questions` (name, question, parameters, call); a view for every data table, for `frames` and for
     `study_artifacts`.
 
+    Every file is verified, at the time of writing: what happens to it later, whoever opens the catalogue will not notice.
+
     Raises VlawError: `file` is something else than a catalogue, lies inside the lake or cannot be written; a pinned file
-    is missing.
+    is missing or changed.
     """
     lake = opened(lake, as_of)
     path = Path(file).expanduser().absolute()
     _check_target(path, lake.paths.root)
+    sealed.check(lake.paths, lake.verified)
     refs = lake.ledger.artifacts()
     files = views.sources(lake, refs)
-    for found in views.damaged(files).values():
-        raise found
+    wrong = lake.verified.damage((source.ref, source.file) for listed in files.values() for source in listed)
+    if wrong:
+        raise wrong
     about = {"lake": str(lake.paths.root), "lake_format": FORMAT_VERSION, "made_at": datetime.now(UTC),
              "as_of_sequence": len(refs) - 1 if refs else None, "as_of_artifact_id": refs[-1].artifact_id if refs else None}
     asked = questions() if FOLDER.is_dir() else []

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from vlaw_assets.query.limits import MOST_SQL
 from vlaw_models.errors import VlawError
 
 FOLDER = Path(__file__).parent.parent.parent / "sql"
@@ -53,7 +54,8 @@ class Question:
 def read_question(path: str | Path) -> tuple[str, str]:
     """(question in English, SQL) of one file of `sql/`. Raises VlawError without the question on its first line."""
     try:
-        sql = Path(path).read_text(encoding="utf-8")
+        with Path(path).open("rb") as file:  # no more than is admitted, whatever it is
+            sql = file.read(MOST_SQL + 1).decode("utf-8", errors="strict").replace("\r\n", "\n")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not text"
         raise VlawError(f"cannot read the SQL file: {why}", where=str(path), remedy="`vlaw sql --list` lists the files") from error

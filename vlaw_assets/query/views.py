@@ -1,20 +1,22 @@
 """SQL views of a lake: for every table exactly the files that ledger rows name, read by DuckDB itself.
 
-Here: which files a view reads, what is wrong with them, and the statements that make tables and views on a DuckDB
-connection. Not here: locking the connection (__init__.py) and writing a catalogue file (catalogue.py); both use this, so
-they show the same rows. Rows of killed runs are in no view: a view reads the files of ledger rows, not a Delta table.
+Here: which files a view reads, and the tables and statements that make it. Not here: what is wrong with them (lake/verified.py), the locked connection (__init__.py, worker.py) and writing a catalogue file
+(catalogue.py); both use this, so they show the same rows. Rows of killed runs are in no view: a view reads the files of ledger rows, not a Delta table.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from vlaw_assets.lake import quarantine
+from vlaw_assets.lake.reads import statement
 from vlaw_assets.lake.schemas import ARTIFACTS, PARTITIONED, TABLES
+from vlaw_assets.query.reach import REACHED_BY
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ DATA_TABLES = tuple(sorted(set(TABLES) - {"artifacts", "edges"}))
 
 _COLUMNS = frozenset(name for schema in TABLES.values() for name in schema.names)
 _EDGE = ("child_id", "parent_id", "role", "read_as", "scope", "selection", "selection_id")
+_WORD = re.compile(r"\w+")
 _HIVE = "hive_partitioning = true, hive_types = {'asset': VARCHAR, 'partition_key': VARCHAR}"
 """Delta keeps partition columns in folder names; DuckDB would guess their types."""
 
@@ -44,6 +47,9 @@ WHERE e.num_frames > 0
 """
 """One row per stored image, without its pixels: `lance.dataset(lance_path, version=lance_version)` holds them."""
 
+_EMBEDDERS = "SELECT artifact_id FROM artifacts WHERE source_artifact_id = '' AND (versions_json -> '$.embeddings') IS NOT NULL"
+"""Artifacts that hold a vector per episode of what they read by rows."""
+
 _STUDY_ARTIFACTS = """
 SELECT a.*, s.study, regexp_extract(arm, '^(.+)-s[0-9]+$', 1) AS recipe, regexp_extract(arm, '-s([0-9]+)$', 1)::INTEGER AS seed
 FROM artifacts a
@@ -55,33 +61,39 @@ QUALIFY length(s.study) = max(length(s.study)) OVER (PARTITION BY a.sequence)
 """The artifacts of every study, whose experiments are called STUDY-RECIPE-sSEED. Of studies 'a' and 'a-b', 'a-b-c-s0' is of 'a-b'."""
 
 
+_QUARANTINED = "SELECT *, episode_id IN (SELECT episode_id FROM in_quarantine) AS quarantined FROM ({select})"
+"""Column of `episodes`: whether it is in quarantine now, or was imagined from one that is. Whoever counts leaves it out."""
+
+_EVALUATIONS = """
+SELECT v.*, coalesce(q.trials, 0) AS quarantined_trials FROM ({select}) v
+LEFT JOIN (
+  SELECT artifact_id, coalesce(task, 'all') AS task, count(*) AS trials FROM episodes WHERE quarantined
+  GROUP BY GROUPING SETS ((artifact_id, task), (artifact_id))
+) q ON q.artifact_id = v.artifact_id AND q.task = v.task
+"""
+"""Column of `evaluations`: how many of the episodes that a row was counted over are in quarantine now."""
+
+_MADE_EDGES = "SELECT e.* FROM edges e JOIN artifacts a ON a.artifact_id = e.child_id WHERE a.source_artifact_id = ''"
+"""The edges of artifacts that hold their own data."""
+
+_READS = f"""
+WITH made AS ({statement('made_edges')})
+SELECT * FROM made
+UNION ALL  -- a pointer read what its owner read
+SELECT a.artifact_id, r.* EXCLUDE (child_id) FROM artifacts a JOIN made r ON r.child_id = a.source_artifact_id
+"""
+"""Which episodes each artifact read, one row per edge and episode (lake/reads.py): what `vlaw audit` counts."""
+
+
 @dataclass(frozen=True)
 class Source:
     """One Parquet file of a view."""
 
     path: str
     """Absolute."""
-    size: int
+    file: Mapping[str, Any] = field(repr=False)
+    """As the ledger has it: {path, size, sha256}."""
     ref: ArtifactRef = field(repr=False)
-
-    def problem(self) -> str:
-        """What is wrong with the file as far as its size tells; '' if nothing."""
-        try:
-            size = os.stat(self.path).st_size
-        except OSError as error:
-            return f"cannot be read ({error.strerror})"
-        return "" if size == self.size else f"has {size} bytes, the ledger says {self.size}"
-
-
-def damage(source: Source, what: str) -> VlawError:
-    """The error for a pinned file that is not what the ledger says."""
-    partition = f" {source.ref.partition.replace('|', ' ')}" if source.ref.partition else ""
-    return VlawError(
-        f"a file of {source.ref.name} ({source.ref.artifact_id}) {what}",
-        where=source.path,
-        remedy=f"`vlaw audit {source.ref.asset}{partition} --verify` names all damage; "
-        "restore the file, or materialize the artifact again with force",
-    )
 
 
 def sources(lake: Lake, refs: Sequence[ArtifactRef]) -> dict[str, list[Source]]:
@@ -95,46 +107,47 @@ def sources(lake: Lake, refs: Sequence[ArtifactRef]) -> dict[str, list[Source]]:
                 f"the lake lies in a folder {part!r}, which DuckDB takes for the value of a column",
                 where=str(lake.paths.root), remedy="rename that folder",
             )
-    found: dict[str, list[Source]] = {name: [] for name in DATA_TABLES}
+    root, found = lake.paths.root, dict[str, list[Source]]((name, []) for name in DATA_TABLES)
     for ref in refs:
         if ref.source_artifact_id:
             continue
         for name, files in found.items():
             for file in (ref.versions.get(name) or {"files": ()})["files"]:
-                files.append(Source(str(lake.paths.root / file["path"]), int(file["size"]), ref))
+                files.append(Source(f"{root}/{file['path']}", file, ref))
     return found
 
 
-def damaged(files: dict[str, list[Source]]) -> dict[str, VlawError]:
-    """Table -> what is wrong with its first missing or truncated file. A few microseconds per file."""
-    found: dict[str, VlawError] = {}
-    for name, listed in files.items():
-        for source in listed:
-            what = source.problem()
-            if what:
-                found[name] = damage(source, what)
-                break
-    if "episodes" in found:
-        found["frames"] = found["episodes"]
-    return found
+def make(connection: duckdb.DuckDBPyConnection, lake: Lake, refs: Sequence[ArtifactRef], files: Mapping[str, list[Source]]) -> None:
+    """The tables and views, on a connection of one's own."""
+    for name, rows in tables(lake, refs).items():
+        make_table(connection, name, rows())
+    for definition in definitions(lake, files).values():
+        connection.execute(definition)
 
 
-def make(
-    connection: duckdb.DuckDBPyConnection, lake: Lake, refs: Sequence[ArtifactRef], files: dict[str, list[Source]],
-    without: Sequence[str] = (),
-) -> None:
-    """Tables `artifacts` and `edges`, a view per data table, for `frames` and for `study_artifacts`, but for those in `without`.
+def tables(lake: Lake, refs: Sequence[ArtifactRef]) -> dict[str, Callable[[], pa.Table]]:
+    """What is copied instead of read from files, and how it is made: the ledger, and what is in quarantine.
 
     `artifacts.owner_id` is the artifact whose rows hold the data: join data tables on it, and reuse is followed.
     """
-    make_table(connection, "artifacts", artifacts_table(refs))
-    make_table(connection, "edges", edges_table(lake, refs))
-    for name, listed in files.items():
-        if name not in without:
-            connection.execute(f"CREATE VIEW {name} AS {_select(connection, name, [source.path for source in listed])}")
-    connection.execute(f"CREATE VIEW study_artifacts AS {_STUDY_ARTIFACTS}")
-    if "episodes" not in without:
-        connection.execute(f"CREATE VIEW frames AS {_FRAMES.format(path=quoted(str(lake.paths.frames)))}")
+    return {"artifacts": lambda: artifacts_table(refs), "edges": lambda: edges_table(lake, refs),
+            "in_quarantine": lambda: quarantine_table(lake)}
+
+
+def definitions(lake: Lake, files: Mapping[str, list[Source]]) -> dict[str, str]:
+    """Name -> the statement that makes it, in an order in which they can be made: a view per data table, `frames`,
+    `episode_reads` and `study_artifacts`, the macro `reached_by`, and what these are made of."""
+    selects = {name: _select(name, [source.path for source in listed]) for name, listed in files.items()}
+    for name, around in (("episodes", _QUARANTINED), ("evaluations", _EVALUATIONS)):
+        selects[name] = around.format(select=selects[name])
+    selects |= {"embedders": _EMBEDDERS, "made_edges": _MADE_EDGES, "episode_reads": _READS, "study_artifacts": _STUDY_ARTIFACTS,
+                "frames": _FRAMES.format(path=quoted(str(lake.paths.frames)))}
+    return {name: f"CREATE VIEW {name} AS {select}" for name, select in selects.items()} | {"reached_by": REACHED_BY}
+
+
+def uses(definition: str) -> frozenset[str]:
+    """Names that the definition of a view may stand on: all words in it."""
+    return frozenset(_WORD.findall(definition))
 
 
 def make_table(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:
@@ -161,13 +174,22 @@ def artifacts_table(refs: Sequence[ArtifactRef]) -> pa.Table:
 
 
 def edges_table(lake: Lake, refs: Sequence[ArtifactRef]) -> pa.Table:
-    """Who was made from whom: child_id, parent_id, role, read_as, scope, selection, selection_id."""
+    """Who was made from whom: child_id, parent_id, role, read_as, scope, selection, selection_id.
+
+    A pointer has lines where it does not stand as its owner does; otherwise its owner's are its own.
+    """
     rows = [
         {"child_id": ref.artifact_id, "parent_id": edge.parent} | {name: getattr(edge, name) for name in _EDGE[2:]}
-        for ref in refs if not ref.source_artifact_id
-        for edge in lake.ledger.edge_rows(ref.artifact_id)
+        for ref in refs for edge in lake.ledger.own_edges(ref.artifact_id)
     ]
     return pa.Table.from_pylist(rows, schema=pa.schema([(name, pa.string()) for name in _EDGE]))
+
+
+def quarantine_table(lake: Lake) -> pa.Table:
+    """Every episode that is in quarantine at the lake's moment, and what was imagined from it: episode_id, goes_back_to."""
+    found = quarantine.in_force(lake)
+    columns = {"episode_id": list(found), "goes_back_to": list(found.values())}
+    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
 
 
 def quoted(text: str) -> str:
@@ -175,12 +197,19 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _select(connection: duckdb.DuckDBPyConnection, name: str, paths: Sequence[str]) -> str:
+def _select(name: str, paths: Sequence[str]) -> str:
     schema = TABLES[name]
     if not paths:
-        types = connection.from_arrow(schema.empty_table()).types
-        columns = (f'CAST(NULL AS {kind}) AS "{column}"' for column, kind in zip(schema.names, types, strict=True))
+        columns = (f'CAST(NULL AS {_type(column.type)}) AS "{column.name}"' for column in schema)
         return f"SELECT {', '.join(columns)} WHERE false"
     options = f", {_HIVE}" if name in PARTITIONED else ""
     columns = (f'"{column}"' for column in schema.names)  # "at" is a word of SQL
     return f"SELECT {', '.join(columns)} FROM read_parquet([{', '.join(map(quoted, paths))}]{options})"
+
+
+def _type(kind: pa.DataType) -> str:
+    """DuckDB's name of a column type of the lake's tables."""
+    if pa.types.is_list(kind):
+        return f"{_type(kind.value_type)}[]"
+    return {"string": "VARCHAR", "bool": "BOOLEAN", "int32": "INTEGER", "int64": "BIGINT", "float": "FLOAT", "double": "DOUBLE",
+            "timestamp[us, tz=UTC]": "TIMESTAMPTZ"}[str(kind)]

@@ -201,7 +201,7 @@ def _valid_progress(lake: Lake, member: Member, iteration: int) -> dict[str, Any
 
 
 def _code() -> str:
-    return code_digest((), (Path(__file__),))
+    return code_digest(__name__)
 
 
 def _write(path: Path, value: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """The pretraining corpus: a broad collection of mixed-quality episodes, kept in flat arrays on disk.
 
 One folder per corpus: `images.npy` (N, T+1, V, h, w, 3) uint8, `states.npy`, `actions.npy`,
-`points.npy` (N, T+1, V, P, 2) float32 (collect.look_at) and `episodes.json`. Loaded
+`points.npy` (N, T+1, V, P, 2) float32 (demonstrate.look_at) and `episodes.json`. Loaded
 memory-mapped, so several learners share one copy. It is working data of `vlaw pretrain`, not an artifact of the lake.
 """
 

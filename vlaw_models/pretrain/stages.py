@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vlaw_models.collect import iterate_demonstrations
 from vlaw_models.config import RolloutConfig, WorldModelMetricsConfig
+from vlaw_models.demonstrate import iterate_demonstrations
 from vlaw_models.episodes import Episode
 from vlaw_models.presets import POLICY
 from vlaw_models.pretrain.corpus import cached_corpus
@@ -42,7 +42,7 @@ class PretrainConfig:
     seed: int = 0
     tasks: tuple[str, ...] = ("stack", "book", "erase", "scoop", "draw")
     corpus_per_task: int = 500
-    """Episodes of the broad, mixed-quality corpus per task (its mixture: collect.MIXTURE)."""
+    """Episodes of the broad, mixed-quality corpus per task (its mixture: demonstrate.MIXTURE)."""
     hard_stack: int = 1500
     """More of the corpus for stacking: twelve pairs of colours on random layouts are the hardest to ground."""
     hard_erase: int = 500
@@ -206,9 +206,9 @@ def train_reward_model(
     """
     import torch
 
-    from vlaw_models.imagine import replay
     from vlaw_models.learn_reward_model import train_reward_model as train
     from vlaw_models.policies.base import load_policy
+    from vlaw_models.replay import replay
     from vlaw_models.rewards.clip_judge import ClipJudge
 
     cfg, unseen = data.cfg, data.unseen()

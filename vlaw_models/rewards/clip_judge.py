@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +22,12 @@ from vlaw_models import checkpoint
 from vlaw_models.episodes import CAMERAS
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.eyes import WAVES, Eyes, fold, waves
-from vlaw_models.policies.flow_policy import FlowPolicy
 from vlaw_models.policies.tokenize import InstructionTokenizer
 from vlaw_models.rewards.base import Judge, check_cameras, plain, seeded
 from vlaw_models.worlds.controller import HIGH, LOW
+
+if TYPE_CHECKING:
+    from vlaw_models.policies.flow_policy import FlowPolicy
 
 INSTRUCTION_LENGTH = 16
 """Tokens that eyes of its own take of an instruction."""

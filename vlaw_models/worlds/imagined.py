@@ -98,3 +98,9 @@ class ImaginedWorld:
                             generator=self._generator)
         wanted = len(self._poses) - len(self._latents)
         self._latents += list(frames[:, :wanted].unbind(1))
+
+
+def batch_seeds(seed: int, begin: int) -> tuple[int, int]:
+    """Seeds of the world's and the policy's noise for the batch that begins at index `begin`."""
+    world, policy = np.random.SeedSequence([seed, begin]).generate_state(2, np.uint32)
+    return int(world), int(policy)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vlaw_models.collect import record_expert
+from vlaw_models.demonstrate import record_expert
 from vlaw_models.errors import VlawError
 from vlaw_models.pictures import caption, contact_sheet
 from vlaw_models.worlds.tabletop.render import make_renderer

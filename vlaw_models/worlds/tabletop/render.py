@@ -7,13 +7,11 @@ differ in shading and a policy trained on one should not be shown the other.
 
 from __future__ import annotations
 
-import os
-
 import mujoco
 import numpy as np
 
 from vlaw_models.episodes import CAMERAS
-from vlaw_models.errors import VlawError
+from vlaw_models.worlds.tabletop.renderer import GL, renderer_name
 
 _LIGHT = np.array([0.35, -0.25, 0.9]) / np.linalg.norm([0.35, -0.25, 0.9])
 _BACKGROUND = np.array([70, 78, 92], dtype=np.uint8)
@@ -103,12 +101,5 @@ def project(model: mujoco.MjModel, data: mujoco.MjData, points: np.ndarray) -> n
 
 
 def make_renderer(size: int) -> RayRenderer | GlRenderer:
-    """The renderer named by VLAW_RENDERER: 'ray' (default) or 'gl'."""
-    kind = os.environ.get("VLAW_RENDERER", "ray")
-    if kind == "ray":
-        return RayRenderer(size)
-    if kind == "gl":
-        return GlRenderer(size)
-    raise VlawError(
-        f"unknown renderer {kind!r}", where="environment variable VLAW_RENDERER", remedy="set it to 'ray' or 'gl'"
-    )
+    """The renderer that VLAW_RENDERER names (see renderer.py)."""
+    return GlRenderer(size) if renderer_name() == GL else RayRenderer(size)

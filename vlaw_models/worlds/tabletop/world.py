@@ -16,6 +16,9 @@ from vlaw_models.worlds.tabletop.render import make_renderer
 from vlaw_models.worlds.tabletop.scene import Sim
 from vlaw_models.worlds.tabletop.tasks import TASKS
 
+IMAGE_SIZE = 64
+"""Pixels of the pictures, for policies that do not declare an `image_size`."""
+
 
 @cache
 def _model(task: str) -> mujoco.MjModel:
@@ -34,7 +37,7 @@ class TabletopWorld:
 
     name = "tabletop"
 
-    def __init__(self, image_size: int = 64, threads: int = 2, *, render_inner: bool = True):
+    def __init__(self, image_size: int = IMAGE_SIZE, threads: int = 2, *, render_inner: bool = True):
         self.image_size = image_size
         self.render_inner = render_inner
         """False: pictures only at the end of a chunk (evaluation needs no more); inner frames repeat the last one."""

@@ -1,0 +1,196 @@
+"""Copies of the two packages in which functions are rewritten, and what each stage can reach, told without `code_version`."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("vlaw_assets", "vlaw_models")
+LOADED_BY_NAME = ("policies", "world_models", "rewards")
+"""Packages of vlaw_models whose classes are found by the name in a checkpoint, by the loader in their base.py."""
+WAYS = ("raise RuntimeError('rewritten')", "return None", "rewritten = 1")
+"""What a function's body is replaced with; the last one is put before the body, which still works then."""
+
+
+@dataclass(frozen=True)
+class Function:
+    """One function of a package, and the lines that its body takes up."""
+
+    module: str
+    name: str
+    path: str
+    line: int
+    end: int
+    indent: int
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
+
+
+@cache
+def files() -> dict[str, Path]:
+    """Module name -> file, of both packages."""
+    found = {}
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            found[".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")] = path
+    return found
+
+
+@cache
+def functions(module: str) -> tuple[Function, ...]:
+    """Every function and method of a module that has a body to rewrite."""
+    path = files()[module]
+    found = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return tuple(
+        Function(module, node.name, str(path.relative_to(ROOT)), _begin(first), node.end_lineno, first.col_offset)
+        for node in found
+        for first in [next((part for part in node.body if not _is_docstring(part)), node.body[-1])]
+        if _begin(first) > node.lineno and not _is_docstring(first)
+    )
+
+
+def rewritten(function: Function, way: str) -> str:
+    """The text of the function's file with its body replaced, or, for the last of WAYS, begun by a new line."""
+    lines = (ROOT / function.path).read_text().splitlines(keepends=True)
+    kept = lines[function.line - 1:function.end] if way == WAYS[-1] else []
+    return "".join([*lines[:function.line - 1], " " * function.indent + way + "\n", *kept, *lines[function.end:]])
+
+
+@cache
+def imported(module: str) -> frozenset[str]:
+    """The modules of ours that a module imports anywhere but for type checkers, with the packages they lie in."""
+    names: set[str] = set()
+    waiting: list[ast.AST] = [ast.parse(files()[module].read_text())]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            waiting += node.orelse
+            continue
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{module} imports relatively"
+            names.update([str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)])
+        waiting += ast.iter_child_nodes(node)
+    whole = {".".join(parts[:count]) for parts in (name.split(".") for name in names) for count in range(1, len(parts) + 1)}
+    return frozenset(whole & files().keys())
+
+
+def reached(module: str, *, without: Iterable[str]) -> set[str]:
+    """All modules that `module` can come to, not through those of `without`."""
+    found, waiting = set[str](), [module, *_above(module)]
+    while waiting:
+        name = waiting.pop()
+        if name in found or name in without:
+            continue
+        found.add(name)
+        waiting += imported(name)
+        for package in LOADED_BY_NAME:
+            if name == f"vlaw_models.{package}.base":
+                waiting += [other for other in files() if other.startswith(f"vlaw_models.{package}.")]
+    return found
+
+
+def sample(rng: random.Random, modules: Iterable[str], count: int) -> list[Function]:
+    """`count` different functions of some modules; each module as likely as the other, so that small ones have their turn."""
+    pools = {module: list(functions(module)) for module in sorted(modules) if functions(module)}
+    found: list[Function] = []
+    while len(found) < count:
+        function = rng.choice(pools[rng.choice(sorted(pools))])
+        if function not in found:
+            found.append(function)
+    return found
+
+
+class Copy:
+    """Both packages in a folder of their own; what is changed there changes nothing here."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        for package in PACKAGES:
+            shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__", "weights"))
+        (folder / "vlaw_models" / "weights").symlink_to(ROOT / "vlaw_models" / "weights")
+
+    def change(self, path: str, text: str) -> None:
+        (self.folder / path).write_text(text)
+
+    def restore(self) -> None:
+        for path in files().values():
+            name = path.relative_to(ROOT)
+            if (self.folder / name).read_text() != path.read_text():
+                shutil.copyfile(path, self.folder / name)
+
+    def replace(self, path: str, old: str, new: str) -> None:
+        text = (ROOT / path).read_text()
+        assert text.count(old) == 1, f"{path}: {old!r} is there {text.count(old)} times"
+        self.change(path, text.replace(old, new))
+
+    def python(self, *arguments: str, environment: dict[str, str] | None = None, given: str = "", ok: bool = True) -> str:
+        """What a fresh Python on this copy prints."""
+        surroundings = {**os.environ, **(environment or {}), "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, input=given, check=False,
+                              cwd=self.folder, env=surroundings)
+        assert done.returncode == 0 or not ok, done.stderr
+        return done.stdout
+
+    def digests(self, changes: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+        """Stage -> code digest: as it is, then under each change (file, its text) alone. In one process: it only reads."""
+        return json.loads(self.python("-c", _DIGESTS, given=json.dumps(list(changes))))
+
+    def stale(self, environment: dict[str, str]) -> dict[str, list[str]]:
+        """Artifact -> why it is stale, of a lake, for the code of this copy."""
+        return json.loads(self.python("-c", _STALE, environment=environment))
+
+
+def _is_docstring(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _begin(node: ast.stmt) -> int:
+    return min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", ()))])
+
+
+def _above(module: str) -> list[str]:
+    parts = module.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]
+
+
+_DIGESTS = """
+import json, sys
+from pathlib import Path
+from vlaw_assets import code_version, definitions
+from vlaw_assets.assets.stage import BODIES
+
+def digests():
+    code_version._imports.cache_clear()
+    code_version._source_digest.cache_clear()
+    return {asset: code_version.code_digest(function.__module__) for asset, (function, _) in BODIES.items()}
+
+found = [{asset: code for asset, (_, code) in BODIES.items()}]
+for path, text in json.load(sys.stdin):
+    file = Path(path)
+    before = file.read_text()
+    file.write_text(text)
+    found.append(digests())
+    file.write_text(before)
+assert digests() == found[0]
+print(json.dumps(found))
+"""
+_STALE = """
+import json, os
+from vlaw_assets.audit.staleness import stale
+from vlaw_assets.lake import Lake
+found = stale(Lake.open(os.environ["VLAW_LAKE"]), recipes=os.environ["VLAW_RECIPES"])
+print(json.dumps({item.name: [*item.reasons, *filter(None, [item.blocked])] for item in found}))
+"""

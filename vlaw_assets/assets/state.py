@@ -1,0 +1,39 @@
+"""The loop's state as the stages of an iteration read it: what loop_state passed on, by its edges in the ledger.
+
+Not here: which state that is (loop_state.py). So the promotion gate's code is not that of every stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vlaw_assets.assets.stage import Stage
+from vlaw_assets.loop_roles import MODELS, REAL
+
+
+@dataclass(frozen=True)
+class LoopState:
+    """The state an iteration starts with: references into the ledger. A stage that takes a model of it names it in its
+    commit (`chosen_by`)."""
+
+    ref: Any
+    policy: Any
+    world_model: Any
+    reward_model: Any
+    real: Mapping[str, Any]
+    """Role -> real rollouts of each iteration so far, e.g. "real_rollouts_01"; D_real before this iteration."""
+
+
+def read_state(stage: Stage) -> LoopState:
+    """The loop state of this partition, as its own edges in the ledger say."""
+    ref = stage.require("loop_state")
+    parents = dict(stage.ledger.edges(ref.owner))
+    return LoopState(ref, *(parents[role] for role in MODELS),
+                     real={role: parents[role] for role in sorted(parents) if role.startswith(REAL)})
+
+
+def real_so_far(stage: Stage, state: LoopState) -> dict[str, Any]:
+    """D_real of this iteration: the real rollouts of the iterations before, and this one's."""
+    return {**state.real, f"{REAL}_{stage.iteration:02d}": stage.require(REAL)}

@@ -1,0 +1,180 @@
+"""Which episodes an artifact read, and with what weight it learned from them: one rule, in one SQL statement.
+
+Over each edge, the parent's episodes, of these the selection, without those that the quarantine of that time left out:
+
+- scope 'whole', selection 'all': every one; 'members': those that weigh more than nothing in the dataset `selection_id`;
+  'listed': those in `reads`;
+- scope 'rows': those that the child's own rows name, as member, as scored or as start; of embeddings every one;
+- the edges to the list of quarantined episodes and to the state that chose the models read no episodes.
+
+`weight` is the episode's in a dataset that the child read too (0 where it is no member of it), else 1; `source` is what
+that dataset calls it, else ''. `sql/`, the audit, its page, `diff` and provenance all ask this statement; `impact` follows
+single rows by the same rule.
+
+Here: the statement, asked of the Parquet files that the ledger names, and counts of its answer. Not here: the SQL view over
+the whole lake (query/views.py makes it of the same text).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from vlaw_assets.lake.lookup import connected, source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from vlaw_assets.lake import ArtifactRef, Lake
+
+_STATEMENT = """
+WITH RECURSIVE
+left_out(child_id, episode_id) AS (
+  SELECT e.child_id, q.episode_id FROM {edges} e JOIN quarantine q ON q.artifact_id = e.parent_id WHERE e.role = 'quarantine'
+  UNION
+  SELECT l.child_id, i.episode_id FROM left_out l JOIN episodes i ON i.start_episode_id = l.episode_id
+),
+-- the two roles that read no episodes
+reading AS (SELECT * FROM {edges} WHERE role NOT IN ('quarantine', 'state')),
+datasets AS (
+  SELECT DISTINCT e.child_id, m.artifact_id AS dataset
+  FROM (SELECT DISTINCT artifact_id FROM members) m JOIN reading e ON e.parent_id = m.artifact_id
+),
+picked AS (
+  SELECT e.child_id, e.parent_id, e.role, m.episode_id
+  FROM reading e JOIN members m ON m.artifact_id = e.selection_id AND m.owner = e.parent_id
+  WHERE e.scope = 'whole' AND e.selection = 'members' AND m.weight > 0
+  UNION
+  SELECT e.child_id, e.parent_id, e.role, r.episode_id
+  FROM reading e JOIN reads r ON r.artifact_id = e.child_id AND r.parent_id = e.parent_id
+  WHERE e.scope = 'whole' AND e.selection = 'listed'
+  UNION
+  SELECT e.child_id, e.parent_id, e.role, m.episode_id
+  FROM reading e JOIN members m ON m.artifact_id = e.child_id AND m.owner = e.parent_id WHERE e.scope = 'rows'
+  UNION
+  SELECT e.child_id, e.parent_id, e.role, s.episode_id
+  FROM reading e JOIN reward_scores s ON s.artifact_id = e.child_id AND coalesce(s.owner, e.parent_id) = e.parent_id
+  WHERE e.scope = 'rows'
+  UNION
+  SELECT e.child_id, e.parent_id, e.role, i.start_episode_id
+  FROM reading e JOIN episodes i ON i.artifact_id = e.child_id WHERE e.scope = 'rows' AND i.start_episode_id IS NOT NULL
+),
+whole AS (
+  SELECT child_id, parent_id, role FROM reading
+  WHERE scope = 'whole' AND selection = 'all' OR scope = 'rows' AND child_id IN (SELECT artifact_id FROM embedders)
+),
+taken AS (
+  SELECT w.child_id, w.parent_id, w.role, p.episode_id, p.purpose, p.task, p.success, p.num_steps, p.content_digest
+  FROM whole w JOIN episodes p ON p.artifact_id = w.parent_id
+  UNION ALL
+  SELECT k.child_id, k.parent_id, k.role, p.episode_id, p.purpose, p.task, p.success, p.num_steps, p.content_digest
+  FROM picked k JOIN episodes p ON p.artifact_id = k.parent_id AND p.episode_id = k.episode_id
+)
+SELECT
+  t.*, coalesce(m.source, '') AS source, coalesce(m.weight, if(d.child_id IS NULL, 1.0, 0.0)) AS weight
+FROM taken t
+LEFT JOIN (SELECT DISTINCT child_id FROM datasets) d ON d.child_id = t.child_id
+LEFT JOIN (
+  SELECT d.child_id, m.owner, m.episode_id, any_value(m.source) AS source, max(m.weight) AS weight
+  FROM datasets d JOIN members m ON m.artifact_id = d.dataset GROUP BY ALL
+) m ON m.child_id = t.child_id AND m.owner = t.parent_id AND m.episode_id = t.episode_id
+WHERE NOT EXISTS (FROM left_out x WHERE x.child_id = t.child_id AND x.episode_id = t.episode_id)
+"""
+
+_COLUMNS = {
+    "episodes": ("artifact_id", "episode_id", "start_episode_id", "purpose", "task", "success", "num_steps", "content_digest"),
+    "members": ("artifact_id", "owner", "episode_id", "weight", "source"),
+    "reads": ("artifact_id", "parent_id", "episode_id"),
+    "reward_scores": ("artifact_id", "owner", "episode_id"),
+    "quarantine": ("artifact_id", "episode_id"),
+}
+"""What the statement needs of each table."""
+_COUNTED = """
+SELECT child_id, parent_id, role, source, purpose, task,
+  CASE WHEN success THEN 'success' WHEN success IS NULL THEN 'not judged' ELSE 'failure' END AS outcome,
+  weight, count(*) AS count, sum(num_steps)::BIGINT AS steps
+FROM found GROUP BY ALL ORDER BY ALL
+"""
+
+
+def statement(edges: str) -> str:
+    """The SELECT over a relation `edges` (child_id, parent_id, role, scope, selection, selection_id) of artifacts that hold
+    their own data, and over episodes, members, reads, reward_scores, quarantine and embedders (artifacts that hold vectors).
+
+    Columns: child_id, parent_id, role, episode_id, purpose, task, success, num_steps, content_digest, source, weight.
+    """
+    return _STATEMENT.format(edges=edges)
+
+
+def rows_read(lake: Lake, children: Iterable[ArtifactRef], question: str = "SELECT * FROM found") -> list[dict[str, Any]]:
+    """What `question` (SQL) says of the rows that these artifacts read, which it calls `found` (see `statement`).
+
+    Children are owners of data. Raises VlawError where a file that the ledger names is gone, changed or unreadable.
+    """
+    refs = list({ref.artifact_id: ref for ref in children}.values())
+    edges = [(ref.artifact_id, edge) for ref in refs for edge in lake.ledger.edge_rows(ref.artifact_id)]
+    return _ask(lake, question, edges, refs, {})
+
+
+def counts(lake: Lake, ref: ArtifactRef) -> list[dict[str, Any]]:
+    """What one artifact read, counted: {parent, role, source, purpose, task, outcome, weight, count, steps}."""
+    return _plain(rows_read(lake, [ref], _COUNTED))
+
+
+def counts_at_commit(lake: Lake, artifact_id: str, tables: Mapping[str, pa.Table], *, embeds: bool) -> list[dict[str, Any]]:
+    """The same of an artifact whose ledger row is about to be written: `tables` are its rows, edges and reads among them."""
+    edges = tables["edges"].to_pylist() if "edges" in tables else []
+    return _plain(_ask(lake, _COUNTED, [(artifact_id, _Row(row)) for row in edges], [], tables, embeds=[artifact_id] * embeds))
+
+
+def holds_episodes(lake: Lake, parents: Iterable[str]) -> bool:
+    """Whether one of these artifacts holds episodes, so that there is something to read."""
+    return any("episodes" in lake.ledger.get(parent).versions for parent in parents)
+
+
+class _Row:
+    """An edge as a row of the table `edges` has it."""
+
+    def __init__(self, row: Mapping[str, Any]):
+        self.parent, self.role, self.scope = row["parent_id"], row["role"], row["scope"]
+        self.selection, self.selection_id = row["selection"], row["selection_id"]
+
+
+def _ask(
+    lake: Lake, question: str, edges: list[tuple[str, Any]], children: list[ArtifactRef], own: Mapping[str, pa.Table],
+    *, embeds: Iterable[str] = (),
+) -> list[dict[str, Any]]:
+    """Asks over the files that can matter to these edges: of parents, datasets and children; `own` are rows not written yet."""
+    import pyarrow as pa
+
+    get = lake.ledger.get
+    parents = {edge.parent: get(edge.parent) for _, edge in edges}
+    datasets = {edge.selection_id: get(edge.selection_id) for _, edge in edges if edge.selection_id}
+    near = list({ref.artifact_id: ref for ref in (*parents.values(), *datasets.values(), *children)}.values())
+    # What was imagined from a quarantined episode goes with it, wherever it lies.
+    quarantined = any("quarantine" in ref.versions for ref in near)
+    with connected(os.getpid()) as connection:
+        connection.register("edges", pa.table({
+            "child_id": pa.array([child for child, _ in edges], pa.string()),
+            "parent_id": pa.array([edge.parent for _, edge in edges], pa.string()),
+            **{name: pa.array([getattr(edge, name) for _, edge in edges], pa.string())
+               for name in ("role", "scope", "selection", "selection_id")}}))
+        embedders = [*embeds, *(ref.artifact_id for ref in children if "embeddings" in ref.versions)]
+        connection.register("embedders", pa.table({"artifact_id": pa.array(embedders, pa.string())}))
+        for table, columns in _COLUMNS.items():
+            among = lake.ledger.artifacts() if quarantined and table == "episodes" else near
+            connection.execute(f"CREATE OR REPLACE TEMP VIEW {table} AS {source(lake, table, among, columns)}")
+            if table in own:
+                connection.register(f"own_{table}", own[table].select(list(columns)))
+                connection.execute(f"CREATE OR REPLACE TEMP VIEW {table} AS {source(lake, table, among, columns)} "
+                                   f"UNION ALL SELECT {', '.join(columns)} FROM own_{table}")
+        answer = connection.execute(f"WITH found AS ({statement('edges')}) {question}")
+        names = [column[0] for column in answer.description]
+        return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
+
+
+def _plain(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Counts as they are kept: without the child, whose they are."""
+    return [{"parent": row["parent_id"], **{key: value for key, value in row.items() if key not in ("child_id", "parent_id")}}
+            for row in rows]
