@@ -260,6 +260,7 @@ def test_the_page_and_its_files_are_served_and_shown_in_no_frame(server):
     {"resources": {"workplace": {"config": {"lake": {"env": "HOME"}, "recipes": "ELSEWHERE"}}}},
     {"resources": {"workplace": {"config": "ELSEWHERE"}}},
     {"resources": {"workplace": {"lake": "ELSEWHERE"}}},
+    {"resources": {"io_manager": {"config": {"base_dir": "ELSEWHERE"}}}},
     {"ops": {"autoencoder": {"config": {"lake": "ELSEWHERE"}}}},
     {"ops": {"autoencoder": {"config": {"force": False}, "resources": {"workplace": {"lake": "ELSEWHERE"}}}}},
 ], ids=str)
