@@ -17,8 +17,9 @@ setup: $(VENV)/ready
 
 $(VENV)/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --require-hashes --only-binary :all: --requirement requirements.lock
+	$(BIN)/pip install --quiet --require-hashes --only-binary :all: --no-deps --requirement requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/pip check
 	@touch $@
 
 run: setup  ## two co-improvement iterations on the embedded robot

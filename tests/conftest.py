@@ -16,7 +16,7 @@ import pytest
 # for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-LONGEST = ("kills", "study", "arms", "loop", "cli", "quarantine", "replay", "learners", "policies", "world_model",
+LONGEST = ("kills", "study", "arms", "loop", "cli", "ui", "quarantine", "replay", "learners", "policies", "world_model",
            "reconcile", "rewards", "definitions", "lake_crashes", "gc", "time_travel", "tamper", "stale")
 SHORTEST = ("metrics", "recipes", "sql_questions", "sql_security", "study_statistics", "task_book", "task_draw",
             "task_erase", "task_scoop")

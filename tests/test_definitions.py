@@ -114,6 +114,27 @@ def test_advance_sensor_is_off_until_switched_on_and_stops_at_the_last_iteration
     assert asked_after("vlaw|02") == []
 
 
+@pytest.mark.parametrize("job", ["foundation", "iteration"])
+def test_a_runs_configuration_says_what_to_do_again_and_no_place(job):
+    """Whoever may start a run may not choose where it reads and writes."""
+    defs = build_defs(lake="unused")
+    definition = defs.resolve_job_def(job)
+
+    def leaves(config_type, path=()):
+        fields = getattr(config_type, "fields", None)
+        if not fields:
+            return {path}
+        return set().union(*(leaves(field.config_type, (*path, name)) for name, field in fields.items()))
+
+    found = leaves(definition.run_config_schema.config_type)
+    assets = {key.to_user_string() for key in definition.asset_layer.executable_asset_keys}
+    assert {path for path in found if path[0] == "ops"} == {("ops", name, "config", "force") for name in assets}
+    assert {path for path in found if path[0] == "resources"} == {("resources", name, "config") for name in ("workplace", "io_manager")}
+    assert {path[0] for path in found} == {"ops", "resources", "loggers", "execution"}
+    for name in ("workplace", "io_manager"):
+        assert definition.resource_defs[name].config_schema.config_type.fields == {}, "no key at all is taken"
+
+
 def test_dagster_yaml_and_workspace_are_what_the_driver_uses():
     assert (ROOT / "dagster_home" / "dagster.yaml").read_text() == driver.DAGSTER_YAML
     assert "module_name: vlaw_assets.definitions" in (ROOT / "workspace.yaml").read_text()

@@ -52,8 +52,8 @@ def test_what_decodes_the_files_of_others_has_a_floor():
 
 def test_set_up_takes_nothing_that_the_lock_does_not_name():
     lines = [line for line in (ROOT / "Makefile").read_text().splitlines() if "$(BIN)/pip install" in line]
-    assert len(lines) == 2
-    assert all("--require-hashes --only-binary :all:" in line or "--no-deps --no-build-isolation --editable ." in line for line in lines)
+    assert len(lines) == 2, "and `pip check` says whether the lock is complete"
+    assert all("--require-hashes --only-binary :all: --no-deps" in line or "--no-deps --no-build-isolation --editable ." in line for line in lines)
 
 
 def test_no_tracked_file_names_a_registry():

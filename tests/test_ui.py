@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -28,6 +29,8 @@ from typer.testing import CliRunner
 
 from vlaw_assets import driver, liveness
 from vlaw_assets.cli import app
+from vlaw_assets.web.guard import Guard
+from vlaw_assets.web.server import origins
 
 ROOT = Path(__file__).parent.parent
 JSON = {"Content-Type": "application/json"}
@@ -184,9 +187,9 @@ def test_what_another_page_can_send_is_refused_and_changes_nothing(server, name)
 
 def test_the_same_operation_from_its_own_page_is_executed(server):
     """So that the tests above do not pass because nothing would be."""
-    for number, origin in enumerate(("http://localhost:PORT", "http://127.0.0.1:PORT", "http://[::1]:PORT", "HTTP://LOCALHOST:PORT")):
-        host = origin.lower().removeprefix("http://")
-        status, body = server.ask("POST", "/graphql", {"Host": host, "Origin": origin, "Content-Type": "Application/JSON; charset=utf-8"},
+    for number, host in enumerate(("localhost:PORT", "127.0.0.1:PORT", "[::1]:PORT", "LOCALHOST:PORT")):
+        origin = f"http://{host}"
+        status, body = server.ask("POST", "/graphql", {"Host": host, "Origin": origin, "Content-Type": "application/json; charset=utf-8"},
                                   as_json(f"good-{number}"))
         assert (status, json.loads(body)) == (200, {"data": {"setConcurrencyLimit": True}})
     assert {f"good-{number}" for number in range(4)} <= server.limits()
@@ -233,7 +236,7 @@ def test_a_web_socket_is_opened_by_its_own_pages_only(server, headers, accepted)
 
 def test_the_page_and_its_files_are_served_and_shown_in_no_frame(server):
     status, page = server.ask("GET", "/", {"Sec-Fetch-Site": "none", "Accept": "text/html"})
-    assert (status, "<title>Dagster</title>" in page) == (200, True)
+    assert (status, ">Dagster</title>" in page) == (200, True)
     script = re.search(r'src="(/[^"]+\.js)"', page)[1]
     assert server.ask("GET", script, {"Referer": "http://localhost:PORT/", "Sec-Fetch-Site": "same-origin"})[0] == 200
     assert server.ask("GET", "/graphql", {"Accept": "text/html"})[0] == 200, "the page to try queries on"
@@ -257,6 +260,7 @@ def test_the_page_and_its_files_are_served_and_shown_in_no_frame(server):
     {"resources": {"workplace": {"config": {"lake": {"env": "HOME"}, "recipes": "ELSEWHERE"}}}},
     {"resources": {"workplace": {"config": "ELSEWHERE"}}},
     {"resources": {"workplace": {"lake": "ELSEWHERE"}}},
+    {"resources": {"io_manager": {"config": {"base_dir": "ELSEWHERE"}}}},
     {"ops": {"autoencoder": {"config": {"lake": "ELSEWHERE"}}}},
     {"ops": {"autoencoder": {"config": {"force": False}, "resources": {"workplace": {"lake": "ELSEWHERE"}}}}},
 ], ids=str)
@@ -328,6 +332,53 @@ def test_what_cannot_be_served_is_said_at_once(server, monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == [], "nothing was made"
 
 
+def answer_to(guard: Guard, server: tuple[str, int], **headers: str) -> int:
+    """Status of a GET that came to an address of this machine."""
+    sent: list[dict] = []
+    scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "server": server,
+             "headers": [(name.encode(), value.encode()) for name, value in headers.items()]}
+
+    async def send(message: dict) -> None:
+        sent.append(message)
+
+    asyncio.run(guard(scope, lambda: None, send))
+    return sent[0]["status"]
+
+
+@pytest.mark.parametrize(("server", "host", "origin", "status"), [
+    (("192.168.1.5", 3000), "192.168.1.5:3000", "http://192.168.1.5:3000", 204), (("::1", 3000), "[::1]:3000", None, 204),
+    (("fe80::2", 3000), "[fe80::2]:3000", None, 204), (("192.168.1.5", 3000), "192.168.1.6:3000", None, 403),
+    (("192.168.1.5", 3000), "192.168.1.5:3001", None, 403), (("192.168.1.5", 3000), "192.168.1.5.evil.example:3000", None, 403),
+    (("192.168.1.5", 3000), "localhost.:3000", None, 403), (("192.168.1.5", 3000), "", None, 403)])
+def test_a_server_on_every_address_is_known_by_the_one_that_was_asked(server, host, origin, status):
+    async def inner(scope, receive, send):
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+
+    guard = Guard(inner, origins("0.0.0.0", 3000))
+    assert answer_to(guard, server, host=host, **({"origin": origin} if origin else {})) == status
+
+
+@pytest.mark.parametrize(("options", "warned"), [
+    (["--host", "0.0.0.0"], "can start and stop runs"), (["--host", "::"], "can start and stop runs"),
+    (["--host", "0.0.0.0", "--read-only"], "sees everything"), ([], ""), (["--host", "localhost"], ""), (["--host", "[::1]"], "")], ids=str)
+def test_a_server_that_others_can_reach_warns_that_there_is_no_login(tmp_path, monkeypatch, options, warned):
+    monkeypatch.chdir(tmp_path)
+    for name in ("VLAW_LAKE", "DAGSTER_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    if any(":" in word for word in options):
+        try:
+            socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+    served = []
+    monkeypatch.setattr("vlaw_assets.web.server.serve", lambda instance, listening, allowed, **rest: (served.append(allowed), listening.close()))
+    result = CliRunner().invoke(app, ["ui", "--port", "0", *options])
+    assert result.exit_code == 0, result.output
+    assert ("there is no login" in result.output) is bool(warned)
+    assert warned in " ".join(result.output.split())
+    assert {f"http://{name}" for name in ("localhost", "127.0.0.1", "[::1]")} <= {address.rpartition(":")[0] for address in served[0]}
+
+
 # ---- a browser
 
 
@@ -375,6 +426,6 @@ def test_in_a_browser_the_page_works_and_a_page_elsewhere_cannot_drive_it(server
             time.sleep(0.1)
         assert "/done?refused" in visits, visits
         assert not {key for key in server.limits() if key.startswith("evil")}
-        assert "co_training_data" in shown(f"http://localhost:{server.port}/selection/all-assets/assets", 30_000)
+        assert "co_training_data" in shown(f"http://localhost:{server.port}/assets", 60_000)
     finally:
         elsewhere.shutdown()

@@ -32,7 +32,7 @@ from vlaw_assets.assets import (
 from vlaw_assets.environment import default_lake, default_recipes
 from vlaw_assets.jobs import foundation_job, iteration_job
 from vlaw_assets.partitions import loop_partitions
-from vlaw_assets.resources import Workplace, workplace_resource
+from vlaw_assets.resources import Workplace, no_values, workplace_resource
 from vlaw_assets.sensors import advance_sensor
 from vlaw_assets.studies import experiment_names
 
@@ -61,7 +61,7 @@ def build_defs(*, lake: str | Path, recipes: str | Path | None = None) -> dg.Def
         assets=[*FOUNDATION, *loop, *outside.OUTSIDE],
         jobs=[foundation_job(), iteration],
         sensors=[advance_sensor(iteration)],
-        resources={"workplace": workplace_resource(place)},
+        resources={"workplace": workplace_resource(place), "io_manager": no_values()},
         # One process per run: a step process costs two seconds of imports, and the models share the machine anyway.
         executor=dg.in_process_executor,
     )
