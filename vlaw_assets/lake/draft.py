@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.lake import checkpoints, contents, embeddings, quarantine
+from vlaw_assets.lake import checkpoints, contents, disk, embeddings, quarantine
 from vlaw_assets.lake.durable import canonical_json, digest_of
 from vlaw_assets.lake.handles import Handle
 from vlaw_assets.lake.ledger import ArtifactRef, Edge, Identity
@@ -113,11 +113,8 @@ class Draft(Rows):
             else:
                 self._commit_data()
         except (OSError, DeltaError) as error:
-            raise VlawError(
-                f"the commit failed and was not made: {error}",
-                where=str(self.lake.paths.root),
-                remedy="see that the disk has space and works, then run it again",
-            ) from error
+            raise disk.failure(error, "the commit failed and was not made", where=str(self.lake.paths.root),
+                               remedy="see that the disk works, then run it again") from error
 
     def _commit_data(self) -> None:
         rows = {name: validated(name, rows, where=self._name) for name, rows in self._rows.items() if rows}
@@ -138,7 +135,9 @@ class Draft(Rows):
         counted = "episodes" if "episodes" in rows else next(iter(rows), None)
         rows |= {name: validated(name, found, where=self._name) for name, found in self._lineage().items() if found}
         for name, table in rows.items():
-            versions[name] = self.lake.tables.append(name, table, artifact_id=self.artifact_id)
+            versions[name] = self.lake.tables.append(
+                name, table, artifact_id=self.artifact_id, least=self.lake.ledger.newest_version(name)
+            )
         self._commit_row(
             ArtifactRef(
                 artifact_id=self.artifact_id,

@@ -138,8 +138,10 @@ class Edge:
 class Ledger:
     """Reads the ledger of one lake. Each call sees what is committed by then; rows once read are kept."""
 
-    def __init__(self, tables: Tables, where: Path):
+    def __init__(self, tables: Tables, where: Path, *, sealed: bool = True):
+        """`sealed=False`: a ledger without a seal, or with a broken one, that is being migrated or accepted as it is."""
         self._tables, self._where = tables, where
+        self._seal = seal.Watch(tables.paths) if sealed else None
         self._version = -1
         self._frozen = False
         self._rows: dict[str, ArtifactRef] = {}
@@ -196,6 +198,10 @@ class Ledger:
             )
         return ref
 
+    def newest_version(self, table: str) -> int:
+        """The newest version of a Delta table that an artifact stands on: its number is given to nobody again; -1 for none."""
+        return max((ref.versions[table]["version"] for ref in self.artifacts() if table in ref.versions), default=-1)
+
     def edge_rows(self, artifact_id: str) -> tuple[Edge, ...]:
         """What was read while making it; a pointer has its owner's. Edges of all artifacts are read at once, and kept."""
         owner = self.get(artifact_id).owner
@@ -230,8 +236,9 @@ class Ledger:
         from deltalake.exceptions import DeltaError
 
         row = validated("artifacts", [ref.to_row()], where=ref.name)
+        sealed = seal.check(self._tables.paths)["version"]  # a version that was sealed is given to nobody again
         try:
-            self._tables.write("artifacts", row, artifact_id=ref.artifact_id, metadata={"vlaw.run_id": ref.run_id})
+            self._tables.write("artifacts", row, artifact_id=ref.artifact_id, metadata={"vlaw.run_id": ref.run_id}, least=sealed)
         except (DeltaError, OSError):
             # An error after the commit is not a failed commit: only the ledger itself can tell.
             if all(item.artifact_id != ref.artifact_id for item in self.artifacts()):
@@ -251,7 +258,10 @@ class Ledger:
         if self._frozen:
             return
         table = self._tables.paths.table("artifacts")
-        fresh = [entry for entry in deltalog.entries(table, after=self._version) if self._tables.artifact_of(entry)]
+        sealed = self._seal.sealed() if self._seal else 0  # asked before the log: what is sealed by now must be in it
+        fresh = [
+            entry for entry in deltalog.entries(table, after=self._version, least=sealed) if self._tables.artifact_of(entry)
+        ]
         for ref in self._tables.committed("artifacts", fresh, ArtifactRef.from_row):
             self._add(ref)
         # Versions that are not ours (a compaction) are looked at again until the next one that is: a few, at most.
@@ -267,6 +277,10 @@ class Ledger:
         for child, edge in self._tables.committed("edges", fresh, _edge):
             if child in found:
                 found[child].append(edge)
+        for ref in wanted:
+            if len(found[ref.artifact_id]) != ref.versions.get("edges", {"rows": 0})["rows"]:
+                raise VlawError(f"the edges of {ref.name} ({ref.artifact_id}) are not those of its commit", where=str(table),
+                                remedy="`vlaw audit ... --verify` names the files; restore them from a backup")
         self._edges |= {child: tuple(edges) for child, edges in found.items()}
 
 
