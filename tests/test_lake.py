@@ -200,7 +200,7 @@ def test_failing_disk_is_a_clear_error_and_commits_nothing(lake, monkeypatch):
 
     monkeypatch.setattr(lake.tables, "write", full)
     with (
-        pytest.raises(VlawError, match="No space left"),
+        pytest.raises(VlawError, match="the disk is full"),
         lake.commit(asset="all", partition=PARTITION, identity=identity("x"), run_id="r") as draft,
     ):
         fill(draft)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,11 +16,16 @@ def migrate(
     """Bring the lake to the format of this program, in place. Make a copy of it first."""
     from vlaw_assets.definitions import default_lake
     from vlaw_assets.lake import migrate as migration
-    from vlaw_assets.lake.paths import FORMAT_VERSION
+    from vlaw_assets.lake.paths import FORMAT_VERSION, lake_root
 
-    root = Path(default_lake())
+    root = lake_root(default_lake())
     if reseal:
-        migration.reseal(root)
+        done = migration.reseal(root)
+        if done.restored:
+            console.print(f"restored from their data files: versions {', '.join(map(str, done.restored))} of the ledger", markup=False)
+        if done.lost:
+            console.print(f"accepted as lost: versions {', '.join(map(str, done.lost))} of the ledger; their numbers stay taken",
+                          markup=False)
         console.print(f"{root}: sealed as it is", markup=False)
         return
     before = migration.migrate(root)

@@ -13,20 +13,19 @@ A crash at any point leaves the old version or the new one: see `draft.py`. Dags
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vlaw_assets.lake import deltalog, frames, moments, quarantine, seal
+from vlaw_assets.lake import deltalog, disk, frames, moments, quarantine, seal
 from vlaw_assets.lake.draft import Draft
 from vlaw_assets.lake.durable import FileLock, canonical_json, check_writable, digest_of, write_json
 from vlaw_assets.lake.handles import Handle
 from vlaw_assets.lake.ledger import ArtifactRef, Edge, Identity, Ledger
-from vlaw_assets.lake.paths import FORMAT_NAME, FORMAT_VERSION, Paths
+from vlaw_assets.lake.paths import FORMAT_NAME, FORMAT_VERSION, Paths, lake_root
 from vlaw_assets.lake.schemas import TABLES
 from vlaw_assets.lake.tables import Tables
 from vlaw_assets.lake.verified import Verified
@@ -38,8 +37,6 @@ SWEEP_S = 0.3
 """How long to try for a partition's lock: longer than `sweep` holds it, too short to queue behind a run."""
 
 _OURS = {"FORMAT.json", "ledger.seal", "ledger.chain", "delta", "lance", "checkpoints", "pictures", "locks", "tmp"}
-_ODD = re.compile(r"[^A-Za-z0-9 _./=+,@()'-]")
-"""Delta fails on '%'; Lance's tags make a percent-encoded twin of the folder for '#', '?' and letters beyond ASCII."""
 
 _REMEDY = "point VLAW_LAKE at a folder you can write to"
 
@@ -64,16 +61,7 @@ class Lake:
 
         Raises VlawError: not writable, not a lake, made by a newer version, or (create=False) missing.
         """
-        if "://" in str(path):
-            raise VlawError("a lake is a local folder", where=str(path), remedy="mount the bucket, or use a local path")
-        paths = Paths(Path(path).expanduser().absolute())
-        odd = sorted(set(_ODD.findall(str(paths.root))))
-        if odd:
-            raise VlawError(
-                f"the lake's path holds {' '.join(odd)}, which Delta and Lance percent-encode",
-                where=str(paths.root),
-                remedy="use a path of letters, digits, spaces and _ . - = + , @ ( ) '",
-            )
+        paths = Paths(lake_root(path))
         if not paths.format.is_file() and deltalog.entry_path(paths.table("artifacts"), 1).is_file():
             raise VlawError("the lake's FORMAT.json is missing", where=str(paths.format), remedy="restore it from a backup, "
                             "or run `vlaw migrate --reseal`")
@@ -173,6 +161,7 @@ class Lake:
 def _create(paths: Paths) -> None:
     """Make what is missing of a lake, one process at a time; FORMAT.json comes last and says that all is there."""
     root = paths.root
+    fresh = not root.exists()
     try:
         root.mkdir(parents=True, exist_ok=True)
         strangers = sorted(entry.name for entry in root.iterdir() if entry.name not in _OURS and entry.name[0] != ".")
@@ -186,6 +175,13 @@ def _create(paths: Paths) -> None:
             f"this folder is not a lake and not empty (it holds {strangers[0]!r})", where=str(root), remedy="use a new folder"
         )
     check_writable(root, remedy=_REMEDY)
+    try:
+        disk.try_folder(root)
+    except VlawError:
+        if fresh:
+            with suppress(OSError):  # somebody else may have put something there
+                root.rmdir()
+        raise
     lock = FileLock(paths.locks / "lake.lock")
     if not lock.acquire(holder="create", wait_s=60):
         raise VlawError("another process has been creating this lake for a minute", where=str(root), remedy="stop it")

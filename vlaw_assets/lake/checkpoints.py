@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from vlaw_assets.lake import disk
 from vlaw_assets.lake.durable import (
     FileLock,
     as_written,
@@ -89,6 +90,7 @@ def problems(folder: Path) -> list[str]:
     except FileNotFoundError:
         return [f"{MANIFEST}: missing" if folder.is_dir() else "the folder is missing"]
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        disk.refuse_if_out_of_files(error)
         return [f"{MANIFEST}: unreadable ({type(error).__name__})"]
     found = []
     if digest_of(recorded) != folder.name or text != as_written({"digest": folder.name, "files": recorded}):

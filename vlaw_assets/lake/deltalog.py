@@ -15,16 +15,19 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from vlaw_assets.lake import disk
 from vlaw_assets.lake.durable import fsync_path
 from vlaw_models.errors import VlawError
 
 _REMEDY = "restore it from a backup; `vlaw audit ... --verify` names all that is damaged"
+RESTORE = "restore the lake from a backup, whole; or accept the loss: `vlaw migrate --reseal` restores rows whose data files are there"
+"""For the ledger's own table."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Entry:
     removed: tuple[Path, ...]
     changes_data: bool
     """False for compaction and for changes of the schema."""
+    sizes: dict[Path, int]
+    """Bytes of each added file."""
 
 
 def entry_path(table: Path, version: int) -> Path:
@@ -59,7 +64,7 @@ def read_entry(table: Path, version: int, *, sha256: str = "") -> Entry:
         actions = [json.loads(line) for line in data.splitlines() if line]
         info: dict[str, Any] = {}
         files: dict[str, list[Path]] = {"add": [], "remove": []}
-        changes = False
+        changes, sizes = False, {}
         for action in actions:
             for kind, value in action.items():
                 if kind == "commitInfo":
@@ -67,45 +72,59 @@ def read_entry(table: Path, version: int, *, sha256: str = "") -> Entry:
                 elif kind in files:
                     files[kind].append(table / unquote(value["path"]))
                     changes |= bool(value["dataChange"])
+                    if kind == "add":
+                        sizes[files[kind][-1]] = int(value["size"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        disk.refuse_if_out_of_files(error)
         what = "is missing" if isinstance(error, FileNotFoundError) else f"is damaged ({type(error).__name__})"
-        raise VlawError(f"log entry {version} of Delta table {table.name} {what}", where=str(path), remedy=_REMEDY) from error
-    return Entry(version, path, info, tuple(files["add"]), tuple(files["remove"]), changes)
+        remedy = RESTORE if what == "is missing" and table.name == "artifacts" and version else _REMEDY
+        raise VlawError(f"log entry {version} of Delta table {table.name} {what}", where=str(path), remedy=remedy) from error
+    return Entry(version, path, info, tuple(files["add"]), tuple(files["remove"]), changes, sizes)
 
 
-def newest(table: Path, *, after: int = -1) -> int:
+def newest(table: Path, *, after: int = -1, least: int = 0) -> int:
     """The newest version. With `after`, a version known to exist, only newer names are looked for.
 
-    Raises VlawError when entries between are gone: later ones must not be taken for the whole log.
+    Args:
+        least: a version that the log is known to have had.
+
+    Raises VlawError when entries between are gone, or the last ones: what is left must not be taken for the whole log.
     """
     if after >= 0:
         version = after
         while entry_path(table, version + 1).exists():
             version += 1
-        return version
+        if version >= least:
+            return version
+    there = versions(table)
+    for expected, version in enumerate(there):
+        if expected != version:
+            read_entry(table, expected)  # raises, naming the file
+    if len(there) <= max(least, 0):
+        read_entry(table, len(there))
+    return there[-1]
+
+
+def versions(table: Path) -> list[int]:
+    """The versions whose entries are there, in order. Raises VlawError if there is no log."""
     log = table / "_delta_log"
     try:
         names = os.listdir(log)
     except OSError as error:
+        disk.refuse_if_out_of_files(error)
         raise VlawError(
             f"Delta table {table.name} cannot be opened: {error.strerror}", where=str(log), remedy=_REMEDY
         ) from error
-    versions = sorted(int(name[:20]) for name in names if name.endswith(".json") and name[:-5].isdigit())
-    for expected, version in enumerate(versions):
-        if expected != version:
-            read_entry(table, expected)  # raises, naming the file
-    if not versions:
-        read_entry(table, 0)
-    return versions[-1]
+    return sorted(int(name[:20]) for name in names if name.endswith(".json") and name[:-5].isdigit())
 
 
-def entries(table: Path, *, after: int = -1) -> Iterator[Entry]:
+def entries(table: Path, *, after: int = -1, least: int = 0) -> Iterator[Entry]:
     """The entries newer than `after`, oldest first. Raises VlawError naming a file that is missing or damaged."""
-    for version in range(after + 1, newest(table, after=after) + 1):
+    for version in range(after + 1, newest(table, after=after, least=least) + 1):
         yield read_entry(table, version)
 
 
-def append(table: Path, adds: list[dict[str, Any]], *, metadata: dict[str, str], after: int) -> Entry:
+def append(table: Path, adds: list[dict[str, Any]], *, metadata: dict[str, str], after: int, least: int = -1) -> Entry:
     """Commit files that are on the disk already, as the next version: atomically, durably, never over another's entry.
 
     A blind append in the terms of the Delta protocol: it reads nothing, so it conflicts with no other commit.
@@ -114,7 +133,20 @@ def append(table: Path, adds: list[dict[str, Any]], *, metadata: dict[str, str],
         adds: `add` actions.
         metadata: more keys for `commitInfo`.
         after: a version known to exist.
+        least: a version that the log is known to have had: its number, or a lower one, is given to nobody again.
     """
+    return _commit(table, adds, metadata, lambda: newest(table, after=after, least=least) + 1, step=1)
+
+
+def put(table: Path, version: int, adds: list[dict[str, Any]], *, metadata: dict[str, str]) -> Entry:
+    """Commit as exactly that version, durably. Raises FileExistsError if there is an entry of it."""
+    return _commit(table, adds, metadata, lambda: version, step=0)
+
+
+def _commit(
+    table: Path, adds: list[dict[str, Any]], metadata: dict[str, str], version_now: Callable[[], int], *, step: int
+) -> Entry:
+    """Link a finished entry into the log at `version_now()`, or `step` further on while that is taken."""
     info = {
         "timestamp": int(time.time() * 1000), "operation": "WRITE", "operationParameters": {"mode": "Append"},
         "isBlindAppend": True, "engineInfo": "vlaw", **metadata,
@@ -126,13 +158,19 @@ def append(table: Path, adds: list[dict[str, Any]], *, metadata: dict[str, str],
             file.writelines(json.dumps(action, separators=(",", ":")) + "\n" for action in actions)
             file.flush()
             os.fsync(file.fileno())
-        version = newest(table, after=after) + 1
+        version = version_now()
         while True:
             try:
                 os.link(temporary, entry_path(table, version))
                 break
             except FileExistsError:
-                version += 1
+                if not step:
+                    raise
+                version += step
+            except OSError as error:
+                if error.errno not in disk.LINKLESS:
+                    raise
+                raise disk.no_links(error, table) from error
     finally:
         temporary.unlink(missing_ok=True)
     fsync_path(table / "_delta_log")

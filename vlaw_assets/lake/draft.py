@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.lake import checkpoints, contents, embeddings, pictures, quarantine
+from vlaw_assets.lake import checkpoints, contents, disk, embeddings, pictures, quarantine
 from vlaw_assets.lake.durable import canonical_json, digest_of
 from vlaw_assets.lake.handles import Handle
 from vlaw_assets.lake.ledger import CHOSEN_BY, ArtifactRef, Edge, Identity
@@ -131,11 +131,8 @@ class Draft(Rows):
             else:
                 self._commit_data()
         except (OSError, DeltaError) as error:
-            raise VlawError(
-                f"the commit failed and was not made: {error}",
-                where=str(self.lake.paths.root),
-                remedy="see that the disk has space and works, then run it again",
-            ) from error
+            raise disk.failure(error, "the commit failed and was not made", where=str(self.lake.paths.root),
+                               remedy="see that the disk works, then run it again") from error
 
     def _commit_data(self) -> None:
         rows = {name: validated(name, rows, where=self._name) for name, rows in self._rows.items() if rows}
@@ -156,7 +153,9 @@ class Draft(Rows):
         counted = "episodes" if "episodes" in rows else next(iter(rows), None)
         rows |= {name: validated(name, found, where=self._name) for name, found in self._lineage().items() if found}
         for name, table in rows.items():
-            versions[name] = self.lake.tables.append(name, table, artifact_id=self.artifact_id)
+            versions[name] = self.lake.tables.append(
+                name, table, artifact_id=self.artifact_id, least=self.lake.ledger.newest_version(name)
+            )
         self._commit_row(
             ArtifactRef(
                 artifact_id=self.artifact_id,
@@ -211,7 +210,8 @@ class Draft(Rows):
         if not self._same_lineage(source, edges):
             owner = self._owner_columns()
             rows = [owner | row for row in lineage(edges, {})["edges"]]
-            made = self.lake.tables.append("edges", validated("edges", rows, where=self._name), artifact_id=self.artifact_id)
+            made = self.lake.tables.append("edges", validated("edges", rows, where=self._name), artifact_id=self.artifact_id,
+                                            least=self.lake.ledger.newest_version("edges"))
             versions = versions | {"edges": made}
         pointer = dataclasses.replace(
             source,

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from vlaw_assets.lake import disk
 from vlaw_models.errors import VlawError
 
 _HELD: set[int] = set()
@@ -89,15 +90,35 @@ def as_written(value: Any) -> str:
     return json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that `path` holds either its old content or all of the new one, whatever happens."""
+def replace_file(path: Path, data: str | bytes) -> None:
+    """Write a file so that `path` holds either its old content or all of the new one, whatever happens. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(as_written(value))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     fsync_path(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON as `replace_file` does. Raises OSError."""
+    replace_file(path, as_written(value))
+
+
+def write_page(path: Path, data: str | bytes, *, remedy: str) -> None:
+    """Write a page, picture or other file for a person, whole or not at all; folders on the way are made.
+
+    Raises VlawError where it cannot be written: an older file of that name is then as it was.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, data)
+    except OSError as error:
+        raise VlawError(f"the file cannot be written: {error.strerror}", where=str(path), remedy=remedy) from error
 
 
 class FileLock:
@@ -112,28 +133,28 @@ class FileLock:
         self._descriptor: int | None = None
 
     def acquire(self, *, holder: str = "", wait_s: float = 0.0) -> bool:
-        """Try for up to `wait_s` seconds. False when somebody else holds it. Raises OSError if it cannot be created."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        deadline = time.monotonic() + wait_s
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if _is_at(self.path, descriptor):
-                    break
-                os.close(descriptor)
-                descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    os.close(descriptor)
-                    return False
-                time.sleep(0.02)
-        note = {"run_id": holder, "pid": os.getpid(), "host": socket.gethostname()}
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(note).encode(), 0)
+        """Try for up to `wait_s` seconds. False when somebody else holds it.
+
+        Raises VlawError if the lock cannot be made or tried (disk full or read-only, a file system without locks).
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = _locked(self.path, wait_s)
+        except OSError as error:
+            raise self._failed(error) from error
+        if descriptor is None:
+            return False
+        with suppress(OSError):  # for messages only: a full disk must not keep anybody from the lock, `vlaw gc` least of all
+            note = {"run_id": holder, "pid": os.getpid(), "host": socket.gethostname()}
+            os.ftruncate(descriptor, 0)
+            os.utime(descriptor)  # `held_since`, also where the note has no place
+            os.pwrite(descriptor, json.dumps(note).encode(), 0)
         _HELD.add(descriptor)
         self._descriptor = descriptor
         return True
+
+    def _failed(self, error: OSError) -> VlawError:
+        return disk.failure(error, "the lock cannot be taken", where=str(self.path), remedy=disk.LOCAL)
 
     @contextmanager
     def hold(self, holder: str, *, wait_s: float, remedy: str) -> Iterator[None]:
@@ -186,6 +207,26 @@ class FileLock:
         self._descriptor = None
 
 
+def _locked(path: Path, wait_s: float) -> int | None:
+    """Descriptor of the file at `path`, locked, after trying for up to `wait_s` seconds; None where it stays taken."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(path, descriptor):
+                return descriptor
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                os.close(descriptor)
+                return None
+            time.sleep(0.02)
+        except OSError:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
 def _is_at(path: Path, descriptor: int) -> bool:
     """Whether an open file is the one that its path names now."""
     try:
@@ -208,6 +249,8 @@ def check_writable(folder: Path, *, remedy: str) -> None:
     probe = folder / f".writable-{os.getpid()}-{time.monotonic_ns()}"
     try:
         probe.write_bytes(b"")
-        probe.unlink()
     except OSError as error:
         raise VlawError(f"the lake cannot be written: {error.strerror}", where=str(folder), remedy=remedy) from error
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vlaw_assets.lake import disk
 from vlaw_assets.lake.durable import FileLock, fsync_files, sha256_file
 from vlaw_assets.lake.frames import log_files
 from vlaw_assets.lake.paths import Paths
@@ -113,6 +114,7 @@ def read(paths: Paths, entry: dict[str, Any] | None) -> pa.Table:
         fragments = [item for item in dataset.get_fragments() if any(f.path in wanted for f in item.metadata.files)]
         table = dataset.scanner(fragments=fragments, scan_in_order=True).to_table()
     except (OSError, ValueError) as error:
+        disk.refuse_if_out_of_files(error)
         raise VlawError(f"embeddings cannot be read: {error}", where=str(uri),
                         remedy="restore the files, or materialize episode_embeddings again with --force") from error
     if table.num_rows != entry["rows"]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from vlaw_assets.lake import disk
 from vlaw_assets.lake.durable import fsync_files, sha256_file
 from vlaw_assets.lake.paths import Paths
 from vlaw_assets.lake.schemas import FRAMES
@@ -126,11 +127,8 @@ class FrameWriter:
                 rows, str(self._paths.frames), schema=FRAMES, mode="append", data_storage_version=STORAGE_VERSION
             )
         except OSError as error:
-            raise VlawError(
-                f"frames cannot be written: {error}",
-                where=str(self._paths.frames),
-                remedy="see that the disk has space and works, then run it again",
-            ) from error
+            raise disk.failure(error, "frames cannot be written", where=str(self._paths.frames),
+                               remedy="see that the disk works, then run it again") from error
 
     def commit(self, artifact_id: str) -> dict[str, Any] | None:
         """One durable, tagged Lance version. Returns {"version", "rows", "files", "log"}; None when nothing was written."""
@@ -208,6 +206,7 @@ def read(
             columns=["episode_id", "step", "camera", "image"], fragments=fragments, filter=" AND ".join(clauses) or None, scan_in_order=True
         ).to_table()
     except (OSError, ValueError) as error:
+        disk.refuse_if_out_of_files(error)
         raise VlawError(
             f"frames cannot be read: {error}", where=str(paths.frames), remedy="restore the file, or re-materialize with force"
         ) from error

@@ -9,6 +9,7 @@ the table use: a compaction of the tables changes neither rows nor order, and op
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -176,11 +177,17 @@ FEW = 300
 """Artifacts whose edges are read one by one."""
 
 
+NEWEST = 64
+"""More artifacts than are ever being committed side by side."""
+
+
 class Ledger:
     """Reads the ledger of one lake. Each call sees what is committed by then; rows once read are kept."""
 
-    def __init__(self, tables: Tables, where: Path):
+    def __init__(self, tables: Tables, where: Path, *, sealed: bool = True):
+        """`sealed=False`: a ledger without a seal, or with a broken one, that is being migrated or accepted as it is."""
         self._tables, self._where = tables, where
+        self._seal = seal.Watch(tables.paths) if sealed else None
         self._version = -1
         """The newest version of `artifacts` that was read and brought a row."""
         self._frozen = False
@@ -245,6 +252,14 @@ class Ledger:
             )
         return ref
 
+    def newest_version(self, table: str) -> int:
+        """The newest version of a Delta table that an artifact stands on: its number is given to nobody again; -1 for none.
+
+        Of the last artifacts that wrote to it: numbers follow commits, but for runs at work side by side.
+        """
+        newest = itertools.islice((ref for ref in reversed(self.artifacts()) if table in ref.versions), NEWEST)
+        return max((ref.versions[table]["version"] for ref in newest), default=-1)
+
     def edge_rows(self, artifact_id: str) -> tuple[Edge, ...]:
         """What was read while making it, and what chose its models. Edges once read are kept.
 
@@ -297,8 +312,9 @@ class Ledger:
         from deltalake.exceptions import DeltaError
 
         row = validated("artifacts", [ref.to_row()], where=ref.name)
+        sealed = seal.check(self._tables.paths)["version"]  # a version that was sealed is given to nobody again
         try:
-            self._tables.write("artifacts", row, artifact_id=ref.artifact_id, metadata={"vlaw.run_id": ref.run_id})
+            self._tables.write("artifacts", row, artifact_id=ref.artifact_id, metadata={"vlaw.run_id": ref.run_id}, least=sealed)
         except (DeltaError, OSError):
             # An error after the commit is not a failed commit: only the ledger itself can tell.
             if all(item.artifact_id != ref.artifact_id for item in self.artifacts()):
@@ -320,9 +336,10 @@ class Ledger:
         if self._frozen:
             return
         table = self._tables.paths.table("artifacts")
+        sealed = self._seal.sealed() if self._seal else 0  # asked before the log: what is sealed by now must be in it
         kept = Kept(self._tables.paths, "artifacts", SHORT, LONG) if self._version < 0 else None
         known = kept.rows if kept else {}
-        newest, fresh = deltalog.newest(table, after=self._version), {}
+        newest, fresh = deltalog.newest(table, after=self._version, least=sealed), {}
         # Versions that are not ours (a compaction) are looked at again until the next one that is: a few, at most.
         last = self._version
         for version in range(self._version + 1, newest + 1):
@@ -360,6 +377,10 @@ class Ledger:
             for child, edge in edges:
                 if child in found:
                     found[child].append(edge)
+        for name, edges in found.items():
+            if len(edges) != (self.edges_entry(self._rows[name]) or {"rows": 0})["rows"]:
+                raise VlawError(f"the edges of {self._rows[name].name} ({name}) are not those of its commit", where=str(table),
+                                remedy="`vlaw audit ... --verify` names the files; restore them from a backup")
         self._edges |= {child: tuple(edges) for child, edges in found.items()}
         if kept:
             kept.keep(fresh)

@@ -5,7 +5,8 @@
 
 `ledger.chain` has a line per version (so that damage can be named file by file) and only grows; `ledger.seal` says how
 far it counts: version, H_v, the length of the chain file, and its own digest. A commit hashes what is new, never what was there. A crash
-between a commit and its seal leaves a tail that is not sealed yet; the next commit seals it. The seal is no signature:
+between a commit and its seal leaves a tail that is not sealed yet; the next commit seals it. A tail that was sealed and is gone is
+refused by every reader and by every commit (`check`). The seal is no signature:
 whoever can write the lake can seal it again (`vlaw migrate --reseal` does), so keep H_v elsewhere where that matters.
 """
 
@@ -18,12 +19,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from vlaw_assets.lake import deltalog
+from vlaw_assets.lake import deltalog, disk
 from vlaw_assets.lake.durable import (
     FileLock,
     as_written,
     canonical_json,
     digest_of,
+    file_problems,
     fsync_path,
     sha256_file,
     write_json,
@@ -57,14 +59,17 @@ def extend(paths: Paths) -> int:
     try:
         with _lock(paths):
             return _extend(paths)
-    except OSError:
+    except (OSError, VlawError) as error:
+        if isinstance(error, VlawError) and disk.cause(error) is None:
+            raise
         return 0
 
 
 def check(paths: Paths) -> dict[str, Any]:
-    """The seal, after holding it against the end of the chain: a few reads, whatever the history.
+    """The seal, after holding it against the end of the chain and of the ledger's log: a few reads, whatever the history.
 
-    Raises VlawError if they are missing or do not fit.
+    Raises VlawError if they are missing or do not fit, and if the log has lost what was sealed last: a ledger without its
+    newest entries must not be taken for the whole, and their version numbers must not be given to others.
     """
     found = read(paths)
     if found["version"] < 0:
@@ -73,13 +78,70 @@ def check(paths: Paths) -> dict[str, Any]:
         with paths.chain.open("rb") as file:
             file.seek(max(0, found["length"] - LAST_LINES))
             lines = file.read(found["length"] - file.tell()).splitlines()
+            beyond = file.read()
         last = json.loads(lines[-1])
         fits = (last["version"], last["chain"]) == (found["version"], found["chain"])
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        described = [last["log"], *last["files"]]
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        disk.refuse_if_out_of_files(error)
         fits = False
     if not fits:
         raise VlawError("ledger.chain does not fit ledger.seal", where=str(paths.chain), remedy=REMEDY)
+    _refuse_lost_tail(paths, max([found["version"], *_versions_of(beyond)]))
+    problems = file_problems(paths.root, described, deep=False)
+    if problems:
+        raise VlawError(f"the newest sealed entry of the ledger is not whole: {'; '.join(problems)}", where=str(paths.root),
+                        remedy=deltalog.RESTORE)
     return found
+
+
+def _versions_of(beyond: bytes) -> list[int]:
+    """Versions in whole lines after the sealed part of the chain: committed by a process that died before it sealed them."""
+    found = []
+    for line in beyond.split(b"\n")[:-1]:
+        try:
+            item = json.loads(line)
+            if canonical_json(item).encode() == line:
+                found.append(int(item["version"]))
+        except (ValueError, KeyError, TypeError):
+            break  # a line that was being written
+    return found
+
+
+def _refuse_lost_tail(paths: Paths, newest: int) -> None:
+    table = paths.table("artifacts")
+    if deltalog.entry_path(table, newest).exists():
+        return
+    there = set(deltalog.versions(table))
+    lost = [version for version in range(newest + 1) if version not in there]
+    if not lost:
+        return  # it came meanwhile
+    named = ", ".join(map(str, lost[:5])) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
+    raise VlawError(
+        f"the ledger has lost version{'s' if len(lost) > 1 else ''} {named}: sealed up to version {newest}, not in its log",
+        where=str(deltalog.entry_path(table, lost[0])), remedy=deltalog.RESTORE,
+    )
+
+
+class Watch:
+    """Asks `check` again only when the seal has changed: for readers that look often."""
+
+    def __init__(self, paths: Paths):
+        self._paths = paths
+        self._seen: tuple[int, ...] = ()
+        self._version = -1
+
+    def sealed(self) -> int:
+        """The version up to which the log is sealed, and whole at its end. Raises VlawError as `check` does."""
+        try:
+            stat = self._paths.seal.stat()
+            seen = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+        except OSError:
+            seen = ()  # `check` says what is wrong
+        if not seen or seen != self._seen:
+            self._version = check(self._paths)["version"]
+            self._seen = seen
+        return self._version
 
 
 def read(paths: Paths) -> dict[str, Any]:
@@ -90,11 +152,32 @@ def read(paths: Paths) -> dict[str, Any]:
         whole = text == as_written(found) and found.pop("digest") == digest_of(found)
         version, length = int(found["version"]), int(found["length"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        disk.refuse_if_out_of_files(error)
         what = "missing" if isinstance(error, FileNotFoundError) else "damaged"
         raise VlawError(f"ledger.seal is {what}", where=str(paths.seal), remedy=REMEDY) from error
     if not whole:
         raise VlawError("ledger.seal is damaged", where=str(paths.seal), remedy=REMEDY)
     return {"version": version, "chain": str(found["chain"]), "length": length}
+
+
+def links(paths: Paths) -> dict[int, dict[str, Any]]:
+    """Version -> its line of the chain, as far as the lines are whole and follow one another; {} without a chain."""
+    found: dict[int, dict[str, Any]] = {}
+    try:
+        lines = paths.chain.read_bytes().split(b"\n")[:-1]
+    except OSError:
+        return found
+    before = ""
+    for line in lines:
+        try:
+            item = json.loads(line)
+            if item["version"] != len(found) or item["chain"] != link(before, item["log"], item["files"]):
+                break
+        except (ValueError, KeyError, TypeError):
+            break
+        found[item["version"]] = item
+        before = item["chain"]
+    return found
 
 
 def describe(paths: Paths, path: Path) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vlaw_assets.lake import deltalog
-from vlaw_assets.lake.durable import canonical_json, file_problems, fsync_files, sha256_file
+from vlaw_assets.lake import deltalog, disk
+from vlaw_assets.lake.durable import canonical_json, file_problems, fsync_files, replace_file, sha256_file
 from vlaw_assets.lake.paths import Paths
 from vlaw_assets.lake.schemas import ORDER, PARTITIONED, TABLES
 from vlaw_models.errors import VlawError
@@ -38,6 +38,7 @@ MOST_CARRIED = 1000
 """Rows of a commit that its log entry carries; more than that are read from the Parquet file."""
 
 PARTITION_BY = ["asset", "partition_key"]
+_FORM = {"compression": "zstd", "compression_level": 1, "store_schema": False}
 ROW_GROUP = 1 << 17
 """Rows per row group: what a query reads and skips at a time, and one core works on."""
 LOOKED_UP = {"members": 1 << 15, "reads": 1 << 15}
@@ -74,13 +75,13 @@ class Tables:
             log = self.paths.table(name) / "_delta_log"
             fsync_files(sorted(log.glob("*.json")), root=self.paths.root)
 
-    def append(self, name: str, rows: pa.Table, *, artifact_id: str) -> dict[str, Any]:
-        """Append the rows of one artifact, durably. Returns {"version", "rows", "files", "log"}.
+    def append(self, name: str, rows: pa.Table, *, artifact_id: str, least: int = -1) -> dict[str, Any]:
+        """Append the rows of one artifact, durably. Returns {"version", "rows", "files", "log"}; `least`: see `deltalog.append`.
 
         `files` are the data files, `log` is the entry that committed them, each {path, size, sha256}. On return all of
         them and their folders have reached the disk.
         """
-        entry = self.write(name, rows, artifact_id=artifact_id)
+        entry = self.write(name, rows, artifact_id=artifact_id, least=least)
         return {
             "version": entry.version,
             "rows": rows.num_rows,
@@ -89,9 +90,9 @@ class Tables:
         }
 
     def write(
-        self, name: str, rows: pa.Table, *, artifact_id: str, metadata: dict[str, str] | None = None
+        self, name: str, rows: pa.Table, *, artifact_id: str, metadata: dict[str, str] | None = None, least: int = -1
     ) -> deltalog.Entry:
-        """Append rows of one asset partition, durably, and return the log entry of the commit."""
+        """Append rows of one asset partition, durably, and return the log entry of the commit; `least`: see `deltalog.append`."""
         table = self.paths.table(name)
         adds = []
         if rows.num_rows:
@@ -103,10 +104,39 @@ class Tables:
         carried = {ROWS: _carried(rows)} if name in CARRIED and rows.num_rows <= MOST_CARRIED else {}
         known = self._newest.get(name, -1)
         if known < 0:
-            known = deltalog.newest(table)
-        entry = deltalog.append(table, adds, metadata={ARTIFACT: artifact_id, **carried, **(metadata or {})}, after=known)
+            known = deltalog.newest(table, least=least)
+        found = {ARTIFACT: artifact_id, **carried, **(metadata or {})}
+        entry = deltalog.append(table, adds, metadata=found, after=known, least=least)
         self._newest[name] = entry.version
         return entry
+
+    def restorable(self, name: str, files: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, str]] | None:
+        """What commits again the data files of a lost log entry: (`add` actions, metadata); None where a file is not as described."""
+        if not files or file_problems(self.paths.root, files):
+            return None
+        found = [(self.paths.root / file["path"], file) for file in files]
+        rows = pa.concat_tables([read_file(path, TABLES[name]) for path, _ in found])
+        adds = [_add_action(self.paths.table(name), path, read_file(path, TABLES[name]), {}) for path, _ in found]
+        metadata = {ARTIFACT: rows["artifact_id"][0].as_py(), "vlaw.restored": "true"}
+        return adds, metadata | ({ROWS: _carried(rows)} if rows.num_rows <= MOST_CARRIED else {})
+
+    def restore_file(self, name: str, entry: deltalog.Entry, path: Path) -> None:
+        """Write a data file again from the rows that its commit carries. Raises VlawError where that gives other bytes."""
+        import pyarrow.parquet as pq
+
+        remedy = "restore it from a backup"
+        if ROWS not in entry.info or len(entry.added) != 1:
+            raise VlawError(f"a data file of version {entry.version} of {name} is gone", where=str(path), remedy=remedy)
+        carried = json.loads(entry.info[ROWS])
+        for row in carried:
+            row |= {key: datetime.fromisoformat(row[key]) for key in ("created_at",) if key in row}
+        buffer = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_pylist(carried, schema=TABLES[name]), buffer, **_FORM, row_group_size=ROW_GROUP)
+        data = buffer.getvalue().to_pybytes()
+        if len(data) != entry.sizes.get(path):
+            raise VlawError(f"a data file of version {entry.version} of {name} is gone, and its rows give another file now",
+                            where=str(path), remedy=remedy)
+        replace_file(path, data)
 
     def artifact_of(self, entry: deltalog.Entry) -> str:
         """The artifact whose rows a commit brought; '' for commits that bring none (creation, compaction, schema)."""
@@ -154,6 +184,7 @@ class Tables:
             else:
                 self._open[name] = DeltaTable(str(path))
         except (DeltaError, OSError) as error:
+            disk.refuse_if_out_of_files(error)
             raise VlawError(
                 f"Delta table {name} cannot be opened: {error}", where=str(path), remedy="restore it from a backup"
             ) from error
@@ -190,10 +221,13 @@ def _write_file(table: Path, name: str, rows: pa.Table) -> tuple[Path, dict[str,
     if name in LOOKED_UP:
         group = LOOKED_UP[name]
         blooms = {"episode_id": {"ndv": min(rows.num_rows, group), "fpp": 0.01}}
-    pq.write_table(
-        rows, path, compression="zstd", compression_level=1, row_group_size=group, store_schema=False, bloom_filter_options=blooms
-    )
-    return path, {
+    pq.write_table(rows, path, **_FORM, row_group_size=group, bloom_filter_options=blooms)
+    return path, _add_action(table, path, rows, partition)
+
+
+def _add_action(table: Path, path: Path, rows: pa.Table, partition: dict[str, str]) -> dict[str, Any]:
+    """What commits a data file to a Delta table."""
+    return {
         "path": path.relative_to(table).as_posix(),
         "partitionValues": partition,
         "size": path.stat().st_size,
@@ -245,6 +279,7 @@ def read_file(path: Path, schema: pa.Schema) -> pa.Table:
         # A pool of threads costs more than a small file.
         table = file.read([name for name in schema.names if name in held], use_threads=file.metadata.num_rows > ROW_GROUP)
     except (OSError, pa.ArrowInvalid) as error:
+        disk.refuse_if_out_of_files(error)
         raise VlawError(
             f"data file is missing or damaged: {error}", where=str(path), remedy="restore it, or re-materialize with force"
         ) from error
