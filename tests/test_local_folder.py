@@ -18,7 +18,7 @@ COMMANDS = (
     ("status",), ("audit", "policy", "smoke", "1"), ("audit", "--all"), ("diff", "policy", "smoke/01", "smoke/02"), ("impact", "x"),
     ("quarantine",), ("quarantine", "x", "--why", "y"), ("sql", "select 1"), ("sql", "--attach", "x.duckdb"), ("report", "smoke", "1"),
     ("similar", "x"), ("doctor",), ("reconcile",), ("gc",), ("migrate",), ("migrate", "--reseal"), ("ui", "--port", "0"),
-    ("import", "lerobot", "."), ("export", "provenance", "policy", "smoke", "1"),
+    ("import", "lerobot", "."), ("export", "provenance", "policy", "smoke", "1", "x.json"),
 )
 
 
