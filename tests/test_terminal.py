@@ -83,6 +83,8 @@ COMMANDS: dict[str, tuple[list[str], bool]] = {
     "a parameter": (["sql", "select 1", "-p", BAD], True),
     "no command": ([BAD], False),
     "no number": (["run", "-i", BAD], False),
+    "no option": (["status", f"--{BAD}"], True),
+    "too much": (["status", BAD], True),
 }
 """Name -> arguments, and whether the bad text is surely shown."""
 

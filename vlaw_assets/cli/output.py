@@ -83,6 +83,9 @@ class Commands(typer.core.TyperGroup):
         except StageError as error:
             errors.print(f"[bold red]defect:[/] {escape(str(error))}", soft_wrap=True)
             raise typer.Exit(1) from error
+        except typer.TyperException as error:
+            error.message = visible(error.message)  # typer prints it, on a console of its own
+            raise
 
 
 def print_json(value: Any, *, notes: Sequence[str] = ()) -> None:
