@@ -29,12 +29,15 @@ from vlaw_assets.assets import (
     world_model,
     world_model_metrics,
 )
-from vlaw_assets.environment import default_lake, default_recipes
+from vlaw_assets.environment import default_lake, default_recipes, given_lake
 from vlaw_assets.jobs import foundation_job, iteration_job
+from vlaw_assets.local_folder import is_address
 from vlaw_assets.partitions import loop_partitions
 from vlaw_assets.resources import Workplace, no_values, workplace_resource
 from vlaw_assets.sensors import advance_sensor
 from vlaw_assets.studies import experiment_names
+
+__all__ = ["build_defs", "default_lake", "default_recipes", "defs"]
 
 FOUNDATION = (
     scripted.expert_demonstrations, scripted.co_training_data, foundation.base_policy, foundation.pretrained_world_model,
@@ -56,7 +59,8 @@ def build_defs(*, lake: str | Path, recipes: str | Path | None = None) -> dg.Def
     partitions = loop_partitions(experiment_names(folder))
     loop = dg.map_asset_specs(lambda spec: spec.replace_attributes(partitions_def=partitions), LOOP)
     iteration = iteration_job()
-    place = Workplace(lake=str(Path(lake).expanduser().absolute()), recipes=str(folder or ""))
+    # An address stays as it is: the first step refuses it, and says what it was given.
+    place = Workplace(lake=str(lake if is_address(lake) else Path(lake).expanduser().absolute()), recipes=str(folder or ""))
     return dg.Definitions(
         assets=[*FOUNDATION, *loop, *outside.OUTSIDE],
         jobs=[foundation_job(), iteration],
@@ -67,4 +71,4 @@ def build_defs(*, lake: str | Path, recipes: str | Path | None = None) -> dg.Def
     )
 
 
-defs = build_defs(lake=default_lake(), recipes=default_recipes())
+defs = build_defs(lake=given_lake(), recipes=default_recipes())

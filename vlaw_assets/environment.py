@@ -7,9 +7,18 @@ from __future__ import annotations
 
 import os
 
+from vlaw_assets.local_folder import check_local
+
 
 def default_lake() -> str:
-    """VLAW_LAKE, or lake/ in the working directory."""
+    """VLAW_LAKE, or lake/ in the working directory. Raises VlawError where that is an address such as s3://bucket/lake."""
+    path = given_lake()
+    check_local(path)
+    return path
+
+
+def given_lake() -> str:
+    """As `default_lake`, whatever it is: for code that must load before anything can be refused."""
     return os.environ.get("VLAW_LAKE") or "lake"
 
 

@@ -33,7 +33,7 @@ class Workplace:
         """The lake. Raises VlawError where the folder is not writable or not a lake of ours."""
         from vlaw_assets.lake import Lake
 
-        return Lake.open(Path(self.lake), create=True)
+        return Lake.open(self.lake, create=True)
 
     def recipe(self, experiment: str) -> Recipe:
         return find_recipe(experiment, self.recipes_folder)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.tree import Tree
 
 from vlaw_assets.audit.closure import SHORT, audit_of, levels, pivot, short, subject
@@ -61,7 +62,7 @@ def audit(
     if html is not None:
         _write_page(found, html)
     if as_json:
-        print_json(found)
+        print_json(found, notes=lake.notes)
     else:
         _show(found)
         if html is not None:
@@ -198,9 +199,9 @@ def _tree(found: dict[str, Any]) -> Tree:
     for item in found["artifacts"]:
         for edge in item["parents"]:
             readers.setdefault(edge["artifact"], set()).add(item["partition"])
-    root = Tree(f"[bold]{_escaped(name_of(found))}[/bold] [dim]{found['content_sha256'][:SHORT]}[/dim]")
+    root = Tree(f"[bold]{escape(name_of(found))}[/bold] [dim]{found['content_sha256'][:SHORT]}[/dim]")
     for partition, items in reversed(levels(found["artifacts"])):
-        branch = root.add(f"[bold]{partition.replace('|', ', iteration ') or 'foundation'}[/bold]")
+        branch = root.add(f"[bold]{escape(partition.replace('|', ', iteration ')) or 'foundation'}[/bold]")
         seen: set[str] = set()
         # What only other levels read comes first: everything else of this level hangs below it.
         tops = [item for item in reversed(items) if partition not in readers.get(item["artifact"], set())]
@@ -223,19 +224,15 @@ def _grow(branch: Tree, item: dict[str, Any], role: str, by_id: dict[str, dict[s
         else:
             _grow(here, parent, edge["role"], by_id, seen)
     if later:
-        here.add(f"[dim]reads {_escaped(', '.join(later))}[/dim]")
+        here.add(f"[dim]reads {escape(', '.join(later))}[/dim]")
 
 
 def _label(item: dict[str, Any], role: str) -> str:
     from vlaw_assets.audit.page import figure
 
     shown = f"{role}: {item['asset']}" if role and not role.startswith(item["asset"]) else item["asset"]
-    return f"{_escaped(shown)} [dim]{item['content_sha256'][:SHORT]}[/dim] {_escaped(figure(item))}"
+    return f"{escape(shown)} [dim]{item['content_sha256'][:SHORT]}[/dim] {escape(figure(item))}"
 
 
 def _named(item: dict[str, Any], role: str) -> str:
     return name_of(item) if role.startswith(item["asset"]) else f"{role}: {name_of(item)}"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")

@@ -35,7 +35,7 @@ def lerobot(
     from vlaw_assets.importers.lerobot import import_lerobot
     from vlaw_assets.lake import Lake
 
-    lake = Lake.open(Path(default_lake()), create=True)
+    lake = Lake.open(default_lake(), create=True)
     chosen = name or re.sub(r"[^A-Za-z0-9_-]", "_", path.resolve().name)
     ref = import_lerobot(lake, path, name=chosen, run_id=f"import-{uuid.uuid4()}", image_size=image_size,
                          task=task or None, require_success=require_success, force=force)

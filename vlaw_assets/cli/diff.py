@@ -34,7 +34,7 @@ def diff(
     lake = existing_lake(as_of)
     found = difference(lake, named(lake, asset, a), named(lake, asset, b))
     if as_json:
-        print_json(found)
+        print_json(found, notes=lake.notes)
     else:
         _show(found)
 

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from vlaw_assets.progress import ENDINGS
@@ -42,11 +43,11 @@ class Display:
             self._begun[key] = time.monotonic()
             self._quarter[key] = 0
             if self.live:
-                self._tasks[key] = self._progress.add_task(name, total=None, note="")
+                self._tasks[key] = self._progress.add_task(escape(name), total=None, note="")
         elif text in ENDINGS:
             self._end(key, name, text)
         elif self.live and key in self._tasks:
-            self._progress.update(self._tasks[key], completed=done, total=total, note=text)
+            self._progress.update(self._tasks[key], completed=done, total=total, note=escape(text))
         elif QUARTERS * done // total > self._quarter.get(key, 0) and done < total:
             self._quarter[key] = QUARTERS * done // total
             self.console.print(f"{name}: {done} of {total} {text}".rstrip(), markup=False)

@@ -34,7 +34,7 @@ def impact(
     reached = reached_by(lake, found)
     if as_json:
         print_json({"subject": subject, "is_episode": found.is_episode, "held_by": [_plain(ref) for ref in found.holders],
-                    "reached": [plain(item) for item in reached], "summary": counts(reached)})
+                    "reached": [plain(item) for item in reached], "summary": counts(reached)}, notes=lake.notes)
         return
     held = ", ".join(f"{ref.name} ({ref.artifact_id})" for ref in found.holders)
     console.print(f"episode {subject}, held by {held}" if found.is_episode else f"artifact {held}", markup=False, soft_wrap=True)

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from unicodedata import category
 
 import typer
 import typer.core
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
 from vlaw_models.errors import VlawError
 
@@ -31,8 +34,39 @@ AsOf = Annotated[str | None, typer.Option(
 )]
 """The option that every reading command has; give it to `existing_lake`."""
 
-console = Console(highlight=False, width=None if sys.stdout.isatty() else NOT_A_TERMINAL)
-errors = Console(stderr=True, highlight=False)
+
+def visible(text: str) -> str:
+    r"""The text with everything that is not shown, but does something to a terminal or to a reader, written out: '\x1b'.
+
+    That is whatever Unicode calls not printable (controls, direction and zero-width marks, other line ends, halves of
+    characters, what has no meaning yet) but newline, tab and spaces of all widths.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in "\n\t" or category(char) == "Zs" else _written(ord(char)) for char in text)
+
+
+def _written(code: int) -> str:
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+class SafeConsole(Console):
+    """A console to which texts of a lake are texts: no character in them does anything but show.
+
+    Everything that a command shows passes here. Texts become visible before they are measured (`render_str`), and
+    whatever was made without that, when it is rendered; the escape sequences are rich's own.
+    """
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(visible(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control or segment.text.isprintable() else Segment(visible(segment.text), segment.style)
+
+
+console = SafeConsole(highlight=False, emoji=False, width=None if sys.stdout.isatty() else NOT_A_TERMINAL)
+errors = SafeConsole(stderr=True, highlight=False, emoji=False)
 
 
 class Commands(typer.core.TyperGroup):
@@ -49,11 +83,20 @@ class Commands(typer.core.TyperGroup):
         except StageError as error:
             errors.print(f"[bold red]defect:[/] {escape(str(error))}", soft_wrap=True)
             raise typer.Exit(1) from error
+        except typer.TyperException as error:
+            error.message = visible(error.message)  # typer prints it, on a console of its own
+            raise
 
 
-def print_json(value: Any) -> None:
-    """JSON for programs, on standard output, nothing else around it."""
-    sys.stdout.write(json.dumps(value, indent=2, sort_keys=True, default=str, allow_nan=False) + "\n")
+def print_json(value: Any, *, notes: Sequence[str] = ()) -> None:
+    """JSON for programs, on standard output, nothing else around it; a key "notes" (see `Lake.notes`) if there are any.
+
+    It is ASCII: all other characters, and DEL, are JSON's escapes.
+    """
+    if notes:
+        value = {**value, "notes": list(notes)}
+    text = json.dumps(value, indent=2, sort_keys=True, default=str, allow_nan=False)
+    sys.stdout.write(text.replace("\x7f", "\\u007f") + "\n")
 
 
 def print_table(rows: Sequence[Sequence[str]], title: str | None = None) -> None:
@@ -62,19 +105,26 @@ def print_table(rows: Sequence[Sequence[str]], title: str | None = None) -> None
         console.print(title, style="bold", markup=False, soft_wrap=True)
     table = Table(header_style="bold", box=None, pad_edge=False)
     for number, name in enumerate(rows[0]):
-        table.add_column(name, justify="left" if number == 0 else "right", no_wrap=True)
+        table.add_column(escape(name), justify="left" if number == 0 else "right", no_wrap=True)
     for row in rows[1:]:
         table.add_row(*(escape(str(cell)) for cell in row))
     console.print(table)
 
 
 def existing_lake(as_of: str | None = None) -> Lake:
-    """The lake of VLAW_LAKE for reading, now or as of a moment. Raises VlawError where there is none."""
+    """The lake of VLAW_LAKE for reading, now or as of a moment; what is to be said of that moment is printed to stderr.
+
+    Raises VlawError where there is none.
+    """
     from vlaw_assets.environment import default_lake
     from vlaw_assets.lake import Lake
 
-    lake = Lake.open(Path(default_lake()), create=False)
-    return lake if as_of is None else lake.as_of(as_of)
+    lake = Lake.open(default_lake(), create=False)
+    if as_of is not None:
+        lake = lake.as_of(as_of)
+    for note in lake.notes:
+        errors.print(f"note: {note}", markup=False, soft_wrap=True)
+    return lake
 
 
 def known_experiment(name: str) -> Any:

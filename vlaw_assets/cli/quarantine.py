@@ -44,7 +44,7 @@ def quarantine(
     found = stale(lake, recipes=default_recipes()) if change else []
     if as_json:
         print_json({"changed": change.changed if change else (), "unchanged": change.unchanged if change else (),
-                    "quarantine": rows, "stale": [plain(item) for item in found], "partitions": partitions(found)})
+                    "quarantine": rows, "stale": [plain(item) for item in found], "partitions": partitions(found)}, notes=lake.notes)
         return
     if change is None:
         print_table([["episode", "since", "by", "why"],

@@ -10,7 +10,6 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -57,7 +56,7 @@ def run(
     from vlaw_assets.progress import listening
 
     begun = time.monotonic()
-    lake = Lake.open(Path(default_lake()), create=True)
+    lake = Lake.open(default_lake(), create=True)
     defs = build_defs(lake=lake.paths.root, recipes=default_recipes())
     assets = [name.strip() for name in only.split(",") if name.strip()]
     with driver.alone(lake, experiment), driver.open_instance() as instance:

@@ -45,7 +45,7 @@ def similar(
     if sheet is not None:
         _draw(lake, found, sheet)
     if as_json:
-        print_json(found.as_json())
+        print_json(found.as_json(), notes=lake.notes)
         return
     query = found.query
     console.print(f"{query.episode_id}: {query.task}, {query.outcome}, {query.source}, {query.partition}"

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vlaw_assets.cli.output import AsOf, console, existing_lake, print_json, print_table
+from vlaw_assets.cli.output import AsOf, console, existing_lake, print_json, print_table, visible
 from vlaw_assets.query.limits import MEMORY, TIMEOUT_S
 from vlaw_models.errors import VlawError
 
@@ -74,20 +74,21 @@ def _attach(file: Path, as_of: str | None) -> None:
 def _ask(
     query: str, param: list[str], as_of: str | None, timeout: float, memory: str, *, as_json: bool, as_csv: bool
 ) -> None:
-    from vlaw_assets.environment import default_lake
     from vlaw_assets.query import connect
     from vlaw_assets.query.questions import FOLDER, read_question
 
     path = Path(query) if query.endswith(".sql") else FOLDER / f"{query}.sql" if re.fullmatch(r"\w+", query) else None
     question, text = read_question(path) if path else ("", query)
-    with connect(default_lake(), as_of, memory_limit=memory) as connection:
+    with connect(existing_lake(as_of), memory_limit=memory) as connection:
         table = connection.table(text, _parameters(param), timeout_s=timeout)
     if as_json:
         print_json([{name: _plain(value) for name, value in row.items()} for row in table.to_pylist()])
     elif as_csv:
+        # To a file or a pipe a text goes as it is; a terminal would act on it.
+        shown = visible if sys.stdout.isatty() else str
         writer = csv.writer(sys.stdout)
-        writer.writerow(table.column_names)
-        writer.writerows(row.values() for row in table.to_pylist())
+        writer.writerow(map(shown, table.column_names))
+        writer.writerows(["" if value is None else shown(str(value)) for value in row.values()] for row in table.to_pylist())
     else:
         if question:
             console.print(question, style="bold", markup=False)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlaw_assets.cli.output import AsOf, console, existing_lake, known_experiment, print_json, print_table
+from vlaw_assets.cli.output import AsOf, console, errors, existing_lake, known_experiment, print_json, print_table
 from vlaw_assets.once import asking
 from vlaw_models.errors import VlawError
 
@@ -23,8 +23,13 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """What each experiment has, iteration by iteration; what is stale, and why."""
+    from vlaw_assets.lake.moments import dated_ahead
+
     with asking():
-        rows = collect(existing_lake(as_of).still())
+        lake = existing_lake(as_of).still()
+        rows = collect(lake)
+    if warning := dated_ahead(lake.ledger.artifacts()):
+        errors.print(f"warning: {warning}", markup=False, soft_wrap=True)
     if as_json:
         print_json(rows)
         return

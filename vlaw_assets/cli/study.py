@@ -72,7 +72,7 @@ def _run(
     from vlaw_models.threads import on_threads
 
     out, begun = errors if as_json else console, time.monotonic()
-    lake = Lake.open(Path(default_lake()), create=True)
+    lake = Lake.open(default_lake(), create=True)
     lock = FileLock(lake.paths.locks / f"study--{found.name}.lock")
     with lock.hold("vlaw study", wait_s=0, remedy="Wait until it is done (vlaw study NAME --plan), or stop it."):
         new = hold_to_definition(lake, defined, restart=restart)

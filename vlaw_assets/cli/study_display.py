@@ -7,6 +7,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from vlaw_assets.progress import ENDINGS, REUSED
@@ -61,7 +62,7 @@ class StudyDisplay:
                     self._console.print(f"  {partition}  {asset:<28} {text:<7} {seconds:7.1f} s", markup=False)
             if partition in self._tasks:
                 known = total if total > 0 and text not in ENDINGS else None
-                self._progress.update(self._tasks[partition], completed=done, total=known, note=f"{asset} {text}")
+                self._progress.update(self._tasks[partition], completed=done, total=known, note=escape(f"{asset} {text}"))
 
     def ends(self, key: str, ended: Ended) -> None:
         with self._lock:

@@ -29,6 +29,7 @@ from vlaw_assets.lake.paths import FORMAT_NAME, FORMAT_VERSION, Paths, lake_root
 from vlaw_assets.lake.schemas import TABLES
 from vlaw_assets.lake.tables import Tables
 from vlaw_assets.lake.verified import Verified
+from vlaw_assets.local_folder import check_local
 from vlaw_models.errors import VlawError
 
 __all__ = ["ArtifactRef", "Draft", "Edge", "Handle", "Identity", "Lake", "Ledger", "canonical_json"]
@@ -52,6 +53,8 @@ class Lake:
         """Which files are known to be as they were recorded."""
         self.moment: str | int | None = None
         """The past moment that this lake shows (see `as_of`); None for the lake as it is."""
+        self.notes: tuple[str, ...] = ()
+        """What whoever named that moment should know, see `moments.Moment`."""
         self._in_force: tuple[Any, frozenset[str]] | None = None
         """What `counted` leaves out, and the ledger that it is of."""
 
@@ -61,6 +64,7 @@ class Lake:
 
         Raises VlawError: not writable, not a lake, made by a newer version, or (create=False) missing.
         """
+        check_local(path)
         paths = Paths(lake_root(path))
         if not paths.format.is_file() and deltalog.entry_path(paths.table("artifacts"), 1).is_file():
             raise VlawError("the lake's FORMAT.json is missing", where=str(paths.format), remedy="restore it from a backup, "
@@ -73,11 +77,12 @@ class Lake:
         return cls(paths)
 
     def as_of(self, moment: str | int) -> Lake:
-        """The lake as it was at a moment (see `moments.resolve`), for reading only: exactly the rows of that moment,
+        """The lake as it was at a moment (see `moments.find`), for reading only: exactly the rows of that moment,
         whatever was materialized again, quarantined, compacted or collected since. Raises VlawError for no moment."""
         past = Lake(self.paths)
-        past.ledger = self.ledger.until(moments.resolve(self.ledger, moment))
-        past.moment, past.verified = moment, self.verified
+        found = moments.find(self.ledger, moment)
+        past.ledger = self.ledger.until(found.sequence)
+        past.moment, past.notes, past.verified = moment, found.notes, self.verified
         return past
 
     def still(self) -> Lake:

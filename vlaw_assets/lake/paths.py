@@ -12,8 +12,6 @@ FORMAT_NAME, FORMAT_VERSION = "vlaw-lake", 2
 FOUNDATION = "foundation"
 """Partition folder of assets that have no partition (an empty partition value would be read back as NULL by Delta)."""
 
-_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
-"""`pathlib` drops one slash of s3://bucket; a single letter would be a drive."""
 _ODD = re.compile(r"[^A-Za-z0-9 _./=+,@()'-]")
 """Delta fails on '%'; Lance's tags make a percent-encoded twin of the folder for '#', '?' and letters beyond ASCII."""
 _ASSET = re.compile(r"[A-Za-z0-9_]+")
@@ -50,13 +48,7 @@ def check_asset(asset: str) -> str:
 
 
 def lake_root(path: str | Path) -> Path:
-    """The absolute folder of a lake. Raises VlawError for an address (of a bucket, or file://) and for odd characters."""
-    text = str(path)
-    if found := _ADDRESS.match(text):
-        scheme = found[1].lower()
-        remedy = ("give the folder itself, without file://" if scheme == "file" else
-                  "set VLAW_LAKE to a local folder; copy the lake to the bucket when no run is at work, for a backup")
-        raise VlawError(f"a lake is a local folder on one host; {scheme}:// is not supported", where=text, remedy=remedy)
+    """The absolute folder of a lake. Raises VlawError for odd characters."""
     root = Path(path).expanduser().absolute()
     odd = sorted(set(_ODD.findall(str(root))))
     if odd:
