@@ -24,6 +24,9 @@ from urllib.parse import unquote
 from vlaw_assets.lake.durable import fsync_path
 from vlaw_models.errors import VlawError
 
+ENTRIES = "[0-9]" * 20 + ".json"
+"""The names of log entries; a checkpoint of another program may end with .json too."""
+
 _REMEDY = "restore it from a backup; `vlaw audit ... --verify` names all that is damaged"
 
 
@@ -103,6 +106,15 @@ def entries(table: Path, *, after: int = -1) -> Iterator[Entry]:
     """The entries newer than `after`, oldest first. Raises VlawError naming a file that is missing or damaged."""
     for version in range(after + 1, newest(table, after=after) + 1):
         yield read_entry(table, version)
+
+
+def live(table: Path) -> set[Path]:
+    """The data files that the log adds up to. Raises VlawError naming an entry that is missing or damaged."""
+    files: set[Path] = set()
+    for entry in entries(table):
+        files.difference_update(entry.removed)
+        files.update(entry.added)
+    return files
 
 
 def append(table: Path, adds: list[dict[str, Any]], *, metadata: dict[str, str], after: int) -> Entry:
