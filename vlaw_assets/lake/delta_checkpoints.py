@@ -86,6 +86,8 @@ def drop(table: Path, bad: Iterable[Path]) -> list[Path]:
     gone = sorted(path for path in bad if path in (log / LAST, table / RECORD) or (path.parent == log and ".checkpoint." in path.name))
     if gone:
         _write_record(table, {key: said for key, said in (recorded(table) or {}).items() if log / key not in gone})
+        if not set(files_of(log, pointed_at(log))) - set(gone):  # first: delta-rs opens no table whose last checkpoint is missing
+            (log / LAST).unlink(missing_ok=True)
         for path in set(gone) - {table / RECORD}:
             path.unlink(missing_ok=True)
         fsync_path(log)
