@@ -14,6 +14,7 @@ import typer
 
 from vlaw_assets.cli import (
     audit,
+    compact,
     data,
     diff,
     doctor,
@@ -51,6 +52,7 @@ app.command("reconcile")(reconcile.reconcile)
 app.add_typer(data.imports, name="import")
 app.add_typer(export.exports, name="export")
 app.command("gc")(gc.gc)
+app.command("compact")(compact.compact)
 app.command("migrate")(migrate.migrate)
 app.command("pretrain")(services.pretrain)
 app.command("ui")(services.ui)

@@ -1,7 +1,8 @@
 """`vlaw audit --all`: every artifact of the lake in a list; with --verify the whole lake, byte by byte.
 
 What --verify checks, of superseded artifacts too, and without the memory of verified files: every file, the rows and counts,
-edges and parents of every artifact, the log entries they were committed with, and the ledger's own seal and chain. What no
+edges and parents of every artifact, the log entries they were committed with, the ledger's own seal and chain, and what only
+other readers go by: checkpoints of the Delta logs (each says what the log says) and Lance's version hints. What no
 ledger row names (leftovers of killed runs) belongs to nothing and is not looked at: that is `vlaw gc`'s.
 """
 
@@ -38,7 +39,8 @@ def audit_all(lake: Lake, *, verify: bool, as_json: bool) -> None:
     if problems:
         more = f"; and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
         raise VlawError(f"{len(problems)} problems: {'; '.join(problems[:NAMED])}{more}", where=str(lake.paths.root),
-                        remedy="Restore the files from a copy, or materialize what they belong to again with --force.")
+                        remedy="Restore the files from a copy, or materialize what they belong to again with --force; what is "
+                        "said to be for other readers no answer of vlaw depends on, and `vlaw compact --checkpoints-only` mends it.")
 
 
 def _current(lake: Lake) -> list[tuple[ArtifactRef, int]]:

@@ -143,7 +143,8 @@ class Lake:
             )
             try:
                 yield draft
-                draft.finish()
+                with self.tables.checkpoints_last():
+                    draft.finish()
             finally:
                 draft.discard()
         finally:
@@ -208,7 +209,7 @@ def write_format(paths: Paths, created_at: str | None = None) -> None:
     It pins the log as it is now: of a new lake the creation of each table, of a migrated one also all that came before
     ledger rows pinned their own log entries.
     """
-    logs = [entry for name in TABLES if name != "artifacts" for entry in (paths.table(name) / "_delta_log").glob("*.json")]
+    logs = [entry for name in TABLES if name != "artifacts" for entry in (paths.table(name) / "_delta_log").glob(deltalog.ENTRIES)]
     made = {
         "format": FORMAT_NAME,
         "version": FORMAT_VERSION,

@@ -44,7 +44,7 @@ def clone(lake: Lake, target: Path, refs: Iterable[ArtifactRef]) -> Paths:
         for name in TABLES:
             if name != "artifacts" and (source.table(name) / LOG).is_dir():
                 # Other names are temporary files of commits being made, or summaries that other tools wrote.
-                for path in (source.table(name) / LOG).glob("[0-9]*.json"):
+                for path in (source.table(name) / LOG).glob(deltalog.ENTRIES):
                     _link(path, paths.table(name) / LOG / path.name)
         shutil.copy2(source.format, paths.format)
     except OSError as error:

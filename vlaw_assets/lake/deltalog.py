@@ -25,6 +25,9 @@ from vlaw_assets.lake import disk
 from vlaw_assets.lake.durable import fsync_path
 from vlaw_models.errors import VlawError
 
+ENTRIES = "[0-9]" * 20 + ".json"
+"""The names of log entries; a checkpoint of another program may end with .json too."""
+
 _REMEDY = "restore it from a backup; `vlaw audit ... --verify` names all that is damaged"
 RESTORE = "restore the lake from a backup, whole; or accept the loss: `vlaw migrate --reseal` restores rows whose data files are there"
 """For the ledger's own table."""
@@ -122,6 +125,15 @@ def entries(table: Path, *, after: int = -1, least: int = 0) -> Iterator[Entry]:
     """The entries newer than `after`, oldest first. Raises VlawError naming a file that is missing or damaged."""
     for version in range(after + 1, newest(table, after=after, least=least) + 1):
         yield read_entry(table, version)
+
+
+def live(table: Path) -> set[Path]:
+    """The data files that the log adds up to. Raises VlawError naming an entry that is missing or damaged."""
+    files: set[Path] = set()
+    for entry in entries(table):
+        files.difference_update(entry.removed)
+        files.update(entry.added)
+    return files
 
 
 def append(table: Path, adds: list[dict[str, Any]], *, metadata: dict[str, str], after: int, least: int = -1) -> Entry:

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from vlaw_assets.lake import disk
 from vlaw_assets.lake.durable import FileLock, fsync_files, sha256_file
-from vlaw_assets.lake.frames import log_files
+from vlaw_assets.lake.frames import log_files, settled_hint
 from vlaw_assets.lake.paths import Paths
 from vlaw_models.errors import VlawError
 
@@ -38,7 +38,6 @@ ROWS_PER_CELL = 1000
 LOCK_S = 60.0
 CREATED = "created"
 """Tag of the version that a new table has before any row."""
-HINT = "latest_version_hint.json"
 
 
 def table_name(model: str) -> str:
@@ -95,8 +94,11 @@ def write(paths: Paths, model: str, table: pa.Table, *, artifact_id: str) -> dic
     )
     tag = f"artifact-{artifact_id}"
     dataset.tags.create(tag, dataset.version)  # Lance's clean-up deletes versions that have no tag
-    log = log_files(dataset, uri, tag)
-    fsync_files([*log, uri / "_versions" / HINT], root=paths.root, missing_ok=True)
+    # The creation of the table too, which is under no other digest: each artifact stands on it, so each names it.
+    created = dataset.tags.list().get(CREATED)
+    first = log_files(lance.dataset(str(uri), version=created["version"]), uri, CREATED) if created else []
+    log = [*log_files(dataset, uri, tag), *first]
+    fsync_files([*log, settled_hint(uri)], root=paths.root, missing_ok=True)
     return {"table": name, "version": dataset.version, "rows": table.num_rows,
             "files": [_described(paths, path) for path in files], "log": [_described(paths, path) for path in log]}
 
@@ -169,7 +171,7 @@ def refresh_index(paths: Paths, name: str) -> bool:
         # The newest manifest now names the index: one torn by a power cut would close the table to appends.
         files = [path for path in (uri / "_indices").rglob("*") if path.is_file()]
         dataset = lance.dataset(str(uri))
-        fsync_files([*files, *log_files(dataset, uri, "")[:-1], uri / "_versions" / HINT], root=paths.root, missing_ok=True)
+        fsync_files([*files, *log_files(dataset, uri, "")[:-1], settled_hint(uri)], root=paths.root, missing_ok=True)
         return True
     finally:
         lock.release()

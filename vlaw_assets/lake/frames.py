@@ -6,8 +6,12 @@ frame it starts from (PNG), the others are JPEG (quality 95, no chroma subsampli
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
 import os
+import re
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -151,14 +155,55 @@ class FrameWriter:
         tag = f"artifact-{artifact_id}"
         dataset.tags.create(tag, dataset.version)
         log = log_files(dataset, self._paths.frames, tag)
-        hint = self._paths.frames / "_versions" / "latest_version_hint.json"
-        fsync_files([*log, hint], root=self._paths.root, missing_ok=True)
+        fsync_files([*log, settled_hint(self._paths.frames)], root=self._paths.root, missing_ok=True)
         return {
             "version": dataset.version,
             "rows": self._rows,
             "files": described,
             "log": [_described(self._paths, path) for path in log],
         }
+
+
+def hint(uri: Path) -> Path:
+    """Where Lance notes a table's newest version, for readers whose storage is slow to list; on a disk it reads the folder."""
+    return uri / "_versions" / "latest_version_hint.json"
+
+
+def settled_hint(uri: Path) -> Path:
+    """The hint, after a commit: of two processes that commit at once, the older version's may have been written last.
+
+    A disk that fails leaves it as it is: no reader on a disk needs it, and the next commit writes it.
+    """
+    with contextlib.suppress(OSError):
+        text = _hint_text(_newest(uri))
+        while not hint(uri).exists() or hint(uri).read_bytes() != text:
+            temporary = uri / "_versions" / f".tmp-hint-{uuid.uuid4().hex}"
+            temporary.write_bytes(text)
+            temporary.replace(hint(uri))
+            text = _hint_text(_newest(uri))
+    return hint(uri)
+
+
+def hint_problem(uri: Path, least: int) -> str:
+    """What is wrong with a table's hint; '' if it names the newest version, or an older one from `least` on."""
+    try:
+        text, newest = hint(uri).read_bytes(), _newest(uri)
+    except OSError as error:
+        return "missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+    found = re.fullmatch(rb'\{"version":([1-9][0-9]*)\}', text)
+    if found is None:
+        return "damaged"
+    return "" if least <= int(found[1]) <= newest else f"names version {int(found[1])}, and the newest is {newest}"
+
+
+def _hint_text(version: int) -> bytes:
+    return json.dumps({"version": version}, separators=(",", ":")).encode()
+
+
+def _newest(uri: Path) -> int:
+    """The newest version of a Lance table, by the names of its manifests, which count down."""
+    names = [path.stem for path in (uri / "_versions").glob("*.manifest")]
+    return 2**64 - 1 - min((int(name) for name in names if name.isdigit()), default=2**64 - 1)
 
 
 def log_files(dataset: Any, uri: Path, tag: str) -> list[Path]:

@@ -17,10 +17,11 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from vlaw_assets.lake import checkpoints, deltalog, pictures
+from vlaw_assets.lake import checkpoints, delta_checkpoints, delta_checks, deltalog, pictures
 from vlaw_assets.lake.durable import FileLock, fsync_files
+from vlaw_assets.lake.frames import settled_hint
 from vlaw_assets.lake.paths import Paths
 from vlaw_assets.lake.schemas import TABLES
 from vlaw_assets.lake.verify import verify_ledger
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 DAY_S = 86400.0
 AGE_S = 7 * DAY_S
 IDS_AT_ONCE = 200
-TEMPORARY = (".*.tmp", "pictures/.*.tmp", ".writable-*", "delta/*/_delta_log/_commit_*.tmp", "delta/**/*.parquet#*", "lance/**/*#*", "lance/**/.tmp*",
+TEMPORARY = (".*.tmp", "pictures/.*.tmp", ".writable-*", "delta/*/.*.tmp", "delta/*/_delta_log/_commit_*.tmp", "delta/*/_delta_log/*#*",
+             "delta/**/*.parquet#*", "lance/**/*#*", "lance/**/.tmp*",
              "lance/**/*.tmp.*")
 """Files that writers rename when they are whole; what still has such a name was never finished."""
 
@@ -138,7 +140,7 @@ def _delta_orphans(paths: Paths, name: str, marked: _Marked, limit: float) -> It
     for path in candidates:
         ids = _ids_in_parquet(path)
         if ids is None:
-            committed = _committed(table) if committed is None else committed
+            committed = deltalog.live(table) if committed is None else committed
             if path in committed:
                 continue  # damaged rows of somebody: for `audit --verify`, not for a collector
         if not (ids or set()) & marked.artifacts:
@@ -190,8 +192,11 @@ def _forget_rows(paths: Paths, name: str, found: Iterable[Garbage]) -> None:
     from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
 
     table = paths.table(name)
-    committed = _committed(table)
+    before = deltalog.newest(table)
+    committed = deltalog.live(table)
     ids = sorted({artifact for item in found if item.path in committed for artifact in item.artifacts})
+    if ids:
+        delta_checks.mend(paths, name)
     for first in range(0, len(ids), IDS_AT_ONCE):
         listed = ", ".join(f"'{artifact}'" for artifact in ids[first : first + IDS_AT_ONCE])
         DeltaTable(str(table)).delete(
@@ -202,6 +207,7 @@ def _forget_rows(paths: Paths, name: str, found: Iterable[Garbage]) -> None:
     if ids:
         newest = deltalog.read_entry(table, deltalog.newest(table))
         fsync_files([*newest.added, newest.path], root=paths.root)
+        delta_checkpoints.after(paths, name, newest.version, before=before)
 
 
 def _forget_frames(paths: Paths, uri: Path, dead: set[str], tags: list[str]) -> None:
@@ -215,7 +221,7 @@ def _forget_frames(paths: Paths, uri: Path, dead: set[str], tags: list[str]) -> 
         if dataset.count_rows(f"artifact_id IN ({listed})"):
             dataset.delete(f"artifact_id IN ({listed})")
             written = [uri / "_versions" / f"{2**64 - 1 - dataset.version:020d}.manifest", *(uri / "_transactions").glob("*.txn"),
-                       *(uri / "_deletions").glob("*")]
+                       *(uri / "_deletions").glob("*"), settled_hint(uri)]
             fsync_files(written, root=paths.root, missing_ok=True)
     for tag in tags:
         dataset.tags.delete(tag)
@@ -246,14 +252,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _committed(table: Path) -> set[Path]:
-    """Data files of the newest version of a Delta table."""
-    from deltalake import DeltaTable
-
-    actions: Any = DeltaTable(str(table)).get_add_actions(flatten=True)
-    return {table / path for path in actions.column("path").to_pylist()}
 
 
 def _ids_in_parquet(path: Path) -> set[str] | None:

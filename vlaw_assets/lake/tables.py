@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vlaw_assets.lake import deltalog, disk
+from vlaw_assets.lake import delta_checkpoints, deltalog, disk
 from vlaw_assets.lake.durable import canonical_json, file_problems, fsync_files, replace_file, sha256_file
 from vlaw_assets.lake.paths import Paths
 from vlaw_assets.lake.schemas import ORDER, PARTITIONED, TABLES
@@ -58,6 +59,8 @@ class Tables:
         """A version of each table that is known to exist: the next one is looked for from there."""
         self._flushed: set[Path] = set()
         """Folders whose way down from the lake is on the disk."""
+        self._later: list[tuple[str, int]] | None = None
+        """Checkpoints that are due, while they wait for the end of a commit of several tables."""
 
     def create(self) -> None:
         """Create the tables that are missing. Call under the lake's lock: two creators would race."""
@@ -108,6 +111,10 @@ class Tables:
         found = {ARTIFACT: artifact_id, **carried, **(metadata or {})}
         entry = deltalog.append(table, adds, metadata=found, after=known, least=least)
         self._newest[name] = entry.version
+        if self._later is None:
+            delta_checkpoints.after(self.paths, name, entry.version)
+        else:
+            self._later.append((name, entry.version))
         return entry
 
     def restorable(self, name: str, files: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, str]] | None:
@@ -137,6 +144,17 @@ class Tables:
             raise VlawError(f"a data file of version {entry.version} of {name} is gone, and its rows give another file now",
                             where=str(path), remedy=remedy)
         replace_file(path, data)
+
+    @contextmanager
+    def checkpoints_last(self) -> Iterator[None]:
+        """Checkpoints that come due in the block are made after it: they hold up no artifact on its way into the ledger."""
+        self._later = []
+        try:
+            yield
+        finally:
+            due, self._later = self._later, None
+            for name, version in due:
+                delta_checkpoints.after(self.paths, name, version)
 
     def artifact_of(self, entry: deltalog.Entry) -> str:
         """The artifact whose rows a commit brought; '' for commits that bring none (creation, compaction, schema)."""

@@ -1,9 +1,9 @@
 """Whether everything is still as it was committed: bytes, rows, counts, edges, and the ledger itself.
 
 `verify` checks artifacts, each stored byte of them against the sha256 in its ledger row. `verify_ledger` checks the rows
-that these digests come from: the chain of the seal, and FORMAT.json. Both read everything, change nothing, and name files.
-Not covered, because nothing depends on it: locks, temporary files, Lance's version hint and search indices, checkpoints
-of a Delta log that other tools made, and rows that no ledger row names.
+that these digests come from: the chain of the seal, and FORMAT.json; and, when told to read everything again, what other
+readers of the lake go by. Both change nothing, and name files. Not covered, because no row depends on it: locks, temporary
+files, search indices, and rows that no ledger row names.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.lake import checkpoints, contents, deltalog, pictures, seal
+from vlaw_assets.lake import checkpoints, contents, delta_checks, deltalog, pictures, seal
 from vlaw_assets.lake.durable import as_written, canonical_json, digest_of, file_problems
 from vlaw_assets.lake.ledger import ArtifactRef
 from vlaw_assets.lake.lookup import connected
@@ -30,7 +30,7 @@ from vlaw_models.errors import VlawError
 if TYPE_CHECKING:
     from vlaw_assets.lake import Lake
 
-LEDGER = "the ledger"
+LEDGER, OTHERS = "the ledger", "for other readers"
 AT_ONCE = 500
 """Commits whose data files are read together."""
 CHECKS = 1
@@ -42,7 +42,7 @@ class Problem:
     """One thing that is not as it was committed."""
 
     artifact: str
-    """Name and id of what it belongs to, or 'the ledger'."""
+    """Name and id of what it belongs to, or 'the ledger', or 'for other readers'."""
     path: str
     """The file, relative to the lake; the table `delta/artifacts` for a row that contradicts others."""
     text: str
@@ -71,10 +71,20 @@ def verify_ledger(lake: Lake, *, again: bool = False) -> list[Problem]:
     """What is wrong with FORMAT.json, the seal, and the log entries and files of `artifacts` that it covers.
 
     Args:
-        again: read every byte, whatever was found good before. Otherwise files whose fingerprint is known (verified.py) are
-            not hashed again, and the links of a part of the chain that was checked before are not checked again.
+        again: read every byte, whatever was found good before, and what only other readers go by (delta_checks.py). Otherwise
+            files whose fingerprint is known (verified.py) are not hashed again, and the links of a part of the chain that was
+            checked before are not checked again.
     """
-    return [Problem(LEDGER, path, text) for path, text in (*_format(lake.paths), *_sealed(lake.paths, again=again))]
+    found = [Problem(LEDGER, path, text) for path, text in (*_format(lake.paths), *_sealed(lake.paths, again=again))]
+    return [*found, *_of_other_readers(lake)] if again else found
+
+
+def _of_other_readers(lake: Lake) -> list[Problem]:
+    """What is wrong with Delta's checkpoints and Lance's version hints, on which no answer of vlaw depends."""
+    found = delta_checks.checkpoint_problems(lake.paths)
+    with contextlib.suppress(VlawError):  # a ledger that cannot be read is named by those who read it
+        found += delta_checks.hint_problems(lake.paths, lake.ledger.artifacts())
+    return [Problem(OTHERS, path, text) for path, text in found]
 
 
 def unsealed(lake: Lake) -> list[int]:
