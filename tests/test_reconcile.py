@@ -72,12 +72,12 @@ def test_an_undisturbed_run_is_in_line(place, instance, defs):
     found, added = reconcile.repair(place.lake, instance, defs)
     assert (found.in_line, added, found.foreign, found.outside) == (True, 0, [], [])
     assert found.artifacts == found.partitions == len(FOUNDATION_ASSETS) + len(LOOP_ASSETS)
-    assert reconcile.lag(place.lake, instance, defs) == []
+    assert reconcile.glance(place.lake, instance, defs).behind == []
 
 
 def test_data_there_event_missing(place, instance, defs):
     ref = commit(place.lake, "training_set")
-    assert [item.artifact_id for item in reconcile.lag(place.lake, instance, defs)] == [ref.artifact_id]
+    assert [item.artifact_id for item in reconcile.glance(place.lake, instance, defs).behind] == [ref.artifact_id]
     found, added = reconcile.repair(place.lake, instance, defs)
     assert [item.artifact_id for item in found.missing] == [ref.artifact_id]
     assert (added, found.misled) == (1, []), "it is not misled: only late"
@@ -158,7 +158,7 @@ def test_rebuilt_history_knows_what_became_stale(place, defs):
 def test_an_event_reported_by_hand_is_outlived(place, instance, defs):
     instance.report_runless_asset_event(dg.AssetMaterialization("policy", partition=KEY))
     count, current = events(instance), place.lake.ledger.require("policy", KEY)
-    assert reconcile.lag(place.lake, instance, defs) == [current]
+    assert reconcile.glance(place.lake, instance, defs).behind == [current]
     found, _ = reconcile.repair(place.lake, instance, defs)
     assert [(item.ref, item.seen) for item in found.misled] == [(current, reconcile.UNNAMED)]
     assert [(item.asset, item.artifact) for item in found.foreign] == [("policy", reconcile.UNNAMED)]
@@ -206,7 +206,7 @@ def test_what_a_run_at_work_made_is_left_to_it(place, instance, defs):
     assert liveness.close_dead_runs(instance) == []
     found, added = reconcile.repair(place.lake, instance, defs)
     assert (found.running, found.missing, added) == ([ref], [], 0)
-    assert reconcile.lag(place.lake, instance, defs) == []
+    assert reconcile.glance(place.lake, instance, defs).behind == []
     instance.report_run_failed(run, "killed")
     liveness.let_go(instance, run.run_id)
     assert [item.artifact_id for item in reconcile.repair(place.lake, instance, defs)[0].missing] == [ref.artifact_id]

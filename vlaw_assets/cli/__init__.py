@@ -25,6 +25,7 @@ from vlaw_assets.cli import (
     reconcile,
     report,
     run,
+    seal,
     services,
     similar,
     sql,
@@ -51,6 +52,7 @@ app.command("reconcile")(reconcile.reconcile)
 app.add_typer(data.imports, name="import")
 app.add_typer(export.exports, name="export")
 app.command("gc")(gc.gc)
+app.command("seal")(seal.seal)
 app.command("migrate")(migrate.migrate)
 app.command("pretrain")(services.pretrain)
 app.command("ui")(services.ui)
