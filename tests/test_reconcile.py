@@ -166,6 +166,7 @@ def test_an_event_reported_by_hand_is_outlived(place, instance, defs):
     assert events(instance) == count + 1, "nothing is deleted"
     again = reconcile.compare(place.lake, instance, defs)
     assert again.in_line
+    assert reconcile.glance(place.lake, instance, defs).foreign == [], "it names no artifact that was lost"
     assert again.foreign == found.foreign, "listed for ever, repaired once"
 
 
@@ -192,10 +193,17 @@ def test_a_lake_restored_from_a_backup(place, tmp_path, defs):
         found, added = reconcile.repair(place.lake, instance, defs)
         assert {(item.asset, item.partition, item.artifact) for item in found.foreign} == {
             ("training_set", KEY, lost), ("policy", "smoke|02", "only-there")}
-        assert added == 1
+        assert (added, found.in_line) == (0, False), "the evidence stays until somebody accepts it"
+        assert newest(instance, "training_set").metadata[mirror.ARTIFACT].value == lost
+        assert {item.artifact for item in reconcile.glance(place.lake, instance, defs).foreign} == {lost, "only-there"}
+        found, added = reconcile.repair(place.lake, instance, defs, accept=True)
+        assert (added, len(found.unexplained)) == (1, 2)
         current = place.lake.ledger.require("training_set", KEY)
         assert newest(instance, "training_set").metadata[mirror.ARTIFACT].value == current.artifact_id != lost
-        assert reconcile.compare(place.lake, instance, defs).in_line
+        again = reconcile.compare(place.lake, instance, defs)
+        assert again.in_line
+        assert all(item.accepted for item in again.foreign)
+        assert reconcile.glance(place.lake, instance, defs) == reconcile.Glance([], [])
 
 
 def test_what_a_run_at_work_made_is_left_to_it(place, instance, defs):

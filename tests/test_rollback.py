@@ -199,7 +199,8 @@ def test_resealed_after_tampering_is_another_history_and_resealed_as_it_was_is_n
 def test_the_lake_is_gone_or_new(told):
     shutil.rmtree(told.root)
     bad = findings()
-    assert "does not exist" in bad["mirror"]
+    assert "the lake is gone" in bad["mirror"]
+    assert "--accept" not in bad["mirror"], "there is nothing to reconcile with"
     loop(Lake.open(told.root), iterations=1)
     assert "belongs to another lake" in findings()["mirror"]
     assert said("reconcile")[0] == 2

@@ -183,7 +183,7 @@ def _mirror() -> str:
     with open_instance() as instance:
         found, home = glance(lake, instance, defs), instance.root_directory
     if found.foreign:
-        raise refusal(found.foreign, lake=str(lake.paths.root) if lake else f"{default_lake()} (does not exist)", home=home)
+        raise refusal(found.foreign, lake=str(lake.paths.root) if lake else f"{default_lake()} (does not exist)", home=home, gone=lake is None)
     if lake is None:
         return "no lake yet"
     if not found.behind:

@@ -49,16 +49,20 @@ def reconcile(
         raise refusal(found.unexplained, lake=str(lake.paths.root), home=home)
 
 
-def refusal(foreign: Sequence[Foreign], *, lake: str, home: str) -> VlawError:
-    """The error for artifacts that Dagster knows and the ledger does not; what it can mean, and what to do in each case."""
+def refusal(foreign: Sequence[Foreign], *, lake: str, home: str, gone: bool = False) -> VlawError:
+    """The error for artifacts that Dagster knows and the ledger does not; what it can mean, and what to do in each case.
+
+    `gone`: there is no lake at all.
+    """
+    means = "this lake was replaced by an older copy" if not gone else "the lake is gone"
+    accept = "" if gone else "; or, if this lake is the right one and what it lacks may be lost: vlaw reconcile --accept"
     first = foreign[-1]
     count = f"{len(foreign)} artifacts" if len(foreign) > 1 else "an artifact"
     return VlawError(
         f"Dagster knows {count} that the ledger does not have ({first.name} {first.artifact}{' for one' if len(foreign) > 1 else ''}): "
-        "this lake was replaced by an older copy, or this DAGSTER_HOME belongs to another lake",
+        f"{means}, or this DAGSTER_HOME belongs to another lake",
         where=f"lake {lake}, Dagster's log in {home}",
-        remedy="Put the newer lake back (or point VLAW_LAKE at it); or set DAGSTER_HOME to this lake's own; or, if this lake is the right "
-               "one and what it lacks may be lost: vlaw reconcile --accept")
+        remedy=f"Put the newer lake back, or point VLAW_LAKE at it; or set DAGSTER_HOME to this lake's own{accept}")
 
 
 def _show_all(found: Comparison, closed: Sequence[str], added: int, *, lake: str, home: str, dry_run: bool, accept: bool,
@@ -69,7 +73,7 @@ def _show_all(found: Comparison, closed: Sequence[str], added: int, *, lake: str
     _show("Dagster's newest event says otherwise",
           [f"{_line(item.ref)}  (the event names {item.seen}; differs in {', '.join(item.wrong)})" for item in found.misled])
     _show("events of artifacts that this ledger does not have", [_foreign(item) for item in found.unexplained])
-    _show("events that were reported by hand, and of artifacts whose lack was accepted (kept; the ledger's own are newer)",
+    _show("events that were reported by hand, and of artifacts whose lack was accepted (kept)",
           [_foreign(item) for item in found.foreign if not item.unexplained])
     _show("being made right now, left alone", [_line(ref) for ref in found.running])
     _show("not an asset, so Dagster has no page for it", sorted({ref.name for ref in found.outside}))
