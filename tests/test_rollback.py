@@ -304,13 +304,13 @@ def test_what_can_be_given_as_a_kept_seal(told, tmp_path):
     full = kept_seal.KeptSeal(int(version), digest, int(sequence), time)
     file = tmp_path / "file"
     for text, meant in ((line, [full]), (f"# mine\n\n{line}\n{digest.upper()}\n", [full, kept_seal.KeptSeal(None, digest)]),
-                        (printed, [full]), (printed * 2 + line, [full] * 3), (json.dumps(json.loads(printed)), [full])):
+                        (printed, [full]), (f"\ufeff{line}\r\n", [full]), (printed * 2 + line, [full] * 3), (json.dumps(json.loads(printed)), [full])):
         file.write_text(text)
         assert kept_seal.kept(str(file), lake=lake) == meant
         code, output = verified_against(file)
         assert code == 0
         assert "kept seal" in output
-    assert verified_against(digest.upper())[0] == 0
+    assert verified_against(digest.upper())[0] == verified_against(line)[0] == 0
     assert json.loads(ask("audit", "policy", "vlaw", "1", "--verify", "--seal", digest, "--json").stdout)["verified"]["kept_seals"]
     for text in ("", "vlaw-seal\n", f"{line} more\n", f"{line}\nvlaw-seal 1 {digest[:-1]} 3 t\n", "{}", "{", "[" * 10_000, '{"a":' * 10_000):
         file.write_text(text)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 WORD = "vlaw-seal"
 _LINE = re.compile(rf"{WORD} (?P<version>\d{{1,18}}) (?P<chain>[0-9a-f]{{64}}) (?P<sequence>-1|\d{{1,18}}) (?P<time>\S{{1,40}})")
 _HASH = re.compile(r"[0-9a-fA-F]{64}")
+_REMEDY = "Give the hash (64 hexadecimal digits), or a file with lines that `vlaw seal` printed."
 MOST_BYTES = 16 << 20
 """Of a file of kept lines: a hundred thousand of them."""
 RESTORE = ("Restore the newer lake, or point VLAW_LAKE at it. If this lake is the right one and you know why, keep a new line of "
@@ -74,26 +75,28 @@ def now(lake: Lake) -> KeptSeal:
 
 
 def kept(text: str, *, lake: Lake) -> list[KeptSeal]:
-    """What `text` means: a hash of 64 digits, or a file with hashes and lines of `vlaw seal` (with --json as well).
+    """What `text` means: a hash of 64 digits, a line of `vlaw seal`, or a file with hashes and lines of `vlaw seal` (with --json as well).
 
     Raises VlawError for a file that cannot be read, has another line or none at all, or lies in the lake itself.
     """
     if _HASH.fullmatch(text):
         return [KeptSeal(None, text.lower())]
+    if match := _LINE.fullmatch(text.strip()):
+        return [_seal(match)]
     path = Path(text).expanduser()
     try:
         inside = path.resolve().is_relative_to(lake.paths.root.resolve())
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
-        found = list(_parsed(data.decode(), path)) if len(data) <= MOST_BYTES else []
+        found = list(_parsed(data.decode("utf-8-sig"), path)) if len(data) <= MOST_BYTES else []
     except (OSError, UnicodeDecodeError, RuntimeError) as error:
         raise VlawError(f"the kept seal cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}", where=f"--seal {text}",
-                        remedy=_remedy(text)) from error
+                        remedy=_REMEDY) from error
     if inside:
         raise VlawError("the kept seal lies inside the lake: whoever puts back an older lake puts back an older seal with it",
                         where=str(path), remedy="Keep it somewhere else, best on another machine.")
     if not found:
-        raise VlawError("there is no kept seal in this file", where=str(path), remedy=_remedy(text))
+        raise VlawError("there is no kept seal in this file", where=str(path), remedy=_REMEDY)
     return found
 
 
@@ -161,18 +164,18 @@ def _parsed(text: str, path: Path) -> Iterator[KeptSeal]:
         if line and not line.startswith("#"):
             match = _LINE.fullmatch(line) if isinstance(line, str) else None
             if match:
-                yield KeptSeal(int(match["version"]), match["chain"], int(match["sequence"]), match["time"])
+                yield _seal(match)
             elif isinstance(line, str) and _HASH.fullmatch(line):
                 yield KeptSeal(None, line.lower())
             else:
                 number = text.count("\n", 0, place) + 1
-                raise VlawError("this is no line of `vlaw seal`", where=f"{path}, line {number}", remedy=_remedy(str(path)))
+                raise VlawError("this is no line of `vlaw seal`", where=f"{path}, line {number}", remedy=_REMEDY)
         place = end + (text[end : end + 1] == "\n")
+
+
+def _seal(match: re.Match[str]) -> KeptSeal:
+    return KeptSeal(int(match["version"]), match["chain"], int(match["sequence"]), match["time"])
 
 
 def _utc(time: datetime) -> str:
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _remedy(text: str) -> str:
-    return f"Give the hash (64 hexadecimal digits), or a file with lines that `vlaw seal` printed{'' if text else ', not an empty name'}."
