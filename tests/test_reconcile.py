@@ -72,12 +72,12 @@ def test_an_undisturbed_run_is_in_line(place, instance, defs):
     found, added = reconcile.repair(place.lake, instance, defs)
     assert (found.in_line, added, found.foreign, found.outside) == (True, 0, [], [])
     assert found.artifacts == found.partitions == len(FOUNDATION_ASSETS) + len(LOOP_ASSETS)
-    assert reconcile.lag(place.lake, instance, defs) == []
+    assert reconcile.glance(place.lake, instance, defs).behind == []
 
 
 def test_data_there_event_missing(place, instance, defs):
     ref = commit(place.lake, "training_set")
-    assert [item.artifact_id for item in reconcile.lag(place.lake, instance, defs)] == [ref.artifact_id]
+    assert [item.artifact_id for item in reconcile.glance(place.lake, instance, defs).behind] == [ref.artifact_id]
     found, added = reconcile.repair(place.lake, instance, defs)
     assert [item.artifact_id for item in found.missing] == [ref.artifact_id]
     assert (added, found.misled) == (1, []), "it is not misled: only late"
@@ -158,7 +158,7 @@ def test_rebuilt_history_knows_what_became_stale(place, defs):
 def test_an_event_reported_by_hand_is_outlived(place, instance, defs):
     instance.report_runless_asset_event(dg.AssetMaterialization("policy", partition=KEY))
     count, current = events(instance), place.lake.ledger.require("policy", KEY)
-    assert reconcile.lag(place.lake, instance, defs) == [current]
+    assert reconcile.glance(place.lake, instance, defs).behind == [current]
     found, _ = reconcile.repair(place.lake, instance, defs)
     assert [(item.ref, item.seen) for item in found.misled] == [(current, reconcile.UNNAMED)]
     assert [(item.asset, item.artifact) for item in found.foreign] == [("policy", reconcile.UNNAMED)]
@@ -166,6 +166,7 @@ def test_an_event_reported_by_hand_is_outlived(place, instance, defs):
     assert events(instance) == count + 1, "nothing is deleted"
     again = reconcile.compare(place.lake, instance, defs)
     assert again.in_line
+    assert reconcile.glance(place.lake, instance, defs).foreign == [], "it names no artifact that was lost"
     assert again.foreign == found.foreign, "listed for ever, repaired once"
 
 
@@ -192,10 +193,17 @@ def test_a_lake_restored_from_a_backup(place, tmp_path, defs):
         found, added = reconcile.repair(place.lake, instance, defs)
         assert {(item.asset, item.partition, item.artifact) for item in found.foreign} == {
             ("training_set", KEY, lost), ("policy", "smoke|02", "only-there")}
-        assert added == 1
+        assert (added, found.in_line) == (0, False), "the evidence stays until somebody accepts it"
+        assert newest(instance, "training_set").metadata[mirror.ARTIFACT].value == lost
+        assert {item.artifact for item in reconcile.glance(place.lake, instance, defs).foreign} == {lost, "only-there"}
+        found, added = reconcile.repair(place.lake, instance, defs, accept=True)
+        assert (added, len(found.unexplained)) == (1, 2)
         current = place.lake.ledger.require("training_set", KEY)
         assert newest(instance, "training_set").metadata[mirror.ARTIFACT].value == current.artifact_id != lost
-        assert reconcile.compare(place.lake, instance, defs).in_line
+        again = reconcile.compare(place.lake, instance, defs)
+        assert again.in_line
+        assert all(item.accepted for item in again.foreign)
+        assert reconcile.glance(place.lake, instance, defs) == reconcile.Glance([], [])
 
 
 def test_what_a_run_at_work_made_is_left_to_it(place, instance, defs):
@@ -206,7 +214,7 @@ def test_what_a_run_at_work_made_is_left_to_it(place, instance, defs):
     assert liveness.close_dead_runs(instance) == []
     found, added = reconcile.repair(place.lake, instance, defs)
     assert (found.running, found.missing, added) == ([ref], [], 0)
-    assert reconcile.lag(place.lake, instance, defs) == []
+    assert reconcile.glance(place.lake, instance, defs).behind == []
     instance.report_run_failed(run, "killed")
     liveness.let_go(instance, run.run_id)
     assert [item.artifact_id for item in reconcile.repair(place.lake, instance, defs)[0].missing] == [ref.artifact_id]

@@ -1,21 +1,23 @@
 """Bringing Dagster's event log back in line with the ledger: the ledger is the truth, Dagster's events mirror it.
 
 Here: comparing the two both ways for every asset partition (`compare`), reporting what is missing (`repair`), and a
-cheap look at the newest events only (`lag`). A run that is killed between the ledger commit and Dagster's event leaves
-data that Dagster does not know of; a lost DAGSTER_HOME is the same thing for every artifact. Events are only ever added:
-one that names an artifact the ledger does not have (another lake, a lake restored from a backup) is listed and outlived
-by a newer one. Not here: what an event says (mirror.py) and the command (cli/reconcile.py).
+cheap look at the newest events only (`glance`). A run that is killed between the ledger commit and Dagster's event leaves
+data that Dagster does not know of; a lost DAGSTER_HOME is the same thing for every artifact. An event that names an artifact
+the ledger does not have is evidence: of a lake that was replaced by an older copy, or of an instance that belongs to another
+lake. So nothing is reported over it until somebody accepts it; then it is outlived by a newer event, and what was accepted
+is noted in the instance (accepted.py). Events are only ever added. Not here: what an event says (mirror.py) and the command
+(cli/reconcile.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from vlaw_assets import mirror
+from vlaw_assets import accepted, mirror
 from vlaw_assets.lake.durable import FileLock
 from vlaw_models.errors import VlawError
 
@@ -68,6 +70,27 @@ class Foreign:
     partition: str
     artifact: str
     storage_id: int
+    accepted: str = ""
+    """When somebody accepted that this lake lacks it; '' where nobody did."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.asset}[{self.partition}]" if self.partition else self.asset
+
+    @property
+    def unexplained(self) -> bool:
+        """An artifact that was committed, to this lake or another, and that nobody accepted. What was reported by hand names none."""
+        return self.artifact != UNNAMED and not self.accepted
+
+
+@dataclass
+class Glance:
+    """How Dagster's newest event of each asset partition differs from the ledger."""
+
+    behind: list[ArtifactRef]
+    """The current artifacts that are not what Dagster shows last."""
+    foreign: list[Foreign]
+    """Unexplained ones only."""
 
 
 @dataclass
@@ -90,23 +113,29 @@ class Comparison:
 
     @property
     def in_line(self) -> bool:
-        """True where there is nothing to repair. Foreign events that were outlived may remain."""
-        return not self.to_report
+        """True where there is nothing to repair and nothing to accept. Foreign events that were accepted may remain."""
+        return not self.to_report and not self.unexplained
+
+    @property
+    def unexplained(self) -> list[Foreign]:
+        return [item for item in self.foreign if item.unexplained]
 
 
 def compare(lake: Lake, instance: dg.DagsterInstance, defs: dg.Definitions) -> Comparison:
     """Reads the whole ledger and every materialization event; changes nothing."""
     specs = _specs(defs)
     refs = lake.ledger.artifacts()
-    known = {ref.artifact_id for ref in refs}
     result = Comparison(artifacts=len(refs), outside=[ref for ref in refs if ref.asset not in specs])
     for key in sorted({*instance.all_asset_keys(), *(spec.key for spec in specs.values())}):
         asset = key.to_user_string()
         for record in _events(instance, key):
             result.seen.setdefault((asset, record.partition_key or ""), Seen()).add(record)
+    # Asked after the events: what is committed meanwhile is reported after that.
+    known, accepted_at = {ref.artifact_id for ref in lake.ledger.artifacts()}, accepted.load(lake, instance)
     for (asset, partition), seen in sorted(result.seen.items()):
         # An asset that is none of ours is in this instance for reasons of its own.
-        result.foreign += [Foreign(asset, partition, artifact, storage_id) for artifact, storage_id in seen.events.items()
+        result.foreign += [Foreign(asset, partition, artifact, storage_id, accepted_at.get(artifact, ""))
+                           for artifact, storage_id in seen.events.items()
                            if artifact not in known and (asset in specs or artifact != UNNAMED)]
     active = _active_ids(instance)
     history: dict[Slot, list[ArtifactRef]] = {}
@@ -135,23 +164,32 @@ def compare(lake: Lake, instance: dg.DagsterInstance, defs: dg.Definitions) -> C
     return result
 
 
-def lag(lake: Lake, instance: dg.DagsterInstance, defs: dg.Definitions) -> list[ArtifactRef]:
-    """The current artifacts that are not what Dagster shows last. Reads one event per partition: quick, and blind to the
-    history, which `compare` reads whole."""
+def glance(lake: Lake | None, instance: dg.DagsterInstance, defs: dg.Definitions) -> Glance:
+    """Reads one event per asset partition: quick, and blind to the history, which `compare` reads whole.
+
+    `lake`: None where there is none, so that all that Dagster knows is foreign.
+    """
     specs, active = _specs(defs), _active_ids(instance)
-    current = {(ref.asset, ref.partition): ref for ref in lake.ledger.artifacts() if ref.asset in specs}
+    refs = lake.ledger.artifacts() if lake else []
     shown: dict[Slot, Seen] = {}
-    for asset in {asset for asset, _ in current}:
-        for record in _newest(instance, specs[asset].key, [partition for name, partition in current if name == asset]):
-            shown.setdefault((asset, record.partition_key or ""), Seen()).add(record)
-    return [ref for slot, ref in current.items() if ref.run_id not in active
-            and mirror.differences((seen := shown.get(slot, Seen())).metadata, seen.data_version, ref)]
+    for key in sorted({*instance.all_asset_keys(), *(spec.key for spec in specs.values())}):
+        for record in _newest(instance, key):
+            shown.setdefault((key.to_user_string(), record.partition_key or ""), Seen()).add(record)
+    known = {ref.artifact_id for ref in lake.ledger.artifacts()} if lake else set()
+    accepted_at = accepted.load(lake, instance) if lake else {}
+    foreign = [Foreign(asset, partition, seen.latest, seen.events[seen.latest], accepted_at.get(seen.latest, ""))
+               for (asset, partition), seen in sorted(shown.items()) if seen.latest not in known]
+    current = {(ref.asset, ref.partition): ref for ref in refs if ref.asset in specs}
+    behind = [ref for slot, ref in current.items() if ref.run_id not in active
+              and mirror.differences((seen := shown.get(slot, Seen())).metadata, seen.data_version, ref)]
+    return Glance(behind, [item for item in foreign if item.unexplained])
 
 
-def repair(lake: Lake, instance: dg.DagsterInstance, defs: dg.Definitions) -> tuple[Comparison, int]:
+def repair(lake: Lake, instance: dg.DagsterInstance, defs: dg.Definitions, *, accept: bool = False) -> tuple[Comparison, int]:
     """Compares and reports to Dagster what it lacks, checks included. Returns what was found and how many events were added.
 
-    Interrupted, it goes on where it stopped when it is called again. Raises VlawError where another process is at it.
+    Over an unexplained foreign event nothing is reported, unless with `accept`, which notes them all. Interrupted, it goes on where
+    it stopped when it is called again. Raises VlawError where another process is at it.
     """
     lock = FileLock(lake.paths.locks / "reconcile.lock")
     if not lock.acquire(holder="vlaw reconcile"):
@@ -159,13 +197,30 @@ def repair(lake: Lake, instance: dg.DagsterInstance, defs: dg.Definitions) -> tu
                         remedy="Wait until it is done.")
     try:
         found = compare(lake, instance, defs)
+        if found.unexplained and not accept:
+            return found, 0
         reporter = _Reporter(lake, instance, defs, found)
         for ref in found.to_report:
             reporter.report(ref)
         checks = _report_checks(lake, instance, defs)
+        accepted.note(lake, instance, [item.artifact for item in found.unexplained])
     finally:
         lock.release()
     return found, len(found.to_report) + checks
+
+
+def report_outside(lake: Lake, instance: dg.DagsterInstance, defs: dg.Definitions, ref: ArtifactRef) -> bool:
+    """Tells Dagster at once of an artifact that a command has made, not a run: as long as only the lake knows of it, nobody sees
+    its loss. False, and nothing is reported, over a newest event that is itself evidence of a loss."""
+    key = _specs(defs)[ref.asset].key
+    last = Seen()
+    for record in instance.fetch_materializations(_slot(key, ref.partition), limit=1).records:
+        last.add(record)
+    known = {ref.artifact_id for ref in lake.ledger.artifacts()} | {"", UNNAMED} | set(accepted.load(lake, instance))
+    if last.latest not in known:
+        return False
+    _Reporter(lake, instance, defs, Comparison()).report(ref)
+    return True
 
 
 class _Reporter:
@@ -221,7 +276,7 @@ class _Reporter:
         """Storage id of the event of `parent`. Dagster does not return it: what was reported last is asked for."""
         events = self._seen.setdefault(slot, Seen()).events
         if self._reported.get(slot) == parent.artifact_id:
-            events[self._reported.pop(slot)] = _newest_ids(self._instance, self._specs[slot[0]].key, [slot[1]])[slot[1]]
+            events[self._reported.pop(slot)] = _newest_id(self._instance, self._specs[slot[0]].key, slot[1])
         return events.get(parent.artifact_id)
 
 
@@ -265,21 +320,30 @@ def _events(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterator[dg.Event
         cursor, more = page.cursor, page.has_more
 
 
-def _newest(instance: dg.DagsterInstance, key: dg.AssetKey, partitions: Sequence[str]) -> Iterator[dg.EventLogRecord]:
-    """The newest materialization of each of these partitions that has one ('' for an asset without any)."""
-    ids = _newest_ids(instance, key, partitions)
-    if ids:
-        chosen = dg.AssetRecordsFilter(asset_key=key, storage_ids=sorted(ids.values()))
-        yield from instance.fetch_materializations(chosen, limit=len(ids)).records
+def _newest(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterator[dg.EventLogRecord]:
+    """The newest materialization of an asset without partitions, or of each partition that has one."""
+    ids = _newest_ids(instance, key)
+    for first in range(0, len(ids), PAGE):
+        chosen = dg.AssetRecordsFilter(asset_key=key, storage_ids=ids[first : first + PAGE])
+        yield from instance.fetch_materializations(chosen, limit=PAGE).records
 
 
-def _newest_ids(instance: dg.DagsterInstance, key: dg.AssetKey, partitions: Sequence[str]) -> dict[str, int]:
-    """Partition -> storage id of its newest materialization."""
-    if list(partitions) == [""]:
-        records = instance.fetch_materializations(key, limit=1).records
-        return {"": records[0].storage_id} if records else {}
-    return dict(instance.event_log_storage.get_latest_storage_id_by_partition(
-        key, dg.DagsterEventType.ASSET_MATERIALIZATION, set(partitions)))
+def _newest_ids(instance: dg.DagsterInstance, key: dg.AssetKey) -> list[int]:
+    """Storage ids of the newest materialization of each partition, and of the asset itself; ascending."""
+    last = instance.fetch_materializations(key, limit=1).records
+    ids = {record.storage_id for record in last}
+    if not last or last[0].partition_key is not None:
+        ids |= set(instance.event_log_storage.get_latest_storage_id_by_partition(key, dg.DagsterEventType.ASSET_MATERIALIZATION).values())
+    return sorted(ids)
+
+
+def _newest_id(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str) -> int:
+    """Storage id of the newest materialization of one partition that has one ('' for an asset without any)."""
+    return instance.fetch_materializations(_slot(key, partition), limit=1).records[0].storage_id
+
+
+def _slot(key: dg.AssetKey, partition: str) -> dg.AssetRecordsFilter:
+    return dg.AssetRecordsFilter(key, asset_partitions=[partition] if partition else None)
 
 
 def active_runs() -> dg.RunsFilter:

@@ -26,6 +26,7 @@ from vlaw_assets.cli import (
     reconcile,
     report,
     run,
+    seal,
     services,
     similar,
     sql,
@@ -53,6 +54,7 @@ app.add_typer(data.imports, name="import")
 app.add_typer(export.exports, name="export")
 app.command("gc")(gc.gc)
 app.command("compact")(compact.compact)
+app.command("seal")(seal.seal)
 app.command("migrate")(migrate.migrate)
 app.command("pretrain")(services.pretrain)
 app.command("ui")(services.ui)

@@ -17,7 +17,7 @@ from rich.tree import Tree
 
 from vlaw_assets.audit.closure import SHORT, audit_of, levels, pivot, short, subject
 from vlaw_assets.audit.reading import decision_lines, name_of
-from vlaw_assets.cli.audit_all import audit_all
+from vlaw_assets.cli.audit_all import audit_all, show_kept
 from vlaw_assets.cli.output import AsOf, console, existing_lake, print_json, print_table
 from vlaw_models.errors import VlawError
 
@@ -34,6 +34,8 @@ def audit(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     html: Annotated[Path | None, typer.Option("--html", help="Write a page with a picture to this file.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Hash every file again, check every edge and count.")] = False,
+    kept_seal: Annotated[str | None, typer.Option(
+        "--seal", metavar="HASH|FILE", help="With --verify: fail unless the ledger has what `vlaw seal` printed once.")] = None,
     replay: Annotated[bool, typer.Option("--replay", help="Make all it stands on again in a scratch lake and compare.")] = False,
     only: Annotated[bool, typer.Option("--only", help="With --replay: this one artifact, from the recorded inputs.")] = False,
     keep: Annotated[Path | None, typer.Option("--keep", help="With --replay: keep the scratch lake in this new folder.")] = None,
@@ -42,12 +44,15 @@ def audit(
     """Which data produced this artifact: the closure of what was read, with digests and counts."""
     if (only or keep) and not replay:
         raise VlawError("--only and --keep belong to --replay", where="vlaw audit", remedy="Add --replay.")
+    if kept_seal is not None and not verify:
+        raise VlawError("--seal belongs to --verify", where="vlaw audit", remedy="Add --verify: a seal says what the files must be.")
     if whole == (asset is not None) or (whole and (html or replay)):
         raise VlawError("an asset and --all do not go together" if whole and asset else "--html and --replay are about one artifact"
                         if whole else "nothing to audit", where="vlaw audit", remedy="Name an asset, or give --all [--verify] [--json].")
     lake = existing_lake(as_of)
+    seals = [] if kept_seal is None else _kept(lake, kept_seal)
     if asset is None:
-        audit_all(lake, verify=verify, as_json=as_json)
+        audit_all(lake, verify=verify, as_json=as_json, seals=seals)
         return
     try:
         ref = subject(lake, asset, experiment, iteration)
@@ -56,7 +61,7 @@ def audit(
         _damaged_ledger(lake, error, verify=verify)
         raise
     if verify:
-        found["verified"] = _verified(lake, lake.ledger.closure(ref))
+        found["verified"] = _verified(lake, lake.ledger.closure(ref)) | {"kept_seals": seals}
     if replay:
         found["replayed"] = _replayed(lake, ref, only=only, keep=keep, quiet=as_json)
     if html is not None:
@@ -68,6 +73,15 @@ def audit(
         if html is not None:
             console.print(f"\n{html}: the picture", markup=False, soft_wrap=True)
     _fail(found, lake)
+
+
+def _kept(lake: Lake, text: str) -> list[str]:
+    """The kept seals that the ledger was held against. Raises VlawError, before anything is shown, where it is another one."""
+    from vlaw_assets.lake import kept_seal
+
+    seals = kept_seal.kept(text, lake=lake)
+    kept_seal.check(lake, seals)
+    return [str(item) for item in seals]
 
 
 def _verified(lake: Lake, refs: list[ArtifactRef]) -> dict[str, Any]:
@@ -180,6 +194,7 @@ def _show_verified(verified: dict[str, Any]) -> None:
     for version in verified["not_sealed_yet"]:
         console.print(f"ledger version {version} is not sealed yet: its run ended right after the commit; the next one seals it",
                       markup=False, soft_wrap=True)
+    show_kept(verified["kept_seals"])
     console.print(f"{verdict}: {verified['files']} files, {verified['bytes'] / 1e6:.1f} MB hashed in {verified['seconds']:.1f} s",
                   markup=False, soft_wrap=True)
 

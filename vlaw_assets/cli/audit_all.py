@@ -9,6 +9,7 @@ ledger row names (leftovers of killed runs) belongs to nothing and is not looked
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -24,9 +25,12 @@ NAMED = 3
 """Problems in the error itself; all of them are printed before it."""
 
 
-def audit_all(lake: Lake, *, verify: bool, as_json: bool) -> None:
-    """List the lake's current artifacts, or verify all that it ever committed. Raises VlawError where something is damaged."""
-    found = _verified(lake) if verify else {"artifacts": [_row(ref, versions) for ref, versions in _current(lake)]}
+def audit_all(lake: Lake, *, verify: bool, as_json: bool, seals: Sequence[str] = ()) -> None:
+    """List the lake's current artifacts, or verify all that it ever committed. Raises VlawError where something is damaged.
+
+    `seals`: the kept ones that the ledger was held against.
+    """
+    found = _verified(lake) | {"kept_seals": list(seals)} if verify else {"artifacts": [_row(ref, versions) for ref, versions in _current(lake)]}
     if as_json:
         print_json(found)
     elif verify:
@@ -91,5 +95,13 @@ def _show(found: dict[str, Any]) -> None:
         console.print(f"ledger version {version} is not sealed yet: its run ended right after the commit; the next one seals it",
                       markup=False, soft_wrap=True)
     verdict = f"{len(found['problems'])} problems" if found["problems"] else "every file has the recorded sha256, the ledger fits its seal"
+    show_kept(found["kept_seals"])
     console.print(f"{verdict}: {found['artifacts']} artifacts ({found['superseded']} superseded), {found['files']} files, "
                   f"{found['bytes'] / 1e6:.1f} MB in {found['seconds']:.1f} s", markup=False, soft_wrap=True)
+
+
+def show_kept(seals: Sequence[str]) -> None:
+    """The kept seals that the ledger has."""
+    if seals:
+        many = f"{len(seals)} kept seals are" if len(seals) > 1 else "the kept seal is"
+        console.print(f"{many} in the ledger's chain; the last one is {seals[-1]}", markup=False, soft_wrap=True)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from vlaw_assets.cli.output import console, print_json
+from vlaw_assets.cli.tell import tell_dagster
 
 imports = typer.Typer(no_args_is_help=True, help="Take recorded episodes into the lake.")
 
@@ -39,6 +40,7 @@ def lerobot(
     chosen = name or re.sub(r"[^A-Za-z0-9_-]", "_", path.resolve().name)
     ref = import_lerobot(lake, path, name=chosen, run_id=f"import-{uuid.uuid4()}", image_size=image_size,
                          task=task or None, require_success=require_success, force=force)
+    tell_dagster(lake, ref)
     if as_json:
         print_json({"artifact": ref.artifact_id, "asset": ref.asset, "partition": ref.partition, "metrics": ref.metrics,
                     "content_sha256": ref.content_digest, "episodes": ref.num_rows})

@@ -8,23 +8,34 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vlaw_assets.cli.output import console, print_json
 from vlaw_models.errors import VlawError
 
+if TYPE_CHECKING:
+    from vlaw_assets.lake import Lake
+
 PACKAGES = ("dagster", "deltalake", "pylance", "duckdb", "pyarrow", "torch", "diffusers", "transformers", "peft", "mujoco",
             "pandera", "narwhals")
+NAMED = 3
+"""Problems in one finding; `vlaw audit --all --verify` has all."""
 MIN_FREE_GIB, MIN_MEMORY_GIB = 5.0, 8.0
 
 
-def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
-    """Check Python, packages, disk, memory, recipes, weights, lake, the Dagster instance and whether it mirrors the lake."""
-    findings = [_examine(name, check) for name, check in CHECKS.items()]
+def doctor(
+    *,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of the random choice of files to hash in a large lake; default: another "
+                                             "one each time, which is printed.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Check Python, packages, disk, memory, recipes, weights, lake, seal, files, the Dagster instance and whether it mirrors the lake."""
+    findings = [_examine(name, partial(check, seed) if check is _files else check) for name, check in CHECKS.items()]
     if as_json:
         print_json(findings)
     else:
@@ -127,25 +138,75 @@ def _dagster() -> str:
         return f"{instance.root_directory}; {len(list(defs.resolve_all_asset_specs()))} assets load"
 
 
+def _seal() -> str:
+    """Whether the ledger is as it was sealed."""
+    lake = _existing()
+    if lake is None:
+        return "no lake yet"
+    from vlaw_assets.lake import seal
+    from vlaw_assets.lake.verify import unsealed, verify_ledger
+
+    _refuse([f"{problem.path}: {problem.text}" for problem in verify_ledger(lake)], lake,
+            "Restore the files from a copy. Only where you know why they changed: vlaw migrate --reseal accepts the ledger as it is")
+    later = unsealed(lake)
+    tail = f"; {len(later)} newer not sealed yet (the next commit does it)" if later else ""
+    return f"the ledger is as it was sealed, up to version {seal.read(lake.paths)['version']}{tail}"
+
+
+def _files(seed: int | None) -> str:
+    """Whether the files of all artifacts are there, and as many as end in a second or two are what they were."""
+    lake = _existing()
+    if lake is None:
+        return "no lake yet"
+    from vlaw_assets.lake.sample import look
+
+    found = look(lake, seed=seed)
+    _refuse(found.problems, lake, "Restore the files from a copy, or materialize what they belong to again with --force; "
+            "vlaw audit --all --verify names everything")
+    known = f", {found.known_files:,} known to be as they were when they were hashed" if found.known_files else ""
+    said = (f"all {found.files:,} files are there ({found.bytes / 1e6:,.0f} MB); "
+            f"hashed {found.hashed_files:,} of {found.files:,} files, {found.hashed_bytes / 1e6:,.0f} MB{known}")
+    if found.whole:
+        return said
+    rest = found.files - found.hashed_files - found.known_files
+    return f"{said}; {rest:,} not looked into (a random choice, --seed {found.seed}): doctor again, or vlaw audit --all --verify"
+
+
 def _mirror() -> str:
-    """Whether Dagster shows what the ledger has; looks at the newest events only."""
+    """Whether Dagster shows what the ledger has, and nothing that it lacks; looks at the newest events only."""
+    from vlaw_assets.cli.reconcile import refusal
     from vlaw_assets.definitions import default_lake, defs
     from vlaw_assets.driver import open_instance
-    from vlaw_assets.lake import Lake
-    from vlaw_assets.reconcile import lag
+    from vlaw_assets.reconcile import glance
 
-    if not Path(default_lake()).exists():
-        return "no lake yet"
-    lake = Lake.open(Path(default_lake()), create=False)
+    lake = _existing()
     with open_instance() as instance:
-        behind = lag(lake, instance, defs)
-    if not behind:
+        found, home = glance(lake, instance, defs), instance.root_directory
+    if found.foreign:
+        raise refusal(found.foreign, lake=str(lake.paths.root) if lake else f"{default_lake()} (does not exist)", home=home, gone=lake is None)
+    if lake is None:
+        return "no lake yet"
+    if not found.behind:
         return "Dagster shows what the ledger has"
-    return (f"Dagster lags behind the ledger in {len(behind)} asset partition{'s' if len(behind) > 1 else ''} "
-            f"({behind[0].name} for one). Bring it in line with: vlaw reconcile")
+    return (f"Dagster lags behind the ledger in {len(found.behind)} asset partition{'s' if len(found.behind) > 1 else ''} "
+            f"({found.behind[0].name} for one). Bring it in line with: vlaw reconcile")
 
 
-CHECKS: dict[str, Callable[[], str]] = {
+def _existing() -> Lake | None:
+    from vlaw_assets.definitions import default_lake
+    from vlaw_assets.lake import Lake
+
+    root = Path(default_lake())
+    return Lake.open(root, create=False) if root.exists() else None
+
+
+def _refuse(problems: Sequence[str], lake: Lake, remedy: str) -> None:
+    if problems:
+        more = f"; and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
+        raise VlawError(f"{'; '.join(problems[:NAMED])}{more}", where=str(lake.paths.root), remedy=f"{remedy}.")
+
+
+CHECKS: dict[str, Callable[..., str]] = {
     "python": _python, "packages": _packages, "disk": _disk, "memory": _memory, "recipes": _recipes, "weights": _weights,
-    "lake": _lake, "dagster": _dagster, "mirror": _mirror,
+    "lake": _lake, "seal": _seal, "files": _files, "dagster": _dagster, "mirror": _mirror,
 }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vlaw_assets.cli.output import AsOf, console, existing_lake, print_json, print_table
+from vlaw_assets.cli.tell import tell_dagster
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def quarantine(
         who = by or getpass.getuser()
         change = listed.release(lake, episodes, why=why, by=who) if release else listed.add(lake, episodes, why=why, by=who)
     rows = list(listed.quarantined(lake).values())
+    if change and change.changed and change.ref:
+        tell_dagster(lake, change.ref)
     found = stale(lake, recipes=default_recipes()) if change else []
     if as_json:
         print_json({"changed": change.changed if change else (), "unchanged": change.unchanged if change else (),

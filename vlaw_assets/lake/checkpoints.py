@@ -81,24 +81,29 @@ def exclusive(checkpoints: Path) -> AbstractContextManager[None]:
     return lock.hold("checkpoints", wait_s=LOCK_S, remedy="stop it, and run this again")
 
 
-def problems(folder: Path) -> list[str]:
-    """What is wrong with a stored checkpoint, one line per file; empty when every byte is as it was stored."""
+def listed(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """What belongs to a stored checkpoint, without reading it: the files of its manifest, each {path, size, sha256}, and what
+    is wrong with the manifest and the folder's list of files, one line each."""
     try:
         text = (folder / MANIFEST).read_text(encoding="utf-8")
         recorded = json.loads(text)["files"]
-        listed = [{"path": name, "sha256": entry["sha256"], "size": entry["size"]} for name, entry in sorted(recorded.items())]
+        files = [{"path": name, "sha256": entry["sha256"], "size": entry["size"]} for name, entry in sorted(recorded.items())]
     except FileNotFoundError:
-        return [f"{MANIFEST}: missing" if folder.is_dir() else "the folder is missing"]
+        return [], [f"{MANIFEST}: missing" if folder.is_dir() else "the folder is missing"]
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         disk.refuse_if_out_of_files(error)
-        return [f"{MANIFEST}: unreadable ({type(error).__name__})"]
+        return [], [f"{MANIFEST}: unreadable ({type(error).__name__})"]
     found = []
     if digest_of(recorded) != folder.name or text != as_written({"digest": folder.name, "files": recorded}):
         found.append(f"{MANIFEST}: does not match the folder's name")
-    found += file_problems(folder, listed)
     here = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
-    found += [f"{name}: not part of the checkpoint" for name in sorted(here - set(recorded) - {MANIFEST})]
-    return found
+    return files, [*found, *(f"{name}: not part of the checkpoint" for name in sorted(here - set(recorded) - {MANIFEST}))]
+
+
+def problems(folder: Path) -> list[str]:
+    """What is wrong with a stored checkpoint, one line per file; empty when every byte is as it was stored."""
+    files, found = listed(folder)
+    return [*found, *file_problems(folder, files)]
 
 
 def verified(folder: Path) -> Path:

@@ -57,20 +57,24 @@ class Verified:
         found = self.found(file for _, file in files)
         return next((damage(ref, self._root / file["path"], found[file["path"]]) for ref, file in files if file["path"] in found), None)
 
-    def found(self, entries: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-        """Path, relative to the lake -> what is wrong with that file; files that are as recorded are not in it."""
+    def unknown(self, entries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Those of the files that would have to be read: nothing is remembered of them as they are now."""
         known = self._load()
-        found: dict[str, str] = {}
-        unknown: list[Mapping[str, Any]] = []
         prefix = f"{self._root}/"
+        unknown: list[Mapping[str, Any]] = []
         for entry in entries:
-            path = entry["path"]
             try:
-                is_known = _line(entry["sha256"], os.stat(prefix + path)) in known
+                is_known = _line(entry["sha256"], os.stat(prefix + entry["path"])) in known
             except OSError:
                 is_known = False
             if not is_known:
                 unknown.append(entry)
+        return unknown
+
+    def found(self, entries: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+        """Path, relative to the lake -> what is wrong with that file; files that are as recorded are not in it."""
+        found: dict[str, str] = {}
+        unknown = self.unknown(entries)
         for begin in range(0, len(unknown), BATCH):
             batch = unknown[begin : begin + BATCH]
             lines = []
