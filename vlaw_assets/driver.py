@@ -73,12 +73,14 @@ def open_instance(*, pools: bool = True) -> dg.DagsterInstance:
     """
     import dagster as dg
 
+    from vlaw_assets.lake.durable import replace_file
+
     home = Path(os.environ.get("DAGSTER_HOME") or "dagster_home").expanduser().absolute()
     config = home / "dagster.yaml"
     try:
         home.mkdir(parents=True, exist_ok=True)
         if not config.exists():
-            config.write_text(DAGSTER_YAML)
+            replace_file(config, DAGSTER_YAML)
     except OSError as error:
         raise VlawError(f"the Dagster home cannot be written: {error.strerror}", where=str(home),
                         remedy="Set DAGSTER_HOME to a folder that you can write to.") from error

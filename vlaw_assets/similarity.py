@@ -15,7 +15,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.lake import embeddings, quarantine
+from vlaw_assets.lake import disk, embeddings, quarantine
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -214,6 +214,7 @@ def _opened(lake: Lake, table: _Table) -> Any:
             opened.checkout(max(ref.versions["embeddings"]["version"] for ref in table.artifacts.values()))
             count = opened.count_rows(embeddings.among(table.artifacts))
     except (FileNotFoundError, ValueError, RuntimeError, OSError) as error:
+        disk.refuse_if_out_of_files(error)
         raise VlawError(f"the table of embeddings cannot be opened: {str(error)[:200]}", where=str(where),
                         remedy="Restore it, or materialize episode_embeddings again with --force.") from error
     if count != table.rows:

@@ -252,9 +252,15 @@ def stage_asset(
                 stage = Stage(context, workplace, workplace.open_lake(), asset, code, str(partition), config.force, findings)
                 result = function(stage)
                 ending = progress.REUSED if result.metadata["vlaw/reused"] else progress.MADE
-            except VlawError as error:
+            except Exception as error:
+                # A full or read-only disk is no defect, whichever library met it.
+                from vlaw_assets.lake import disk
+
+                told = error if isinstance(error, VlawError) else disk.named(error, where=asset)
+                if told is None:
+                    raise
                 yield from _check_results(findings, [f.name for f in findings if f.name in checks])
-                raise dg.Failure(description=f"{asset} [{partition or 'foundation'}]: {error}", allow_retries=False) from error
+                raise dg.Failure(description=f"{asset} [{partition or 'foundation'}]: {told}", allow_retries=False) from error
             finally:
                 progress.tell(asset, str(partition), 1, 1, ending)
             yield from _check_results(findings, checks)

@@ -127,13 +127,9 @@ def _replayed(lake: Lake, ref: ArtifactRef, *, only: bool, keep: Path | None, qu
 
 def _write_page(found: dict[str, Any], path: Path) -> None:
     from vlaw_assets.audit.page import page
+    from vlaw_assets.lake.durable import write_page
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page(found), encoding="utf-8")
-    except OSError as error:
-        raise VlawError(f"the page cannot be written: {error.strerror}", where=str(path),
-                        remedy="Choose another file with --html.") from error
+    write_page(path, page(found), remedy="Choose another file with --html.")
 
 
 def _fail(found: dict[str, Any], lake: Lake) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -39,30 +38,14 @@ def provenance(
 
         openssl dgst -sha256 -verify public.pem -signature FILE.sig FILE
     """
+    if file.exists() and not force:
+        raise VlawError("the file exists", where=str(file), remedy="Name another file, or replace it with --force.")
     from vlaw_assets.audit.closure import subject
     from vlaw_assets.audit.provenance import statement
+    from vlaw_assets.lake.durable import write_page
 
     lake = existing_lake(as_of)
     made = statement(lake, subject(lake, asset, experiment, iteration))
-    write_atomically(file, json.dumps(made, indent=1, sort_keys=True, allow_nan=False) + "\n", force=force)
+    write_page(file, json.dumps(made, indent=1, sort_keys=True, allow_nan=False) + "\n", remedy="Name another file.")
     console.print(f"{file}: {len(made['subject'])} subjects, {len(made['predicate']['buildDefinition']['resolvedDependencies'])} "
                   "dependencies; not signed (see --help)", markup=False, soft_wrap=True)
-
-
-def write_atomically(path: Path, text: str, *, force: bool) -> None:
-    """Writes the file whole or not at all. Raises VlawError if it exists (without `force`) or cannot be written."""
-    if path.exists() and not force:
-        raise VlawError("the file exists", where=str(path), remedy="Name another file, or replace it with --force.")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("w", encoding="utf-8") as out:
-                out.write(text)
-                out.flush()
-                os.fsync(out.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise VlawError(f"the file cannot be written: {error.strerror}", where=str(path), remedy="Name another file.") from error

@@ -43,6 +43,8 @@ def report(
     if experiment == STUDY:
         of_study(which, out or STUDY_FILE, as_of)
         return
+    from vlaw_assets.lake.durable import write_page
+
     if not which.isdecimal():
         raise VlawError(f"{which!r} is not an iteration", where="vlaw report", remedy=f"Give a number, e.g. vlaw report {experiment} 1.")
     iteration, lake = int(which), existing_lake(as_of)
@@ -50,11 +52,7 @@ def report(
         known_experiment(experiment)  # what was made under a recipe that is gone by now can be read all the same
     path = out or Path("runs") / f"{experiment}_{iteration:02d}.html"
     page = build(lake, experiment, iteration)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise VlawError(f"the page cannot be written: {error.strerror}", where=str(path), remedy="Choose a file with --out.") from error
+    write_page(path, page, remedy="Choose a file with --out.")
     console.print(f"{path} ({len(page) / 1e6:.1f} MB)", markup=False)
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vlaw_assets.cli.output import AsOf, console, existing_lake, print_json, print_table
-from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import Lake
@@ -66,11 +65,8 @@ def similar(
 
 
 def _draw(lake: Lake, found: Found, path: Path) -> None:
+    from vlaw_assets.lake.durable import write_page
     from vlaw_assets.similarity import episodes_of
-    from vlaw_models.pictures import contact_sheet
+    from vlaw_models.pictures import contact_sheet, png_bytes
 
-    try:
-        contact_sheet(episodes_of(lake, found), path, columns=8, scale=1)
-    except OSError as error:
-        raise VlawError(f"the contact sheet cannot be written: {error.strerror}", where=str(path),
-                        remedy="Choose a file with --sheet.") from error
+    write_page(path, png_bytes(contact_sheet(episodes_of(lake, found), columns=8, scale=1)), remedy="Choose a file with --sheet.")

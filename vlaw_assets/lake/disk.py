@@ -62,6 +62,7 @@ def named(error: BaseException, *, where: str = "") -> VlawError | None:
     if number is None:
         return None
     what, remedy = SAID[number]
+    what += f" ({os.strerror(number)})"
     file = next((str(item.filename) for item in _chain(error) if isinstance(item, OSError) and item.filename), "")
     return VlawError(what, where=file or where or str(error).strip().partition("\n")[0][:300] or "the disk", remedy=remedy)
 
@@ -69,7 +70,8 @@ def named(error: BaseException, *, where: str = "") -> VlawError | None:
 def failure(error: BaseException, what: str, *, where: str, remedy: str) -> VlawError:
     """`what` happened because of `error`: with the disk's own remedy where there is one, else with `remedy`."""
     number = cause(error)
-    reason = SAID[number][0] if number is not None else getattr(error, "strerror", None) or str(error).strip()
+    own = getattr(error, "strerror", None) or str(error).strip()
+    reason = f"{SAID[number][0]} ({os.strerror(number)})" if number is not None else own
     return VlawError(f"{what}: {reason}", where=where, remedy=remedy if number is None else SAID[number][1])
 
 

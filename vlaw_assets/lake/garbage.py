@@ -4,6 +4,8 @@ Mark: everything that any ledger row names stays, superseded rows too, and nothi
 file is an orphan if none of its rows belongs to an artifact of the ledger; so are checkpoints that no row names and
 temporary files of dead runs. What others left behind while compacting holds rows of artifacts and is theirs to clean.
 
+What was never committed goes first, since that needs no place: `vlaw gc` works on a full disk.
+
 Orphans are old: nothing younger than an age limit, or than the oldest draft still at work, is looked at. Rows are taken
 out of the Delta or Lance table first, then the file goes, so that no reader of the tables meets a missing file, and a
 crash in between leaves an orphan for the next time. (Versions of a table from before that, which no ledger row names,
@@ -19,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlaw_assets.lake import checkpoints, delta_checkpoints, delta_checks, deltalog, pictures
+from vlaw_assets.lake import checkpoints, delta_checkpoints, delta_checks, deltalog, disk, pictures
 from vlaw_assets.lake.durable import FileLock, fsync_files
 from vlaw_assets.lake.frames import settled_hint
 from vlaw_assets.lake.paths import Paths
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 DAY_S = 86400.0
 AGE_S = 7 * DAY_S
 IDS_AT_ONCE = 200
-TEMPORARY = (".*.tmp", "pictures/.*.tmp", ".writable-*", "delta/*/.*.tmp", "delta/*/_delta_log/_commit_*.tmp", "delta/*/_delta_log/*#*",
+TEMPORARY = (".*.tmp", "pictures/.*.tmp", ".writable-*", ".trial-*", "delta/*/.*.tmp", "delta/*/_delta_log/_commit_*.tmp", "delta/*/_delta_log/*#*",
              "delta/**/*.parquet#*", "lance/**/*#*", "lance/**/.tmp*",
              "lance/**/*.tmp.*")
 """Files that writers rename when they are whole; what still has such a name was never finished."""
@@ -74,18 +76,38 @@ def collect(lake: Lake, *, older_than_s: float = AGE_S) -> list[Garbage]:
         limit = _limit(paths, older_than_s)
         marked = _Marked(lake)
         found = _find(paths, marked, limit)
-        for name in TABLES:
-            _forget_rows(paths, name, [item for item in found if item.path.is_relative_to(paths.table(name))])
-        for uri in _lance_tables(paths):
-            dead = {artifact for item in found if item.path.is_relative_to(uri) for artifact in item.artifacts}
-            _forget_frames(paths, uri, dead, _dead_tags(uri, marked, limit))
-        for item in found:
-            if item.kind in ("checkpoint", "picture"):
-                _remove_checkpoint(paths, item.path, limit)
-            elif item.path.parent != paths.temporary:
-                _remove(item.path)
-        for folder in paths.temporary.iterdir():
-            _remove_drafts(paths, folder, limit)
+        freed: list[Garbage] = []
+        try:
+            # First what goes without writing anything: on a full disk that makes the place for the rest.
+            for folder in paths.temporary.iterdir():
+                _remove_drafts(paths, folder, limit)
+            committed = {name: deltalog.live(paths.table(name)) if found else set() for name in TABLES}
+            for item in found:
+                named = any(item.path in files for files in committed.values())
+                if item.kind in ("temporary", "rows") and not named and item.path.parent != paths.temporary:
+                    _remove(item.path)
+                    freed.append(item)
+            freed += [item for item in found if item.path.parent == paths.temporary]
+            for item in found:
+                if item.kind in ("checkpoint", "picture"):
+                    _remove_checkpoint(paths, item.path, limit)
+                    freed.append(item)
+            for name in TABLES:
+                _forget_rows(paths, name, [item for item in found if item.path in committed[name]])
+            for uri in _lance_tables(paths):
+                dead = {artifact for item in found if item.path.is_relative_to(uri) for artifact in item.artifacts}
+                _forget_frames(paths, uri, dead, _dead_tags(uri, marked, limit))
+            for item in found:
+                if item not in freed:
+                    _remove(item.path)
+            for folder in paths.temporary.iterdir():  # and where checkpoints were moved to
+                _remove_drafts(paths, folder, limit)
+        except Exception as error:
+            if disk.cause(error) is None:
+                raise
+            size = sum(item.size for item in freed if not item.path.exists())
+            raise disk.failure(error, f"{size:,} bytes were freed, then no more could be", where=str(paths.root),
+                               remedy="run it again") from error
         return found
 
 
@@ -193,8 +215,7 @@ def _forget_rows(paths: Paths, name: str, found: Iterable[Garbage]) -> None:
 
     table = paths.table(name)
     before = deltalog.newest(table)
-    committed = deltalog.live(table)
-    ids = sorted({artifact for item in found if item.path in committed for artifact in item.artifacts})
+    ids = sorted({artifact for item in found for artifact in item.artifacts})
     if ids:
         delta_checks.mend(paths, name)
     for first in range(0, len(ids), IDS_AT_ONCE):
@@ -261,7 +282,8 @@ def _ids_in_parquet(path: Path) -> set[str] | None:
 
     try:
         return set(pq.ParquetFile(path).read(["artifact_id"])["artifact_id"].unique().to_pylist())
-    except (OSError, KeyError, pa.ArrowException):
+    except (OSError, KeyError, pa.ArrowException) as error:
+        disk.refuse_if_out_of_files(error)
         return None
 
 
@@ -272,7 +294,8 @@ def _ids_in_lance(path: Path) -> set[str] | None:
     try:
         table = LanceFileReader(str(path), columns=["artifact_id"]).read_all().to_table()
         return set(table["artifact_id"].unique().to_pylist())
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError) as error:
+        disk.refuse_if_out_of_files(error)
         return None
 
 

@@ -14,6 +14,7 @@ from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from vlaw_assets.lake import disk
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ class Lookup:
                 f"SELECT {', '.join(columns)} FROM {source} WHERE {where}", {"files": files}
             ).fetchall()
         except duckdb.Error as error:
+            disk.refuse_if_out_of_files(error)
             raise VlawError(
                 f"rows of {table} cannot be read: {str(error).strip()}", where=str(self._root),
                 remedy="`vlaw audit ... --verify` names the files; restore them",

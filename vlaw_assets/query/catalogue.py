@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import pyarrow as pa
 
-from vlaw_assets.lake import sealed
+from vlaw_assets.lake import disk, sealed
 from vlaw_assets.lake.paths import FORMAT_VERSION
 from vlaw_assets.query import opened, views
 from vlaw_assets.query.questions import FOLDER, questions
@@ -67,10 +67,8 @@ def write_catalogue(lake: Lake | str | Path, file: str | Path, as_of: str | int 
             connection.execute("CHECKPOINT")
         os.replace(draft, path)
     except (OSError, duckdb.IOException) as error:
-        raise VlawError(
-            f"the catalogue cannot be written: {str(error).strip().partition(chr(10))[0]}", where=str(path),
-            remedy="choose a file in a folder you can write to",
-        ) from error
+        raise disk.failure(error, "the catalogue cannot be written", where=str(path),
+                           remedy="choose a file in a folder you can write to") from error
     finally:
         for left in (draft, draft.with_name(f"{draft.name}.wal")):
             left.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlaw_assets.lake import disk
 from vlaw_assets.summary import ALL, Rate, rate
 from vlaw_models.errors import VlawError
 
@@ -189,6 +190,7 @@ def _definition(lake: Lake, rows: list[Row]) -> dict[str, Any] | None:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
+        disk.refuse_if_out_of_files(error)
         raise VlawError(f"the study's definition cannot be read: {error}", where=str(file),
                         remedy="`vlaw audit study --verify` says what is damaged; restore it.") from error
 

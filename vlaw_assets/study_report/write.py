@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vlaw_assets.lake.durable import write_page
 from vlaw_assets.study_report import arms, choices, claims, gates, judge, models, ran, ranks, success
 from vlaw_assets.study_report.facts import facts_of
 from vlaw_assets.study_report.paper import paper
@@ -29,14 +30,9 @@ def write_report(lake: Lake, study: str, out: Path) -> list[Path]:
     pictures = Pictures(out.stem)
     text = build(lake, study, pictures, notes_of(out))
     folder = out.with_suffix("")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, png in pictures.made.items():
-            (folder / name).write_bytes(png)
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise VlawError(f"the report cannot be written: {error.strerror}", where=str(error.filename or out),
-                        remedy="Choose a file with --out.") from error
+    for name, png in pictures.made.items():
+        write_page(folder / name, png, remedy="Choose a file with --out.")
+    write_page(out, text, remedy="Choose a file with --out.")
     return [out, *(folder / name for name in pictures.made)]
 
 
