@@ -33,14 +33,17 @@ RUNS = 5
 AT = (100, 1000, 6000)
 TABLE = "members"
 READER = """
-import resource, sys, time
-import pyarrow.dataset
-from deltalake import DeltaTable
-before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+import re, sys, time
+peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
+from deltalake import DeltaTable, QueryBuilder
+before, began = peak(), time.perf_counter()
 table = DeltaTable(sys.argv[1])
 files = table.get_add_actions(flatten=True).num_rows
-opened, memory = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-rows = table.to_pyarrow_table().num_rows if sys.argv[2] == "read" else 0
+opened, memory = time.perf_counter() - began, peak() - before
+rows = 0
+if sys.argv[2] == "read":
+    answer = QueryBuilder().register("t", table).execute("SELECT count(*) AS n, max(position), max(artifact_id), max(weight) FROM t")
+    rows = answer.read_all().column("n")[0].as_py()
 print(opened, time.perf_counter() - began, memory / 1024, files, rows, flush=True)
 """
 
