@@ -34,7 +34,7 @@ def doctor(
                                              "one each time, which is printed.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Check Python, packages, disk, memory, recipes, weights, lake, seal, files, the Dagster instance and whether it mirrors the lake."""
+    """Check Python, packages, disk, memory, recipes, weights, the lake's folder, lake, seal, files, the Dagster instance and whether it mirrors the lake."""
     findings = [_examine(name, partial(check, seed) if check is _files else check) for name, check in CHECKS.items()]
     if as_json:
         print_json(findings)
@@ -78,6 +78,16 @@ def _disk() -> str:
     if free < MIN_FREE_GIB:
         raise VlawError(f"only {free:.1f} GiB are free", where=str(folder), remedy=f"Free {MIN_FREE_GIB:.0f} GiB, or move VLAW_LAKE.")
     return f"{free:.0f} GiB free at {folder}"
+
+
+def _folder() -> str:
+    """Whether locks, links and renames do in the lake's folder what a lake needs."""
+    from vlaw_assets.lake import disk
+
+    lake = _existing()
+    if lake is None:
+        return "no lake yet; the first use tries its folder out"
+    return f"locks, links and renames work at {lake.paths.root} ({disk.try_folder(lake.paths.root) or 'unknown file system'})"
 
 
 def _memory() -> str:
@@ -208,5 +218,5 @@ def _refuse(problems: Sequence[str], lake: Lake, remedy: str) -> None:
 
 CHECKS: dict[str, Callable[..., str]] = {
     "python": _python, "packages": _packages, "disk": _disk, "memory": _memory, "recipes": _recipes, "weights": _weights,
-    "lake": _lake, "seal": _seal, "files": _files, "dagster": _dagster, "mirror": _mirror,
+    "folder": _folder, "lake": _lake, "seal": _seal, "files": _files, "dagster": _dagster, "mirror": _mirror,
 }

@@ -74,6 +74,7 @@ class Commands(typer.core.TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         from vlaw_assets.driver import StageError
+        from vlaw_assets.lake import disk
 
         try:
             return super().invoke(ctx)
@@ -86,6 +87,12 @@ class Commands(typer.core.TyperGroup):
         except typer.TyperException as error:
             error.message = visible(error.message)  # typer prints it, on a console of its own
             raise
+        except Exception as error:  # whichever library met a full or read-only disk
+            told = disk.named(error)
+            if told is None:
+                raise
+            errors.print(f"[bold red]error:[/] {escape(str(told))}", soft_wrap=True)
+            raise typer.Exit(2) from error
 
 
 def print_json(value: Any, *, notes: Sequence[str] = ()) -> None:

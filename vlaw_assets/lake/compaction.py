@@ -56,6 +56,7 @@ def compact(lake: Lake, *, checkpoints_only: bool = False) -> list[Compacted]:
     if lake.moment is not None:
         raise VlawError(f"the lake as of {lake.moment} is for reading only", where=str(lake.paths.root), remedy="leave --as-of out")
     check_writable(lake.paths.root, remedy="see that you may write there, and that the disk has space")
+    lake.ledger.artifacts()  # a ledger that has lost something is mended first
     with FileLock(lake.paths.collector_lock).hold("compaction", wait_s=0.0, remedy="wait until it is done"):
         done = [_delta(lake, name, data=not checkpoints_only) for name in TABLES]
         for uri in [lake.paths.frames, *sorted(lake.paths.embeddings.glob("*.lance"))]:
