@@ -11,7 +11,7 @@ TOOLS := $(VENV)-tools
 UV := uv==0.13.9
 CYCLONEDX := cyclonedx-bom==7.5.0
 
-.PHONY: setup run ui test pretrain bench lock sbom clean
+.PHONY: setup run ui test test-long pretrain bench lock sbom clean
 
 setup: $(VENV)/ready
 
@@ -28,9 +28,12 @@ run: setup  ## two co-improvement iterations on the embedded robot
 ui: setup  ## Dagster on the same lake: http://localhost:3000
 	$(BIN)/vlaw ui
 
-test: setup  ## style, then tests
+test: setup  ## style, then the tests that end in minutes
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-long: setup  ## the others: kills, studies, servers, a browser, every shipped recipe
+	$(BIN)/python -m pytest -m slow
 
 pretrain: setup  ## makes tiny weights as the shipped ones were made (several hours on two cores)
 	$(BIN)/vlaw pretrain

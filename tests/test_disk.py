@@ -342,6 +342,31 @@ def test_few_descriptors_blame_no_file(tmp_path):
     assert {(64, "audit"), (64, "sql")} <= set(worked), worked
 
 
+def test_more_files_than_descriptors(tmp_path):
+    """A lookup goes over its files in turns; SQL, which cannot, names what is short; both raise a limit that may be raised."""
+    lake = Lake.open(tmp_path / "lake")
+    for number in range(60):
+        with lake.commit(asset="s", partition=f"p{number}|01", identity=identity(f"s{number}"), run_id="r") as draft:
+            draft.write_scores([{"episode_id": f"e{number}", "p_success": 0.5}])
+    code = ("import resource, sys; soft, hard = int(sys.argv[1]), int(sys.argv[2]); resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))\n"
+            "from vlaw_assets.lake import Lake\nfrom vlaw_assets.lake.lookup import Lookup\nfrom vlaw_assets.query import connect\n"
+            "lake = Lake.open(sys.argv[3], create=False)\n"
+            "with Lookup(lake) as lookup: print(len(lookup.rows('reward_scores', {f'e{n}' for n in range(60)}, lake.ledger.artifacts(), "
+            "['episode_id'])))\n"
+            "with connect(lake) as query: print(query.table('select count(*) as n from reward_scores').to_pylist())")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+
+    def ask_with(soft: int, hard: int) -> subprocess.CompletedProcess:
+        return subprocess.run([sys.executable, "-c", code, str(soft), str(hard), str(lake.paths.root)], env=environment,
+                              capture_output=True, text=True, check=False)
+
+    few = ask_with(48, 48)
+    assert few.stdout.splitlines()[0] == "60", few.stderr
+    assert "this process may not open more files" in few.stderr
+    assert "ulimit -n" in few.stderr
+    assert ask_with(48, 4096).stdout.splitlines() == ["60", "[{'n': 60}]"]
+
+
 def test_out_of_descriptors_is_said_where_files_are_read(tmp_path, monkeypatch):
     lake = Lake.open(tmp_path / "lake")
     commit_all(lake)

@@ -11,22 +11,28 @@ import errno
 import fcntl
 import os
 import re
+import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from vlaw_models.errors import VlawError
 
+SQLITE = -1
+"""In place of an errno: SQLite says 'disk I/O error' of a full disk, of a read-only one and of one that fails."""
+MOST_FILES = 1 << 16
 FREE = "free space (`vlaw gc` deletes what killed runs left behind), then run it again"
 SAID = {
     errno.ENOSPC: ("the disk is full", FREE),
     errno.EDQUOT: ("the disk quota is used up", FREE),
     errno.EROFS: ("the disk is read-only", "mount it for writing, or choose a folder that can be written"),
-    errno.EMFILE: ("this process may not open more files", "raise the limit (`ulimit -n 4096`) and run it again; no file is damaged"),
-    errno.ENFILE: ("this machine may not open more files", "close programs or raise fs.file-max; no file is damaged"),
+    errno.EMFILE: ("this process may not open more files", "raise the limit (`ulimit -n 4096`) and run it again; no file is to blame"),
+    errno.ENFILE: ("this machine may not open more files", "close programs or raise fs.file-max; no file is to blame"),
     errno.EIO: ("the disk reports an input/output error", "look into the system's log; copy the lake to another disk"),
+    SQLITE: ("the database of runs cannot be read or written", "see that the disk of DAGSTER_HOME has space and can be written"),
     errno.EACCES: ("permission denied", "see that you may read and write there"),
 }
 """errno -> what it means, and what a person can do. Other errors are not the disk's."""
@@ -35,8 +41,8 @@ LINKLESS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EX
 LOCAL = "keep the lake in a local folder (ext4, xfs, btrfs), or on NFS with locks; object stores mounted as folders cannot hold one"
 
 _TEXTS = {
-    **{os.strerror(number).lower(): number for number in SAID if number != errno.EACCES},
-    "database or disk is full": errno.ENOSPC, "attempt to write a readonly database": errno.EROFS, "disk i/o error": errno.EIO,
+    **{os.strerror(number).lower(): number for number in SAID if number not in (errno.EACCES, SQLITE)},
+    "database or disk is full": errno.ENOSPC, "attempt to write a readonly database": errno.EROFS, "disk i/o error": SQLITE,
 }
 _NUMBER = re.compile(r"os error (\d+)|\[errno (\d+)\]")
 MOUNTS = Path("/proc/self/mountinfo")
@@ -62,7 +68,7 @@ def named(error: BaseException, *, where: str = "") -> VlawError | None:
     if number is None:
         return None
     what, remedy = SAID[number]
-    what += f" ({os.strerror(number)})"
+    what += _system(number)
     file = next((str(item.filename) for item in _chain(error) if isinstance(item, OSError) and item.filename), "")
     return VlawError(what, where=file or where or str(error).strip().partition("\n")[0][:300] or "the disk", remedy=remedy)
 
@@ -71,8 +77,23 @@ def failure(error: BaseException, what: str, *, where: str, remedy: str) -> Vlaw
     """`what` happened because of `error`: with the disk's own remedy where there is one, else with `remedy`."""
     number = cause(error)
     own = getattr(error, "strerror", None) or str(error).strip()
-    reason = f"{SAID[number][0]} ({os.strerror(number)})" if number is not None else own
+    reason = f"{SAID[number][0]}{_system(number)}" if number is not None else own
     return VlawError(f"{what}: {reason}", where=where, remedy=remedy if number is None else SAID[number][1])
+
+
+def _system(number: int) -> str:
+    return f" ({os.strerror(number)})" if number > 0 else ""
+
+
+def more_files() -> int:
+    """Raise this process's own limit of open files as far as it may; DuckDB holds one per file of a query. Returns the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_FILES if soft == resource.RLIM_INFINITY else soft
 
 
 def refuse_if_out_of_files(error: BaseException) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 NAMING = {"episodes": ("episode_id", "start_episode_id"), "reward_scores": ("episode_id",), "members": ("episode_id",)}
 """Table -> columns in which a row names an episode, its own or another's."""
+RESERVED = 16
+"""Descriptors of a process that are not for data files: libraries, pipes, the log."""
 LITERALS = 256
 """Up to so many ids are written into the query, where they prune row groups; more of them become a table to join."""
 
@@ -111,10 +113,14 @@ class Lookup:
         else:
             self._connection.register("wanted", pa.table({"id": values}))
             where = f"{column} IN (SELECT id FROM wanted)"
+        at_once = max(1, disk.more_files() // 2 - RESERVED)  # each is open until the query ends
+        found: list[tuple[Any, ...]] = []
         try:
-            return self._connection.execute(
-                f"SELECT {', '.join(columns)} FROM {source} WHERE {where}", {"files": files}
-            ).fetchall()
+            for first in range(0, len(files), at_once):
+                found += self._connection.execute(
+                    f"SELECT {', '.join(columns)} FROM {source} WHERE {where}", {"files": files[first : first + at_once]}
+                ).fetchall()
+            return found
         except duckdb.Error as error:
             disk.refuse_if_out_of_files(error)
             raise VlawError(

@@ -162,7 +162,11 @@ class Query:
             raise wrong
 
     def _explained(self, error: FailedError, names: set[str]) -> VlawError:
+        from vlaw_assets.lake import disk
+
         kind, first = error.kind, error.text.partition("\n")[0]
+        if kind == "IOException" and (told := disk.named(error)) is not None:
+            return told
         if kind in ("IOException", "InvalidInputException", "PermissionException"):
             try:
                 self._verify(names)  # a file may have gone since

@@ -30,6 +30,7 @@ from vlaw_assets.query.admission import TOO_DEEP, admit
 from vlaw_models.errors import VlawError
 
 BATCH_ROWS = 8192
+MOST_FILES = 1 << 16
 SPARE_BYTES = 256 << 20
 """Address space beyond the memory limit: for what DuckDB does not count (parsing, constants, results on their way out)."""
 SPARE_S = 1.0
@@ -153,6 +154,10 @@ def _limit(memory_bytes: int) -> None:
         allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
         with contextlib.suppress(ValueError, OSError):  # a system without that limit: DuckDB's own and the deadline remain
             resource.setrlimit(what, (allowed, allowed))
+    # As many open files as may be: DuckDB holds one per file of a query.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES), hard))
 
 
 def _mapped() -> int:
