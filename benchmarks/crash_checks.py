@@ -73,7 +73,7 @@ def files_of(lake: Path) -> set[str]:
     return found | {path.relative_to(lake).as_posix() for path in (lake / "checkpoints").iterdir()}
 
 
-USUAL = re.compile(r"delta/\w+/_delta_log/\d{20}\.json|lance/.+/(_versions/(\d+\.manifest|latest_version_hint\.json)|_transactions/[^/]+\.txn"
+USUAL = re.compile(r"delta/\w+/_delta_log/(\d{20}\.json|_last_checkpoint)|delta/\w+/_checkpoints\.json|pictures/[0-9a-f]{64}\.png|lance/.+/(_versions/(\d+\.manifest|latest_version_hint\.json)|_transactions/[^/]+\.txn"
                    r"|_refs/.+\.json|_indices/.+|_deletions/.+)|locks/[^/]+\.lock|FORMAT\.json|ledger\.\w+")
 """Bookkeeping of Delta, Lance and the lake, whose names are final; a file of another name is a leftover."""
 

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vlaw_assets import code_version
+
 EXPERIMENT, PARTITION = "crash", "crash|01"
 RECIPE = """name = "crash"
 iterations = 1
@@ -167,11 +169,13 @@ def ids(place: Path) -> list[str]:
 
 def warm(modules: list[str]) -> None:
     """Imports what the undisturbed run needed, so that a child need not. Not Lance: it is not fork-safe."""
+    code_version.sources("vlaw_assets.assets.real_rollouts")
+    known = set(Path("/proc/self/task").iterdir())  # the reader of imports leaves threads; what it found is kept, so no child asks it again
     for name in modules:
         if not name.startswith(("lance", "pylance", "__")):
             with contextlib.suppress(ImportError, AttributeError):
                 importlib.import_module(name)
-    names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
-    others = [name for name in names[1:] if name != "jemalloc_bg_thd"]  # jemalloc knows about fork
+    names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir() if task not in known]
+    others = [name for name in names if name != "jemalloc_bg_thd"]  # jemalloc knows about fork
     if others:
         raise RuntimeError(f"threads after the imports: {others}; a forked child would inherit half of them")
