@@ -176,7 +176,7 @@ def test_the_oracle_arm(ceiling):
     assert lake.ledger.require("world_model", key).metrics["passed_on"]
     ref = lake.ledger.require("imagined_rollouts", key)
     roles = {edge.role: edge.scope for edge in lake.ledger.edge_rows(ref.owner)}
-    assert roles == {"policy": "whole", "starts": "rows", "starts_demonstrations": "rows", "starts_co_training": "rows"}
+    assert roles == {"state": "whole", "policy": "whole", "starts": "rows", "starts_demonstrations": "rows", "starts_co_training": "rows"}
     rows = lake.read(ref).table("episodes").to_pylist()
     assert {(r["purpose"], r["world"], r["world_model"], r["success"]) for r in rows} == {("imagined", "tabletop", "", None)}
     pools = [{row["episode_id"] for row in rows_of(ceiling, asset, "episodes", part) if row["task"] in find_recipe("smoke").tasks}

@@ -372,3 +372,16 @@ def test_problems_of_a_log_that_is_damaged_itself(lake):
     path = deltalog.entry_path(lake.paths.table("members"), 42)
     path.unlink()
     assert (lake.paths.relative(path), "log entry 42 of Delta table members is missing") in delta_checks.checkpoint_problems(lake.paths)
+
+
+@pytest.mark.parametrize("broken", ["{", "[]", "7"])
+def test_a_log_entry_whose_schema_is_none(lake, broken):
+    path = deltalog.entry_path(lake.paths.table("members"), 0)
+    actions = [json.loads(line) for line in path.read_text().splitlines()]
+    for action in actions:
+        if "metaData" in action:
+            action["metaData"]["schemaString"] = broken
+    path.write_text("\n".join(map(json.dumps, actions)))
+    found = dict(delta_checks.checkpoint_problems(lake.paths))
+    assert found, "a checkpoint that says something else, at least"
+    assert broken != "{" or "is damaged" in found[lake.paths.relative(path)]

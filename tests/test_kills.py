@@ -111,6 +111,7 @@ def test_ten_kills_then_complete(tmp_path):
             assert len(handle.episodes(frames=True)) == ref.num_rows
 
 
+@pytest.mark.slow
 def test_kills_at_write_boundaries_break_no_invariant(tmp_path, tmp_path_factory):
     place, kills = smoke_place(tmp_path_factory), 3
     command = [sys.executable, "benchmarks/crashes.py", "--place", place.root, "--partition", "smoke|01", "--work", tmp_path / "work",

@@ -66,6 +66,7 @@ def test_unknown_episodes_and_missing_reasons_change_nothing(vlaw, place):
     assert quarantine.quarantined(place.lake) == {}
 
 
+@pytest.mark.slow
 def test_an_iteration_without_an_episode_and_with_it_again(vlaw, place, monkeypatch):
     lake, bad = place.lake, success_of(place)
     before, first = digests(lake), {ref.name: ref for ref in lake.ledger.artifacts() if ref.partition == KEY}

@@ -350,6 +350,7 @@ def invoke(place, *arguments):
         return CliRunner().invoke(app, list(arguments))
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on_and_makes_nothing_again(ran):
     place, before, result = ran
     assert result.exit_code == 0, result.output
@@ -366,6 +367,7 @@ def test_a_killed_study_goes_on_and_makes_nothing_again(ran):
     assert place.lake.ledger.require("policy", "small-tiny-s0|01").metrics["made_with"]["threads"] == "1"
 
 
+@pytest.mark.slow
 def test_a_complete_study_is_found_and_its_plan_says_so(ran):
     place = ran[0]
     count = len(place.lake.ledger.artifacts())
@@ -379,6 +381,7 @@ def test_a_complete_study_is_found_and_its_plan_says_so(ran):
     assert len(place.lake.ledger.artifacts()) == count
 
 
+@pytest.mark.slow
 def test_the_plan_of_a_changed_study_names_what_is_to_do_and_running_it_is_refused(ran):
     place = ran[0]
     file = place.recipes / "tiny_real.toml"
@@ -397,6 +400,7 @@ def test_the_plan_of_a_changed_study_names_what_is_to_do_and_running_it_is_refus
     assert "policy.steps: was 1, is 2" in refused.stderr
 
 
+@pytest.mark.slow
 def test_two_jobs_make_the_same_content_as_one(ran, tmp_path):
     """In worker processes, at the same time, from the same foundation."""
     place, _, _ = ran
@@ -414,6 +418,7 @@ def test_two_jobs_make_the_same_content_as_one(ran, tmp_path):
     assert len(identities) == len(set(identities)), "made once"
 
 
+@pytest.mark.slow
 def test_mistakes_are_messages_and_make_nothing(ran):
     place = ran[0]
     count = len(place.lake.ledger.artifacts())

@@ -89,6 +89,7 @@ def test_frames_are_drawn_the_same_encoded_before_or_when_drawn():
     assert torch.allclose(now.latents[index].float(), later.latents[index], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_calibrated_motion_is_learned_sooner_than_without():
     """The same network and steps with cameras that are not where they say: the loss stays higher."""
     episodes = collect_demonstrations(["stack"], 2, purpose="co_training", seed=0)

@@ -102,18 +102,27 @@ def _states(table: Path, versions: Iterable[int]) -> Iterator[tuple[int, dict[st
     state: dict[str, Any] = {"add": {}, "removed": set()}
     for version in range(max(wanted, default=-1) + 1):
         entry = deltalog.read_entry(table, version)  # raises, naming a file that is missing or damaged
-        for line in entry.path.read_bytes().splitlines():
-            for kind, value in json.loads(line or b"{}").items():
-                if kind == "add":
-                    state["add"][value["path"]] = _plain(value)
-                    state["removed"].discard(value["path"])
-                elif kind == "remove":
-                    state["add"].pop(value["path"], None)
-                    state["removed"].add(value["path"])
-                elif kind in _KINDS:
-                    state[_key(kind, value)] = _plain(value)
+        try:
+            _apply(state, entry.path)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # what read_entry does not look into: statistics, schema
+            raise VlawError(f"log entry {version} of Delta table {table.name} is damaged ({type(error).__name__})",
+                            where=str(entry.path), remedy="restore it from a backup") from error
         if version in wanted:
             yield version, state
+
+
+def _apply(state: dict[str, Any], path: Path) -> None:
+    """Go on from a state by the actions of one log entry."""
+    for line in path.read_bytes().splitlines():
+        for kind, value in json.loads(line or b"{}").items():
+            if kind == "add":
+                state["add"][value["path"]] = _plain(value)
+                state["removed"].discard(value["path"])
+            elif kind == "remove":
+                state["add"].pop(value["path"], None)
+                state["removed"].add(value["path"])
+            elif kind in _KINDS:
+                state[_key(kind, value)] = _plain(value)
 
 
 def _difference(files: list[Path], state: dict[str, Any]) -> str:

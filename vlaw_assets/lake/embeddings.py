@@ -94,10 +94,7 @@ def write(paths: Paths, model: str, table: pa.Table, *, artifact_id: str) -> dic
     )
     tag = f"artifact-{artifact_id}"
     dataset.tags.create(tag, dataset.version)  # Lance's clean-up deletes versions that have no tag
-    # The creation of the table too, which is under no other digest: each artifact stands on it, so each names it.
-    created = dataset.tags.list().get(CREATED)
-    first = log_files(lance.dataset(str(uri), version=created["version"]), uri, CREATED) if created else []
-    log = [*log_files(dataset, uri, tag), *first]
+    log = [*log_files(dataset, uri, tag), *_first_version(uri)]
     fsync_files([*log, settled_hint(uri)], root=paths.root, missing_ok=True)
     return {"table": name, "version": dataset.version, "rows": table.num_rows,
             "files": [_described(paths, path) for path in files], "log": [_described(paths, path) for path in log]}
@@ -204,6 +201,16 @@ def _create(paths: Paths, uri: Path, made: pa.Schema) -> None:
             fsync_files(log_files(dataset, uri, CREATED), root=paths.root)
     finally:
         lock.release()
+
+
+def _first_version(uri: Path) -> list[Path]:
+    """Files of the empty version that the table began with, which is under no other digest: each artifact stands on it, so each
+    names it. By their names, so that damage to it keeps nobody from writing."""
+    tag = uri / "_refs" / "tags" / f"{CREATED}.json"
+    if not tag.exists():  # without its tag Lance's clean-up may delete it
+        return []
+    first = [uri / "_versions" / f"{2**64 - 2:020d}.manifest", *sorted((uri / "_transactions").glob("0-*.txn")), tag]
+    return [path for path in first if path.exists()]
 
 
 def _described(paths: Paths, path: Path) -> dict[str, Any]:
