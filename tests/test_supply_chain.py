@@ -14,7 +14,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parent.parent
 PIN = re.compile(r"([A-Za-z0-9._-]+)==(\S+)")
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
-REGISTRIES = re.compile(r"pypi\.org|pythonhosted\.org|download\.pytorch\.org|(?:extra-)?index-url|find-links", re.IGNORECASE)
+# In brackets, so that this file names none either.
+REGISTRIES = re.compile(r"py[p]i\.org|pythonhoste[d]\.org|download\.pytorc[h]\.org|(?:extra-)?index-ur[l]|find-link[s]", re.IGNORECASE)
 
 
 def locked() -> dict[str, tuple[str, list[str]]]:
@@ -63,7 +64,7 @@ def test_no_tracked_file_names_a_registry():
     named = []
     for name in filter(None, listed.stdout.split("\0")):
         path = ROOT / name
-        if path.suffix in (".safetensors", ".png", ".gif") or path == Path(__file__) or not path.exists():
+        if path.suffix in (".safetensors", ".png", ".gif") or not path.exists():
             continue
         named += [name] if REGISTRIES.search(path.read_text(errors="replace")) else []
     assert not named

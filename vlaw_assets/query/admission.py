@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,8 +88,15 @@ def _select(connection: duckdb.DuckDBPyConnection, sql: str, before: str) -> Adm
 
 
 def _statements(connection: duckdb.DuckDBPyConnection, sql: str) -> list[duckdb.Statement]:
-    try:
+    with _errors_told():
         return connection.extract_statements(sql)
+
+
+@contextmanager
+def _errors_told() -> Iterator[None]:
+    """DuckDB's errors of a statement that it only reads: too large, too deep, or no SQL."""
+    try:
+        yield
     except duckdb.OutOfMemoryException as error:
         raise MemoryError from error
     except duckdb.Error as error:
@@ -118,15 +126,9 @@ def _text(value: Any) -> str:
 
 
 def _tree(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
-    try:
+    with _errors_told():
         row = connection.cursor().execute("SELECT json_serialize_sql($1::VARCHAR)", [sql]).fetchone()
         tree = json.loads(row[0])
-    except duckdb.OutOfMemoryException as error:
-        raise MemoryError from error
-    except duckdb.Error as error:
-        if TOO_DEEP in str(error):
-            raise RecursionError from error
-        raise VlawError(str(error).strip(), where="sql", remedy="mend the SQL") from error
     if tree.get("error_message") == "Allocation failure":
         raise MemoryError
     if tree.get("error"):
