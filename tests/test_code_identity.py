@@ -216,6 +216,7 @@ def test_what_would_make_other_data_makes_what_reaches_it_stale(copy, place, cas
     assert of_other_code(copy, place) == expected
 
 
+@pytest.mark.slow
 def test_the_commands_say_so(copy, place):
     copy.replace(*CASES["pictures of low quality"])
     said = copy.python("-c", VLAW, "status", "--json", environment=place.environment())

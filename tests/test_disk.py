@@ -321,6 +321,7 @@ def test_a_full_disk_inside_a_stage_is_no_defect(tmp_path, monkeypatch):
     stage.BODIES.pop("failing_stage")
 
 
+@pytest.mark.slow
 def test_few_descriptors_blame_no_file(tmp_path):
     """`ulimit -n`: the command works, or says what is short; at no number is a sound file called damaged or missing."""
     lake = Lake.open(tmp_path / "lake")

@@ -66,6 +66,7 @@ def test_frames_are_late_weighted_and_keep_both_ends():
     assert frame_indices(3, 16).tolist().count(2) >= 2, "a short episode repeats frames"
 
 
+@pytest.mark.slow
 def test_clip_judge_learns_to_tell_success_by_the_instructed_colour():
     train, held_out = [block_episode(seed) for seed in range(240)], [block_episode(seed) for seed in range(1000, 1080)]
     judge = ClipJudge.build(SMALL, INSTRUCTIONS, seed=0)
