@@ -11,6 +11,8 @@ from small_loop import checkpoint, commit, episodes, foundation
 from test_query import ask
 
 from vlaw_assets import promotion
+from vlaw_assets.assets import loop_state
+from vlaw_assets.assets.stage import BODIES
 from vlaw_assets.audit.staleness import ask as would_make
 from vlaw_assets.cli.status import collect
 from vlaw_assets.query import connect
@@ -247,6 +249,35 @@ def test_the_same_evidence_gives_the_same_state(tmp_path):
     assert would_make(loop.lake, "loop_state", "gate|02", recipes=loop.recipes).identity.digest == first.identity_digest
     loop.recipe("gate", "[score]\nalpha = 0.8\n[promotion]\nmargin = 0.9\n")
     assert loop.state(2)[1]["policy"].asset == "policy", "another margin, another verdict"
+
+
+def test_a_verdict_is_read_again_only_where_what_it_follows_from_has_changed(tmp_path, monkeypatch):
+    loop, read = Loop(tmp_path), []
+    rows, real = stops(outcomes(20, 40), outcomes(8, 40)), loop_state._evaluations
+    monkeypatch.setattr(loop_state, "_evaluations", lambda lake, ref: read.append(ref.asset) or real(lake, ref))
+
+    def asked():
+        read.clear()
+        found = would_make(loop.lake, "loop_state", "gate|02", recipes=loop.recipes)
+        return found.parents["policy"].asset, read
+
+    loop.iterate(1, rows=rows, negatives=(6, 10))
+    assert asked() == ("base_policy", ["policy", "world_model_metrics"]), "there is no state yet"
+    made, _ = loop.state(2)
+    assert asked() == ("base_policy", [])
+    loop.make("loop_state", "gate|02", force=True)
+    assert read, "force: all of it again"
+    loop.recipe("gate", "[score]\nalpha = 0.8\n[promotion]\nmargin = 0.9\n")
+    assert asked() == ("policy", ["policy", "world_model_metrics"]), "another margin"
+    loop.recipe("gate", "[score]\nalpha = 0.8\n")
+    assert asked() == ("base_policy", [])
+    loop.iterate(1, rows=rows, start=loop.lake.ledger.require("policy", "gate|01"), negatives=(6, 10))
+    assert asked() == ("policy", ["policy", "base_policy", "world_model_metrics"]), "another policy, not trained from the base"
+    assert loop.make("loop_state", "gate|02").artifact_id != made.artifact_id
+    assert asked() == ("policy", [])
+    with monkeypatch.context() as patch:
+        patch.setitem(BODIES, "loop_state", (BODIES["loop_state"][0], "other code"))
+        assert asked() == ("policy", ["policy", "base_policy", "world_model_metrics"]), "other code"
 
 
 def test_the_question_in_sql(tmp_path):

@@ -15,6 +15,12 @@ JUDGED = "judged_"
 MEASURED, INCUMBENT = "world_model_metrics", "incumbent_policy"
 """What the gate read besides the models it judged: the measurements of a world model, and of the policy before."""
 
+GATED = ("policy", "world_model")
+"""The models that the gate decides about."""
+GATE_READS = (*(JUDGED + model for model in GATED), MEASURED, INCUMBENT)
+"""All roles of what it reads."""
+
+
 def deciding_roles() -> dict[str, str]:
     """Role -> the model that what is read in it decides about."""
     return {**{model: model for model in MODELS}, **{JUDGED + model: model for model in MODELS}, MEASURED: "world_model",

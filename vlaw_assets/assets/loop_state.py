@@ -18,8 +18,9 @@ import dagster as dg
 
 from vlaw_assets import checks, promotion
 from vlaw_assets.assets.stage import Stage, Work, stage_asset
-from vlaw_assets.loop_roles import INCUMBENT, JUDGED, MEASURED, MODELS, REAL
+from vlaw_assets.loop_roles import GATE_READS, GATED, INCUMBENT, JUDGED, MEASURED, MODELS, REAL
 from vlaw_assets.partitions import partition_key
+from vlaw_assets.recipes import canonical
 from vlaw_assets.summary import ALL
 from vlaw_models.errors import VlawError
 
@@ -46,10 +47,8 @@ def loop_state(stage: Stage) -> dg.MaterializeResult:
     """
     _check_recipe(stage)
     before = _state_before(stage)
-    parents, tables = before.parents, {"preset": stage.recipe.preset}
-    if before.verdicts:
-        tables |= {**stage.recipe.tables("promotion"), "score": {"alpha": stage.recipe.score.alpha}}
-    with stage.commit("loop_state", recipe=tables, parents=parents) as work:
+    parents = before.parents
+    with stage.commit("loop_state", recipe=_settings(stage, gate=bool(before.verdicts)), parents=parents) as work:
         if work.wanted:
             for role in parents:
                 handle = work.read(role)
@@ -97,43 +96,65 @@ def _state_before(stage: Stage) -> Before:
     real = {**earlier, f"{REAL}_{iteration - 1:02d}": found[REAL]}
     if not stage.recipe.promotion.enabled:
         return Before({**{role: found[role] for role in MODELS}, **real})
-    verdicts, read = [], {}
-    for judge, role in ((_judge_policy, "policy"), (_judge_world_model, "world_model")):
-        verdict, evidence = judge(stage, found[role], old[role])
-        verdicts.append(verdict)
-        read |= evidence
-        if not verdict.promoted:
-            found[role] = old[role]
-    return Before({**{role: found[role] for role in MODELS}, **real, **read}, tuple(verdicts))
+    read = _evidence(stage, found, old)
+    verdicts = _recorded(stage, read) or (_judge_policy(stage, read), _judge_world_model(stage, read))
+    found |= {verdict.model: old[verdict.model] for verdict in verdicts if not verdict.promoted}
+    return Before({**{role: found[role] for role in MODELS}, **real, **read}, verdicts)
 
 
-def _judge_policy(stage: Stage, new: Any, old: Any) -> tuple[promotion.Verdict, dict[str, Any]]:
-    """The verdict on a new policy, and what was read for it by role."""
-    if new.location == old.location:
-        return promotion.passed_on("policy"), {}
-    lake, read = stage.lake, {f"{JUDGED}policy": new}
-    rows = _evaluations(lake, new)
-    after = promotion.validation_outcomes(rows)
-    started_with = dict(stage.ledger.edges(new.owner)).get("policy")
-    if started_with is not None and started_with.location == old.location:
-        before = promotion.validation_outcomes(rows, stop=0)
-    else:  # it was not trained from the policy that it would replace: that one's own measurement is on the same starts
-        before = promotion.validation_outcomes(_evaluations(lake, old))
-        read |= {INCUMBENT: old}
-    return promotion.judge_policy(after, before, stage.recipe.promotion), read
+def _settings(stage: Stage, *, gate: bool) -> dict[str, Any]:
+    """What of the recipe decides: the preset, and for the gate its bounds."""
+    asked = {**stage.recipe.tables("promotion"), "score": {"alpha": stage.recipe.score.alpha}} if gate else {}
+    return {"preset": stage.recipe.preset, **asked}
 
 
-def _judge_world_model(stage: Stage, new: Any, old: Any) -> tuple[promotion.Verdict, dict[str, Any]]:
-    if new.location == old.location:
-        return promotion.passed_on("world_model"), {}
-    read = {f"{JUDGED}world_model": new}
+def _evidence(stage: Stage, found: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
+    """Role -> artifact: the new models that the gate decides on, and whose measurements it reads. Verdicts follow from these."""
+    new = {model: found[model] for model in GATED if found[model].location != old[model].location}
+    read = {JUDGED + model: ref for model, ref in new.items()}
+    if "policy" in new:
+        started_with = dict(stage.ledger.edges(new["policy"].owner)).get("policy")
+        if started_with is None or started_with.location != old["policy"].location:
+            # It was not trained from the policy that it would replace: that one's own measurement is on the same starts.
+            read[INCUMBENT] = old["policy"]
     measured = stage.ledger.current(MEASURED, partition_key(stage.experiment, stage.iteration - 1))
-    if measured is None:
-        return promotion.not_measured("world_model", "world_model_metrics is not in the ledger"), read
+    if "world_model" in new and measured is not None:
+        read[MEASURED] = measured
+    return read
+
+
+def _recorded(stage: Stage, read: Mapping[str, Any]) -> tuple[promotion.Verdict, ...]:
+    """The verdicts of the state that is there, if they were made of the same evidence, settings and code; else none."""
+    current = None if stage.force else stage.ledger.current("loop_state", stage.partition)
+    if current is None:
+        return ()
+    made = stage.ledger.get(current.owner)
+    judged = {role: ref.owner for role, ref in stage.ledger.edges(made.artifact_id) if role in GATE_READS}
+    if (made.code_digest, made.recipe_json, judged) != (
+            stage.code, canonical(_settings(stage, gate=True)), {role: ref.owner for role, ref in read.items()}):
+        return ()
+    return tuple(promotion.Verdict(model, **values) for model, values in made.metrics["promotion"].items())
+
+
+def _judge_policy(stage: Stage, read: Mapping[str, Any]) -> promotion.Verdict:
+    if JUDGED + "policy" not in read:
+        return promotion.passed_on("policy")
+    rows = _evaluations(stage.lake, read[JUDGED + "policy"])
+    before = (promotion.validation_outcomes(_evaluations(stage.lake, read[INCUMBENT])) if INCUMBENT in read
+              else promotion.validation_outcomes(rows, stop=0))
+    return promotion.judge_policy(promotion.validation_outcomes(rows), before, stage.recipe.promotion)
+
+
+def _judge_world_model(stage: Stage, read: Mapping[str, Any]) -> promotion.Verdict:
+    if JUDGED + "world_model" not in read:
+        return promotion.passed_on("world_model")
+    if MEASURED not in read:
+        return promotion.not_measured("world_model", "world_model_metrics is not in the ledger")
     metric = promotion.false_positive_metric(stage.recipe.score.alpha)
-    rows = [row for row in _evaluations(stage.lake, measured)
-            if (row["task"], row["metric"], row["world_model"]) == (ALL, metric, new.content_digest)]
-    return promotion.judge_world_model(rows[0] if rows else None, stage.recipe.promotion), {**read, MEASURED: measured}
+    judged = read[JUDGED + "world_model"].content_digest
+    rows = [row for row in _evaluations(stage.lake, read[MEASURED])
+            if (row["task"], row["metric"], row["world_model"]) == (ALL, metric, judged)]
+    return promotion.judge_world_model(rows[0] if rows else None, stage.recipe.promotion)
 
 
 def _evaluations(lake: Any, ref: Any) -> list[dict[str, Any]]:

@@ -64,12 +64,21 @@ class Kept:
         self.rows: dict[int, list[Row]] = self._read() if self._now else {}
         """Version -> the rows that its log entry brought, of every entry that is as it was when it was read."""
 
+    @property
+    def nearly_all(self) -> bool:
+        """Whether what is not in it is too little to write it anew."""
+        return len(self._now) - len(self.rows) <= self._few
+
+    @property
+    def _few(self) -> int:
+        return max(LEAST, len(self._now) // SHARE)
+
     def keep(self, fresh: Mapping[int, Callable[[], list[tuple[list[Any], list[str]]]]]) -> None:
         """Note what was read from the log since this object was made: version -> its rows, as (values, texts).
 
         Only saves work: where it cannot be noted, nothing is said.
         """
-        if self._file is None or len(fresh) < max(LEAST, len(self._now) // SHARE):
+        if self._file is None or len(fresh) < self._few:
             return
         settled = time.time_ns() - RACY_NS
         try:

@@ -197,6 +197,7 @@ class Ledger:
         self._made: dict[str, ArtifactRef] = {}
         self._alike: dict[tuple[str, ...], list[ArtifactRef]] = {}
         self._edges: dict[str, tuple[Edge, ...]] = {}
+        self._kept_edges: Kept | None = None
 
     def artifacts(self) -> list[ArtifactRef]:
         """Every artifact in commit order, superseded ones and pointers included."""
@@ -359,13 +360,17 @@ class Ledger:
             kept.keep(fresh)
 
     def _load_edges(self, names: Iterable[str]) -> None:
-        """Read the log entries that brought the edges of these artifacts; after `FEW` of them, those of all at once."""
-        names = self._rows if len(self._edges) > FEW else names
+        """Read the log entries that brought the edges of these artifacts.
+
+        After `FEW` of them: from what was kept of the log, or where little was, those of all at once, which keeps them.
+        """
+        table = self._tables.paths.table("edges")
+        if self._kept_edges is None and len(self._edges) > FEW:
+            self._kept_edges = Kept(self._tables.paths, "edges", ("child", *EDGE))
+            names = names if self._kept_edges.nearly_all else self._rows
+        known, fresh = self._kept_edges.rows if self._kept_edges else {}, {}
         found: dict[str, list[Edge]] = {name: [] for name in names if name not in self._edges}
         pinned = {entry["version"]: entry for name in found if (entry := self.edges_entry(self._rows[name]))}
-        table = self._tables.paths.table("edges")
-        kept = Kept(self._tables.paths, "edges", ("child", *EDGE)) if len(pinned) > FEW else None
-        known, fresh = kept.rows if kept else {}, {}
         for version, entry in pinned.items():
             if version in known:
                 edges = [(values[0], Edge(*values[1:])) for values, _ in known[version]]
@@ -382,8 +387,8 @@ class Ledger:
                 raise VlawError(f"the edges of {self._rows[name].name} ({name}) are not those of its commit", where=str(table),
                                 remedy="`vlaw audit ... --verify` names the files; restore them from a backup")
         self._edges |= {child: tuple(edges) for child, edges in found.items()}
-        if kept:
-            kept.keep(fresh)
+        if self._kept_edges and len(fresh) > 1:
+            self._kept_edges.keep(fresh)
 
 
 def _edge(row: dict[str, Any]) -> tuple[str, Edge]:
