@@ -66,10 +66,11 @@ def whole(lake: Any, *refs: Any) -> list[str]:
 
 
 def files_of(lake: Path) -> set[str]:
-    """Data files and checkpoints that are there, as gc counts them."""
+    """Data files, checkpoints and pictures that are there, as gc counts them."""
     found = {path.relative_to(lake).as_posix() for table in (lake / "delta").iterdir() if table.name != "artifacts"
              for path in table.rglob("*.parquet") if "_delta_log" not in path.parts}
     found |= {path.relative_to(lake).as_posix() for path in (lake / "lance").glob("**/data/*.lance")}
+    found |= {path.relative_to(lake).as_posix() for path in (lake / "pictures").glob("*.png")}
     return found | {path.relative_to(lake).as_posix() for path in (lake / "checkpoints").iterdir()}
 
 
@@ -176,8 +177,11 @@ def _out_of_line(found: Any, when: str) -> list[str]:
 
 
 def _named(refs: list[Any]) -> set[str]:
-    """Data files and checkpoints that the ledger names."""
-    return {file["path"] for ref in refs for entry in ref.versions.values() for file in entry["files"]} | {
+    """Data files, checkpoints and pictures that the ledger names."""
+    from vlaw_assets.lake.pictures import named
+
+    return {f"pictures/{digest}.png" for ref in refs for digest in named(ref).values()} | {
+        file["path"] for ref in refs for entry in ref.versions.values() for file in entry["files"]} | {
         ref.location for ref in refs if ref.location}
 
 

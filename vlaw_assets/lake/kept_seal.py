@@ -125,26 +125,18 @@ def check(lake: Lake, seals: list[KeptSeal]) -> None:
 
 def _chain(paths: Paths) -> tuple[list[str], str]:
     """H_0, H_1, ... as far as the seal covers them and each follows from the one before; and what is wrong after them, or ''."""
-    found: list[str] = []
     try:
         length = seal.read(paths)["length"]
         with paths.chain.open("rb") as file:
             data = file.read(length)
     except OSError as error:
-        return found, f"cannot be read: {error.strerror}"
+        return [], f"cannot be read: {error.strerror}"
     except VlawError as error:
-        return found, f"counts for nothing: {error.what}"
-    before = ""
-    for line in data.splitlines():
-        try:
-            item = json.loads(line)
-            follows = item["version"] == len(found) and item["chain"] == seal.link(before, item["log"], item["files"])
-        except (ValueError, KeyError, TypeError):
-            follows = False
-        if not follows:
-            return found, f"line {len(found) + 1} was changed"
-        before = item["chain"]
-        found.append(before)
+        return [], f"counts for nothing: {error.what}"
+    lines = data.splitlines()
+    found = [item["chain"] for item in seal.followed(lines)]
+    if len(found) < len(lines):
+        return found, f"line {len(found) + 1} was changed"
     return found, "" if len(data) == length else "was cut off"
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -162,22 +163,25 @@ def read(paths: Paths) -> dict[str, Any]:
 
 def links(paths: Paths) -> dict[int, dict[str, Any]]:
     """Version -> its line of the chain, as far as the lines are whole and follow one another; {} without a chain."""
-    found: dict[int, dict[str, Any]] = {}
     try:
-        lines = paths.chain.read_bytes().split(b"\n")[:-1]
+        data = paths.chain.read_bytes()
     except OSError:
-        return found
+        return {}
+    return dict(enumerate(followed(data.split(b"\n")[:-1])))
+
+
+def followed(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """The lines of a chain from its first one on, as far as each follows from the one before."""
     before = ""
-    for line in lines:
+    for version, line in enumerate(lines):
         try:
             item = json.loads(line)
-            if item["version"] != len(found) or item["chain"] != link(before, item["log"], item["files"]):
-                break
+            if item["version"] != version or item["chain"] != link(before, item["log"], item["files"]):
+                return
         except (ValueError, KeyError, TypeError):
-            break
-        found[item["version"]] = item
+            return
+        yield item
         before = item["chain"]
-    return found
 
 
 def describe(paths: Paths, path: Path) -> dict[str, Any]:
