@@ -21,7 +21,7 @@ from vlaw_assets.audit.impact import impact
 from vlaw_assets.audit.provenance import statement
 from vlaw_assets.cli import app
 from vlaw_assets.lake import Lake, quarantine
-from vlaw_assets.lake.ledger import CHOSEN_BY
+from vlaw_assets.lake.artifact import CHOSEN_BY
 from vlaw_assets.lake.reads import rows_read
 from vlaw_assets.query import connect
 from vlaw_assets.query.questions import FOLDER, read_question

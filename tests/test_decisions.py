@@ -13,7 +13,7 @@ from test_answers import check_every_answer
 from vlaw_assets.audit.closure import audit_of
 from vlaw_assets.audit.impact import impact
 from vlaw_assets.lake import Identity, Lake
-from vlaw_assets.lake.ledger import CHOSEN_BY
+from vlaw_assets.lake.artifact import CHOSEN_BY
 from vlaw_assets.lake.verify import verify, verify_ledger
 from vlaw_assets.query import connect
 from vlaw_assets.query.questions import FOLDER, read_question

@@ -12,8 +12,8 @@ import pytest
 from lake_worker import PARTITION, commit_all, sample_episodes
 
 from vlaw_assets.lake import Lake, migrate
+from vlaw_assets.lake.artifact import ArtifactRef
 from vlaw_assets.lake.durable import FileLock, as_written, canonical_json, digest_of, sha256_file
-from vlaw_assets.lake.ledger import ArtifactRef
 from vlaw_assets.lake.schemas import ADDED, TABLES
 from vlaw_assets.lake.verify import unsealed, verify, verify_ledger
 from vlaw_models.errors import VlawError

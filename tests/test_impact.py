@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from vlaw_assets.audit.impact import find_subject, impact
 from vlaw_assets.cli import app
 from vlaw_assets.lake import Lake, quarantine
-from vlaw_assets.lake.ledger import ArtifactRef, Edge
+from vlaw_assets.lake.artifact import ArtifactRef, Edge
 from vlaw_assets.lake.schemas import TABLES
 from vlaw_models.errors import VlawError
 

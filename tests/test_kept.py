@@ -9,7 +9,7 @@ import shutil
 
 import pytest
 
-from vlaw_assets.lake import Identity, Lake, deltalog, kept, ledger, verified, verify
+from vlaw_assets.lake import Identity, Lake, artifact, chain_checks, deltalog, kept, verified
 from vlaw_assets.lake.verify import verify_ledger
 from vlaw_models.errors import VlawError
 
@@ -129,8 +129,8 @@ def test_a_changed_data_file_or_link_is_named_after_a_good_verification(root):
 def test_verification_does_known_work_once_and_again_does_all_of_it(root, monkeypatch):
     lake = Lake.open(root, create=False)
     assert verify_ledger(lake) == []
-    looked, real = [], verify._unlike
-    monkeypatch.setattr(verify, "_unlike", lambda paths, versions: looked.append(versions) or real(paths, versions))
+    looked, real = [], chain_checks._unlike
+    monkeypatch.setattr(chain_checks, "_unlike", lambda paths, versions: looked.append(versions) or real(paths, versions))
     assert verify_ledger(lake) == []
     assert looked == []
     fill(lake, "b")
@@ -186,5 +186,5 @@ def test_a_memory_bound_to_a_seal_that_is_not_in_the_chain_is_not_used(root, pla
     reads.clear()
     with pytest.raises(VlawError, match="does not fit"):
         seen(root)  # refused before anything of it is served
-    kept_rows = kept.Kept(lake.paths, "artifacts", ledger.SHORT, ledger.LONG)
+    kept_rows = kept.Kept(lake.paths, "artifacts", artifact.SHORT, artifact.LONG)
     assert kept_rows.rows == {}

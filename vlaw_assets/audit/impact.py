@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.lake import quarantine
-from vlaw_assets.lake.ledger import CHOSEN_BY
+from vlaw_assets.lake.artifact import CHOSEN_BY
 from vlaw_assets.lake.lookup import Lookup
 from vlaw_assets.loop_roles import model_decided_by
 from vlaw_models.errors import VlawError

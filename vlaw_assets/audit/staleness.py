@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.lake import quarantine
-from vlaw_assets.lake.ledger import CHOSEN_BY
+from vlaw_assets.lake.artifact import CHOSEN_BY
 from vlaw_assets.once import asking, once
 from vlaw_models.errors import VlawError
 

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from vlaw_assets.lake import deltalog, disk, frames, moments, quarantine, seal
+from vlaw_assets.lake.artifact import ArtifactRef, Edge, Identity
 from vlaw_assets.lake.draft import Draft
 from vlaw_assets.lake.durable import FileLock, canonical_json, check_writable, digest_of, write_json
 from vlaw_assets.lake.handles import Handle
-from vlaw_assets.lake.ledger import ArtifactRef, Edge, Identity, Ledger
+from vlaw_assets.lake.ledger import Ledger
 from vlaw_assets.lake.paths import FORMAT_NAME, FORMAT_VERSION, Paths, lake_root
 from vlaw_assets.lake.schemas import TABLES
 from vlaw_assets.lake.tables import Tables

@@ -21,7 +21,7 @@ from vlaw_assets.lake.schemas import TABLES
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
-    from vlaw_assets.lake.ledger import ArtifactRef
+    from vlaw_assets.lake.artifact import ArtifactRef
 
 _KINDS = {"metaData": None, "protocol": None, "txn": "appId", "domainMetadata": "domain"}
 """Kinds of action besides added and removed files, and the key that tells several of a kind apart."""

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.lake import checkpoints, contents, disk, embeddings, pictures, quarantine
+from vlaw_assets.lake.artifact import CHOSEN_BY, ArtifactRef, Edge, Identity
 from vlaw_assets.lake.durable import canonical_json, digest_of
 from vlaw_assets.lake.handles import Handle
-from vlaw_assets.lake.ledger import CHOSEN_BY, ArtifactRef, Edge, Identity
 from vlaw_assets.lake.rows import Rows, concatenated
 from vlaw_assets.lake.schemas import validated
 from vlaw_assets.lake.selection import lineage

@@ -23,7 +23,7 @@ from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import Lake
-    from vlaw_assets.lake.ledger import ArtifactRef
+    from vlaw_assets.lake.artifact import ArtifactRef
 
 
 class Handle:

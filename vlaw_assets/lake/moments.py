@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 
+from vlaw_assets.lake.artifact import ArtifactRef
 from vlaw_assets.lake.clocks import SKEW, in_order
-from vlaw_assets.lake.ledger import ArtifactRef, Ledger
+from vlaw_assets.lake.ledger import Ledger
 from vlaw_models.errors import VlawError
 
 SHORTEST_PREFIX = 8

@@ -20,7 +20,7 @@ from vlaw_assets.lake.schemas import TABLES, validated
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
-    from vlaw_assets.lake.ledger import ArtifactRef, Identity
+    from vlaw_assets.lake.artifact import ArtifactRef, Identity
     from vlaw_models.episodes import Episode
 
 _SCORE = {"judge": "reward_model", "owner": None, "task": None}

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.lake.ledger import Edge
+from vlaw_assets.lake.artifact import Edge
 
 if TYPE_CHECKING:
     from vlaw_assets.lake.handles import Handle

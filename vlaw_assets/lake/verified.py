@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
-    from vlaw_assets.lake.ledger import ArtifactRef
+    from vlaw_assets.lake.artifact import ArtifactRef
 
 RACY_NS = 2_000_000_000
 """A file changed less than this before it was hashed is not remembered: it could change again within one tick of its clock."""
