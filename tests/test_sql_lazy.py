@@ -137,7 +137,7 @@ def some_episode(lake: Lake) -> str:
         return query.execute("SELECT min(episode_id) FROM episodes").fetchone()[0]
 
 
-def test_a_ledger_that_was_forged_is_said_before_anything_of_it_is_shown(lake, tmp_path, monkeypatch):
+def test_a_ledger_that_was_forged_is_said_whatever_is_asked(lake, tmp_path, monkeypatch):
     shutil.copytree(lake.paths.root, tmp_path / "lake")
     copy = Lake.open(tmp_path / "lake")
     chain = copy.paths.chain.read_bytes()
@@ -146,8 +146,7 @@ def test_a_ledger_that_was_forged_is_said_before_anything_of_it_is_shown(lake, t
         copy.paths.chain.write_bytes(forged)
         with pytest.raises(VlawError, match=r"ledger\.chain"):
             connect(copy)
-        for sql in ("SELECT count(*) FROM artifacts", "SHOW TABLES", "FROM episodes", "FROM 'x.parquet'"):
+        for sql in ("SELECT 1", "SELECT count(*) FROM artifacts", "SHOW TABLES", "FROM episodes", "FROM 'x.parquet'"):
             result = CliRunner().invoke(app, ["sql", sql])
             assert result.exit_code == 2, result.output
             assert "ledger.chain" in result.output
-        assert CliRunner().invoke(app, ["sql", "SELECT 1"]).exit_code == 0, "it shows nothing of the lake"

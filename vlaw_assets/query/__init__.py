@@ -93,7 +93,7 @@ class Query:
         self._one_at_a_time = threading.Lock()
 
     def read(self) -> None:
-        """Read the ledger: from now on the connection shows the lake as it is now. Raises VlawError if it is not as it was sealed."""
+        """Read the ledger: from now on the connection shows the lake as it is now."""
         _ = self._still
 
     def execute(self, sql: str, parameters: Mapping[str, Any] | None = None, *, timeout_s: float = TIMEOUT_S) -> Result:
@@ -136,9 +136,6 @@ class Query:
 
     @cached_property
     def _still(self) -> Lake:
-        from vlaw_assets.lake import sealed
-
-        sealed.check(self._lake.paths, self._lake.verified)
         return self._lake.still()
 
     @cached_property
@@ -255,8 +252,8 @@ def connect(
         as_of: show the lake as it was at that moment (see `Lake.as_of`); default as it is now, or as `lake` is.
         memory_limit: of DuckDB, as in '2GB'; nothing is spilled to disk.
         limits: all limits; `memory_limit` and `threads` are not looked at then.
-        lazy: read the ledger when a statement first names something of it, and show the lake as it is then. For a single
-            statement: one that names nothing reads no ledger, and does not notice one that is not as it was sealed.
+        lazy: read the ledger's rows when a statement first names something of it, and show the lake as it is then: for a
+            single statement, asked at once. Whether the ledger is as it was sealed is looked at here in any case.
 
     A table of which a pinned file is missing or changed cannot be read, and says so; the others can.
     Raises VlawError: no lake there, a moment before the first commit, or a ledger that is not as it was sealed.
@@ -264,7 +261,11 @@ def connect(
     limits = limits or Limits(memory=memory_limit, threads=threads)
     process = SqlProcess(limits)  # it starts while the ledger is read
     try:
-        query = Query(process, opened(lake, as_of))
+        from vlaw_assets.lake import sealed
+
+        lake = opened(lake, as_of)
+        sealed.check(lake.paths, lake.verified)
+        query = Query(process, lake)
         if not lazy:
             query.read()
         return query
