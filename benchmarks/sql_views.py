@@ -4,7 +4,7 @@
 
 Makes a lake in a temporary folder through the lake's own commits, then asks the same two questions three ways on the same
 files, in turns, and prints the shortest and the median of each and their ratios to plain DuckDB. "query" is execution on an open connection;
-"connect" is what it costs to open the locked connection once, a process of its own and the views included.
+"connect" is what it costs to open the locked connection once and to have all views, a process of its own included.
 
 Then what the protection costs: verifying every file the first time (each byte is hashed), a second time (by the memory of
 verified files), both against plain DuckDB reading the same files once; the same for many small files; and what a statement
@@ -92,7 +92,8 @@ def main() -> None:
             "one partition": "SELECT count(*), avg(reward) FROM steps WHERE partition_key = 'bench__07'",
             "aggregate": "SELECT step, count(*), avg(reward), max(timestamp) FROM steps GROUP BY step ORDER BY step",
         }
-        opened = time_of(lambda: connect(lake).close(), 5)
+        time.sleep(1.1 * RACY_NS / 1e9)  # files that have just changed are hashed by every statement
+        opened = time_of(lambda: all_views(lake), 5)
         with connect(lake) as query:
             ways: dict[str, Callable] = {
                 "plain DuckDB": plain(files).execute, "locked views": query.execute, "Arrow dataset": arrow(lake, files).execute}
@@ -118,6 +119,12 @@ def main() -> None:
         verifying(lake.paths.root, entries, time_of(lambda: plain(files).execute(asked["aggregate"]).fetchall(), 3))
         small = Path(folder) / "small"
         verifying(small, many(small, args.files), [])
+
+
+def all_views(lake: Lake) -> None:
+    """Open a connection, and have it make all there is."""
+    with connect(lake) as query:
+        query.execute("SHOW TABLES")
 
 
 def many(root: Path, count: int) -> list[dict[str, object]]:

@@ -79,7 +79,7 @@ def _ask(
 
     path = Path(query) if query.endswith(".sql") else FOLDER / f"{query}.sql" if re.fullmatch(r"\w+", query) else None
     question, text = read_question(path) if path else ("", query)
-    with connect(existing_lake(as_of), memory_limit=memory) as connection:
+    with connect(existing_lake(as_of), memory_limit=memory, lazy=True) as connection:
         table = connection.table(text, _parameters(param), timeout_s=timeout)
     if as_json:
         print_json([{name: _plain(value) for name, value in row.items()} for row in table.to_pylist()])

@@ -36,7 +36,7 @@ Row = tuple[list[Any], "Texts"]
 """Plain values (str, int or None) in the order of the columns, and the long texts beside them."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # not frozen: that takes twice as long to make, and there is one per row
 class Texts:
     """The long texts of one row: decoded when they are asked for, since few of them are."""
 
@@ -110,7 +110,9 @@ class Kept:
         head = json.loads(data[begin:end])
         if head["columns"] != self._columns or not _in_chain(self._paths, head["sealed"]):
             return {}
-        return {version: [(values, Texts(data, end + 1 + first, tuple(lengths))) for values, first, lengths in rows]
+        none = Texts(b"", 0, ())
+        return {version: [(values, Texts(data, end + 1 + first, tuple(lengths)) if lengths else none)
+                          for values, first, lengths in rows]
                 for version, about, rows in head["entries"] if self._now.get(version) == about}
 
 

@@ -25,7 +25,10 @@ def check(paths: Paths, verified: Verified) -> None:
         return
     try:
         with paths.chain.open("rb") as file:
-            links = [json.loads(line) for line in file.read(sealed["length"]).splitlines()]
+            lines = file.read(sealed["length"]).splitlines()
+        links = json.loads(b"[" + b",".join(lines) + b"]")  # all at once, in a third of the time
+        if len(links) != len(lines):
+            raise VlawError("ledger.chain has lines that are not one link each", where=str(paths.chain), remedy=seal.REMEDY)
         chain = ""
         for number, item in enumerate(links):
             chain = seal.link(chain, item["log"], item["files"])

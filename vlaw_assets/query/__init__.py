@@ -5,14 +5,16 @@ of a result are limits, whatever a statement does. It reads the Parquet files it
 pushed down), and may open these files and no other: the paths of the views are allowed one by one, external access is off,
 the configuration is locked, nothing is spilled to disk, and only one SELECT is admitted at a time (admission.py), in a
 read-only transaction. Which files: views.py. Before a statement runs, every file of the views that it names is known to
-have the bytes that the ledger recorded (lake/verified.py).
+have the bytes that the ledger recorded (lake/verified.py). Tables and views are made when a statement needs them.
 """
 
 from __future__ import annotations
 
 import decimal
+import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +27,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from vlaw_assets.lake import Lake
+    from vlaw_assets.query.views import Source
 
 __all__ = ["Limits", "Query", "Result", "connect", "read_question"]
+
+_WIDE = re.compile(r"\bshow\b|\bdescribe\s*(;|$)|\binformation_schema\b|\b(duckdb|pragma|pg|sqlite)_|parquet", re.IGNORECASE)
+"""Words of most statements that need all there is (see `Admitted`, which says it exactly)."""
 
 
 class Result:
@@ -59,26 +65,36 @@ class Result:
 
 
 class _MadeAnewError(Exception):
-    """A view that could not be made can be by now."""
+    """The statement needs more than was made, or a view that could not be made can be by now."""
 
 
 class Query:
-    """A locked DuckDB connection that admits one SELECT at a time. Made by `connect`."""
+    """A locked DuckDB connection that admits one SELECT at a time. Made by `connect`.
+
+    The first statement is given the tables and views that it names, with what they are made of. The first one that needs more
+    is given all there are, by a new process: which files a locked connection may open cannot be changed.
+    """
 
     def __init__(self, process: SqlProcess, lake: Lake):
         from vlaw_assets.query import views
 
         self._process, self._lake = process, lake
-        refs = lake.ledger.artifacts()
-        self._files = views.sources(lake, refs)
-        self._tables, self._definitions = views.tables(lake, refs), views.definitions(lake, self._files)
-        self._uses: dict[str, frozenset[str]] = {}
+        views.check_folder(lake)
+        definitions = views.definitions(lake, dict.fromkeys(views.DATA_TABLES, ()))  # what they stand on does not depend on files
+        self._uses = dict.fromkeys(views.COPIED, frozenset[str]()) | {name: views.uses(text) for name, text in definitions.items()}
+        self._all = frozenset(self._uses)
+        """Names of all tables and views."""
+        self._made: frozenset[str] | None = None
+        """Those that the process was given."""
         self._broken: dict[str, VlawError] = {}
         """Tables that could not be made, with the reason: a file that they are made of is not as it was recorded."""
         self._hopeless: set[str] = set()
         """Views that could not be made, although their files are sound."""
         self._one_at_a_time = threading.Lock()
-        self._make()
+
+    def read(self) -> None:
+        """Read the ledger: from now on the connection shows the lake as it is now."""
+        _ = self._still
 
     def execute(self, sql: str, parameters: Mapping[str, Any] | None = None, *, timeout_s: float = TIMEOUT_S) -> Result:
         """Run one SELECT, or EXPLAIN of one.
@@ -95,12 +111,19 @@ class Query:
 
     def table(self, sql: str, parameters: Mapping[str, Any] | None = None, *, timeout_s: float = TIMEOUT_S) -> pa.Table:
         """The whole result as an Arrow table. Arguments and errors as `execute`."""
+        from vlaw_assets.query import views
+
+        self._process.limits.check(sql)
         with self._one_at_a_time:
-            try:
-                return self._ask(sql, parameters or {}, timeout_s)
-            except _MadeAnewError:
-                self._make()
-                return self._ask(sql, parameters or {}, timeout_s)
+            # By its words alone: the worker says what it names, once it has parsed it.
+            likely = self._all if _WIDE.search(sql) else self._all & self._behind(views.uses(sql.lower()))
+            if self._made is None:
+                self._make(likely)
+            while True:
+                try:
+                    return self._ask(sql, parameters or {}, timeout_s)
+                except _MadeAnewError:
+                    self._make(self._all)
 
     def close(self) -> None:
         self._process.close()
@@ -111,24 +134,56 @@ class Query:
     def __exit__(self, *_exception: object) -> None:
         self.close()
 
-    def _make(self) -> None:
-        """Make tables and views; those that cannot be made are left out, and said when they are named."""
+    @cached_property
+    def _still(self) -> Lake:
+        return self._lake.still()
+
+    @cached_property
+    def _files(self) -> dict[str, list[Source]]:
+        from vlaw_assets.query import views
+
+        return views.sources(self._still, self._still.ledger.artifacts())
+
+    @cached_property
+    def _definitions(self) -> dict[str, str]:
+        from vlaw_assets.query import views
+
+        return views.definitions(self._still, self._files)
+
+    @cached_property
+    def _tables(self) -> dict[str, Callable[[], pa.Table]]:
+        from vlaw_assets.query import views
+
+        return views.tables(self._still, self._still.ledger.artifacts())
+
+    def _make(self, names: frozenset[str]) -> None:
+        """Make these tables and views; those that cannot be made are left out, and said when they are named."""
         from vlaw_assets.query import views
 
         self._broken, tables = {}, {}
-        for name, rows in self._tables.items():
-            try:
-                tables[name] = rows()
-            except VlawError as error:
-                self._broken[name] = error
-        paths = ", ".join(views.quoted(source.path) for listed in self._files.values() for source in listed)
-        self._process.make(tables=tables, definitions=self._definitions, paths=f"[{paths}]")
+        for name in views.COPIED:
+            if name in names:
+                try:
+                    tables[name] = self._tables[name]()
+                except VlawError as error:
+                    self._broken[name] = error
+        if names <= views.COPIED:
+            definitions, paths = {}, ""  # without the files, which are many
+        else:
+            definitions = {name: text for name, text in self._definitions.items() if name in names}
+            paths = ", ".join(views.quoted(source.path) for name, listed in self._files.items() if name in names for source in listed)
+        self._process.make(tables=tables, definitions=definitions, paths=f"[{paths}]")
+        self._made = names
 
     def _ask(self, sql: str, parameters: Mapping[str, Any], timeout_s: float) -> pa.Table:
+        from vlaw_assets.query import views
+
         names: set[str] = set()
 
-        def verify(named: frozenset[str], *, any_file: bool) -> None:
-            names.update(self._behind(self._files if any_file else named))
+        def verify(named: frozenset[str], *, any_file: bool, lists: bool) -> None:
+            names.update(self._behind(views.DATA_TABLES if any_file else named))
+            if not self._made >= (self._all if any_file or lists else self._all & names):
+                raise _MadeAnewError
             self._verify(names)
             for name in sorted(names & self._broken.keys()):
                 self._tables[name]()  # raises what is wrong with it
@@ -140,24 +195,24 @@ class Query:
         try:
             return self._process.ask(sql, parameters, timeout_s, verify)
         except FailedError as error:
+            if error.kind == "CatalogException" and self._made != self._all:
+                raise _MadeAnewError from None  # what is not there is said of all there is
             raise self._explained(error, names) from None
 
     def _behind(self, names: Iterable[str]) -> set[str]:
         """These names and those of all that they are made of."""
-        from vlaw_assets.query import views
-
-        made, found, fresh = self._definitions.keys() | self._tables.keys(), set(), set(names)
+        found, fresh = set(), set(names)
         while fresh:
             found |= fresh
-            for name in fresh & self._definitions.keys() - self._uses.keys():
-                self._uses[name] = views.uses(self._definitions[name])
-            fresh = set().union(*(self._uses.get(name, ()) for name in fresh)) & made - found
+            fresh = set().union(*(self._uses.get(name, ()) for name in fresh)) & self._all - found
         return found
 
     def _verify(self, names: set[str]) -> None:
         """Raises VlawError for the first file of these views that is not as it was recorded."""
+        from vlaw_assets.query import views
+
         wrong = self._lake.verified.damage(
-            (source.ref, source.file) for name in sorted(names & set(self._files)) for source in self._files[name])
+            (source.ref, source.file) for name in sorted(names & set(views.DATA_TABLES)) for source in self._files[name])
         if wrong:
             raise wrong
 
@@ -186,7 +241,7 @@ class Query:
 
 def connect(
     lake: Lake | str | Path, as_of: str | int | None = None, *, memory_limit: str = MEMORY, threads: int = 2,
-    limits: Limits | None = None,
+    limits: Limits | None = None, lazy: bool = False,
 ) -> Query:
     """A view for every data table, for `frames` (references, no pixels) and for `study_artifacts`, tables `artifacts` and `edges`.
 
@@ -197,6 +252,8 @@ def connect(
         as_of: show the lake as it was at that moment (see `Lake.as_of`); default as it is now, or as `lake` is.
         memory_limit: of DuckDB, as in '2GB'; nothing is spilled to disk.
         limits: all limits; `memory_limit` and `threads` are not looked at then.
+        lazy: read the ledger's rows when a statement first names something of it, and show the lake as it is then: for a
+            single statement, asked at once. Whether the ledger is as it was sealed is looked at here in any case.
 
     A table of which a pinned file is missing or changed cannot be read, and says so; the others can.
     Raises VlawError: no lake there, a moment before the first commit, or a ledger that is not as it was sealed.
@@ -208,7 +265,10 @@ def connect(
 
         lake = opened(lake, as_of)
         sealed.check(lake.paths, lake.verified)
-        return Query(process, lake)
+        query = Query(process, lake)
+        if not lazy:
+            query.read()
+        return query
     except BaseException:
         process.close()
         raise

@@ -33,6 +33,9 @@ NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "C
 REFUSED_FUNCTIONS = frozenset({"write_log", "sleep_ms", "setval", "nextval", "setseed", "currval"})
 """Scalar functions with an effect."""
 
+LISTS = ("duckdb_", "pragma_", "pg_", "sqlite_")
+"""How the names begin of what tells which tables and views there are."""
+
 TOO_DEEP = "Max expression depth"
 """In DuckDB's error for a deep statement, which goes on to recommend a setting that is locked."""
 _EXPLAIN = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/)*explain\b", re.IGNORECASE | re.DOTALL)
@@ -48,6 +51,8 @@ class Admitted:
     """Tables, views and functions it names, in lower case (and names of its own WITH clauses)."""
     any_file: bool
     """Whether it opens files by path: it may read any of those that the connection can."""
+    lists: bool
+    """Whether it may tell which tables and views there are."""
 
 
 def admit(connection: duckdb.DuckDBPyConnection, sql: str) -> Admitted:
@@ -60,7 +65,7 @@ def admit(connection: duckdb.DuckDBPyConnection, sql: str) -> Admitted:
     if kinds == ["EXPLAIN"]:
         explained = _select(connection, _EXPLAIN.sub("", statements[0].query, count=1), "EXPLAIN of ")
         (statement,) = _statements(connection, f"EXPLAIN {explained.statement.query}")
-        return Admitted(statement, explained.names, explained.any_file)
+        return Admitted(statement, explained.names, explained.any_file, explained.lists)
     return _select(connection, sql, "")
 
 
@@ -84,7 +89,12 @@ def _select(connection: duckdb.DuckDBPyConnection, sql: str, before: str) -> Adm
     # Wherever a table can be named, not in FROM alone: DESCRIBE, SHOW and SUMMARIZE have nodes of their own.
     tables = frozenset(name.lower() for node in found for name in _names(node))
     any_file = any(name in FILE_FUNCTIONS for name, _ in calls) or any("." in name or "/" in name for name in tables)
-    return Admitted(statements[0], tables | frozenset(named), any_file)
+    names = tables | frozenset(named)
+    # SHOW of no query, and any schema but the usual one: information_schema and pg_catalog, by whatever name.
+    lists = any(name.startswith(LISTS) for name in names) or any(
+        _text(node.get("schema_name")).lower() not in ("", "main") or (node.get("type") == "SHOW_REF" and not node.get("query"))
+        for node in found)
+    return Admitted(statements[0], names, any_file, lists)
 
 
 def _statements(connection: duckdb.DuckDBPyConnection, sql: str) -> list[duckdb.Statement]:

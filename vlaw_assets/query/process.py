@@ -77,8 +77,8 @@ class SqlProcess:
         """The result of one statement.
 
         Args:
-            before: called as before(names in the statement, any_file=whether it could read any) before it runs; its time does
-                not count. What it raises ends the statement.
+            before: called as before(names in the statement, any_file=, lists=) (see admission.Admitted) before it runs; its time
+                does not count. What it raises ends the statement.
 
         Raises VlawError where the statement is refused or a limit is reached, FailedError with DuckDB's error.
         """
@@ -137,7 +137,7 @@ class SqlProcess:
         named = json.loads(self._frame(deadline, MOST_NAMED)[1])
         waiting = time.monotonic()
         try:
-            before(frozenset(named["names"]), any_file=named["any_file"])
+            before(frozenset(named["names"]), any_file=named["any_file"], lists=named["lists"])
         except Exception:
             self._send(pickle.dumps({"seconds": 0}), waiting + START_S)
             raise

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef, Lake
 
 DATA_TABLES = tuple(sorted(set(TABLES) - {"artifacts", "edges"}))
+COPIED = frozenset({"artifacts", "edges", "in_quarantine"})
+"""Names of `tables`."""
 
 _COLUMNS = frozenset(name for schema in TABLES.values() for name in schema.names)
 _EDGE = ("child_id", "parent_id", "role", "read_as", "scope", "selection", "selection_id")
@@ -99,14 +101,9 @@ class Source:
 def sources(lake: Lake, refs: Sequence[ArtifactRef]) -> dict[str, list[Source]]:
     """The files behind every data table, in commit order. A pointer's rows are its owner's: they are listed once.
 
-    Raises VlawError for a lake below a folder that is named like a column and its value.
+    Raises VlawError as `check_folder` does.
     """
-    for part in lake.paths.root.parts:
-        if "=" in part and part.partition("=")[0].lower() in _COLUMNS:
-            raise VlawError(
-                f"the lake lies in a folder {part!r}, which DuckDB takes for the value of a column",
-                where=str(lake.paths.root), remedy="rename that folder",
-            )
+    check_folder(lake)
     root, found = lake.paths.root, dict[str, list[Source]]((name, []) for name in DATA_TABLES)
     for ref in refs:
         if ref.source_artifact_id:
@@ -115,6 +112,16 @@ def sources(lake: Lake, refs: Sequence[ArtifactRef]) -> dict[str, list[Source]]:
             for file in (ref.versions.get(name) or {"files": ()})["files"]:
                 files.append(Source(f"{root}/{file['path']}", file, ref))
     return found
+
+
+def check_folder(lake: Lake) -> None:
+    """Raises VlawError for a lake below a folder that is named like a column and its value."""
+    for part in lake.paths.root.parts:
+        if "=" in part and part.partition("=")[0].lower() in _COLUMNS:
+            raise VlawError(
+                f"the lake lies in a folder {part!r}, which DuckDB takes for the value of a column",
+                where=str(lake.paths.root), remedy="rename that folder",
+            )
 
 
 def make(connection: duckdb.DuckDBPyConnection, lake: Lake, refs: Sequence[ArtifactRef], files: Mapping[str, list[Source]]) -> None:
@@ -134,7 +141,7 @@ def tables(lake: Lake, refs: Sequence[ArtifactRef]) -> dict[str, Callable[[], pa
             "in_quarantine": lambda: quarantine_table(lake)}
 
 
-def definitions(lake: Lake, files: Mapping[str, list[Source]]) -> dict[str, str]:
+def definitions(lake: Lake, files: Mapping[str, Sequence[Source]]) -> dict[str, str]:
     """Name -> the statement that makes it, in an order in which they can be made: a view per data table, `frames`,
     `episode_reads` and `study_artifacts`, the macro `reached_by`, and what these are made of."""
     selects = {name: _select(name, [source.path for source in listed]) for name, listed in files.items()}
@@ -160,17 +167,13 @@ def make_table(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table)
 def artifacts_table(refs: Sequence[ArtifactRef]) -> pa.Table:
     """The ledger in commit order, with `sequence`, `owner_id` and `is_current`."""
     newest = {(ref.asset, ref.partition): ref.artifact_id for ref in refs}
-    rows = [
-        ref.to_row()
-        | {
-            "sequence": sequence,
-            "owner_id": ref.owner,
-            "is_current": newest[ref.asset, ref.partition] == ref.artifact_id,
-        }
-        for sequence, ref in enumerate(refs)
-    ]
-    first = [("sequence", pa.int64()), ("owner_id", pa.string()), ("is_current", pa.bool_())]
-    return pa.Table.from_pylist(rows, schema=pa.schema([*first, *((field.name, field.type) for field in ARTIFACTS)]))
+    rows = [ref.to_row() for ref in refs]
+    columns = {
+        "sequence": pa.array(range(len(refs)), pa.int64()),
+        "owner_id": pa.array([ref.owner for ref in refs], pa.string()),
+        "is_current": pa.array([newest[ref.asset, ref.partition] == ref.artifact_id for ref in refs], pa.bool_()),
+    }
+    return pa.table(columns | {field.name: pa.array([row[field.name] for row in rows], field.type) for field in ARTIFACTS})
 
 
 def edges_table(lake: Lake, refs: Sequence[ArtifactRef]) -> pa.Table:

@@ -89,7 +89,7 @@ class Worker:
     def _answer(self, request: dict[str, Any]) -> None:
         admitted = admit(self._connection, request["sql"])
         bound = _bound(admitted.statement, request["parameters"])
-        self._send(b"N", {"names": sorted(admitted.names), "any_file": admitted.any_file})
+        self._send(b"N", {"names": sorted(admitted.names), "any_file": admitted.any_file, "lists": admitted.lists})
         _alarm(0)  # the parent hashes files now, which may take its time
         go = self._receive()
         if not go["seconds"]:
