@@ -170,6 +170,27 @@ def test_a_run_that_ends_while_it_is_looked_at_keeps_its_end(instance, monkeypat
     assert status_of(instance, run_id) == dg.DagsterRunStatus.CANCELED
 
 
+@pytest.mark.parametrize("dies_in", ["nowhere", "_free", "_free_places"])
+def test_a_pool_is_free_again_even_where_whoever_closed_the_dead_run_died_while_doing_so(instance, monkeypatch, dies_in):
+    storage, dead, at_work = instance.event_log_storage, left_by_a_dead_process(instance), add_run(instance)
+    storage.set_concurrency_slots("accelerator", 2)
+    for run_id in (dead, at_work):
+        assert storage.claim_concurrency_slot("accelerator", run_id, "policy").is_claimed
+
+    def died(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if dies_in != "nowhere":
+            patch.setattr(liveness, dies_in, died)
+            with pytest.raises(KeyboardInterrupt):
+                liveness.close_dead_runs(instance)
+    liveness.close_dead_runs(instance)
+    assert status_of(instance, dead) == dg.DagsterRunStatus.FAILURE
+    assert storage.get_concurrency_run_ids() == {at_work}, "that of a run at work is kept"
+    assert storage.claim_concurrency_slot("accelerator", add_run(instance), "policy").is_claimed
+
+
 def test_lock_files_of_runs_that_are_over_are_removed_and_no_others(instance):
     over, at_work, unknown = add_run(instance, dg.DagsterRunStatus.SUCCESS), add_run(instance), "never-began"
     for run_id in (over, unknown):

@@ -86,11 +86,23 @@ def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:
         if _begun(instance, run.run_id):
             ended = instance.report_run_failed if run.status == dg.DagsterRunStatus.STARTED else instance.report_run_canceled
             ended(run, "its process is gone")
-            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
             closed.append(run.run_id)
         _free(instance, lock, run.run_id)
+    _free_places(instance)
     _tidy(instance)
     return closed
+
+
+def _free_places(instance: dg.DagsterInstance) -> None:
+    """Frees the places in the pools that runs which are over have kept: those closed just now, and those whose closer died too.
+
+    Dagster's daemon does this as well, a minute after a run's end; without a daemon nobody else does.
+    """
+    storage = instance.event_log_storage
+    for run_id in storage.get_concurrency_run_ids():
+        run = instance.get_run_by_id(run_id)
+        if run is None or run.is_finished:
+            storage.free_concurrency_slots_for_run(run_id)
 
 
 def _path(instance: dg.DagsterInstance, run_id: str) -> Path:

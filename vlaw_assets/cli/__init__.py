@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import gc as garbage  # `gc` is a command
 import sys
 
 if sys.argv[1:2] == ["sql"]:
-    # One statement, and the process ends: the garbage collector would look through all rows of a long ledger, and find nothing.
-    garbage.disable()
     # The process that SQL runs in needs as long to start as what is imported below: both at once.
     from vlaw_assets.query import process
 
