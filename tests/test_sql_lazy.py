@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from vlaw_assets.cli import app
 from vlaw_assets.lake import Lake, quarantine
 from vlaw_assets.query import connect
+from vlaw_assets.query.questions import questions
 from vlaw_models.errors import VlawError
 
 
@@ -150,3 +151,13 @@ def test_a_ledger_that_was_forged_is_said_whatever_is_asked(lake, tmp_path, monk
             result = CliRunner().invoke(app, ["sql", sql])
             assert result.exit_code == 2, result.output
             assert "ledger.chain" in result.output
+
+
+def test_no_shipped_question_needs_more_than_it_names(lake, made):
+    """A division is no path: the parser has the operator among the names."""
+    for question in questions():
+        made.clear()
+        with connect(lake) as query:
+            query.table(question.sql, dict.fromkeys(question.parameters))
+        assert len(made) == 1, question.name
+        assert made[0] != query._all, question.name

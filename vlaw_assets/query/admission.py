@@ -38,6 +38,8 @@ LISTS = ("duckdb_", "pragma_", "pg_", "sqlite_")
 
 TOO_DEEP = "Max expression depth"
 """In DuckDB's error for a deep statement, which goes on to recommend a setting that is locked."""
+_PATH = re.compile(r"[./].*\w|\w.*[./]", re.DOTALL)
+"""A name that may be one of a file. The operator / is named among tables too."""
 _EXPLAIN = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/)*explain\b", re.IGNORECASE | re.DOTALL)
 _REMEDY = "the lake is read-only; SHOW TABLES lists the views"
 
@@ -88,7 +90,7 @@ def _select(connection: duckdb.DuckDBPyConnection, sql: str, before: str) -> Adm
         raise VlawError(f"the {kind} {name} is not admitted: SQL reads the views and nothing else", where="sql", remedy=_REMEDY)
     # Wherever a table can be named, not in FROM alone: DESCRIBE, SHOW and SUMMARIZE have nodes of their own.
     tables = frozenset(name.lower() for node in found for name in _names(node))
-    any_file = any(name in FILE_FUNCTIONS for name, _ in calls) or any("." in name or "/" in name for name in tables)
+    any_file = any(name in FILE_FUNCTIONS for name, _ in calls) or any(_PATH.search(name) for name in tables)
     names = tables | frozenset(named)
     # SHOW of no query, and any schema but the usual one: information_schema and pg_catalog, by whatever name.
     lists = any(name.startswith(LISTS) for name in names) or any(
