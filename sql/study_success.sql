@@ -29,10 +29,10 @@ rates AS (
 )
 SELECT
   recipe, iteration, noise, noise_scale, seed, task, trials, successes, rate,
-  (rate + z * z / (2 * trials) - z * sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials)))
-    / (1 + z * z / trials) AS low,
-  (rate + z * z / (2 * trials) + z * sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials)))
-    / (1 + z * z / trials) AS high, left_out
+  CASE WHEN trials > 0 THEN greatest(0, (rate + z * z / (2 * trials) - z * sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials)))
+    / (1 + z * z / trials)) END AS low,
+  CASE WHEN trials > 0 THEN least(1, (rate + z * z / (2 * trials) + z * sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials)))
+    / (1 + z * z / trials)) END AS high, left_out
 FROM rates
 WHERE recipe = coalesce($recipe::VARCHAR, recipe) AND task = coalesce($task::VARCHAR, task)
   AND noise = coalesce($noise::VARCHAR, noise)
