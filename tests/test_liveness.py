@@ -191,6 +191,26 @@ def test_a_pool_is_free_again_even_where_whoever_closed_the_dead_run_died_while_
     assert storage.claim_concurrency_slot("accelerator", add_run(instance), "policy").is_claimed
 
 
+def test_status_asks_dagster_only_where_a_run_may_have_begun(instance, monkeypatch):
+    from vlaw_assets.cli.status import _running_partitions
+
+    home = Path(instance.root_directory)
+    assert liveness.none_has_begun(), "a home that has seen no run"
+    at_work = add_run(instance, **{"dagster/partition": "vlaw|01", liveness.TAG: liveness.place()})
+    liveness.begin(instance, at_work)
+    assert not liveness.none_has_begun()
+    assert _running_partitions() == {"vlaw|01"}
+    instance.report_run_failed(instance.get_run_by_id(at_work))
+    liveness.let_go(instance, at_work)
+    assert liveness.none_has_begun()
+    assert _running_partitions() == set()
+    text = (home / "dagster.yaml").read_text()
+    (home / "dagster.yaml").write_text(f"{text}\nstorage:\n  postgres: {{}}\n")
+    assert not liveness.none_has_begun(), "another home may have runs in the same storage"
+    (home / "dagster.yaml").unlink()
+    assert liveness.none_has_begun()
+
+
 def test_lock_files_of_runs_that_are_over_are_removed_and_no_others(instance):
     over, at_work, unknown = add_run(instance, dg.DagsterRunStatus.SUCCESS), add_run(instance), "never-began"
     for run_id in (over, unknown):

@@ -84,7 +84,9 @@ class Recipe:
 
     @cached_property
     def _plain(self) -> dict[str, dict[str, Any]]:
-        return {name: dataclasses.asdict(getattr(self, name)) for name in STAGES}
+        # Their values are plain; dataclasses.asdict would copy each of them, for every recipe of a lake.
+        return {name: {key.name: getattr(table, key.name) for key in dataclasses.fields(table)}
+                for name in STAGES for table in [getattr(self, name)]}
 
 
 @dataclass(frozen=True)

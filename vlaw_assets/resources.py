@@ -9,6 +9,7 @@ itself.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,7 @@ class Workplace:
     def foundation(self) -> Foundation:
         return load_foundation(self.recipes_folder)
 
-    @property
+    @cached_property
     def recipes_folder(self) -> Path | None:
         return Path(self.recipes) if self.recipes else None
 

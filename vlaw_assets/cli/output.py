@@ -15,10 +15,10 @@ from unicodedata import category
 
 import typer
 import typer.core
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.segment import Segment
-from rich.table import Table
 from rich.text import Text
 
 from vlaw_models.errors import VlawError
@@ -112,15 +112,24 @@ def print_json(value: Any, *, notes: Sequence[str] = ()) -> None:
 
 
 def print_table(rows: Sequence[Sequence[str]], title: str | None = None) -> None:
-    """A table of text, the header first; the first column left, the others right."""
+    """A table of text, the header first; the first column left, the others right. A terminal's width cuts lines, a pipe has none.
+
+    Not rich's own: that takes a millisecond for a row, and cuts every column to make room for the last.
+    """
     if title:
         console.print(title, style="bold", markup=False, soft_wrap=True)
-    table = Table(header_style="bold", box=None, pad_edge=False)
-    for number, name in enumerate(rows[0]):
-        table.add_column(escape(name), justify="left" if number == 0 else "right", no_wrap=True)
-    for row in rows[1:]:
-        table.add_row(*(escape(str(cell)) for cell in row))
-    console.print(table)
+    cells = [[visible(str(cell)).replace("\n", "\\n").replace("\t", "\\t") for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    lines = [_line(row, widths) for row in cells]
+    text = Text("\n".join(lines), overflow="ellipsis", no_wrap=True)
+    text.stylize("bold", 0, len(lines[0]))
+    console.print(text, soft_wrap=not console.is_terminal)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    gaps = [" " * (width - cell_len(cell)) for cell, width in zip(cells, widths, strict=True)]
+    first, *others = zip(cells, gaps, strict=True)
+    return "  ".join(["".join(first), *(gap + cell for cell, gap in others)]).rstrip()
 
 
 def existing_lake(as_of: str | None = None) -> Lake:

@@ -117,8 +117,10 @@ def _running_partitions() -> set[str]:
     import dagster as dg
 
     from vlaw_assets.driver import open_instance
-    from vlaw_assets.liveness import is_dead
+    from vlaw_assets.liveness import is_dead, none_has_begun
 
+    if none_has_begun():
+        return set()
     with open_instance() as instance:
         runs = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
         return {run.tags["dagster/partition"] for run in runs
