@@ -124,6 +124,7 @@ def test_kills_at_write_boundaries_break_no_invariant(tmp_path, tmp_path_factory
     assert sum(item["polls"] for item in found) > kills, "the reader looked"
 
 
+@pytest.mark.slow
 def test_what_a_kill_must_not_do_would_be_seen(tmp_path, tmp_path_factory):
     """The checks after a kill, held against a lake that is broken on purpose."""
     clone(smoke_place(tmp_path_factory).root, tmp_path / "place")

@@ -47,6 +47,7 @@ def clean(tmp_path_factory):
     return json.loads((folder / "seen.json").read_text()), ledger.require("all", PARTITION).content_digest
 
 
+@pytest.mark.slow
 def test_killed_at_every_write_boundary(tmp_path, clean):
     boundaries, digest = clean
     assert boundaries[-4:] == ["before write:artifacts", "after write:artifacts", "before extend", "after extend"]

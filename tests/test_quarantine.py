@@ -130,6 +130,7 @@ def test_an_iteration_without_an_episode_and_with_it_again(vlaw, place, monkeypa
     assert done.made == ()
 
 
+@pytest.mark.slow
 def test_what_an_episode_did_not_reach_is_reused_although_a_parent_holds_it(vlaw, place):
     """Nothing imagined: a failure reaches the judge, and neither dataset nor policy, which have it among their parents."""
     text = recipe_files()["smoke"].read_text().replace('name = "smoke"\n', "").replace(

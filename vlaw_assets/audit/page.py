@@ -40,12 +40,14 @@ CLASS_OF = {
     "real_rollouts": "real", "co_training_data": "real", "expert_demonstrations": "real", "recorded_episodes": "real",
     "validation_rollouts": "real",
 }
+SENTENCE = 60
+"""Characters beyond which a cell is text to be read, not a number or a name."""
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1500px; margin: 2rem auto; padding: 0 1.2rem; color: #1c2430; }
 h1 { font-size: 1.5rem; margin-bottom: .2rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 table { border-collapse: collapse; margin: .6rem 0; font-size: .88rem; }
 th, td { padding: .2rem .7rem; text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; } th { border-bottom: 2px solid #c8ced8; }
+th:first-child, td:first-child, td.text { text-align: left; } td.text { white-space: normal; min-width: 24rem; } th { border-bottom: 2px solid #c8ced8; }
 td { border-bottom: 1px solid #e6e9ef; font-variant-numeric: tabular-nums; } tr:target td { background: #fff3c4; }
 td.versions { white-space: normal; min-width: 15rem; }
 code { font-size: .92em; } .note { color: #5b6675; } .wide { overflow-x: auto; }
@@ -298,9 +300,14 @@ def _section(title: str, note: str, rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"<h2>{html.escape(title)}</h2>", f'<p class="note">{html.escape(note)}</p>' if note else "", _table(rows)]
 
 
+def _cell(text: str) -> str:
+    """A sentence may take several lines."""
+    return f"<td{' class=text' if len(text) > SENTENCE else ''}>{html.escape(text)}</td>"
+
+
 def _table(rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in rows[0])
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows[1:])
+    body = "".join("<tr>" + "".join(_cell(cell) for cell in row) + "</tr>" for row in rows[1:])
     return f"<table><tr>{head}</tr>{body}</table>"
 
 
