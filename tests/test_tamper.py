@@ -169,6 +169,7 @@ def test_a_hint_that_a_killed_process_left_behind_is_no_damage(root, monkeypatch
     assert found(root) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ledger.seal", "ledger.chain", "FORMAT.json"])
 def test_each_part_of_the_seal_counts(root, name):
     path = root / name

@@ -137,6 +137,7 @@ def test_an_empty_lake_has_no_past(tmp_path):
         Lake.open(tmp_path / "lake").as_of("vlaw|01")
 
 
+@pytest.mark.slow
 def test_compaction_and_collection_change_no_moment(lake):
     before, current = moments(lake), picture(lake)
     files = set(lake.paths.root.rglob("*.parquet"))
