@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -68,3 +71,19 @@ def test_no_tracked_file_names_a_registry():
             continue
         named += [name] if REGISTRIES.search(path.read_text(errors="replace")) else []
     assert not named
+
+
+def test_a_wheel_has_the_questions_recipes_and_weights(tmp_path):
+    """`sql/` lies beside the packages; a link in the package takes it along."""
+    skipped = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "tests", "docs", "lake", "runs", "dagster_home")
+    shutil.copytree(ROOT, tmp_path / "source", ignore=skipped, symlinks=True)
+    subprocess.run([sys.executable, "-m", "pip", "wheel", ".", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path],
+                   cwd=tmp_path / "source", check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    held = set(zipfile.ZipFile(wheel).namelist())
+    for package, folder in (("vlaw_assets/sql", ROOT / "sql"), ("vlaw_assets/recipes", ROOT / "vlaw_assets" / "recipes")):
+        files = {f"{package}/{path.name}" for path in folder.iterdir() if path.suffix in (".sql", ".toml")}
+        assert files
+        assert files <= held
+    weights = ROOT / "vlaw_models" / "weights"
+    assert {f"vlaw_models/weights/{path.relative_to(weights)}" for path in weights.rglob("*.safetensors")} <= held

@@ -1,4 +1,4 @@
-"""The questions of the folder `sql/`: one file each, the question in English first, then its parameters, then the SQL.
+"""The questions of the folder `sql/` (in an installed wheel: of this package): one file each, the question in English first, then its parameters, then the SQL.
 
 Here: reading and listing them, and turning them into table macros for a catalogue file. Not here: running them.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from vlaw_assets.query.limits import MOST_SQL
 from vlaw_models.errors import VlawError
 
-FOLDER = Path(__file__).parent.parent.parent / "sql"
+FOLDER = Path(__file__).parent.parent / "sql"
 
 _PARAMETER = re.compile(r"\$([a-z][a-z0-9_]*)")
 
