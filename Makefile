@@ -30,6 +30,7 @@ ui: setup  ## Dagster on the same lake: http://localhost:3000
 
 test: setup  ## style, then the tests that end in minutes
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-long: setup  ## the others: kills, studies, servers, a browser, every shipped recipe

@@ -2,7 +2,8 @@
 
     .venv/bin/python benchmarks/appends.py [--commits 430]
 
-The lake's includes hashing and fsync, delta-rs's neither. Limit: the last append at most 1.2 times the first, in CPU time.
+The lake's includes hashing and fsync, delta-rs's neither. Limit: the last append at most 1.2 times the first, in CPU
+time.
 """
 
 from __future__ import annotations
@@ -52,13 +53,18 @@ def main() -> None:
         hooks = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 
         def peer(number: int) -> None:
-            write_deltalake(table, tables[number], mode="append", post_commithook_properties=hooks,
-                            commit_properties=CommitProperties(custom_metadata={"n": str(number)}))
+            write_deltalake(
+                table,
+                tables[number],
+                mode="append",
+                post_commithook_properties=hooks,
+                commit_properties=CommitProperties(custom_metadata={"n": str(number)}),
+            )
 
         own = cpu_of(lambda n: lake.tables.append("members", tables[n], artifact_id=f"artifact-{n:05d}"), commits)
         print(f"CPU ms per append, median of the first and the last {AVERAGED} of {commits}")
         for name, seconds in (("lake", own), ("delta-rs", cpu_of(peer, commits))):
-            first, last = (statistics.median(part) * 1e3 for part in (seconds[1:AVERAGED + 1], seconds[-AVERAGED:]))
+            first, last = (statistics.median(part) * 1e3 for part in (seconds[1 : AVERAGED + 1], seconds[-AVERAGED:]))
             print(f"{name:10} first {first:6.1f}  last {last:6.1f}  ratio {last / first:5.2f}  (limit {LIMIT})")
 
 

@@ -12,11 +12,16 @@ from typing import Any
 from vlaw_models.errors import VlawError
 
 INVARIANTS = {
-    "I1": "every ledger row resolves, all hashes match", "I2": "no reader ever saw a partition half new",
-    "I3": "what was committed before is still there", "I4": "run again: the same content, nothing twice",
-    "I5": "gc finds the orphans and only orphans", "I6": "both ends of every edge exist",
-    "I7": "Dagster equals the ledger after reconcile", "I8": "recovers by itself within 60 s",
-    "I9": "the kill shows: the run is marked as failed", "I10": "no temporary files after gc",
+    "I1": "every ledger row resolves, all hashes match",
+    "I2": "no reader ever saw a partition half new",
+    "I3": "what was committed before is still there",
+    "I4": "run again: the same content, nothing twice",
+    "I5": "gc finds the orphans and only orphans",
+    "I6": "both ends of every edge exist",
+    "I7": "Dagster equals the ledger after reconcile",
+    "I8": "recovers by itself within 60 s",
+    "I9": "the kill shows: the run is marked as failed",
+    "I10": "no temporary files after gc",
 }
 RECOVERY_S = 60.0
 
@@ -47,10 +52,16 @@ def reader(place: Path, asset: str, partition: str, stop: int, ready: int) -> di
         if polls % 16 == 0 or over:
             with connect(lake) as query:
                 rows = dict(query.execute("select artifact_id, count(*) from episodes group by 1").fetchall())
-            expected = {ref.artifact_id: ref.versions["episodes"]["rows"] for ref in lake.ledger.artifacts()
-                        if "episodes" in ref.versions and not ref.source_artifact_id}
-            found += [f"{name}: {count} episodes in SQL, {expected.get(name)} in the ledger" for name, count in rows.items()
-                      if expected.get(name) != count]
+            expected = {
+                ref.artifact_id: ref.versions["episodes"]["rows"]
+                for ref in lake.ledger.artifacts()
+                if "episodes" in ref.versions and not ref.source_artifact_id
+            }
+            found += [
+                f"{name}: {count} episodes in SQL, {expected.get(name)} in the ledger"
+                for name, count in rows.items()
+                if expected.get(name) != count
+            ]
         if not polls:
             os.write(ready, b"x")
         polls += 1
@@ -60,22 +71,29 @@ def reader(place: Path, asset: str, partition: str, stop: int, ready: int) -> di
 
 def whole(lake: Any, *refs: Any) -> list[str]:
     """What is missing or wrong of artifacts: files, log entries, rows, counts, edges, checkpoint."""
-    from vlaw_assets.lake.verify import verify
+    from vlaw_assets.lake.upkeep.verify import verify
 
     return [str(problem) for problem in verify(lake, refs)]
 
 
 def files_of(lake: Path) -> set[str]:
     """Data files, checkpoints and pictures that are there, as gc counts them."""
-    found = {path.relative_to(lake).as_posix() for table in (lake / "delta").iterdir() if table.name != "artifacts"
-             for path in table.rglob("*.parquet") if "_delta_log" not in path.parts}
+    found = {
+        path.relative_to(lake).as_posix()
+        for table in (lake / "delta").iterdir()
+        if table.name != "artifacts"
+        for path in table.rglob("*.parquet")
+        if "_delta_log" not in path.parts
+    }
     found |= {path.relative_to(lake).as_posix() for path in (lake / "lance").glob("**/data/*.lance")}
     found |= {path.relative_to(lake).as_posix() for path in (lake / "pictures").glob("*.png")}
     return found | {path.relative_to(lake).as_posix() for path in (lake / "checkpoints").iterdir()}
 
 
-USUAL = re.compile(r"delta/\w+/_delta_log/(\d{20}\.json|_last_checkpoint)|delta/\w+/_checkpoints\.json|pictures/[0-9a-f]{64}\.png|lance/.+/(_versions/(\d+\.manifest|latest_version_hint\.json)|_transactions/[^/]+\.txn"
-                   r"|_refs/.+\.json|_indices/.+|_deletions/.+)|locks/[^/]+\.lock|FORMAT\.json|ledger\.\w+")
+USUAL = re.compile(
+    r"delta/\w+/_delta_log/(\d{20}\.json|_last_checkpoint)|delta/\w+/_checkpoints\.json|pictures/[0-9a-f]{64}\.png|lance/.+/(_versions/(\d+\.manifest|latest_version_hint\.json)|_transactions/[^/]+\.txn"
+    r"|_refs/.+\.json|_indices/.+|_deletions/.+)|locks/[^/]+\.lock|FORMAT\.json|ledger\.\w+"
+)
 """Bookkeeping of Delta, Lance and the lake, whose names are final; a file of another name is a leftover."""
 
 
@@ -90,8 +108,8 @@ def examine(
 
     Returns {"visible", "mirrored", "orphans", "violations": {invariant: [lines]}}.
     """
-    from vlaw_assets import driver, liveness, reconcile
     from vlaw_assets.lake import Lake
+    from vlaw_assets.pipeline import driver, liveness, reconcile
 
     broken: dict[str, list[str]] = {name: [] for name in INVARIANTS}
     begun = time.monotonic()
@@ -135,8 +153,12 @@ def examine(
     broken["I5"] += _collected(lake, orphans - _named(refs))
     broken["I10"] += _leftovers(lake)
     broken["I1"] += whole(lake, *refs)
-    return {"visible": visible, "mirrored": visible and not found.missing, "orphans": len(orphans),
-            "violations": {name: lines for name, lines in broken.items() if lines}}
+    return {
+        "visible": visible,
+        "mirrored": visible and not found.missing,
+        "orphans": len(orphans),
+        "violations": {name: lines for name, lines in broken.items() if lines},
+    }
 
 
 def glance(place: Path, before: dict[str, Any], asset: str) -> dict[str, Any]:
@@ -167,7 +189,7 @@ def _edges(lake: Any, ref: Any) -> list[str]:
 
 def _seal(lake: Any) -> list[str]:
     """Damage of the ledger itself. A tail that is not sealed yet is none."""
-    from vlaw_assets.lake.verify import verify_ledger
+    from vlaw_assets.lake.upkeep.verify import verify_ledger
 
     return [str(problem) for problem in verify_ledger(lake) if "not sealed yet" not in problem.text]
 
@@ -180,38 +202,55 @@ def _named(refs: list[Any]) -> set[str]:
     """Data files, checkpoints and pictures that the ledger names."""
     from vlaw_assets.lake.pictures import named
 
-    return {f"pictures/{digest}.png" for ref in refs for digest in named(ref).values()} | {
-        file["path"] for ref in refs for entry in ref.versions.values() for file in entry["files"]} | {
-        ref.location for ref in refs if ref.location}
+    return (
+        {f"pictures/{digest}.png" for ref in refs for digest in named(ref).values()}
+        | {file["path"] for ref in refs for entry in ref.versions.values() for file in entry["files"]}
+        | {ref.location for ref in refs if ref.location}
+    )
 
 
 def _collected(lake: Any, orphans: set[str]) -> list[str]:
     """How the dry run of gc differs from what must be garbage: new files that no row names."""
-    from vlaw_assets.lake.garbage import find_garbage
+    from vlaw_assets.lake.upkeep.garbage import find_garbage
 
-    found = {item.path.relative_to(lake.paths.root).as_posix() for item in find_garbage(lake, older_than_s=0)
-             if item.kind != "temporary"}
-    return [*(f"gc misses {path}" for path in sorted(orphans - found)),
-            *(f"gc would take {path}" for path in sorted(found - orphans))]
+    found = {
+        item.path.relative_to(lake.paths.root).as_posix()
+        for item in find_garbage(lake, older_than_s=0)
+        if item.kind != "temporary"
+    }
+    return [
+        *(f"gc misses {path}" for path in sorted(orphans - found)),
+        *(f"gc would take {path}" for path in sorted(found - orphans)),
+    ]
 
 
 def _twice(lake: Any) -> list[str]:
     from vlaw_assets.query import connect
 
     with connect(lake) as query:
-        rows = query.execute("select artifact_id, count(*), count(distinct episode_id) from episodes group by 1 "
-                             "having count(*) <> count(distinct episode_id)").fetchall()
-    return [f"episodes of {artifact} are there twice ({count} rows, {distinct} ids)" for artifact, count, distinct in rows]
+        rows = query.execute(
+            "select artifact_id, count(*), count(distinct episode_id) from episodes group by 1 "
+            "having count(*) <> count(distinct episode_id)"
+        ).fetchall()
+    return [
+        f"episodes of {artifact} are there twice ({count} rows, {distinct} ids)" for artifact, count, distinct in rows
+    ]
 
 
 def _leftovers(lake: Any) -> list[str]:
     """What gc leaves of a killed run."""
-    from vlaw_assets.lake.garbage import collect, find_garbage
+    from vlaw_assets.lake.upkeep.garbage import collect, find_garbage
 
     root = lake.paths.root
     collect(lake, older_than_s=0)
     again = [f"gc leaves {item.path.relative_to(root)}" for item in find_garbage(lake, older_than_s=0)]
     data = files_of(root)
     files = (path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
-    return again + [path for path in files if path not in data and not path.startswith("checkpoints/") and not path.endswith(".parquet")
-            and not USUAL.fullmatch(path)]
+    return again + [
+        path
+        for path in files
+        if path not in data
+        and not path.startswith("checkpoints/")
+        and not path.endswith(".parquet")
+        and not USUAL.fullmatch(path)
+    ]

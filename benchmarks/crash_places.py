@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlaw_assets import code_version
+from vlaw_assets.pipeline import code_identity
 
 EXPERIMENT, PARTITION = "crash", "crash|01"
 RECIPE = """name = "crash"
@@ -91,8 +91,9 @@ def finished(work: Callable[[], Any], folder: Path, name: str) -> Any:
 
 
 def environment(place: Path) -> None:
-    os.environ.update(VLAW_LAKE=str(place / "lake"), VLAW_RECIPES=str(place / "recipes"),
-                      DAGSTER_HOME=str(place / "dagster_home"))
+    os.environ.update(
+        VLAW_LAKE=str(place / "lake"), VLAW_RECIPES=str(place / "recipes"), DAGSTER_HOME=str(place / "dagster_home")
+    )
 
 
 def definitions(place: Path) -> Any:
@@ -104,6 +105,7 @@ def definitions(place: Path) -> Any:
 
 def clone(source: Path, target: Path) -> None:
     """A copy of a place. Data files, which nothing ever changes, are shared."""
+
     def share(one: str, other: str) -> None:
         (os.link if one.endswith((".parquet", ".lance", ".safetensors")) else shutil.copyfile)(one, other)
 
@@ -114,8 +116,8 @@ def clone(source: Path, target: Path) -> None:
 
 def make(place: Path, asset: str, partition: str = PARTITION, *, force: bool = False) -> str:
     """Materializes one asset of the iteration; returns its content digest."""
-    from vlaw_assets import driver, liveness
     from vlaw_assets.lake import Lake
+    from vlaw_assets.pipeline import driver, liveness
 
     defs = definitions(place)
     with driver.open_instance() as instance:
@@ -125,8 +127,9 @@ def make(place: Path, asset: str, partition: str = PARTITION, *, force: bool = F
 
 
 def prepare(work: Path) -> dict[str, Any]:
-    """Runs the iteration undisturbed, asset by asset, and keeps the state before each. {"assets": [...], "digests": {...}}"""
-    from vlaw_assets import driver
+    """Runs the iteration undisturbed, asset by asset, and keeps the state before each. {"assets": [...], "digests":
+    {...}}"""
+    from vlaw_assets.pipeline import driver
 
     place = work / "place"
     (place / "recipes").mkdir(parents=True)
@@ -145,7 +148,13 @@ def prepare(work: Path) -> dict[str, Any]:
         digests[asset] = make(place, asset)
     artifacts["after"] = ids(place)
     clone(place, work / "after")
-    return {"assets": assets, "partition": PARTITION, "digests": digests, "artifacts": artifacts, "modules": sorted(sys.modules)}
+    return {
+        "assets": assets,
+        "partition": PARTITION,
+        "digests": digests,
+        "artifacts": artifacts,
+        "modules": sorted(sys.modules),
+    }
 
 
 def adopt(place: Path, work: Path, partition: str) -> dict[str, Any]:
@@ -157,8 +166,13 @@ def adopt(place: Path, work: Path, partition: str) -> dict[str, Any]:
     digests = {ref.asset: ref.content_digest for ref in refs}
     clone(work / "after", work / "reused")
     make(work / "reused", "training_set", partition)  # imports what every run does
-    return {"assets": list(digests), "partition": partition, "digests": digests,
-            "artifacts": {"after": ids(work / "after")}, "modules": sorted(sys.modules)}
+    return {
+        "assets": list(digests),
+        "partition": partition,
+        "digests": digests,
+        "artifacts": {"after": ids(work / "after")},
+        "modules": sorted(sys.modules),
+    }
 
 
 def ids(place: Path) -> list[str]:
@@ -169,8 +183,10 @@ def ids(place: Path) -> list[str]:
 
 def warm(modules: list[str]) -> None:
     """Imports what the undisturbed run needed, so that a child need not. Not Lance: it is not fork-safe."""
-    code_version.sources("vlaw_assets.assets.real_rollouts")
-    known = set(Path("/proc/self/task").iterdir())  # the reader of imports leaves threads; what it found is kept, so no child asks it again
+    code_identity.sources("vlaw_assets.assets.real_rollouts")
+    known = set(
+        Path("/proc/self/task").iterdir()
+    )  # the reader of imports leaves threads; what it found is kept, so no child asks it again
     for name in modules:
         if not name.startswith(("lance", "pylance", "__")):
             with contextlib.suppress(ImportError, AttributeError):

@@ -16,8 +16,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-SYSCALLS = ("fsync", "fdatasync", "rename", "renameat", "renameat2", "link", "linkat", "unlink", "mkdir", "ftruncate", "pwrite64",
-            "write", "openat")
+SYSCALLS = (
+    "fsync",
+    "fdatasync",
+    "rename",
+    "renameat",
+    "renameat2",
+    "link",
+    "linkat",
+    "unlink",
+    "mkdir",
+    "ftruncate",
+    "pwrite64",
+    "write",
+    "openat",
+)
 """Where `strace` kills: on entering the call, before the kernel does it."""
 
 
@@ -50,7 +63,9 @@ class Boundaries:
         self.wrap(frames.FrameWriter, "commit", lambda *_: "frames commit")
         self.wrap(embeddings, "write", lambda *_: "embeddings")
         self.wrap(checkpoints, "store", lambda *_: "checkpoint store")
-        self.wrap(tables.Tables, "write", lambda _self, name, *_: "ledger commit" if name == "artifacts" else f"table {name}")
+        self.wrap(
+            tables.Tables, "write", lambda _self, name, *_: "ledger commit" if name == "artifacts" else f"table {name}"
+        )
         self.wrap(tables, "_write_file", lambda _table, name, *_: f"Parquet file {name}")
         self.wrap(deltalog, "append", lambda table, *_: f"log entry {table.name}")
         self.wrap(lance.LanceDataset, "commit", lambda *_: "Lance commit")
@@ -58,8 +73,13 @@ class Boundaries:
         self.wrap(seal, "extend", lambda *_: "seal")
         self.wrap(lake.FileLock, "release", lambda held: "lock released" if "--" in held.path.name else None)
         event = "Dagster event stored"
-        self.wrap(SqliteEventLogStorage, "store_event", lambda _self, entry: event if entry.is_dagster_event
-                  and entry.dagster_event.is_step_materialization else None)
+        self.wrap(
+            SqliteEventLogStorage,
+            "store_event",
+            lambda _self, entry: (
+                event if entry.is_dagster_event and entry.dagster_event.is_step_materialization else None
+            ),
+        )
         self.wrap(SqlEventLogStorage, "_store_asset_event_tags", lambda *_: "Dagster event's tags")
         for name in ("fsync", "link", "rename", "replace"):
             self.wrap(os, name, lambda what, *_, name=name: self.place_of(what, name))
@@ -82,7 +102,7 @@ class Boundaries:
         """'fsync delta/episodes/_delta_log' for a file or folder of this lake; None for anything else."""
         with contextlib.suppress(OSError):
             path = os.readlink(f"/proc/self/fd/{what}") if isinstance(what, int) else os.fspath(what)
-            return f"{call} {kind_of(path[len(self.root):])}" if path.startswith(self.root) else None
+            return f"{call} {kind_of(path[len(self.root) :])}" if path.startswith(self.root) else None
         return None
 
 
@@ -90,7 +110,9 @@ def kind_of(path: str) -> str:
     """'delta/episodes/_delta_log' of a path in the place: what it is, without names that differ from run to run."""
     parts = [part for part in path.removeprefix("lake/").split("/") if part]
     if parts[:1] == ["delta"]:
-        return "/".join([*parts[:2], *(["_delta_log"] if "_delta_log" in parts else ["data"] if len(parts) > 2 else [])])
+        return "/".join(
+            [*parts[:2], *(["_delta_log"] if "_delta_log" in parts else ["data"] if len(parts) > 2 else [])]
+        )
     if parts[:1] == ["lance"]:
         return "/".join(parts[:3])
     if parts[:1] == ["dagster_home"]:
@@ -100,7 +122,9 @@ def kind_of(path: str) -> str:
 
 def attach(pid: int, spec: str, log: Path) -> subprocess.Popen | None:
     """strace on a waiting child, once it traces it; None where it may not."""
-    process = subprocess.Popen(["strace", "-f", "-y", "-p", str(pid), "-o", str(log), *spec.split()], stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        ["strace", "-f", "-y", "-p", str(pid), "-o", str(log), *spec.split()], stderr=subprocess.PIPE
+    )
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline and process.poll() is None:
         if not re.search(r"^TracerPid:\s+0$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE):
@@ -114,7 +138,9 @@ def attach(pid: int, spec: str, log: Path) -> subprocess.Popen | None:
 
 def last_call(log: Path, place: Path, syscall: str) -> str:
     """'link delta/episodes/_delta_log' of the call that the kill was injected into: the last one that strace saw."""
-    lines = [line for line in log.read_text(errors="replace").splitlines() if f"{syscall}(" in line] if log.exists() else []
+    lines = (
+        [line for line in log.read_text(errors="replace").splitlines() if f"{syscall}(" in line] if log.exists() else []
+    )
     inside = re.findall(rf"{re.escape(str(place))}/([^\"<>, ]+)", lines[-1]) if lines else []
     return f"{syscall} {kind_of(inside[-1])}" if inside else f"{syscall} elsewhere"
 

@@ -5,10 +5,10 @@
 
 A scene is one asset of the iteration in a clone of the lake as it was before that asset (or after the whole iteration,
 made again with force: then the old version must survive). A child process forked from this warm one makes the asset
-through Dagster and is killed at one boundary: before or after a write, an fsync, a rename (`python`), or, where strace can
-attach, inside the system calls of Lance, SQLite and everything else (`strace`); up to five times, one kill on top of the
-other. A reader polls the lake all the while. A second child then recovers the way `vlaw run` and `vlaw reconcile` do and
-holds the outcome against the invariants.
+through Dagster and is killed at one boundary: before or after a write, an fsync, a rename (`python`), or, where strace
+can attach, inside the system calls of Lance, SQLite and everything else (`strace`); up to five times, one kill on top
+of the other. A reader polls the lake all the while. A second child then recovers the way `vlaw run` and `vlaw
+reconcile` do and holds the outcome against the invariants.
 
 Not here: what a power cut loses (tests/test_durability.py), and kills by the clock (tests/test_kills.py).
 """
@@ -85,8 +85,8 @@ def record(place: Path, scene: Scene) -> list[str]:
 
 
 def victim(place: Path, scene: Scene, stop: int, gate: int | None, note: Path | None = None) -> str:
-    """Makes the asset; killed at boundary `stop`, whose name goes to `note`, or by strace once it has attached (`gate` is the
-    pipe it waits at)."""
+    """Makes the asset; killed at boundary `stop`, whose name goes to `note`, or by strace once it has attached (`gate`
+    is the pipe it waits at)."""
     if gate is not None:
         os.read(gate, 1)
     else:
@@ -97,7 +97,8 @@ def victim(place: Path, scene: Scene, stop: int, gate: int | None, note: Path | 
 
 
 def chain(number: int, work: Path, scene: Scene, points: list[Point], before: list[str], digest: str) -> list[Kill]:
-    """Kills one after the other in one clone, as long as the artifact is not there; then one recovery, and all invariants.
+    """Kills one after the other in one clone, as long as the artifact is not there; then one recovery, and all
+    invariants.
 
     A point that the run does not come by again (strace counts calls per thread: not the same twice) is no kill.
     """
@@ -127,7 +128,9 @@ def chain(number: int, work: Path, scene: Scene, points: list[Point], before: li
                 break
             kills.append(Kill(number, scene.asset, scene.force, "strace" if point.syscall else "python", point.label))
             if code != -signal.SIGKILL:
-                kills[-1].violations["I8" if code is None else "I9"] = [f"the victim ended with {code}: {log.read_text()[-1500:]}"]
+                kills[-1].violations["I8" if code is None else "I9"] = [
+                    f"the victim ended with {code}: {log.read_text()[-1500:]}"
+                ]
             _note(kills[-1], lambda: glance(place, state, scene.asset), notes, "glance")
             kills[-1].seconds = round(time.monotonic() - begun, 1)
             if kills[-1].visible or kills[-1].violations:
@@ -159,7 +162,15 @@ def _note(item: Kill, work: Callable[[], dict[str, Any]], notes: Path, name: str
 
 def recovered(place: Path, scene: Scene, state: dict[str, Any], digest: str) -> dict[str, Any]:
     defs = definitions(place)
-    return examine(place, defs, lambda force: make(place, scene.asset, scene.partition, force=force), state, scene.asset, digest, force=scene.force)
+    return examine(
+        place,
+        defs,
+        lambda force: make(place, scene.asset, scene.partition, force=force),
+        state,
+        scene.asset,
+        digest,
+        force=scene.force,
+    )
 
 
 @contextlib.contextmanager
@@ -215,9 +226,14 @@ class Plan:
         made = json.loads((work / "prepared.json").read_text())
         self.assets, self.digests = made["assets"], made["digests"]
         self.artifacts, self.modules = made["artifacts"], made["modules"]
-        states = [(asset, force, "after" if force else f"before-{asset}") for asset in self.assets for force in (False, True)]
-        self.scenes = [Scene(asset, made["partition"], force, str(work / state)) for asset, force, state in states
-                       if state in self.artifacts]
+        states = [
+            (asset, force, "after" if force else f"before-{asset}") for asset in self.assets for force in (False, True)
+        ]
+        self.scenes = [
+            Scene(asset, made["partition"], force, str(work / state))
+            for asset, force, state in states
+            if state in self.artifacts
+        ]
         self._points: dict[tuple[Scene, bool], list[Point]] = {}
 
     def draw(self, number: int) -> tuple[Scene, list[Point]]:
@@ -241,7 +257,9 @@ class Plan:
                 shutil.rmtree(folder, ignore_errors=True)
             notes.mkdir()
             clone(Path(scene.folder), place)
-            self._points[scene, traced] = _traced_points(place, scene, notes) if traced else _python_points(place, scene, notes)
+            self._points[scene, traced] = (
+                _traced_points(place, scene, notes) if traced else _python_points(place, scene, notes)
+            )
             shutil.rmtree(place)
         return self._points[scene, traced]
 
@@ -270,18 +288,30 @@ def table(kills: list[Kill]) -> str:
             if item.how == how:
                 groups.setdefault(item.boundary, []).append(item)
         for boundary, items in sorted(groups.items()):
-            lines.append(f"{len(items):>6} {sum(i.visible for i in items):>9} {sum(i.mirrored for i in items):>11} "
-                         f"{sum(i.orphans for i in items):>8} {sum(bool(i.violations) for i in items):>10}  {how}: {boundary}")
+            lines.append(
+                f"{len(items):>6} {sum(i.visible for i in items):>9} {sum(i.mirrored for i in items):>11} "
+                f"{sum(i.orphans for i in items):>8} {sum(bool(i.violations) for i in items):>10}  {how}: {boundary}"
+            )
     lines += ["", f"{'violations':>10} {'limit':>6}  invariant"]
-    lines += [f"{sum(name in item.violations for item in kills):>10} {0:>6}  {name} {text}" for name, text in INVARIANTS.items()]
+    lines += [
+        f"{sum(name in item.violations for item in kills):>10} {0:>6}  {name} {text}"
+        for name, text in INVARIANTS.items()
+    ]
     bad = [item for item in kills if item.violations]
     for item in bad[:20]:
         lines.append(f"chain {item.number} ({item.asset}, {item.how}: {item.boundary}):")
         lines += [f"  {name} {line[:600]}" for name, found in item.violations.items() for line in found[:3]]
     counts = collections.Counter(item.how for item in kills)
     replaced = sum(item.force for item in kills)
-    lines += ["", (f"{len(kills)} kills ({counts['python']} between calls, {counts['strace']} inside system calls; {replaced} while "
-              f"replacing a version), {sum(i.polls for i in kills)} looks of the reader, {len(bad)} kills with a violation (limit 0)")]
+    lines += [
+        "",
+        (
+            f"{len(kills)} kills ({counts['python']} between calls, {counts['strace']} inside system calls; "
+            f"{replaced} while "
+            f"replacing a version), {sum(i.polls for i in kills)} looks of the reader, {len(bad)} kills with a "
+            f"violation (limit 0)"
+        ),
+    ]
     return "\n".join(lines)
 
 
@@ -290,10 +320,16 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, help="repeat one chain of that seed")
-    parser.add_argument("--strace", type=float, default=0.4, help="part of the kills that strace does; 0 without strace")
+    parser.add_argument(
+        "--strace", type=float, default=0.4, help="part of the kills that strace does; 0 without strace"
+    )
     parser.add_argument("--assets", default="", help="only these, comma-separated")
-    parser.add_argument("--work", type=Path, help="folder; its undisturbed run is used again (default: a temporary one)")
-    parser.add_argument("--place", type=Path, help="folder with lake, recipes and dagster_home, instead of an undisturbed run")
+    parser.add_argument(
+        "--work", type=Path, help="folder; its undisturbed run is used again (default: a temporary one)"
+    )
+    parser.add_argument(
+        "--place", type=Path, help="folder with lake, recipes and dagster_home, instead of an undisturbed run"
+    )
     parser.add_argument("--partition", help="the partition that has run there")
     parser.add_argument("--json", type=Path, help="every kill, for programs")
     options = parser.parse_args()
@@ -318,8 +354,12 @@ def main() -> None:
         done += found
         for item in found:
             state = "; ".join(f"{name}: {lines[0][:300]}" for name, lines in item.violations.items()) or "ok"
-            print(f"{time.monotonic() - begun:7.0f} s  {len(done)} kills  chain {number}: {item.asset}{' (again)' * item.force}, "
-                  f"{item.how}: {item.boundary}, {item.seconds} s: {state}", flush=True)
+            print(
+                f"{time.monotonic() - begun:7.0f} s  {len(done)} kills  chain {number}: "
+                f"{item.asset}{' (again)' * item.force}, "
+                f"{item.how}: {item.boundary}, {item.seconds} s: {state}",
+                flush=True,
+            )
         if options.json:
             options.json.write_text(json.dumps([dataclasses.asdict(item) for item in done]))
         number += 1

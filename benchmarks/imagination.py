@@ -2,7 +2,8 @@
 
     python benchmarks/imagination.py [--policy DIR] [--world-model DIR] [--autoencoder DIR] [--batch 100]
 
-A frame is one time step with all its cameras. Policy, world model and autoencoder: the shipped ones, or the folders given.
+A frame is one time step with all its cameras. Policy, world model and autoencoder: the shipped ones, or the folders
+given.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ import torch
 from vlaw_models.episodes import Start
 from vlaw_models.policies.base import load_policy
 from vlaw_models.presets import foundation
-from vlaw_models.rollout import rollout
+from vlaw_models.robots.tabletop.controller import HOME
+from vlaw_models.rollouts.rollout import rollout
 from vlaw_models.world_models.autoencoder import load_autoencoder
 from vlaw_models.world_models.base import load_world_model
-from vlaw_models.worlds.controller import HOME
-from vlaw_models.worlds.imagined import ImaginedWorld
+from vlaw_models.world_models.imagined_world import ImaginedWorld
 
 
 def seconds(policy, world, starts, num_steps: int) -> tuple[float, float]:
@@ -48,11 +49,19 @@ def main() -> None:
     rng = np.random.default_rng(0)
     size = world.image_size
     starts = [
-        Start("stack", i, "stack the red block on the blue block", rng.integers(0, 255, (model.views, size, size, 3)).astype(np.uint8), HOME)
+        Start(
+            "stack",
+            i,
+            "stack the red block on the blue block",
+            rng.integers(0, 255, (model.views, size, size, 3)).astype(np.uint8),
+            HOME,
+        )
         for i in range(args.batch)
     ]
-    print(f"world model {model.num_parameters() / 1e6:.2f} M, autoencoder {autoencoder.num_parameters() / 1e6:.2f} M, "
-          f"{args.sampling_steps} sampling steps, {args.threads} thread(s)")
+    print(
+        f"world model {model.num_parameters() / 1e6:.2f} M, autoencoder {autoencoder.num_parameters() / 1e6:.2f} M, "
+        f"{args.sampling_steps} sampling steps, {args.threads} thread(s)"
+    )
     rates = {}
     for batch, count in ((1, min(8, args.batch)), (args.batch, args.batch)):
         seconds(policy, world, starts[:batch], 4)

@@ -7,10 +7,10 @@ construction, and measures. Default: a small lake (seconds); --full: 10^6 episod
 10^7 member rows (minutes, 3 GB of disk, removed afterwards unless --keep). With --lake an earlier --keep is used again.
 
 "first" is the first call in this process, "median" that of the next --runs calls, "CPU" the seconds of both cores that
-such a call took (less than the wall clock says where the machine is busy with something else). Each call opens the lake anew,
-but for the questions in SQL: these are asked on an open connection. The operating system's file cache is warm, as it is after the lake was written. Plain DuckDB: the same rows as
-one bare Parquet file per table, the same threads, asked the same question. Commits are measured on two lakes in turn: one
-with a single iteration, one with all.
+such a call took (less than the wall clock says where the machine is busy with something else). Each call opens the lake
+anew, but for the questions in SQL: these are asked on an open connection. The operating system's file cache is warm, as
+it is after the lake was written. Plain DuckDB: the same rows as one bare Parquet file per table, the same threads,
+asked the same question. Commits are measured on two lakes in turn: one with a single iteration, one with all.
 """
 
 from __future__ import annotations
@@ -94,17 +94,29 @@ def text_of(name: str) -> str:
 
 def vlaw(lake: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """A fresh `vlaw` process. Raises CalledProcessError."""
-    program = "import sys; from vlaw_assets.cli import app; sys.argv[0] = 'vlaw'; app()"  # the script may not be on PATH
-    return subprocess.run([sys.executable, "-c", program, *words], env={**os.environ, "VLAW_LAKE": str(lake)}, text=True,
-                          check=True, capture_output=True)
+    program = (
+        "import sys; from vlaw_assets.cli import app; sys.argv[0] = 'vlaw'; app()"  # the script may not be on PATH
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program, *words],
+        env={**os.environ, "VLAW_LAKE": str(lake)},
+        text=True,
+        check=True,
+        capture_output=True,
+    )
 
 
 def check_audit(found: dict[str, Any], size: Size) -> None:
     """The audit of the last policy says what the lake was made of."""
     known, last = Known(size), size.iterations
     assert len(found["artifacts"]) == 5 + 7 * last, len(found["artifacts"])
-    real = Counter({(row["dataset"], row["task"], row["outcome"]): row["count"]
-                    for row in found["episodes"] if row["purpose"] == "rollout"})
+    real = Counter(
+        {
+            (row["dataset"], row["task"], row["outcome"]): row["count"]
+            for row in found["episodes"]
+            if row["purpose"] == "rollout"
+        }
+    )
     for iteration in range(1, last + 1):
         for task, name in enumerate(TASKS):
             won = real[f"real_rollouts[{key(iteration)}]", name, "success"]
@@ -116,10 +128,14 @@ def check_audit(found: dict[str, Any], size: Size) -> None:
         by_weight = Counter[tuple[str, float]]()
         for row in members:
             by_weight[row["source"], row["weight"]] += row["count"]
-        assert by_weight == {("real", 1.0): known.real_members(iteration), ("real", 0.0): known.weightless(),
-                             ("imagined", 1.0): known.imagined_members()}, (iteration, by_weight)
+        assert by_weight == {
+            ("real", 1.0): known.real_members(iteration),
+            ("real", 0.0): known.weightless(),
+            ("imagined", 1.0): known.imagined_members(),
+        }, (iteration, by_weight)
     assert [(row["alpha"], row["scored"], row["accepted"]) for row in found["judges"]] == [
-        (ALPHA, size.imagined, known.imagined_members())] * last, found["judges"]
+        (ALPHA, size.imagined, known.imagined_members())
+    ] * last, found["judges"]
 
 
 def check_success(rows: list[dict[str, Any]], size: Size) -> None:
@@ -128,18 +144,23 @@ def check_success(rows: list[dict[str, Any]], size: Size) -> None:
     known, trials = Known(size), size.evaluation // len(TASKS)
     assert found == {
         (iteration, asset, name): (trials, known.successes(iteration + later, size.evaluation, task))
-        for iteration in range(1, size.iterations + 1) for task, name in enumerate(TASKS)
-        for later, asset in enumerate(("start_evaluation", "policy_evaluation"))}, found
+        for iteration in range(1, size.iterations + 1)
+        for task, name in enumerate(TASKS)
+        for later, asset in enumerate(("start_evaluation", "policy_evaluation"))
+    }, found
 
 
 def check_impact(found: Any, size: Size, asset: str, iteration: int, *, accepted: bool = True) -> None:
-    """Exactly the artifacts that the episode reaches by construction; of its own iteration only the rows that name it."""
+    """Exactly the artifacts that the episode reaches by construction; of its own iteration only the rows that name
+    it."""
     got = {(item.ref.asset, item.ref.partition): (item.how, item.rows) for item in found}
     wanted = Known(size).reached(asset, iteration, accepted=accepted)
     assert got.keys() == wanted, (asset, got.keys() ^ wanted)
     assert len({item.ref.artifact_id for item in found}) == len(found)
     if asset == "imagined_rollouts":
-        naming = [got[name, key(iteration)] for name in ("reward_scores", "training_set") if (name, key(iteration)) in got]
+        naming = [
+            got[name, key(iteration)] for name in ("reward_scores", "training_set") if (name, key(iteration)) in got
+        ]
         assert naming == [("rows", 1)] * (2 if accepted else 1), naming
     elif asset == "real_rollouts":
         assert got["training_set", key(size.iterations)] == ("whole", Known(size).members(size.iterations))
@@ -148,22 +169,42 @@ def check_impact(found: Any, size: Size, asset: str, iteration: int, *, accepted
 def subjects(lake: Lake, size: Size) -> dict[str, tuple[str, str, int, bool]]:
     """Name -> (episode id, asset, iteration, accepted) of episodes whose impact is known."""
     known, middle = Known(size), (size.iterations + 1) // 2
-    real, imagined = (lake.ledger.require(asset, key(1 if asset == "real_rollouts" else middle))
-                      for asset in ("real_rollouts", "imagined_rollouts"))
+    real, imagined = (
+        lake.ledger.require(asset, key(1 if asset == "real_rollouts" else middle))
+        for asset in ("real_rollouts", "imagined_rollouts")
+    )
     clips = lake.ledger.require("validation_rollouts", key(middle))
     return {
-        "a real success of iteration 01": (episode_id(real, "rollout", known.real_index(success=True)), "real_rollouts", 1, True),
-        "a real failure of iteration 01": (episode_id(real, "rollout", known.real_index(success=False)), "real_rollouts", 1, True),
-        "an accepted imagined one": (episode_id(imagined, "imagined", known.imagined_index(accepted=True)),
-                                     "imagined_rollouts", middle, True),
-        "a rejected imagined one": (episode_id(imagined, "imagined", known.imagined_index(accepted=False)),
-                                    "imagined_rollouts", middle, False),
+        "a real success of iteration 01": (
+            episode_id(real, "rollout", known.real_index(success=True)),
+            "real_rollouts",
+            1,
+            True,
+        ),
+        "a real failure of iteration 01": (
+            episode_id(real, "rollout", known.real_index(success=False)),
+            "real_rollouts",
+            1,
+            True,
+        ),
+        "an accepted imagined one": (
+            episode_id(imagined, "imagined", known.imagined_index(accepted=True)),
+            "imagined_rollouts",
+            middle,
+            True,
+        ),
+        "a rejected imagined one": (
+            episode_id(imagined, "imagined", known.imagined_index(accepted=False)),
+            "imagined_rollouts",
+            middle,
+            False,
+        ),
         "a validation clip": (episode_id(clips, "validation", 0), "validation_rollouts", middle, True),
     }
 
 
 def measure_audit(table: Table, root: Path, size: Size, bare: Bare) -> None:
-    from vlaw_assets.audit.closure import audit_of
+    from vlaw_assets.lineage.closure import audit_of
 
     def audit() -> dict[str, Any]:
         lake = Lake.open(root, create=False)
@@ -180,7 +221,7 @@ def measure_audit(table: Table, root: Path, size: Size, bare: Bare) -> None:
 
 
 def measure_impact(table: Table, root: Path, size: Size, bare: Bare) -> None:
-    from vlaw_assets.audit.impact import impact
+    from vlaw_assets.lineage.impact import impact
 
     for name, (episode, asset, iteration, accepted) in subjects(Lake.open(root, create=False), size).items():
 
@@ -188,8 +229,12 @@ def measure_impact(table: Table, root: Path, size: Size, bare: Bare) -> None:
             return impact(Lake.open(root, create=False), episode)
 
         check_impact(found(), size, asset, iteration, accepted=accepted)
-        table.time(f"impact of {name}", found, limit=LIMITS["impact"],
-                   bare=lambda episode=episode: [bare.ask(sql, episode_id=episode) for sql in LOOKUPS])
+        table.time(
+            f"impact of {name}",
+            found,
+            limit=LIMITS["impact"],
+            bare=lambda episode=episode: [bare.ask(sql, episode_id=episode) for sql in LOOKUPS],
+        )
     episode = subjects(Lake.open(root, create=False), size)["a real success of iteration 01"][0]
     table.time("  the same, a fresh `vlaw impact` process", lambda: vlaw(root, "impact", episode, "--json"))
 
@@ -202,17 +247,36 @@ def measure_sql(table: Table, root: Path, size: Size, bare: Bare) -> None:
     of_task = (size.episodes - 2 * size.corpus - size.evaluation) // size.iterations // len(TASKS)
     questions: dict[str, tuple[str, dict[str, Any], Callable[[pa.Table], Any]]] = {
         "success table": (text_of("success_per_task"), {}, lambda rows: check_success(rows.to_pylist(), size)),
-        "datasets of one episode": (DATASETS, {"episode_id": episode}, lambda rows: _equal(
-            rows["iteration"].to_pylist(), list(range(1, size.iterations + 1)))),
-        "datasets of a failure": (DATASETS, {"episode_id": named["a real failure of iteration 01"][0]}, lambda rows: _equal(
-            (rows["iteration"].to_pylist(), rows["weight"].to_pylist()), ([1], [0.0]))),
-        "steps of one episode": (STEPS, {"episode_id": episode}, lambda rows: _equal(
-            rows["step"].to_pylist(), list(range(size.rows - (5 if size.rows > 10 else 0))))),
-        "members of the last dataset": (text_of("dataset_members"), {"experiment": EXPERIMENT, "iteration": size.iterations},
-                                        lambda rows: _equal(sum(rows["episodes"].to_pylist()), known.members(size.iterations))),
-        "count of all steps": ("SELECT count(*) AS n FROM steps", {}, lambda rows: _equal(rows["n"].to_pylist(), [size.steps])),
-        "steps of a task in one iteration": (STEPS_OF_A_TASK, {"task": "book", "iteration": middle},
-                                             lambda rows: _equal(rows["n"].to_pylist(), [of_task * size.rows])),
+        "datasets of one episode": (
+            DATASETS,
+            {"episode_id": episode},
+            lambda rows: _equal(rows["iteration"].to_pylist(), list(range(1, size.iterations + 1))),
+        ),
+        "datasets of a failure": (
+            DATASETS,
+            {"episode_id": named["a real failure of iteration 01"][0]},
+            lambda rows: _equal((rows["iteration"].to_pylist(), rows["weight"].to_pylist()), ([1], [0.0])),
+        ),
+        "steps of one episode": (
+            STEPS,
+            {"episode_id": episode},
+            lambda rows: _equal(rows["step"].to_pylist(), list(range(size.rows - (5 if size.rows > 10 else 0)))),
+        ),
+        "members of the last dataset": (
+            text_of("dataset_members"),
+            {"experiment": EXPERIMENT, "iteration": size.iterations},
+            lambda rows: _equal(sum(rows["episodes"].to_pylist()), known.members(size.iterations)),
+        ),
+        "count of all steps": (
+            "SELECT count(*) AS n FROM steps",
+            {},
+            lambda rows: _equal(rows["n"].to_pylist(), [size.steps]),
+        ),
+        "steps of a task in one iteration": (
+            STEPS_OF_A_TASK,
+            {"task": "book", "iteration": middle},
+            lambda rows: _equal(rows["n"].to_pylist(), [of_task * size.rows]),
+        ),
     }
     table.time("open the lake", lambda: len(Lake.open(root, create=False).ledger.artifacts()))
     table.time("open the lake and connect", lambda: connect(Lake.open(root, create=False)).close())
@@ -220,8 +284,12 @@ def measure_sql(table: Table, root: Path, size: Size, bare: Bare) -> None:
         for name, (sql, parameters, right) in questions.items():
             right(query.table(sql, parameters))
             right(bare.ask(sql, **parameters))
-            table.time(name, lambda sql=sql, given=parameters: query.table(sql, given), limit=LIMITS.get(name, 0.0),
-                       bare=lambda sql=sql, given=parameters: bare.ask(sql, **given))
+            table.time(
+                name,
+                lambda sql=sql, given=parameters: query.table(sql, given),
+                limit=LIMITS.get(name, 0.0),
+                bare=lambda sql=sql, given=parameters: bare.ask(sql, **given),
+            )
 
     def anew() -> None:
         with connect(Lake.open(root, create=False)) as query:
@@ -236,8 +304,12 @@ def measure_sql(table: Table, root: Path, size: Size, bare: Bare) -> None:
 def probe(lake: Lake, number: int) -> None:
     """One more partition, the same size whatever the lake holds: it reads the foundation and writes three tables."""
     parents = {name: lake.ledger.require(name) for name in ("expert_demonstrations", "base_policy", "autoencoder")}
-    identity = Identity(kind="probe", code="0" * 64, recipe=json.dumps({"probe": number}),
-                        parents=tuple((role, ref.content_digest) for role, ref in parents.items()))
+    identity = Identity(
+        kind="probe",
+        code="0" * 64,
+        recipe=json.dumps({"probe": number}),
+        parents=tuple((role, ref.content_digest) for role, ref in parents.items()),
+    )
     with lake.commit(asset="probe", partition=f"probe|{number:02d}", identity=identity, run_id="probe") as draft:
         for role, ref in parents.items():
             draft.read(ref, role)
@@ -248,7 +320,8 @@ def probe(lake: Lake, number: int) -> None:
 
 
 def measure_commits(table: Table, first: Path, last: Path, runs: int) -> None:
-    """The same commit on a lake with one iteration and on one with all, in turn: on lakes kept open, then opened anew."""
+    """The same commit on a lake with one iteration and on one with all, in turn: on lakes kept open, then opened
+    anew."""
     lakes = [Lake.open(path) for path in (first, last)]
     numbers = itertools.count(max(sum(ref.asset == "probe" for ref in lake.ledger.artifacts()) for lake in lakes))
     commit_in_turn(table, [lambda number, lake=lake: probe(lake, number) for lake in lakes], numbers, runs, "", GROWTH)
@@ -256,8 +329,9 @@ def measure_commits(table: Table, first: Path, last: Path, runs: int) -> None:
     commit_in_turn(table, anew, numbers, runs, ", with opening", 0.0)
 
 
-def commit_in_turn(table: Table, commits: list[Callable[[int], None]], numbers: Iterator[int], runs: int, what: str,
-                   growth: float) -> None:
+def commit_in_turn(
+    table: Table, commits: list[Callable[[int], None]], numbers: Iterator[int], runs: int, what: str, growth: float
+) -> None:
     """Prints what a commit costs on either lake."""
     spent: list[list[tuple[float, float]]] = [[], []]
     for number in itertools.islice(numbers, runs + 1):
@@ -296,13 +370,23 @@ def prepare(root: Path, size: Size, seed: int) -> None:
     began = time.perf_counter()
     (root / "bare").mkdir(parents=True)
     generate(Lake.open(root / "first"), replace(size, iterations=1), seed)
-    generator: Generator = generate(Lake.open(root / "lake"), size, seed, told=lambda text: print(
-        f"{time.perf_counter() - began:5.0f} s  {text}", flush=True))
+    generator: Generator = generate(
+        Lake.open(root / "lake"),
+        size,
+        seed,
+        told=lambda text: print(f"{time.perf_counter() - began:5.0f} s  {text}", flush=True),
+    )
     rows = dict(write_bare(generator.lake, root / "bare"))
-    assert (rows["episodes"], rows["steps"], rows["members"]) == (size.episodes, size.steps, Known(size).all_members()), rows
+    assert (rows["episodes"], rows["steps"], rows["members"]) == (
+        size.episodes,
+        size.steps,
+        Known(size).all_members(),
+    ), rows
     (root / "done").write_text(json.dumps(rows))
-    print(f"{time.perf_counter() - began:5.0f} s  generated; most memory "
-          f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB")
+    print(
+        f"{time.perf_counter() - began:5.0f} s  generated; most memory "
+        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB"
+    )
 
 
 def main() -> None:
@@ -317,16 +401,21 @@ def main() -> None:
     size = FULL if args.full else Size()
     with place(args.lake, keep=args.keep) as root:
         prepare(root, size, args.seed)
-        print(f"{size.episodes:,} episodes, {size.steps:,} step rows, {Known(size).all_members():,} member rows, "
-              f"{size.iterations} iterations; lake {size_on_disk(root / 'lake'):.2f} GB, bare {size_on_disk(root / 'bare'):.2f} GB")
+        print(
+            f"{size.episodes:,} episodes, {size.steps:,} step rows, {Known(size).all_members():,} member rows, "
+            f"{size.iterations} iterations; lake {size_on_disk(root / 'lake'):.2f} GB, bare "
+            f"{size_on_disk(root / 'bare'):.2f} GB"
+        )
         table, bare = Table(args.runs), Bare(root / "bare")
         measure_audit(table, root / "lake", size, bare)
         measure_impact(table, root / "lake", size, bare)
         measure_sql(table, root / "lake", size, bare)
         measure_commits(table, root / "first", root / "lake", 2 * args.runs + 1)
         print(f"load of the machine: {os.getloadavg()[1]:.1f} on {os.cpu_count()} cores (1 is this program alone)")
-        print("all answers are as constructed; " + (f"over the limit: {', '.join(table.missed)}" if table.missed
-                                                    else "every limit is kept"))
+        print(
+            "all answers are as constructed; "
+            + (f"over the limit: {', '.join(table.missed)}" if table.missed else "every limit is kept")
+        )
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ edges of their own, and the data files of smoke. Every third experiment has the 
 artifacts are pointers; learners carry a loss curve of 500 steps, as real ones do. So nothing is stale, and all of it is
 asked for. With --place an earlier --keep is used again.
 
-Printed beside its limit: wall seconds of a fresh process (the first one finds no memory of this lake, the others do), of
-verifying the ledger, and the bytes of Dagster's events of the smoke run. Exit code 1 where a limit is missed.
+Printed beside its limit: wall seconds of a fresh process (the first one finds no memory of this lake, the others do),
+of verifying the ledger, and the bytes of Dagster's events of the smoke run. Exit code 1 where a limit is missed.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from typing import Any
 
 import vlaw_assets.definitions  # noqa: F401 (defines the stages that `ask` asks)
 from vlaw_assets.assets.by_row import goes_by_row
-from vlaw_assets.audit.staleness import ask
 from vlaw_assets.lake import Lake, seal
 from vlaw_assets.lake.durable import canonical_json
 from vlaw_assets.lake.paths import partition_key, split_partition
 from vlaw_assets.lake.schemas import validated
-from vlaw_assets.lake.verify import verify_ledger
+from vlaw_assets.lake.upkeep.verify import verify_ledger
+from vlaw_assets.lineage.staleness import ask
 
 ITERATIONS = 2
 LOSSES = [0.123456789012345 + step / 1000 for step in range(500)]
@@ -65,9 +65,16 @@ class Place:
 
     def vlaw(self, *words: str) -> float:
         """Wall seconds of a fresh process. Raises CalledProcessError."""
-        environment = {**os.environ, "VLAW_LAKE": str(self.lake), "VLAW_RECIPES": str(self.recipes), "DAGSTER_HOME": str(self.home),
-                       "XDG_CACHE_HOME": str(self.cache)}
-        program = "import sys; from vlaw_assets.cli import app; sys.argv[0] = 'vlaw'; app()"  # the script may not be on PATH
+        environment = {
+            **os.environ,
+            "VLAW_LAKE": str(self.lake),
+            "VLAW_RECIPES": str(self.recipes),
+            "DAGSTER_HOME": str(self.home),
+            "XDG_CACHE_HOME": str(self.cache),
+        }
+        program = (
+            "import sys; from vlaw_assets.cli import app; sys.argv[0] = 'vlaw'; app()"  # the script may not be on PATH
+        )
         begun = time.perf_counter()
         subprocess.run([sys.executable, "-c", program, *words], env=environment, check=True, stdout=subprocess.DEVNULL)
         return time.perf_counter() - begun
@@ -81,7 +88,11 @@ class Place:
 def multiply(place: Place, count: int) -> None:
     """Fills the lake up to `count` artifacts. The ledger is sealed once, at the end."""
     lake = Lake.open(place.lake)
-    templates = [lake.ledger.require(ref.asset, ref.partition) for ref in lake.ledger.artifacts() if ref.partition.startswith("smoke|")]
+    templates = [
+        lake.ledger.require(ref.asset, ref.partition)
+        for ref in lake.ledger.artifacts()
+        if ref.partition.startswith("smoke|")
+    ]
     number = 0
     while len(lake.ledger.artifacts()) < count:
         number += 1
@@ -99,36 +110,74 @@ def _copy(lake: Lake, place: Place, template: Any, partition: str) -> None:
     answer = ask(lake, template.asset, partition, recipes=place.recipes)
     found, owner, artifact_id = lake.ledger.find(answer.identity), lake.ledger.get(template.owner), uuid.uuid4().hex
     experiment, iteration = split_partition(partition)
-    named = {"artifact_id": artifact_id, "asset": template.asset, "partition": partition, "partition_key": partition_key(partition),
-             "experiment": experiment, "iteration": iteration, "created_at": datetime.now(UTC), "run_id": f"run-{partition}"}
+    named = {
+        "artifact_id": artifact_id,
+        "asset": template.asset,
+        "partition": partition,
+        "partition_key": partition_key(partition),
+        "experiment": experiment,
+        "iteration": iteration,
+        "created_at": datetime.now(UTC),
+        "run_id": f"run-{partition}",
+    }
     if found is not None:
         row = found.to_row() | named | {"source_artifact_id": found.artifact_id}
     else:
         identity, versions = answer.identity, dict(owner.versions)
         shared = {key: named[key] for key in ("artifact_id", "asset", "partition_key", "experiment", "iteration")}
-        edges = [shared | {"parent_id": ref.owner, "role": role, "read_as": ref.artifact_id, "selection": "all", "selection_id": "",
-                           "scope": "rows" if goes_by_row(template.asset, role) else "whole"} for role, ref in answer.parents.items()]
+        edges = [
+            shared
+            | {
+                "parent_id": ref.owner,
+                "role": role,
+                "read_as": ref.artifact_id,
+                "selection": "all",
+                "selection_id": "",
+                "scope": "rows" if goes_by_row(template.asset, role) else "whole",
+            }
+            for role, ref in answer.parents.items()
+        ]
         if edges:
-            versions["edges"] = lake.tables.append("edges", validated("edges", edges, where=partition), artifact_id=artifact_id)
+            versions["edges"] = lake.tables.append(
+                "edges", validated("edges", edges, where=partition), artifact_id=artifact_id
+            )
         content = hashlib.sha256(identity.digest.encode()).hexdigest()
         learned = {"losses": LOSSES} if "losses" in owner.metrics else {}
         contents = json.loads(owner.contents_json)
         if "reads" in contents:
-            contents["reads"] = [read | {"parent": answer.parents[read["role"]].owner} for read in contents["reads"]
-                                 if read["role"] in answer.parents]
-        row = owner.to_row() | named | {
-            "content_digest": content, "identity_digest": identity.digest, "recipe_digest": identity.recipe_digest,
-            "recipe_json": identity.recipe, "parents_digest": identity.parents_digest, "source_artifact_id": "",
-            "location": f"checkpoints/{content}" if owner.location else "", "versions_json": canonical_json(versions),
-            "metrics_json": canonical_json(owner.metrics | learned), "contents_json": canonical_json(contents)}
+            contents["reads"] = [
+                read | {"parent": answer.parents[read["role"]].owner}
+                for read in contents["reads"]
+                if read["role"] in answer.parents
+            ]
+        row = (
+            owner.to_row()
+            | named
+            | {
+                "content_digest": content,
+                "identity_digest": identity.digest,
+                "recipe_digest": identity.recipe_digest,
+                "recipe_json": identity.recipe,
+                "parents_digest": identity.parents_digest,
+                "source_artifact_id": "",
+                "location": f"checkpoints/{content}" if owner.location else "",
+                "versions_json": canonical_json(versions),
+                "metrics_json": canonical_json(owner.metrics | learned),
+                "contents_json": canonical_json(contents),
+            }
+        )
     lake.tables.write("artifacts", validated("artifacts", [row], where=partition), artifact_id=artifact_id)
 
 
 def events(home: Path) -> list[int]:
     """Bytes of every materialization in Dagster's log."""
     with closing(sqlite3.connect(home / "history" / "runs" / "index.db")) as log:
-        return [size for (size,) in log.execute(
-            "SELECT length(event) FROM event_logs WHERE dagster_event_type = 'ASSET_MATERIALIZATION'")]
+        return [
+            size
+            for (size,) in log.execute(
+                "SELECT length(event) FROM event_logs WHERE dagster_event_type = 'ASSET_MATERIALIZATION'"
+            )
+        ]
 
 
 class Report:
@@ -160,8 +209,11 @@ def main() -> int:
         shutil.rmtree(place.cache, ignore_errors=True)
         lake = Lake.open(place.lake)
         last = lake.ledger.artifacts()[-1].partition.partition("|")[0]
-        print(f"\n{len(lake.ledger.artifacts()):,} artifacts, {sum(bool(r.source_artifact_id) for r in lake.ledger.artifacts()):,} "
-              f"of them pointers\n\nseconds, median of {arguments.runs}")
+        print(
+            f"\n{len(lake.ledger.artifacts()):,} artifacts, "
+            f"{sum(bool(r.source_artifact_id) for r in lake.ledger.artifacts()):,} "
+            f"of them pointers\n\nseconds, median of {arguments.runs}"
+        )
         for name, (words, limit) in COMMANDS.items():
             asked = [word.format(experiment=last) for word in words]
             first = place.vlaw(*asked)

@@ -2,8 +2,9 @@
 
     python benchmarks/model_classes.py
 
-Evidence for the tiny preset's choice: Ctrl-World's spatio-temporal U-Net at about 2 M parameters and the U-Net with frames
-in channels, both on the latents of three 64-pixel views (32 x 24 x 8), against the U-Net that moves pixels; random weights.
+Evidence for the tiny preset's choice: Ctrl-World's spatio-temporal U-Net at about 2 M parameters and the U-Net with
+frames in channels, both on the latents of three 64-pixel views (32 x 24 x 8), against the U-Net that moves pixels;
+random weights.
 """
 
 from __future__ import annotations
@@ -14,18 +15,26 @@ from dataclasses import replace
 
 import torch
 
+from vlaw_models.robots.tabletop.controller import HIGH, LOW
 from vlaw_models.world_models import edm
 from vlaw_models.world_models.base import Condition, WorldModel
 from vlaw_models.world_models.chunk_unet import ChunkUNet
 from vlaw_models.world_models.ctrl_world import CtrlWorld, CtrlWorldConfig
 from vlaw_models.world_models.warp_unet import WarpUNet
-from vlaw_models.worlds.controller import HIGH, LOW
 
 
 def small_ctrl_world() -> CtrlWorld:
     config = CtrlWorldConfig(
-        latent_channels=32, latent_height=8, latent_width=8, vae_scale=1.0, pose_low=tuple(LOW.tolist()),
-        pose_high=tuple(HIGH.tolist()), block_out_channels=(32, 64), layers=1, heads=(2, 4), token_dim=64,
+        latent_channels=32,
+        latent_height=8,
+        latent_width=8,
+        vae_scale=1.0,
+        pose_low=tuple(LOW.tolist()),
+        pose_high=tuple(HIGH.tolist()),
+        block_out_channels=(32, 64),
+        layers=1,
+        heads=(2, 4),
+        token_dim=64,
         addition_time_embed_dim=32,
     )
     return CtrlWorld(replace(config, edm=edm.EdmConfig(sigma_max=80.0)))
@@ -61,9 +70,11 @@ def measure(model: WorldModel, *, train_batch: int, sample_batch: int, sampling_
         figures.append(((time.perf_counter() - wall) / repeats, (time.process_time() - cpu) / repeats))
     (train_wall, train_cpu), (wall, cpu) = figures
     frames = sample_batch * model.chunk
-    print(f"{type(model).__name__:10s} {model.num_parameters() / 1e6:5.2f} M | step of {train_batch}: "
-          f"{1e3 * train_wall:6.0f} ms (CPU {1e3 * train_cpu:6.0f}) | {sampling_steps} sampling steps at {sample_batch}: "
-          f"{frames / wall:6.0f} frames/s (per CPU second {frames / cpu:6.0f}), without decoding")
+    print(
+        f"{type(model).__name__:10s} {model.num_parameters() / 1e6:5.2f} M | step of {train_batch}: "
+        f"{1e3 * train_wall:6.0f} ms (CPU {1e3 * train_cpu:6.0f}) | {sampling_steps} sampling steps at {sample_batch}: "
+        f"{frames / wall:6.0f} frames/s (per CPU second {frames / cpu:6.0f}), without decoding"
+    )
 
 
 def main() -> None:

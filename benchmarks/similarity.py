@@ -2,10 +2,10 @@
 
     python benchmarks/similarity.py [--count 100000] [--dimension 96] [--queries 100]
 
-Prints the time of a search and recall@10 (how many of the true ten nearest are found). Vectors are random but clustered, as
-episodes are (a task, an instruction and a phase make a cluster); uniform ones would make every index look bad. A search is
-done over the whole table, and prefiltered by the ids of committed artifacts, as `vlaw similar` does where a third of the
-rows belong to killed runs.
+Prints the time of a search and recall@10 (how many of the true ten nearest are found). Vectors are random but
+clustered, as episodes are (a task, an instruction and a phase make a cluster); uniform ones would make every index look
+bad. A search is done over the whole table, and prefiltered by the ids of committed artifacts, as `vlaw similar` does
+where a third of the rows belong to killed runs.
 """
 
 from __future__ import annotations
@@ -38,17 +38,26 @@ def main() -> None:
         paths = Paths(Path(folder))
         begun = time.perf_counter()
         name = fill(paths, vectors)
-        print(f"{options.count} vectors of {options.dimension} numbers written in {BATCHES} tagged commits: "
-              f"{time.perf_counter() - begun:.2f} s")
-        before = {killed: measure(paths, name, vectors, queries, indexed=False, killed=killed) for killed in (False, True)}
+        print(
+            f"{options.count} vectors of {options.dimension} numbers written in {BATCHES} tagged commits: "
+            f"{time.perf_counter() - begun:.2f} s"
+        )
+        before = {
+            killed: measure(paths, name, vectors, queries, indexed=False, killed=killed) for killed in (False, True)
+        }
         begun = time.perf_counter()
         assert embeddings.refresh_index(paths, name)
         print(f"index built (IVF_FLAT, cosine): {time.perf_counter() - begun:.2f} s")
-        after = {killed: measure(paths, name, vectors, queries, indexed=True, killed=killed) for killed in (False, True)}
+        after = {
+            killed: measure(paths, name, vectors, queries, indexed=True, killed=killed) for killed in (False, True)
+        }
         print("search of the 10 nearest           ms, median   ms, slowest of 20   recall@10")
         for killed in (False, True):
             of = "a third hidden" if killed else "all rows"
-            for label, (middle, slow, recall) in ((f"{of}, one by one", before[killed]), (f"{of}, by the index", after[killed])):
+            for label, (middle, slow, recall) in (
+                (f"{of}, one by one", before[killed]),
+                (f"{of}, by the index", after[killed]),
+            ):
                 print(f"{label:<34} {middle:10.2f} {slow:19.2f} {recall:11.3f}")
             print(f"  index against one by one: {before[killed][0] / after[killed][0]:.1f} x quicker")
         print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
@@ -65,10 +74,19 @@ def fill(paths: Paths, vectors: np.ndarray) -> str:
     """Writes them as so many artifacts; every third is never committed (artifact ids say which)."""
     for number, part in enumerate(np.array_split(np.arange(len(vectors)), BATCHES)):
         artifact = f"killed-{number}" if number % 3 == 2 else f"artifact-{number}"
-        rows = [{"owner": artifact, "episode_id": str(index), "task": TASKS[index % len(TASKS)], "purpose": "rollout",
-                 "outcome": "failure"} for index in part]
-        entry = embeddings.write(paths, "0" * 64, embeddings.rows_of(artifact, rows, vectors[part], where="benchmark"),
-                                 artifact_id=artifact)
+        rows = [
+            {
+                "owner": artifact,
+                "episode_id": str(index),
+                "task": TASKS[index % len(TASKS)],
+                "purpose": "rollout",
+                "outcome": "failure",
+            }
+            for index in part
+        ]
+        entry = embeddings.write(
+            paths, "0" * 64, embeddings.rows_of(artifact, rows, vectors[part], where="benchmark"), artifact_id=artifact
+        )
     return entry["table"]
 
 

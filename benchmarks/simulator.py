@@ -18,10 +18,10 @@ import numpy as np
 
 from vlaw_models.config import RolloutConfig
 from vlaw_models.episodes import CAMERAS
-from vlaw_models.worlds.tabletop.render import RayRenderer
-from vlaw_models.worlds.tabletop.scene import Sim
-from vlaw_models.worlds.tabletop.tasks import TASKS, Expert, Quality
-from vlaw_models.worlds.tabletop.world import make_sim
+from vlaw_models.robots.tabletop.render import RayRenderer
+from vlaw_models.robots.tabletop.scene import Sim
+from vlaw_models.robots.tabletop.tasks import TASKS, Expert, Quality
+from vlaw_models.robots.tabletop.world import make_sim
 
 STEPS_LIMIT, IMAGES_LIMIT = 800, 1000
 """Least control steps and pictures per second."""
@@ -83,13 +83,18 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     print(f"limits: {STEPS_LIMIT} control steps/s, {IMAGES_LIMIT} pictures/s of {SIZE} px; 1.00 x meets the limit")
-    print(f"{'task':8s} threads | {'steps/s':>8s} {'ratio':>7s} {'per CPU s':>10s} | "
-          f"{'images/s':>8s} {'ratio':>7s} {'per CPU s':>10s}")
+    print(
+        f"{'task':8s} threads | {'steps/s':>8s} {'ratio':>7s} {'per CPU s':>10s} | "
+        f"{'images/s':>8s} {'ratio':>7s} {'per CPU s':>10s}"
+    )
     for task in TASKS:
         for threads in (1, 2):
             steps, images = measure(task, threads, args.episodes, args.renders, args.repeats)
-            print(f"{task:8s} {threads:7d} | {steps[0]:8.0f} {steps[0] / STEPS_LIMIT:5.2f} x {steps[1]:10.0f} | "
-                  f"{images[0]:8.0f} {images[0] / IMAGES_LIMIT:5.2f} x {images[1]:10.0f}", flush=True)
+            print(
+                f"{task:8s} {threads:7d} | {steps[0]:8.0f} {steps[0] / STEPS_LIMIT:5.2f} x {steps[1]:10.0f} | "
+                f"{images[0]:8.0f} {images[0] / IMAGES_LIMIT:5.2f} x {images[1]:10.0f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """The answers of a synthetic ledger, in closed form: what `synthetic_ledger.py` puts in, counted without looking.
 
-Episode k of an artifact is of task k % 5, and its place in the task, slot = (k // 5) % 20, decides the rest. A real one is a
-success where slot < rate(iteration, task); an imagined one starts from real episode k of its iteration and is accepted where
-slot < 4; the last slot of a training set's own iteration is a member of weight 0. Training sets are cumulative: every real
-success so far, and what was imagined and accepted in their own iteration.
+Episode k of an artifact is of task k % 5, and its place in the task, slot = (k // 5) % 20, decides the rest. A real one
+is a success where slot < rate(iteration, task); an imagined one starts from real episode k of its iteration and is
+accepted where slot < 4; the last slot of a training set's own iteration is a member of weight 0. Training sets are
+cumulative: every real success so far, and what was imagined and accepted in their own iteration.
 """
 
 from __future__ import annotations
@@ -110,11 +110,20 @@ class Known:
         """(asset, partition) of all that an episode reaches, its own artifact left out.
 
         Of a real episode: the world model of its iteration learns from it, success or failure. Of an imagined one: its
-        score, and with `accepted` the training set and what follows. Of a validation clip: the figures of its iteration.
+        score, and with `accepted` the training set and what follows. Of a validation clip: the figures of its
+        iteration.
         """
         first = {
-            "real_rollouts": ("world_model", "imagined_rollouts", "reward_scores", "training_set", "policy",
-                              "policy_evaluation", "world_model_metrics", "iteration_report"),
+            "real_rollouts": (
+                "world_model",
+                "imagined_rollouts",
+                "reward_scores",
+                "training_set",
+                "policy",
+                "policy_evaluation",
+                "world_model_metrics",
+                "iteration_report",
+            ),
             "imagined_rollouts": ("reward_scores", "training_set", "policy", "policy_evaluation", "iteration_report"),
             "validation_rollouts": ("world_model_metrics", "reward_model_metrics", "iteration_report"),
         }[asset]
@@ -129,9 +138,22 @@ class Known:
         return found | {(name, key(each)) for each in range(iteration + 1, self.size.iterations + 1) for name in later}
 
 
-LOOP = ("loop_state", "start_evaluation", "real_rollouts", "validation_rollouts", "world_model", "reward_model",
-        "imagined_rollouts", "reward_scores", "training_set", "policy", "policy_evaluation", "world_model_metrics",
-        "reward_model_metrics", "iteration_report")
+LOOP = (
+    "loop_state",
+    "start_evaluation",
+    "real_rollouts",
+    "validation_rollouts",
+    "world_model",
+    "reward_model",
+    "imagined_rollouts",
+    "reward_scores",
+    "training_set",
+    "policy",
+    "policy_evaluation",
+    "world_model_metrics",
+    "reward_model_metrics",
+    "iteration_report",
+)
 
 
 def key(iteration: int, experiment: str = EXPERIMENT) -> str:

@@ -1,8 +1,8 @@
 """Ledgers of any size whose answers are known before they are asked: a real lake, filled without running a model.
 
 Here: `generate`, which commits the whole loop (foundation, then every asset of every iteration, with the edges the
-stages record) through the lake's own drafts, from Arrow columns. Not here: the answers (synthetic_answers.py), frames (tables
-only), models (checkpoints of a few bytes), measuring (ledger.py).
+stages record) through the lake's own drafts, from Arrow columns. Not here: the answers (synthetic_answers.py), frames
+(tables only), models (checkpoints of a few bytes), measuring (ledger.py).
 """
 
 from __future__ import annotations
@@ -51,21 +51,38 @@ class Generator:
 
     def foundation(self) -> None:
         for asset, purpose in (("expert_demonstrations", "demonstration"), ("co_training_data", "co_training")):
-            self._commit(asset, "", "scripted_episodes", {}, lambda draft, p=purpose: self._episodes(
-                draft, p, self.size.corpus, iteration=0))
-        for asset, kind in (("base_policy", "policy"), ("pretrained_world_model", "world_model"),
-                            ("pretrained_reward_model", "reward_model"), ("autoencoder", "autoencoder")):
+            self._commit(
+                asset,
+                "",
+                "scripted_episodes",
+                {},
+                lambda draft, p=purpose: self._episodes(draft, p, self.size.corpus, iteration=0),
+            )
+        for asset, kind in (
+            ("base_policy", "policy"),
+            ("pretrained_world_model", "world_model"),
+            ("pretrained_reward_model", "reward_model"),
+            ("autoencoder", "autoencoder"),
+        ):
             self._commit(asset, "", kind, {}, _checkpoint)
 
     def iteration(self, number: int) -> None:
         """All assets of one iteration, in the order in which they are made."""
         made, size, at = self.made, self.size, key(number)
-        before = {role: made[role if number > 1 else asset] for role, asset in (
-            ("policy", "base_policy"), ("world_model", "pretrained_world_model"), ("reward_model", "pretrained_reward_model"))}
+        before = {
+            role: made[role if number > 1 else asset]
+            for role, asset in (
+                ("policy", "base_policy"),
+                ("world_model", "pretrained_world_model"),
+                ("reward_model", "pretrained_reward_model"),
+            )
+        }
         earlier = {role: ref for role, ref in made.items() if role.startswith("real_rollouts_")}
 
         def played(purpose: str, count: int) -> Callable[[Any], None]:
-            return lambda draft: self._episodes(draft, purpose, count, iteration=number, policy=before["policy"].content_digest)
+            return lambda draft: self._episodes(
+                draft, purpose, count, iteration=number, policy=before["policy"].content_digest
+            )
 
         def add(asset: str, kind: str, *arguments: Any, **options: Any) -> ArtifactRef:
             return self._commit(asset, at, kind, *arguments, **options)
@@ -77,41 +94,107 @@ class Generator:
         made[f"real_rollouts_{number:02d}"] = real
         so_far = {**earlier, f"real_rollouts_{number:02d}": real}
         clips = add("validation_rollouts", "validation_rollouts", policy, played("validation", size.validation))
-        world_model = add("world_model", "world_model", {
-            "world_model": before["world_model"], "autoencoder": made["autoencoder"],
-            "co_training": made["co_training_data"], **so_far}, _checkpoint)
-        judge = add("reward_model", "reward_model", {"reward_model": before["reward_model"],
-                                                     **({"real_rollouts": real} if number == 1 else {})}, _checkpoint)
-        imagined = add("imagined_rollouts", "imagined_rollouts", {
-            "policy": before["policy"], "world_model": world_model, "autoencoder": made["autoencoder"], "starts": real},
-            lambda draft: self._episodes(draft, "imagined", size.imagined, world="world_model", starts=real))
-        scores = add("reward_scores", "reward_scores", {"imagined_rollouts": imagined, "reward_model": judge},
-                     lambda draft: self._scores(draft, imagined, judge))
+        world_model = add(
+            "world_model",
+            "world_model",
+            {
+                "world_model": before["world_model"],
+                "autoencoder": made["autoencoder"],
+                "co_training": made["co_training_data"],
+                **so_far,
+            },
+            _checkpoint,
+        )
+        judge = add(
+            "reward_model",
+            "reward_model",
+            {"reward_model": before["reward_model"], **({"real_rollouts": real} if number == 1 else {})},
+            _checkpoint,
+        )
+        imagined = add(
+            "imagined_rollouts",
+            "imagined_rollouts",
+            {
+                "policy": before["policy"],
+                "world_model": world_model,
+                "autoencoder": made["autoencoder"],
+                "starts": real,
+            },
+            lambda draft: self._episodes(draft, "imagined", size.imagined, world="world_model", starts=real),
+        )
+        scores = add(
+            "reward_scores",
+            "reward_scores",
+            {"imagined_rollouts": imagined, "reward_model": judge},
+            lambda draft: self._scores(draft, imagined, judge),
+        )
         sources = {**so_far, "imagined_rollouts": imagined, "reward_scores": scores}
-        training_set = add("training_set", "training_set", sources,
-                           lambda draft: self._members(draft, list(so_far.values()), imagined, number))
-        after = add("policy", "policy", {"policy": made["base_policy"], "training_set": training_set, **so_far,
-                                         "imagined_rollouts": imagined}, _checkpoint, chosen={
-            **{role: self._successes(ref, each).to_pylist() for each, (role, ref) in enumerate(so_far.items(), start=1)},
-            "imagined_rollouts": self._accepted(imagined).to_pylist()})
-        evaluated = add("policy_evaluation", "evaluation", {"policy": after}, self._evaluated(size.evaluation, number + 1))
+        training_set = add(
+            "training_set",
+            "training_set",
+            sources,
+            lambda draft: self._members(draft, list(so_far.values()), imagined, number),
+        )
+        after = add(
+            "policy",
+            "policy",
+            {"policy": made["base_policy"], "training_set": training_set, **so_far, "imagined_rollouts": imagined},
+            _checkpoint,
+            chosen={
+                **{
+                    role: self._successes(ref, each).to_pylist()
+                    for each, (role, ref) in enumerate(so_far.items(), start=1)
+                },
+                "imagined_rollouts": self._accepted(imagined).to_pylist(),
+            },
+        )
+        evaluated = add(
+            "policy_evaluation", "evaluation", {"policy": after}, self._evaluated(size.evaluation, number + 1)
+        )
         judged = {"world_model": world_model, "reward_model": judge, "autoencoder": made["autoencoder"], "clips": clips}
         figures = add("world_model_metrics", "world_model_metrics", judged, self._replayed)
-        verdicts = add("reward_model_metrics", "reward_model_metrics", {"reward_model": judge, "clips": clips},
-                       lambda draft: draft.write_evaluations([_figure("real_precision_at_0.8")]))
-        add("iteration_report", "iteration_report", {
-            "start_evaluation": made["start_evaluation"], "policy_evaluation": evaluated, "training_set": training_set,
-            "world_model_metrics": figures, "reward_model_metrics": verdicts}, _checkpoint)
+        verdicts = add(
+            "reward_model_metrics",
+            "reward_model_metrics",
+            {"reward_model": judge, "clips": clips},
+            lambda draft: draft.write_evaluations([_figure("real_precision_at_0.8")]),
+        )
+        add(
+            "iteration_report",
+            "iteration_report",
+            {
+                "start_evaluation": made["start_evaluation"],
+                "policy_evaluation": evaluated,
+                "training_set": training_set,
+                "world_model_metrics": figures,
+                "reward_model_metrics": verdicts,
+            },
+            _checkpoint,
+        )
         self.told(f"iteration {number:02d}: {self.known.members(number):,} members")
 
-    def _commit(self, asset: str, partition: str, kind: str, parents: dict[str, ArtifactRef], write: Callable[[Any], None], *,
-                chosen: Mapping[str, list[str]] = EMPTY) -> ArtifactRef:
+    def _commit(
+        self,
+        asset: str,
+        partition: str,
+        kind: str,
+        parents: dict[str, ArtifactRef],
+        write: Callable[[Any], None],
+        *,
+        chosen: Mapping[str, list[str]] = EMPTY,
+    ) -> ArtifactRef:
         """Reads `parents` (of those in `chosen` only these episodes) and writes, as the stage of that asset does."""
         # Evaluations of one policy are one artifact: the one at the end of an iteration, and at the start of the next.
-        recipe = canonical_json({"seed": self.seed, "score": {"alpha": ALPHA}} | (
-            {} if kind == "evaluation" else {"of": asset, "in": partition}))
-        identity = Identity(kind=kind, code=CODE, recipe=recipe,
-                            parents=tuple((role, ref.content_digest) for role, ref in parents.items()))
+        recipe = canonical_json(
+            {"seed": self.seed, "score": {"alpha": ALPHA}}
+            | ({} if kind == "evaluation" else {"of": asset, "in": partition})
+        )
+        identity = Identity(
+            kind=kind,
+            code=CODE,
+            recipe=recipe,
+            parents=tuple((role, ref.content_digest) for role, ref in parents.items()),
+        )
         with self.lake.commit(asset=asset, partition=partition, identity=identity, run_id="synthetic") as draft:
             if draft.reused is None:
                 for role, ref in parents.items():
@@ -124,10 +207,21 @@ class Generator:
 
     def _random(self, draft: Any, what: str) -> np.random.Generator:
         """A stream of its own for every artifact and use: the same whatever was made before."""
-        return np.random.default_rng([self.seed, *hashlib.sha256(f"{draft.identity.digest}{what}".encode()).digest()[:8]])
+        return np.random.default_rng(
+            [self.seed, *hashlib.sha256(f"{draft.identity.digest}{what}".encode()).digest()[:8]]
+        )
 
-    def _episodes(self, draft: Any, purpose: str, count: int, *, iteration: int | None = None, world: str = "tabletop",
-                  policy: str = "", starts: ArtifactRef | None = None) -> None:
+    def _episodes(
+        self,
+        draft: Any,
+        purpose: str,
+        count: int,
+        *,
+        iteration: int | None = None,
+        world: str = "tabletop",
+        policy: str = "",
+        starts: ArtifactRef | None = None,
+    ) -> None:
         """Episodes and their steps; without `iteration` nobody has judged them."""
         index = np.arange(count, dtype=np.int32)
         prefix = f"{purpose}-{draft.identity.digest[:12]}"
@@ -137,22 +231,40 @@ class Generator:
             rows += np.where(index % 2, 5, -5)
         won = None if iteration is None else successful(index, iteration)
         names = pa.array(TASKS).take(pa.array(index % len(TASKS)))
-        draft.write_table("episodes", pa.table({
-            "episode_id": ids, "episode_index": index, "purpose": _same(purpose, count), "world": _same(world, count),
-            "task": names, "instruction": pc.binary_join_element_wise("do", names, " "),
-            "seed": index.astype(np.int64),
-            "start_episode_id": (pa.nulls(count, pa.string()) if starts is None
-                                 else episode_ids(starts, "rollout", index)),
-            "policy": _same(policy, count), "world_model": _same("", count),
-            "num_steps": (rows - 1).astype(np.int32),
-            "success": pa.nulls(count, pa.bool_()) if won is None else pa.array(won),
-            "event": _same("", count) if won is None else pa.array(["failed", "success"]).take(pa.array(won.astype(np.int8))),
-            "label_source": _same("" if won is None else "world", count),
-            "num_frames": np.zeros(count, np.int32), "cameras": pa.repeat(pa.scalar(list(CAMERAS)), count),
-            "height": np.full(count, 64, np.int32), "width": np.full(count, 64, np.int32),
-            "extra_json": _same("{}", count), "content_digest": _digests(self._random(draft, "digests"), count),
-            "created_at": pa.repeat(pa.scalar(EPOCH + timedelta(hours=len(self.made)), pa.timestamp("us", tz="UTC")), count),
-        }))
+        draft.write_table(
+            "episodes",
+            pa.table(
+                {
+                    "episode_id": ids,
+                    "episode_index": index,
+                    "purpose": _same(purpose, count),
+                    "world": _same(world, count),
+                    "task": names,
+                    "instruction": pc.binary_join_element_wise("do", names, " "),
+                    "seed": index.astype(np.int64),
+                    "start_episode_id": (
+                        pa.nulls(count, pa.string()) if starts is None else episode_ids(starts, "rollout", index)
+                    ),
+                    "policy": _same(policy, count),
+                    "world_model": _same("", count),
+                    "num_steps": (rows - 1).astype(np.int32),
+                    "success": pa.nulls(count, pa.bool_()) if won is None else pa.array(won),
+                    "event": _same("", count)
+                    if won is None
+                    else pa.array(["failed", "success"]).take(pa.array(won.astype(np.int8))),
+                    "label_source": _same("" if won is None else "world", count),
+                    "num_frames": np.zeros(count, np.int32),
+                    "cameras": pa.repeat(pa.scalar(list(CAMERAS)), count),
+                    "height": np.full(count, 64, np.int32),
+                    "width": np.full(count, 64, np.int32),
+                    "extra_json": _same("{}", count),
+                    "content_digest": _digests(self._random(draft, "digests"), count),
+                    "created_at": pa.repeat(
+                        pa.scalar(EPOCH + timedelta(hours=len(self.made)), pa.timestamp("us", tz="UTC")), count
+                    ),
+                }
+            ),
+        )
         draft.write_table("steps", self._steps(self._random(draft, "steps"), ids, rows, won))
 
     def _steps(self, random: np.random.Generator, ids: pa.Array, rows: np.ndarray, won: np.ndarray | None) -> pa.Table:
@@ -163,20 +275,31 @@ class Generator:
         reward = np.zeros(total, np.float32)
         if won is not None:
             reward[ends - 2] = won
-        return pa.table({
-            "episode_id": ids.take(pa.array(np.repeat(np.arange(len(rows)), rows))), "step": step,
-            "timestamp": step / CONTROL_HZ, "state": _vectors(random, total, np.zeros(total, bool)),
-            "action": _vectors(random, total, last), "reward": pa.array(reward, mask=last | (won is None)),
-        })
+        return pa.table(
+            {
+                "episode_id": ids.take(pa.array(np.repeat(np.arange(len(rows)), rows))),
+                "step": step,
+                "timestamp": step / CONTROL_HZ,
+                "state": _vectors(random, total, np.zeros(total, bool)),
+                "action": _vectors(random, total, last),
+                "reward": pa.array(reward, mask=last | (won is None)),
+            }
+        )
 
     def _scores(self, draft: Any, imagined: ArtifactRef, judge: ArtifactRef) -> None:
         index = np.arange(self.size.imagined)
-        draft.write_table("reward_scores", pa.table({
-            "episode_id": episode_ids(imagined, "imagined", index),
-            "owner": _same(imagined.owner, len(index)), "judge": _same(judge.content_digest, len(index)),
-            "task": pa.array(TASKS).take(pa.array(index % len(TASKS))),
-            "p_success": 1 - (index // len(TASKS) % SLOTS + 0.5) / SLOTS,
-        }))
+        draft.write_table(
+            "reward_scores",
+            pa.table(
+                {
+                    "episode_id": episode_ids(imagined, "imagined", index),
+                    "owner": _same(imagined.owner, len(index)),
+                    "judge": _same(judge.content_digest, len(index)),
+                    "task": pa.array(TASKS).take(pa.array(index % len(TASKS))),
+                    "p_success": 1 - (index // len(TASKS) % SLOTS + 0.5) / SLOTS,
+                }
+            ),
+        )
 
     def _members(self, draft: Any, real: list[ArtifactRef], imagined: ArtifactRef, number: int) -> None:
         for iteration, ref in enumerate(real, start=1):
@@ -199,9 +322,18 @@ class Generator:
         def write(draft: Any) -> None:
             policy = draft.identity.parents[0][1]
             self._episodes(draft, "evaluation", count, iteration=iteration, policy=policy)
-            draft.write_evaluations([
-                {"task": name, "policy": policy, "trials": count // len(TASKS),
-                 "successes": self.known.successes(iteration, count, task)} for task, name in enumerate(TASKS)])
+            draft.write_evaluations(
+                [
+                    {
+                        "task": name,
+                        "policy": policy,
+                        "trials": count // len(TASKS),
+                        "successes": self.known.successes(iteration, count, task),
+                    }
+                    for task, name in enumerate(TASKS)
+                ]
+            )
+
         return write
 
     def _replayed(self, draft: Any) -> None:
@@ -244,8 +376,17 @@ def write_bare(lake: Lake, folder: Any, *, row_group: int = 122_880) -> Iterator
 
 def _add_members(draft: Any, ref: ArtifactRef, ids: pa.Array, weight: float, source: str) -> None:
     count = len(ids)
-    draft.write_table("members", pa.table({"episode_id": ids, "owner": _same(ref.artifact_id, count),
-                                           "weight": np.full(count, weight), "source": _same(source, count)}))
+    draft.write_table(
+        "members",
+        pa.table(
+            {
+                "episode_id": ids,
+                "owner": _same(ref.artifact_id, count),
+                "weight": np.full(count, weight),
+                "source": _same(source, count),
+            }
+        ),
+    )
 
 
 def _same(value: str, count: int) -> pa.Array:

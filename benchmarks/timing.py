@@ -14,9 +14,14 @@ class Table:
 
     def __init__(self, runs: int):
         self.runs, self.missed = runs, []
-        print(f"\n{'seconds':46s} {'first':>7s} {'median':>7s} {'CPU':>7s} {'limit':>6s} {'ratio':>6s} | {'DuckDB':>7s} {'ratio':>6s}")
+        print(
+            f"\n{'seconds':46s} {'first':>7s} {'median':>7s} {'CPU':>7s} {'limit':>6s} {'ratio':>6s} | "
+            f"{'DuckDB':>7s} {'ratio':>6s}"
+        )
 
-    def time(self, name: str, work: Callable[[], Any], *, limit: float = 0.0, bare: Callable[[], Any] | None = None) -> None:
+    def time(
+        self, name: str, work: Callable[[], Any], *, limit: float = 0.0, bare: Callable[[], Any] | None = None
+    ) -> None:
         """Times a first call and `runs` further ones; `bare`, the same in plain DuckDB, takes turns with them."""
         first, spent, plain = measured(work)[0], [], []
         if bare:
@@ -27,7 +32,9 @@ class Table:
                 plain.append(measured(bare)[0])
         self.line(name, first, spent, limit, statistics.median(plain) if plain else 0.0)
 
-    def line(self, name: str, first: float, spent: list[tuple[float, float]], limit: float = 0.0, plain: float = 0.0) -> None:
+    def line(
+        self, name: str, first: float, spent: list[tuple[float, float]], limit: float = 0.0, plain: float = 0.0
+    ) -> None:
         median, cpu = (statistics.median(column) for column in zip(*spent, strict=True))
         against = f"{limit:6.2f} {median / limit:5.2f}x" if limit else f"{'':13s}"
         beside = f" | {plain:7.3f} {median / plain:5.2f}x" if plain else ""

@@ -1,4 +1,5 @@
-"""Copies of the two packages in which functions are rewritten, and what each stage can reach, told without `code_version`."""
+"""Copies of the two packages in which functions are rewritten, and what each stage can reach, told without
+`code_identity`."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("vlaw_assets", "vlaw_models")
-LOADED_BY_NAME = ("policies", "world_models", "rewards")
+LOADED_BY_NAME = ("policies", "world_models", "reward_models")
 """Packages of vlaw_models whose classes are found by the name in a checkpoint, by the loader in their base.py."""
 WAYS = ("raise RuntimeError('rewritten')", "return None", "rewritten = 1")
 """What a function's body is replaced with; the last one is put before the body, which still works then."""
@@ -51,7 +52,11 @@ def files() -> dict[str, Path]:
 def functions(module: str) -> tuple[Function, ...]:
     """Every function and method of a module that has a body to rewrite."""
     path = files()[module]
-    found = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    found = [
+        node
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
     return tuple(
         Function(module, node.name, str(path.relative_to(ROOT)), _begin(first), node.end_lineno, first.col_offset)
         for node in found
@@ -63,8 +68,8 @@ def functions(module: str) -> tuple[Function, ...]:
 def rewritten(function: Function, way: str) -> str:
     """The text of the function's file with its body replaced, or, for the last of WAYS, begun by a new line."""
     lines = (ROOT / function.path).read_text().splitlines(keepends=True)
-    kept = lines[function.line - 1:function.end] if way == WAYS[-1] else []
-    return "".join([*lines[:function.line - 1], " " * function.indent + way + "\n", *kept, *lines[function.end:]])
+    kept = lines[function.line - 1 : function.end] if way == WAYS[-1] else []
+    return "".join([*lines[: function.line - 1], " " * function.indent + way + "\n", *kept, *lines[function.end :]])
 
 
 @cache
@@ -83,7 +88,9 @@ def imported(module: str) -> frozenset[str]:
             assert not node.level, f"{module} imports relatively"
             names.update([str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)])
         waiting += ast.iter_child_nodes(node)
-    whole = {".".join(parts[:count]) for parts in (name.split(".") for name in names) for count in range(1, len(parts) + 1)}
+    whole = {
+        ".".join(parts[:count]) for parts in (name.split(".") for name in names) for count in range(1, len(parts) + 1)
+    }
     return frozenset(whole & files().keys())
 
 
@@ -103,7 +110,8 @@ def reached(module: str, *, without: Iterable[str]) -> set[str]:
 
 
 def sample(rng: random.Random, modules: Iterable[str], count: int) -> list[Function]:
-    """`count` different functions of some modules; each module as likely as the other, so that small ones have their turn."""
+    """`count` different functions of some modules; each module as likely as the other, so that small ones have their
+    turn."""
     pools = {module: list(functions(module)) for module in sorted(modules) if functions(module)}
     found: list[Function] = []
     while len(found) < count:
@@ -136,16 +144,31 @@ class Copy:
         assert text.count(old) == 1, f"{path}: {old!r} is there {text.count(old)} times"
         self.change(path, text.replace(old, new))
 
-    def python(self, *arguments: str, environment: dict[str, str] | None = None, given: str = "", ok: bool = True) -> str:
+    def python(
+        self, *arguments: str, environment: dict[str, str] | None = None, given: str = "", ok: bool = True
+    ) -> str:
         """What a fresh Python on this copy prints."""
-        surroundings = {**os.environ, **(environment or {}), "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
-        done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, input=given, check=False,
-                              cwd=self.folder, env=surroundings)
+        surroundings = {
+            **os.environ,
+            **(environment or {}),
+            "PYTHONPATH": str(self.folder),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            capture_output=True,
+            text=True,
+            input=given,
+            check=False,
+            cwd=self.folder,
+            env=surroundings,
+        )
         assert done.returncode == 0 or not ok, done.stderr
         return done.stdout
 
     def digests(self, changes: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
-        """Stage -> code digest: as it is, then under each change (file, its text) alone. In one process: it only reads."""
+        """Stage -> code digest: as it is, then under each change (file, its text) alone. In one process: it only
+        reads."""
         return json.loads(self.python("-c", _DIGESTS, given=json.dumps(list(changes))))
 
     def stale(self, environment: dict[str, str]) -> dict[str, list[str]]:
@@ -169,13 +192,14 @@ def _above(module: str) -> list[str]:
 _DIGESTS = """
 import json, sys
 from pathlib import Path
-from vlaw_assets import code_version, definitions
+from vlaw_assets import definitions
+from vlaw_assets.pipeline import code_identity
 from vlaw_assets.assets.stage import BODIES
 
 def digests():
-    code_version._imports.cache_clear()
-    code_version._source_digest.cache_clear()
-    return {asset: code_version.code_digest(function.__module__) for asset, (function, _) in BODIES.items()}
+    code_identity._imports.cache_clear()
+    code_identity._source_digest.cache_clear()
+    return {asset: code_identity.code_digest(function.__module__) for asset, (function, _) in BODIES.items()}
 
 found = [{asset: code for asset, (_, code) in BODIES.items()}]
 for path, text in json.load(sys.stdin):
@@ -189,7 +213,7 @@ print(json.dumps(found))
 """
 _STALE = """
 import json, os
-from vlaw_assets.audit.staleness import stale
+from vlaw_assets.lineage.staleness import stale
 from vlaw_assets.lake import Lake
 found = stale(Lake.open(os.environ["VLAW_LAKE"]), recipes=os.environ["VLAW_RECIPES"])
 print(json.dumps({item.name: [*item.reasons, *filter(None, [item.blocked])] for item in found}))

@@ -16,10 +16,38 @@ import pytest
 # for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-LONGEST = ("kills", "study", "arms", "loop", "cli", "ui", "quarantine", "replay", "learners", "policies", "world_model",
-           "reconcile", "rewards", "definitions", "lake_crashes", "gc", "time_travel", "tamper", "stale")
-SHORTEST = ("metrics", "recipes", "sql_questions", "sql_security", "study_statistics", "task_book", "task_draw",
-            "task_erase", "task_scoop")
+LONGEST = (
+    "kills",
+    "study",
+    "arms",
+    "loop",
+    "cli",
+    "ui",
+    "quarantine",
+    "replay",
+    "learners",
+    "policies",
+    "world_model",
+    "reconcile",
+    "rewards",
+    "definitions",
+    "lake_crashes",
+    "gc",
+    "time_travel",
+    "tamper",
+    "stale",
+)
+SHORTEST = (
+    "metrics",
+    "recipes",
+    "sql_questions",
+    "sql_security",
+    "study_statistics",
+    "task_book",
+    "task_draw",
+    "task_erase",
+    "task_scoop",
+)
 """Many quick tests each: they fill what the others leave."""
 
 
@@ -45,7 +73,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
 @pytest.fixture(scope="session", autouse=True)
 def _surroundings(tmp_path_factory: pytest.TempPathFactory):
-    """No test sees the lake, the Dagster home and the cache of whoever runs the suite, and no two processes share one."""
+    """No test sees the lake, the Dagster home and the cache of whoever runs the suite, and no two processes share
+    one."""
     root = tmp_path_factory.mktemp("surroundings")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLAW_LAKE", str(root / "lake"))

@@ -6,8 +6,8 @@ from collections import Counter
 
 import numpy as np
 
-from vlaw_models.worlds.tabletop.scene import Sim
-from vlaw_models.worlds.tabletop.tasks import Expert, Quality
+from vlaw_models.robots.tabletop.scene import Sim
+from vlaw_models.robots.tabletop.tasks import Expert, Quality
 
 STEPS = 28
 

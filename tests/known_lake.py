@@ -16,8 +16,14 @@ PICTURES = np.zeros((1, 1, 2, 2, 3), np.uint8)
 def episode(task: str, event: str, seed: int, steps: int = 10, start: str | None = None) -> Episode:
     """Judged as `event` says; '' is an imagined episode that nobody judged."""
     return Episode(
-        task=task, instruction=task, seed=seed, images=PICTURES, states=np.full((steps + 1, 2), seed, np.float32),
-        actions=np.zeros((steps, 2), np.float32), success=(event == "success") if event else None, event=event,
+        task=task,
+        instruction=task,
+        seed=seed,
+        images=PICTURES,
+        states=np.full((steps + 1, 2), seed, np.float32),
+        actions=np.zeros((steps, 2), np.float32),
+        success=(event == "success") if event else None,
+        event=event,
         start_episode_id=start,
     )
 
@@ -30,15 +36,29 @@ class KnownLake:
         self.refs: dict[str, Any] = {}
         self.ids: dict[str, str] = {}
 
-    def make(self, name: str, parents: dict[str, str], write: Any = None, *, partition: str = "", checkpoint: str = "",
-             rows: tuple[str, ...] = (), kind: str = "") -> Any:
+    def make(
+        self,
+        name: str,
+        parents: dict[str, str],
+        write: Any = None,
+        *,
+        partition: str = "",
+        checkpoint: str = "",
+        rows: tuple[str, ...] = (),
+        kind: str = "",
+    ) -> Any:
         """Commit `name`; `write(draft, handles)` fills it. `parents`: role -> name; roles in `rows` are read by row."""
         asset = name.partition(" ")[0]
         kept = tuple((role, self.refs[parent].content_digest) for role, parent in parents.items())
         identity = Identity(kind or asset, "code-1", json.dumps({"of": name.partition(":")[0]}), kept)
-        with self.lake.commit(asset=asset, partition=partition, identity=identity, run_id="run", code_revision="abc") as draft:
+        with self.lake.commit(
+            asset=asset, partition=partition, identity=identity, run_id="run", code_revision="abc"
+        ) as draft:
             if draft.reused is None:
-                handles = {role: draft.read(self.refs[parent], role=role, by_row=role in rows) for role, parent in parents.items()}
+                handles = {
+                    role: draft.read(self.refs[parent], role=role, by_row=role in rows)
+                    for role, parent in parents.items()
+                }
                 if checkpoint:
                     (draft.checkpoint_dir() / "config.json").write_text(json.dumps({"is": checkpoint}))
                 if write:
@@ -62,7 +82,8 @@ STARTED = ((1, 0.95), (1, 0.85), (2, 0.75), (4, 0.3), (0, 0.99))
 
 
 def known(lake: Lake) -> KnownLake:
-    """The lake of the tests of `sql/`. Iteration 1 of 'vlaw' in full, its second one in part; 'other' shares rollouts."""
+    """The lake of the tests of `sql/`. Iteration 1 of 'vlaw' in full, its second one in part; 'other' shares
+    rollouts."""
     k = KnownLake(lake)
     k.make("base_policy", {}, checkpoint="base", kind="policy")
     k.make("world_model 1", {}, checkpoint="world", partition="vlaw|01")
@@ -71,47 +92,111 @@ def known(lake: Lake) -> KnownLake:
     models = {"policy": digest["base_policy"], "world_model": digest["world_model 1"]}
     judge = digest["reward_model 1"]
 
-    real = [episode("stack", "success", 1), episode("stack", "toppled", 2), episode("stack", "missed_grasp", 3),
-            episode("book", "success", 4, 20), episode("book", "half_open", 5, 20), episode("book", "not_opened", 6, 20)]
-    k.make("real_rollouts 1", {"policy": "base_policy"}, k.episodes("r", "rollout", real, policy=models["policy"]),
-           partition="vlaw|01")
-    evaluate(k, "start_evaluation 1", "base_policy", ["missed_grasp", "success", "toppled", "success"], "s", digest["base_policy"])
-    clips = [episode("stack", event, 20 + i) for i, event in enumerate(("success", "success", "toppled", "missed_grasp"))]
-    k.make("validation_rollouts 1", {"policy": "base_policy"}, k.episodes("v", "validation", clips), partition="vlaw|01")
-    k.make("reward_model_metrics 1", {"reward_model": "reward_model 1", "clips": "validation_rollouts 1"},
-           score(k, "validation_rollouts 1", {"v0": 0.9, "v1": 0.6, "v2": 0.7, "v3": 0.1}, judge), partition="vlaw|01")
+    real = [
+        episode("stack", "success", 1),
+        episode("stack", "toppled", 2),
+        episode("stack", "missed_grasp", 3),
+        episode("book", "success", 4, 20),
+        episode("book", "half_open", 5, 20),
+        episode("book", "not_opened", 6, 20),
+    ]
+    k.make(
+        "real_rollouts 1",
+        {"policy": "base_policy"},
+        k.episodes("r", "rollout", real, policy=models["policy"]),
+        partition="vlaw|01",
+    )
+    evaluate(
+        k,
+        "start_evaluation 1",
+        "base_policy",
+        ["missed_grasp", "success", "toppled", "success"],
+        "s",
+        digest["base_policy"],
+    )
+    clips = [
+        episode("stack", event, 20 + i) for i, event in enumerate(("success", "success", "toppled", "missed_grasp"))
+    ]
+    k.make(
+        "validation_rollouts 1", {"policy": "base_policy"}, k.episodes("v", "validation", clips), partition="vlaw|01"
+    )
+    k.make(
+        "reward_model_metrics 1",
+        {"reward_model": "reward_model 1", "clips": "validation_rollouts 1"},
+        score(k, "validation_rollouts 1", {"v0": 0.9, "v1": 0.6, "v2": 0.7, "v3": 0.1}, judge),
+        partition="vlaw|01",
+    )
     dreams = [episode(real[start].task, "", 30 + i, 10, k.ids[f"r{start}"]) for i, (start, _) in enumerate(STARTED)]
-    k.make("imagined_rollouts 1", {"starts": "real_rollouts 1", "policy": "base_policy", "world_model": "world_model 1"},
-           k.episodes("d", "imagined", dreams, **models), partition="vlaw|01", rows=("starts",))
+    k.make(
+        "imagined_rollouts 1",
+        {"starts": "real_rollouts 1", "policy": "base_policy", "world_model": "world_model 1"},
+        k.episodes("d", "imagined", dreams, **models),
+        partition="vlaw|01",
+        rows=("starts",),
+    )
     said = {f"d{i}": p for i, (_, p) in enumerate(STARTED)}
     scored = {"imagined_rollouts": "imagined_rollouts 1", "reward_model": "reward_model 1"}
-    k.make("reward_scores 1", scored, score(k, "imagined_rollouts 1", said, judge), partition="vlaw|01",
-           rows=("imagined_rollouts",))
-    k.make("training_set 1", {"real": "real_rollouts 1", "imagined": "imagined_rollouts 1", "scores": "reward_scores 1"},
-           members(k, {"r0": 1, "r3": 1, "d0": 1, "d1": 1, "d4": 1, "d2": 0}), partition="vlaw|01",
-           rows=("real", "imagined", "scores"))
-    k.make("policy 1", {"training_set": "training_set 1", "real": "real_rollouts 1", "imagined": "imagined_rollouts 1"},
-           learn(k, ["r0", "r3"], ["d0", "d1", "d4"]), partition="vlaw|01", checkpoint="one")
+    k.make(
+        "reward_scores 1",
+        scored,
+        score(k, "imagined_rollouts 1", said, judge),
+        partition="vlaw|01",
+        rows=("imagined_rollouts",),
+    )
+    k.make(
+        "training_set 1",
+        {"real": "real_rollouts 1", "imagined": "imagined_rollouts 1", "scores": "reward_scores 1"},
+        members(k, {"r0": 1, "r3": 1, "d0": 1, "d1": 1, "d4": 1, "d2": 0}),
+        partition="vlaw|01",
+        rows=("real", "imagined", "scores"),
+    )
+    k.make(
+        "policy 1",
+        {"training_set": "training_set 1", "real": "real_rollouts 1", "imagined": "imagined_rollouts 1"},
+        learn(k, ["r0", "r3"], ["d0", "d1", "d4"]),
+        partition="vlaw|01",
+        checkpoint="one",
+    )
     one = k.refs["policy 1"].content_digest
     evaluate(k, "policy_evaluation 1", "policy 1", ["success", "toppled", "success", "success"], "e", one)
-    k.make("world_model_metrics 1", {"world_model": "world_model 1"},
-           lambda draft, _: draft.write_evaluations([{"task": "stack", "metric": "psnr", "value": 20.0, "trials": 4}]),
-           partition="vlaw|01")
+    k.make(
+        "world_model_metrics 1",
+        {"world_model": "world_model 1"},
+        lambda draft, _: draft.write_evaluations([{"task": "stack", "metric": "psnr", "value": 20.0, "trials": 4}]),
+        partition="vlaw|01",
+    )
 
     again = [episode("stack", "success", 1), episode("stack", "success", 8), episode("book", "half_open", 9, 20)]
-    k.make("real_rollouts 2", {"policy": "base_policy"}, k.episodes("q", "rollout", again, policy=models["policy"]),
-           partition="vlaw|02")
-    k.make("training_set 2", {"real": "real_rollouts 1", "new": "real_rollouts 2", "imagined": "imagined_rollouts 1"},
-           members(k, {"r0": 2, "q0": 1, "q1": 1, "d0": 1}), partition="vlaw|02", rows=("real", "new", "imagined"))
-    k.make("world_model_metrics 2", {"world_model": "world_model 1"},
-           lambda draft, _: draft.write_evaluations([{"task": "stack", "metric": "psnr", "value": 21.5, "trials": 4}]),
-           partition="vlaw|02")
+    k.make(
+        "real_rollouts 2",
+        {"policy": "base_policy"},
+        k.episodes("q", "rollout", again, policy=models["policy"]),
+        partition="vlaw|02",
+    )
+    k.make(
+        "training_set 2",
+        {"real": "real_rollouts 1", "new": "real_rollouts 2", "imagined": "imagined_rollouts 1"},
+        members(k, {"r0": 2, "q0": 1, "q1": 1, "d0": 1}),
+        partition="vlaw|02",
+        rows=("real", "new", "imagined"),
+    )
+    k.make(
+        "world_model_metrics 2",
+        {"world_model": "world_model 1"},
+        lambda draft, _: draft.write_evaluations([{"task": "stack", "metric": "psnr", "value": 21.5, "trials": 4}]),
+        partition="vlaw|02",
+    )
 
     k.make("real_rollouts 1:other", {"policy": "base_policy"}, partition="other|01")
     k.make("reward_model 3", {}, checkpoint="second judge", partition="other|01")
     second = k.refs["reward_model 3"].content_digest
-    k.make("reward_scores 3", {"imagined_rollouts": "imagined_rollouts 1", "reward_model": "reward_model 3"},
-           score(k, "imagined_rollouts 1", said | {"d0": 0.2}, second), partition="other|01", rows=("imagined_rollouts",))
+    k.make(
+        "reward_scores 3",
+        {"imagined_rollouts": "imagined_rollouts 1", "reward_model": "reward_model 3"},
+        score(k, "imagined_rollouts 1", said | {"d0": 0.2}, second),
+        partition="other|01",
+        rows=("imagined_rollouts",),
+    )
     return k
 
 
@@ -119,14 +204,23 @@ def evaluate(k: KnownLake, name: str, policy: str, events: list[str], prefix: st
     """Three trials of 'stack' and one of 'book' on seeds 11 to 14."""
     tasks = ("stack", "stack", "stack", "book")
     found = [episode(task, event, 11 + i) for i, (task, event) in enumerate(zip(tasks, events, strict=True))]
-    k.make(name, {"policy": policy}, k.episodes(prefix, "evaluation", found, policy=digest), partition="vlaw|01",
-           kind="evaluation")
+    k.make(
+        name,
+        {"policy": policy},
+        k.episodes(prefix, "evaluation", found, policy=digest),
+        partition="vlaw|01",
+        kind="evaluation",
+    )
 
 
 def score(k: KnownLake, owner: str, said: dict[str, float], judge: str) -> Any:
     def write(draft: Any, _handles: Any) -> None:
-        draft.write_scores([{"episode_id": k.ids[name], "owner": k.refs[owner].artifact_id, "judge": judge, "p_success": p}
-                            for name, p in said.items()])
+        draft.write_scores(
+            [
+                {"episode_id": k.ids[name], "owner": k.refs[owner].artifact_id, "judge": judge, "p_success": p}
+                for name, p in said.items()
+            ]
+        )
 
     return write
 
@@ -138,9 +232,17 @@ def members(k: KnownLake, weights: dict[str, float]) -> Any:
         for handle in handles.values():
             if "episodes" in handle.ref.versions:
                 handle.episodes(frames=False)
-        draft.write_members([
-            {"episode_id": k.ids[name], "owner": k.refs[owners[name[0]]].artifact_id, "weight": float(weight),
-             "source": "imagined" if name[0] == "d" else "real"} for name, weight in weights.items()])
+        draft.write_members(
+            [
+                {
+                    "episode_id": k.ids[name],
+                    "owner": k.refs[owners[name[0]]].artifact_id,
+                    "weight": float(weight),
+                    "source": "imagined" if name[0] == "d" else "real",
+                }
+                for name, weight in weights.items()
+            ]
+        )
 
     return write
 

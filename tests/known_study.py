@@ -1,4 +1,5 @@
-"""A small study in a lake, every outcome given by hand: two recipes and two ceilings, two seeds, two tasks, four starts each.
+"""A small study in a lake, every outcome given by hand: two recipes and two ceilings, two seeds, two tasks, four starts
+each.
 
 Outcomes are strings of 0 and 1, one character per evaluation start, first those of 'stack', then of 'book'.
 """
@@ -21,13 +22,21 @@ EVALUATION, VALIDATION, STOPPING, ROLLOUT = 2000, 6000, 7000, 1000
 """First seeds of the start sets."""
 BASE = {0: "10001000", 1: "01001000"}
 SUCCESS = {  # (recipe, seed, iteration) -> outcomes
-    ("filtered_bc", 0, 1): "11001000", ("filtered_bc", 1, 1): "01001100",
-    ("filtered_bc", 0, 2): "11001100", ("filtered_bc", 1, 2): "11001100",
-    ("vlaw", 0, 1): "11101100", ("vlaw", 1, 1): "11001110",
-    ("vlaw", 0, 2): "11101111", ("vlaw", 1, 2): "11111110",
+    ("filtered_bc", 0, 1): "11001000",
+    ("filtered_bc", 1, 1): "01001100",
+    ("filtered_bc", 0, 2): "11001100",
+    ("filtered_bc", 1, 2): "11001100",
+    ("vlaw", 0, 1): "11101100",
+    ("vlaw", 1, 1): "11001110",
+    ("vlaw", 0, 2): "11101111",
+    ("vlaw", 1, 2): "11111110",
 }
-CEILINGS = {("oracle", 0, 1): "11111100", ("oracle", 1, 1): "11101110", ("imagined_true_labels", 0, 1): "11101100",
-            ("imagined_true_labels", 1, 1): "11001110"}
+CEILINGS = {
+    ("oracle", 0, 1): "11111100",
+    ("oracle", 1, 1): "11101110",
+    ("imagined_true_labels", 0, 1): "11101100",
+    ("imagined_true_labels", 1, 1): "11001110",
+}
 STOPS = {0: "1000", 600: "1100", 1200: "1000"}
 """Validation outcomes of every policy per stop, 'stack' and 'book' two starts each; 600 is taken."""
 CLIPS = {"tp": 3, "fn": 1, "fp": 1, "tn": 5}
@@ -35,16 +44,30 @@ CLIPS = {"tp": 3, "fn": 1, "fp": 1, "tn": 5}
 REPLAYS = {"start": (1, 3, 4, 2), "vlaw": (3, 1, 1, 5), "vlaw_expert_only_world_model": (3, 1, 5, 1)}
 """tp, fn, fp, tn of replays in each seed: pretrained, with rollouts, expert-only."""
 VIDEO = {"start": 20.0, "vlaw": 25.0, "vlaw_expert_only_world_model": 22.0}
-METRICS = {"psnr": 1.0, "ssim": 0.03, "perceptual_judge": -0.01, "frechet_judge_frames": -0.5, "frechet_judge_clips": -2.0}
+METRICS = {
+    "psnr": 1.0,
+    "ssim": 0.03,
+    "perceptual_judge": -0.01,
+    "frechet_judge_frames": -0.5,
+    "frechet_judge_clips": -2.0,
+}
 """Each metric is its factor times VIDEO (plus 100 where lower is better), so more is better everywhere."""
 IMAGINED = "1110010000"
 """True outcomes of the ten imagined episodes of seed 0 and of seed 1; the judge accepts the first four."""
 
 
 def episode(task: str, seed: int, success: bool | None, start: str | None = None, steps: int = 2) -> Episode:
-    return Episode(task=task, instruction=task, seed=seed, images=np.zeros((1, 1, 2, 2, 3), np.uint8),
-                   states=np.full((steps + 1, 2), seed % 97, np.float32), actions=np.zeros((steps, 2), np.float32),
-                   success=success, event="" if success is None else "success" if success else "missed", start_episode_id=start)
+    return Episode(
+        task=task,
+        instruction=task,
+        seed=seed,
+        images=np.zeros((1, 1, 2, 2, 3), np.uint8),
+        states=np.full((steps + 1, 2), seed % 97, np.float32),
+        actions=np.zeros((steps, 2), np.float32),
+        success=success,
+        event="" if success is None else "success" if success else "missed",
+        start_episode_id=start,
+    )
 
 
 class StudyLake:
@@ -57,12 +80,25 @@ class StudyLake:
     def key(self, recipe: str, seed: int, iteration: int) -> str:
         return f"{self.study}-{recipe}-s{seed}|{iteration:02d}"
 
-    def commit(self, asset: str, partition: str, kind: str, recipe: dict[str, Any], write: Callable[[Draft], Any],
-               parents: dict[str, ArtifactRef] | None = None) -> ArtifactRef:
+    def commit(
+        self,
+        asset: str,
+        partition: str,
+        kind: str,
+        recipe: dict[str, Any],
+        write: Callable[[Draft], Any],
+        parents: dict[str, ArtifactRef] | None = None,
+    ) -> ArtifactRef:
         parents = parents or {}
-        identity = Identity(kind=kind, code="code-1", recipe=canonical(recipe),
-                            parents=tuple((role, ref.content_digest) for role, ref in parents.items()))
-        with self.lake.commit(asset=asset, partition=partition, identity=identity, run_id="run", code_revision="abc") as draft:
+        identity = Identity(
+            kind=kind,
+            code="code-1",
+            recipe=canonical(recipe),
+            parents=tuple((role, ref.content_digest) for role, ref in parents.items()),
+        )
+        with self.lake.commit(
+            asset=asset, partition=partition, identity=identity, run_id="run", code_revision="abc"
+        ) as draft:
             if draft.reused is None:
                 for role, ref in parents.items():
                     draft.read(ref, role=role)
@@ -77,21 +113,43 @@ class StudyLake:
 
         return self.commit("study", f"{self.study}|00", "study", definition, write)
 
-    def evaluate(self, asset: str, recipe: str, seed: int, iteration: int, policy: ArtifactRef, outcomes: str) -> ArtifactRef:
+    def evaluate(
+        self, asset: str, recipe: str, seed: int, iteration: int, policy: ArtifactRef, outcomes: str
+    ) -> ArtifactRef:
         low = asset.endswith("_low_noise")
 
         def write(draft: Draft) -> None:
             trials = [(task, EVALUATION + start) for task in TASKS for start in range(STARTS)]
-            draft.write_episodes([episode(task, start, said == "1") for (task, start), said in zip(trials, outcomes, strict=True)],
-                                 purpose="evaluation", world="tabletop", policy=policy.content_digest, world_model="")
-            draft.set_metrics({"made_with": {"machine": "x86_64", "python": "3.12.1", "torch": "2.13.0", "threads": "1"}})
+            draft.write_episodes(
+                [episode(task, start, said == "1") for (task, start), said in zip(trials, outcomes, strict=True)],
+                purpose="evaluation",
+                world="tabletop",
+                policy=policy.content_digest,
+                world_model="",
+            )
+            draft.set_metrics(
+                {"made_with": {"machine": "x86_64", "python": "3.12.1", "torch": "2.13.0", "threads": "1"}}
+            )
 
         settings = {"evaluation": {"noise_scale": 0.5 if low else 1.0}, "noise_seed": seed}
-        return self.commit(asset, self.key(recipe, seed, iteration), "evaluation_low_noise" if low else "evaluation", settings, write,
-                           {"policy": policy})
+        return self.commit(
+            asset,
+            self.key(recipe, seed, iteration),
+            "evaluation_low_noise" if low else "evaluation",
+            settings,
+            write,
+            {"policy": policy},
+        )
 
-    def iterate(self, recipe: str, seed: int, iteration: int, outcomes: str, low: str | None = None,
-                start: ArtifactRef | None = None) -> ArtifactRef:
+    def iterate(
+        self,
+        recipe: str,
+        seed: int,
+        iteration: int,
+        outcomes: str,
+        low: str | None = None,
+        start: ArtifactRef | None = None,
+    ) -> ArtifactRef:
         """One iteration: rollouts, the policy with its stops, evaluations of what it began with and of what it made."""
         key, begun = self.key(recipe, seed, iteration), start or self.base
         if iteration == 1:
@@ -99,25 +157,59 @@ class StudyLake:
             self.evaluate("start_evaluation_low_noise", recipe, seed, 1, begun, BASE[seed][:-1] + "1")
         if iteration > 1:
             verdict = {"policy": {"promoted": seed == 0, "measured": True, "reason": "0.5 against 0.4", "numbers": {}}}
-            self.commit("loop_state", key, "loop_state", {"of": key}, lambda draft: draft.set_metrics({"promotion": verdict}),
-                        {"policy": begun})
+            self.commit(
+                "loop_state",
+                key,
+                "loop_state",
+                {"of": key},
+                lambda draft: draft.set_metrics({"promotion": verdict}),
+                {"policy": begun},
+            )
         real = self.commit(
-            "real_rollouts", key, "real_rollouts", {"rollouts": {"episodes_per_task": 2}, "seed": seed, "iteration": iteration},
-            lambda draft: draft.write_episodes([episode(task, ROLLOUT + 100 * seed + 10 * iteration + i, i == 0)
-                                                for task in TASKS for i in range(2)], purpose="rollout", world="tabletop",
-                                               policy=begun.content_digest, world_model=""), {"policy": begun})
+            "real_rollouts",
+            key,
+            "real_rollouts",
+            {"rollouts": {"episodes_per_task": 2}, "seed": seed, "iteration": iteration},
+            lambda draft: draft.write_episodes(
+                [episode(task, ROLLOUT + 100 * seed + 10 * iteration + i, i == 0) for task in TASKS for i in range(2)],
+                purpose="rollout",
+                world="tabletop",
+                policy=begun.content_digest,
+                world_model="",
+            ),
+            {"policy": begun},
+        )
 
         def learn(draft: Draft) -> None:
             (draft.checkpoint_dir() / "config.json").write_text(json.dumps({"is": key}))
-            rows = [{"task": task, "metric": "validation_success", "policy": "", "trials": 2,
-                     "successes": said[half:half + 2].count("1"), "value": said[half:half + 2].count("1") / 2,
-                     "detail": {"stop": stop, "chosen": stop == 600, "outcomes": [int(c) for c in said[half:half + 2]],
-                                "first_seed": STOPPING}}
-                    for stop, said in STOPS.items() for task, half in zip(TASKS, (0, 2), strict=True)]
+            rows = [
+                {
+                    "task": task,
+                    "metric": "validation_success",
+                    "policy": "",
+                    "trials": 2,
+                    "successes": said[half : half + 2].count("1"),
+                    "value": said[half : half + 2].count("1") / 2,
+                    "detail": {
+                        "stop": stop,
+                        "chosen": stop == 600,
+                        "outcomes": [int(c) for c in said[half : half + 2]],
+                        "first_seed": STOPPING,
+                    },
+                }
+                for stop, said in STOPS.items()
+                for task, half in zip(TASKS, (0, 2), strict=True)
+            ]
             draft.write_evaluations(rows)
 
-        policy = self.commit("policy", key, "policy", {"policy": {"update": "filtered", "use_real": True}, "of": key}, learn,
-                             {"policy": begun, "real": real})
+        policy = self.commit(
+            "policy",
+            key,
+            "policy",
+            {"policy": {"update": "filtered", "use_real": True}, "of": key},
+            learn,
+            {"policy": begun, "real": real},
+        )
         self.evaluate("policy_evaluation", recipe, seed, iteration, policy, outcomes)
         self.evaluate("policy_evaluation_low_noise", recipe, seed, iteration, policy, low or outcomes[:-1] + "1")
         return policy
@@ -125,28 +217,59 @@ class StudyLake:
     def imagine(self, recipe: str, seed: int, iteration: int, policy: ArtifactRef, real: ArtifactRef) -> None:
         """Ten imagined episodes, the judge's scores of them, and their true outcomes."""
         key = self.key(recipe, seed, iteration)
-        world = self.commit("world_model", key, "world_model", {"world_model": {"use_rollouts": True}, "of": seed}, checkpoint(key))
+        world = self.commit(
+            "world_model", key, "world_model", {"world_model": {"use_rollouts": True}, "of": seed}, checkpoint(key)
+        )
         starts = [e.episode_id for e in self.lake.read(real).episodes(frames=False)]
         dreams = self.commit(
-            "imagined_rollouts", key, "imagined_rollouts", {"imagine": {"episodes_per_task": 5, "world": "world_model"}, "of": key},
-            lambda draft: draft.write_episodes([episode(TASKS[i % 2], i, None, starts[i % len(starts)]) for i in range(10)],
-                                               purpose="imagined", world="world_model", policy=policy.content_digest,
-                                               world_model=world.content_digest), {"starts": real, "world_model": world})
+            "imagined_rollouts",
+            key,
+            "imagined_rollouts",
+            {"imagine": {"episodes_per_task": 5, "world": "world_model"}, "of": key},
+            lambda draft: draft.write_episodes(
+                [episode(TASKS[i % 2], i, None, starts[i % len(starts)]) for i in range(10)],
+                purpose="imagined",
+                world="world_model",
+                policy=policy.content_digest,
+                world_model=world.content_digest,
+            ),
+            {"starts": real, "world_model": world},
+        )
         names = [e.episode_id for e in self.lake.read(dreams).episodes(frames=False)]
 
         def scores(judge: str, said: list[float]) -> Callable[[Draft], None]:
-            return lambda draft: draft.write_scores([{"episode_id": name, "owner": dreams.owner, "judge": judge, "p_success": p}
-                                                     for name, p in zip(names, said, strict=True)])
+            return lambda draft: draft.write_scores(
+                [
+                    {"episode_id": name, "owner": dreams.owner, "judge": judge, "p_success": p}
+                    for name, p in zip(names, said, strict=True)
+                ]
+            )
 
-        self.commit("reward_scores", key, "reward_scores", {"of": key}, scores("judge", [0.9] * 4 + [0.3] * 6), {"imagined": dreams})
-        self.commit("training_set", key, "training_set", {"score": {"alpha": 0.8, "labels": "judge"}, "of": key}, lambda _: None,
-                    {"imagined": dreams})
+        self.commit(
+            "reward_scores",
+            key,
+            "reward_scores",
+            {"of": key},
+            scores("judge", [0.9] * 4 + [0.3] * 6),
+            {"imagined": dreams},
+        )
+        self.commit(
+            "training_set",
+            key,
+            "training_set",
+            {"score": {"alpha": 0.8, "labels": "judge"}, "of": key},
+            lambda _: None,
+            {"imagined": dreams},
+        )
 
         def outcomes(draft: Draft) -> None:
             scores("simulator", [float(c) for c in IMAGINED])(draft)
-            draft.write_evaluations([
-                {"task": task, "metric": "failed_starts_covered", "trials": n, "successes": k, "value": k / n}
-                for task, k, n in (("stack", 1, 1), ("book", 0, 1), ("all", 1, 2))])
+            draft.write_evaluations(
+                [
+                    {"task": task, "metric": "failed_starts_covered", "trials": n, "successes": k, "value": k / n}
+                    for task, k, n in (("stack", 1, 1), ("book", 0, 1), ("all", 1, 2))
+                ]
+            )
 
         self.commit("imagined_outcomes", key, "imagined_outcomes", {"of": key}, outcomes, {"imagined": dreams})
 
@@ -157,22 +280,51 @@ class StudyLake:
         model = self.commit("world_model", key, "world_model", settings, checkpoint(key))
         net = {"name": "judge", "digest": "d" * 64}
         for asset, which in (("start_world_model_metrics", "start"), ("world_model_metrics", recipe)):
-            rows = [{"task": "all", "metric": metric, "camera": camera, "trials": 10,
-                     "value": factor * VIDEO[which] + (100 if factor < 0 else 0) + seed,
-                     "detail": {"clips": ["a"], "feature_net": net, "perceptual_net": net}}
-                    for metric, factor in METRICS.items() for camera in ("exterior_1", "wrist")]
+            rows = [
+                {
+                    "task": "all",
+                    "metric": metric,
+                    "camera": camera,
+                    "trials": 10,
+                    "value": factor * VIDEO[which] + (100 if factor < 0 else 0) + seed,
+                    "detail": {"clips": ["a"], "feature_net": net, "perceptual_net": net},
+                }
+                for metric, factor in METRICS.items()
+                for camera in ("exterior_1", "wrist")
+            ]
             rows += verdicts("replay", *REPLAYS[which])
-            self.commit(asset, key, asset, {"which": which, "seed": seed}, lambda draft, rows=rows: draft.write_evaluations(rows),
-                        {"world_model": model} if which != "start" else {})
-        clips = self.commit("validation_rollouts", key, "validation_rollouts", {"seed": seed}, lambda draft: draft.write_episodes(
-            [episode(TASKS[i % 2], VALIDATION + 10 * seed + i, i < 4) for i in range(10)], purpose="validation", world="tabletop"))
+            self.commit(
+                asset,
+                key,
+                asset,
+                {"which": which, "seed": seed},
+                lambda draft, rows=rows: draft.write_evaluations(rows),
+                {"world_model": model} if which != "start" else {},
+            )
+        clips = self.commit(
+            "validation_rollouts",
+            key,
+            "validation_rollouts",
+            {"seed": seed},
+            lambda draft: draft.write_episodes(
+                [episode(TASKS[i % 2], VALIDATION + 10 * seed + i, i < 4) for i in range(10)],
+                purpose="validation",
+                world="tabletop",
+            ),
+        )
         names = [e.episode_id for e in self.lake.read(clips).episodes(frames=False)]
 
         def judge(draft: Draft) -> None:
             said = [0.9, 0.95, 0.99, 0.4, 0.85, 0.3, 0.2, 0.1, 0.15, 0.05]
-            draft.write_scores([{"episode_id": name, "owner": clips.owner, "judge": "j", "p_success": p}
-                                for name, p in zip(names, said, strict=True)])
-            draft.write_evaluations([*verdicts("real", **CLIPS), {"task": "all", "metric": "real_auroc", "value": 0.96, "trials": 10}])
+            draft.write_scores(
+                [
+                    {"episode_id": name, "owner": clips.owner, "judge": "j", "p_success": p}
+                    for name, p in zip(names, said, strict=True)
+                ]
+            )
+            draft.write_evaluations(
+                [*verdicts("real", **CLIPS), {"task": "all", "metric": "real_auroc", "value": 0.96, "trials": 10}]
+            )
 
         self.commit("reward_model_metrics", key, "reward_model_metrics", {"seed": seed}, judge, {"clips": clips})
 
@@ -186,18 +338,32 @@ def checkpoint(text: str) -> Callable[[Draft], None]:
 
 def verdicts(what: str, tp: int, fn: int, fp: int, tn: int) -> list[dict[str, Any]]:
     detail = {"tp": tp, "fn": fn, "fp": fp, "tn": tn}
-    return [{"task": "all", "metric": f"{what}_{name}_at_{threshold}", "trials": n, "successes": k, "value": k / n, "detail": detail}
-            for threshold in ("0.5", "0.8")
-            for name, k, n in (("precision", tp, tp + fp), ("recall", tp, tp + fn), ("false_positive_rate", fp, fp + tn))]
+    return [
+        {
+            "task": "all",
+            "metric": f"{what}_{name}_at_{threshold}",
+            "trials": n,
+            "successes": k,
+            "value": k / n,
+            "detail": detail,
+        }
+        for threshold in ("0.5", "0.8")
+        for name, k, n in (("precision", tp, tp + fp), ("recall", tp, tp + fn), ("false_positive_rate", fp, fp + tn))
+    ]
 
 
 def known_study(lake: Lake) -> StudyLake:
     """filtered_bc and vlaw over two seeds and two iterations, the ceilings and an expert-only world model over one."""
     k = StudyLake(lake)
-    k.define([{"recipe": "vlaw", "seeds": [0, 1], "iterations": 2}, {"recipe": "filtered_bc", "seeds": [0, 1], "iterations": 2},
-              {"recipe": "oracle", "seeds": [0, 1], "iterations": 1, "privileged": True},
-              {"recipe": "imagined_true_labels", "seeds": [0, 1], "iterations": 1, "privileged": True},
-              {"recipe": "vlaw_expert_only_world_model", "seeds": [0, 1], "iterations": 1}])
+    k.define(
+        [
+            {"recipe": "vlaw", "seeds": [0, 1], "iterations": 2},
+            {"recipe": "filtered_bc", "seeds": [0, 1], "iterations": 2},
+            {"recipe": "oracle", "seeds": [0, 1], "iterations": 1, "privileged": True},
+            {"recipe": "imagined_true_labels", "seeds": [0, 1], "iterations": 1, "privileged": True},
+            {"recipe": "vlaw_expert_only_world_model", "seeds": [0, 1], "iterations": 1},
+        ]
+    )
     policies: dict[tuple[str, int], ArtifactRef] = {}
     for (recipe, seed, iteration), outcomes in (SUCCESS | CEILINGS).items():
         policies[recipe, seed] = k.iterate(recipe, seed, iteration, outcomes, start=policies.get((recipe, seed)))

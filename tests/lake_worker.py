@@ -72,7 +72,10 @@ def commit_all(lake: Lake, *, run_id: str = "run", partition: str = PARTITION, f
 
 
 WRITES = [
-    (frames.FrameWriter, "write"), (frames.FrameWriter, "commit"), (checkpoints, "store"), (tables.Tables, "write"),
+    (frames.FrameWriter, "write"),
+    (frames.FrameWriter, "commit"),
+    (checkpoints, "store"),
+    (tables.Tables, "write"),
     (seal, "extend"),
 ]
 """Every place where a commit touches the disk."""

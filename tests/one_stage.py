@@ -10,7 +10,7 @@ from typing import Any
 from vlaw_assets import definitions  # noqa: F401 (defines the stages)
 from vlaw_assets.assets.stage import BODIES, Stage
 from vlaw_assets.lake import ArtifactRef, Lake
-from vlaw_assets.resources import Workplace
+from vlaw_assets.pipeline.resources import Workplace
 
 
 class Bench:
@@ -23,7 +23,9 @@ class Bench:
         self.findings: dict[str, Any] = {}
 
     def recipe(self, name: str, text: str = "") -> None:
-        (self.recipes / f"{name}.toml").write_text(f'name = "{name}"\ntasks = ["stack", "book"]\niterations = 3\n{text}')
+        (self.recipes / f"{name}.toml").write_text(
+            f'name = "{name}"\ntasks = ["stack", "book"]\niterations = 3\n{text}'
+        )
 
     def make(self, asset: str, partition: str, *, force: bool = False) -> ArtifactRef:
         """Runs the stage; its findings are kept by name in `findings`."""

@@ -12,7 +12,8 @@ SENTENCES = ("move to the {} square", "reach the {} square")
 
 
 def reaching_episodes(count: int, *, seed: int, size: int = 32, steps: int = 8, square: int = 5) -> list[Episode]:
-    """Episodes (3 cameras, 5 dimensions) that move straight to the named square, 5 cm per step, and close the gripper."""
+    """Episodes (3 cameras, 5 dimensions) that move straight to the named square, 5 cm per step, and close the
+    gripper."""
     rng = np.random.default_rng(seed)
     episodes = []
     for number in range(count):
@@ -31,11 +32,18 @@ def reaching_episodes(count: int, *, seed: int, size: int = 32, steps: int = 8, 
             state = target
             states.append(state)
             images.append(_views(size, square, names, places, state))
-        episodes.append(Episode(
-            task="reach", instruction=SENTENCES[number % 2].format(names[0]), seed=number, images=np.stack(images),
-            states=np.array(states, dtype=np.float32), actions=np.array(actions, dtype=np.float32), success=True,
-            extra={"goal": goal[:2], "other": places[1]},
-        ))
+        episodes.append(
+            Episode(
+                task="reach",
+                instruction=SENTENCES[number % 2].format(names[0]),
+                seed=number,
+                images=np.stack(images),
+                states=np.array(states, dtype=np.float32),
+                actions=np.array(actions, dtype=np.float32),
+                success=True,
+                extra={"goal": goal[:2], "other": places[1]},
+            )
+        )
     return episodes
 
 

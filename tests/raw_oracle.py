@@ -1,4 +1,5 @@
-"""What an artifact read and learned from, told by the raw Delta tables alone: opened with delta-rs, followed row by row.
+"""What an artifact read and learned from, told by the raw Delta tables alone: opened with delta-rs, followed row by
+row.
 
 Written to share nothing with the program but the meaning of the columns: no handle, no ledger, no SQL. Slow, and plain.
 """
@@ -41,14 +42,22 @@ class Raw:
             name = waiting.pop()
             if name not in seen:
                 seen.add(name)
-                waiting += [edge["read_as"] if edge["read_as"] != edge["parent_id"] and self.of["edges"][edge["read_as"]]
-                            else edge["parent_id"] for edge in self.edges(name)]
+                waiting += [
+                    edge["read_as"]
+                    if edge["read_as"] != edge["parent_id"] and self.of["edges"][edge["read_as"]]
+                    else edge["parent_id"]
+                    for edge in self.edges(name)
+                ]
         return seen
 
     def left_out(self, artifact: str) -> set[str]:
         """Ids that the quarantine of that time kept out: the listed ones, and what was imagined from them."""
-        ids = {row["episode_id"] for edge in self.edges(artifact) if edge["role"] == "quarantine"
-               for row in self.of["quarantine"][edge["parent_id"]]}
+        ids = {
+            row["episode_id"]
+            for edge in self.edges(artifact)
+            if edge["role"] == "quarantine"
+            for row in self.of["quarantine"][edge["parent_id"]]
+        }
         everything = [row for rows in self.of["episodes"].values() for row in rows]
         while more := {row["episode_id"] for row in everything if row["start_episode_id"] in ids} - ids:
             ids |= more
@@ -60,29 +69,42 @@ class Raw:
         found = []
         for edge in self.edges(artifact):
             if edge["role"] not in ("quarantine", "state"):
-                found += [(edge, row) for row in self.of["episodes"][edge["parent_id"]]
-                          if row["episode_id"] not in gone and self._selected(owner, edge, row["episode_id"])]
+                found += [
+                    (edge, row)
+                    for row in self.of["episodes"][edge["parent_id"]]
+                    if row["episode_id"] not in gone and self._selected(owner, edge, row["episode_id"])
+                ]
         return found
 
     def _selected(self, child: str, edge: dict, episode: str) -> bool:
         if edge["scope"] == "rows":
             if '"embeddings":' in self.artifacts[child]["versions_json"]:
                 return True
-            return (any((row["owner"], row["episode_id"]) == (edge["parent_id"], episode)
-                        for name in ("members", "reward_scores") for row in self.of[name][child])
-                    or any(row["start_episode_id"] == episode for row in self.of["episodes"][child]))
+            return any(
+                (row["owner"], row["episode_id"]) == (edge["parent_id"], episode)
+                for name in ("members", "reward_scores")
+                for row in self.of[name][child]
+            ) or any(row["start_episode_id"] == episode for row in self.of["episodes"][child])
         if edge["selection"] == "members":
-            return any((row["owner"], row["episode_id"]) == (edge["parent_id"], episode) and row["weight"] > 0
-                       for row in self.of["members"][edge["selection_id"]])
+            return any(
+                (row["owner"], row["episode_id"]) == (edge["parent_id"], episode) and row["weight"] > 0
+                for row in self.of["members"][edge["selection_id"]]
+            )
         if edge["selection"] == "listed":
-            return any((row["parent_id"], row["episode_id"]) == (edge["parent_id"], episode) for row in self.of["reads"][child])
+            return any(
+                (row["parent_id"], row["episode_id"]) == (edge["parent_id"], episode) for row in self.of["reads"][child]
+            )
         return True
 
     def weight(self, artifact: str, owner: str, episode: str) -> float:
         """Of the episode in the training sets that the artifact read; 1 without one."""
         sets = [edge["parent_id"] for edge in self.edges(artifact) if self.of["members"][edge["parent_id"]]]
-        weights = [row["weight"] for name in sets for row in self.of["members"][name]
-                   if (row["owner"], row["episode_id"]) == (owner, episode)]
+        weights = [
+            row["weight"]
+            for name in sets
+            for row in self.of["members"][name]
+            if (row["owner"], row["episode_id"]) == (owner, episode)
+        ]
         return max(weights, default=0.0) if sets else 1.0
 
     def learned(self, artifact: str) -> Counter:
@@ -97,10 +119,16 @@ class Raw:
 
     def episodes(self, artifact: str) -> Counter:
         """(dataset's artifact, purpose, task, outcome) -> episodes read by anything in the closure, each once."""
-        read = {(edge["parent_id"], row["episode_id"]): row for name in self.closure(artifact) for edge, row in self.read(name)}
+        read = {
+            (edge["parent_id"], row["episode_id"]): row
+            for name in self.closure(artifact)
+            for edge, row in self.read(name)
+        }
         own = self.owner(artifact)
         read |= {(own, row["episode_id"]): row for row in self.of["episodes"][own]}
-        return Counter((owner, row["purpose"], row["task"], outcome(row["success"])) for (owner, _), row in read.items())
+        return Counter(
+            (owner, row["purpose"], row["task"], outcome(row["success"])) for (owner, _), row in read.items()
+        )
 
     def current(self, asset: str, partition: str) -> str:
         rows = [row for row in self.artifacts.values() if (row["asset"], row["partition"]) == (asset, partition)]

@@ -1,4 +1,5 @@
-"""A lake in which the packaged recipe `smoke` has run through Dagster: made once per test session, copied for each file."""
+"""A lake in which the packaged recipe `smoke` has run through Dagster: made once per test session, copied for each
+file."""
 
 from __future__ import annotations
 
@@ -7,18 +8,40 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlaw_assets import driver
 from vlaw_assets.definitions import build_defs
 from vlaw_assets.lake import Lake
 from vlaw_assets.lake.durable import FileLock
+from vlaw_assets.pipeline import driver
 
-FOUNDATION_ASSETS = ("autoencoder", "base_policy", "co_training_data", "expert_demonstrations", "pretrained_reward_model",
-                     "pretrained_world_model")
-LOOP_ASSETS = ("episode_embeddings", "imagined_outcomes", "imagined_rollouts", "iteration_report", "loop_state", "policy", "policy_evaluation", "policy_evaluation_low_noise",
-               "real_rollouts",
-               "reward_model", "reward_model_metrics", "reward_scores", "start_evaluation", "start_evaluation_low_noise",
-               "start_world_model_metrics", "training_set",
-               "validation_rollouts", "world_model", "world_model_metrics")
+FOUNDATION_ASSETS = (
+    "autoencoder",
+    "base_policy",
+    "co_training_data",
+    "expert_demonstrations",
+    "pretrained_reward_model",
+    "pretrained_world_model",
+)
+LOOP_ASSETS = (
+    "episode_embeddings",
+    "imagined_outcomes",
+    "imagined_rollouts",
+    "iteration_report",
+    "loop_state",
+    "policy",
+    "policy_evaluation",
+    "policy_evaluation_low_noise",
+    "real_rollouts",
+    "reward_model",
+    "reward_model_metrics",
+    "reward_scores",
+    "start_evaluation",
+    "start_evaluation_low_noise",
+    "start_world_model_metrics",
+    "training_set",
+    "validation_rollouts",
+    "world_model",
+    "world_model_metrics",
+)
 
 
 @dataclass
@@ -37,8 +60,12 @@ class Place:
 
     def environment(self) -> dict[str, str]:
         """What a `vlaw` process needs to work here."""
-        return {"VLAW_LAKE": str(self.root / "lake"), "VLAW_RECIPES": str(self.recipes),
-                "DAGSTER_HOME": str(self.root / "dagster_home"), "OMP_NUM_THREADS": "1"}
+        return {
+            "VLAW_LAKE": str(self.root / "lake"),
+            "VLAW_RECIPES": str(self.recipes),
+            "DAGSTER_HOME": str(self.root / "dagster_home"),
+            "OMP_NUM_THREADS": "1",
+        }
 
     def run(self, job: str, partition: str = "", **options: object) -> driver.Done:
         before = os.environ.get("DAGSTER_HOME")
@@ -77,7 +104,8 @@ def smoke_place(tmp_path_factory) -> Place:
 
 
 def smoke_copy(root: Path, source: Place | None = None) -> Place:
-    """A place of one's own, as `smoke_place` (to be called before) was when it was made, whatever others did to it since."""
+    """A place of one's own, as `smoke_place` (to be called before) was when it was made, whatever others did to it
+    since."""
     source = source or _made["untouched"]
     for name in ("lake", "recipes", "dagster_home"):
         shutil.copytree(source.root / name, root / name)
@@ -95,7 +123,9 @@ def _untouched(tmp_path_factory) -> Place:
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent  # of all workers of this session
     place, outcome = Place(folder / "smoke-untouched"), folder / "smoke-untouched.outcome"
-    with FileLock(folder / "smoke-untouched.lock").hold("another worker", wait_s=3600, remedy="See what the first failure says."):
+    with FileLock(folder / "smoke-untouched.lock").hold(
+        "another worker", wait_s=3600, remedy="See what the first failure says."
+    ):
         if not outcome.exists():
             outcome.write_text("the smoke iteration failed; the first test that asked for it says why")
             new_place(place.root)

@@ -1,8 +1,8 @@
 """What a process did to a folder, as strace saw it: which bytes and folder entries had not reached the disk, and when.
 
-The trace is of a process and its threads (`strace -f -y`), one line per call, an unfinished one put together with its end.
-A file is dirty from its first write until it is flushed; a folder entry (a name that was created, linked or renamed) until
-its folder is. Whoever renames a file takes its dirt along.
+The trace is of a process and its threads (`strace -f -y`), one line per call, an unfinished one put together with its
+end. A file is dirty from its first write until it is flushed; a folder entry (a name that was created, linked or
+renamed) until its folder is. Whoever renames a file takes its dirt along.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-CALLS = ("openat,open,creat,write,pwrite64,writev,pwritev,pwritev2,ftruncate,copy_file_range,sendfile,fsync,fdatasync,"
-         "rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat")
+CALLS = (
+    "openat,open,creat,write,pwrite64,writev,pwritev,pwritev2,ftruncate,copy_file_range,sendfile,fsync,fdatasync,"
+    "rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat"
+)
 WRITES = {"write", "pwrite64", "writev", "pwritev", "pwritev2", "ftruncate", "sendfile"}
 
 _LINE = re.compile(r"(\d+) +(.*)")
@@ -120,7 +122,7 @@ class Disk:
         for paths in (self.data, self.entries, self.known):
             below = {path for path in paths if path == old or path.startswith(f"{old}/")}
             paths.difference_update(below)
-            paths.update(new + path[len(old):] for path in below)
+            paths.update(new + path[len(old) :] for path in below)
         self.known.add(new)
         self.entries.add(new)
         self.touched.add(new)

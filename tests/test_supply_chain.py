@@ -18,7 +18,9 @@ ROOT = Path(__file__).parent.parent
 PIN = re.compile(r"([A-Za-z0-9._-]+)==(\S+)")
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 # In brackets, so that this file names none either.
-REGISTRIES = re.compile(r"py[p]i\.org|pythonhoste[d]\.org|download\.pytorc[h]\.org|(?:extra-)?index-ur[l]|find-link[s]", re.IGNORECASE)
+REGISTRIES = re.compile(
+    r"py[p]i\.org|pythonhoste[d]\.org|download\.pytorc[h]\.org|(?:extra-)?index-ur[l]|find-link[s]", re.IGNORECASE
+)
 
 
 def locked() -> dict[str, tuple[str, list[str]]]:
@@ -36,7 +38,10 @@ def locked() -> dict[str, tuple[str, list[str]]]:
 def wanted() -> list[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extra = [text for group in project["project"]["optional-dependencies"].values() for text in group]
-    return [Requirement(text) for text in (*project["build-system"]["requires"], *project["project"]["dependencies"], *extra)]
+    return [
+        Requirement(text)
+        for text in (*project["build-system"]["requires"], *project["project"]["dependencies"], *extra)
+    ]
 
 
 def test_every_pin_has_hashes():
@@ -57,7 +62,11 @@ def test_what_decodes_the_files_of_others_has_a_floor():
 def test_set_up_takes_nothing_that_the_lock_does_not_name():
     lines = [line for line in (ROOT / "Makefile").read_text().splitlines() if "$(BIN)/pip install" in line]
     assert len(lines) == 2, "and `pip check` says whether the lock is complete"
-    assert all("--require-hashes --only-binary :all: --no-deps" in line or "--no-deps --no-build-isolation --editable ." in line for line in lines)
+    assert all(
+        "--require-hashes --only-binary :all: --no-deps" in line
+        or "--no-deps --no-build-isolation --editable ." in line
+        for line in lines
+    )
 
 
 def test_no_tracked_file_names_a_registry():
@@ -75,13 +84,32 @@ def test_no_tracked_file_names_a_registry():
 
 def test_a_wheel_has_the_questions_recipes_and_weights(tmp_path):
     """`sql/` lies beside the packages; a link in the package takes it along."""
-    skipped = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "tests", "docs", "lake", "runs", "dagster_home")
+    skipped = shutil.ignore_patterns(
+        ".*", "__pycache__", "*.egg-info", "build", "tests", "docs", "lake", "runs", "dagster_home"
+    )
     shutil.copytree(ROOT, tmp_path / "source", ignore=skipped, symlinks=True)
-    subprocess.run([sys.executable, "-m", "pip", "wheel", ".", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path],
-                   cwd=tmp_path / "source", check=True)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            ".",
+            "--quiet",
+            "--no-deps",
+            "--no-build-isolation",
+            "--wheel-dir",
+            tmp_path,
+        ],
+        cwd=tmp_path / "source",
+        check=True,
+    )
     (wheel,) = tmp_path.glob("*.whl")
     held = set(zipfile.ZipFile(wheel).namelist())
-    for package, folder in (("vlaw_assets/sql", ROOT / "sql"), ("vlaw_assets/recipes", ROOT / "vlaw_assets" / "recipes")):
+    for package, folder in (
+        ("vlaw_assets/sql", ROOT / "sql"),
+        ("vlaw_assets/recipes", ROOT / "vlaw_assets" / "recipes"),
+    ):
         files = {f"{package}/{path.name}" for path in folder.iterdir() if path.suffix in (".sql", ".toml")}
         assert files
         assert files <= held

@@ -30,26 +30,43 @@ from vlaw_assets.assets import (
     world_model_metrics,
 )
 from vlaw_assets.environment import default_lake, default_recipes, given_lake
-from vlaw_assets.jobs import foundation_job, iteration_job
 from vlaw_assets.local_folder import is_address
-from vlaw_assets.partitions import loop_partitions
-from vlaw_assets.resources import Workplace, no_values, workplace_resource
-from vlaw_assets.sensors import advance_sensor
-from vlaw_assets.studies import experiment_names
+from vlaw_assets.pipeline.jobs import foundation_job, iteration_job
+from vlaw_assets.pipeline.partitions import loop_partitions
+from vlaw_assets.pipeline.resources import Workplace, no_values, workplace_resource
+from vlaw_assets.pipeline.sensors import advance_sensor
+from vlaw_assets.studies.definition import experiment_names
 
 __all__ = ["build_defs", "default_lake", "default_recipes", "defs"]
 
 FOUNDATION = (
-    scripted.expert_demonstrations, scripted.co_training_data, foundation.base_policy, foundation.pretrained_world_model,
-    foundation.pretrained_reward_model, foundation.autoencoder,
+    scripted.expert_demonstrations,
+    scripted.co_training_data,
+    foundation.base_policy,
+    foundation.pretrained_world_model,
+    foundation.pretrained_reward_model,
+    foundation.autoencoder,
 )
 LOOP = (
-    loop_state.loop_state, real_rollouts.real_rollouts, reward_model.reward_model, world_model.world_model,
-    imagined_rollouts.imagined_rollouts, reward_scores.reward_scores, training_set.training_set, policy.policy,
-    evaluation.start_evaluation, evaluation.policy_evaluation, evaluation.start_evaluation_low_noise,
-    evaluation.policy_evaluation_low_noise, imagined_outcomes.imagined_outcomes, real_rollouts.validation_rollouts,
-    world_model_metrics.world_model_metrics, world_model_metrics.start_world_model_metrics,
-    reward_model_metrics.reward_model_metrics, episode_embeddings.episode_embeddings, report.iteration_report,
+    loop_state.loop_state,
+    real_rollouts.real_rollouts,
+    reward_model.reward_model,
+    world_model.world_model,
+    imagined_rollouts.imagined_rollouts,
+    reward_scores.reward_scores,
+    training_set.training_set,
+    policy.policy,
+    evaluation.start_evaluation,
+    evaluation.policy_evaluation,
+    evaluation.start_evaluation_low_noise,
+    evaluation.policy_evaluation_low_noise,
+    imagined_outcomes.imagined_outcomes,
+    real_rollouts.validation_rollouts,
+    world_model_metrics.world_model_metrics,
+    world_model_metrics.start_world_model_metrics,
+    reward_model_metrics.reward_model_metrics,
+    episode_embeddings.episode_embeddings,
+    report.iteration_report,
 )
 
 
@@ -60,7 +77,9 @@ def build_defs(*, lake: str | Path, recipes: str | Path | None = None) -> dg.Def
     loop = dg.map_asset_specs(lambda spec: spec.replace_attributes(partitions_def=partitions), LOOP)
     iteration = iteration_job()
     # An address stays as it is: the first step refuses it, and says what it was given.
-    place = Workplace(lake=str(lake if is_address(lake) else Path(lake).expanduser().absolute()), recipes=str(folder or ""))
+    place = Workplace(
+        lake=str(lake if is_address(lake) else Path(lake).expanduser().absolute()), recipes=str(folder or "")
+    )
     return dg.Definitions(
         assets=[*FOUNDATION, *loop, *outside.OUTSIDE],
         jobs=[foundation_job(), iteration],

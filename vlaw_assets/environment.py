@@ -1,4 +1,5 @@
-"""The two environment variables that say where the lake and the user's recipes are; nothing below the commands reads them.
+"""The two environment variables that say where the lake and the user's recipes are; nothing below the commands reads
+them.
 
 A file of its own: commands that only look at the lake start twice as fast without Dagster, which definitions.py needs.
 """
@@ -11,7 +12,8 @@ from vlaw_assets.local_folder import check_local
 
 
 def default_lake() -> str:
-    """VLAW_LAKE, or lake/ in the working directory. Raises VlawError where that is an address such as s3://bucket/lake."""
+    """VLAW_LAKE, or lake/ in the working directory. Raises VlawError where that is an address such as
+    s3://bucket/lake."""
     path = given_lake()
     check_local(path)
     return path

@@ -1,4 +1,5 @@
-"""Telling a folder from an address: a lake is a folder on a local disk of one host, because it stands on locks and hard links.
+"""Telling a folder from an address: a lake is a folder on a local disk of one host, because it stands on locks and hard
+links.
 
 A file of its own, without imports of the lake: the definitions and every command ask before anything else is loaded.
 """
@@ -31,6 +32,7 @@ def check_local(path: str | Path) -> None:
         "a lake is a local folder, on a disk of one host: "
         + ("this is an address" if local else f"{scheme}:// (an object store or another host) is not supported"),
         where=f"{scheme}:{slashes if len(slashes) > 1 else '//'}{rest}",
-        remedy=f"set VLAW_LAKE to the path itself: /{unquote(rest)}" if local else
-        "set VLAW_LAKE to a folder on a local disk; a copy of it can be kept elsewhere, made while nothing runs",
+        remedy=f"set VLAW_LAKE to the path itself: /{unquote(rest)}"
+        if local
+        else "set VLAW_LAKE to a folder on a local disk; a copy of it can be kept elsewhere, made while nothing runs",
     )

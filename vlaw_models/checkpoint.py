@@ -31,8 +31,8 @@ LOADERS: dict[str, str] = {
     "FoldedPixels": "vlaw_models.world_models.autoencoder:FoldedPixels",
     "TinyAutoencoder": "vlaw_models.world_models.autoencoder:TinyAutoencoder",
     "VideoAutoencoder": "vlaw_models.world_models.autoencoder:VideoAutoencoder",
-    "ClipJudge": "vlaw_models.rewards.clip_judge:ClipJudge",
-    "QwenJudge": "vlaw_models.rewards.qwen_judge:QwenJudge",
+    "ClipJudge": "vlaw_models.reward_models.clip_judge:ClipJudge",
+    "QwenJudge": "vlaw_models.reward_models.qwen_judge:QwenJudge",
 }
 """config["class"] -> "module:Class", imported when first needed; the class has `load(folder)`. See `register`."""
 
@@ -58,8 +58,11 @@ def register(class_name: str, target: str, *, kind: str = "") -> None:
     `kind` is what the loop may use it as: 'policy', 'world model', 'autoencoder' or 'reward model'.
     """
     if ":" not in target:
-        raise VlawError(f"{target!r} is not of the form 'module:Class'", where=f"checkpoint class {class_name!r}",
-                        remedy="Name the module and the class, e.g. 'my_package.my_module:MyPolicy'.")
+        raise VlawError(
+            f"{target!r} is not of the form 'module:Class'",
+            where=f"checkpoint class {class_name!r}",
+            remedy="Name the module and the class, e.g. 'my_package.my_module:MyPolicy'.",
+        )
     LOADERS[class_name] = target
     KINDS[class_name] = kind
 
@@ -77,13 +80,19 @@ def save_checkpoint(
 
     folder = Path(folder)
     if not isinstance(config.get("class"), str):
-        raise VlawError('a checkpoint configuration needs a "class"', where=str(folder),
-                        remedy=f'Set config["class"] to one of {sorted(LOADERS)} or a class that you registered.')
+        raise VlawError(
+            'a checkpoint configuration needs a "class"',
+            where=str(folder),
+            remedy=f'Set config["class"] to one of {sorted(LOADERS)} or a class that you registered.',
+        )
     try:
         text = json.dumps(dict(config), indent=2, sort_keys=True, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:
-        raise VlawError(f"the checkpoint configuration is not plain JSON: {error}", where=str(folder),
-                        remedy="Use numbers, strings, lists and dictionaries only; arrays belong to the tensors.") from error
+        raise VlawError(
+            f"the checkpoint configuration is not plain JSON: {error}",
+            where=str(folder),
+            remedy="Use numbers, strings, lists and dictionaries only; arrays belong to the tensors.",
+        ) from error
     # A clone per tensor: safetensors refuses memory shared between entries (tied embeddings).
     stored = {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()}
     folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +118,8 @@ def load_config(folder: Path | str) -> dict[str, Any]:
 
 
 def load_tensors(folder: Path | str) -> dict[str, torch.Tensor]:
-    """All tensors of the folder's *.safetensors files, on the CPU. Raises VlawError where they are missing or damaged."""
+    """All tensors of the folder's *.safetensors files, on the CPU. Raises VlawError where they are missing or
+    damaged."""
     folder = Path(folder)
     paths = sorted(folder.glob("*.safetensors"))
     if not paths:
@@ -142,8 +152,11 @@ def load_weights(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *,
         model.load_state_dict(dict(tensors), strict=True)
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()]
-        raise VlawError(f"the weights do not fit the configuration: {' '.join(lines)[:600]}", where=str(where),
-                        remedy="config.json and model.safetensors must come from the same checkpoint.") from error
+        raise VlawError(
+            f"the weights do not fit the configuration: {' '.join(lines)[:600]}",
+            where=str(where),
+            remedy="config.json and model.safetensors must come from the same checkpoint.",
+        ) from error
 
 
 def load_checkpoint(folder: Path | str, *, kind: str | None = None) -> Any:
@@ -154,8 +167,11 @@ def load_checkpoint(folder: Path | str, *, kind: str | None = None) -> Any:
     name = load_config(folder)["class"]
     acceptable = _classes(kind)
     if name not in acceptable:
-        raise VlawError(f"a checkpoint of class {name!r} cannot be used as {_article(kind or 'model')}", where=str(folder),
-                        remedy=f"Give a checkpoint of one of: {', '.join(acceptable)}.")
+        raise VlawError(
+            f"a checkpoint of class {name!r} cannot be used as {_article(kind or 'model')}",
+            where=str(folder),
+            remedy=f"Give a checkpoint of one of: {', '.join(acceptable)}.",
+        )
     return _attribute(LOADERS[name]).load(Path(folder))
 
 
@@ -166,8 +182,11 @@ def preset_class(preset: Mapping[str, Any], *, kind: str) -> tuple[type, type]:
     """
     name, acceptable = preset.get("class"), _classes(kind)
     if name not in acceptable:
-        raise VlawError(f"a preset of class {name!r} cannot be used as {_article(kind)}", where="presets",
-                        remedy=f"Name one of: {', '.join(acceptable)}.")
+        raise VlawError(
+            f"a preset of class {name!r} cannot be used as {_article(kind)}",
+            where="presets",
+            remedy=f"Name one of: {', '.join(acceptable)}.",
+        )
     return _attribute(LOADERS[name]), _attribute(LOADERS[name] + "Config")
 
 

@@ -32,7 +32,8 @@ class WorldModelConfig:
     co_training_weight: float = 0.5
     """lambda of Eq. 2: weight of the loss on co_training_data."""
     unroll: int = 0
-    """Chunks of its own imagination from which the model learns to go on, at most; 0: from recorded frames only (paper)."""
+    """Chunks of its own imagination from which the model learns to go on, at most; 0: from recorded frames only
+    (paper)."""
     use_rollouts: bool = True
     """False: finetune on expert demonstrations only (the paper's over-optimistic baseline)."""
     expert_per_task: int = 25
@@ -50,8 +51,9 @@ class RewardModelConfig:
     learning_rate: float = 3e-4
     lora_rank: int = 8
     replays: bool = True
-    """Learn from the world model's replays of the rollouts too, labelled with what really came of them: imagined pictures
-    are what the judge is asked about. The replaying model is the one before, which has not seen these rollouts."""
+    """Learn from the world model's replays of the rollouts too, labelled with what really came of them: imagined
+    pictures are what the judge is asked about. The replaying model is the one before, which has not seen these
+    rollouts."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,17 @@ class ImagineConfig:
     episodes_per_task: int = 200
     """N. Paper: 500."""
     share: float = 1.0
-    """Share of N that is imagined: 0.5 is the paper's ablation (Figure 9), 0 turns imagination off (filtered behaviour cloning)."""
+    """Share of N that is imagined: 0.5 is the paper's ablation (Figure 9), 0 turns imagination off (filtered behaviour
+    cloning)."""
     num_steps: int = 28
     sampling_steps: int = 1
-    """Denoising steps per chunk of frames. The tiny world model is trained for one or two; paper-size ones need more."""
+    """Denoising steps per chunk of frames. The tiny world model is trained for one or two; paper-size ones need
+    more."""
     batch_size: int = 100
     noise_scale: float = 1.0
     starts: str = "rollouts"
-    """'rollouts': first frames of this iteration's real rollouts; 'real': of the demonstrations and co-training data too."""
+    """'rollouts': first frames of this iteration's real rollouts; 'real': of the demonstrations and co-training data
+    too."""
     world: str = "world_model"
     """'simulator': the robot's own physics from the same starts. Privileged: a ceiling, not a method."""
 
@@ -87,7 +92,8 @@ class ScoreConfig:
 
     P is normalised over {yes, no}: 0.5 is the judge's plain answer (argmax)."""
     labels: str = "judge"
-    """'simulator': imagined actions are kept by their outcome on the true robot. Privileged: a ceiling, not a method."""
+    """'simulator': imagined actions are kept by their outcome on the true robot. Privileged: a ceiling, not a
+    method."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +106,8 @@ class PolicyConfig:
     """Paper: 256."""
     learning_rate: float = 5e-4
     imagined_fraction: float = 0.75
-    """Share of a task's part of a batch drawn from imagined successes, at most: where they are few, none is drawn more often than
-    a real one."""
+    """Share of a task's part of a batch drawn from imagined successes, at most: where they are few, none is drawn more
+    often than a real one."""
     use_real: bool = True
     """False leaves the real successes out of the update (an ablation of the paper)."""
     start: str = "previous"
@@ -128,11 +134,11 @@ class EvaluationConfig:
     num_steps: int = 28
     noise_scale: float = 1.0
     low_noise_scale: float = 0.5
-    """Success is measured at this noise too: less noise alone lifts a small flow policy, so both are reported. The same as
-    `noise_scale` turns the second measurement off."""
+    """Success is measured at this noise too: less noise alone lifts a small flow policy, so both are reported. The same
+    as `noise_scale` turns the second measurement off."""
     stop_early: bool = False
-    """policy_evaluation stops when the sequential test against the policy the iteration started with is settled at 95 %.
-    Off: a study compares rates of a fixed number of trials."""
+    """policy_evaluation stops when the sequential test against the policy the iteration started with is settled at 95
+    %. Off: a study compares rates of a fixed number of trials."""
 
 
 @dataclass(frozen=True)

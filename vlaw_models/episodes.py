@@ -50,7 +50,8 @@ class Outcome:
 
     success: bool
     event: str
-    """'success' or the way it failed, e.g. 'missed_grasp', 'toppled', 'half_open', 'mark_left', 'spilled', 'open_curve'."""
+    """'success' or the way it failed, e.g. 'missed_grasp', 'toppled', 'half_open', 'mark_left', 'spilled',
+    'open_curve'."""
 
 
 @dataclass

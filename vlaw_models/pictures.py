@@ -32,8 +32,11 @@ def contact_sheet(
     Saved as PNG where `path` is given. Episodes may differ in length. VlawError without episodes.
     """
     if not episodes or columns < 1 or scale < 1:
-        raise VlawError(f"a contact sheet of {len(episodes)} episodes, {columns} columns, scale {scale}",
-                        where="contact sheet", remedy="Give at least one episode, one column and scale 1.")
+        raise VlawError(
+            f"a contact sheet of {len(episodes)} episodes, {columns} columns, scale {scale}",
+            where="contact sheet",
+            remedy="Give at least one episode, one column and scale 1.",
+        )
     rows = [_row(episode, columns, scale) for episode in episodes]
     width = max(row.width for row in rows) + 2 * GAP
     height = sum(row.height + CAPTION + GAP for row in rows) + GAP
@@ -86,7 +89,9 @@ def preview(png: bytes, most: int = PREVIEW_BYTES) -> bytes:
     while len(found) > most and width > 1:
         # Bytes go with the area; the guess is refined by what it gave.
         width = max(1, min(width - 1, round(width * min(0.95, (most / len(found)) ** 0.5))))
-        found = _webp(image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.LANCZOS), 25)
+        found = _webp(
+            image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.LANCZOS), 25
+        )
     return found
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vlaw_models.errors import VlawError
-from vlaw_models.worlds.controller import HIGH, LOW
+from vlaw_models.robots.tabletop.controller import HIGH, LOW
 
 PRESETS = ("tiny", "small", "paper")
 KINDS = ("autoencoder", "world_model", "reward_model", "base_policy")
@@ -23,32 +23,53 @@ _GEMMA_PAPER = {"num_hidden_layers": 18, "num_attention_heads": 8, "num_key_valu
 
 POLICY: dict[str, dict[str, Any]] = {
     "tiny": {
-        "class": "FlowPolicy", "chunk_size": 8, "execute_steps": 4, "euler_steps": 5, "instruction_length": 16,
+        "class": "FlowPolicy",
+        "chunk_size": 8,
+        "execute_steps": 4,
+        "euler_steps": 5,
+        "instruction_length": 16,
         "sizes": {"image_size": 64, "cameras": 3, "shift": 2},
     },
     "small": {
-        "class": "Pi0Policy", "chunk_size": 8, "execute_steps": 4, "euler_steps": 10, "instruction_length": 16,
+        "class": "Pi0Policy",
+        "chunk_size": 8,
+        "execute_steps": 4,
+        "euler_steps": 10,
+        "instruction_length": 16,
         "sizes": {
             "max_dim": 8,
             "text": {"hidden_size": 384, "intermediate_size": 1536, **_GEMMA_SMALL},
             "expert": {"hidden_size": 256, "intermediate_size": 1024, **_GEMMA_SMALL},
             "vision": {
-                "hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6, "num_attention_heads": 6,
-                "image_size": 64, "patch_size": 8,
+                "hidden_size": 384,
+                "intermediate_size": 1536,
+                "num_hidden_layers": 6,
+                "num_attention_heads": 6,
+                "image_size": 64,
+                "patch_size": 8,
             },
         },
     },
     # PaliGemma with gemma_2b, action expert gemma_300m: the sizes of lerobot/pi0_base. Its tokenizer is PaliGemma's.
     "paper": {
-        "class": "Pi0Policy", "chunk_size": 50, "execute_steps": 8, "euler_steps": 10, "instruction_length": 48,
+        "class": "Pi0Policy",
+        "chunk_size": 50,
+        "execute_steps": 8,
+        "euler_steps": 10,
+        "instruction_length": 48,
         "instruction_template": "<bos>{}\n",
         "sizes": {
-            "max_dim": 32, "vocabulary_size": 257152,
+            "max_dim": 32,
+            "vocabulary_size": 257152,
             "text": {"hidden_size": 2048, "intermediate_size": 16384, **_GEMMA_PAPER},
             "expert": {"hidden_size": 1024, "intermediate_size": 4096, **_GEMMA_PAPER},
             "vision": {
-                "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16,
-                "image_size": 224, "patch_size": 14,
+                "hidden_size": 1152,
+                "intermediate_size": 4304,
+                "num_hidden_layers": 27,
+                "num_attention_heads": 16,
+                "image_size": 224,
+                "patch_size": 14,
             },
         },
     },
@@ -61,15 +82,22 @@ AUTOENCODER: dict[str, dict[str, Any]] = {
     "small": {
         "class": "TinyAutoencoder",
         "sizes": {
-            "patch": 2, "channels": 128, "latent_channels": 8, "encoder_blocks": (2, 3), "decoder_blocks": (3, 2),
+            "patch": 2,
+            "channels": 128,
+            "latent_channels": 8,
+            "encoder_blocks": (2, 3),
+            "decoder_blocks": (3, 2),
         },
     },
     # Stable Video Diffusion's: its `vae` folder loads as a checkpoint.
     "paper": {
         "class": "VideoAutoencoder",
         "sizes": {
-            "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4,
-            "scaling_factor": 0.18215, "decode_frames": 7,
+            "block_out_channels": (128, 256, 512, 512),
+            "layers_per_block": 2,
+            "latent_channels": 4,
+            "scaling_factor": 0.18215,
+            "decode_frames": 7,
         },
     },
 }
@@ -78,26 +106,53 @@ WORLD_MODEL: dict[str, dict[str, Any]] = {
     "tiny": {
         "class": "WarpUNet",
         "sizes": {
-            "views": 3, "fold": 4, "latent_height": 16, "latent_width": 16, "chunk": 4, "channels": (32, 64, 96),
-            "layers": 1, "warps": 2, "pose_maps": 12, "pixel_features": 8, "pixel_hidden": 24,
+            "views": 3,
+            "fold": 4,
+            "latent_height": 16,
+            "latent_width": 16,
+            "chunk": 4,
+            "channels": (32, 64, 96),
+            "layers": 1,
+            "warps": 2,
+            "pose_maps": 12,
+            "pixel_features": 8,
+            "pixel_hidden": 24,
         },
     },
     "small": {
         "class": "CtrlWorld",
         "sizes": {
-            "views": 3, "latent_channels": 8, "latent_height": 16, "latent_width": 16, "chunk": 4, "history": 6,
-            "block_out_channels": (64, 128, 256, 256), "layers": 2, "heads": (2, 4, 8, 8), "token_dim": 512,
+            "views": 3,
+            "latent_channels": 8,
+            "latent_height": 16,
+            "latent_width": 16,
+            "chunk": 4,
+            "history": 6,
+            "block_out_channels": (64, 128, 256, 256),
+            "layers": 2,
+            "heads": (2, 4, 8, 8),
+            "token_dim": 512,
             # Its autoencoder's latents have unit deviation already.
             "vae_scale": 1.0,
-            "pose_low": tuple(float(v) for v in LOW), "pose_high": tuple(float(v) for v in HIGH),
+            "pose_low": tuple(float(v) for v in LOW),
+            "pose_high": tuple(float(v) for v in HIGH),
         },
     },
-    # Three views of 192 x 320 pixels as latents 4 x 72 x 40; the poses are DROID's. `load_stable_video` for its weights.
+    # Three views of 192 x 320 pixels as latents 4 x 72 x 40; the poses are DROID's. `load_stable_video` for its
+    # weights.
     "paper": {
         "class": "CtrlWorld",
         "sizes": {
-            "views": 3, "latent_channels": 4, "latent_height": 24, "latent_width": 40, "chunk": 4, "history": 6,
-            "block_out_channels": (320, 640, 1280, 1280), "layers": 2, "heads": (5, 10, 20, 20), "token_dim": 1024,
+            "views": 3,
+            "latent_channels": 4,
+            "latent_height": 24,
+            "latent_width": 40,
+            "chunk": 4,
+            "history": 6,
+            "block_out_channels": (320, 640, 1280, 1280),
+            "layers": 2,
+            "heads": (5, 10, 20, 20),
+            "token_dim": 1024,
             "vae_scale": 0.18215,
         },
     },
@@ -113,26 +168,44 @@ REWARD_MODEL: dict[str, dict[str, Any]] = {
         "sizes": {"cameras": ("exterior_1", "wrist"), "num_frames": 16, "image_size": 64, "view_size": 64},
         "network": {
             "text_config": {
-                "hidden_size": 384, "intermediate_size": 1152, "num_hidden_layers": 6, "num_attention_heads": 6,
-                "num_key_value_heads": 6, "head_dim": 64, "max_position_embeddings": 1024,
+                "hidden_size": 384,
+                "intermediate_size": 1152,
+                "num_hidden_layers": 6,
+                "num_attention_heads": 6,
+                "num_key_value_heads": 6,
+                "head_dim": 64,
+                "max_position_embeddings": 1024,
                 # The three parts (time, height, width) sum to half a head.
                 "rope_parameters": {
-                    "rope_type": "default", "rope_theta": 10000.0, "mrope_interleaved": True,
+                    "rope_type": "default",
+                    "rope_theta": 10000.0,
+                    "mrope_interleaved": True,
                     "mrope_section": [12, 10, 10],
                 },
             },
             "vision_config": {
-                "depth": 6, "hidden_size": 384, "intermediate_size": 1152, "num_heads": 6, "patch_size": 8,
-                "spatial_merge_size": 2, "temporal_patch_size": 2, "out_hidden_size": 384,
-                "num_position_embeddings": 64, "deepstack_visual_indexes": [1, 3],
+                "depth": 6,
+                "hidden_size": 384,
+                "intermediate_size": 1152,
+                "num_heads": 6,
+                "patch_size": 8,
+                "spatial_merge_size": 2,
+                "temporal_patch_size": 2,
+                "out_hidden_size": 384,
+                "num_position_embeddings": 64,
+                "deepstack_visual_indexes": [1, 3],
             },
         },
     },
     # The network's sizes come with its weights: a hub id here, or a folder given to build_judge.
     "paper": {
-        "class": "QwenJudge", "weights": "Qwen/Qwen3-VL-4B-Instruct",
+        "class": "QwenJudge",
+        "weights": "Qwen/Qwen3-VL-4B-Instruct",
         "sizes": {
-            "cameras": ("exterior_1", "wrist"), "num_frames": 16, "image_size": (192, 320), "view_size": 256,
+            "cameras": ("exterior_1", "wrist"),
+            "num_frames": 16,
+            "image_size": (192, 320),
+            "view_size": 256,
         },
     },
 }
@@ -141,11 +214,17 @@ REWARD_MODEL: dict[str, dict[str, Any]] = {
 def foundation(preset: str, kind: str) -> Path:
     """The checkpoint folder of the shipped weights. Only 'tiny' is shipped; raises VlawError otherwise."""
     if preset not in PRESETS or kind not in KINDS:
-        raise VlawError(f"there is no {kind!r} of preset {preset!r}", where="presets",
-                        remedy=f"Presets: {', '.join(PRESETS)}; kinds: {', '.join(KINDS)}.")
+        raise VlawError(
+            f"there is no {kind!r} of preset {preset!r}",
+            where="presets",
+            remedy=f"Presets: {', '.join(PRESETS)}; kinds: {', '.join(KINDS)}.",
+        )
     folder = WEIGHTS / kind
     if preset != "tiny" or not (folder / "config.json").is_file():
-        raise VlawError(f"the weights of {kind} for preset {preset!r} are not shipped", where=str(folder),
-                        remedy="Run `vlaw pretrain` for those of preset 'tiny'; for another preset give the path of a "
-                               "checkpoint in foundation.toml [weights].")
+        raise VlawError(
+            f"the weights of {kind} for preset {preset!r} are not shipped",
+            where=str(folder),
+            remedy="Run `vlaw pretrain` for those of preset 'tiny'; for another preset give the path of a "
+            "checkpoint in foundation.toml [weights].",
+        )
     return folder

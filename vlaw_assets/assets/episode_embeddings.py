@@ -1,7 +1,8 @@
-"""Embeddings of this iteration's episodes, real and imagined: what `vlaw similar` searches and the report's coverage uses.
+"""Embeddings of this iteration's episodes, real and imagined: what `vlaw similar` searches and the report's coverage
+uses.
 
-Here: which episodes, by which model. Not here: the vectors (vlaw_models/embed.py), the table and its index
-(lake/embeddings.py), the search (vlaw_assets/similarity.py).
+Here: which episodes, by which model. Not here: the vectors (vlaw_models/reward_models/embed.py), the table and its
+index (lake/embeddings.py), the search (vlaw_assets/query/similarity.py).
 
 The model is the pretrained reward model of the foundation and not the one this iteration finetuned: distances mean
 something only between vectors of one model, and people want to compare across iterations and experiments. Episodes of
@@ -17,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from vlaw_assets import checks
 from vlaw_assets.assets.stage import POOL, Stage, stage_asset
+from vlaw_assets.pipeline import checks
 
 if TYPE_CHECKING:
     from vlaw_models.episodes import Episode
@@ -27,22 +28,23 @@ EMBEDDED = {"real_rollouts": "rollout", "imagined_rollouts": "imagined", "valida
 """Asset whose episodes are embedded -> their purpose."""
 MODEL = "pretrained_reward_model"
 FEATURES = "mean over frames, 1"
-"""What `Judge.features` computes, for the recipe: raise the number when its meaning changes. Vectors of the same model but
-other features lie in one table; only those of the same features are compared."""
+"""What `Judge.features` computes, for the recipe: raise the number when its meaning changes. Vectors of the same model
+but other features lie in one table; only those of the same features are compared."""
 
 
-@stage_asset(group="evaluation", deps=(MODEL, *EMBEDDED), pool=POOL, kinds=("lance",),
-             checks=(checks.FINITE,))
+@stage_asset(group="evaluation", deps=(MODEL, *EMBEDDED), pool=POOL, kinds=("lance",), checks=(checks.FINITE,))
 def episode_embeddings(stage: Stage) -> dg.MaterializeResult:
     """One vector per real and imagined episode of this iteration, from the features of the pretrained reward model."""
     tasks = stage.recipe.tasks
     parents = {MODEL: stage.require_foundation(MODEL), **{asset: stage.require(asset) for asset in EMBEDDED}}
-    with stage.commit("episode_embeddings", recipe={"tasks": list(tasks), "features": FEATURES}, parents=parents) as work:
+    with stage.commit(
+        "episode_embeddings", recipe={"tasks": list(tasks), "features": FEATURES}, parents=parents
+    ) as work:
         if work.wanted:
             import numpy as np
 
-            from vlaw_models.embed import embed_episodes
-            from vlaw_models.rewards.base import load_judge
+            from vlaw_models.reward_models.base import load_judge
+            from vlaw_models.reward_models.embed import embed_episodes
 
             judge = load_judge(work.read(MODEL).checkpoint())
             model, counts, lengths = parents[MODEL].content_digest, dict.fromkeys(EMBEDDED.values(), 0), []
@@ -83,16 +85,25 @@ def read_ahead(handles: Mapping[str, Any], judge: Any, tasks: Sequence[str]) -> 
 
 def frames_seen(handle: Any, judge: Any, task: str) -> list[Episode]:
     """The task's episodes with just the frames that the judge looks at: decoding the others would double the time."""
-    from vlaw_models.embed import steps_seen
+    from vlaw_models.reward_models.embed import steps_seen
 
     by_length: dict[int, list[str]] = {}
     for episode in handle.episodes(frames=False, tasks=[task]):
         by_length.setdefault(episode.num_steps, []).append(episode.episode_id)
-    found = {episode.episode_id: episode for length, ids in by_length.items()
-             for episode in handle.episodes(episode_ids=ids, steps=steps_seen(judge, length))}
+    found = {
+        episode.episode_id: episode
+        for length, ids in by_length.items()
+        for episode in handle.episodes(episode_ids=ids, steps=steps_seen(judge, length))
+    }
     return [found[name] for name in sorted(found)]
 
 
 def _row(episode: Episode, owner: str, purpose: str) -> dict[str, str]:
     outcome = "not judged" if episode.success is None else "success" if episode.success else "failure"
-    return {"owner": owner, "episode_id": episode.episode_id, "task": episode.task, "purpose": purpose, "outcome": outcome}
+    return {
+        "owner": owner,
+        "episode_id": episode.episode_id,
+        "task": episode.task,
+        "purpose": purpose,
+        "outcome": outcome,
+    }

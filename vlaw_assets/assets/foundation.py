@@ -1,6 +1,7 @@
 """The checkpoints that every experiment starts from. Unpartitioned.
 
-Here: taking shipped (or the user's own) weights into the lake. Not here: the scripted corpora (scripted.py), pretraining (`vlaw pretrain`, vlaw_models/pretrain); the tiny preset ships its result with the package.
+Here: taking shipped (or the user's own) weights into the lake. Not here: the scripted corpora (scripted.py),
+pretraining (`vlaw pretrain`, vlaw_models/pretrain); the tiny preset ships its result with the package.
 """
 
 from __future__ import annotations
@@ -44,8 +45,11 @@ def _weights(stage: Stage, kind: str, name: str) -> dg.MaterializeResult:
     folder = _folder(stage, name)
     files = {path.relative_to(folder).as_posix(): _digest(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     if not any(file.endswith(".safetensors") for file in files) or "config.json" not in files:
-        raise VlawError(f"the {name} checkpoint is incomplete: it needs config.json and *.safetensors", where=str(folder),
-                        remedy="Point foundation.toml [weights] to a complete checkpoint, or run `vlaw pretrain`.")
+        raise VlawError(
+            f"the {name} checkpoint is incomplete: it needs config.json and *.safetensors",
+            where=str(folder),
+            remedy="Point foundation.toml [weights] to a complete checkpoint, or run `vlaw pretrain`.",
+        )
     with stage.commit(kind, recipe={"imported": files}, parents={}) as work:
         if work.wanted:
             shutil.copytree(folder, work.draft.checkpoint_dir(), dirs_exist_ok=True)
@@ -62,8 +66,11 @@ def _folder(stage: Stage, name: str) -> Path:
 
         folder = Path(presets.foundation(stage.foundation.preset, name))
     if not folder.is_dir():
-        raise VlawError(f"the {name} checkpoint does not exist", where=str(folder),
-                        remedy="Mend its path in foundation.toml [weights], or run `vlaw pretrain`.")
+        raise VlawError(
+            f"the {name} checkpoint does not exist",
+            where=str(folder),
+            remedy="Mend its path in foundation.toml [weights], or run `vlaw pretrain`.",
+        )
     return folder
 
 

@@ -1,8 +1,9 @@
 """True outcomes of imagined episodes: their actions played on the embedded robot's simulator. Privileged information.
 
-Here: one score per imagined episode by the judge "simulator", 1 or 0, and what follows from it: how true the judge's labels
-are, and how many failed starts imagination truly mended. For measuring, and for the arms with `score.labels = "simulator"`,
-which are ceilings; no other training asset reads it. Not here: the physics (vlaw_models/privileged).
+Here: one score per imagined episode by the judge "simulator", 1 or 0, and what follows from it: how true the judge's
+labels are, and how many failed starts imagination truly mended. For measuring, and for the arms with `score.labels =
+"simulator"`, which are ceilings; no other training asset reads it. Not here: the physics
+(vlaw_models/rollouts/privileged).
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from typing import Any, NamedTuple
 
 import dagster as dg
 
-from vlaw_assets import checks
 from vlaw_assets.assets.origins import origins_in
 from vlaw_assets.assets.stage import POOL, Stage, Work, stage_asset
-from vlaw_assets.summary import ALL, measured_table, rate
+from vlaw_assets.pipeline import checks
+from vlaw_assets.reports.success import ALL, measured_table, rate
 from vlaw_models.errors import VlawError
 
 JUDGE = "simulator"
@@ -32,11 +33,16 @@ class Try(NamedTuple):
     """None where the judge has not scored it."""
 
 
-@stage_asset(group="evaluation", deps=("imagined_rollouts", "reward_scores", "real_rollouts", "expert_demonstrations",
-                                       "co_training_data"),
-             pool=POOL, kinds=("deltalake",), checks=(checks.SCHEMA, checks.KNOWABLE))
+@stage_asset(
+    group="evaluation",
+    deps=("imagined_rollouts", "reward_scores", "real_rollouts", "expert_demonstrations", "co_training_data"),
+    pool=POOL,
+    kinds=("deltalake",),
+    checks=(checks.SCHEMA, checks.KNOWABLE),
+)
 def imagined_outcomes(stage: Stage) -> dg.MaterializeResult:
-    """Privileged: what imagined actions do on the true robot; precision and recall of the labels, failed starts covered."""
+    """Privileged: what imagined actions do on the true robot; precision and recall of the labels, failed starts
+    covered."""
     recipe = stage.recipe
     imagined, scores = stage.require("imagined_rollouts"), stage.require("reward_scores")
     # The starts are those that were imagined from, whatever the recipe says by now.
@@ -48,14 +54,16 @@ def imagined_outcomes(stage: Stage) -> dg.MaterializeResult:
             _play(stage, work, list(starts))
         known = work.metrics.get("known", 0) if work.wanted else work.draft.reused.num_rows
         if recipe.score.labels == "simulator" and imagined.num_rows and not known:
-            raise VlawError("imagined episodes are to be labelled by the simulator, which does not know their starts",
-                            where=f"imagined_outcomes [{stage.partition}]",
-                            remedy="Use starts recorded on the embedded robot, or set [score] labels = 'judge'.")
+            raise VlawError(
+                "imagined episodes are to be labelled by the simulator, which does not know their starts",
+                where=f"imagined_outcomes [{stage.partition}]",
+                remedy="Use starts recorded on the embedded robot, or set [score] labels = 'judge'.",
+            )
     return stage.result(work, figures=dg.MetadataValue.json(work.draft.ref.metrics.get("figures", {})), privileged=True)
 
 
 def _play(stage: Stage, work: Work, roles: Sequence[str]) -> None:
-    from vlaw_models.privileged import true_outcomes
+    from vlaw_models.rollouts.privileged import true_outcomes
 
     parents, alpha = work.parents, stage.recipe.score.alpha
     owner = parents["imagined_rollouts"].owner
@@ -63,24 +71,42 @@ def _play(stage: Stage, work: Work, roles: Sequence[str]) -> None:
     episodes = work.read("imagined_rollouts").episodes(frames=False)
     judged = [row for row in work.read("reward_scores").table("reward_scores").to_pylist() if row["owner"] == owner]
     unknown = [e.episode_id for e in episodes if e.start_episode_id not in origins]
-    work.check(checks.Finding(
-        checks.KNOWABLE, passed=not unknown, blocking=False,
-        text=f"{len(unknown)} imagined episodes start where the simulator has no seed for, such as {unknown[0]}: no outcome is given"
-        if unknown else f"all {len(episodes)} imagined episodes start where the simulator can be reset to"))
+    work.check(
+        checks.Finding(
+            checks.KNOWABLE,
+            passed=not unknown,
+            blocking=False,
+            text=f"{len(unknown)} imagined episodes start where the simulator has no seed for, such as {unknown[0]}: "
+            f"no outcome is given"
+            if unknown
+            else f"all {len(episodes)} imagined episodes start where the simulator can be reset to",
+        )
+    )
     if unknown or not episodes:
         return
     true = true_outcomes(episodes, origins, progress=stage.progress)
     said = {row["episode_id"]: row["p_success"] > alpha for row in judged}
-    tries = [Try(e.task, str(e.start_episode_id), bool(t), said.get(e.episode_id)) for e, t in zip(episodes, true, strict=True)]
-    failed = [(e.task, e.episode_id) for e in work.read("starts").episodes(frames=False, success=False, tasks=stage.recipe.tasks)]
+    tries = [
+        Try(e.task, str(e.start_episode_id), bool(t), said.get(e.episode_id))
+        for e, t in zip(episodes, true, strict=True)
+    ]
+    failed = [
+        (e.task, e.episode_id)
+        for e in work.read("starts").episodes(frames=False, success=False, tasks=stage.recipe.tasks)
+    ]
     rows = [{**row, **_models(work, judged)} for row in label_rows(tries, failed, alpha)]
-    outcomes = [{"episode_id": e.episode_id, "owner": owner, "task": e.task, "judge": JUDGE, "p_success": float(t)}
-                for e, t in zip(episodes, true, strict=True)]
+    outcomes = [
+        {"episode_id": e.episode_id, "owner": owner, "task": e.task, "judge": JUDGE, "p_success": float(t)}
+        for e, t in zip(episodes, true, strict=True)
+    ]
     work.check(checks.scores_fit_schema(outcomes), checks.evaluations_fit_schema(rows))
     work.draft.write_scores(outcomes)
     work.draft.write_evaluations(rows)
-    work.metrics |= {"known": len(outcomes), "privileged": True,
-                     "figures": {row["metric"]: row["value"] for row in rows if row["task"] == ALL}}
+    work.metrics |= {
+        "known": len(outcomes),
+        "privileged": True,
+        "figures": {row["metric"]: row["value"] for row in rows if row["task"] == ALL},
+    }
     work.texts["table"] = measured_table(rows)
 
 
@@ -89,15 +115,23 @@ def label_rows(tries: Sequence[Try], failed: Collection[tuple[str, str]], alpha:
 
     imagined_success         true successes among the imagined episodes
     label_precision, _recall  of what the judge accepts at alpha, against the truth
-    failed_starts_covered    of the failed real rollouts (task, id) `failed`, those from which an imagined one truly succeeds
+    failed_starts_covered    of the failed real rollouts (task, id) `failed`, those from which an imagined one truly
+    succeeds
     """
     covered = {(one.task, one.start) for one in tries if one.true} & set(failed)
     rows = []
     for task in [*dict.fromkeys(one.task for one in tries), ALL]:
         here = [one for one in tries if task in (one.task, ALL)]
         judged = [(one.true, one.accepted) for one in here if one.accepted is not None]
-        table = {name: judged.count(pair) for name, pair in
-                 (("tp", (True, True)), ("fp", (False, True)), ("fn", (True, False)), ("tn", (False, False)))}
+        table = {
+            name: judged.count(pair)
+            for name, pair in (
+                ("tp", (True, True)),
+                ("fp", (False, True)),
+                ("fn", (True, False)),
+                ("tn", (False, False)),
+            )
+        }
         missed = [start for start in failed if task in (start[0], ALL)]
         detail = {"alpha": alpha, "privileged": True}
         for metric, successes, trials, more in (
@@ -108,13 +142,26 @@ def label_rows(tries: Sequence[Try], failed: Collection[tuple[str, str]], alpha:
         ):
             if trials:
                 found = rate(successes, trials)
-                rows.append({"task": task, "metric": metric, "trials": trials, "successes": successes, "value": found.value,
-                             "low": found.low, "high": found.high, "detail": {**detail, **more}})
+                rows.append(
+                    {
+                        "task": task,
+                        "metric": metric,
+                        "trials": trials,
+                        "successes": successes,
+                        "value": found.value,
+                        "low": found.low,
+                        "high": found.high,
+                        "detail": {**detail, **more},
+                    }
+                )
     return rows
 
 
 def _models(work: Work, judged: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Digests of what imagined and what judged, as the rows of the inputs name them."""
     rows = work.read("imagined_rollouts").table("episodes").slice(0, 1).to_pylist()
-    return {"policy": rows[0]["policy"] or "", "world_model": rows[0]["world_model"] or "",
-            "reward_model": judged[0]["judge"] if judged else ""}
+    return {
+        "policy": rows[0]["policy"] or "",
+        "world_model": rows[0]["world_model"] or "",
+        "reward_model": judged[0]["judge"] if judged else "",
+    }

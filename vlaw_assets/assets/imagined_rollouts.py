@@ -1,8 +1,9 @@
 """Imagined rollouts: the policy inside the world model, from the first frames of real episodes.
 
 Here: choosing the starts and keeping what was imagined. Not here: the closed loop of policy and world model
-(vlaw_models/imagine) and the oracle that acts on the true simulator instead (vlaw_models/privileged, `imagine.world =
-"simulator"`, privileged). Every imagined episode has exactly one real parent, and begins with its very pixels.
+(vlaw_models/rollouts/imagine) and the oracle that acts on the true simulator instead (vlaw_models/rollouts/privileged,
+`imagine.world = "simulator"`, privileged). Every imagined episode has exactly one real parent, and begins with its very
+pixels.
 """
 
 from __future__ import annotations
@@ -13,28 +14,35 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from vlaw_assets import checks
 from vlaw_assets.assets.origins import EMBEDDED, origins_in
 from vlaw_assets.assets.stage import POOL, Stage, Work, stage_asset
 from vlaw_assets.assets.state import read_state
+from vlaw_assets.pipeline import checks
 from vlaw_models.errors import VlawError
-from vlaw_models.worlds.tabletop.renderer import renderer_name
+from vlaw_models.robots.tabletop.renderer import renderer_name
 
 if TYPE_CHECKING:
     import numpy as np
 
     from vlaw_models.episodes import Episode, Start
 
-@stage_asset(group="iteration", deps=("loop_state", "real_rollouts", "world_model", "autoencoder", "expert_demonstrations",
-                                      "co_training_data"),
-             pool=POOL, kinds=("deltalake", "lance"),
-             checks=(*checks.EPISODES, checks.STARTS))
+
+@stage_asset(
+    group="iteration",
+    deps=("loop_state", "real_rollouts", "world_model", "autoencoder", "expert_demonstrations", "co_training_data"),
+    pool=POOL,
+    kinds=("deltalake", "lance"),
+    checks=(*checks.EPISODES, checks.STARTS),
+)
 def imagined_rollouts(stage: Stage) -> dg.MaterializeResult:
     """N imagined episodes per task of the policy that made the real rollouts; nobody has judged them yet."""
     recipe, state = stage.recipe, read_state(stage)
     per_task, oracle = recipe.imagine.count, recipe.imagine.world == "simulator"
-    models = {} if oracle else {"world_model": stage.require("world_model"),
-                                "autoencoder": stage.require_foundation("autoencoder")}
+    models = (
+        {}
+        if oracle
+        else {"world_model": stage.require("world_model"), "autoencoder": stage.require_foundation("autoencoder")}
+    )
     roles = start_parents(stage)
     parents = {"policy": state.policy, **models, **roles}
     tables = {**recipe.tables("imagine"), "tasks": list(recipe.tasks), "seed": stage.seed}
@@ -42,19 +50,29 @@ def imagined_rollouts(stage: Stage) -> dg.MaterializeResult:
         tables["renderer"] = renderer_name()
     with stage.commit("imagined_rollouts", recipe=tables, parents=parents, chosen_by=state) as work:
         if work.wanted and per_task:
-            real = [episode for role in roles
-                    for episode in work.read(role).episodes(frames=True, steps=[0], tasks=recipe.tasks)]
+            real = [
+                episode
+                for role in roles
+                for episode in work.read(role).episodes(frames=True, steps=[0], tasks=recipe.tasks)
+            ]
             starts = starts_from(real, recipe.tasks, per_task)
             first = {start.episode_id: start.images for start in starts}
             tasks: list[str] = []
             for batch in (_on_the_simulator if oracle else _in_the_world_model)(stage, work, starts):
-                work.check(checks.episodes_fit_schema(batch, tasks=recipe.tasks, judged=False), checks.all_finite(batch),
-                           begin_with_real_frames(batch, first, hint=_renderer() if oracle else ""))
-                work.draft.write_episodes(batch, purpose="imagined", world=EMBEDDED if oracle else "world_model",
-                                          policy=state.policy.content_digest,
-                                          world_model="" if oracle else parents["world_model"].content_digest)
+                work.check(
+                    checks.episodes_fit_schema(batch, tasks=recipe.tasks, judged=False),
+                    checks.all_finite(batch),
+                    begin_with_real_frames(batch, first, hint=_renderer() if oracle else ""),
+                )
+                work.draft.write_episodes(
+                    batch,
+                    purpose="imagined",
+                    world=EMBEDDED if oracle else "world_model",
+                    policy=state.policy.content_digest,
+                    world_model="" if oracle else parents["world_model"].content_digest,
+                )
                 if not tasks:
-                    work.show("imagined episodes", batch[:len(recipe.tasks)])
+                    work.show("imagined episodes", batch[: len(recipe.tasks)])
                 tasks += [episode.task for episode in batch]
             work.check(checks.counts_as_asked(tasks, dict.fromkeys(recipe.tasks, per_task)))
             work.metrics["privileged"] = oracle
@@ -62,11 +80,14 @@ def imagined_rollouts(stage: Stage) -> dg.MaterializeResult:
 
 
 def start_parents(stage: Stage) -> dict[str, Any]:
-    """Role -> artifact whose first frames are starts: this iteration's real rollouts, and the scripted corpora if asked for."""
+    """Role -> artifact whose first frames are starts: this iteration's real rollouts, and the scripted corpora if asked
+    for."""
     found = {"starts": stage.require("real_rollouts")}
     if stage.recipe.imagine.starts == "real":
-        found |= {"starts_demonstrations": stage.require_foundation("expert_demonstrations"),
-                  "starts_co_training": stage.require_foundation("co_training_data")}
+        found |= {
+            "starts_demonstrations": stage.require_foundation("expert_demonstrations"),
+            "starts_co_training": stage.require_foundation("co_training_data"),
+        }
     return found
 
 
@@ -77,45 +98,78 @@ def starts_from(real: Sequence[Episode], tasks: Sequence[str], per_task: int) ->
     pools = {task: [episode for episode in real if episode.task == task] for task in tasks}
     empty = [task for task, pool in pools.items() if not pool]
     if empty:
-        raise VlawError(f"there is no real rollout of {', '.join(empty)} to imagine from", where="imagined_rollouts",
-                        remedy="Set [rollouts] episodes_per_task to 1 or more.")
+        raise VlawError(
+            f"there is no real rollout of {', '.join(empty)} to imagine from",
+            where="imagined_rollouts",
+            remedy="Set [rollouts] episodes_per_task to 1 or more.",
+        )
     return [
-        Start(task=task, seed=index, instruction=episode.instruction, images=episode.images[0], state=episode.states[0],
-              episode_id=episode.episode_id)
-        for index in range(per_task) for task, pool in pools.items() for episode in [pool[index % len(pool)]]
+        Start(
+            task=task,
+            seed=index,
+            instruction=episode.instruction,
+            images=episode.images[0],
+            state=episode.states[0],
+            episode_id=episode.episode_id,
+        )
+        for index in range(per_task)
+        for task, pool in pools.items()
+        for episode in [pool[index % len(pool)]]
     ]
 
 
 def begin_with_real_frames(
     episodes: Sequence[Episode], first: dict[str | None, np.ndarray | None], *, hint: str = ""
 ) -> checks.Finding:
-    """Each imagined episode names a real one and begins with its first frame, pixel by pixel. `hint`: why it may not."""
+    """Each imagined episode names a real one and begins with its first frame, pixel by pixel. `hint`: why it may
+    not."""
     import numpy as np
 
-    bad = [f"episode {index} ({episode.task}) from {episode.start_episode_id}" for index, episode in enumerate(episodes)
-           if episode.start_episode_id not in first or not np.array_equal(episode.images[0], first[episode.start_episode_id])]
-    text = "; ".join(bad[:checks.SHOWN]) + (f"; {hint}" if hint else "")
-    return checks.Finding(checks.STARTS, passed=not bad, text=text if bad else
-                          f"{len(episodes)} imagined episodes begin with the frames of their real start")
+    bad = [
+        f"episode {index} ({episode.task}) from {episode.start_episode_id}"
+        for index, episode in enumerate(episodes)
+        if episode.start_episode_id not in first
+        or not np.array_equal(episode.images[0], first[episode.start_episode_id])
+    ]
+    text = "; ".join(bad[: checks.SHOWN]) + (f"; {hint}" if hint else "")
+    return checks.Finding(
+        checks.STARTS,
+        passed=not bad,
+        text=text if bad else f"{len(episodes)} imagined episodes begin with the frames of their real start",
+    )
 
 
 def _in_the_world_model(stage: Stage, work: Work, starts: list[Start]) -> Iterator[list[Episode]]:
-    from vlaw_models.imagine import imagine
+    from vlaw_models.rollouts.imagine import imagine
 
-    return imagine(work.read("policy").checkpoint(), work.read("world_model").checkpoint(),
-                   work.read("autoencoder").checkpoint(), starts, stage.recipe.imagine, seed=stage.seed,
-                   progress=stage.progress)
+    return imagine(
+        work.read("policy").checkpoint(),
+        work.read("world_model").checkpoint(),
+        work.read("autoencoder").checkpoint(),
+        starts,
+        stage.recipe.imagine,
+        seed=stage.seed,
+        progress=stage.progress,
+    )
 
 
 def _on_the_simulator(stage: Stage, work: Work, starts: list[Start]) -> Iterator[list[Episode]]:
-    from vlaw_models.privileged import rollouts_from_starts
+    from vlaw_models.rollouts.privileged import rollouts_from_starts
 
     origins = {name: origin for role in start_parents(stage) for name, origin in origins_in(work.read(role)).items()}
     starts = [dataclasses.replace(start, images=None, state=None) for start in starts]
-    return rollouts_from_starts(work.read("policy").checkpoint(), starts, origins, stage.recipe.imagine, seed=stage.seed,
-                                progress=stage.progress)
+    return rollouts_from_starts(
+        work.read("policy").checkpoint(),
+        starts,
+        origins,
+        stage.recipe.imagine,
+        seed=stage.seed,
+        progress=stage.progress,
+    )
 
 
 def _renderer() -> str:
-    return ("the simulator renders other first frames than were recorded: VLAW_RENDERER is now "
-            f"{renderer_name()!r}; use the renderer, picture size and kind of machine of the recording")
+    return (
+        "the simulator renders other first frames than were recorded: VLAW_RENDERER is now "
+        f"{renderer_name()!r}; use the renderer, picture size and kind of machine of the recording"
+    )

@@ -1,9 +1,9 @@
 """Where the loop closes: the state (policy, world model, reward model, real dataset) that an iteration starts with.
 
-Here: resolving that state from the ledger, asking the promotion gate (vlaw_assets/promotion.py) whether a new model may
-replace the one before. Not here: reading the state back in later stages (state.py). Why an asset of its own: Dagster's graph
-must be acyclic whatever the partition offsets, so the edge from iteration i-1 to i is the one edge that is not
-declared. It is recorded all the same: the ledger has an edge to every artifact the state consists of.
+Here: resolving that state from the ledger, asking the promotion gate (vlaw_assets/assets/promotion.py) whether a new
+model may replace the one before. Not here: reading the state back in later stages (state.py). Why an asset of its own:
+Dagster's graph must be acyclic whatever the partition offsets, so the edge from iteration i-1 to i is the one edge that
+is not declared. It is recorded all the same: the ledger has an edge to every artifact the state consists of.
 """
 
 from __future__ import annotations
@@ -16,16 +16,20 @@ from typing import Any
 
 import dagster as dg
 
-from vlaw_assets import checks, promotion
+from vlaw_assets.assets import promotion
+from vlaw_assets.assets.loop_roles import GATE_READS, GATED, INCUMBENT, JUDGED, MEASURED, MODELS, REAL
 from vlaw_assets.assets.stage import Stage, Work, stage_asset
-from vlaw_assets.loop_roles import GATE_READS, GATED, INCUMBENT, JUDGED, MEASURED, MODELS, REAL
-from vlaw_assets.partitions import partition_key
+from vlaw_assets.pipeline import checks
+from vlaw_assets.pipeline.partitions import partition_key
 from vlaw_assets.recipes import canonical
-from vlaw_assets.summary import ALL
+from vlaw_assets.reports.success import ALL
 from vlaw_models.errors import VlawError
 
-FOUNDATION_STATE = {"policy": "base_policy", "world_model": "pretrained_world_model",
-                    "reward_model": "pretrained_reward_model"}
+FOUNDATION_STATE = {
+    "policy": "base_policy",
+    "world_model": "pretrained_world_model",
+    "reward_model": "pretrained_reward_model",
+}
 
 
 @dataclass(frozen=True)
@@ -37,13 +41,17 @@ class Before:
     verdicts: tuple[promotion.Verdict, ...] = ()
 
 
-@stage_asset(group="iteration", kinds=("json",), checks=(checks.PROMOTED,),
-             deps=("base_policy", "pretrained_world_model", "pretrained_reward_model", "autoencoder"))
+@stage_asset(
+    group="iteration",
+    kinds=("json",),
+    checks=(checks.PROMOTED,),
+    deps=("base_policy", "pretrained_world_model", "pretrained_reward_model", "autoencoder"),
+)
 def loop_state(stage: Stage) -> dg.MaterializeResult:
     """The state of the loop: iteration 01 starts from the foundation, iteration i from what i-1 left.
 
-    A policy or world model that the promotion gate refuses is not passed on: the one before is kept, and this says so. Every
-    checkpoint of the state is hashed again before it is passed on.
+    A policy or world model that the promotion gate refuses is not passed on: the one before is kept, and this says so.
+    Every checkpoint of the state is hashed again before it is passed on.
     """
     _check_recipe(stage)
     before = _state_before(stage)
@@ -61,21 +69,31 @@ def loop_state(stage: Stage) -> dg.MaterializeResult:
                 _write(folder / "promotion.json", verdicts)
                 work.metrics["promotion"] = verdicts
         _tell(stage, work, before)
-    rows = [f"| {role} | {ref.asset} | {ref.partition or 'foundation'} | `{ref.content_digest[:16]}` |"
-            for role, ref in parents.items()]
-    return stage.result(work, promotion=dg.MetadataValue.json(work.draft.ref.metrics.get("promotion", {})),
-                        state=dg.MetadataValue.md("\n".join(["| role | asset | partition | content |", "|---|---|---|---|", *rows])))
+    rows = [
+        f"| {role} | {ref.asset} | {ref.partition or 'foundation'} | `{ref.content_digest[:16]}` |"
+        for role, ref in parents.items()
+    ]
+    return stage.result(
+        work,
+        promotion=dg.MetadataValue.json(work.draft.ref.metrics.get("promotion", {})),
+        state=dg.MetadataValue.md("\n".join(["| role | asset | partition | content |", "|---|---|---|---|", *rows])),
+    )
 
 
 def _check_recipe(stage: Stage) -> None:
     recipe, foundation = stage.recipe, stage.foundation
     if stage.iteration > recipe.iterations:
-        raise VlawError(f"experiment {recipe.name} has {recipe.iterations} iterations, not {stage.iteration}",
-                        where=f"partition {stage.partition}", remedy=f"Raise 'iterations' in {recipe.name}.toml.")
+        raise VlawError(
+            f"experiment {recipe.name} has {recipe.iterations} iterations, not {stage.iteration}",
+            where=f"partition {stage.partition}",
+            remedy=f"Raise 'iterations' in {recipe.name}.toml.",
+        )
     if recipe.preset != foundation.preset:
-        raise VlawError(f"recipe {recipe.name} is for preset {recipe.preset!r}, the foundation is {foundation.preset!r}",
-                        where=f"partition {stage.partition}",
-                        remedy="Set the same preset in the recipe and in foundation.toml.")
+        raise VlawError(
+            f"recipe {recipe.name} is for preset {recipe.preset!r}, the foundation is {foundation.preset!r}",
+            where=f"partition {stage.partition}",
+            remedy="Set the same preset in the recipe and in foundation.toml.",
+        )
 
 
 def _state_before(stage: Stage) -> Before:
@@ -90,7 +108,9 @@ def _state_before(stage: Stage) -> Before:
         raise VlawError(
             f"iteration {iteration:02d} of {experiment} needs {iteration - 1:02d}: {', '.join(missing)} missing",
             where=f"loop_state, partition {experiment}|{iteration:02d}",
-            remedy=f"Materialize partition '{before}' first: vlaw run --experiment {experiment} --iterations {iteration}")
+            remedy=f"Materialize partition '{before}' first: vlaw run --experiment {experiment} --iterations "
+            f"{iteration}",
+        )
     old = dict(ledger.edges(found["loop_state"].owner))
     earlier = {role: ref for role, ref in old.items() if role.startswith(REAL)}
     real = {**earlier, f"{REAL}_{iteration - 1:02d}": found[REAL]}
@@ -109,13 +129,15 @@ def _settings(stage: Stage, *, gate: bool) -> dict[str, Any]:
 
 
 def _evidence(stage: Stage, found: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
-    """Role -> artifact: the new models that the gate decides on, and whose measurements it reads. Verdicts follow from these."""
+    """Role -> artifact: the new models that the gate decides on, and whose measurements it reads. Verdicts follow from
+    these."""
     new = {model: found[model] for model in GATED if found[model].location != old[model].location}
     read = {JUDGED + model: ref for model, ref in new.items()}
     if "policy" in new:
         started_with = dict(stage.ledger.edges(new["policy"].owner)).get("policy")
         if started_with is None or started_with.location != old["policy"].location:
-            # It was not trained from the policy that it would replace: that one's own measurement is on the same starts.
+            # It was not trained from the policy that it would replace: that one's own measurement is on the same
+            # starts.
             read[INCUMBENT] = old["policy"]
     measured = stage.ledger.current(MEASURED, partition_key(stage.experiment, stage.iteration - 1))
     if "world_model" in new and measured is not None:
@@ -131,7 +153,10 @@ def _recorded(stage: Stage, read: Mapping[str, Any]) -> tuple[promotion.Verdict,
     made = stage.ledger.get(current.owner)
     judged = {role: ref.owner for role, ref in stage.ledger.edges(made.artifact_id) if role in GATE_READS}
     if (made.code_digest, made.recipe_json, judged) != (
-            stage.code, canonical(_settings(stage, gate=True)), {role: ref.owner for role, ref in read.items()}):
+        stage.code,
+        canonical(_settings(stage, gate=True)),
+        {role: ref.owner for role, ref in read.items()},
+    ):
         return ()
     return tuple(promotion.Verdict(model, **values) for model, values in made.metrics["promotion"].items())
 
@@ -140,8 +165,11 @@ def _judge_policy(stage: Stage, read: Mapping[str, Any]) -> promotion.Verdict:
     if JUDGED + "policy" not in read:
         return promotion.passed_on("policy")
     rows = _evaluations(stage.lake, read[JUDGED + "policy"])
-    before = (promotion.validation_outcomes(_evaluations(stage.lake, read[INCUMBENT])) if INCUMBENT in read
-              else promotion.validation_outcomes(rows, stop=0))
+    before = (
+        promotion.validation_outcomes(_evaluations(stage.lake, read[INCUMBENT]))
+        if INCUMBENT in read
+        else promotion.validation_outcomes(rows, stop=0)
+    )
     return promotion.judge_policy(promotion.validation_outcomes(rows), before, stage.recipe.promotion)
 
 
@@ -152,8 +180,11 @@ def _judge_world_model(stage: Stage, read: Mapping[str, Any]) -> promotion.Verdi
         return promotion.not_measured("world_model", "world_model_metrics is not in the ledger")
     metric = promotion.false_positive_metric(stage.recipe.score.alpha)
     judged = read[JUDGED + "world_model"].content_digest
-    rows = [row for row in _evaluations(stage.lake, read[MEASURED])
-            if (row["task"], row["metric"], row["world_model"]) == (ALL, metric, judged)]
+    rows = [
+        row
+        for row in _evaluations(stage.lake, read[MEASURED])
+        if (row["task"], row["metric"], row["world_model"]) == (ALL, metric, judged)
+    ]
     return promotion.judge_world_model(rows[0] if rows else None, stage.recipe.promotion)
 
 
@@ -166,12 +197,24 @@ def _evaluations(lake: Any, ref: Any) -> list[dict[str, Any]]:
 def _tell(stage: Stage, work: Work, before: Before) -> None:
     """Says what the gate decided: a finding for the asset's page, a warning in the log for each model refused."""
     refused = [verdict for verdict in before.verdicts if not verdict.promoted]
-    texts = [f"{verdict.model} {'promoted' if verdict.promoted else 'refused'}: {verdict.reason}" for verdict in before.verdicts]
-    work.check(checks.Finding(checks.PROMOTED, passed=not refused, blocking=False,
-                              text="; ".join(texts) or "no gate: iteration 01, or [promotion] enabled = false"))
+    texts = [
+        f"{verdict.model} {'promoted' if verdict.promoted else 'refused'}: {verdict.reason}"
+        for verdict in before.verdicts
+    ]
+    work.check(
+        checks.Finding(
+            checks.PROMOTED,
+            passed=not refused,
+            blocking=False,
+            text="; ".join(texts) or "no gate: iteration 01, or [promotion] enabled = false",
+        )
+    )
     for verdict in refused:
         kept = before.parents[verdict.model]
-        line = f"the new {verdict.model} is refused ({verdict.reason}); the loop keeps {kept.name} {kept.content_digest[:12]}"
+        line = (
+            f"the new {verdict.model} is refused ({verdict.reason}); the loop keeps {kept.name} "
+            f"{kept.content_digest[:12]}"
+        )
         stage.context.log.warning(line)
         stage.progress(1, 1, line)
 

@@ -12,8 +12,12 @@ EMBEDDED = "tabletop"
 
 
 def origins_in(handle: Any) -> dict[str, Start]:
-    """Episode id -> (task, seed) of an artifact's episodes of the embedded robot; imported ones have no simulator seed."""
+    """Episode id -> (task, seed) of an artifact's episodes of the embedded robot; imported ones have no simulator
+    seed."""
     from vlaw_models.episodes import Start
 
-    return {row["episode_id"]: Start(row["task"], row["seed"]) for row in handle.table("episodes").to_pylist()
-            if row["world"] == EMBEDDED}
+    return {
+        row["episode_id"]: Start(row["task"], row["seed"])
+        for row in handle.table("episodes").to_pylist()
+        if row["world"] == EMBEDDED
+    }

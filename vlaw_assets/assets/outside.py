@@ -1,4 +1,5 @@
-"""Assets that no run makes, only commands: imported recordings and the quarantine list. Shown in the graph, not executable.
+"""Assets that no run makes, only commands: imported recordings and the quarantine list. Shown in the graph, not
+executable.
 
 Here: their specs, so that Dagster has a page for them. Not here: making them (importers/, lake/quarantine.py) and
 reporting them to Dagster (reconcile.py, from the ledger like everything else).
@@ -11,13 +12,17 @@ import dagster as dg
 OUTSIDE_GROUP = "outside"
 
 recorded_episodes = dg.AssetSpec(
-    "recorded_episodes", group_name=OUTSIDE_GROUP, kinds={"deltalake", "lance"},
+    "recorded_episodes",
+    group_name=OUTSIDE_GROUP,
+    kinds={"deltalake", "lance"},
     # Named by whoever imports them: no recipe knows the names beforehand.
     partitions_def=dg.DynamicPartitionsDefinition(name="recordings"),
     description="Episodes recorded elsewhere, one partition per dataset: `vlaw import lerobot`.",
 )
 quarantine = dg.AssetSpec(
-    "quarantine", group_name=OUTSIDE_GROUP, kinds={"deltalake"},
+    "quarantine",
+    group_name=OUTSIDE_GROUP,
+    kinds={"deltalake"},
     description="Episodes that no later dataset may use, the whole list in every version: `vlaw quarantine`.",
 )
 

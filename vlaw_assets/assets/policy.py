@@ -1,11 +1,12 @@
-"""The policy update: flow matching on the training set (Eq. 4), or reinforcement learning of its noise; the best stop is kept.
+"""The policy update: flow matching on the training set (Eq. 4), or reinforcement learning of its noise; the best stop
+is kept.
 
-Here: what goes into the update, and its measurements. Not here: the updates (vlaw_models/learn_policy) and which episodes
-count how much (training_set.py). With nothing to learn from, the policy is passed on and says so.
+Here: what goes into the update, and its measurements. Not here: the updates (vlaw_models/learners/imitation) and which
+episodes count how much (training_set.py). With nothing to learn from, the policy is passed on and says so.
 
-Every stopping point, and the policy that training started from (stop 0), is measured on validation starts, at the noise of
-[evaluation], when there are stopping points to choose from or a promotion gate to inform; `validation_success` rows keep
-the outcomes. The evaluation's starts decide nothing.
+Every stopping point, and the policy that training started from (stop 0), is measured on validation starts, at the noise
+of [evaluation], when there are stopping points to choose from or a promotion gate to inform; `validation_success` rows
+keep the outcomes. The evaluation's starts decide nothing.
 """
 
 from __future__ import annotations
@@ -16,24 +17,29 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from vlaw_assets import checks
 from vlaw_assets.assets.stage import POOL, Stage, Work, stage_asset
 from vlaw_assets.assets.state import read_state, real_so_far
-from vlaw_assets.summary import VALIDATION, rate
-from vlaw_models.worlds.tabletop.renderer import renderer_name
+from vlaw_assets.pipeline import checks
+from vlaw_assets.reports.success import VALIDATION, rate
+from vlaw_models.robots.tabletop.renderer import renderer_name
 
 if TYPE_CHECKING:
     from vlaw_models.config import EvaluationConfig
-    from vlaw_models.learn_policy import Lessons
-    from vlaw_models.stopping import Outcomes
+    from vlaw_models.learners.imitation import Lessons
+    from vlaw_models.learners.stopping import Outcomes
 
 DSRL = "dsrl"
 IMITATION = ("batch_size", "learning_rate", "imagined_fraction", "use_real", "frozen_encoder")
 """Keys of [policy] that flow matching reads; noise-space learning has a table of its own."""
 
 
-@stage_asset(group="iteration", deps=("loop_state", "training_set", "real_rollouts", "imagined_rollouts", "base_policy"),
-             pool=POOL, kinds=("pytorch",), checks=(checks.FINITE, checks.SCHEMA))
+@stage_asset(
+    group="iteration",
+    deps=("loop_state", "training_set", "real_rollouts", "imagined_rollouts", "base_policy"),
+    pool=POOL,
+    kinds=("pytorch",),
+    checks=(checks.FINITE, checks.SCHEMA),
+)
 def policy(stage: Stage) -> dg.MaterializeResult:
     """The next policy: updated from real and imagined episodes, at its best stopping point on validation starts."""
     recipe, state = stage.recipe, read_state(stage)
@@ -42,9 +48,13 @@ def policy(stage: Stage) -> dg.MaterializeResult:
     real = real_so_far(stage, state) if config.use_real else {}
     parents = {"policy": start, **real}
     if config.update != DSRL:
-        parents |= {"training_set": stage.require("training_set"), "imagined_rollouts": stage.require("imagined_rollouts")}
-    with stage.commit("policy", recipe=identity_of(stage), parents=parents,
-                      chosen_by=None if config.start == "base" else state) as work:
+        parents |= {
+            "training_set": stage.require("training_set"),
+            "imagined_rollouts": stage.require("imagined_rollouts"),
+        }
+    with stage.commit(
+        "policy", recipe=identity_of(stage), parents=parents, chosen_by=None if config.start == "base" else state
+    ) as work:
         if work.wanted:
             own, imagined, lessons = _inputs(stage, work, real)
             work.metrics |= {"real": len(own), "imagined": len(imagined)}
@@ -53,17 +63,31 @@ def policy(stage: Stage) -> dg.MaterializeResult:
                 stage.context.log.warning("there is nothing to learn from: the policy is passed on unchanged")
                 work.pass_on("policy")
             else:
-                from vlaw_models.learn_policy import finetune_policy
+                from vlaw_models.learners.imitation import finetune_policy
 
-                log = finetune_policy(work.read("policy").checkpoint(), own, imagined, config, work.draft.checkpoint_dir(),
-                                      seed=stage.seed, lessons=lessons, dsrl=recipe.dsrl, evaluate=_evaluator(stage),
-                                      progress=stage.progress)
+                log = finetune_policy(
+                    work.read("policy").checkpoint(),
+                    own,
+                    imagined,
+                    config,
+                    work.draft.checkpoint_dir(),
+                    seed=stage.seed,
+                    lessons=lessons,
+                    dsrl=recipe.dsrl,
+                    evaluate=_evaluator(stage),
+                    progress=stage.progress,
+                )
                 work.show("what it learned from", (own[:2] + imagined[:2]))
                 _keep_outcomes(work, log)
                 work.learned(log)
     metrics = work.draft.ref.metrics
-    return stage.result(work, real=metrics.get("real", 0), imagined=metrics.get("imagined", 0),
-                        passed_on=bool(metrics.get("passed_on")), stop=metrics.get("stop", 0))
+    return stage.result(
+        work,
+        real=metrics.get("real", 0),
+        imagined=metrics.get("imagined", 0),
+        passed_on=bool(metrics.get("passed_on")),
+        stop=metrics.get("stop", 0),
+    )
 
 
 def identity_of(stage: Stage) -> dict[str, Any]:
@@ -83,8 +107,12 @@ def identity_of(stage: Stage) -> dict[str, Any]:
     tables["policy"] = {key: getattr(config, key) for key in keys}
     validation = validation_of(stage)
     if validation is not None:
-        tables["validation"] = {"tasks": list(recipe.tasks), "noise_seed": recipe.seed, "renderer": renderer_name(), **{
-            key: getattr(validation, key) for key in ("episodes_per_task", "num_steps", "noise_scale")}}
+        tables["validation"] = {
+            "tasks": list(recipe.tasks),
+            "noise_seed": recipe.seed,
+            "renderer": renderer_name(),
+            **{key: getattr(validation, key) for key in ("episodes_per_task", "num_steps", "noise_scale")},
+        }
     return tables
 
 
@@ -103,10 +131,11 @@ def _evaluator(stage: Stage) -> Callable[[Any], Outcomes] | None:
         return None
 
     def evaluate(measured: Any) -> Outcomes:
-        from vlaw_models.collect import evaluate_loaded
+        from vlaw_models.rollouts.collect import evaluate_loaded
 
-        episodes = evaluate_loaded(measured, recipe.tasks, config, purpose="validation", noise_seed=recipe.seed,
-                                   progress=stage.progress)
+        episodes = evaluate_loaded(
+            measured, recipe.tasks, config, purpose="validation", noise_seed=recipe.seed, progress=stage.progress
+        )
         return {task: [bool(e.success) for e in episodes if e.task == task] for task in recipe.tasks}
 
     return evaluate
@@ -116,7 +145,7 @@ def _inputs(stage: Stage, work: Work, real: Mapping[str, Any]) -> tuple[list[Any
     """Real and imagined episodes with their frames, and what the update is told about each."""
     if stage.recipe.policy.update == DSRL:
         return [episode for role in real for episode in work.read(role).episodes(frames=True)], [], None
-    from vlaw_models.learn_policy import Lessons
+    from vlaw_models.learners.imitation import Lessons
 
     members = {row["episode_id"]: row for row in work.read("training_set").members().to_pylist() if row["weight"] > 0}
     own = [episode for role in real for episode in work.read(role).episodes(frames=True, episode_ids=members)]
@@ -136,7 +165,7 @@ def _positive(member: Mapping[str, Any]) -> bool:
 
 def _keep_outcomes(work: Work, log: dict[str, Any]) -> None:
     """Moves the outcomes of every stop from the log to rows of `evaluations`; the log keeps the rates."""
-    from vlaw_models.seeds import start_seeds
+    from vlaw_models.rollouts.seeds import start_seeds
 
     outcomes: dict[int, Outcomes] = log.pop("outcomes", {})
     rows = []
@@ -145,12 +174,27 @@ def _keep_outcomes(work: Work, log: dict[str, Any]) -> None:
             seen = rate(sum(successes), len(successes))
             # The seeds are consecutive; a study's report shows that none of them is an evaluation's.
             first = start_seeds("validation", task, 0, 0, 1)[0]
-            detail = {"stop": stop, "chosen": stop == log["stop"], "outcomes": [int(success) for success in successes],
-                      "first_seed": first}
-            rows.append({"task": task, "metric": VALIDATION, "policy": "", "trials": seen.trials, "successes": seen.successes,
-                         "value": seen.value, "low": seen.low, "high": seen.high, "detail": detail})
+            detail = {
+                "stop": stop,
+                "chosen": stop == log["stop"],
+                "outcomes": [int(success) for success in successes],
+                "first_seed": first,
+            }
+            rows.append(
+                {
+                    "task": task,
+                    "metric": VALIDATION,
+                    "policy": "",
+                    "trials": seen.trials,
+                    "successes": seen.successes,
+                    "value": seen.value,
+                    "low": seen.low,
+                    "high": seen.high,
+                    "detail": detail,
+                }
+            )
     if rows:
-        from vlaw_models.stopping import pooled
+        from vlaw_models.learners.stopping import pooled
 
         work.check(checks.evaluations_fit_schema(rows))
         work.draft.write_evaluations(rows)

@@ -15,7 +15,7 @@ import dagster as dg
 
 from vlaw_assets.assets.stage import Stage, stage_asset
 from vlaw_assets.recipes import canonical
-from vlaw_assets.summary import (
+from vlaw_assets.reports.success import (
     Change,
     Settled,
     Trials,
@@ -34,33 +34,50 @@ EVALUATIONS = {"before": "start_evaluation", "after": "policy_evaluation"}
 
 @stage_asset(group="evaluation", deps=PARENTS, kinds=("json",))
 def iteration_report(stage: Stage) -> dg.MaterializeResult:
-    """Success before and after on the same trials, the difference with its interval, and what the policy learned from."""
+    """Success before and after on the same trials, the difference with its interval, and what the policy learned
+    from."""
     parents = {asset: stage.require(asset) for asset in PARENTS}
     with stage.commit("iteration_report", recipe={}, parents=parents) as work:
         if work.wanted:
             handles = {role: work.read(role) for role in PARENTS}
-            columns = {label: Trials(outcomes_of(handles[asset].table("episodes").to_pylist()), handles[asset].left_out)
-                       for label, asset in EVALUATIONS.items()}
+            columns = {
+                label: Trials(outcomes_of(handles[asset].table("episodes").to_pylist()), handles[asset].left_out)
+                for label, asset in EVALUATIONS.items()
+            }
             members = handles["training_set"].members().to_pylist()
             figures = [row for role in PARENTS[3:] for row in handles[role].table("evaluations").to_pylist()]
             difference, sequential = _compared(columns)
             report: dict[str, Any] = {
-                "success": {label: {task: [r.successes, r.trials, r.low, r.high] for task, r in trials.rates.items()}
-                            for label, trials in columns.items()},
+                "success": {
+                    label: {task: [r.successes, r.trials, r.low, r.high] for task, r in trials.rates.items()}
+                    for label, trials in columns.items()
+                },
                 "left_out": {label: trials.left_out for label, trials in columns.items()},
-                "difference": [difference.diff, difference.low, difference.high, difference.trials] if difference else None,
-                "sequential_trials": [{"comparison": "after - before", **dataclasses.asdict(sequential)}] if sequential else [],
-                "training_set": {source: sum(m["source"] == source for m in members) for source in ("real", "imagined")},
-                "metrics": [{key: row[key] for key in ("task", "metric", "camera", "value", "low", "high", "trials")}
-                            for row in figures],
+                "difference": [difference.diff, difference.low, difference.high, difference.trials]
+                if difference
+                else None,
+                "sequential_trials": [{"comparison": "after - before", **dataclasses.asdict(sequential)}]
+                if sequential
+                else [],
+                "training_set": {
+                    source: sum(m["source"] == source for m in members) for source in ("real", "imagined")
+                },
+                "metrics": [
+                    {key: row[key] for key in ("task", "metric", "camera", "value", "low", "high", "trials")}
+                    for row in figures
+                ],
             }
             folder = work.draft.checkpoint_dir()
-            (folder / "report.json").write_text(json.dumps(json.loads(canonical(report)), indent=2, sort_keys=True) + "\n")
+            (folder / "report.json").write_text(
+                json.dumps(json.loads(canonical(report)), indent=2, sort_keys=True) + "\n"
+            )
             (folder / "report.md").write_text(_text(columns))
             if any(trials.outcomes for trials in columns.values()):
-                from vlaw_assets.plots import success_bars
+                from vlaw_assets.reports.plots import success_bars
 
-                work.show_png("success per task", success_bars({label: trials.rates for label, trials in columns.items()}))
+                work.show_png(
+                    "success per task", success_bars({label: trials.rates for label, trials in columns.items()})
+                )
         else:
             columns = {label: trials_of(stage.lake, parents[asset]) for label, asset in EVALUATIONS.items()}
     return stage.result(work, report=dg.MetadataValue.md(_text(columns)))
@@ -83,6 +100,9 @@ def _text(columns: Mapping[str, Trials]) -> str:
         text += f"\n{left_out[0].upper()}{left_out[1:]}.\n"
     planned = [len(trials.outcomes) + trials.left_out for trials in columns.values()]
     if planned[1] < planned[0]:
-        text += ("\nThe evaluation stopped early: the intervals above are for a fixed number of trials and do not allow for that, "
-                 "the sequential test does.\n")
+        text += (
+            "\nThe evaluation stopped early: the intervals above are for a fixed number of trials and do not allow "
+            "for that, "
+            "the sequential test does.\n"
+        )
     return text

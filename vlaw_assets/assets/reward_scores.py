@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import dagster as dg
 
-from vlaw_assets import checks
 from vlaw_assets.assets.stage import POOL, Stage, stage_asset
+from vlaw_assets.pipeline import checks
 
 
-@stage_asset(group="iteration", deps=("imagined_rollouts", "reward_model"), pool=POOL,
-             kinds=("deltalake",), checks=(checks.SCHEMA, checks.FINITE, checks.COUNTS))
+@stage_asset(
+    group="iteration",
+    deps=("imagined_rollouts", "reward_model"),
+    pool=POOL,
+    kinds=("deltalake",),
+    checks=(checks.SCHEMA, checks.FINITE, checks.COUNTS),
+)
 def reward_scores(stage: Stage) -> dg.MaterializeResult:
     """P(yes | video, instruction) of every imagined episode (Eq. 3 without its threshold)."""
     recipe = stage.recipe
@@ -20,7 +25,7 @@ def reward_scores(stage: Stage) -> dg.MaterializeResult:
     parents = {"imagined_rollouts": stage.require("imagined_rollouts"), "reward_model": stage.require("reward_model")}
     with stage.commit("reward_scores", recipe={"tasks": list(recipe.tasks)}, parents=parents) as work:
         if work.wanted and per_task:
-            from vlaw_models.score import score_episodes
+            from vlaw_models.reward_models.score import score_episodes
 
             imagined, judge = work.read("imagined_rollouts"), work.read("reward_model").checkpoint()
             rows, shown, read = [], [], {}
@@ -31,14 +36,23 @@ def reward_scores(stage: Stage) -> dg.MaterializeResult:
                     continue
                 scores = score_episodes(judge, episodes, progress=None)
                 stage.progress(number + 1, len(recipe.tasks), f"scored {task}")
-                rows += [{"episode_id": e.episode_id, "owner": parents["imagined_rollouts"].owner, "task": task,
-                          "judge": parents["reward_model"].content_digest, "p_success": float(p)}
-                         for e, p in zip(episodes, scores, strict=True)]
+                rows += [
+                    {
+                        "episode_id": e.episode_id,
+                        "owner": parents["imagined_rollouts"].owner,
+                        "task": task,
+                        "judge": parents["reward_model"].content_digest,
+                        "p_success": float(p),
+                    }
+                    for e, p in zip(episodes, scores, strict=True)
+                ]
                 order = scores.argsort()
                 shown += [episodes[order[-1]], episodes[order[0]]]
-            work.check(checks.numbers_finite([row["p_success"] for row in rows], what="scores"),
-                       checks.scores_fit_schema(rows),
-                       checks.counts_as_asked((row["task"] for row in rows), read))
+            work.check(
+                checks.numbers_finite([row["p_success"] for row in rows], what="scores"),
+                checks.scores_fit_schema(rows),
+                checks.counts_as_asked((row["task"] for row in rows), read),
+            )
             work.draft.write_scores(rows)
             work.metrics["above_alpha"] = sum(row["p_success"] > recipe.score.alpha for row in rows)
             work.show("the highest and the lowest score of every task", shown)

@@ -1,16 +1,16 @@
 """The scripted corpora that every experiment starts from. Unpartitioned.
 
-Not here: the experts (vlaw_models/demonstrate.py), the checkpoints (foundation.py).
+Not here: the experts (vlaw_models/rollouts/demonstrate.py), the checkpoints (foundation.py).
 """
 
 from __future__ import annotations
 
 import dagster as dg
 
-from vlaw_assets import checks
 from vlaw_assets.assets.stage import POOL, Stage, stage_asset
+from vlaw_assets.pipeline import checks
 from vlaw_assets.recipes import TASKS
-from vlaw_models.worlds.tabletop.renderer import renderer_name
+from vlaw_models.robots.tabletop.renderer import renderer_name
 
 
 @stage_asset(group="foundation", checks=checks.EPISODES, kinds=("deltalake", "lance"), pool=POOL)
@@ -27,10 +27,16 @@ def co_training_data(stage: Stage) -> dg.MaterializeResult:
 
 def _scripted(stage: Stage, purpose: str, count: int) -> dg.MaterializeResult:
     seed = stage.foundation.seed
-    recipe = {"purpose": purpose, "count_per_task": count, "seed": seed, "tasks": list(TASKS), "renderer": renderer_name()}
+    recipe = {
+        "purpose": purpose,
+        "count_per_task": count,
+        "seed": seed,
+        "tasks": list(TASKS),
+        "renderer": renderer_name(),
+    }
     with stage.commit("scripted_episodes", recipe=recipe, parents={}) as work:
         if work.wanted:
-            from vlaw_models.demonstrate import collect_demonstrations
+            from vlaw_models.rollouts.demonstrate import collect_demonstrations
 
             episodes = collect_demonstrations(TASKS, count, purpose=purpose, seed=seed, progress=stage.progress)
             work.check(

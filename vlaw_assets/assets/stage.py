@@ -22,13 +22,13 @@ from typing import Any
 
 import dagster as dg
 
-from vlaw_assets import checks, mirror, progress
 from vlaw_assets.assets.by_row import goes_by_row
-from vlaw_assets.checks import Finding
-from vlaw_assets.code_version import code_digest, code_revision, made_with
-from vlaw_assets.partitions import split_key
+from vlaw_assets.pipeline import checks, mirror, progress
+from vlaw_assets.pipeline.checks import Finding
+from vlaw_assets.pipeline.code_identity import code_digest, code_revision, made_with
+from vlaw_assets.pipeline.partitions import split_key
+from vlaw_assets.pipeline.resources import Workplace
 from vlaw_assets.recipes import Foundation, Recipe, canonical
-from vlaw_assets.resources import Workplace
 from vlaw_models.errors import VlawError
 
 POOL = "accelerator"
@@ -81,8 +81,11 @@ class Work:
         self.findings += findings
         for finding in findings:
             if finding.blocking and not finding.passed:
-                raise VlawError(f"check '{finding.name}' failed: {finding.text}", where="before the commit: nothing was written",
-                                remedy=finding.remedy)
+                raise VlawError(
+                    f"check '{finding.name}' failed: {finding.text}",
+                    where="before the commit: nothing was written",
+                    remedy=finding.remedy,
+                )
 
     def pass_on(self, role: str) -> None:
         """Makes the parent's checkpoint this artifact's own: same files, same digest, one more line in the ledger."""
@@ -92,7 +95,7 @@ class Work:
 
     def learned(self, log: Mapping[str, Any]) -> None:
         """Keeps what a finetuning stage returned: a blocking check on its losses, and their curve."""
-        from vlaw_assets.plots import loss_curve
+        from vlaw_assets.reports.plots import loss_curve
 
         losses = [float(loss) for loss in log.get("losses", [])]
         self.check(checks.numbers_finite(losses, what="losses"))
@@ -185,15 +188,32 @@ class Stage:
         from vlaw_assets.lake.claim import claimed
         from vlaw_assets.lake.quarantine import without_quarantined
 
-        identity = Identity(kind=kind, code=self.code, recipe=canonical(dict(recipe)),
-                            parents=tuple(sorted((role, ref.content_digest) for role, ref in parents.items())))
-        identity, listed = without_quarantined(self.lake, identity, parents.values(), force=self.force, occurring=self.occurring)
+        identity = Identity(
+            kind=kind,
+            code=self.code,
+            recipe=canonical(dict(recipe)),
+            parents=tuple(sorted((role, ref.content_digest) for role, ref in parents.items())),
+        )
+        identity, listed = without_quarantined(
+            self.lake, identity, parents.values(), force=self.force, occurring=self.occurring
+        )
         if self.asked:
             raise IdentityKnown(identity, parents)
         run_id = self.context.run.run_id
-        claim = claimed(self.lake, identity, holder=run_id, waiting=lambda text: self.progress(0, 1, text), force=self.force)
-        with claim, self.lake.commit(asset=self.asset, partition=self.partition, identity=identity, run_id=run_id,
-                                     force=self.force, code_revision=code_revision()) as draft:
+        claim = claimed(
+            self.lake, identity, holder=run_id, waiting=lambda text: self.progress(0, 1, text), force=self.force
+        )
+        with (
+            claim,
+            self.lake.commit(
+                asset=self.asset,
+                partition=self.partition,
+                identity=identity,
+                run_id=run_id,
+                force=self.force,
+                code_revision=code_revision(),
+            ) as draft,
+        ):
             if listed is not None:
                 draft.leave_out(listed)
             draft.stands_on(parents, state=chosen_by.ref if chosen_by else None)
@@ -213,9 +233,14 @@ class Stage:
         reused = work.draft.reused is not None
         if reused:
             noted = ref.metrics.get("checks", {})
-            self.findings += [Finding(name, f["passed"], f"{f['text']} (when it was first committed)", f["blocking"])
-                              for name, f in noted.items()]
-        shown = {**mirror.pictures_of(self.lake, ref), **{title: dg.MetadataValue.md(text) for title, text in work.texts.items()}}
+            self.findings += [
+                Finding(name, f["passed"], f"{f['text']} (when it was first committed)", f["blocking"])
+                for name, f in noted.items()
+            ]
+        shown = {
+            **mirror.pictures_of(self.lake, ref),
+            **{title: dg.MetadataValue.md(text) for title, text in work.texts.items()},
+        }
         return dg.MaterializeResult(
             data_version=dg.DataVersion(mirror.data_version_of(ref)),
             metadata={**mirror.metadata_of(self.lake, ref), "vlaw/reused": reused, **shown, **metadata},
@@ -223,14 +248,19 @@ class Stage:
 
 
 def stage_asset(
-    *, group: str, deps: Sequence[str] = (), checks: Sequence[str] = (), kinds: Sequence[str] = (), pool: str | None = None,
+    *,
+    group: str,
+    deps: Sequence[str] = (),
+    checks: Sequence[str] = (),
+    kinds: Sequence[str] = (),
+    pool: str | None = None,
     name: str | None = None,
 ) -> Callable[[Callable[[Stage], dg.MaterializeResult]], dg.AssetsDefinition]:
     """Makes a Dagster asset of a function of a `Stage`.
 
-    Its code version is what the function's module can reach by imports (code_version.py). `checks` name the findings the
-    function notes: blocking asset checks, evaluated before the commit. A VlawError becomes a failure of the step with that
-    message and no retries.
+    Its code version is what the function's module can reach by imports (code_version.py). `checks` name the findings
+    the function notes: blocking asset checks, evaluated before the commit. A VlawError becomes a failure of the step
+    with that message and no retries.
     """
 
     def decorate(function: Callable[[Stage], dg.MaterializeResult]) -> dg.AssetsDefinition:
@@ -239,7 +269,12 @@ def stage_asset(
         BODIES[asset] = function, code
 
         @dg.asset(
-            name=asset, group_name=group, deps=list(deps), code_version=code[:16], pool=pool, kinds=set(kinds),
+            name=asset,
+            group_name=group,
+            deps=list(deps),
+            code_version=code[:16],
+            pool=pool,
+            kinds=set(kinds),
             description=inspect.getdoc(function),
             check_specs=[dg.AssetCheckSpec(check, asset=asset, blocking=True) for check in checks],
         )
@@ -249,7 +284,9 @@ def stage_asset(
             progress.tell(asset, str(partition), 0, 0, "begins")
             ending = progress.FAILED
             try:
-                stage = Stage(context, workplace, workplace.open_lake(), asset, code, str(partition), config.force, findings)
+                stage = Stage(
+                    context, workplace, workplace.open_lake(), asset, code, str(partition), config.force, findings
+                )
                 result = function(stage)
                 ending = progress.REUSED if result.metadata["vlaw/reused"] else progress.MADE
             except Exception as error:
@@ -260,7 +297,9 @@ def stage_asset(
                 if told is None:
                     raise
                 yield from _check_results(findings, [f.name for f in findings if f.name in checks])
-                raise dg.Failure(description=f"{asset} [{partition or 'foundation'}]: {told}", allow_retries=False) from error
+                raise dg.Failure(
+                    description=f"{asset} [{partition or 'foundation'}]: {told}", allow_retries=False
+                ) from error
             finally:
                 progress.tell(asset, str(partition), 1, 1, ending)
             yield from _check_results(findings, checks)
@@ -277,6 +316,9 @@ def _check_results(findings: Sequence[Finding], names: Sequence[str]) -> Iterato
     for name in names:
         finding = found.get(name, Finding(name, passed=True, text="nothing to check"))
         yield dg.AssetCheckResult(
-            check_name=name, passed=finding.passed, description=finding.text, metadata=finding.metadata,
+            check_name=name,
+            passed=finding.passed,
+            description=finding.text,
+            metadata=finding.metadata,
             severity=dg.AssetCheckSeverity.ERROR if finding.blocking else dg.AssetCheckSeverity.WARN,
         )

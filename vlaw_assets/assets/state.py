@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vlaw_assets.assets.loop_roles import MODELS, REAL
 from vlaw_assets.assets.stage import Stage
-from vlaw_assets.loop_roles import MODELS, REAL
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,11 @@ def read_state(stage: Stage) -> LoopState:
     """The loop state of this partition, as its own edges in the ledger say."""
     ref = stage.require("loop_state")
     parents = dict(stage.ledger.edges(ref.owner))
-    return LoopState(ref, *(parents[role] for role in MODELS),
-                     real={role: parents[role] for role in sorted(parents) if role.startswith(REAL)})
+    return LoopState(
+        ref,
+        *(parents[role] for role in MODELS),
+        real={role: parents[role] for role in sorted(parents) if role.startswith(REAL)},
+    )
 
 
 def real_so_far(stage: Stage, state: LoopState) -> dict[str, Any]:

@@ -1,13 +1,15 @@
 """What the policy learns from: real and imagined episodes, as weights on episodes.
 
-Here: which episodes are members, and the weight w of Eq. 4 of each, made at read time; nothing is copied, a member names an
-episode and the artifact that owns it. Not here: the arithmetic of advantages (vlaw_models/advantages.py), the update.
+Here: which episodes are members, and the weight w of Eq. 4 of each, made at read time; nothing is copied, a member
+names an episode and the artifact that owns it. Not here: the arithmetic of advantages
+(vlaw_models/learners/advantages.py), the update.
 
-- 'filtered' (and 'dsrl', which reads the real rollouts themselves): successes, and imagined episodes with P(yes) > alpha; all 1.
+- 'filtered' (and 'dsrl', which reads the real rollouts themselves): successes, and imagined episodes with P(yes) >
+  alpha; all 1.
 - 'awr': every episode, with w = exp(A / beta), of mean 1 over the real members and over the imagined ones (Eqs. 7, 11).
 - 'recap': every episode, with weight 1; where the advantage is not positive the source is "real_negative" or
-  "imagined_negative", which is what the update conditions on. An imagined episode's return is 1 where P(yes) > alpha, else 0: with
-  P(yes) itself an unlikely success would be called good wherever the policy succeeds more rarely still.
+  "imagined_negative", which is what the update conditions on. An imagined episode's return is 1 where P(yes) > alpha,
+  else 0: with P(yes) itself an unlikely success would be called good wherever the policy succeeds more rarely still.
 """
 
 from __future__ import annotations
@@ -17,20 +19,24 @@ from typing import Any
 
 import dagster as dg
 
-from vlaw_assets import checks
+from vlaw_assets.assets.loop_roles import REAL
 from vlaw_assets.assets.stage import Stage, Work, stage_asset
 from vlaw_assets.assets.state import read_state, real_so_far
-from vlaw_assets.loop_roles import REAL
+from vlaw_assets.pipeline import checks
 
 EVERY = ("awr", "recap")
 """Updates that learn from every episode, by its advantage."""
 
 
-@stage_asset(group="iteration", deps=("loop_state", "real_rollouts", "imagined_rollouts", "reward_scores",
-                                      "imagined_outcomes"),
-             kinds=("deltalake",), checks=(checks.SCHEMA,))
+@stage_asset(
+    group="iteration",
+    deps=("loop_state", "real_rollouts", "imagined_rollouts", "reward_scores", "imagined_outcomes"),
+    kinds=("deltalake",),
+    checks=(checks.SCHEMA,),
+)
 def training_set(stage: Stage) -> dg.MaterializeResult:
-    """D_real and D_syn as the policy update takes them; in VLAW real successes, and imagined ones with P(yes) > alpha."""
+    """D_real and D_syn as the policy update takes them; in VLAW real successes, and imagined ones with P(yes) >
+    alpha."""
     recipe, state = stage.recipe, read_state(stage)
     update = recipe.policy.update
     real = real_so_far(stage, state)
@@ -55,17 +61,23 @@ def training_set(stage: Stage) -> dg.MaterializeResult:
 
 
 def _successes(stage: Stage, work: Work, real: Mapping[str, Any]) -> list[dict[str, Any]]:
-    rows = [_member(episode.episode_id, real[role].owner, "real")
-            for role in real for episode in work.read(role).episodes(frames=False, success=True)]
+    rows = [
+        _member(episode.episode_id, real[role].owner, "real")
+        for role in real
+        for episode in work.read(role).episodes(frames=False, success=True)
+    ]
     work.read("imagined_rollouts")  # its episodes become members below: that is a dependency
     scores = work.read("reward_scores").table("reward_scores").to_pylist()
     work.metrics["judged"] = len(scores)
-    return rows + [_member(score["episode_id"], work.parents["imagined_rollouts"].owner, "imagined")
-                   for score in scores if score["p_success"] > stage.recipe.score.alpha]
+    return rows + [
+        _member(score["episode_id"], work.parents["imagined_rollouts"].owner, "imagined")
+        for score in scores
+        if score["p_success"] > stage.recipe.score.alpha
+    ]
 
 
 def _by_advantage(stage: Stage, work: Work, real: Mapping[str, Any]) -> list[dict[str, Any]]:
-    from vlaw_models.advantages import advantages, awr_weights, positive, values
+    from vlaw_models.learners.advantages import advantages, awr_weights, positive, values
 
     # Every member's weight stands on the outcomes of all the others: no edge of scope 'rows'.
     episodes = {role: work.read(role, by_row=False).episodes(frames=False) for role in real}
@@ -78,18 +90,35 @@ def _by_advantage(stage: Stage, work: Work, real: Mapping[str, Any]) -> list[dic
     awr, alpha = stage.recipe.policy.update == "awr", stage.recipe.score.alpha
     rows = []
     for source, found in (
-        ("real", [(e.episode_id, real[role].owner, e.task, float(bool(e.success))) for role in real for e in episodes[role]]),
-        ("imagined", [(s["episode_id"], work.parents["imagined_rollouts"].owner, s["task"],
-                       s["p_success"] if awr else float(s["p_success"] > alpha)) for s in scores]),
+        (
+            "real",
+            [(e.episode_id, real[role].owner, e.task, float(bool(e.success))) for role in real for e in episodes[role]],
+        ),
+        (
+            "imagined",
+            [
+                (
+                    s["episode_id"],
+                    work.parents["imagined_rollouts"].owner,
+                    s["task"],
+                    s["p_success"] if awr else float(s["p_success"] > alpha),
+                )
+                for s in scores
+            ],
+        ),
     ):
         returns, tasks = [row[3] for row in found], [row[2] for row in found]
         advantage = advantages(returns, tasks, value)
         if awr:
-            rows += [_member(*row[:2], source, float(weight))
-                     for row, weight in zip(found, awr_weights(advantage, stage.recipe.policy.beta), strict=True)]
+            rows += [
+                _member(*row[:2], source, float(weight))
+                for row, weight in zip(found, awr_weights(advantage, stage.recipe.policy.beta), strict=True)
+            ]
         else:
-            rows += [_member(*row[:2], source if good else f"{source}_negative")
-                     for row, good in zip(found, positive(returns, advantage), strict=True)]
+            rows += [
+                _member(*row[:2], source if good else f"{source}_negative")
+                for row, good in zip(found, positive(returns, advantage), strict=True)
+            ]
     return rows
 
 

@@ -1,10 +1,10 @@
 """How true the world model is, on held-out real clips that nothing was trained on: the paper's Table 1.
 
-Here: replaying recorded actions inside the world model that an iteration ended with, and the one it started with, on the
-same clips with the same judge and the same noise. Not here: the metrics (vlaw_models/metrics).
+Here: replaying recorded actions inside the world model that an iteration ended with, and the one it started with, on
+the same clips with the same judge and the same noise. Not here: the metrics (vlaw_models/metrics).
 
-The Fréchet and perceptual distances need a network. Where the recipe names none it is the judge of the foundation, never
-the iteration's own: one fixed network, so that numbers of different iterations and experiments compare.
+The Fréchet and perceptual distances need a network. Where the recipe names none it is the judge of the foundation,
+never the iteration's own: one fixed network, so that numbers of different iterations and experiments compare.
 """
 
 from __future__ import annotations
@@ -14,25 +14,23 @@ from typing import Any
 
 import dagster as dg
 
-from vlaw_assets import checks
 from vlaw_assets.assets.stage import POOL, Stage, Work, stage_asset
 from vlaw_assets.assets.state import LoopState, read_state
-from vlaw_assets.summary import measured_table
+from vlaw_assets.pipeline import checks
+from vlaw_assets.reports.success import measured_table
 from vlaw_models.config import WorldModelMetricsConfig
 
 DEPS = ("reward_model", "validation_rollouts", "autoencoder", "pretrained_reward_model")
 CHECKS = (checks.SCHEMA, checks.FINITE)
 
 
-@stage_asset(group="evaluation", deps=("world_model", *DEPS), pool=POOL,
-             kinds=("deltalake", "lance"), checks=CHECKS)
+@stage_asset(group="evaluation", deps=("world_model", *DEPS), pool=POOL, kinds=("deltalake", "lance"), checks=CHECKS)
 def world_model_metrics(stage: Stage) -> dg.MaterializeResult:
     """Recorded actions replayed inside the world model: five video metrics per camera, and false successes."""
     return _measure(stage)
 
 
-@stage_asset(group="evaluation", deps=("loop_state", *DEPS), pool=POOL,
-             kinds=("deltalake", "lance"), checks=CHECKS)
+@stage_asset(group="evaluation", deps=("loop_state", *DEPS), pool=POOL, kinds=("deltalake", "lance"), checks=CHECKS)
 def start_world_model_metrics(stage: Stage) -> dg.MaterializeResult:
     """The same of the world model that this iteration started with, on the same clips, with the same judge."""
     return _measure(stage, read_state(stage))
@@ -43,8 +41,12 @@ def _measure(stage: Stage, state: LoopState | None = None) -> dg.MaterializeResu
     recipe = stage.recipe
     world_model = state.world_model if state else stage.require("world_model")
     config = recipe.world_model_metrics
-    parents = {"world_model": world_model, "reward_model": stage.require("reward_model"),
-               "autoencoder": stage.require_foundation("autoencoder"), "clips": stage.require("validation_rollouts")}
+    parents = {
+        "world_model": world_model,
+        "reward_model": stage.require("reward_model"),
+        "autoencoder": stage.require_foundation("autoencoder"),
+        "clips": stage.require("validation_rollouts"),
+    }
     if not (config.feature_net and config.perceptual_net):
         parents["feature_judge"] = stage.require_foundation("pretrained_reward_model")
     # alpha alone of [score]: how labels are made for training does not change what is measured here.
@@ -59,13 +61,14 @@ def _measure(stage: Stage, state: LoopState | None = None) -> dg.MaterializeResu
 
 def _replay_and_measure(stage: Stage, work: Work, clips: list[Any], config: WorldModelMetricsConfig) -> None:
     from vlaw_models.metrics import rows as measured
-    from vlaw_models.replay import replay
-    from vlaw_models.score import score_episodes
+    from vlaw_models.reward_models.score import score_episodes
+    from vlaw_models.rollouts.replay import replay
 
     measured.check_clips(clips, num_steps=config.num_steps)
     net, perceptual, left_out = networks(work, config, clips[0].images.shape[2:4])
-    replayed = replay(work.read("world_model").checkpoint(), work.read("autoencoder").checkpoint(), clips, config,
-                      seed=stage.seed)
+    replayed = replay(
+        work.read("world_model").checkpoint(), work.read("autoencoder").checkpoint(), clips, config, seed=stage.seed
+    )
     work.check(checks.all_finite(replayed))
     found, more = measured.video_rows(clips, replayed, net, perceptual, replay_seed=stage.seed)
     scores = score_episodes(work.read("reward_model").checkpoint(), replayed, progress=stage.progress)
@@ -73,7 +76,9 @@ def _replay_and_measure(stage: Stage, work: Work, clips: list[Any], config: Worl
     found += measured.verdict_rows(clips, scores, stage.recipe.score.alpha, "replay")
     rows = [{**row, **models} for row in found]
     work.check(checks.evaluations_fit_schema(rows))
-    work.draft.write_episodes(replayed, purpose="replay", world="world_model", policy="", world_model=models["world_model"])
+    work.draft.write_episodes(
+        replayed, purpose="replay", world="world_model", policy="", world_model=models["world_model"]
+    )
     work.draft.write_evaluations(rows)
     work.metrics["figures"] = measured.figures(rows)
     if left_out := left_out + more:
@@ -95,9 +100,13 @@ def networks(work: Work, config: WorldModelMetricsConfig, size: tuple[int, int])
     """(feature network, perceptual network, what has to be left out and why) for frames of `size` (height, width)."""
     from vlaw_models.metrics.networks import judge_as_net, load_feature_net, load_perceptual_net
 
-    judge, why = judge_as_net(work.read("feature_judge").checkpoint(), *size) if "feature_judge" in work.parents else (None, "")
+    judge, why = (
+        judge_as_net(work.read("feature_judge").checkpoint(), *size) if "feature_judge" in work.parents else (None, "")
+    )
     net = load_feature_net(config.feature_net) if config.feature_net else judge
     perceptual = load_perceptual_net(config.perceptual_net) if config.perceptual_net else judge
-    missing = [name for name, found in (("Fréchet distances", net), ("perceptual distance", perceptual)) if found is None]
+    missing = [
+        name for name, found in (("Fréchet distances", net), ("perceptual distance", perceptual)) if found is None
+    ]
     remedy = "set world_model_metrics.feature_net and perceptual_net in the recipe"
     return net, perceptual, [f"{name}: {why}; {remedy}" for name in missing]

@@ -35,8 +35,13 @@ from vlaw_assets.cli import (
 )
 from vlaw_assets.cli.output import Commands
 
-app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-                  help="Co-improve a robot policy and its world model; every artifact versioned and auditable.")
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Co-improve a robot policy and its world model; every artifact versioned and auditable.",
+)
 
 app.command("run")(run.run)
 app.command("study")(study.study)

@@ -1,7 +1,7 @@
 """`vlaw audit`: which data produced an artifact, as a tree, as JSON, as a page with a picture; proven on request.
 
-Here: options and what is printed. The closure is asked of the ledger by vlaw_assets/audit/closure.py, files are hashed by
-lake/verify.py, and doing it all again is replay.py's.
+Here: options and what is printed. The closure is asked of the ledger by vlaw_assets/lineage/closure.py, files are
+hashed by lake/verify.py, and doing it all again is replay.py's.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import typer
 from rich.markup import escape
 from rich.tree import Tree
 
-from vlaw_assets.audit.closure import SHORT, audit_of, levels, pivot, short, subject
-from vlaw_assets.audit.reading import decision_lines, name_of
 from vlaw_assets.cli.audit_all import audit_all, show_kept
 from vlaw_assets.cli.output import AsOf, console, existing_lake, print_json, print_table
+from vlaw_assets.lineage.closure import SHORT, audit_of, levels, pivot, short, subject
+from vlaw_assets.lineage.reading import decision_lines, name_of
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -27,28 +27,56 @@ if TYPE_CHECKING:
 
 def audit(
     asset: Annotated[str | None, typer.Argument(help="The asset, e.g. policy.")] = None,
-    experiment: Annotated[str | None, typer.Argument(help="Name of a recipe; none for an asset of the foundation.")] = None,
+    experiment: Annotated[
+        str | None, typer.Argument(help="Name of a recipe; none for an asset of the foundation.")
+    ] = None,
     iteration: Annotated[int | None, typer.Argument(help="The iteration, e.g. 2.")] = None,
     *,
-    whole: Annotated[bool, typer.Option("--all", help="Every artifact of the lake instead of one: a list, or with --verify every byte.")] = False,
+    whole: Annotated[
+        bool,
+        typer.Option("--all", help="Every artifact of the lake instead of one: a list, or with --verify every byte."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     html: Annotated[Path | None, typer.Option("--html", help="Write a page with a picture to this file.")] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Hash every file again, check every edge and count.")] = False,
-    kept_seal: Annotated[str | None, typer.Option(
-        "--seal", metavar="HASH|FILE", help="With --verify: fail unless the ledger has what `vlaw seal` printed once.")] = None,
-    replay: Annotated[bool, typer.Option("--replay", help="Make all it stands on again in a scratch lake and compare.")] = False,
-    only: Annotated[bool, typer.Option("--only", help="With --replay: this one artifact, from the recorded inputs.")] = False,
-    keep: Annotated[Path | None, typer.Option("--keep", help="With --replay: keep the scratch lake in this new folder.")] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Hash every file again, check every edge and count.")
+    ] = False,
+    kept_seal: Annotated[
+        str | None,
+        typer.Option(
+            "--seal",
+            metavar="HASH|FILE",
+            help="With --verify: fail unless the ledger has what `vlaw seal` printed once.",
+        ),
+    ] = None,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Make all it stands on again in a scratch lake and compare.")
+    ] = False,
+    only: Annotated[
+        bool, typer.Option("--only", help="With --replay: this one artifact, from the recorded inputs.")
+    ] = False,
+    keep: Annotated[
+        Path | None, typer.Option("--keep", help="With --replay: keep the scratch lake in this new folder.")
+    ] = None,
     as_of: AsOf = None,
 ) -> None:
     """Which data produced this artifact: the closure of what was read, with digests and counts."""
     if (only or keep) and not replay:
         raise VlawError("--only and --keep belong to --replay", where="vlaw audit", remedy="Add --replay.")
     if kept_seal is not None and not verify:
-        raise VlawError("--seal belongs to --verify", where="vlaw audit", remedy="Add --verify: a seal says what the files must be.")
+        raise VlawError(
+            "--seal belongs to --verify", where="vlaw audit", remedy="Add --verify: a seal says what the files must be."
+        )
     if whole == (asset is not None) or (whole and (html or replay)):
-        raise VlawError("an asset and --all do not go together" if whole and asset else "--html and --replay are about one artifact"
-                        if whole else "nothing to audit", where="vlaw audit", remedy="Name an asset, or give --all [--verify] [--json].")
+        raise VlawError(
+            "an asset and --all do not go together"
+            if whole and asset
+            else "--html and --replay are about one artifact"
+            if whole
+            else "nothing to audit",
+            where="vlaw audit",
+            remedy="Name an asset, or give --all [--verify] [--json].",
+        )
     lake = existing_lake(as_of)
     seals = [] if kept_seal is None else _kept(lake, kept_seal)
     if asset is None:
@@ -76,7 +104,8 @@ def audit(
 
 
 def _kept(lake: Lake, text: str) -> list[str]:
-    """The kept seals that the ledger was held against. Raises VlawError, before anything is shown, where it is another one."""
+    """The kept seals that the ledger was held against. Raises VlawError, before anything is shown, where it is another
+    one."""
     from vlaw_assets.lake import kept_seal
 
     seals = kept_seal.kept(text, lake=lake)
@@ -86,25 +115,37 @@ def _kept(lake: Lake, text: str) -> list[str]:
 
 def _verified(lake: Lake, refs: list[ArtifactRef]) -> dict[str, Any]:
     """Every file of the closure hashed, its edges and counts checked, and the ledger's own seal."""
-    from vlaw_assets.lake.verify import unsealed, verify, verify_ledger
+    from vlaw_assets.lake.upkeep.verify import unsealed, verify, verify_ledger
 
     begun = time.monotonic()
     problems = [str(problem) for problem in (*verify(lake, refs), *verify_ledger(lake))]
-    files = {file["path"]: file["size"] for ref in refs for entry in ref.versions.values()
-             for file in (*entry.get("files", []), *entry.get("log", []))}
+    files = {
+        file["path"]: file["size"]
+        for ref in refs
+        for entry in ref.versions.values()
+        for file in (*entry.get("files", []), *entry.get("log", []))
+    }
     for ref in refs:
         if ref.location and (folder := lake.paths.root / ref.location).is_dir():
-            files |= {f"{ref.location}/{path.relative_to(folder)}": path.stat().st_size
-                      for path in folder.rglob("*") if path.is_file()}
-    return {"problems": problems, "not_sealed_yet": [] if problems else unsealed(lake), "files": len(files),
-            "bytes": sum(files.values()), "seconds": round(time.monotonic() - begun, 2)}
+            files |= {
+                f"{ref.location}/{path.relative_to(folder)}": path.stat().st_size
+                for path in folder.rglob("*")
+                if path.is_file()
+            }
+    return {
+        "problems": problems,
+        "not_sealed_yet": [] if problems else unsealed(lake),
+        "files": len(files),
+        "bytes": sum(files.values()),
+        "seconds": round(time.monotonic() - begun, 2),
+    }
 
 
 def _damaged_ledger(lake: Lake, error: VlawError, *, verify: bool) -> None:
     """With `verify`, a ledger that cannot be read is told apart from a name that is not in it, file by file."""
     if not verify:
         return
-    from vlaw_assets.lake.verify import verify_ledger
+    from vlaw_assets.lake.upkeep.verify import verify_ledger
 
     problems = [str(problem) for problem in verify_ledger(lake)]
     if problems:
@@ -114,20 +155,22 @@ def _damaged_ledger(lake: Lake, error: VlawError, *, verify: bool) -> None:
 def _replayed(lake: Lake, ref: ArtifactRef, *, only: bool, keep: Path | None, quiet: bool) -> list[dict[str, Any]]:
     from contextlib import nullcontext
 
-    from vlaw_assets.audit.replay import replay
     from vlaw_assets.cli.display import Display
     from vlaw_assets.cli.output import errors
     from vlaw_assets.environment import default_recipes
-    from vlaw_assets.progress import listening
+    from vlaw_assets.lineage.replay import replay
+    from vlaw_assets.pipeline.progress import listening
 
     with Display(errors if quiet else console) as display, listening(display) if not quiet else nullcontext():
-        return [vars(result) | {"differences": list(result.differences)}
-                for result in replay(lake, ref, recipes=default_recipes(), only=only, keep=keep)]
+        return [
+            vars(result) | {"differences": list(result.differences)}
+            for result in replay(lake, ref, recipes=default_recipes(), only=only, keep=keep)
+        ]
 
 
 def _write_page(found: dict[str, Any], path: Path) -> None:
-    from vlaw_assets.audit.page import page
     from vlaw_assets.lake.durable import write_page
+    from vlaw_assets.reports.audit_page import page
 
     write_page(path, page(found), remedy="Choose another file with --html.")
 
@@ -136,23 +179,31 @@ def _fail(found: dict[str, Any], lake: Lake) -> None:
     """Raises VlawError (exit code 2) where verification or replay found something."""
     problems = found.get("verified", {}).get("problems", [])
     if problems:
-        raise VlawError(f"{len(problems)} problems: {'; '.join(problems[:3])}{' ...' if len(problems) > 3 else ''}",
-                        where=str(lake.paths.root),
-                        remedy="Restore the files from a copy, or materialize what they belong to again with --force.")
+        raise VlawError(
+            f"{len(problems)} problems: {'; '.join(problems[:3])}{' ...' if len(problems) > 3 else ''}",
+            where=str(lake.paths.root),
+            remedy="Restore the files from a copy, or materialize what they belong to again with --force.",
+        )
     wrong = [row for row in found.get("replayed", []) if row["status"] in ("different", "failed")]
     if wrong:
-        raise VlawError(f"{len(wrong)} of {len(found['replayed'])} artifacts came out differently; the first is {wrong[0]['name']}: "
-                        f"{'; '.join(wrong[0]['differences'])}", where=str(lake.paths.root),
-                        remedy="Replay with the code revision and the recipe that made it (both are in the audit).")
+        raise VlawError(
+            f"{len(wrong)} of {len(found['replayed'])} artifacts came out differently; the first is "
+            f"{wrong[0]['name']}: "
+            f"{'; '.join(wrong[0]['differences'])}",
+            where=str(lake.paths.root),
+            remedy="Replay with the code revision and the recipe that made it (both are in the audit).",
+        )
 
 
 def _show(found: dict[str, Any]) -> None:
-    from vlaw_assets.audit.page import LEARNED, judge_table, metric_table, quarantine_table
+    from vlaw_assets.reports.audit_page import LEARNED, judge_table, metric_table, quarantine_table
 
     console.print(_tree(found))
     tables = (
-        ("Episodes read by anything it stands on, each once: successes of all (a count alone: nobody judged)",
-         pivot(found["episodes"], ["dataset", "source"])),
+        (
+            "Episodes read by anything it stands on, each once: successes of all (a count alone: nobody judged)",
+            pivot(found["episodes"], ["dataset", "source"]),
+        ),
         ("What each model learned from", pivot(found["learned"], LEARNED)),
         ("Judge and threshold", judge_table(found)),
         ("Known at the time", metric_table(found, brief=True)),
@@ -172,9 +223,21 @@ def _show(found: dict[str, Any]) -> None:
         _show_verified(found["verified"])
     if "replayed" in found:
         console.print()
-        print_table([["replayed", "result", "made again", "recorded", "s"], *(
-            [row["name"], row["status"], row["replayed_sha256"][:SHORT], row["content_sha256"][:SHORT], f"{row['seconds']:.1f}"]
-            for row in found["replayed"])])
+        print_table(
+            [
+                ["replayed", "result", "made again", "recorded", "s"],
+                *(
+                    [
+                        row["name"],
+                        row["status"],
+                        row["replayed_sha256"][:SHORT],
+                        row["content_sha256"][:SHORT],
+                        f"{row['seconds']:.1f}",
+                    ]
+                    for row in found["replayed"]
+                ),
+            ]
+        )
         counts = Counter(row["status"] for row in found["replayed"])
         console.print(f"made again: {', '.join(f'{count} {status}' for status, count in counts.items())}", markup=False)
         for row in found["replayed"]:
@@ -188,23 +251,41 @@ def _show_verified(verified: dict[str, Any]) -> None:
     found = len(verified["problems"])
     verdict = f"{found} problems" if found else "every file it stands on has the recorded sha256"
     for version in verified["not_sealed_yet"]:
-        console.print(f"ledger version {version} is not sealed yet: its run ended right after the commit; the next one seals it",
-                      markup=False, soft_wrap=True)
+        console.print(
+            f"ledger version {version} is not sealed yet: its run ended right after the commit; the next one seals it",
+            markup=False,
+            soft_wrap=True,
+        )
     show_kept(verified["kept_seals"])
-    console.print(f"{verdict}: {verified['files']} files, {verified['bytes'] / 1e6:.1f} MB hashed in {verified['seconds']:.1f} s",
-                  markup=False, soft_wrap=True)
+    console.print(
+        f"{verdict}: {verified['files']} files, {verified['bytes'] / 1e6:.1f} MB hashed in {verified['seconds']:.1f} s",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _artifacts(found: dict[str, Any]) -> list[list[str]]:
-    rows = [[name_of(item), *(item[f"{name}_sha256"][:SHORT] for name in ("content", "code", "recipe", "parents")),
-             *(str(sum(entry[what] for entry in item["versions"].values())) for what in ("rows", "files")),
-             item["run_id"][:8], item["created_at"][:19].replace("T", " "), item["code_revision"][:8]]
-            for _, items in levels(found["artifacts"]) for item in items]
-    return [["artifact", "content", "code", "recipe", "parents", "rows", "files", "run", "made (UTC)", "revision"], *rows]
+    rows = [
+        [
+            name_of(item),
+            *(item[f"{name}_sha256"][:SHORT] for name in ("content", "code", "recipe", "parents")),
+            *(str(sum(entry[what] for entry in item["versions"].values())) for what in ("rows", "files")),
+            item["run_id"][:8],
+            item["created_at"][:19].replace("T", " "),
+            item["code_revision"][:8],
+        ]
+        for _, items in levels(found["artifacts"])
+        for item in items
+    ]
+    return [
+        ["artifact", "content", "code", "recipe", "parents", "rows", "files", "run", "made (UTC)", "revision"],
+        *rows,
+    ]
 
 
 def _tree(found: dict[str, Any]) -> Tree:
-    """A level per iteration, the newest first. Inside a level, what is read hangs below its reader; each artifact once."""
+    """A level per iteration, the newest first. Inside a level, what is read hangs below its reader; each artifact
+    once."""
     by_id = {item["artifact"]: item for item in found["artifacts"]}
     readers: dict[str, set[str]] = {}
     for item in found["artifacts"]:
@@ -239,7 +320,7 @@ def _grow(branch: Tree, item: dict[str, Any], role: str, by_id: dict[str, dict[s
 
 
 def _label(item: dict[str, Any], role: str) -> str:
-    from vlaw_assets.audit.page import figure
+    from vlaw_assets.reports.audit_page import figure
 
     shown = f"{role}: {item['asset']}" if role and not role.startswith(item["asset"]) else item["asset"]
     return f"{escape(shown)} [dim]{item['content_sha256'][:SHORT]}[/dim] {escape(figure(item))}"

@@ -1,6 +1,6 @@
 """The part of `vlaw report` about coverage: which real failures did imagination turn into successes, with pictures.
 
-Not here: what counts as covered (vlaw_assets/coverage.py).
+Not here: what counts as covered (vlaw_assets/reports/coverage.py).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from vlaw_assets.cli import page
 
 if TYPE_CHECKING:
-    from vlaw_assets.coverage import Coverage, Failure
     from vlaw_assets.lake import Lake
+    from vlaw_assets.reports.coverage import Coverage, Failure
 
 SHOWN = 3
 """Failures on each contact sheet."""
@@ -20,61 +20,107 @@ SHOWN = 3
 
 def sections(lake: Lake, key: str) -> list[str]:
     """The section of one iteration; empty where nothing was imagined or nothing failed."""
-    from vlaw_assets.coverage import coverage
+    from vlaw_assets.reports.coverage import coverage
 
     found = coverage(lake, key)
     if found is None or not found.scores or not found.failures:
         return []
-    return ["<h2>Did imagination cover the failures?</h2>", _definition(found), page.table(_rows(found)),
-            *_sheets(lake, key, found)]
+    return [
+        "<h2>Did imagination cover the failures?</h2>",
+        _definition(found),
+        page.table(_rows(found)),
+        *_sheets(lake, key, found),
+    ]
 
 
 def _definition(found: Coverage) -> str:
     left_out = f"{found.left_out} episodes are left out, being in quarantine. " if found.left_out else ""
-    text = (f"{left_out}A real failure is covered <b>by start</b> when at least one imagined episode that began with its first frame was "
-            f"accepted by the judge (P(yes) &gt; {found.alpha:g}). ")
+    text = (
+        f"{left_out}A real failure is covered <b>by start</b> when at least one imagined episode that began with its "
+        f"first frame was "
+        f"accepted by the judge (P(yes) &gt; {found.alpha:g}). "
+    )
     if not found.embedded:
-        return (f'<p class="note">{text}This iteration has no embeddings, so similarity is not looked at: materialize '
-                f"episode_embeddings.</p>")
-    return (f'<p class="note">{text}It is covered <b>by similarity</b> when an accepted imagined episode of the same task lies '
-            "near it: the cosine distance of their embeddings (features of the pretrained reward model, mean over the frames it "
-            "looks at) is at most the task's <i>neighbour distance</i>. That is the median, over this iteration's real episodes "
-            "of the task, of the distance to the nearest other real episode of the task: as near as real episodes are to each "
-            "other. It is the stricter of the two: an episode that fails and one that succeeds end differently, so they are seldom "
-            "near. Both say that the policy has learned from an imagined success there, not that the success would be real."
-            "</p>")
+        return (
+            f'<p class="note">{text}This iteration has no embeddings, so similarity is not looked at: materialize '
+            f"episode_embeddings.</p>"
+        )
+    return (
+        f'<p class="note">{text}It is covered <b>by similarity</b> when an accepted imagined episode of the same '
+        f"task lies "
+        "near it: the cosine distance of their embeddings (features of the pretrained reward model, mean over the "
+        "frames it "
+        "looks at) is at most the task's <i>neighbour distance</i>. That is the median, over this iteration's real "
+        "episodes "
+        "of the task, of the distance to the nearest other real episode of the task: as near as real episodes are to "
+        "each "
+        "other. It is the stricter of the two: an episode that fails and one that succeeds end differently, so they "
+        "are seldom "
+        "near. Both say that the policy has learned from an imagined success there, not that the success would be real."
+        "</p>"
+    )
 
 
 def _rows(found: Coverage) -> list[list[str]]:
-    rows = [["task", "real failures", "covered by start", "covered by similarity", "by either", "not covered",
-             "imagined from failures", "of these accepted", "neighbour distance"]]
+    rows = [
+        [
+            "task",
+            "real failures",
+            "covered by start",
+            "covered by similarity",
+            "by either",
+            "not covered",
+            "imagined from failures",
+            "of these accepted",
+            "neighbour distance",
+        ]
+    ]
     tasks = [task for task in found.near if any(item.task == task for item in found.failures)]
     for task in [*tasks, *(["all"] if len(tasks) > 1 else [])]:
         own = [item for item in found.failures if task in (item.task, "all")]
         covered = sum(item.covered for item in own)
         near = found.near.get(task)
-        rows.append([task, str(len(own)), str(sum(item.by_start is not None for item in own)),
-                     str(sum(item.by_similarity is not None for item in own)) if found.embedded else "-", str(covered),
-                     str(len(own) - covered), str(sum(item.tries for item in own)), str(sum(item.accepted for item in own)),
-                     f"{near:.4f}" if near is not None else ""])
+        rows.append(
+            [
+                task,
+                str(len(own)),
+                str(sum(item.by_start is not None for item in own)),
+                str(sum(item.by_similarity is not None for item in own)) if found.embedded else "-",
+                str(covered),
+                str(len(own) - covered),
+                str(sum(item.tries for item in own)),
+                str(sum(item.accepted for item in own)),
+                f"{near:.4f}" if near is not None else "",
+            ]
+        )
     return rows
 
 
 def _sheets(lake: Lake, key: str, found: Coverage) -> list[str]:
     by_start = _spread([item for item in found.failures if item.by_start], lambda item: -(item.best or 0.0))
-    by_similarity = _spread([item for item in found.failures if item.by_similarity and not item.by_start],
-                            lambda item: item.distance or 0.0)
+    by_similarity = _spread(
+        [item for item in found.failures if item.by_similarity and not item.by_start], lambda item: item.distance or 0.0
+    )
     left = _spread([item for item in found.failures if not item.covered], lambda item: -(item.distance or 0.0))
     parts: list[str] = []
     for title, chosen, beside in (
-        ("Covered by start: the failure (red), and below it the imagined success that began with its first frame", by_start,
-         lambda item: item.by_start),
-        ("Covered by similarity only: the failure (red), and below it the nearest accepted imagined episode", by_similarity,
-         lambda item: item.by_similarity),
+        (
+            "Covered by start: the failure (red), and below it the imagined success that began with its first frame",
+            by_start,
+            lambda item: item.by_start,
+        ),
+        (
+            "Covered by similarity only: the failure (red), and below it the nearest accepted imagined episode",
+            by_similarity,
+            lambda item: item.by_similarity,
+        ),
         ("Not covered: failures (red) farthest from every accepted imagined episode", left, lambda item: None),
     ):
         if chosen:
-            parts += [f"<h3>{html.escape(title)}</h3>", _sheet(lake, key, found, [(item, beside(item)) for item in chosen])]
+            parts += [
+                f"<h3>{html.escape(title)}</h3>",
+                _sheet(lake, key, found, [(item, beside(item)) for item in chosen]),
+            ]
     return parts
 
 
@@ -96,7 +142,7 @@ def _sheet(lake: Lake, key: str, found: Coverage, pairs: list[tuple[Failure, str
                 episode.extra["distance"] = item.distance
             rows.append(episode)
     picture = page.image(png_bytes(contact_sheet(rows, columns=6, scale=1)), "real failures and imagined episodes")
-    return f"<ul class=\"note\">{''.join(notes)}</ul>{picture}"
+    return f'<ul class="note">{"".join(notes)}</ul>{picture}'
 
 
 def _episodes(lake: Lake, key: str, asset: str, ids: list[str]) -> dict[str, Any]:

@@ -27,26 +27,49 @@ def lerobot(
     task: Annotated[str, typer.Option(help="Task category of all episodes; default: the recorded task text.")] = "",
     image_size: Annotated[int, typer.Option(help="Pixels to resize to.")] = 64,
     *,
-    require_success: Annotated[bool, typer.Option("--require-success", help="Refuse episodes without a label.")] = False,
+    require_success: Annotated[
+        bool, typer.Option("--require-success", help="Refuse episodes without a label.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Read it again although the lake has it.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """A LeRobot v3 dataset: all cameras, states, actions, tasks and success labels, checked before anything is written."""
+    """A LeRobot v3 dataset: all cameras, states, actions, tasks and success labels, checked before anything is
+    written."""
     from vlaw_assets.definitions import default_lake
     from vlaw_assets.importers.lerobot import import_lerobot
     from vlaw_assets.lake import Lake
 
     lake = Lake.open(default_lake(), create=True)
     chosen = name or re.sub(r"[^A-Za-z0-9_-]", "_", path.resolve().name)
-    ref = import_lerobot(lake, path, name=chosen, run_id=f"import-{uuid.uuid4()}", image_size=image_size,
-                         task=task or None, require_success=require_success, force=force)
+    ref = import_lerobot(
+        lake,
+        path,
+        name=chosen,
+        run_id=f"import-{uuid.uuid4()}",
+        image_size=image_size,
+        task=task or None,
+        require_success=require_success,
+        force=force,
+    )
     tell_dagster(lake, ref)
     if as_json:
-        print_json({"artifact": ref.artifact_id, "asset": ref.asset, "partition": ref.partition, "metrics": ref.metrics,
-                    "content_sha256": ref.content_digest, "episodes": ref.num_rows})
+        print_json(
+            {
+                "artifact": ref.artifact_id,
+                "asset": ref.asset,
+                "partition": ref.partition,
+                "metrics": ref.metrics,
+                "content_sha256": ref.content_digest,
+                "episodes": ref.num_rows,
+            }
+        )
         return
     console.print(f"{ref.name}: {ref.num_rows} episodes, content {ref.content_digest[:12]}", markup=False)
     for key, value in ref.metrics.items():
         console.print(f"  {key}: {value}", markup=False)
-    console.print(f"""look: vlaw sql "select task, success, count(*) from episodes where artifact_id = '{ref.owner}' """
-                  """group by all\"""", markup=False, soft_wrap=True)
+    console.print(
+        f"""look: vlaw sql "select task, success, count(*) from episodes where artifact_id = '{ref.owner}' """
+        """group by all\"""",
+        markup=False,
+        soft_wrap=True,
+    )

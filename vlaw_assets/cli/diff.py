@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlaw_assets.audit.closure import SHORT
 from vlaw_assets.cli.output import AsOf, console, existing_lake, print_json, print_table
+from vlaw_assets.lineage.closure import SHORT
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def diff(
     as_of: AsOf = None,
 ) -> None:
     """What differs between two policies: data added and removed, recipe keys, code, judge, world model."""
-    from vlaw_assets.audit.differences import difference
+    from vlaw_assets.lineage.differences import difference
 
     lake = existing_lake(as_of)
     found = difference(lake, named(lake, asset, a), named(lake, asset, b))
@@ -46,38 +46,78 @@ def named(lake: Lake, asset: str, name: str) -> ArtifactRef:
     if (ref := lake.ledger.current(name, "")) is not None:
         return ref
     refs = lake.ledger.artifacts()
-    found = [ref for ref in refs if ref.artifact_id == name or (len(name) >= PREFIX and ref.artifact_id.startswith(name))]
+    found = [
+        ref for ref in refs if ref.artifact_id == name or (len(name) >= PREFIX and ref.artifact_id.startswith(name))
+    ]
     if len(found) == 1:
         return found[0]
     what = f"{name!r} stands for {len(found)} artifacts" if found else f"there is no {asset} {name!r}"
     known = list(dict.fromkeys(ref.partition.replace("|", "/") for ref in refs if ref.asset == asset and ref.partition))
-    raise VlawError(what, where=str(lake.paths.root),
-                    remedy=f"Use {'one of ' + ', '.join(known[-8:]) + ', or ' if known else ''}an artifact id (vlaw audit --json).")
+    raise VlawError(
+        what,
+        where=str(lake.paths.root),
+        remedy=f"Use {'one of ' + ', '.join(known[-8:]) + ', or ' if known else ''}an artifact id (vlaw audit --json).",
+    )
 
 
 def _show(found: dict[str, Any]) -> None:
     for side in ("a", "b"):
-        console.print(f"{side}: {found[side]['name']} {found[side]['content_sha256'][:SHORT]} ({found[side]['artifact']})",
-                      markup=False, soft_wrap=True)
+        console.print(
+            f"{side}: {found[side]['name']} {found[side]['content_sha256'][:SHORT]} ({found[side]['artifact']})",
+            markup=False,
+            soft_wrap=True,
+        )
     if found["same"]:
         console.print("no difference")
         return
-    _table("Recipe keys", ["key", "a", "b", "of"],
-           [[row["key"], _value(row["a"]), _value(row["b"]), _pair(row["of"])] for row in found["recipe"]])
-    _table("Code", ["asset", "a", "b", "revisions", "of"],
-           [[row["asset"], row["a"][:SHORT], row["b"][:SHORT], " -> ".join(text[:8] or "-" for text in row["revisions"]),
-             _pair(row["of"])] for row in found["code"]])
+    _table(
+        "Recipe keys",
+        ["key", "a", "b", "of"],
+        [[row["key"], _value(row["a"]), _value(row["b"]), _pair(row["of"])] for row in found["recipe"]],
+    )
+    _table(
+        "Code",
+        ["asset", "a", "b", "revisions", "of"],
+        [
+            [
+                row["asset"],
+                row["a"][:SHORT],
+                row["b"][:SHORT],
+                " -> ".join(text[:8] or "-" for text in row["revisions"]),
+                _pair(row["of"]),
+            ]
+            for row in found["code"]
+        ],
+    )
     for key, role in (("judge", "judge"), ("world_model", "world_model")):
-        rows = [[side, row["iteration"], row[role], (row.get("judge_sha256") or row.get("content_sha256"))[:SHORT],
-                 *([_value(row["alpha"])] if key == "judge" else [])] for side in ("a", "b") for row in found[key][side]]
-        _table(key.replace("_", " ").capitalize(),
-               ["only in", "iteration", role, "content", *(["alpha"] if key == "judge" else [])], rows)
+        rows = [
+            [
+                side,
+                row["iteration"],
+                row[role],
+                (row.get("judge_sha256") or row.get("content_sha256"))[:SHORT],
+                *([_value(row["alpha"])] if key == "judge" else []),
+            ]
+            for side in ("a", "b")
+            for row in found[key][side]
+        ]
+        _table(
+            key.replace("_", " ").capitalize(),
+            ["only in", "iteration", role, "content", *(["alpha"] if key == "judge" else [])],
+            rows,
+        )
     for key, title in (("episodes", "Episodes read"), ("members", "Episodes learned from, through a training set")):
-        rows = [[change, row["source"], row["task"], row["outcome"], str(row["count"])]
-                for change in ("added", "removed", "changed") for row in found[key][change]["counts"]]
+        rows = [
+            [change, row["source"], row["task"], row["outcome"], str(row["count"])]
+            for change in ("added", "removed", "changed")
+            for row in found[key][change]["counts"]
+        ]
         _table(title, ["b against a", "source", "task", "outcome", "count"], rows)
-    rows = [[side[-1], row["name"], row["content_sha256"][:SHORT]]
-            for side in ("only_a", "only_b") for row in found["artifacts"][side]]
+    rows = [
+        [side[-1], row["name"], row["content_sha256"][:SHORT]]
+        for side in ("only_a", "only_b")
+        for row in found["artifacts"][side]
+    ]
     _table("Artifacts", ["only in", "artifact", "content"], rows)
     if not any(found["artifacts"].values()):
         console.print("\nThe content is the same: only how it was made differs.")

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from vlaw_assets.progress import ENDINGS
+from vlaw_assets.pipeline.progress import ENDINGS
 
 QUARTERS = 4
 
@@ -21,8 +21,14 @@ class Display:
     def __init__(self, console: Console):
         self.console = console
         self.live = console.is_terminal
-        self._progress = Progress(TextColumn("{task.description:<36}"), BarColumn(bar_width=24), MofNCompleteColumn(),
-                                  TimeElapsedColumn(), TextColumn("[dim]{task.fields[note]}"), console=console)
+        self._progress = Progress(
+            TextColumn("{task.description:<36}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("[dim]{task.fields[note]}"),
+            console=console,
+        )
         self._tasks: dict[tuple[str, str], TaskID] = {}
         self._begun: dict[tuple[str, str], float] = {}
         self._quarter: dict[tuple[str, str], int] = {}
@@ -32,7 +38,9 @@ class Display:
             self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.live:
             self._progress.stop()
 

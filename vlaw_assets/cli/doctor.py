@@ -1,4 +1,5 @@
-"""`vlaw doctor`: is this machine, lake and configuration sound? Every finding with a remedy; exit code 1 if any is bad."""
+"""`vlaw doctor`: is this machine, lake and configuration sound? Every finding with a remedy; exit code 1 if any is
+bad."""
 
 from __future__ import annotations
 
@@ -21,8 +22,20 @@ from vlaw_models.errors import VlawError
 if TYPE_CHECKING:
     from vlaw_assets.lake import Lake
 
-PACKAGES = ("dagster", "deltalake", "pylance", "duckdb", "pyarrow", "torch", "diffusers", "transformers", "peft", "mujoco",
-            "pandera", "narwhals")
+PACKAGES = (
+    "dagster",
+    "deltalake",
+    "pylance",
+    "duckdb",
+    "pyarrow",
+    "torch",
+    "diffusers",
+    "transformers",
+    "peft",
+    "mujoco",
+    "pandera",
+    "narwhals",
+)
 NAMED = 3
 """Problems in one finding; `vlaw audit --all --verify` has all."""
 MIN_FREE_GIB, MIN_MEMORY_GIB = 5.0, 8.0
@@ -30,11 +43,18 @@ MIN_FREE_GIB, MIN_MEMORY_GIB = 5.0, 8.0
 
 def doctor(
     *,
-    seed: Annotated[int | None, typer.Option("--seed", help="Of the random choice of files to hash in a large lake; default: another "
-                                             "one each time, which is printed.")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed",
+            help="Of the random choice of files to hash in a large lake; default: another "
+            "one each time, which is printed.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Check Python, packages, disk, memory, recipes, weights, the lake's folder, lake, seal, files, the Dagster instance and whether it mirrors the lake."""
+    """Check Python, packages, disk, memory, recipes, weights, the lake's folder, lake, seal, files, the Dagster
+    instance and whether it mirrors the lake."""
     findings = [_examine(name, partial(check, seed) if check is _files else check) for name, check in CHECKS.items()]
     if as_json:
         print_json(findings)
@@ -64,7 +84,9 @@ def _packages() -> str:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError as error:
-            raise VlawError(f"package {name} is missing", where=sys.prefix, remedy="Install from the lock file again.") from error
+            raise VlawError(
+                f"package {name} is missing", where=sys.prefix, remedy="Install from the lock file again."
+            ) from error
     return ", ".join(f"{name} {version}" for name, version in found.items())
 
 
@@ -76,7 +98,11 @@ def _disk() -> str:
         folder = folder.parent
     free = shutil.disk_usage(folder).free / 2**30
     if free < MIN_FREE_GIB:
-        raise VlawError(f"only {free:.1f} GiB are free", where=str(folder), remedy=f"Free {MIN_FREE_GIB:.0f} GiB, or move VLAW_LAKE.")
+        raise VlawError(
+            f"only {free:.1f} GiB are free",
+            where=str(folder),
+            remedy=f"Free {MIN_FREE_GIB:.0f} GiB, or move VLAW_LAKE.",
+        )
     return f"{free:.0f} GiB free at {folder}"
 
 
@@ -87,21 +113,27 @@ def _folder() -> str:
     lake = _existing()
     if lake is None:
         return "no lake yet; the first use tries its folder out"
-    return f"locks, links and renames work at {lake.paths.root} ({disk.try_folder(lake.paths.root) or 'unknown file system'})"
+    return (
+        f"locks, links and renames work at {lake.paths.root} "
+        f"({disk.try_folder(lake.paths.root) or 'unknown file system'})"
+    )
 
 
 def _memory() -> str:
     size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     if size < MIN_MEMORY_GIB:
-        raise VlawError(f"this machine has {size:.1f} GiB of memory", where="memory",
-                        remedy="Lower episodes_per_task in a recipe of your own.")
+        raise VlawError(
+            f"this machine has {size:.1f} GiB of memory",
+            where="memory",
+            remedy="Lower episodes_per_task in a recipe of your own.",
+        )
     return f"{size:.0f} GiB"
 
 
 def _recipes() -> str:
     from vlaw_assets.definitions import default_recipes
     from vlaw_assets.recipes import load_foundation, load_recipe, recipe_files
-    from vlaw_assets.studies import definition, load_study, study_files
+    from vlaw_assets.studies.definition import definition, load_study, study_files
 
     folder = Path(path) if (path := default_recipes()) else None
     files = recipe_files(folder)
@@ -121,8 +153,10 @@ def _weights() -> str:
     from vlaw_models.checkpoint import load_config
 
     foundation = load_foundation(Path(path) if (path := default_recipes()) else None)
-    folders = {kind: Path(foundation.weights.get(kind) or presets.foundation(foundation.preset, kind))
-               for kind in FOUNDATION_WEIGHTS}
+    folders = {
+        kind: Path(foundation.weights.get(kind) or presets.foundation(foundation.preset, kind))
+        for kind in FOUNDATION_WEIGHTS
+    }
     return ", ".join(f"{kind} {load_config(folder)['class']}" for kind, folder in folders.items())
 
 
@@ -141,7 +175,7 @@ def _dagster() -> str:
     import dagster as dg
 
     from vlaw_assets.definitions import defs
-    from vlaw_assets.driver import open_instance
+    from vlaw_assets.pipeline.driver import open_instance
 
     dg.Definitions.validate_loadable(defs)
     with open_instance() as instance:
@@ -154,10 +188,14 @@ def _seal() -> str:
     if lake is None:
         return "no lake yet"
     from vlaw_assets.lake import seal
-    from vlaw_assets.lake.verify import unsealed, verify_ledger
+    from vlaw_assets.lake.upkeep.verify import unsealed, verify_ledger
 
-    _refuse([f"{problem.path}: {problem.text}" for problem in verify_ledger(lake)], lake,
-            "Restore the files from a copy. Only where you know why they changed: vlaw migrate --reseal accepts the ledger as it is")
+    _refuse(
+        [f"{problem.path}: {problem.text}" for problem in verify_ledger(lake)],
+        lake,
+        "Restore the files from a copy. Only where you know why they changed: vlaw migrate --reseal accepts the "
+        "ledger as it is",
+    )
     later = unsealed(lake)
     tail = f"; {len(later)} newer not sealed yet (the next commit does it)" if later else ""
     return f"the ledger is as it was sealed, up to version {seal.read(lake.paths)['version']}{tail}"
@@ -168,38 +206,54 @@ def _files(seed: int | None) -> str:
     lake = _existing()
     if lake is None:
         return "no lake yet"
-    from vlaw_assets.lake.sample import look
+    from vlaw_assets.lake.upkeep.sample import look
 
     found = look(lake, seed=seed)
-    _refuse(found.problems, lake, "Restore the files from a copy, or materialize what they belong to again with --force; "
-            "vlaw audit --all --verify names everything")
+    _refuse(
+        found.problems,
+        lake,
+        "Restore the files from a copy, or materialize what they belong to again with --force; "
+        "vlaw audit --all --verify names everything",
+    )
     known = f", {found.known_files:,} known to be as they were when they were hashed" if found.known_files else ""
-    said = (f"all {found.files:,} files are there ({found.bytes / 1e6:,.0f} MB); "
-            f"hashed {found.hashed_files:,} of {found.files:,} files, {found.hashed_bytes / 1e6:,.0f} MB{known}")
+    said = (
+        f"all {found.files:,} files are there ({found.bytes / 1e6:,.0f} MB); "
+        f"hashed {found.hashed_files:,} of {found.files:,} files, {found.hashed_bytes / 1e6:,.0f} MB{known}"
+    )
     if found.whole:
         return said
     rest = found.files - found.hashed_files - found.known_files
-    return f"{said}; {rest:,} not looked into (a random choice, --seed {found.seed}): doctor again, or vlaw audit --all --verify"
+    return (
+        f"{said}; {rest:,} not looked into (a random choice, --seed {found.seed}): doctor again, or vlaw audit "
+        f"--all --verify"
+    )
 
 
 def _mirror() -> str:
     """Whether Dagster shows what the ledger has, and nothing that it lacks; looks at the newest events only."""
     from vlaw_assets.cli.reconcile import refusal
     from vlaw_assets.definitions import default_lake, defs
-    from vlaw_assets.driver import open_instance
-    from vlaw_assets.reconcile import glance
+    from vlaw_assets.pipeline.driver import open_instance
+    from vlaw_assets.pipeline.reconcile import glance
 
     lake = _existing()
     with open_instance() as instance:
         found, home = glance(lake, instance, defs), instance.root_directory
     if found.foreign:
-        raise refusal(found.foreign, lake=str(lake.paths.root) if lake else f"{default_lake()} (does not exist)", home=home, gone=lake is None)
+        raise refusal(
+            found.foreign,
+            lake=str(lake.paths.root) if lake else f"{default_lake()} (does not exist)",
+            home=home,
+            gone=lake is None,
+        )
     if lake is None:
         return "no lake yet"
     if not found.behind:
         return "Dagster shows what the ledger has"
-    return (f"Dagster lags behind the ledger in {len(found.behind)} asset partition{'s' if len(found.behind) > 1 else ''} "
-            f"({found.behind[0].name} for one). Bring it in line with: vlaw reconcile")
+    return (
+        f"Dagster lags behind the ledger in {len(found.behind)} asset partition{'s' if len(found.behind) > 1 else ''} "
+        f"({found.behind[0].name} for one). Bring it in line with: vlaw reconcile"
+    )
 
 
 def _existing() -> Lake | None:
@@ -217,6 +271,16 @@ def _refuse(problems: Sequence[str], lake: Lake, remedy: str) -> None:
 
 
 CHECKS: dict[str, Callable[..., str]] = {
-    "python": _python, "packages": _packages, "disk": _disk, "memory": _memory, "recipes": _recipes, "weights": _weights,
-    "folder": _folder, "lake": _lake, "seal": _seal, "files": _files, "dagster": _dagster, "mirror": _mirror,
+    "python": _python,
+    "packages": _packages,
+    "disk": _disk,
+    "memory": _memory,
+    "recipes": _recipes,
+    "weights": _weights,
+    "folder": _folder,
+    "lake": _lake,
+    "seal": _seal,
+    "files": _files,
+    "dagster": _dagster,
+    "mirror": _mirror,
 }

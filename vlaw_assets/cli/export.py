@@ -30,7 +30,8 @@ def provenance(
 
         jq .predicate FILE > predicate.json
 
-        cosign attest-blob --predicate predicate.json --type slsaprovenance1 --key cosign.key --bundle model.bundle model.safetensors
+        cosign attest-blob --predicate predicate.json --type slsaprovenance1 --key cosign.key --bundle model.bundle
+        model.safetensors
 
     or the whole statement, and check it and the files it names:
 
@@ -40,12 +41,16 @@ def provenance(
     """
     if file.exists() and not force:
         raise VlawError("the file exists", where=str(file), remedy="Name another file, or replace it with --force.")
-    from vlaw_assets.audit.closure import subject
-    from vlaw_assets.audit.provenance import statement
     from vlaw_assets.lake.durable import write_page
+    from vlaw_assets.lineage.closure import subject
+    from vlaw_assets.lineage.provenance import statement
 
     lake = existing_lake(as_of)
     made = statement(lake, subject(lake, asset, experiment, iteration))
     write_page(file, json.dumps(made, indent=1, sort_keys=True, allow_nan=False) + "\n", remedy="Name another file.")
-    console.print(f"{file}: {len(made['subject'])} subjects, {len(made['predicate']['buildDefinition']['resolvedDependencies'])} "
-                  "dependencies; not signed (see --help)", markup=False, soft_wrap=True)
+    console.print(
+        f"{file}: {len(made['subject'])} subjects, {len(made['predicate']['buildDefinition']['resolvedDependencies'])} "
+        "dependencies; not signed (see --help)",
+        markup=False,
+        soft_wrap=True,
+    )

@@ -15,11 +15,13 @@ MIB = 1 << 20
 def gc(
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list; delete nothing.")] = False,
-    older_than: Annotated[float, typer.Option("--older-than", min=0.0, metavar="DAYS", help="Leave what is younger.")] = 7.0,
+    older_than: Annotated[
+        float, typer.Option("--older-than", min=0.0, metavar="DAYS", help="Leave what is younger.")
+    ] = 7.0,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Delete orphans: files that no artifact in the ledger consists of, and that no run at work can need."""
-    from vlaw_assets.lake.garbage import DAY_S, collect, find_garbage
+    from vlaw_assets.lake.upkeep.garbage import DAY_S, collect, find_garbage
 
     lake = existing_lake()
     found = (find_garbage if dry_run else collect)(lake, older_than_s=older_than * DAY_S)
@@ -29,8 +31,15 @@ def gc(
         print_json({"deleted": not dry_run, "bytes": size, "orphans": items})
         return
     if dry_run and found:
-        print_table([["orphan", "kind", "bytes"],
-                     *([lake.paths.relative(item.path), item.kind, f"{item.size:,}"] for item in found)])
-    counts = ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(item.kind for item in found).items())) or "nothing"
+        print_table(
+            [
+                ["orphan", "kind", "bytes"],
+                *([lake.paths.relative(item.path), item.kind, f"{item.size:,}"] for item in found),
+            ]
+        )
+    counts = (
+        ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(item.kind for item in found).items()))
+        or "nothing"
+    )
     verb = "would be freed" if dry_run else "freed"
     console.print(f"{counts}: {size:,} bytes ({size / MIB:.1f} MiB) {verb}", markup=False)

@@ -10,10 +10,14 @@ import typer
 from vlaw_assets.cli.output import AsOf, console, existing_lake, print_json, print_table
 
 if TYPE_CHECKING:
-    from vlaw_assets.audit.impact import Reached, Subject
+    from vlaw_assets.lineage.impact import Reached, Subject
 
-KINDS = (("training_set", "datasets"), ("world_model", "world models"), ("reward_model", "reward models"),
-         ("policy", "policies"))
+KINDS = (
+    ("training_set", "datasets"),
+    ("world_model", "world models"),
+    ("reward_model", "reward models"),
+    ("policy", "policies"),
+)
 """Kinds of artifacts that the summary counts, and what people call them."""
 
 
@@ -24,24 +28,40 @@ def impact(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Everything that was made from an episode or an artifact, by the rows that went in."""
-    from vlaw_assets.audit.impact import find_subject
-    from vlaw_assets.audit.impact import impact as reached_by
     from vlaw_assets.lake import sealed
+    from vlaw_assets.lineage.impact import find_subject
+    from vlaw_assets.lineage.impact import impact as reached_by
 
     lake = existing_lake(as_of)
     sealed.check(lake.paths, lake.verified)
     found = find_subject(lake, subject)
     reached = reached_by(lake, found)
     if as_json:
-        print_json({"subject": subject, "is_episode": found.is_episode, "held_by": [_plain(ref) for ref in found.holders],
-                    "reached": [plain(item) for item in reached], "summary": counts(reached)}, notes=lake.notes)
+        print_json(
+            {
+                "subject": subject,
+                "is_episode": found.is_episode,
+                "held_by": [_plain(ref) for ref in found.holders],
+                "reached": [plain(item) for item in reached],
+                "summary": counts(reached),
+            },
+            notes=lake.notes,
+        )
         return
     held = ", ".join(f"{ref.name} ({ref.artifact_id})" for ref in found.holders)
-    console.print(f"episode {subject}, held by {held}" if found.is_episode else f"artifact {held}", markup=False, soft_wrap=True)
+    console.print(
+        f"episode {subject}, held by {held}" if found.is_episode else f"artifact {held}", markup=False, soft_wrap=True
+    )
     if reached:
-        print_table([["artifact", "reached", "rows", "current", "via"],
-                     *([item.ref.name, item.how, str(item.rows), "yes" if item.is_current else "no", item.via]
-                       for item in reached)])
+        print_table(
+            [
+                ["artifact", "reached", "rows", "current", "via"],
+                *(
+                    [item.ref.name, item.how, str(item.rows), "yes" if item.is_current else "no", item.via]
+                    for item in reached
+                ),
+            ]
+        )
     console.print(summary(found, reached), markup=False, soft_wrap=True)
 
 
@@ -69,4 +89,10 @@ def plain(item: Reached) -> dict[str, Any]:
 
 
 def _plain(ref: Any) -> dict[str, Any]:
-    return {"artifact": ref.artifact_id, "owner": ref.owner, "asset": ref.asset, "partition": ref.partition, "kind": ref.kind}
+    return {
+        "artifact": ref.artifact_id,
+        "owner": ref.owner,
+        "asset": ref.asset,
+        "partition": ref.partition,
+        "kind": ref.kind,
+    }

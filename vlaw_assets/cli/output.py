@@ -27,27 +27,35 @@ if TYPE_CHECKING:
     from vlaw_assets.lake import Lake
 
 GARBAGE_EVERY = 50_000
-"""Objects that Python may make before it looks for cycles. A ledger is a million of them, all in use: looking for cycles
-among them every 700 objects was a quarter of the time of `vlaw status`."""
+"""Objects that Python may make before it looks for cycles. A ledger is a million of them, all in use: looking for
+cycles among them every 700 objects was a quarter of the time of `vlaw status`."""
 NOT_A_TERMINAL = 160
 """Width of what is written to a file or a pipe; a terminal has its own."""
 
-AsOf = Annotated[str | None, typer.Option(
-    "--as-of", metavar="MOMENT",
-    help="See the lake as it was then: an artifact, an iteration (vlaw/02), a time (2026-03-01T12:00), or #sequence.",
-)]
+AsOf = Annotated[
+    str | None,
+    typer.Option(
+        "--as-of",
+        metavar="MOMENT",
+        help="See the lake as it was then: an artifact, an iteration (vlaw/02), a time (2026-03-01T12:00), or "
+        "#sequence.",
+    ),
+]
 """The option that every reading command has; give it to `existing_lake`."""
 
 
 def visible(text: str) -> str:
-    r"""The text with everything that is not shown, but does something to a terminal or to a reader, written out: '\x1b'.
+    r"""The text with everything that is not shown, but does something to a terminal or to a reader, written out:
+    '\x1b'.
 
     That is whatever Unicode calls not printable (controls, direction and zero-width marks, other line ends, halves of
     characters, what has no meaning yet) but newline, tab and spaces of all widths.
     """
     if text.isprintable():
         return text
-    return "".join(char if char.isprintable() or char in "\n\t" or category(char) == "Zs" else _written(ord(char)) for char in text)
+    return "".join(
+        char if char.isprintable() or char in "\n\t" or category(char) == "Zs" else _written(ord(char)) for char in text
+    )
 
 
 def _written(code: int) -> str:
@@ -66,7 +74,11 @@ class SafeConsole(Console):
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
-            yield segment if segment.control or segment.text.isprintable() else Segment(visible(segment.text), segment.style)
+            yield (
+                segment
+                if segment.control or segment.text.isprintable()
+                else Segment(visible(segment.text), segment.style)
+            )
 
 
 console = SafeConsole(highlight=False, emoji=False, width=None if sys.stdout.isatty() else NOT_A_TERMINAL)
@@ -77,8 +89,8 @@ class Commands(typer.core.TyperGroup):
     """The command group whose errors are messages."""
 
     def invoke(self, ctx: Any) -> Any:
-        from vlaw_assets.driver import StageError
         from vlaw_assets.lake import disk
+        from vlaw_assets.pipeline.driver import StageError
 
         gc.set_threshold(GARBAGE_EVERY, *gc.get_threshold()[1:])
         try:
@@ -112,7 +124,8 @@ def print_json(value: Any, *, notes: Sequence[str] = ()) -> None:
 
 
 def print_table(rows: Sequence[Sequence[str]], title: str | None = None) -> None:
-    """A table of text, the header first; the first column left, the others right. A terminal's width cuts lines, a pipe has none.
+    """A table of text, the header first; the first column left, the others right. A terminal's width cuts lines, a pipe
+    has none.
 
     Not rich's own: that takes a millisecond for a row, and cuts every column to make room for the last.
     """

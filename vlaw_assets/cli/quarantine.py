@@ -12,8 +12,8 @@ from vlaw_assets.cli.tell import tell_dagster
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
-    from vlaw_assets.audit.staleness import Stale
     from vlaw_assets.lake import Lake
+    from vlaw_assets.lineage.staleness import Stale
 
 
 SHOWN = 3
@@ -30,9 +30,9 @@ def quarantine(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Exclude episodes from every later dataset; prints what is stale by it, and the partitions to rebuild."""
-    from vlaw_assets.audit.staleness import stale
     from vlaw_assets.environment import default_recipes
     from vlaw_assets.lake import quarantine as listed
+    from vlaw_assets.lineage.staleness import stale
 
     lake = existing_lake(as_of)
     change = None
@@ -40,24 +40,41 @@ def quarantine(
         if as_of is not None:
             raise VlawError("the past cannot be changed", where="--as-of", remedy="leave --as-of out")
         who = by or getpass.getuser()
-        change = listed.release(lake, episodes, why=why, by=who) if release else listed.add(lake, episodes, why=why, by=who)
+        change = (
+            listed.release(lake, episodes, why=why, by=who) if release else listed.add(lake, episodes, why=why, by=who)
+        )
     rows = list(listed.quarantined(lake).values())
     if change and change.changed and change.ref:
         tell_dagster(lake, change.ref)
     found = stale(lake, recipes=default_recipes()) if change else []
     if as_json:
-        print_json({"changed": change.changed if change else (), "unchanged": change.unchanged if change else (),
-                    "quarantine": rows, "stale": [plain(item) for item in found], "partitions": partitions(found)}, notes=lake.notes)
+        print_json(
+            {
+                "changed": change.changed if change else (),
+                "unchanged": change.unchanged if change else (),
+                "quarantine": rows,
+                "stale": [plain(item) for item in found],
+                "partitions": partitions(found),
+            },
+            notes=lake.notes,
+        )
         return
     if change is None:
-        print_table([["episode", "since", "by", "why"],
-                     *([row["episode_id"], row["at"].strftime("%Y-%m-%d %H:%M"), row["by"], row["why"]] for row in rows)])
+        print_table(
+            [
+                ["episode", "since", "by", "why"],
+                *([row["episode_id"], row["at"].strftime("%Y-%m-%d %H:%M"), row["by"], row["why"]] for row in rows),
+            ]
+        )
         return
     for name in change.changed:
         console.print(f"{name}: {'released' if release else 'in quarantine'}", markup=False)
     for name in change.unchanged:
-        console.print(f"{name}: {'is not in quarantine' if release else 'is in quarantine already: ' + _reason(rows, name)}",
-                      markup=False, soft_wrap=True)
+        console.print(
+            f"{name}: {'is not in quarantine' if release else 'is in quarantine already: ' + _reason(rows, name)}",
+            markup=False,
+            soft_wrap=True,
+        )
     if change.changed and not release:
         _say_what_has_no_record(lake, change.changed)
     show(found)
@@ -70,8 +87,12 @@ def _say_what_has_no_record(lake: Lake, ids: tuple[str, ...]) -> None:
     with Lookup(lake) as lookup:
         of_foundation = [name for name in ids if any(not ref.partition for ref in lookup.holders(name))]
     if of_foundation:
-        console.print("the pretrained weights of the foundation have no record of what they were trained on: they cannot be "
-                      "rebuilt without an episode from here (vlaw pretrain makes them)", markup=False, soft_wrap=True)
+        console.print(
+            "the pretrained weights of the foundation have no record of what they were trained on: they cannot be "
+            "rebuilt without an episode from here (vlaw pretrain makes them)",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def show(found: list[Stale]) -> None:
@@ -90,20 +111,28 @@ def show(found: list[Stale]) -> None:
         console.print(f"cannot be made again: {', '.join(names[:SHOWN])}{more}: {why}", markup=False, soft_wrap=True)
     rebuild = [name or "the foundation" for name in partitions(found)]
     if rebuild:
-        console.print(f"{len(found)} stale; to rebuild: {', '.join(rebuild)}: vlaw run --rebuild-stale", markup=False,
-                      soft_wrap=True)
+        console.print(
+            f"{len(found)} stale; to rebuild: {', '.join(rebuild)}: vlaw run --rebuild-stale",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def partitions(found: list[Stale]) -> list[str]:
     """Partitions to rebuild, in order; '' is the foundation."""
-    from vlaw_assets.audit.staleness import rebuild_plan
+    from vlaw_assets.lineage.staleness import rebuild_plan
 
     return [partition for partition, _ in rebuild_plan(found)]
 
 
 def plain(item: Stale) -> dict[str, Any]:
-    return {"artifact": item.ref.artifact_id, "asset": item.ref.asset, "partition": item.ref.partition,
-            "reasons": list(item.reasons), "blocked": item.blocked}
+    return {
+        "artifact": item.ref.artifact_id,
+        "asset": item.ref.asset,
+        "partition": item.ref.partition,
+        "reasons": list(item.reasons),
+        "blocked": item.blocked,
+    }
 
 
 def _reason(rows: list[dict[str, Any]], name: str) -> str:

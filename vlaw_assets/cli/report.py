@@ -34,9 +34,13 @@ STUDY_FILE = Path("docs") / "study.md"
 
 
 def report(
-    experiment: Annotated[str, typer.Argument(metavar="EXPERIMENT|study", help="Name of a recipe; or the word 'study'.")],
+    experiment: Annotated[
+        str, typer.Argument(metavar="EXPERIMENT|study", help="Name of a recipe; or the word 'study'.")
+    ],
     which: Annotated[str, typer.Argument(metavar="ITERATION|NAME", help="The iteration, e.g. 2; or the study's name.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; of a study by default docs/study.md.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write; of a study by default docs/study.md.")
+    ] = None,
     as_of: AsOf = None,
 ) -> None:
     """One HTML page about an experiment up to an iteration; or the Markdown report of a study, pictures beside it."""
@@ -46,7 +50,11 @@ def report(
     from vlaw_assets.lake.durable import write_page
 
     if not which.isdecimal():
-        raise VlawError(f"{which!r} is not an iteration", where="vlaw report", remedy=f"Give a number, e.g. vlaw report {experiment} 1.")
+        raise VlawError(
+            f"{which!r} is not an iteration",
+            where="vlaw report",
+            remedy=f"Give a number, e.g. vlaw report {experiment} 1.",
+        )
     iteration, lake = int(which), existing_lake(as_of)
     if not any(ref.partition.startswith(f"{experiment}|") for ref in lake.ledger.artifacts()):
         known_experiment(experiment)  # what was made under a recipe that is gone by now can be read all the same
@@ -58,7 +66,7 @@ def report(
 
 def of_study(study: str, out: Path, as_of: str | None) -> None:
     """Writes the report of a study."""
-    from vlaw_assets.study_report.write import write_report
+    from vlaw_assets.reports.study.write import write_report
 
     files = write_report(existing_lake(as_of), study, out)
     console.print(f"{files[0]} and {len(files) - 1} pictures in {out.with_suffix('')}", markup=False, soft_wrap=True)
@@ -66,22 +74,29 @@ def of_study(study: str, out: Path, as_of: str | None) -> None:
 
 def build(lake: Lake, experiment: str, iteration: int) -> str:
     """The page as text. Raises VlawError where the iteration has no policy yet."""
-    from vlaw_assets.audit.closure import audit_of
-    from vlaw_assets.partitions import partition_key
+    from vlaw_assets.lineage.closure import audit_of
+    from vlaw_assets.pipeline.partitions import partition_key
 
     key = partition_key(experiment, iteration)
     policy = lake.ledger.require("policy", key)
-    sections = [*_success(lake, experiment, iteration), *_metrics(lake, key), *_losses(lake, key), *_sheets(lake, key),
-                *coverage_page.sections(lake, key),
-                *_provenance(audit_of(lake, policy))]
+    sections = [
+        *_success(lake, experiment, iteration),
+        *_metrics(lake, key),
+        *_losses(lake, key),
+        *_sheets(lake, key),
+        *coverage_page.sections(lake, key),
+        *_provenance(audit_of(lake, policy)),
+    ]
     title = html.escape(f"{experiment}, iteration {iteration:02d}")
-    return (f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
-            f"<h1>{title}</h1>\n" + "\n".join(sections) + "\n</html>\n")
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
+        f"<h1>{title}</h1>\n" + "\n".join(sections) + "\n</html>\n"
+    )
 
 
 def _success(lake: Lake, experiment: str, iteration: int) -> list[str]:
-    from vlaw_assets import summary
-    from vlaw_assets.plots import success_bars
+    from vlaw_assets.reports import success as summary
+    from vlaw_assets.reports.plots import success_bars
 
     columns = summary.evaluations(lake, experiment, range(1, iteration + 1))
     if not columns:
@@ -89,39 +104,67 @@ def _success(lake: Lake, experiment: str, iteration: int) -> list[str]:
     rates = {label: trials.rates for label, trials in columns.items()}
     first, final = next(iter(columns)), list(columns)[-1]
     difference = summary.change(columns[final].outcomes, columns[first].outcomes) if final != first else None
-    verdict = f"<p>{final} &minus; {first}: <b>{difference}</b>; {html.escape(difference.verdict)}.</p>" if difference else ""
-    return ["<h2>Success on held-out starts</h2>",
-            ('<p class="note">Rate with its Wilson 95 % interval; the difference is paired (same starts), Newcombe. '
-             f"{html.escape(summary.left_out_text(columns))}</p>"),
-            table(summary.table(rates)), verdict, image(success_bars(rates), "success per task and iteration")]
+    verdict = (
+        f"<p>{final} &minus; {first}: <b>{difference}</b>; {html.escape(difference.verdict)}.</p>" if difference else ""
+    )
+    return [
+        "<h2>Success on held-out starts</h2>",
+        (
+            '<p class="note">Rate with its Wilson 95 % interval; the difference is paired (same starts), Newcombe. '
+            f"{html.escape(summary.left_out_text(columns))}</p>"
+        ),
+        table(summary.table(rates)),
+        verdict,
+        image(success_bars(rates), "success per task and iteration"),
+    ]
 
 
 def _metrics(lake: Lake, key: str) -> list[str]:
     sections = []
-    for asset, title in (("world_model_metrics", "World model, on held-out clips"),
-                         ("reward_model_metrics", "Reward model, on held-out clips")):
+    for asset, title in (
+        ("world_model_metrics", "World model, on held-out clips"),
+        ("reward_model_metrics", "Reward model, on held-out clips"),
+    ):
         ref = lake.ledger.current(asset, key)
         if ref is not None and (rows := lake.read(ref).table("evaluations").to_pylist()):
-            body = [[row["task"], row["metric"], row["camera"] or "", f"{row['value']:.3f}",
-                     f"[{row['low']:.3f}, {row['high']:.3f}]" if row["low"] is not None else "", str(row["trials"])]
-                    for row in rows]
-            sections += [f"<h2>{title}</h2>", _measured_also_on(lake, ref),
-                         table([["task", "metric", "camera", "value", "95 %", "n"], *body])]
+            body = [
+                [
+                    row["task"],
+                    row["metric"],
+                    row["camera"] or "",
+                    f"{row['value']:.3f}",
+                    f"[{row['low']:.3f}, {row['high']:.3f}]" if row["low"] is not None else "",
+                    str(row["trials"]),
+                ]
+                for row in rows
+            ]
+            sections += [
+                f"<h2>{title}</h2>",
+                _measured_also_on(lake, ref),
+                table([["task", "metric", "camera", "value", "95 %", "n"], *body]),
+            ]
     return sections
 
 
 def _measured_also_on(lake: Lake, ref: ArtifactRef) -> str:
     """What measurements say of episodes that were put in quarantine after they were made."""
-    from vlaw_assets.audit.impact import that_reached
     from vlaw_assets.lake.quarantine import in_force
+    from vlaw_assets.lineage.impact import that_reached
 
     count = len(that_reached(lake, ref, in_force(lake)))
-    return (f'<p class="note">Measured before {count} episodes that it stands on were put in quarantine; vlaw run --rebuild-stale '
-            "measures without them.</p>") if count else ""
+    return (
+        (
+            f'<p class="note">Measured before {count} episodes that it stands on were put in quarantine; vlaw run '
+            f"--rebuild-stale "
+            "measures without them.</p>"
+        )
+        if count
+        else ""
+    )
 
 
 def _losses(lake: Lake, key: str) -> list[str]:
-    from vlaw_assets.plots import loss_curve
+    from vlaw_assets.reports.plots import loss_curve
 
     sections = []
     for asset in ("world_model", "reward_model", "policy"):
@@ -136,8 +179,11 @@ def _sheets(lake: Lake, key: str) -> list[str]:
     from vlaw_models.pictures import contact_sheet, png_bytes
 
     sections = []
-    for asset, title in (("real_rollouts", "Real rollouts"), ("imagined_rollouts", "Imagined rollouts"),
-                         ("world_model_metrics", "Replays inside the world model")):
+    for asset, title in (
+        ("real_rollouts", "Real rollouts"),
+        ("imagined_rollouts", "Imagined rollouts"),
+        ("world_model_metrics", "Replays inside the world model"),
+    ):
         ref = lake.ledger.current(asset, key)
         episodes = _sample(lake, ref) if ref is not None else []
         if episodes:
@@ -146,7 +192,8 @@ def _sheets(lake: Lake, key: str) -> list[str]:
 
 
 def _sample(lake: Lake, ref: ArtifactRef) -> list[Any]:
-    """A few episodes of every task: of real ones a success and a failure, of imagined ones the best and the worst score."""
+    """A few episodes of every task: of real ones a success and a failure, of imagined ones the best and the worst
+    score."""
     handle = lake.counted(ref)
     rows = handle.table("episodes").to_pylist()
     scores = _scores(lake, ref)
@@ -169,13 +216,27 @@ def _scores(lake: Lake, ref: ArtifactRef) -> dict[str, float]:
 
 
 def _provenance(found: dict[str, Any]) -> list[str]:
-    from vlaw_assets.audit.closure import pivot
-    from vlaw_assets.audit.page import LEARNED, decision_table
+    from vlaw_assets.lineage.closure import pivot
+    from vlaw_assets.reports.audit_page import LEARNED, decision_table
 
-    artifacts = [[f"{a['asset']} {a['partition']}".strip(), a["content_sha256"][:16], a["code_sha256"][:12],
-                  a["run_id"][:8], a["created_at"][:19]] for a in found["artifacts"]]
-    return [f"<h2>Which data produced this policy</h2><p>content <code>{found['content_sha256']}</code></p>",
-            "<h3>What each model learned from</h3>", table(pivot(found["learned"], LEARNED)),
-            "<h3>Episodes read by anything it stands on</h3>", table(pivot(found["episodes"], ["dataset", "source"])),
-            "<h3>What chose the models</h3>", table(decision_table(found)), "<h3>Artifacts</h3>",
-            table([["artifact", "content", "code", "run", "made (UTC)"], *artifacts])]
+    artifacts = [
+        [
+            f"{a['asset']} {a['partition']}".strip(),
+            a["content_sha256"][:16],
+            a["code_sha256"][:12],
+            a["run_id"][:8],
+            a["created_at"][:19],
+        ]
+        for a in found["artifacts"]
+    ]
+    return [
+        f"<h2>Which data produced this policy</h2><p>content <code>{found['content_sha256']}</code></p>",
+        "<h3>What each model learned from</h3>",
+        table(pivot(found["learned"], LEARNED)),
+        "<h3>Episodes read by anything it stands on</h3>",
+        table(pivot(found["episodes"], ["dataset", "source"])),
+        "<h3>What chose the models</h3>",
+        table(decision_table(found)),
+        "<h3>Artifacts</h3>",
+        table([["artifact", "content", "code", "run", "made (UTC)"], *artifacts]),
+    ]

@@ -1,8 +1,9 @@
 """`vlaw run`: the main job. Iterations of one experiment, one after the other, in this process.
 
-It continues where it stopped: what the ledger has is reused. It ends with success per task and iteration, the difference
-to where it started, a short audit of the final policy, and where to look next. With --rebuild-stale it makes again what
-other code, recipes, inputs or the quarantine have left behind, and ends when nothing is stale or says what stays so.
+It continues where it stopped: what the ledger has is reused. It ends with success per task and iteration, the
+difference to where it started, a short audit of the final policy, and where to look next. With --rebuild-stale it makes
+again what other code, recipes, inputs or the quarantine have left behind, and ends when nothing is stale or says what
+stays so.
 """
 
 from __future__ import annotations
@@ -29,31 +30,40 @@ KIB = 1024 if sys.platform.startswith("linux") else 1
 
 def run(
     experiment: Annotated[str, typer.Option("--experiment", "-e", help="Name of a recipe; default: vlaw.")] = "",
-    iterations: Annotated[int | None, typer.Option("--iterations", "-i", help="Up to which iteration; default: the recipe's.")] = None,
+    iterations: Annotated[
+        int | None, typer.Option("--iterations", "-i", help="Up to which iteration; default: the recipe's.")
+    ] = None,
     *,
     only: Annotated[str, typer.Option(help="Comma-separated assets to materialize, of the last iteration named.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Compute again what the ledger has already.")] = False,
-    rebuild_stale: Annotated[bool, typer.Option(
-        "--rebuild-stale", help="Make stale artifacts again, of all experiments or of --experiment.")] = False,
+    rebuild_stale: Annotated[
+        bool, typer.Option("--rebuild-stale", help="Make stale artifacts again, of all experiments or of --experiment.")
+    ] = False,
 ) -> None:
     """Run an experiment up to an iteration; resumes where it stopped."""
     if rebuild_stale:
         if iterations is not None or only or force:
-            raise VlawError("--rebuild-stale says itself what to make", where="vlaw run",
-                            remedy="Leave --iterations, --only and --force out.")
+            raise VlawError(
+                "--rebuild-stale says itself what to make",
+                where="vlaw run",
+                remedy="Leave --iterations, --only and --force out.",
+            )
         rebuild(experiment)
         return
     experiment = experiment or "vlaw"
     recipe = known_experiment(experiment)
     last = recipe.iterations if iterations is None else iterations
     if not 1 <= last <= recipe.iterations:
-        raise VlawError(f"experiment {experiment} has {recipe.iterations} iterations, not {last}", where="--iterations",
-                        remedy=f"Use 1 to {recipe.iterations}, or raise 'iterations' in {experiment}.toml.")
-    from vlaw_assets import driver, liveness
+        raise VlawError(
+            f"experiment {experiment} has {recipe.iterations} iterations, not {last}",
+            where="--iterations",
+            remedy=f"Use 1 to {recipe.iterations}, or raise 'iterations' in {experiment}.toml.",
+        )
     from vlaw_assets.definitions import build_defs, default_lake, default_recipes
     from vlaw_assets.lake import Lake
-    from vlaw_assets.partitions import partition_key
-    from vlaw_assets.progress import listening
+    from vlaw_assets.pipeline import driver, liveness
+    from vlaw_assets.pipeline.partitions import partition_key
+    from vlaw_assets.pipeline.progress import listening
 
     begun = time.monotonic()
     lake = Lake.open(default_lake(), create=True)
@@ -68,28 +78,38 @@ def run(
                 driver.make_foundation(defs, instance, lake, force=force)
                 warn_of_stale_foundation(console, lake)
             for iteration in [last] if assets else range(1, last + 1):
-                driver.run_job(defs, instance, "iteration", partition=partition_key(experiment, iteration), only=assets,
-                               force=force)
+                driver.run_job(
+                    defs,
+                    instance,
+                    "iteration",
+                    partition=partition_key(experiment, iteration),
+                    only=assets,
+                    force=force,
+                )
     close(lake, experiment, last, time.monotonic() - begun)
 
 
 def warn_of_stale_foundation(out: Console, lake: Lake) -> None:
     """A foundation stays as it is until it is asked for; other weights or code than it was made by are worth a word."""
-    from vlaw_assets.audit.staleness import stale
     from vlaw_assets.definitions import default_recipes
+    from vlaw_assets.lineage.staleness import stale
 
     for item in stale(lake, recipes=default_recipes(), foundation_only=True):
-        out.print(f"{item.name} is stale ({'; '.join(item.reasons)}) and is used as it is; `vlaw run --rebuild-stale` makes it again",
-                  markup=False, soft_wrap=True)
+        out.print(
+            f"{item.name} is stale ({'; '.join(item.reasons)}) and is used as it is; `vlaw run --rebuild-stale` "
+            f"makes it again",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def rebuild(experiment: str = "") -> None:
     """Makes stale artifacts again, partition by partition; what turns out to be the same is reused. Prints the plan."""
-    from vlaw_assets import driver, liveness
-    from vlaw_assets.audit.staleness import rebuild_plan, stale
     from vlaw_assets.cli.quarantine import show
     from vlaw_assets.definitions import build_defs, default_recipes
-    from vlaw_assets.progress import listening
+    from vlaw_assets.lineage.staleness import rebuild_plan, stale
+    from vlaw_assets.pipeline import driver, liveness
+    from vlaw_assets.pipeline.progress import listening
 
     if experiment:
         known_experiment(experiment)
@@ -110,8 +130,9 @@ def rebuild(experiment: str = "") -> None:
                 name = partition.partition("|")[0] or "foundation"
                 try:
                     with driver.alone(lake, name), Display(console) as display, listening(display):
-                        done = driver.run_job(defs, instance, "iteration" if partition else "foundation", partition=partition,
-                                              only=assets)
+                        done = driver.run_job(
+                            defs, instance, "iteration" if partition else "foundation", partition=partition, only=assets
+                        )
                 except VlawError as error:  # the others need not wait for it
                     failed[partition or "foundation"] = error
                     console.print(f"  failed: {error.what}", markup=False, soft_wrap=True)
@@ -124,20 +145,24 @@ def rebuild(experiment: str = "") -> None:
     console.print(f"wall time {time.monotonic() - begun:.0f} s", markup=False)
     if failed:
         first = next(iter(failed.values()))
-        raise VlawError(f"{', '.join(failed)} could not be made again: {first.what}", where=first.where, remedy=first.remedy)
+        raise VlawError(
+            f"{', '.join(failed)} could not be made again: {first.what}", where=first.where, remedy=first.remedy
+        )
 
 
 def close(lake: Lake, experiment: str, last: int, seconds: float) -> None:
     """The closing table: what a person wants to know when the main job is done."""
-    from vlaw_assets import summary
-    from vlaw_assets.audit.closure import audit_of, short
-    from vlaw_assets.partitions import partition_key
+    from vlaw_assets.lineage.closure import audit_of, short
+    from vlaw_assets.pipeline.partitions import partition_key
+    from vlaw_assets.reports import success as summary
 
     columns = summary.evaluations(lake, experiment, range(1, last + 1))
     if columns:
         console.print()
-        print_table(summary.table({label: trials.rates for label, trials in columns.items()}),
-                    title=f"Success of {experiment} on held-out starts, with Wilson 95 % intervals")
+        print_table(
+            summary.table({label: trials.rates for label, trials in columns.items()}),
+            title=f"Success of {experiment} on held-out starts, with Wilson 95 % intervals",
+        )
         if left_out := summary.left_out_text(columns):
             console.print(left_out, markup=False, soft_wrap=True)
         first, final = next(iter(columns)), list(columns)[-1]
@@ -149,10 +174,14 @@ def close(lake: Lake, experiment: str, last: int, seconds: float) -> None:
     if policy is not None:
         console.print(f"\n{short(audit_of(lake, policy))}", markup=False, soft_wrap=True)
     console.print(f"\nwall time {seconds:.0f} s, peak memory {peak_gib():.2f} GiB", markup=False)
-    console.print("look next: vlaw ui (or make ui) for the graph, "
-                  f"vlaw report {experiment} {last:02d} for one page with pictures,\n"
-                  f"           vlaw audit policy {experiment} {last:02d} for what the policy stands on, "
-                  'vlaw sql "select ..." for anything else', markup=False, soft_wrap=True)
+    console.print(
+        "look next: vlaw ui (or make ui) for the graph, "
+        f"vlaw report {experiment} {last:02d} for one page with pictures,\n"
+        f"           vlaw audit policy {experiment} {last:02d} for what the policy stands on, "
+        'vlaw sql "select ..." for anything else',
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def peak_gib() -> float:

@@ -1,4 +1,5 @@
-"""`vlaw seal`: the one line to keep outside of the lake, by which a lake that was put back, forked or sealed anew is known."""
+"""`vlaw seal`: the one line to keep outside of the lake, by which a lake that was put back, forked or sealed anew is
+known."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ def seal(*, as_json: Annotated[bool, typer.Option("--json", help="For programs."
     `vlaw audit --all --verify --seal kept.txt` fails on a lake that is older than a kept line or has another history.
     """
     from vlaw_assets.lake import kept_seal
-    from vlaw_assets.lake.verify import unsealed
+    from vlaw_assets.lake.upkeep.verify import unsealed
 
     lake = existing_lake()
     found = kept_seal.now(lake)
@@ -25,5 +26,10 @@ def seal(*, as_json: Annotated[bool, typer.Option("--json", help="For programs."
     else:
         sys.stdout.write(f"{found.line}\n")
     if later := unsealed(lake):
-        errors.print(f"{len(later)} newer version{'s are' if len(later) > 1 else ' is'} not sealed yet and not in this line: their run "
-                     "is at work, or ended right after the commit; the next commit seals them", markup=False, soft_wrap=True)
+        errors.print(
+            f"{len(later)} newer version{'s are' if len(later) > 1 else ' is'} not sealed yet and not in this line: "
+            f"their run "
+            "is at work, or ended right after the commit; the next commit seals them",
+            markup=False,
+            soft_wrap=True,
+        )

@@ -16,22 +16,32 @@ def ui(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the web server; 0: any free one.")] = 3000,
     host: Annotated[str, typer.Option(help="Address to listen on. There is no login: keep it local.")] = "127.0.0.1",
     *,
-    read_only: Annotated[bool, typer.Option("--read-only", help="Only look: nothing can be started, stopped or changed.")] = False,
-    origin: Annotated[list[str] | None, typer.Option(
-        help="A further address under which browsers reach it, such as https://vlaw.example.org of a proxy. Repeatable.")] = None,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Only look: nothing can be started, stopped or changed.")
+    ] = False,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A further address under which browsers reach it, such as https://vlaw.example.org of a proxy. "
+            "Repeatable."
+        ),
+    ] = None,
 ) -> None:
     """Dagster's UI on this lake: graph, partitions, runs, checks and pictures. Only its own pages can drive it."""
     from vlaw_assets.definitions import default_lake
-    from vlaw_assets.driver import open_instance
-    from vlaw_assets.liveness import close_dead_runs
+    from vlaw_assets.pipeline.driver import open_instance
+    from vlaw_assets.pipeline.liveness import close_dead_runs
     from vlaw_assets.web import server
     from vlaw_assets.web.guard import origin_of
 
     host = host.strip("[]")
     for address in origin or ():
         if origin_of(address) is None:
-            raise VlawError("that is no address of a web page", where=f"--origin {address}",
-                            remedy="Give scheme and name, such as https://vlaw.example.org.")
+            raise VlawError(
+                "that is no address of a web page",
+                where=f"--origin {address}",
+                remedy="Give scheme and name, such as https://vlaw.example.org.",
+            )
     listening = server.listen(host, port)
     port = listening.getsockname()[1]
     # The code server is another process: give it the folder that is meant here.
@@ -41,27 +51,42 @@ def ui(
             close_dead_runs(instance)
         allowed = server.origins(host, port, origin or ())
         if not server.is_local(host):
-            console.print("warning: there is no login: whoever reaches this address "
-                          f"{'sees everything' if read_only else 'can start and stop runs'} (see SECURITY.md)", markup=False, style="bold")
+            console.print(
+                "warning: there is no login: whoever reaches this address "
+                f"{'sees everything' if read_only else 'can start and stop runs'} (see SECURITY.md)",
+                markup=False,
+                style="bold",
+            )
         shown = "localhost" if host in server.EVERY_ADDRESS else f"[{host}]" if ":" in host else host
-        console.print(f"http://{shown}:{port}  (lake {os.environ['VLAW_LAKE']}{', read-only' if read_only else ''})",
-                      markup=False, soft_wrap=True)
+        console.print(
+            f"http://{shown}:{port}  (lake {os.environ['VLAW_LAKE']}{', read-only' if read_only else ''})",
+            markup=False,
+            soft_wrap=True,
+        )
         server.serve(instance, listening, allowed, read_only=read_only)
 
 
 def pretrain(
     out: Annotated[Path, typer.Option(help="Folder for the weights.")] = Path("runs/pretrain/weights"),
-    work: Annotated[Path, typer.Option(help="Folder for corpora and intermediate results.")] = Path("runs/pretrain/work"),
+    work: Annotated[Path, typer.Option(help="Folder for corpora and intermediate results.")] = Path(
+        "runs/pretrain/work"
+    ),
 ) -> None:
-    """Make tiny weights as the shipped ones were made, from simulated data alone (hours). Continues where it stopped."""
-    from vlaw_assets.code_version import code_revision
+    """Make tiny weights as the shipped ones were made, from simulated data alone (hours). Continues where it
+    stopped."""
+    from vlaw_assets.pipeline.code_identity import code_revision
     from vlaw_models.pretrain import main
 
     try:
         for folder in (out, work):
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise VlawError(f"the folder cannot be written: {error.strerror}", where=str(error.filename),
-                        remedy="Choose folders with --out and --work.") from error
+        raise VlawError(
+            f"the folder cannot be written: {error.strerror}",
+            where=str(error.filename),
+            remedy="Choose folders with --out and --work.",
+        ) from error
     main(out.absolute(), work.absolute(), code_revision=code_revision())
-    console.print(f"weights in {out}; to use them, name the folders in foundation.toml [weights] (VLAW_RECIPES)", markup=False)
+    console.print(
+        f"weights in {out}; to use them, name the folders in foundation.toml [weights] (VLAW_RECIPES)", markup=False
+    )

@@ -20,15 +20,25 @@ SHOWN = 200
 
 
 def sql(
-    query: Annotated[str, typer.Argument(help="A SELECT, the path of a .sql file, or the name of a question of --list.")] = "",
+    query: Annotated[
+        str, typer.Argument(help="A SELECT, the path of a .sql file, or the name of a question of --list.")
+    ] = "",
     param: Annotated[list[str] | None, typer.Option("--param", "-p", help="key=value, for $key in the SQL.")] = None,
     as_of: AsOf = None,
     *,
-    listed: Annotated[bool, typer.Option("--list", help="Print the questions of the folder sql/ and their parameters.")] = False,
-    attach: Annotated[Path | None, typer.Option(
-        help="Write a catalogue FILE.duckdb that the DuckDB command line, its UI and BI tools open: the ledger as tables, views "
-             "over the files that it names now, the questions as table macros. A snapshot: what is committed later is not "
-             "in it until it is written again. An older catalogue is replaced, any other file is left alone.")] = None,
+    listed: Annotated[
+        bool, typer.Option("--list", help="Print the questions of the folder sql/ and their parameters.")
+    ] = False,
+    attach: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a catalogue FILE.duckdb that the DuckDB command line, its UI and BI tools open: the ledger "
+            "as tables, views "
+            "over the files that it names now, the questions as table macros. A snapshot: what is committed later is "
+            "not "
+            "in it until it is written again. An older catalogue is replaced, any other file is left alone."
+        ),
+    ] = None,
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds after which the query is stopped.")] = TIMEOUT_S,
     memory: Annotated[str, typer.Option(help="Memory that the query may take, e.g. 500MB.")] = MEMORY,
     as_json: Annotated[bool, typer.Option("--json", help="All rows as JSON.")] = False,
@@ -36,8 +46,8 @@ def sql(
 ) -> None:
     """DuckDB over the lake, for reading only. SHOW TABLES lists the views, `vlaw sql --list` the questions.
 
-    Views: episodes, steps, reward_scores, members, evaluations, reads, quarantine, frames (references to images), and the
-    ledger: artifacts, edges. Join data to artifacts on artifact_id = artifacts.owner_id, so that reuse is followed.
+    Views: episodes, steps, reward_scores, members, evaluations, reads, quarantine, frames (references to images), and
+    the ledger: artifacts, edges. Join data to artifacts on artifact_id = artifacts.owner_id, so that reuse is followed.
     """
     if sum((bool(query), listed, attach is not None)) != 1:
         raise VlawError("one thing at a time", where="vlaw sql", remedy="Give a query, or --list, or --attach FILE.")
@@ -67,8 +77,11 @@ def _attach(file: Path, as_of: str | None) -> None:
     from vlaw_assets.query.catalogue import write_catalogue
 
     path = write_catalogue(existing_lake(as_of), file)
-    console.print(f"{path}: a snapshot; `duckdb -readonly {path}`, then SHOW TABLES or FROM vlaw_questions",
-                  markup=False, soft_wrap=True)
+    console.print(
+        f"{path}: a snapshot; `duckdb -readonly {path}`, then SHOW TABLES or FROM vlaw_questions",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _ask(
@@ -88,7 +101,9 @@ def _ask(
         shown = visible if sys.stdout.isatty() else str
         writer = csv.writer(sys.stdout)
         writer.writerow(map(shown, table.column_names))
-        writer.writerows(["" if value is None else shown(str(value)) for value in row.values()] for row in table.to_pylist())
+        writer.writerows(
+            ["" if value is None else shown(str(value)) for value in row.values()] for row in table.to_pylist()
+        )
     else:
         if question:
             console.print(question, style="bold", markup=False)
@@ -112,5 +127,7 @@ def _parameters(given: list[str]) -> dict[str, str]:
     pairs = [item.partition("=") for item in given]
     for key, sign, _ in pairs:
         if not (key and sign):
-            raise VlawError(f"{key!r} is not of the form key=value", where="--param", remedy="Give e.g. --param policy=vlaw.")
+            raise VlawError(
+                f"{key!r} is not of the form key=value", where="--param", remedy="Give e.g. --param policy=vlaw."
+            )
     return {key: value for key, _, value in pairs}

@@ -19,9 +19,9 @@ from vlaw_assets.cli.run import warn_of_stale_foundation
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import Lake
-    from vlaw_assets.studies import Member, Study
-    from vlaw_assets.study.order import Order
-    from vlaw_assets.study.running import Ended
+    from vlaw_assets.studies.definition import Member, Study
+    from vlaw_assets.studies.order import Order
+    from vlaw_assets.studies.running import Ended
 
 PRIVILEGED = "privileged"
 INTERRUPTED = 130
@@ -30,17 +30,21 @@ INTERRUPTED = 130
 def study(
     name: Annotated[str, typer.Argument(help="Name of a study, e.g. claims.")],
     *,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, help="Experiments at a time, each on one thread.")] = 1,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=1, max=64, help="Experiments at a time, each on one thread.")
+    ] = 1,
     only: Annotated[str, typer.Option(help="Comma-separated arms (recipes); default: all.")] = "",
     plan: Annotated[bool, typer.Option("--plan", help="Only say what is done and what is to do.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Go on with a study whose definition changed.")] = False,
-    with_embeddings: Annotated[bool, typer.Option("--with-embeddings", help="Episode embeddings too; no figure needs them.")] = False,
+    with_embeddings: Annotated[
+        bool, typer.Option("--with-embeddings", help="Episode embeddings too; no figure needs them.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Run a study: several recipes with several seeds, on the same ledger. Resumes where it stopped."""
     from vlaw_assets.environment import default_recipes
-    from vlaw_assets.studies import definition, find_study
-    from vlaw_assets.study.running import members_of
+    from vlaw_assets.studies.definition import definition, find_study
+    from vlaw_assets.studies.running import members_of
 
     folder = Path(path) if (path := default_recipes()) else None
     found = find_study(name, folder)
@@ -56,19 +60,26 @@ def study(
 
 
 def _run(
-    found: Study, defined: dict[str, Any], members: list[Member], *, jobs: int, restart: bool, embeddings: bool, as_json: bool
+    found: Study,
+    defined: dict[str, Any],
+    members: list[Member],
+    *,
+    jobs: int,
+    restart: bool,
+    embeddings: bool,
+    as_json: bool,
 ) -> bool:
     """Returns whether a partition failed."""
-    from vlaw_assets import driver, liveness
     from vlaw_assets.cli.study_display import StudyDisplay
     from vlaw_assets.definitions import build_defs, default_lake, default_recipes
     from vlaw_assets.lake import Lake
     from vlaw_assets.lake.durable import FileLock
-    from vlaw_assets.progress import listening
-    from vlaw_assets.studies import THREADS
-    from vlaw_assets.study.ledger import hold_to_definition
-    from vlaw_assets.study.order import Order
-    from vlaw_assets.study.running import Place, run_study, wanted_assets
+    from vlaw_assets.pipeline import driver, liveness
+    from vlaw_assets.pipeline.progress import listening
+    from vlaw_assets.studies.definition import THREADS
+    from vlaw_assets.studies.ledger import hold_to_definition
+    from vlaw_assets.studies.order import Order
+    from vlaw_assets.studies.running import Place, run_study, wanted_assets
     from vlaw_models.threads import on_threads
 
     out, begun = errors if as_json else console, time.monotonic()
@@ -79,8 +90,11 @@ def _run(
         defs = build_defs(lake=lake.paths.root, recipes=default_recipes())
         place = Place(lake, default_recipes(), defs, wanted_assets(defs, embeddings=embeddings))
         order = Order(members)
-        out.print(f"study {found.name}: {found.description or 'no description'}\n{len(order.slots)} partitions at most, "
-                  f"{jobs} at a time, {THREADS} thread each; lake {lake.paths.root}; {'begun' if new else 'continued'}", markup=False)
+        out.print(
+            f"study {found.name}: {found.description or 'no description'}\n{len(order.slots)} partitions at most, "
+            f"{jobs} at a time, {THREADS} thread each; lake {lake.paths.root}; {'begun' if new else 'continued'}",
+            markup=False,
+        )
         try:
             with StudyDisplay(out, order, found.name) as display:
                 with driver.open_instance() as instance, listening(display), on_threads(THREADS):
@@ -100,25 +114,45 @@ def _run(
 def _close(
     found: Study, defined: dict[str, Any], order: Order, results: dict[str, Ended], seconds: float, *, as_json: bool
 ) -> bool:
-    from vlaw_assets.study.order import DONE, FAILED, SKIPPED, STOPPED
+    from vlaw_assets.studies.order import DONE, FAILED, SKIPPED, STOPPED
 
     run = [ended for ended in results.values() if not ended.found]
     made, reused = (sum(len(getattr(ended, what)) for ended in run) for what in ("made", "reused"))
     cpu = sum(ended.cpu_s for ended in run)
     if as_json:
-        rows = [{**_row(defined, slot), "status": order.status[slot.key], "why": order.why.get(slot.key, ""),
-                 **_figures(results.get(slot.key))} for slot in order.slots]
-        print_json({"study": found.name, "partitions": rows, "artifacts_made": made, "artifacts_reused": reused,
-                    "wall_s": round(seconds, 1), "cpu_s": round(cpu, 1)})
+        rows = [
+            {
+                **_row(defined, slot),
+                "status": order.status[slot.key],
+                "why": order.why.get(slot.key, ""),
+                **_figures(results.get(slot.key)),
+            }
+            for slot in order.slots
+        ]
+        print_json(
+            {
+                "study": found.name,
+                "partitions": rows,
+                "artifacts_made": made,
+                "artifacts_reused": reused,
+                "wall_s": round(seconds, 1),
+                "cpu_s": round(cpu, 1),
+            }
+        )
     else:
         console.print()
         for slot in order.slots:
             if order.status[slot.key] in (FAILED, SKIPPED):
-                console.print(f"{slot.key} {order.status[slot.key]}: {order.why.get(slot.key, '')}", markup=False, soft_wrap=True)
+                console.print(
+                    f"{slot.key} {order.status[slot.key]}: {order.why.get(slot.key, '')}", markup=False, soft_wrap=True
+                )
         there = sum(ended.found for ended in results.values())
-        console.print(f"{order.count(DONE)} of {len(order.slots)} partitions are done ({there} were before), "
-                      f"{order.count(FAILED)} failed, {order.count(SKIPPED)} skipped, {order.count(STOPPED)} not needed\n"
-                      f"artifacts made {made}, reused {reused}; wall time {seconds:.0f} s, CPU {cpu:.0f} s", markup=False)
+        console.print(
+            f"{order.count(DONE)} of {len(order.slots)} partitions are done ({there} were before), "
+            f"{order.count(FAILED)} failed, {order.count(SKIPPED)} skipped, {order.count(STOPPED)} not needed\n"
+            f"artifacts made {made}, reused {reused}; wall time {seconds:.0f} s, CPU {cpu:.0f} s",
+            markup=False,
+        )
         console.print(f"look next: vlaw report study {found.name}", markup=False)
     return order.count(FAILED, SKIPPED) > 0
 
@@ -127,9 +161,9 @@ def _plan(found: Study, defined: dict[str, Any], members: list[Member], *, embed
     """The table of partitions: what is done, what is to do, and what it took. Changes nothing."""
     from vlaw_assets.definitions import build_defs, default_lake, default_recipes
     from vlaw_assets.lake import Lake
-    from vlaw_assets.study.ledger import changes, committed_definition
-    from vlaw_assets.study.order import Order
-    from vlaw_assets.study.running import wanted_assets
+    from vlaw_assets.studies.ledger import changes, committed_definition
+    from vlaw_assets.studies.order import Order
+    from vlaw_assets.studies.running import wanted_assets
 
     lake = Lake.open(Path(default_lake()), create=False) if Path(default_lake()).exists() else None
     begun_with = committed_definition(lake, found.name) if lake else None
@@ -137,37 +171,76 @@ def _plan(found: Study, defined: dict[str, Any], members: list[Member], *, embed
     assets = wanted_assets(build_defs(lake=default_lake(), recipes=default_recipes()), embeddings=embeddings)
     rows = [_row(defined, slot) | state for slot, state in _states(lake, Order(members), assets, default_recipes())]
     if as_json:
-        print_json({"study": found.name, "begun": begun_with is not None, "partitions": rows,
-                    "changed": [{"key": key, "was": was, "is": now} for key, was, now in changed]})
+        print_json(
+            {
+                "study": found.name,
+                "begun": begun_with is not None,
+                "partitions": rows,
+                "changed": [{"key": key, "was": was, "is": now} for key, was, now in changed],
+            }
+        )
         return
-    print_table([["partition", "", "state", "made", "reused", "success", "s"], *(
-        [row["partition"], PRIVILEGED if row["privileged"] else "", row["state"], str(row["made"]), str(row["reused"]),
-         "" if row["success"] is None else f"{row['success']:.3f}", f"{row['seconds']:.0f}" if row["seconds"] else ""]
-        for row in rows)], title=f"study {found.name}")
+    print_table(
+        [
+            ["partition", "", "state", "made", "reused", "success", "s"],
+            *(
+                [
+                    row["partition"],
+                    PRIVILEGED if row["privileged"] else "",
+                    row["state"],
+                    str(row["made"]),
+                    str(row["reused"]),
+                    "" if row["success"] is None else f"{row['success']:.3f}",
+                    f"{row['seconds']:.0f}" if row["seconds"] else "",
+                ]
+                for row in rows
+            ),
+        ],
+        title=f"study {found.name}",
+    )
     count = {state: sum(row["state"] == state for row in rows) for state in dict.fromkeys(row["state"] for row in rows)}
-    console.print(f"\n{', '.join(f'{number} {state}' for state, number in count.items())}; measured so far "
-                  f"{sum(row['seconds'] for row in rows):.0f} s", markup=False)
+    console.print(
+        f"\n{', '.join(f'{number} {state}' for state, number in count.items())}; measured so far "
+        f"{sum(row['seconds'] for row in rows):.0f} s",
+        markup=False,
+    )
     for key, was, now in changed:
         console.print(f"changed since it was begun: {key}: was {was}, is {now}", markup=False, soft_wrap=True)
 
 
-def _states(lake: Lake | None, order: Order, assets: tuple[str, ...], recipes: str | None) -> Iterator[tuple[Any, dict[str, Any]]]:
+def _states(
+    lake: Lake | None, order: Order, assets: tuple[str, ...], recipes: str | None
+) -> Iterator[tuple[Any, dict[str, Any]]]:
     from vlaw_assets.lake import quarantine
-    from vlaw_assets.study.ledger import state_of
+    from vlaw_assets.studies.ledger import state_of
 
     occurring = quarantine.occurrences(lake) if lake else {}
     stopped: set[str] = set()
     for slot in order.slots:
-        row = {"state": "to do", "made": 0, "reused": 0, "seconds": 0.0, "success": None, "missing": list(assets), "stale": []}
+        row = {
+            "state": "to do",
+            "made": 0,
+            "reused": 0,
+            "seconds": 0.0,
+            "success": None,
+            "missing": list(assets),
+            "stale": [],
+        }
         experiment = slot.member.experiment
         if experiment in stopped:
             row |= {"state": "not needed", "missing": []}
         elif lake is not None:
             found = state_of(lake, slot.member, slot.iteration, assets, recipes=recipes, occurring=occurring)
             taken = found.progress["wall_s"] if found.progress else found.seconds
-            row |= {"made": found.made, "reused": found.reused, "seconds": taken, "missing": list(found.missing),
-                    "stale": list(found.stale), "success": found.progress["success"] if found.progress else None,
-                    "state": "done" if found.done else "begun" if found.made + found.reused else "to do"}
+            row |= {
+                "made": found.made,
+                "reused": found.reused,
+                "seconds": taken,
+                "missing": list(found.missing),
+                "stale": list(found.stale),
+                "success": found.progress["success"] if found.progress else None,
+                "state": "done" if found.done else "begun" if found.made + found.reused else "to do",
+            }
             if found.reached:
                 stopped.add(experiment)
         yield slot, row
@@ -175,21 +248,33 @@ def _states(lake: Lake | None, order: Order, assets: tuple[str, ...], recipes: s
 
 def _row(defined: dict[str, Any], slot: Any) -> dict[str, Any]:
     member = slot.member
-    return {"partition": slot.key, "arm": member.arm.recipe, "seed": member.seed, "iteration": slot.iteration,
-            PRIVILEGED: defined["experiments"][member.experiment]["privileged"]}
+    return {
+        "partition": slot.key,
+        "arm": member.arm.recipe,
+        "seed": member.seed,
+        "iteration": slot.iteration,
+        PRIVILEGED: defined["experiments"][member.experiment]["privileged"],
+    }
 
 
 def _figures(ended: Ended | None) -> dict[str, Any]:
     if ended is None:
         return {"found": False, "made": [], "reused": [], "wall_s": 0.0, "cpu_s": 0.0, "success": None, "reached": None}
-    return {"found": ended.found, "made": list(ended.made), "reused": list(ended.reused), "wall_s": ended.wall_s,
-            "cpu_s": ended.cpu_s, "success": ended.progress.get("success"), "reached": ended.progress.get("reached")}
+    return {
+        "found": ended.found,
+        "made": list(ended.made),
+        "reused": list(ended.reused),
+        "wall_s": ended.wall_s,
+        "cpu_s": ended.cpu_s,
+        "success": ended.progress.get("success"),
+        "reached": ended.progress.get("reached"),
+    }
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """Libraries that read their number of threads once, when they are loaded, shall read one."""
-    from vlaw_assets.study.running import ENVIRONMENT
+    from vlaw_assets.studies.running import ENVIRONMENT
 
     before = {name: os.environ.get(name) for name in ENVIRONMENT}
     os.environ.update(ENVIRONMENT)

@@ -1,4 +1,5 @@
-"""Telling Dagster of what a command has committed: the event is there as soon as the artifact is, as for what runs make."""
+"""Telling Dagster of what a command has committed: the event is there as soon as the artifact is, as for what runs
+make."""
 
 from __future__ import annotations
 
@@ -12,13 +13,14 @@ if TYPE_CHECKING:
 
 
 def tell_dagster(lake: Lake, ref: ArtifactRef) -> None:
-    """Report an artifact of an outside asset. The ledger is the truth: where Dagster cannot be told, a line says so and all is done."""
+    """Report an artifact of an outside asset. The ledger is the truth: where Dagster cannot be told, a line says so and
+    all is done."""
     import dagster as dg
     from sqlalchemy.exc import SQLAlchemyError
 
     from vlaw_assets.assets.outside import OUTSIDE
-    from vlaw_assets.driver import open_instance
-    from vlaw_assets.reconcile import report_outside
+    from vlaw_assets.pipeline.driver import open_instance
+    from vlaw_assets.pipeline.reconcile import report_outside
 
     try:
         with open_instance() as instance:

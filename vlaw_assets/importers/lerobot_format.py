@@ -80,22 +80,37 @@ def open_dataset(path: Path | str, cameras: Mapping[str, str] | None = None) -> 
     """Reads and checks the metadata of a dataset. Raises VlawError for the first thing that is wrong with it."""
     root = Path(path).expanduser()
     if not (root / "meta" / "info.json").is_file():
-        raise VlawError("this is not a LeRobot dataset: it has no meta/info.json", where=str(root),
-                        remedy="Give the folder that contains meta/, data/ and videos/.")
+        raise VlawError(
+            "this is not a LeRobot dataset: it has no meta/info.json",
+            where=str(root),
+            remedy="Give the folder that contains meta/, data/ and videos/.",
+        )
     root = root.resolve()
     info = _info(root)
     where = str(root / "meta/info.json")
     features = info["features"]
     for key in ("observation.state", "action"):
         if key not in features:
-            raise VlawError(f"the dataset has no feature {key!r}", where=where,
-                            remedy="Only datasets with observation.state and action as one vector each can be imported.")
+            raise VlawError(
+                f"the dataset has no feature {key!r}",
+                where=where,
+                remedy="Only datasets with observation.state and action as one vector each can be imported.",
+            )
     chosen = choose_cameras(features, cameras, where=where)
     data_path = _template(info.get("data_path"), {"chunk_index", "file_index"}, "data_path", where)
     video_path = _template(info.get("video_path"), {"chunk_index", "file_index", "video_key"}, "video_path", where)
     spans = _spans(root, info, list(chosen.values()))
-    dataset = Dataset(root, float(info["fps"]), str(info.get("robot_type") or "unknown"), features, chosen, spans,
-                      data_path, video_path, _tasks(root))
+    dataset = Dataset(
+        root,
+        float(info["fps"]),
+        str(info.get("robot_type") or "unknown"),
+        features,
+        chosen,
+        spans,
+        data_path,
+        video_path,
+        _tasks(root),
+    )
     dataset.files()  # resolves every path once: a missing or outlying file is known before anything is read
     return dataset
 
@@ -103,17 +118,26 @@ def open_dataset(path: Path | str, cameras: Mapping[str, str] | None = None) -> 
 def choose_cameras(features: Mapping[str, Any], cameras: Mapping[str, str] | None, *, where: str) -> dict[str, str]:
     """{our camera: feature key}. Without a mapping: features named like ours, else the one whose name speaks of a wrist
     or hand, and the two others in alphabetical order. Depth maps are left out. VlawError where that is not clear."""
-    videos = sorted(key for key, feature in features.items() if feature.get("dtype") == "video"
-                    and not (feature.get("info") or {}).get("is_depth_map"))
+    videos = sorted(
+        key
+        for key, feature in features.items()
+        if feature.get("dtype") == "video" and not (feature.get("info") or {}).get("is_depth_map")
+    )
     listed = ", ".join(videos) or "none"
     if cameras is not None:
         if set(cameras) != set(CAMERAS):
-            raise VlawError(f"the camera mapping names {sorted(cameras)}", where=where,
-                            remedy=f"Map each of {', '.join(CAMERAS)}; one feature may serve for two of them.")
+            raise VlawError(
+                f"the camera mapping names {sorted(cameras)}",
+                where=where,
+                remedy=f"Map each of {', '.join(CAMERAS)}; one feature may serve for two of them.",
+            )
         missing = sorted(set(cameras.values()) - set(videos))
         if missing:
-            raise VlawError(f"the dataset has no video of camera {missing[0]!r}", where=where,
-                            remedy=f"Choose from its cameras: {listed}.")
+            raise VlawError(
+                f"the dataset has no video of camera {missing[0]!r}",
+                where=where,
+                remedy=f"Choose from its cameras: {listed}.",
+            )
         return {name: cameras[name] for name in CAMERAS}
     named = {name: [key for key in videos if key.rsplit(".", 1)[-1] in (name, f"{name}_left")] for name in CAMERAS}
     if all(len(keys) == 1 for keys in named.values()):
@@ -121,9 +145,12 @@ def choose_cameras(features: Mapping[str, Any], cameras: Mapping[str, str] | Non
     wrist = [key for key in videos if any(word in key.rsplit(".", 1)[-1].lower() for word in WRIST_WORDS)]
     others = [key for key in videos if key not in wrist]
     if len(wrist) != 1 or len(others) != 2:
-        raise VlawError(f"two exterior cameras and one at the wrist are needed; the dataset's videos are: {listed}",
-                        where=where, remedy="Say which is which with a camera mapping (exterior_1, exterior_2, wrist); "
-                                            "one feature may serve for two of them.")
+        raise VlawError(
+            f"two exterior cameras and one at the wrist are needed; the dataset's videos are: {listed}",
+            where=where,
+            remedy="Say which is which with a camera mapping (exterior_1, exterior_2, wrist); "
+            "one feature may serve for two of them.",
+        )
     return {"exterior_1": others[0], "exterior_2": others[1], "wrist": wrist[0]}
 
 
@@ -131,12 +158,18 @@ def inside(root: Path, relative: str, *, what: str) -> Path:
     """`root/relative` resolved, links followed. VlawError unless it is a regular, non-empty file inside `root`."""
     where = str(root / relative) if "\0" not in relative else str(root)
     if "\0" in relative or Path(relative).is_absolute() or ".." in Path(relative).parts:
-        raise VlawError(f"the path of the {what} is not one inside the dataset: {relative!r}", where=where,
-                        remedy="Do not import this dataset unless you know why it points there.")
+        raise VlawError(
+            f"the path of the {what} is not one inside the dataset: {relative!r}",
+            where=where,
+            remedy="Do not import this dataset unless you know why it points there.",
+        )
     path = (root / relative).resolve()
     if not path.is_relative_to(root):
-        raise VlawError(f"the {what} is a link to a file outside the dataset: {path}", where=where,
-                        remedy="Copy the dataset with its links followed (cp -rL), if you trust what they point to.")
+        raise VlawError(
+            f"the {what} is a link to a file outside the dataset: {path}",
+            where=where,
+            remedy="Copy the dataset with its links followed (cp -rL), if you trust what they point to.",
+        )
     if not path.is_file():
         raise VlawError(f"the {what} is missing", where=where, remedy=BROKEN)
     if path.stat().st_size == 0:
@@ -157,7 +190,9 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
                 raise VlawError(f"the file has no column {missing[0]!r}", where=str(path), remedy=BROKEN)
             return file.read(columns=columns)
     except (pa.ArrowException, OSError) as error:
-        raise VlawError(f"the parquet file cannot be read: {str(error)[:200]}", where=str(path), remedy=BROKEN) from error
+        raise VlawError(
+            f"the parquet file cannot be read: {str(error)[:200]}", where=str(path), remedy=BROKEN
+        ) from error
 
 
 def _info(root: Path) -> dict[str, Any]:
@@ -168,11 +203,17 @@ def _info(root: Path) -> dict[str, Any]:
         raise VlawError(f"meta/info.json is not readable JSON: {error}", where=str(path), remedy=BROKEN) from error
     version = info.get("codebase_version") if isinstance(info, dict) else None
     if not isinstance(version, str):
-        raise VlawError("this is not a LeRobot dataset: info.json has no codebase_version", where=str(path),
-                        remedy="Give the folder of a LeRobot dataset v3.0.")
+        raise VlawError(
+            "this is not a LeRobot dataset: info.json has no codebase_version",
+            where=str(path),
+            remedy="Give the folder of a LeRobot dataset v3.0.",
+        )
     if not VERSION.fullmatch(version):
-        raise VlawError(f"the dataset has version {version[:40]}, only v3.0 can be imported", where=str(path),
-                        remedy="Convert it with LeRobot's own converter to v3.0 first.")
+        raise VlawError(
+            f"the dataset has version {version[:40]}, only v3.0 can be imported",
+            where=str(path),
+            remedy="Convert it with LeRobot's own converter to v3.0 first.",
+        )
     fps, features = info.get("fps"), info.get("features")
     if isinstance(fps, bool) or not isinstance(fps, int | float) or not math.isfinite(fps) or fps <= 0:
         raise VlawError(f"fps is {fps!r}", where=str(path), remedy=BROKEN)
@@ -186,8 +227,11 @@ def _info(root: Path) -> dict[str, Any]:
 
 def _template(text: Any, fields: set[str], name: str, where: str) -> str:
     """A path template with nothing in it but plain fields: no attribute, index, conversion or computed width."""
-    wrong = VlawError(f"{name} is {str(text)[:120]!r}", where=where,
-                      remedy=f"A relative path with the fields {', '.join(sorted(fields))} and nothing else is expected.")
+    wrong = VlawError(
+        f"{name} is {str(text)[:120]!r}",
+        where=where,
+        remedy=f"A relative path with the fields {', '.join(sorted(fields))} and nothing else is expected.",
+    )
     if not isinstance(text, str):
         raise wrong
     try:
@@ -211,9 +255,21 @@ def _index_files(root: Path) -> list[Path]:
 
 def _spans(root: Path, info: dict[str, Any], keys: list[str]) -> tuple[Span, ...]:
     """The episode index, checked: numbered from 0, tiling the dataset's rows, adding up to what info.json says."""
-    places = [f"videos/{key}/{name}" for key in keys for name in ("chunk_index", "file_index", "from_timestamp", "to_timestamp")]
-    columns = ["episode_index", "length", "dataset_from_index", "dataset_to_index", "data/chunk_index", "data/file_index",
-               "tasks", *dict.fromkeys(places)]
+    places = [
+        f"videos/{key}/{name}"
+        for key in keys
+        for name in ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
+    ]
+    columns = [
+        "episode_index",
+        "length",
+        "dataset_from_index",
+        "dataset_to_index",
+        "data/chunk_index",
+        "data/file_index",
+        "tasks",
+        *dict.fromkeys(places),
+    ]
     rows: list[dict[str, Any]] = []
     for path in _index_files(root):
         rows += read_parquet(inside(root, str(path.relative_to(root)), what="episode index"), columns).to_pylist()
@@ -222,34 +278,61 @@ def _spans(root: Path, info: dict[str, Any], keys: list[str]) -> tuple[Span, ...
         raise VlawError("the dataset has zero episodes", where=where, remedy="Record some, or give another dataset.")
     rows.sort(key=lambda row: row["episode_index"] if isinstance(row["episode_index"], int) else -1)
     if len(rows) != info["total_episodes"]:
-        raise VlawError(f"info.json counts {info['total_episodes']} episodes, the episode index has {len(rows)}",
-                        where=where, remedy=BROKEN)
+        raise VlawError(
+            f"info.json counts {info['total_episodes']} episodes, the episode index has {len(rows)}",
+            where=where,
+            remedy=BROKEN,
+        )
     spans, begin = [], 0
     for expected, row in enumerate(rows):
         empty = [name for name in columns if row[name] is None]
         if empty:
             raise VlawError(f"episode {expected}: {empty[0]} is missing", where=where, remedy=BROKEN)
         length, first, last = row["length"], row["dataset_from_index"], row["dataset_to_index"]
-        videos = {key: tuple(row[f"videos/{key}/{name}"] for name in
-                             ("chunk_index", "file_index", "from_timestamp", "to_timestamp")) for key in keys}
+        videos = {
+            key: tuple(
+                row[f"videos/{key}/{name}"] for name in ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
+            )
+            for key in keys
+        }
         if not _plausible(row, videos):
-            raise VlawError(f"episode {expected}: a number, file or time in the index is not one", where=where, remedy=BROKEN)
+            raise VlawError(
+                f"episode {expected}: a number, file or time in the index is not one", where=where, remedy=BROKEN
+            )
         if row["episode_index"] != expected:
-            raise VlawError(f"episode {expected} is missing or there twice (found {row['episode_index']})", where=where,
-                            remedy=BROKEN)
+            raise VlawError(
+                f"episode {expected} is missing or there twice (found {row['episode_index']})",
+                where=where,
+                remedy=BROKEN,
+            )
         if first != begin or last != begin + length or length < 1:
-            raise VlawError(f"episode {expected} claims rows {first} to {last} with length {length}; rows from {begin} on "
-                            "were expected: episodes must follow each other without gap or overlap", where=where, remedy=BROKEN)
-        spans.append(Span(expected, length, begin, tuple(str(task) for task in row["tasks"]),
-                          (row["data/chunk_index"], row["data/file_index"]), videos))
+            raise VlawError(
+                f"episode {expected} claims rows {first} to {last} with length {length}; rows from {begin} on "
+                "were expected: episodes must follow each other without gap or overlap",
+                where=where,
+                remedy=BROKEN,
+            )
+        spans.append(
+            Span(
+                expected,
+                length,
+                begin,
+                tuple(str(task) for task in row["tasks"]),
+                (row["data/chunk_index"], row["data/file_index"]),
+                videos,
+            )
+        )
         begin = last
     if begin != info["total_frames"]:
-        raise VlawError(f"info.json counts {info['total_frames']} frames, the episodes have {begin}", where=where, remedy=BROKEN)
+        raise VlawError(
+            f"info.json counts {info['total_frames']} frames, the episodes have {begin}", where=where, remedy=BROKEN
+        )
     return tuple(spans)
 
 
 def _plausible(row: dict[str, Any], videos: Mapping[str, tuple]) -> bool:
-    """True if counts and file numbers are integers from 0 and times finite from 0: what comes after computes with them."""
+    """True if counts and file numbers are integers from 0 and times finite from 0: what comes after computes with
+    them."""
     names = ("episode_index", "length", "dataset_from_index", "dataset_to_index", "data/chunk_index", "data/file_index")
     counts = [row[name] for name in names] + [value for place in videos.values() for value in place[:2]]
     times = [value for place in videos.values() for value in place[2:]]
@@ -265,6 +348,8 @@ def _tasks(root: Path) -> dict[int, str]:
     table = read_parquet(inside(root, "meta/tasks.parquet", what="task table"))
     texts = [name for name in table.column_names if name != "task_index"]
     if "task_index" not in table.column_names or not texts:
-        raise VlawError("the task table has no task_index or no text", where=str(root / "meta/tasks.parquet"), remedy=BROKEN)
+        raise VlawError(
+            "the task table has no task_index or no text", where=str(root / "meta/tasks.parquet"), remedy=BROKEN
+        )
     text = "task" if "task" in texts else texts[0]
     return {row["task_index"]: str(row[text]) for row in table.select(["task_index", text]).to_pylist()}

@@ -35,13 +35,19 @@ def read_frames(path: Path, count: int, *, keep: np.ndarray, shape: tuple[int, i
                 raise VlawError("the file holds no video", where=str(path), remedy="Copy the dataset again.")
             stream = container.streams.video[0]
             if (stream.height, stream.width) != shape or max(shape) > MAX_SIDE:
-                raise VlawError(f"the video is {stream.width}x{stream.height} pixels, the dataset declares "
-                                f"{shape[1]}x{shape[0]} (at most {MAX_SIDE})", where=str(path),
-                                remedy="The video belongs to another dataset, or info.json is wrong.")
+                raise VlawError(
+                    f"the video is {stream.width}x{stream.height} pixels, the dataset declares "
+                    f"{shape[1]}x{shape[0]} (at most {MAX_SIDE})",
+                    where=str(path),
+                    remedy="The video belongs to another dataset, or info.json is wrong.",
+                )
             for frame in container.decode(stream):
                 if seen == count:
-                    raise VlawError(f"the video is longer than the {count} frames of its episodes", where=str(path),
-                                    remedy="Video and episode index do not belong together: copy the dataset again.")
+                    raise VlawError(
+                        f"the video is longer than the {count} frames of its episodes",
+                        where=str(path),
+                        remedy="Video and episode index do not belong together: copy the dataset again.",
+                    )
                 if seen in wanted:
                     picture = Image.fromarray(frame.to_ndarray(format="rgb24"))
                     shrinks = image_size <= min(picture.size)
@@ -50,9 +56,15 @@ def read_frames(path: Path, count: int, *, keep: np.ndarray, shape: tuple[int, i
                     kept += 1
                 seen += 1
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise VlawError(f"the video cannot be decoded after {seen} frames: {str(error)[:160]}", where=str(path),
-                        remedy="The file is damaged: copy the dataset again.") from error
+        raise VlawError(
+            f"the video cannot be decoded after {seen} frames: {str(error)[:160]}",
+            where=str(path),
+            remedy="The file is damaged: copy the dataset again.",
+        ) from error
     if seen != count:
-        raise VlawError(f"the video has {seen} frames, its episodes have {count}", where=str(path),
-                        remedy="A recording that was not finalized, or a damaged copy: repair or copy the dataset again.")
+        raise VlawError(
+            f"the video has {seen} frames, its episodes have {count}",
+            where=str(path),
+            remedy="A recording that was not finalized, or a damaged copy: repair or copy the dataset again.",
+        )
     return frames

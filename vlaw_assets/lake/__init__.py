@@ -68,12 +68,17 @@ class Lake:
         check_local(path)
         paths = Paths(lake_root(path))
         if not paths.format.is_file() and deltalog.entry_path(paths.table("artifacts"), 1).is_file():
-            raise VlawError("the lake's FORMAT.json is missing", where=str(paths.format), remedy="restore it from a backup, "
-                            "or run `vlaw migrate --reseal`")
+            raise VlawError(
+                "the lake's FORMAT.json is missing",
+                where=str(paths.format),
+                remedy="restore it from a backup, or run `vlaw migrate --reseal`",
+            )
         if create:
             _create(paths)
         elif not paths.format.is_file():
-            raise VlawError("there is no lake here", where=str(paths.root), remedy="materialize something, or set VLAW_LAKE")
+            raise VlawError(
+                "there is no lake here", where=str(paths.root), remedy="materialize something, or set VLAW_LAKE"
+            )
         _check_format(paths)
         return cls(paths)
 
@@ -121,8 +126,11 @@ class Lake:
         Raises VlawError at once if another run is materializing the same partition, or if the lake is read-only.
         """
         if self.moment is not None:
-            raise VlawError(f"the lake as of {self.moment} is for reading only", where=str(self.paths.root),
-                            remedy="leave --as-of out: what is made now is made from what is there now")
+            raise VlawError(
+                f"the lake as of {self.moment} is for reading only",
+                where=str(self.paths.root),
+                remedy="leave --as-of out: what is made now is made from what is there now",
+            )
         lock = FileLock(self.paths.lock(asset, partition))
         check_writable(self.paths.root, remedy=_REMEDY)
         seal.check(self.paths)
@@ -139,8 +147,12 @@ class Lake:
             shutil.rmtree(self.paths.drafts(asset, partition), ignore_errors=True)  # of killed runs: the lock is ours
             draft = Draft(
                 self,
-                asset=asset, partition=partition, identity=identity, run_id=run_id,
-                code_revision=code_revision, force=force,
+                asset=asset,
+                partition=partition,
+                identity=identity,
+                run_id=run_id,
+                code_revision=code_revision,
+                force=force,
             )
             try:
                 yield draft
@@ -179,7 +191,9 @@ def _create(paths: Paths) -> None:
         return
     if strangers:
         raise VlawError(
-            f"this folder is not a lake and not empty (it holds {strangers[0]!r})", where=str(root), remedy="use a new folder"
+            f"this folder is not a lake and not empty (it holds {strangers[0]!r})",
+            where=str(root),
+            remedy="use a new folder",
         )
     check_writable(root, remedy=_REMEDY)
     try:
@@ -210,7 +224,12 @@ def write_format(paths: Paths, created_at: str | None = None) -> None:
     It pins the log as it is now: of a new lake the creation of each table, of a migrated one also all that came before
     ledger rows pinned their own log entries.
     """
-    logs = [entry for name in TABLES if name != "artifacts" for entry in (paths.table(name) / "_delta_log").glob(deltalog.ENTRIES)]
+    logs = [
+        entry
+        for name in TABLES
+        if name != "artifacts"
+        for entry in (paths.table(name) / "_delta_log").glob(deltalog.ENTRIES)
+    ]
     made = {
         "format": FORMAT_NAME,
         "version": FORMAT_VERSION,

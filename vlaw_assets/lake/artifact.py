@@ -101,7 +101,8 @@ class ArtifactRef:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> ArtifactRef:
-        """From a row of the table or of a log entry. Raises KeyError, TypeError or ValueError for one that is damaged."""
+        """From a row of the table or of a log entry. Raises KeyError, TypeError or ValueError for one that is
+        damaged."""
         versions, metrics = json.loads(row["versions_json"]), json.loads(row["metrics_json"])
         filled = {**row, **{name: value for name, value in ADDED["artifacts"].items() if row.get(name) is None}}
         return cls(versions=versions, metrics=metrics, **{name: filled[name] for name in PLAIN})
@@ -118,7 +119,9 @@ class ArtifactRef:
     def to_kept(self) -> tuple[list[Any], list[str]]:
         """The values of `SHORT` and of `LONG`."""
         row = self.to_row()
-        return [value.isoformat() if isinstance(value := row[name], datetime) else value for name in SHORT], [row[name] for name in LONG]
+        return [value.isoformat() if isinstance(value := row[name], datetime) else value for name in SHORT], [
+            row[name] for name in LONG
+        ]
 
     def __getattr__(self, name: str) -> Any:
         """What `from_kept` has left as text, when it is first asked for."""
@@ -131,8 +134,9 @@ class ArtifactRef:
 
 
 CHOSEN_BY = "state"
-"""Role of the edge to the loop's state that chose an artifact's models. It is in no identity: what is made of a model is the
-same, whoever chose it. So a pointer has edges of its own where it was chosen, or what it stands on was, otherwise than its owner."""
+"""Role of the edge to the loop's state that chose an artifact's models. It is in no identity: what is made of a model
+is the same, whoever chose it. So a pointer has edges of its own where it was chosen, or what it stands on was,
+otherwise than its owner."""
 
 
 PLAIN = tuple(name for name in ARTIFACTS.names if name in ArtifactRef.__dataclass_fields__)

@@ -82,12 +82,14 @@ def exclusive(checkpoints: Path) -> AbstractContextManager[None]:
 
 
 def listed(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """What belongs to a stored checkpoint, without reading it: the files of its manifest, each {path, size, sha256}, and what
-    is wrong with the manifest and the folder's list of files, one line each."""
+    """What belongs to a stored checkpoint, without reading it: the files of its manifest, each {path, size, sha256},
+    and what is wrong with the manifest and the folder's list of files, one line each."""
     try:
         text = (folder / MANIFEST).read_text(encoding="utf-8")
         recorded = json.loads(text)["files"]
-        files = [{"path": name, "sha256": entry["sha256"], "size": entry["size"]} for name, entry in sorted(recorded.items())]
+        files = [
+            {"path": name, "sha256": entry["sha256"], "size": entry["size"]} for name, entry in sorted(recorded.items())
+        ]
     except FileNotFoundError:
         return [], [f"{MANIFEST}: missing" if folder.is_dir() else "the folder is missing"]
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
@@ -97,7 +99,10 @@ def listed(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     if digest_of(recorded) != folder.name or text != as_written({"digest": folder.name, "files": recorded}):
         found.append(f"{MANIFEST}: does not match the folder's name")
     here = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
-    return files, [*found, *(f"{name}: not part of the checkpoint" for name in sorted(here - set(recorded) - {MANIFEST}))]
+    return files, [
+        *found,
+        *(f"{name}: not part of the checkpoint" for name in sorted(here - set(recorded) - {MANIFEST})),
+    ]
 
 
 def problems(folder: Path) -> list[str]:

@@ -1,12 +1,13 @@
-"""What an artifact holds, as counts: made once at its commit and kept in its ledger row, so that an audit reads no data.
+"""What an artifact holds, as counts: made once at its commit and kept in its ledger row, so that an audit reads no
+data.
 
     {"episodes": [{purpose, task, outcome, count, steps}],
      "members":  [{source, task, outcome, count, weight}],      per weight of a single member
      "scores":   [{judge, count, mean}],
      "reads":    [{parent, role, source, purpose, task, outcome, weight, count, steps}]}    over its edges, see reads.py
 
-Plain values in a fixed order: counting the same rows again gives the same text, which is how `lake/verify.py` checks it.
-A key is left out where the artifact has no such rows.
+Plain values in a fixed order: counting the same rows again gives the same text, which is how `lake/verify.py` checks
+it. A key is left out where the artifact has no such rows.
 """
 
 from __future__ import annotations
@@ -55,8 +56,12 @@ def at_commit(
     lake: Lake, artifact_id: str, tables: Mapping[str, pa.Table], *, embeds: bool = False
 ) -> dict[str, list[dict[str, Any]]]:
     """Contents of an artifact whose ledger row is about to be written; `embeds`: it holds vectors."""
-    found = contents(tables, lambda owner: tables["episodes"] if owner == artifact_id and "episodes" in tables
-                     else _episodes_of(lake, owner))
+    found = contents(
+        tables,
+        lambda owner: (
+            tables["episodes"] if owner == artifact_id and "episodes" in tables else _episodes_of(lake, owner)
+        ),
+    )
     parents = tables["edges"]["parent_id"].to_pylist() if "edges" in tables else ()
     if reads.holds_episodes(lake, parents):
         found["reads"] = reads.counts_at_commit(lake, artifact_id, tables, embeds=embeds)
@@ -74,7 +79,8 @@ def recounted(lake: Lake, ref: ArtifactRef) -> dict[str, list[dict[str, Any]]]:
 
 
 def contents_of(lake: Lake, ref: ArtifactRef) -> dict[str, list[dict[str, Any]]]:
-    """Contents as the ledger has them; counted again where it was committed before they were kept, or before its reads were."""
+    """Contents as the ledger has them; counted again where it was committed before they were kept, or before its reads
+    were."""
     if not ref.contents_json:
         return recounted(lake, ref)
     found = json.loads(ref.contents_json)
@@ -99,18 +105,34 @@ def _episodes_of(lake: Lake, owner: str) -> pa.Table:
 
 def _episodes(rows: pa.Table) -> list[dict[str, Any]]:
     groups = rows.group_by(["purpose", "task", "success"]).aggregate([("num_steps", "sum"), ([], "count_all")])
-    return _sorted({"purpose": row["purpose"], "task": row["task"], "outcome": outcome(row["success"]),
-                    "count": row["count_all"], "steps": row["num_steps_sum"]} for row in groups.to_pylist())
+    return _sorted(
+        {
+            "purpose": row["purpose"],
+            "task": row["task"],
+            "outcome": outcome(row["success"]),
+            "count": row["count_all"],
+            "steps": row["num_steps_sum"],
+        }
+        for row in groups.to_pylist()
+    )
 
 
 def _members(rows: pa.Table, episodes: list[pa.Table]) -> list[dict[str, Any]]:
     labels = pa.concat_tables([table.select(LABELS) for table in episodes])
     joined = rows.select(["owner", "episode_id", "source", "weight"]).join(
-        labels, keys=["owner", "episode_id"], right_keys=["artifact_id", "episode_id"], join_type="left outer")
+        labels, keys=["owner", "episode_id"], right_keys=["artifact_id", "episode_id"], join_type="left outer"
+    )
     groups = joined.group_by(["source", "task", "success", "weight"]).aggregate([([], "count_all")])
-    return _sorted({"source": row["source"], "task": row["task"] if row["task"] is not None else UNKNOWN_TASK,
-                    "outcome": outcome(row["success"]), "count": row["count_all"], "weight": row["weight"]}
-                   for row in groups.to_pylist())
+    return _sorted(
+        {
+            "source": row["source"],
+            "task": row["task"] if row["task"] is not None else UNKNOWN_TASK,
+            "outcome": outcome(row["success"]),
+            "count": row["count_all"],
+            "weight": row["weight"],
+        }
+        for row in groups.to_pylist()
+    )
 
 
 def _scores(rows: pa.Table) -> list[dict[str, Any]]:

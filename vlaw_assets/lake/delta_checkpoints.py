@@ -1,13 +1,16 @@
-"""Checkpoints of the Delta logs: what a log adds up to, in one Parquet file, so that other readers open a long one quickly.
+"""Checkpoints of the Delta logs: what a log adds up to, in one Parquet file, so that other readers open a long one
+quickly.
 
-vlaw reads the JSON log and no checkpoint, so that none can change what it answers (delta-rs, which compacts and deletes rows
-for it, does read them: what is compacted or deleted is no more than other readers' view). One is made at every EVERY-th
-version of a table by whoever commits that version, after the commit, on a best effort: the commit is made, whatever happens.
+vlaw reads the JSON log and no checkpoint, so that none can change what it answers (delta-rs, which compacts and deletes
+rows for it, does read them: what is compacted or deleted is no more than other readers' view). One is made at every
+EVERY-th version of a table by whoever commits that version, after the commit, on a best effort: the commit is made,
+whatever happens.
 
-delta-rs makes them, in a folder of its own under `tmp/` that holds the log as links. So nobody sees one that is not whole
-and on the disk, and what a killed maker leaves is a temporary folder like any other. `_checkpoints.json` beside the log
-keeps each file's size and sha256: `vlaw audit --all --verify` names what changed since, and one that does not say what the
-log says, whoever made it (`delta_checks.py`). All of them may be deleted: the log is complete, and `complete` makes one anew.
+delta-rs makes them, in a folder of its own under `tmp/` that holds the log as links. So nobody sees one that is not
+whole and on the disk, and what a killed maker leaves is a temporary folder like any other. `_checkpoints.json` beside
+the log keeps each file's size and sha256: `vlaw audit --all --verify` names what changed since, and one that does not
+say what the log says, whoever made it (`delta_checks.py`). All of them may be deleted: the log is complete, and
+`complete` makes one anew.
 """
 
 from __future__ import annotations
@@ -28,8 +31,8 @@ from vlaw_assets.lake.paths import Paths
 EVERY = 100
 """Versions from one checkpoint to the next: no reader has to read more log entries than that one by one."""
 KEPT, LANDMARK = 10, 1000
-"""A checkpoint holds the whole table, so all of them would grow with the square of its age: the newest stay, and each of a
-thousandth version. (A reader that was sent to one that is gone reads the log.)"""
+"""A checkpoint holds the whole table, so all of them would grow with the square of its age: the newest stay, and each
+of a thousandth version. (A reader that was sent to one that is gone reads the log.)"""
 LOCK_S = 10.0
 LAST, RECORD = "_last_checkpoint", "_checkpoints.json"
 _NAME = re.compile(r"(\d{20})\.checkpoint\.(?:\d{10}\.\d{10}\.)?parquet")
@@ -68,7 +71,9 @@ def make(paths: Paths, name: str, version: int) -> Path:
             fsync_path(last)
             said = {"size": made.stat().st_size, "sha256": sha256_file(made)}
             if record.pop(target.name, said) != said or not (paths.table(name) / RECORD).exists():
-                _write_record(paths.table(name), record)  # a kill must leave no new bytes under an old digest, nor without a record
+                _write_record(
+                    paths.table(name), record
+                )  # a kill must leave no new bytes under an old digest, nor without a record
             made.replace(target)
             fsync_path(log)
             if (pointed_at(log) or 0) <= version or not files_of(log, pointed_at(log)):
@@ -81,12 +86,19 @@ def make(paths: Paths, name: str, version: int) -> Path:
 
 
 def drop(table: Path, bad: Iterable[Path]) -> list[Path]:
-    """Delete those of these files that are a checkpoint's, and forget them: the log says all that they did, and truly."""
+    """Delete those of these files that are a checkpoint's, and forget them: the log says all that they did, and
+    truly."""
     log = table / "_delta_log"
-    gone = sorted(path for path in bad if path in (log / LAST, table / RECORD) or (path.parent == log and ".checkpoint." in path.name))
+    gone = sorted(
+        path
+        for path in bad
+        if path in (log / LAST, table / RECORD) or (path.parent == log and ".checkpoint." in path.name)
+    )
     if gone:
         _write_record(table, {key: said for key, said in (recorded(table) or {}).items() if log / key not in gone})
-        if not set(files_of(log, pointed_at(log))) - set(gone):  # first: delta-rs opens no table whose last checkpoint is missing
+        if not set(files_of(log, pointed_at(log))) - set(
+            gone
+        ):  # first: delta-rs opens no table whose last checkpoint is missing
             (log / LAST).unlink(missing_ok=True)
         for path in set(gone) - {table / RECORD}:
             path.unlink(missing_ok=True)
@@ -95,7 +107,8 @@ def drop(table: Path, bad: Iterable[Path]) -> list[Path]:
 
 
 def complete(paths: Paths, name: str) -> int | None:
-    """Make the checkpoint of a table's newest version, unless it is there or nothing was committed. Returns the version if made."""
+    """Make the checkpoint of a table's newest version, unless it is there or nothing was committed. Returns the version
+    if made."""
     table, log = paths.table(name), paths.table(name) / "_delta_log"
     version = deltalog.newest(table)
     if version == 0 or (pointed_at(log) == version and files_of(log, version)):
@@ -105,8 +118,11 @@ def complete(paths: Paths, name: str) -> int | None:
 
 
 def files(log: Path) -> list[tuple[int, Path]]:
-    """(version, file) of each checkpoint in a log folder, oldest first: in one file, or (of other programs) in several."""
-    found = [(int(match[1]), path) for path in log.glob("*.checkpoint*.parquet") if (match := _NAME.fullmatch(path.name))]
+    """(version, file) of each checkpoint in a log folder, oldest first: in one file, or (of other programs) in
+    several."""
+    found = [
+        (int(match[1]), path) for path in log.glob("*.checkpoint*.parquet") if (match := _NAME.fullmatch(path.name))
+    ]
     return sorted(found)
 
 
@@ -124,7 +140,8 @@ def pointed_at(log: Path) -> int | None:
 
 
 def recorded(table: Path) -> dict[str, dict[str, Any]] | None:
-    """File name -> {"size", "sha256"} of the checkpoints that vlaw made; empty if it made none, None if the record is damaged."""
+    """File name -> {"size", "sha256"} of the checkpoints that vlaw made; empty if it made none, None if the record is
+    damaged."""
     try:
         text = (table / RECORD).read_text(encoding="utf-8")
         found = json.loads(text)
@@ -153,7 +170,8 @@ def _keep(table: Path, record: dict[str, Any]) -> None:
 
 
 def _base(log: Path, version: int, record: dict[str, Any]) -> Path | None:
-    """The newest earlier checkpoint that is as vlaw made it, for the next one to build on: not one that was tampered with."""
+    """The newest earlier checkpoint that is as vlaw made it, for the next one to build on: not one that was tampered
+    with."""
     for name in sorted(record, reverse=True):
         path = log / name
         if int(name[:20]) < version and path.is_file() and sha256_file(path) == record[name]["sha256"]:

@@ -1,11 +1,12 @@
-"""The log of a Delta table as plain JSON files: what each commit added, who made it, in which order; and appending to it.
+"""The log of a Delta table as plain JSON files: what each commit added, who made it, in which order; and appending to
+it.
 
 Here, because three things need the log itself and not the table it adds up to. Order: after a compaction the table has
 other files, and only the log tells which commit brought which row. Cost: opening a table, and so every append of
 delta-rs, takes time in proportion to its history (100 ms after 400 commits); one more entry costs the same at any
-length, and a ledger of 500 artifacts is read in some 20 ms. Durability: delta-rs never calls fsync; here an entry can be
-seen only when its bytes and those of its files are on the disk. Everything else (compaction, deletes, other readers) is
-delta-rs's, to whom these are ordinary tables. The log is complete: tables of a lake never let entries expire.
+length, and a ledger of 500 artifacts is read in some 20 ms. Durability: delta-rs never calls fsync; here an entry can
+be seen only when its bytes and those of its files are on the disk. Everything else (compaction, deletes, other readers)
+is delta-rs's, to whom these are ordinary tables. The log is complete: tables of a lake never let entries expire.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ ENTRIES = "[0-9]" * 20 + ".json"
 """The names of log entries; a checkpoint of another program may end with .json too."""
 
 _REMEDY = "restore it from a backup; `vlaw audit ... --verify` names all that is damaged"
-RESTORE = "restore the lake from a backup, whole; or accept the loss: `vlaw migrate --reseal` restores rows whose data files are there"
+RESTORE = (
+    "restore the lake from a backup, whole; or accept the loss: `vlaw migrate --reseal` restores rows whose "
+    "data files are there"
+)
 """For the ledger's own table."""
 
 
@@ -62,8 +66,11 @@ def read_entry(table: Path, version: int, *, sha256: str = "") -> Entry:
     try:
         data = path.read_bytes()
         if sha256 and hashlib.sha256(data).hexdigest() != sha256:
-            raise VlawError(f"log entry {version} of Delta table {table.name}: content changed (sha256 differs)",
-                            where=str(path), remedy=_REMEDY)
+            raise VlawError(
+                f"log entry {version} of Delta table {table.name}: content changed (sha256 differs)",
+                where=str(path),
+                remedy=_REMEDY,
+            )
         actions = [json.loads(line) for line in data.splitlines() if line]
         info: dict[str, Any] = {}
         files: dict[str, list[Path]] = {"add": [], "remove": []}
@@ -81,7 +88,9 @@ def read_entry(table: Path, version: int, *, sha256: str = "") -> Entry:
         disk.refuse_if_out_of_files(error)
         what = "is missing" if isinstance(error, FileNotFoundError) else f"is damaged ({type(error).__name__})"
         remedy = RESTORE if what == "is missing" and table.name == "artifacts" and version else _REMEDY
-        raise VlawError(f"log entry {version} of Delta table {table.name} {what}", where=str(path), remedy=remedy) from error
+        raise VlawError(
+            f"log entry {version} of Delta table {table.name} {what}", where=str(path), remedy=remedy
+        ) from error
     return Entry(version, path, info, tuple(files["add"]), tuple(files["remove"]), changes, sizes)
 
 
@@ -160,8 +169,12 @@ def _commit(
 ) -> Entry:
     """Link a finished entry into the log at `version_now()`, or `step` further on while that is taken."""
     info = {
-        "timestamp": int(time.time() * 1000), "operation": "WRITE", "operationParameters": {"mode": "Append"},
-        "isBlindAppend": True, "engineInfo": "vlaw", **metadata,
+        "timestamp": int(time.time() * 1000),
+        "operation": "WRITE",
+        "operationParameters": {"mode": "Append"},
+        "isBlindAppend": True,
+        "engineInfo": "vlaw",
+        **metadata,
     }
     actions = [{"commitInfo": info}, *({"add": add} for add in adds)]
     temporary = table / "_delta_log" / f"_commit_{uuid.uuid4()}.json.tmp"

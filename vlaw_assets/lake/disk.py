@@ -1,8 +1,8 @@
 """What the disk under a lake says, in words; and whether a folder keeps the promises that a lake stands on.
 
-Here: the one place that knows a full, read-only or failing disk and a process out of file descriptors, whoever reports it
-(several libraries give a text only); and the trial of a folder: do locks exclude, do hard links and renames work, are
-locks shared with other machines. Not here: which files a lake has.
+Here: the one place that knows a full, read-only or failing disk and a process out of file descriptors, whoever reports
+it (several libraries give a text only); and the trial of a folder: do locks exclude, do hard links and renames work,
+are locks shared with other machines. Not here: which files a lake has.
 """
 
 from __future__ import annotations
@@ -29,27 +29,39 @@ SAID = {
     errno.ENOSPC: ("the disk is full", FREE),
     errno.EDQUOT: ("the disk quota is used up", FREE),
     errno.EROFS: ("the disk is read-only", "mount it for writing, or choose a folder that can be written"),
-    errno.EMFILE: ("this process may not open more files", "raise the limit (`ulimit -n 4096`) and run it again; no file is to blame"),
+    errno.EMFILE: (
+        "this process may not open more files",
+        "raise the limit (`ulimit -n 4096`) and run it again; no file is to blame",
+    ),
     errno.ENFILE: ("this machine may not open more files", "close programs or raise fs.file-max; no file is to blame"),
     errno.EIO: ("the disk reports an input/output error", "look into the system's log; copy the lake to another disk"),
-    SQLITE: ("the database of runs cannot be read or written", "see that the disk of DAGSTER_HOME has space and can be written"),
+    SQLITE: (
+        "the database of runs cannot be read or written",
+        "see that the disk of DAGSTER_HOME has space and can be written",
+    ),
     errno.EACCES: ("permission denied", "see that you may read and write there"),
 }
 """errno -> what it means, and what a person can do. Other errors are not the disk's."""
 LINKLESS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
 """What `os.link` answers where a file system has no hard links."""
-LOCAL = "keep the lake in a local folder (ext4, xfs, btrfs), or on NFS with locks; object stores mounted as folders cannot hold one"
+LOCAL = (
+    "keep the lake in a local folder (ext4, xfs, btrfs), or on NFS with locks; object stores mounted as folders "
+    "cannot hold one"
+)
 
 _TEXTS = {
     **{os.strerror(number).lower(): number for number in SAID if number not in (errno.EACCES, SQLITE)},
-    "database or disk is full": errno.ENOSPC, "attempt to write a readonly database": errno.EROFS, "disk i/o error": SQLITE,
+    "database or disk is full": errno.ENOSPC,
+    "attempt to write a readonly database": errno.EROFS,
+    "disk i/o error": SQLITE,
 }
 _NUMBER = re.compile(r"os error (\d+)|\[errno (\d+)\]")
 MOUNTS = Path("/proc/self/mountinfo")
 
 
 def cause(error: BaseException | None) -> int | None:
-    """The errno of the disk's trouble behind an error, followed through what caused it; None where it is another trouble."""
+    """The errno of the disk's trouble behind an error, followed through what caused it; None where it is another
+    trouble."""
     for item in _chain(error):
         if isinstance(item, OSError) and item.errno in SAID:
             return item.errno
@@ -70,7 +82,9 @@ def named(error: BaseException, *, where: str = "") -> VlawError | None:
     what, remedy = SAID[number]
     what += _system(number)
     file = next((str(item.filename) for item in _chain(error) if isinstance(item, OSError) and item.filename), "")
-    return VlawError(what, where=file or where or str(error).strip().partition("\n")[0][:300] or "the disk", remedy=remedy)
+    return VlawError(
+        what, where=file or where or str(error).strip().partition("\n")[0][:300] or "the disk", remedy=remedy
+    )
 
 
 def failure(error: BaseException, what: str, *, where: str, remedy: str) -> VlawError:
@@ -86,7 +100,8 @@ def _system(number: int) -> str:
 
 
 def more_files() -> int:
-    """Raise this process's own limit of open files as far as it may; DuckDB holds one per file of a query. Returns the limit."""
+    """Raise this process's own limit of open files as far as it may; DuckDB holds one per file of a query. Returns the
+    limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -97,7 +112,8 @@ def more_files() -> int:
 
 
 def refuse_if_out_of_files(error: BaseException) -> None:
-    """Called where an unreadable file is about to be taken for a damaged one. Raises VlawError if descriptors ran out."""
+    """Called where an unreadable file is about to be taken for a damaged one. Raises VlawError if descriptors ran
+    out."""
     if cause(error) in (errno.EMFILE, errno.ENFILE):
         found = named(error)
         assert found is not None
@@ -153,15 +169,20 @@ def mount_of(folder: Path) -> tuple[str, frozenset[str]]:
 
 def not_shared(kind: str, options: frozenset[str]) -> str:
     """Why locks on such a file system do not reach other machines; '' where they do, or where there are no others."""
-    switched_off = {"nfs": ("nolock", "local_lock=flock", "local_lock=all"), "cifs": ("nobrl", "forcemandatorylock"),
-                    "lustre": ("localflock", "noflock")}
+    switched_off = {
+        "nfs": ("nolock", "local_lock=flock", "local_lock=all"),
+        "cifs": ("nobrl", "forcemandatorylock"),
+        "lustre": ("localflock", "noflock"),
+    }
     family = {"nfs4": "nfs", "smb3": "cifs", "smbfs": "cifs"}.get(kind, kind)
     found = sorted(options.intersection(switched_off.get(family, ())))
     if found:
         return f"this {kind} is mounted with {', '.join(found)}, so locks are not shared with other machines"
     if family == "lustre" and "flock" not in options:
         return "this lustre is mounted without flock, so locks are not shared with other machines"
-    if kind == "fuse.sshfs" or any(name in kind for name in ("s3fs", "gcsfuse", "goofys", "blobfuse", "mountpoint-s3", "rclone")):
+    if kind == "fuse.sshfs" or any(
+        name in kind for name in ("s3fs", "gcsfuse", "goofys", "blobfuse", "mountpoint-s3", "rclone")
+    ):
         return f"{kind} shares no locks with other machines"
     return ""
 
@@ -176,9 +197,16 @@ def _try_locks(path: Path) -> None:
             raise _unfit(path.parent, f"locks (flock) do not work here: {error.strerror}") from error
         if _gets(descriptors[1]):
             raise _unfit(path.parent, "locks (flock) do not exclude: two holders had the same one")
-        code = ("import fcntl, sys\ntry: fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
-                "except OSError: sys.exit(7)")
-        if subprocess.run([sys.executable, "-I", "-S", "-c", code, str(path)], check=False, capture_output=True).returncode == 0:
+        code = (
+            "import fcntl, sys\ntry: fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+            "except OSError: sys.exit(7)"
+        )
+        if (
+            subprocess.run(
+                [sys.executable, "-I", "-S", "-c", code, str(path)], check=False, capture_output=True
+            ).returncode
+            == 0
+        ):
             raise _unfit(path.parent, "locks (flock) do not exclude: another process had the same one")
         os.close(descriptors.pop(0))
         if not _gets(descriptors[0]):

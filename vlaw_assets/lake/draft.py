@@ -31,7 +31,15 @@ class Draft(Rows):
     """Made by `Lake.commit`, which holds the partition's lock around it."""
 
     def __init__(
-        self, lake: Lake, *, asset: str, partition: str, identity: Identity, run_id: str, code_revision: str, force: bool
+        self,
+        lake: Lake,
+        *,
+        asset: str,
+        partition: str,
+        identity: Identity,
+        run_id: str,
+        code_revision: str,
+        force: bool,
     ):
         super().__init__(lake.paths, asset=asset, partition=partition, identity=identity)
         self.lake, self.run_id, self.code_revision = lake, run_id, code_revision
@@ -71,12 +79,16 @@ class Draft(Rows):
             self._handles[owner.artifact_id] = Handle(self.lake, owner, excluded=self.identity.excluded)
         key, scope = (owner.artifact_id, role), "rows" if by_row else "whole"
         known = self._edges.get(key)
-        if known is None or (known.scope, scope) == ("rows", "whole"):  # one read of the whole is one too many for 'rows'
+        if known is None or (known.scope, scope) == (
+            "rows",
+            "whole",
+        ):  # one read of the whole is one too many for 'rows'
             self._edges[key] = Edge(owner.artifact_id, role, ref.artifact_id, scope, "all", "")
         return self._handles[owner.artifact_id]
 
     def _below(self) -> set[str]:
-        """Content digests of what lies below the artifacts read so far. Slow next to the parents, and rarely asked for."""
+        """Content digests of what lies below the artifacts read so far. Slow next to the parents, and rarely asked
+        for."""
         read = (handle.ref for handle in self._handles.values())
         return {item.content_digest for ref in read for item in self.lake.ledger.closure(ref)}
 
@@ -87,8 +99,9 @@ class Draft(Rows):
     def stands_on(self, parents: Mapping[str, ArtifactRef], *, state: ArtifactRef | None = None) -> None:
         """Say what this is made of by role, and which state of the loop chose its models: an edge to that is recorded.
 
-        The state needs not be in the identity: the models are. For an artifact that is reused these say how it stands in
-        this partition, where its owner may have been made under another choice: then its pointer has edges of its own.
+        The state needs not be in the identity: the models are. For an artifact that is reused these say how it stands
+        in this partition, where its owner may have been made under another choice: then its pointer has edges of its
+        own.
         """
         self._parents = dict(parents)
         if state is not None:
@@ -116,7 +129,9 @@ class Draft(Rows):
             canonical_json(metrics)
         except (TypeError, ValueError) as error:
             raise VlawError(
-                f"metrics are not plain JSON: {error}", where=self._name, remedy="use finite float, int, str, list, dict"
+                f"metrics are not plain JSON: {error}",
+                where=self._name,
+                remedy="use finite float, int, str, list, dict",
             ) from error
         self._metrics |= metrics
 
@@ -131,8 +146,12 @@ class Draft(Rows):
             else:
                 self._commit_data()
         except (OSError, DeltaError) as error:
-            raise disk.failure(error, "the commit failed and was not made", where=str(self.lake.paths.root),
-                               remedy="see that the disk works, then run it again") from error
+            raise disk.failure(
+                error,
+                "the commit failed and was not made",
+                where=str(self.lake.paths.root),
+                remedy="see that the disk works, then run it again",
+            ) from error
 
     def _commit_data(self) -> None:
         rows = {name: validated(name, rows, where=self._name) for name, rows in self._rows.items() if rows}
@@ -176,7 +195,9 @@ class Draft(Rows):
                 run_id=self.run_id,
                 created_at=datetime.now(UTC),
                 code_revision=self.code_revision,
-                contents_json=canonical_json(contents.at_commit(self.lake, self.artifact_id, rows, embeds=bool(self._embeddings))),
+                contents_json=canonical_json(
+                    contents.at_commit(self.lake, self.artifact_id, rows, embeds=bool(self._embeddings))
+                ),
             )
         )
 
@@ -184,7 +205,8 @@ class Draft(Rows):
         """Rows of `edges` and `reads`. Raises VlawError when episodes are excluded and nobody said by which list."""
         if self.identity.excluded and self._quarantine is None:
             raise VlawError(
-                f"{len(self.identity.excluded)} episodes are excluded, but by no list", where=self._name,
+                f"{len(self.identity.excluded)} episodes are excluded, but by no list",
+                where=self._name,
                 remedy="call draft.leave_out(the quarantine artifact)",
             )
         edges = [*self._edges.values(), *(edge for edge in (self._state, self._quarantine) if edge)]
@@ -210,8 +232,12 @@ class Draft(Rows):
         if not self._same_lineage(source, edges):
             owner = self._owner_columns()
             rows = [owner | row for row in lineage(edges, {})["edges"]]
-            made = self.lake.tables.append("edges", validated("edges", rows, where=self._name), artifact_id=self.artifact_id,
-                                            least=self.lake.ledger.newest_version("edges"))
+            made = self.lake.tables.append(
+                "edges",
+                validated("edges", rows, where=self._name),
+                artifact_id=self.artifact_id,
+                least=self.lake.ledger.newest_version("edges"),
+            )
             versions = versions | {"edges": made}
         pointer = dataclasses.replace(
             source,
@@ -233,7 +259,9 @@ class Draft(Rows):
             here = self._parents.get(edge.role)
             if edge.role == CHOSEN_BY:
                 continue
-            edges.append(dataclasses.replace(edge, read_as=here.artifact_id) if here and here.owner == edge.parent else edge)
+            edges.append(
+                dataclasses.replace(edge, read_as=here.artifact_id) if here and here.owner == edge.parent else edge
+            )
         chosen = [edge for edge in self.lake.ledger.own_edges(source.artifact_id) if edge.role == CHOSEN_BY]
         return [*edges, *([self._state] if self._state else chosen)]
 

@@ -21,7 +21,8 @@ from vlaw_assets.lake import disk
 from vlaw_models.errors import VlawError
 
 _HELD: set[int] = set()
-"""File descriptors of the locks this process holds. A forked child closes its copies: a lock must die with its owner."""
+"""File descriptors of the locks this process holds. A forked child closes its copies: a lock must die with its
+owner."""
 
 
 def canonical_json(value: Any) -> str:
@@ -66,7 +67,8 @@ def fsync_path(path: Path) -> None:
 def fsync_files(paths: Iterable[Path], *, root: Path, missing_ok: bool = False) -> None:
     """Flush files, then every folder between them and `root` (a file is durable only once its folder entry is).
 
-    `missing_ok`: a file that is gone was another process's (a commit that lost a race and tidied up); it is passed over.
+    `missing_ok`: a file that is gone was another process's (a commit that lost a race and tidied up); it is passed
+    over.
     """
     folders: set[Path] = set()
     for path in paths:
@@ -91,7 +93,8 @@ def as_written(value: Any) -> str:
 
 
 def replace_file(path: Path, data: str | bytes) -> None:
-    """Write a file so that `path` holds either its old content or all of the new one, whatever happens. Raises OSError."""
+    """Write a file so that `path` holds either its old content or all of the new one, whatever happens. Raises
+    OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -124,8 +127,8 @@ def write_page(path: Path, data: str | bytes, *, remedy: str) -> None:
 class FileLock:
     """Exclusive lock on a file (`flock`), freed by the kernel however its process ends.
 
-    The file names its holder for the message a second comer gets. Only a holder deletes it (`remove`), and only where nobody
-    will want it again or does no harm by it: who waited for a deleted file finds that out and takes the new one.
+    The file names its holder for the message a second comer gets. Only a holder deletes it (`remove`), and only where
+    nobody will want it again or does no harm by it: who waited for a deleted file finds that out and takes the new one.
     """
 
     def __init__(self, path: Path):
@@ -144,7 +147,9 @@ class FileLock:
             raise self._failed(error) from error
         if descriptor is None:
             return False
-        with suppress(OSError):  # for messages only: a full disk must not keep anybody from the lock, `vlaw gc` least of all
+        with suppress(
+            OSError
+        ):  # for messages only: a full disk must not keep anybody from the lock, `vlaw gc` least of all
             note = {"run_id": holder, "pid": os.getpid(), "host": socket.gethostname()}
             os.ftruncate(descriptor, 0)
             os.utime(descriptor)  # `held_since`, also where the note has no place
@@ -162,8 +167,10 @@ class FileLock:
         if not self.acquire(holder=holder, wait_s=wait_s):
             other = self.holder()
             raise VlawError(
-                f"{other.get('run_id', 'another process')} is at work: pid {other.get('pid', '?')} on {other.get('host', '?')}",
-                where=str(self.path), remedy=remedy,
+                f"{other.get('run_id', 'another process')} is at work: pid {other.get('pid', '?')} on "
+                f"{other.get('host', '?')}",
+                where=str(self.path),
+                remedy=remedy,
             )
         try:
             yield

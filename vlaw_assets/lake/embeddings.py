@@ -1,7 +1,8 @@
 """Embeddings of episodes in Lance: one table per model, one tagged version per artifact, reads pinned by the ledger.
 
 Here: writing, reading exactly what an artifact wrote, and the search index. Not here: what the vectors are
-(vlaw_models/embed.py), which rows a person may see (vlaw_assets/similarity.py: those of committed artifacts).
+(vlaw_models/reward_models/embed.py), which rows a person may see (vlaw_assets/query/similarity.py: those of committed
+artifacts).
 
 Vectors of different models are not comparable, so each model has a table of its own, named by the start of the model's
 content digest. The index is derived: it is rebuilt from the rows, is in no digest, and losing it costs speed only.
@@ -24,7 +25,8 @@ from vlaw_models.errors import VlawError
 
 STORAGE_VERSION = "2.1"
 TEXTS = ("artifact_id", "owner", "episode_id", "task", "purpose", "outcome")
-"""Columns besides the vector. `owner` is the artifact that holds the episode, `artifact_id` the one that embedded it."""
+"""Columns besides the vector. `owner` is the artifact that holds the episode, `artifact_id` the one that embedded
+it."""
 OUTCOMES = ("success", "failure", "not judged")
 NAME_LENGTH = 12
 
@@ -57,8 +59,11 @@ def schema(dimension: int) -> pa.Schema:
 def rows_of(artifact_id: str, rows: Sequence[dict[str, str]], vectors: np.ndarray, *, where: str) -> pa.Table:
     """The table to write. Raises VlawError for vectors that do not fit the rows, are not finite or not of length 1."""
     if vectors.ndim != 2 or len(vectors) != len(rows) or not vectors.size or vectors.dtype != np.float32:
-        raise VlawError(f"{len(rows)} rows with vectors of shape {vectors.shape} {vectors.dtype}", where=where,
-                        remedy="give one float32 vector per row")
+        raise VlawError(
+            f"{len(rows)} rows with vectors of shape {vectors.shape} {vectors.dtype}",
+            where=where,
+            remedy="give one float32 vector per row",
+        )
     if not np.allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-4):
         raise VlawError("a vector is not of length 1", where=where, remedy="normalise the vectors")
     unknown = sorted({row["outcome"] for row in rows} - set(OUTCOMES))
@@ -83,25 +88,39 @@ def write(paths: Paths, model: str, table: pa.Table, *, artifact_id: str) -> dic
     uri = folder(paths, name)
     _create(paths, uri, table.schema)
     if (found := lance.dataset(str(uri)).schema.field("vector").type) != table.schema.field("vector").type:
-        raise VlawError(f"vectors of {table.schema.field('vector').type} for a table of {found}", where=str(uri),
-                        remedy="one model gives vectors of one size: was another table moved here?")
-    fragments = write_fragments(table, str(uri), schema=table.schema, mode="append", data_storage_version=STORAGE_VERSION)
+        raise VlawError(
+            f"vectors of {table.schema.field('vector').type} for a table of {found}",
+            where=str(uri),
+            remedy="one model gives vectors of one size: was another table moved here?",
+        )
+    fragments = write_fragments(
+        table, str(uri), schema=table.schema, mode="append", data_storage_version=STORAGE_VERSION
+    )
     files = [uri / "data" / file.path for fragment in fragments for file in fragment.files]
     fsync_files(files, root=paths.root)
     dataset = lance.LanceDataset.commit(
-        str(uri), lance.LanceOperation.Append(fragments), read_version=lance.dataset(str(uri)).version,
-        commit_message=artifact_id, max_retries=100,
+        str(uri),
+        lance.LanceOperation.Append(fragments),
+        read_version=lance.dataset(str(uri)).version,
+        commit_message=artifact_id,
+        max_retries=100,
     )
     tag = f"artifact-{artifact_id}"
     dataset.tags.create(tag, dataset.version)  # Lance's clean-up deletes versions that have no tag
     log = [*log_files(dataset, uri, tag), *_first_version(uri)]
     fsync_files([*log, settled_hint(uri)], root=paths.root, missing_ok=True)
-    return {"table": name, "version": dataset.version, "rows": table.num_rows,
-            "files": [_described(paths, path) for path in files], "log": [_described(paths, path) for path in log]}
+    return {
+        "table": name,
+        "version": dataset.version,
+        "rows": table.num_rows,
+        "files": [_described(paths, path) for path in files],
+        "log": [_described(paths, path) for path in log],
+    }
 
 
 def read(paths: Paths, entry: dict[str, Any] | None) -> pa.Table:
-    """Exactly the rows behind one entry returned by `write`, in the order written. Raises VlawError if files are gone."""
+    """Exactly the rows behind one entry returned by `write`, in the order written. Raises VlawError if files are
+    gone."""
     import lance
 
     if not entry:
@@ -114,18 +133,26 @@ def read(paths: Paths, entry: dict[str, Any] | None) -> pa.Table:
         table = dataset.scanner(fragments=fragments, scan_in_order=True).to_table()
     except (OSError, ValueError) as error:
         disk.refuse_if_out_of_files(error)
-        raise VlawError(f"embeddings cannot be read: {error}", where=str(uri),
-                        remedy="restore the files, or materialize episode_embeddings again with --force") from error
+        raise VlawError(
+            f"embeddings cannot be read: {error}",
+            where=str(uri),
+            remedy="restore the files, or materialize episode_embeddings again with --force",
+        ) from error
     if table.num_rows != entry["rows"]:
-        raise VlawError(f"{table.num_rows} embeddings where the ledger has {entry['rows']}", where=str(uri),
-                        remedy="restore the table, or materialize episode_embeddings again with --force")
+        raise VlawError(
+            f"{table.num_rows} embeddings where the ledger has {entry['rows']}",
+            where=str(uri),
+            remedy="restore the table, or materialize episode_embeddings again with --force",
+        )
     return table
 
 
 def nearest(table: Any, vector: np.ndarray, where: str, k: int, *, indexed: bool) -> list[dict[str, Any]]:
-    """The `k` rows of a lancedb table nearest to a vector, with their "_distance" (cosine), where `where` ('' for all) holds.
+    """The `k` rows of a lancedb table nearest to a vector, with their "_distance" (cosine), where `where` ('' for all)
+    holds.
 
-    The condition comes first and the search after it, so k rows are found if there are k. Raises RuntimeError of lancedb.
+    The condition comes first and the search after it, so k rows are found if there are k. Raises RuntimeError of
+    lancedb.
     """
     query = table.search(vector, vector_column_name="vector").distance_type("cosine")
     if where:
@@ -178,8 +205,11 @@ def _indexed(uri: Path) -> int:
     """How many rows the newest version's index has; 0 without one, and where files of it are gone."""
     import lance
 
-    found = [index for index in lance.dataset(str(uri)).describe_indices()
-             if all((uri / "_indices" / segment.uuid).is_dir() for segment in index.segments)]
+    found = [
+        index
+        for index in lance.dataset(str(uri)).describe_indices()
+        if all((uri / "_indices" / segment.uuid).is_dir() for segment in index.segments)
+    ]
     return max((index.num_rows_indexed for index in found), default=0)
 
 
@@ -196,7 +226,8 @@ def _create(paths: Paths, uri: Path, made: pa.Schema) -> None:
         if not any((uri / "_versions").glob("*.manifest")):
             uri.parent.mkdir(parents=True, exist_ok=True)
             dataset = lance.write_dataset(
-                made.empty_table(), str(uri), mode="overwrite", data_storage_version=STORAGE_VERSION)
+                made.empty_table(), str(uri), mode="overwrite", data_storage_version=STORAGE_VERSION
+            )
             dataset.tags.create(CREATED, dataset.version)
             fsync_files(log_files(dataset, uri, CREATED), root=paths.root)
     finally:
@@ -204,8 +235,8 @@ def _create(paths: Paths, uri: Path, made: pa.Schema) -> None:
 
 
 def _first_version(uri: Path) -> list[Path]:
-    """Files of the empty version that the table began with, which is under no other digest: each artifact stands on it, so each
-    names it. By their names, so that damage to it keeps nobody from writing."""
+    """Files of the empty version that the table began with, which is under no other digest: each artifact stands on it,
+    so each names it. By their names, so that damage to it keeps nobody from writing."""
     tag = uri / "_refs" / "tags" / f"{CREATED}.json"
     if not tag.exists():  # without its tag Lance's clean-up may delete it
         return []

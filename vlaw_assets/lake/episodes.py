@@ -36,12 +36,17 @@ def check_episode(episode: Episode, *, where: str) -> None:
 def content_digest(episode: Episode, context: dict[str, Any], stored: Sequence[Frame]) -> str:
     """sha256 over what is stored of the episode: scalars, states, actions, frames. Ids, times and runs are left out.
 
-    Frames as `frames.content_of` gives them: pixels where they are stored without loss, encoded bytes where they are not.
+    Frames as `frames.content_of` gives them: pixels where they are stored without loss, encoded bytes where they are
+    not.
     """
     scalars = context | {
-        "task": episode.task, "instruction": episode.instruction, "seed": int(episode.seed),
-        "success": None if episode.success is None else bool(episode.success), "event": episode.event,
-        "start_episode_id": episode.start_episode_id, "extra": episode.extra,
+        "task": episode.task,
+        "instruction": episode.instruction,
+        "seed": int(episode.seed),
+        "success": None if episode.success is None else bool(episode.success),
+        "event": episode.event,
+        "start_episode_id": episode.start_episode_id,
+        "extra": episode.extra,
         "shapes": [list(array.shape) for array in (episode.images, episode.states, episode.actions)],
     }
     total = hashlib.sha256(canonical_json(scalars).encode())
@@ -69,7 +74,10 @@ def episode_row(
     """
     judged = episode.success is not None
     context = {
-        "purpose": purpose, "world": world, "policy": policy, "world_model": world_model,
+        "purpose": purpose,
+        "world": world,
+        "policy": policy,
+        "world_model": world_model,
         "label_source": label_source if label_source is not None else ("world" if judged else ""),
     }
     try:

@@ -80,14 +80,17 @@ def encoded(episode: Episode, *, purpose: str) -> list[Frame]:
     cameras = camera_names(episode.images.shape[1])
     return [
         Frame(step, camera, *encode(image, lossless=purpose != "imagined" or step == 0))
-        for step, views in enumerate(episode.images, start=first) for camera, image in zip(cameras, views, strict=True)
+        for step, views in enumerate(episode.images, start=first)
+        for camera, image in zip(cameras, views, strict=True)
     ]
 
 
 def content_of(stored: Sequence[Frame], images: np.ndarray) -> Iterator[bytes]:
-    """What a digest of frames is taken of, frame by frame: of a PNG its pixels, whoever compressed them; of a JPEG its bytes.
+    """What a digest of frames is taken of, frame by frame: of a PNG its pixels, whoever compressed them; of a JPEG its
+    bytes.
 
-    Pixels that were encoded as JPEG cannot be read back, and what is read back is the decoder's: only the bytes are stored.
+    Pixels that were encoded as JPEG cannot be read back, and what is read back is the decoder's: only the bytes are
+    stored.
     """
     for frame, image in zip(stored, images.reshape(-1, *images.shape[-3:]), strict=True):
         yield np.ascontiguousarray(image, np.uint8).tobytes() if frame.format == PNG else frame.image
@@ -97,7 +100,9 @@ def frame_rows(stored: Sequence[Frame], *, artifact_id: str, episode_id: str) ->
     """Frames of one episode as rows of the table."""
     columns = dict(zip(Frame._fields, map(list, zip(*stored, strict=True)), strict=True))
     count = len(stored)
-    return pa.table({"artifact_id": [artifact_id] * count, "episode_id": [episode_id] * count, **columns}, schema=FRAMES)
+    return pa.table(
+        {"artifact_id": [artifact_id] * count, "episode_id": [episode_id] * count, **columns}, schema=FRAMES
+    )
 
 
 def create(paths: Paths) -> None:
@@ -131,11 +136,16 @@ class FrameWriter:
                 rows, str(self._paths.frames), schema=FRAMES, mode="append", data_storage_version=STORAGE_VERSION
             )
         except OSError as error:
-            raise disk.failure(error, "frames cannot be written", where=str(self._paths.frames),
-                               remedy="see that the disk works, then run it again") from error
+            raise disk.failure(
+                error,
+                "frames cannot be written",
+                where=str(self._paths.frames),
+                remedy="see that the disk works, then run it again",
+            ) from error
 
     def commit(self, artifact_id: str) -> dict[str, Any] | None:
-        """One durable, tagged Lance version. Returns {"version", "rows", "files", "log"}; None when nothing was written."""
+        """One durable, tagged Lance version. Returns {"version", "rows", "files", "log"}; None when nothing was
+        written."""
         import lance
 
         if not self._fragments:
@@ -165,7 +175,8 @@ class FrameWriter:
 
 
 def hint(uri: Path) -> Path:
-    """Where Lance notes a table's newest version, for readers whose storage is slow to list; on a disk it reads the folder."""
+    """Where Lance notes a table's newest version, for readers whose storage is slow to list; on a disk it reads the
+    folder."""
     return uri / "_versions" / "latest_version_hint.json"
 
 
@@ -248,12 +259,17 @@ def read(
         if len(episode_ids) <= FILTERED_IDS:
             clauses.append("episode_id IN ({})".format(", ".join(f"'{name}'" for name in episode_ids)))
         table = dataset.scanner(
-            columns=["episode_id", "step", "camera", "image"], fragments=fragments, filter=" AND ".join(clauses) or None, scan_in_order=True
+            columns=["episode_id", "step", "camera", "image"],
+            fragments=fragments,
+            filter=" AND ".join(clauses) or None,
+            scan_in_order=True,
         ).to_table()
     except (OSError, ValueError) as error:
         disk.refuse_if_out_of_files(error)
         raise VlawError(
-            f"frames cannot be read: {error}", where=str(paths.frames), remedy="restore the file, or re-materialize with force"
+            f"frames cannot be read: {error}",
+            where=str(paths.frames),
+            remedy="restore the file, or re-materialize with force",
         ) from error
     ids = set(episode_ids)
     grouped: dict[str, dict[int, list[np.ndarray]]] = {episode_id: {} for episode_id in episode_ids}

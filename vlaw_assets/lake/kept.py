@@ -1,10 +1,12 @@
-"""Rows of the ledger that were read before, kept outside the lake, so that a fresh process need not parse a long log again.
+"""Rows of the ledger that were read before, kept outside the lake, so that a fresh process need not parse a long log
+again.
 
-One file per table and lake in the user's cache folder (see verified.py): derived, disposable, and never trusted over the
-log. A row is served only while the log entry that it came from has the fingerprint it was read with (device, inode, size,
-mtime, ctime), each entry looked at anew; an entry that is new or was touched is read from the log, as if nothing were kept.
-The file is of one lake only, and of one past of it: it names the sealed version that it was made at, whose line of
-`ledger.chain` must still be there. It carries a digest of itself: one that is cut off or garbled serves nothing.
+One file per table and lake in the user's cache folder (see verified.py): derived, disposable, and never trusted over
+the log. A row is served only while the log entry that it came from has the fingerprint it was read with (device, inode,
+size, mtime, ctime), each entry looked at anew; an entry that is new or was touched is read from the log, as if nothing
+were kept. The file is of one lake only, and of one past of it: it names the sealed version that it was made at, whose
+line of `ledger.chain` must still be there. It carries a digest of itself: one that is cut off or garbled serves
+nothing.
 
 What it takes on trust is what verified.py does: the clock and the disk of this machine, and the user whose cache it is.
 """
@@ -111,9 +113,14 @@ class Kept:
         if head["columns"] != self._columns or not _in_chain(self._paths, head["sealed"]):
             return {}
         none = Texts(b"", 0, ())
-        return {version: [(values, Texts(data, end + 1 + first, tuple(lengths)) if lengths else none)
-                          for values, first, lengths in rows]
-                for version, about, rows in head["entries"] if self._now.get(version) == about}
+        return {
+            version: [
+                (values, Texts(data, end + 1 + first, tuple(lengths)) if lengths else none)
+                for values, first, lengths in rows
+            ]
+            for version, about, rows in head["entries"]
+            if self._now.get(version) == about
+        }
 
 
 def _fingerprints(log: Path) -> dict[int, list[int]]:
@@ -124,7 +131,13 @@ def _fingerprints(log: Path) -> dict[int, list[int]]:
             name = entry.name
             if name.endswith(".json") and name[:-5].isdigit():
                 about = entry.stat()
-                found[int(name[:-5])] = [about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns]
+                found[int(name[:-5])] = [
+                    about.st_dev,
+                    about.st_ino,
+                    about.st_size,
+                    about.st_mtime_ns,
+                    about.st_ctime_ns,
+                ]
     return found
 
 

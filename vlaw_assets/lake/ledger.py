@@ -36,7 +36,8 @@ class Ledger:
     """Reads the ledger of one lake. Each call sees what is committed by then; rows once read are kept."""
 
     def __init__(self, tables: Tables, where: Path, *, sealed: bool = True):
-        """`sealed=False`: a ledger without a seal, or with a broken one, that is being migrated or accepted as it is."""
+        """`sealed=False`: a ledger without a seal, or with a broken one, that is being migrated or accepted as it
+        is."""
         self._tables, self._where = tables, where
         self._seal = seal.Watch(tables.paths) if sealed else None
         self._version = -1
@@ -105,7 +106,8 @@ class Ledger:
         return ref
 
     def newest_version(self, table: str) -> int:
-        """The newest version of a Delta table that an artifact stands on: its number is given to nobody again; -1 for none.
+        """The newest version of a Delta table that an artifact stands on: its number is given to nobody again; -1 for
+        none.
 
         Of the last artifacts that wrote to it: numbers follow commits, but for runs at work side by side.
         """
@@ -126,7 +128,8 @@ class Ledger:
         return self._edges[artifact_id]
 
     def node(self, edge: Edge) -> str:
-        """Id of the artifact that an edge leads to: the pointer it was read as if that one has edges of its own, else the owner."""
+        """Id of the artifact that an edge leads to: the pointer it was read as if that one has edges of its own, else
+        the owner."""
         return edge.read_as if edge.read_as != edge.parent and self.own_edges(edge.read_as) else edge.parent
 
     def edges(self, artifact_id: str) -> list[tuple[str, ArtifactRef]]:
@@ -152,7 +155,8 @@ class Ledger:
         return list(ordered.values())
 
     def edges_entry(self, ref: ArtifactRef) -> dict[str, Any] | None:
-        """Where the edges lie that were committed with this artifact; a pointer mostly has none and repeats its owner's entry."""
+        """Where the edges lie that were committed with this artifact; a pointer mostly has none and repeats its owner's
+        entry."""
         entry = ref.versions.get("edges")
         return None if ref.source_artifact_id and entry == self.get(ref.owner).versions.get("edges") else entry
 
@@ -166,7 +170,9 @@ class Ledger:
         row = validated("artifacts", [ref.to_row()], where=ref.name)
         sealed = seal.check(self._tables.paths)["version"]  # a version that was sealed is given to nobody again
         try:
-            self._tables.write("artifacts", row, artifact_id=ref.artifact_id, metadata={"vlaw.run_id": ref.run_id}, least=sealed)
+            self._tables.write(
+                "artifacts", row, artifact_id=ref.artifact_id, metadata={"vlaw.run_id": ref.run_id}, least=sealed
+            )
         except (DeltaError, OSError):
             # An error after the commit is not a failed commit: only the ledger itself can tell.
             if all(item.artifact_id != ref.artifact_id for item in self.artifacts()):
@@ -227,16 +233,23 @@ class Ledger:
                 edges = [(values[0], Edge(*values[1:])) for values, _ in known[version]]
             else:
                 # Artifacts of a migrated lake do not pin their log entries; FORMAT.json does.
-                log = deltalog.read_entry(table, version, sha256=next((file["sha256"] for file in entry.get("log", ())), ""))
+                log = deltalog.read_entry(
+                    table, version, sha256=next((file["sha256"] for file in entry.get("log", ())), "")
+                )
                 edges = list(self._tables.committed("edges", [log], _edge, pinned=pinned))
-                fresh[version] = lambda edges=edges: [([child, *(getattr(edge, name) for name in EDGE)], []) for child, edge in edges]
+                fresh[version] = lambda edges=edges: [
+                    ([child, *(getattr(edge, name) for name in EDGE)], []) for child, edge in edges
+                ]
             for child, edge in edges:
                 if child in found:
                     found[child].append(edge)
         for name, edges in found.items():
             if len(edges) != (self.edges_entry(self._rows[name]) or {"rows": 0})["rows"]:
-                raise VlawError(f"the edges of {self._rows[name].name} ({name}) are not those of its commit", where=str(table),
-                                remedy="`vlaw audit ... --verify` names the files; restore them from a backup")
+                raise VlawError(
+                    f"the edges of {self._rows[name].name} ({name}) are not those of its commit",
+                    where=str(table),
+                    remedy="`vlaw audit ... --verify` names the files; restore them from a backup",
+                )
         self._edges |= {child: tuple(edges) for child, edges in found.items()}
         if self._kept_edges and len(fresh) > 1:
             self._kept_edges.keep(fresh)
@@ -245,5 +258,10 @@ class Ledger:
 def _edge(row: dict[str, Any]) -> tuple[str, Edge]:
     filled = row | {name: value for name, value in ADDED["edges"].items() if row.get(name) is None}
     return row["artifact_id"], Edge(
-        filled["parent_id"], filled["role"], filled["read_as"], filled["scope"], filled["selection"], filled["selection_id"]
+        filled["parent_id"],
+        filled["role"],
+        filled["read_as"],
+        filled["scope"],
+        filled["selection"],
+        filled["selection_id"],
     )

@@ -1,8 +1,8 @@
 """Which rows name given episodes: one DuckDB query per table over the pinned Parquet files of many artifacts at once.
 
-Here: the lookups that impact and quarantine are made of. Not here: what a row means for its artifact, and SQL for people
-(vlaw_assets/query). Files are those that the ledger names, so rows of killed runs and of compacted tables are never seen; Parquet's
-own minima and maxima rule most row groups out, because ids of one artifact lie close together.
+Here: the lookups that impact and quarantine are made of. Not here: what a row means for its artifact, and SQL for
+people (vlaw_assets/query). Files are those that the ledger names, so rows of killed runs and of compacted tables are
+never seen; Parquet's own minima and maxima rule most row groups out, because ids of one artifact lie close together.
 """
 
 from __future__ import annotations
@@ -45,8 +45,11 @@ def connected(process: int) -> Iterator[Any]:
     try:
         yield cursor
     except duckdb.Error as error:
-        raise VlawError(f"rows cannot be read: {str(error).strip()}", where="the lake's data files",
-                        remedy="`vlaw audit ... --verify` names the files; restore them") from error
+        raise VlawError(
+            f"rows cannot be read: {str(error).strip()}",
+            where="the lake's data files",
+            remedy="`vlaw audit ... --verify` names the files; restore them",
+        ) from error
     finally:
         cursor.close()
 
@@ -54,11 +57,15 @@ def connected(process: int) -> Iterator[Any]:
 def files_of(lake: Lake, table: str, among: Iterable[ArtifactRef], *, known: set[str] | None = None) -> list[str]:
     """Absolute paths of the files of the rows that these artifacts own, each of them verified, once (lake/verified.py).
 
-    `known`: paths that need not be looked at again; those that were found good are added. Raises VlawError naming the artifact
-    and the first file that is gone or changed.
+    `known`: paths that need not be looked at again; those that were found good are added. Raises VlawError naming the
+    artifact and the first file that is gone or changed.
     """
-    owned = [(ref, file) for ref in among if table in ref.versions and not ref.source_artifact_id
-             for file in ref.versions[table]["files"]]
+    owned = [
+        (ref, file)
+        for ref in among
+        if table in ref.versions and not ref.source_artifact_id
+        for file in ref.versions[table]["files"]
+    ]
     known = set() if known is None else known
     wrong = lake.verified.damage((ref, file) for ref, file in owned if file["path"] not in known)
     if wrong:
@@ -68,7 +75,8 @@ def files_of(lake: Lake, table: str, among: Iterable[ArtifactRef], *, known: set
 
 
 def source(lake: Lake, table: str, among: Iterable[ArtifactRef], columns: Sequence[str]) -> str:
-    """A SELECT of these columns of the rows that these artifacts own: exactly the files that the ledger names, verified."""
+    """A SELECT of these columns of the rows that these artifacts own: exactly the files that the ledger names,
+    verified."""
     files = files_of(lake, table, among)
     if not files:
         types = {"success": "BOOLEAN", "weight": "DOUBLE", "num_steps": "INTEGER"}
@@ -89,12 +97,19 @@ class Lookup:
     def __enter__(self) -> Lookup:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._connection.close()
 
     def rows(
-        self, table: str, ids: Collection[str], among: Iterable[ArtifactRef], columns: Sequence[str],
-        *, column: str = "episode_id",
+        self,
+        table: str,
+        ids: Collection[str],
+        among: Iterable[ArtifactRef],
+        columns: Sequence[str],
+        *,
+        column: str = "episode_id",
     ) -> list[tuple[Any, ...]]:
         """`columns` of the rows of `table` whose `column` is one of `ids`, of these artifacts' own data.
 
@@ -118,18 +133,21 @@ class Lookup:
         try:
             for first in range(0, len(files), at_once):
                 found += self._connection.execute(
-                    f"SELECT {', '.join(columns)} FROM {source} WHERE {where}", {"files": files[first : first + at_once]}
+                    f"SELECT {', '.join(columns)} FROM {source} WHERE {where}",
+                    {"files": files[first : first + at_once]},
                 ).fetchall()
             return found
         except duckdb.Error as error:
             disk.refuse_if_out_of_files(error)
             raise VlawError(
-                f"rows of {table} cannot be read: {str(error).strip()}", where=str(self._root),
+                f"rows of {table} cannot be read: {str(error).strip()}",
+                where=str(self._root),
                 remedy="`vlaw audit ... --verify` names the files; restore them",
             ) from error
 
     def holders(self, episode_id: str) -> list[ArtifactRef]:
-        """The artifacts that hold an episode of this id, oldest first; more than one where it was made again by force."""
+        """The artifacts that hold an episode of this id, oldest first; more than one where it was made again by
+        force."""
         refs = self._lake.ledger.artifacts()
         found = {artifact for (artifact,) in self.rows("episodes", [episode_id], refs, ["artifact_id"])}
         return [ref for ref in refs if ref.artifact_id in found]

@@ -1,8 +1,9 @@
 """What a person may call a moment of the lake's past, and the place in commit order that it means.
 
-A moment is always a commit: the lake as it was right after it. Times only pick the commit; the order is the ledger's, and a
-commit whose date does not fit it counts as of the nearest time that does (clocks.py). A partition, or an asset of it, that was
-committed to again later means the lake after the last time. Both are said in a note, since a person may have meant otherwise.
+A moment is always a commit: the lake as it was right after it. Times only pick the commit; the order is the ledger's,
+and a commit whose date does not fit it counts as of the nearest time that does (clocks.py). A partition, or an asset of
+it, that was committed to again later means the lake after the last time. Both are said in a note, since a person may
+have meant otherwise.
 """
 
 from __future__ import annotations
@@ -77,11 +78,15 @@ def find(ledger: Ledger, moment: str | int, *, now: datetime | None = None) -> M
     exact = [n for n, ref in enumerate(refs) if ref.artifact_id == text]
     if exact:
         return Moment(exact[0])
-    alike = [n for n, ref in enumerate(refs) if ref.artifact_id.startswith(text)] if len(text) >= SHORTEST_PREFIX else []
+    alike = (
+        [n for n, ref in enumerate(refs) if ref.artifact_id.startswith(text)] if len(text) >= SHORTEST_PREFIX else []
+    )
     if len(alike) == 1:
         return Moment(alike[0])
     if alike:
-        raise _error(moment, f"{len(alike)} artifacts begin with {text}", f"use more of the id: {refs[alike[0]].artifact_id}")
+        raise _error(
+            moment, f"{len(alike)} artifacts begin with {text}", f"use more of the id: {refs[alike[0]].artifact_id}"
+        )
     unpartitioned = [n for n, ref in enumerate(refs) if ref.asset == text and not ref.partition]
     last = _last(unpartitioned, moment, f"{text!r} is no artifact, partition or time of this lake", refs)
     return _version(unpartitioned, text, last)
@@ -92,13 +97,18 @@ def dated_ahead(refs: list[ArtifactRef], now: datetime | None = None) -> str | N
     now = now or datetime.now(UTC)
     if not refs or refs[-1].created_at <= now + SKEW:
         return None
-    return (f"the newest commit, #{len(refs) - 1} ({refs[-1].name}), is dated {_stamp(refs[-1].created_at)}, in the future of this "
-            f"machine's clock ({_stamp(now)}): set the clock here, or of the machine that made it")
+    return (
+        f"the newest commit, #{len(refs) - 1} ({refs[-1].name}), is dated {_stamp(refs[-1].created_at)}, in the "
+        f"future of this "
+        f"machine's clock ({_stamp(now)}): set the clock here, or of the machine that made it"
+    )
 
 
 def _at(refs: list[ArtifactRef], number: int, moment: str | int) -> int:
     if number >= len(refs):
-        raise _error(moment, f"there is no artifact #{number}: the last is #{len(refs) - 1}", "see `sequence` in `artifacts`")
+        raise _error(
+            moment, f"there is no artifact #{number}: the last is #{len(refs) - 1}", "see `sequence` in `artifacts`"
+        )
     return number
 
 
@@ -122,9 +132,17 @@ def _clock_notes(refs: list[ArtifactRef], times: list[datetime], now: datetime) 
     odd = [n for n, ref in enumerate(refs) if abs(ref.created_at - times[n]) > SKEW]
     notes = []
     for n in odd[:NOTED]:
-        why = ("in the future" if times[n] == now else "after later ones" if refs[n].created_at > times[n] else "before earlier ones")
-        notes.append(f"commit #{n} ({refs[n].name}) is dated {_stamp(refs[n].created_at)}, {why}: it counts as of "
-                     f"{'now' if times[n] == now else _stamp(times[n])}")
+        why = (
+            "in the future"
+            if times[n] == now
+            else "after later ones"
+            if refs[n].created_at > times[n]
+            else "before earlier ones"
+        )
+        notes.append(
+            f"commit #{n} ({refs[n].name}) is dated {_stamp(refs[n].created_at)}, {why}: it counts as of "
+            f"{'now' if times[n] == now else _stamp(times[n])}"
+        )
     if len(odd) > NOTED:
         notes.append(f"{len(odd) - NOTED} more commits are dated out of order, the last of them #{odd[-1]}")
     return tuple(notes)
@@ -134,20 +152,26 @@ def _version(found: list[int], text: str, last: int) -> Moment:
     """The last version, with a note if it is not the only one."""
     if len(found) == 1:
         return Moment(last)
-    return Moment(last, (f"{text} was committed {len(found)} times: this is the last, #{last}; the first is #{found[0]}",))
+    return Moment(
+        last, (f"{text} was committed {len(found)} times: this is the last, #{last}; the first is #{found[0]}",)
+    )
 
 
 def _made(refs: list[ArtifactRef], found: list[int], text: str, last: int) -> Moment:
     """After the last artifact of a partition, with a note if it is not where the partition was first complete.
 
-    It was committed to again where an asset has a second version, or where another run added to it after other partitions.
+    It was committed to again where an asset has a second version, or where another run added to it after other
+    partitions.
     """
     seen = {refs[found[0]].asset}
     for before, n in pairwise(found):
         apart = n > before + 1 and refs[n].run_id != refs[before].run_id
         if refs[n].asset in seen or apart:
             what = "made again" if refs[n].asset in seen else "added to later"
-            return Moment(last, (f"{text} was {what}: this is the lake after its last commit, #{last}; as first made it is #{before}",))
+            return Moment(
+                last,
+                (f"{text} was {what}: this is the lake after its last commit, #{last}; as first made it is #{before}",),
+            )
         seen.add(refs[n].asset)
     return Moment(last)
 

@@ -43,7 +43,9 @@ def split_partition(partition: str) -> tuple[str, int]:
 def check_asset(asset: str) -> str:
     """The asset's name, if it can be a folder name. Raises VlawError otherwise."""
     if not _ASSET.fullmatch(asset):
-        raise VlawError(f"asset name {asset!r} is not an identifier", where="lake", remedy="use letters, digits and '_'")
+        raise VlawError(
+            f"asset name {asset!r} is not an identifier", where="lake", remedy="use letters, digits and '_'"
+        )
     return asset
 
 

@@ -1,7 +1,7 @@
 """Pictures of artifacts, for people: `pictures/<sha256>.png`, kept beside the data and named by ledger rows.
 
-No data: they are drawn from it, and are in no content digest. The row's metrics name them ({"pictures": {title: sha256}}), so
-whoever points at an artifact has its pictures too; what no row names is for the collector (garbage.py).
+No data: they are drawn from it, and are in no content digest. The row's metrics name them ({"pictures": {title:
+sha256}}), so whoever points at an artifact has its pictures too; what no row names is for the collector (garbage.py).
 """
 
 from __future__ import annotations

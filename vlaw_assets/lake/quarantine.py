@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from vlaw_assets.lake.artifact import ArtifactRef, Identity
 from vlaw_assets.lake.durable import canonical_json
 from vlaw_assets.lake.lookup import Lookup
-from vlaw_assets.once import once
+from vlaw_assets.lake.once import once
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ def quarantined(lake: Lake, ref: ArtifactRef | None = None) -> dict[str, dict[st
 
 
 def in_force(lake: Lake) -> dict[str, str]:
-    """Every episode that nothing may count now, or at the lake's moment: id -> the one on the list that it goes back to.
+    """Every episode that nothing may count now, or at the lake's moment: id -> the one on the list that it goes back
+    to.
 
     The listed ones and what was imagined from them: the one rule of what success rates, searches and pages leave out.
     """
@@ -62,29 +63,49 @@ def in_force(lake: Lake) -> dict[str, str]:
 
 
 def add(lake: Lake, ids: Sequence[str], *, why: str, by: str, run_id: str = "quarantine") -> Change:
-    """Quarantine episodes. Raises VlawError, and changes nothing, if one of them is in no artifact or `why` is empty."""
+    """Quarantine episodes. Raises VlawError, and changes nothing, if one of them is in no artifact or `why` is
+    empty."""
     if not why.strip():
         raise VlawError("a reason is missing", where="quarantine", remedy="say why: --why 'the camera had slipped'")
     with Lookup(lake) as lookup:
         unknown = sorted(set(ids) - lookup.known(set(ids)))
     if unknown:
-        raise VlawError(f"no artifact holds an episode {', '.join(unknown)}", where=str(lake.paths.root),
-                        remedy='look it up: vlaw sql "select episode_id, task, success from episodes"')
+        raise VlawError(
+            f"no artifact holds an episode {', '.join(unknown)}",
+            where=str(lake.paths.root),
+            remedy='look it up: vlaw sql "select episode_id, task, success from episodes"',
+        )
     at = datetime.now(UTC)
-    return _change(lake, ids, {"change": "quarantined", "why": why}, by, run_id,
-                   lambda rows, name: rows | {name: {"episode_id": name, "why": why, "by": by, "at": at}},
-                   lambda rows, name: name not in rows)
+    return _change(
+        lake,
+        ids,
+        {"change": "quarantined", "why": why},
+        by,
+        run_id,
+        lambda rows, name: rows | {name: {"episode_id": name, "why": why, "by": by, "at": at}},
+        lambda rows, name: name not in rows,
+    )
 
 
 def release(lake: Lake, ids: Sequence[str], *, why: str, by: str, run_id: str = "quarantine") -> Change:
     """Take episodes off the list again; who and why is kept with the new list's metrics."""
-    return _change(lake, ids, {"change": "released", "why": why}, by, run_id,
-                   lambda rows, name: {key: row for key, row in rows.items() if key != name},
-                   lambda rows, name: name in rows)
+    return _change(
+        lake,
+        ids,
+        {"change": "released", "why": why},
+        by,
+        run_id,
+        lambda rows, name: {key: row for key, row in rows.items() if key != name},
+        lambda rows, name: name in rows,
+    )
 
 
 def without_quarantined(
-    lake: Lake, identity: Identity, parents: Iterable[ArtifactRef], *, force: bool = False,
+    lake: Lake,
+    identity: Identity,
+    parents: Iterable[ArtifactRef],
+    *,
+    force: bool = False,
     occurring: Mapping[str, set[str]] | None = None,
 ) -> tuple[Identity, ArtifactRef | None]:
     """The identity of what is made now: with the quarantined episodes among its parents' rows excluded.
@@ -117,7 +138,8 @@ def without_quarantined(
 
 
 def occurrences(lake: Lake, among: Iterable[ArtifactRef] | None = None) -> dict[str, set[str]]:
-    """Artifact id -> the quarantined episodes, and those imagined from them, that its rows name; of all artifacts, or of some."""
+    """Artifact id -> the quarantined episodes, and those imagined from them, that its rows name; of all artifacts, or
+    of some."""
     if among is None:
         return _everywhere(lake)
     ref = latest(lake)
@@ -134,12 +156,15 @@ def _everywhere(lake: Lake) -> dict[str, set[str]]:
 
 def list_of(lake: Lake, ref: ArtifactRef) -> ArtifactRef | None:
     """The list whose episodes were left out when `ref` was made; None when none were."""
-    return next((parent for role, parent in lake.ledger.edges(ref.owner) if role == ROLE and parent.asset == ASSET), None)
+    return next(
+        (parent for role, parent in lake.ledger.edges(ref.owner) if role == ROLE and parent.asset == ASSET), None
+    )
 
 
 @once
 def _closed(lake: Lake, listed: str) -> dict[str, str]:
-    """The episodes of a list (an artifact id) and those imagined from them: id -> the one on the list that it goes back to."""
+    """The episodes of a list (an artifact id) and those imagined from them: id -> the one on the list that it goes back
+    to."""
     with Lookup(lake) as lookup:
         return lookup.with_started(quarantined(lake, lake.ledger.get(listed)))
 
@@ -152,8 +177,11 @@ def _used(lake: Lake, made: ArtifactRef, ids: set[str], occurring: Mapping[str, 
     edges = lake.ledger.edge_rows(made.artifact_id)
     with Lookup(lake) as lookup:
         near = [made, *(lake.ledger.get(edge.parent) for edge in edges)]
-        present = lookup.occurring(ids, near) if occurring is None else {
-            ref.artifact_id: held for ref in near if (held := ids & occurring.get(ref.artifact_id, set()))}
+        present = (
+            lookup.occurring(ids, near)
+            if occurring is None
+            else {ref.artifact_id: held for ref in near if (held := ids & occurring.get(ref.artifact_id, set()))}
+        )
         if made.artifact_id in present:
             return True
         for edge in [edge for edge in edges if edge.parent in present]:
@@ -171,7 +199,9 @@ def _used(lake: Lake, made: ArtifactRef, ids: set[str], occurring: Mapping[str, 
     return False
 
 
-def _change(lake: Lake, ids: Sequence[str], note: dict[str, Any], by: str, run_id: str, apply: Any, wanted: Any) -> Change:
+def _change(
+    lake: Lake, ids: Sequence[str], note: dict[str, Any], by: str, run_id: str, apply: Any, wanted: Any
+) -> Change:
     before, rows = latest(lake), quarantined(lake)
     changed = tuple(name for name in dict.fromkeys(ids) if wanted(rows, name))
     unchanged = tuple(name for name in dict.fromkeys(ids) if name not in changed)
@@ -184,8 +214,11 @@ def _change(lake: Lake, ids: Sequence[str], note: dict[str, Any], by: str, run_i
     with lake.commit(asset=ASSET, partition="", identity=identity, run_id=run_id) as draft:
         now = latest(lake)
         if (now and now.artifact_id) != (before and before.artifact_id):
-            raise VlawError("the list was changed by somebody else at the same time", where=str(lake.paths.root),
-                            remedy="run it again")
+            raise VlawError(
+                "the list was changed by somebody else at the same time",
+                where=str(lake.paths.root),
+                remedy="run it again",
+            )
         if draft.reused is None:
             draft.write_quarantine(list(rows.values()))
             draft.set_metrics({**note, "by": by, "episodes": list(changed)})

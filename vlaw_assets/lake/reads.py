@@ -2,17 +2,18 @@
 
 Over each edge, the parent's episodes, of these the selection, without those that the quarantine of that time left out:
 
-- scope 'whole', selection 'all': every one; 'members': those that weigh more than nothing in the dataset `selection_id`;
+- scope 'whole', selection 'all': every one; 'members': those that weigh more than nothing in the dataset
+  `selection_id`;
   'listed': those in `reads`;
 - scope 'rows': those that the child's own rows name, as member, as scored or as start; of embeddings every one;
 - the edges to the list of quarantined episodes and to the state that chose the models read no episodes.
 
 `weight` is the episode's in a dataset that the child read too (0 where it is no member of it), else 1; `source` is what
-that dataset calls it, else ''. `sql/`, the audit, its page, `diff` and provenance all ask this statement; `impact` follows
-single rows by the same rule.
+that dataset calls it, else ''. `sql/`, the audit, its page, `diff` and provenance all ask this statement; `impact`
+follows single rows by the same rule.
 
-Here: the statement, asked of the Parquet files that the ledger names, and counts of its answer. Not here: the SQL view over
-the whole lake (query/views.py makes it of the same text).
+Here: the statement, asked of the Parquet files that the ledger names, and counts of its answer. Not here: the SQL view
+over the whole lake (query/views.py makes it of the same text).
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 _STATEMENT = """
 WITH RECURSIVE
 left_out(child_id, episode_id) AS (
-  SELECT e.child_id, q.episode_id FROM {edges} e JOIN quarantine q ON q.artifact_id = e.parent_id WHERE e.role = 'quarantine'
+  SELECT e.child_id, q.episode_id FROM {edges} e JOIN quarantine q ON q.artifact_id = e.parent_id
+  WHERE e.role = 'quarantine'
   UNION
   SELECT l.child_id, i.episode_id FROM left_out l JOIN episodes i ON i.start_episode_id = l.episode_id
 ),
@@ -83,7 +85,16 @@ WHERE NOT EXISTS (FROM left_out x WHERE x.child_id = t.child_id AND x.episode_id
 """
 
 _COLUMNS = {
-    "episodes": ("artifact_id", "episode_id", "start_episode_id", "purpose", "task", "success", "num_steps", "content_digest"),
+    "episodes": (
+        "artifact_id",
+        "episode_id",
+        "start_episode_id",
+        "purpose",
+        "task",
+        "success",
+        "num_steps",
+        "content_digest",
+    ),
     "members": ("artifact_id", "owner", "episode_id", "weight", "source"),
     "reads": ("artifact_id", "parent_id", "episode_id"),
     "reward_scores": ("artifact_id", "owner", "episode_id"),
@@ -99,15 +110,18 @@ FROM found GROUP BY ALL ORDER BY ALL
 
 
 def statement(edges: str) -> str:
-    """The SELECT over a relation `edges` (child_id, parent_id, role, scope, selection, selection_id) of artifacts that hold
-    their own data, and over episodes, members, reads, reward_scores, quarantine and embedders (artifacts that hold vectors).
+    """The SELECT over a relation `edges` (child_id, parent_id, role, scope, selection, selection_id) of artifacts that
+    hold their own data, and over episodes, members, reads, reward_scores, quarantine and embedders (artifacts that hold
+    vectors).
 
     Columns: child_id, parent_id, role, episode_id, purpose, task, success, num_steps, content_digest, source, weight.
     """
     return _STATEMENT.format(edges=edges)
 
 
-def rows_read(lake: Lake, children: Iterable[ArtifactRef], question: str = "SELECT * FROM found") -> list[dict[str, Any]]:
+def rows_read(
+    lake: Lake, children: Iterable[ArtifactRef], question: str = "SELECT * FROM found"
+) -> list[dict[str, Any]]:
     """What `question` (SQL) says of the rows that these artifacts read, which it calls `found` (see `statement`).
 
     Children are owners of data. Raises VlawError where a file that the ledger names is gone, changed or unreadable.
@@ -122,10 +136,15 @@ def counts(lake: Lake, ref: ArtifactRef) -> list[dict[str, Any]]:
     return _plain(rows_read(lake, [ref], _COUNTED))
 
 
-def counts_at_commit(lake: Lake, artifact_id: str, tables: Mapping[str, pa.Table], *, embeds: bool) -> list[dict[str, Any]]:
-    """The same of an artifact whose ledger row is about to be written: `tables` are its rows, edges and reads among them."""
+def counts_at_commit(
+    lake: Lake, artifact_id: str, tables: Mapping[str, pa.Table], *, embeds: bool
+) -> list[dict[str, Any]]:
+    """The same of an artifact whose ledger row is about to be written: `tables` are its rows, edges and reads among
+    them."""
     edges = tables["edges"].to_pylist() if "edges" in tables else []
-    return _plain(_ask(lake, _COUNTED, [(artifact_id, _Row(row)) for row in edges], [], tables, embeds=[artifact_id] * embeds))
+    return _plain(
+        _ask(lake, _COUNTED, [(artifact_id, _Row(row)) for row in edges], [], tables, embeds=[artifact_id] * embeds)
+    )
 
 
 def holds_episodes(lake: Lake, parents: Iterable[str]) -> bool:
@@ -142,10 +161,16 @@ class _Row:
 
 
 def _ask(
-    lake: Lake, question: str, edges: list[tuple[str, Any]], children: list[ArtifactRef], own: Mapping[str, pa.Table],
-    *, embeds: Iterable[str] = (),
+    lake: Lake,
+    question: str,
+    edges: list[tuple[str, Any]],
+    children: list[ArtifactRef],
+    own: Mapping[str, pa.Table],
+    *,
+    embeds: Iterable[str] = (),
 ) -> list[dict[str, Any]]:
-    """Asks over the files that can matter to these edges: of parents, datasets and children; `own` are rows not written yet."""
+    """Asks over the files that can matter to these edges: of parents, datasets and children; `own` are rows not written
+    yet."""
     import pyarrow as pa
 
     get = lake.ledger.get
@@ -155,11 +180,19 @@ def _ask(
     # What was imagined from a quarantined episode goes with it, wherever it lies.
     quarantined = any("quarantine" in ref.versions for ref in near)
     with connected(os.getpid()) as connection:
-        connection.register("edges", pa.table({
-            "child_id": pa.array([child for child, _ in edges], pa.string()),
-            "parent_id": pa.array([edge.parent for _, edge in edges], pa.string()),
-            **{name: pa.array([getattr(edge, name) for _, edge in edges], pa.string())
-               for name in ("role", "scope", "selection", "selection_id")}}))
+        connection.register(
+            "edges",
+            pa.table(
+                {
+                    "child_id": pa.array([child for child, _ in edges], pa.string()),
+                    "parent_id": pa.array([edge.parent for _, edge in edges], pa.string()),
+                    **{
+                        name: pa.array([getattr(edge, name) for _, edge in edges], pa.string())
+                        for name in ("role", "scope", "selection", "selection_id")
+                    },
+                }
+            ),
+        )
         embedders = [*embeds, *(ref.artifact_id for ref in children if "embeddings" in ref.versions)]
         connection.register("embedders", pa.table({"artifact_id": pa.array(embedders, pa.string())}))
         for table, columns in _COLUMNS.items():
@@ -167,8 +200,10 @@ def _ask(
             connection.execute(f"CREATE OR REPLACE TEMP VIEW {table} AS {source(lake, table, among, columns)}")
             if table in own:
                 connection.register(f"own_{table}", own[table].select(list(columns)))
-                connection.execute(f"CREATE OR REPLACE TEMP VIEW {table} AS {source(lake, table, among, columns)} "
-                                   f"UNION ALL SELECT {', '.join(columns)} FROM own_{table}")
+                connection.execute(
+                    f"CREATE OR REPLACE TEMP VIEW {table} AS {source(lake, table, among, columns)} "
+                    f"UNION ALL SELECT {', '.join(columns)} FROM own_{table}"
+                )
         answer = connection.execute(f"WITH found AS ({statement('edges')}) {question}")
         names = [column[0] for column in answer.description]
         return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
@@ -176,5 +211,10 @@ def _ask(
 
 def _plain(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Counts as they are kept: without the child, whose they are."""
-    return [{"parent": row["parent_id"], **{key: value for key, value in row.items() if key not in ("child_id", "parent_id")}}
-            for row in rows]
+    return [
+        {
+            "parent": row["parent_id"],
+            **{key: value for key, value in row.items() if key not in ("child_id", "parent_id")},
+        }
+        for row in rows
+    ]

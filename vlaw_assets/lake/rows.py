@@ -74,8 +74,14 @@ class Rows:
             check_episode(episode, where=where)
             stored = frames.encoded(episode, purpose=purpose)
             row = episode_row(
-                episode, stored,
-                purpose=purpose, world=world, policy=policy, world_model=world_model, label_source=label_source, where=where,
+                episode,
+                stored,
+                purpose=purpose,
+                world=world,
+                policy=policy,
+                world_model=world_model,
+                label_source=label_source,
+                where=where,
             )
             self._digests.setdefault("episodes", []).append(row["content_digest"])
             owner = self._owner_columns()
@@ -130,7 +136,9 @@ class Rows:
             columns = columns.append_column("position", pa.array(np.arange(first, first + columns.num_rows)))
         owner = self._owner_columns()
         for key, value in owner.items():
-            columns = columns.append_column(key, pa.repeat(pa.scalar(value, TABLES[name].field(key).type), len(columns)))
+            columns = columns.append_column(
+                key, pa.repeat(pa.scalar(value, TABLES[name].field(key).type), len(columns))
+            )
         parts.append(validated(name, columns, where=self._name))
         # Artifact ids differ between attempts, content must not; and it is what is stored, in the types of the table.
         content = parts[-1].select([key for key in TABLES[name].names if key not in ("owner", "created_at", *owner)])

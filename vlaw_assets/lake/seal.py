@@ -1,12 +1,13 @@
-"""The seal: a chain of hashes over every commit to the table `artifacts`, so that the ledger itself cannot change unseen.
+"""The seal: a chain of hashes over every commit to the table `artifacts`, so that the ledger itself cannot change
+unseen.
 
     H_v = sha256(H_{v-1} + canonical JSON of {path, size, sha256} of log entry v and of each data file that it adds, in
     order), H_{-1} = ""
 
 `ledger.chain` has a line per version (so that damage can be named file by file) and only grows; `ledger.seal` says how
-far it counts: version, H_v, the length of the chain file, and its own digest. A commit hashes what is new, never what was there. A crash
-between a commit and its seal leaves a tail that is not sealed yet; the next commit seals it. A tail that was sealed and is gone is
-refused by every reader and by every commit (`check`). The seal is no signature:
+far it counts: version, H_v, the length of the chain file, and its own digest. A commit hashes what is new, never what
+was there. A crash between a commit and its seal leaves a tail that is not sealed yet; the next commit seals it. A tail
+that was sealed and is gone is refused by every reader and by every commit (`check`). The seal is no signature:
 whoever can write the lake can seal it again (`vlaw migrate --reseal` does), so keep H_v elsewhere where that matters.
 """
 
@@ -67,10 +68,11 @@ def extend(paths: Paths) -> int:
 
 
 def check(paths: Paths) -> dict[str, Any]:
-    """The seal, after holding it against the end of the chain and of the ledger's log: a few reads, whatever the history.
+    """The seal, after holding it against the end of the chain and of the ledger's log: a few reads, whatever the
+    history.
 
-    Raises VlawError if they are missing or do not fit, and if the log has lost what was sealed last: a ledger without its
-    newest entries must not be taken for the whole, and their version numbers must not be given to others.
+    Raises VlawError if they are missing or do not fit, and if the log has lost what was sealed last: a ledger without
+    its newest entries must not be taken for the whole, and their version numbers must not be given to others.
     """
     found = read(paths)
     if found["version"] < 0:
@@ -91,13 +93,17 @@ def check(paths: Paths) -> dict[str, Any]:
     _refuse_lost_tail(paths, max([found["version"], *_versions_of(beyond)]))
     problems = file_problems(paths.root, described, deep=False)
     if problems:
-        raise VlawError(f"the newest sealed entry of the ledger is not whole: {'; '.join(problems)}", where=str(paths.root),
-                        remedy=deltalog.RESTORE)
+        raise VlawError(
+            f"the newest sealed entry of the ledger is not whole: {'; '.join(problems)}",
+            where=str(paths.root),
+            remedy=deltalog.RESTORE,
+        )
     return found
 
 
 def _versions_of(beyond: bytes) -> list[int]:
-    """Versions in whole lines after the sealed part of the chain: committed by a process that died before it sealed them."""
+    """Versions in whole lines after the sealed part of the chain: committed by a process that died before it sealed
+    them."""
     found = []
     for line in beyond.split(b"\n")[:-1]:
         try:
@@ -119,8 +125,10 @@ def _refuse_lost_tail(paths: Paths, newest: int) -> None:
         return  # it came meanwhile
     named = ", ".join(map(str, lost[:5])) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
     raise VlawError(
-        f"the ledger has lost version{'s' if len(lost) > 1 else ''} {named}: sealed up to version {newest}, not in its log",
-        where=str(deltalog.entry_path(table, lost[0])), remedy=deltalog.RESTORE,
+        f"the ledger has lost version{'s' if len(lost) > 1 else ''} {named}: sealed up to version {newest}, not in "
+        f"its log",
+        where=str(deltalog.entry_path(table, lost[0])),
+        remedy=deltalog.RESTORE,
     )
 
 

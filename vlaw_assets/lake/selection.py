@@ -1,7 +1,8 @@
 """What a draft read, as rows of the ledger: its edges, each with which episodes of the parent went into the artifact.
 
-Here: turning what the handles saw into `edges` and `reads`. Not here: what follows from it (audit/impact.py). A selection is
-kept as a predicate where one says it exactly (all; the members of a dataset), and as rows only where none does.
+Here: turning what the handles saw into `edges` and `reads`. Not here: what follows from it (audit/impact.py). A
+selection is kept as a predicate where one says it exactly (all; the members of a dataset), and as rows only where none
+does.
 """
 
 from __future__ import annotations

@@ -43,8 +43,8 @@ _FORM = {"compression": "zstd", "compression_level": 1, "store_schema": False}
 ROW_GROUP = 1 << 17
 """Rows per row group: what a query reads and skips at a time, and one core works on."""
 LOOKED_UP = {"members": 1 << 15, "reads": 1 << 15}
-"""Tables that are asked where an episode is, and their row groups: ids of many artifacts lie side by side in one file, so
-minima and maxima rule nothing out, and Bloom filters do (4 x faster at 10^7 rows, for 1.2 bytes per row)."""
+"""Tables that are asked where an episode is, and their row groups: ids of many artifacts lie side by side in one file,
+so minima and maxima rule nothing out, and Bloom filters do (4 x faster at 10^7 rows, for 1.2 bytes per row)."""
 STATS_TEXT = 64
 """Longer texts have no minimum and maximum in the log: they are digests and JSON, which nobody looks up by range."""
 
@@ -79,7 +79,8 @@ class Tables:
             fsync_files(sorted(log.glob("*.json")), root=self.paths.root)
 
     def append(self, name: str, rows: pa.Table, *, artifact_id: str, least: int = -1) -> dict[str, Any]:
-        """Append the rows of one artifact, durably. Returns {"version", "rows", "files", "log"}; `least`: see `deltalog.append`.
+        """Append the rows of one artifact, durably. Returns {"version", "rows", "files", "log"}; `least`: see
+        `deltalog.append`.
 
         `files` are the data files, `log` is the entry that committed them, each {path, size, sha256}. On return all of
         them and their folders have reached the disk.
@@ -95,7 +96,8 @@ class Tables:
     def write(
         self, name: str, rows: pa.Table, *, artifact_id: str, metadata: dict[str, str] | None = None, least: int = -1
     ) -> deltalog.Entry:
-        """Append rows of one asset partition, durably, and return the log entry of the commit; `least`: see `deltalog.append`."""
+        """Append rows of one asset partition, durably, and return the log entry of the commit; `least`: see
+        `deltalog.append`."""
         table = self.paths.table(name)
         adds = []
         if rows.num_rows:
@@ -118,7 +120,8 @@ class Tables:
         return entry
 
     def restorable(self, name: str, files: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, str]] | None:
-        """What commits again the data files of a lost log entry: (`add` actions, metadata); None where a file is not as described."""
+        """What commits again the data files of a lost log entry: (`add` actions, metadata); None where a file is not as
+        described."""
         if not files or file_problems(self.paths.root, files):
             return None
         found = [(self.paths.root / file["path"], file) for file in files]
@@ -128,7 +131,8 @@ class Tables:
         return adds, metadata | ({ROWS: _carried(rows)} if rows.num_rows <= MOST_CARRIED else {})
 
     def restore_file(self, name: str, entry: deltalog.Entry, path: Path) -> None:
-        """Write a data file again from the rows that its commit carries. Raises VlawError where that gives other bytes."""
+        """Write a data file again from the rows that its commit carries. Raises VlawError where that gives other
+        bytes."""
         import pyarrow.parquet as pq
 
         remedy = "restore it from a backup"
@@ -141,13 +145,17 @@ class Tables:
         pq.write_table(pa.Table.from_pylist(carried, schema=TABLES[name]), buffer, **_FORM, row_group_size=ROW_GROUP)
         data = buffer.getvalue().to_pybytes()
         if len(data) != entry.sizes.get(path):
-            raise VlawError(f"a data file of version {entry.version} of {name} is gone, and its rows give another file now",
-                            where=str(path), remedy=remedy)
+            raise VlawError(
+                f"a data file of version {entry.version} of {name} is gone, and its rows give another file now",
+                where=str(path),
+                remedy=remedy,
+            )
         replace_file(path, data)
 
     @contextmanager
     def checkpoints_last(self) -> Iterator[None]:
-        """Checkpoints that come due in the block are made after it: they hold up no artifact on its way into the ledger."""
+        """Checkpoints that come due in the block are made after it: they hold up no artifact on its way into the
+        ledger."""
         self._later = []
         try:
             yield
@@ -161,8 +169,12 @@ class Tables:
         return str(entry.info.get(ARTIFACT, "")) if entry.added else ""
 
     def committed(
-        self, name: str, entries: Iterable[deltalog.Entry], convert: Callable[[dict[str, Any]], Any],
-        *, pinned: Mapping[int, Mapping[str, Any]] | None = None,
+        self,
+        name: str,
+        entries: Iterable[deltalog.Entry],
+        convert: Callable[[dict[str, Any]], Any],
+        *,
+        pinned: Mapping[int, Mapping[str, Any]] | None = None,
     ) -> Iterator[Any]:
         """The rows that these commits brought, each converted, in order: from the entries, or else from their files.
 
@@ -182,7 +194,8 @@ class Tables:
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise VlawError(
                     f"a row of Delta table {name} is damaged ({type(error).__name__})",
-                    where=str(entry.path), remedy="restore it from a backup",
+                    where=str(entry.path),
+                    remedy="restore it from a backup",
                 ) from error
 
     def _check(self, files: Iterable[dict[str, Any]]) -> None:
@@ -258,7 +271,9 @@ def _add_action(table: Path, path: Path, rows: pa.Table, partition: dict[str, st
 def _only(name: str, rows: pa.Table, column: str) -> str:
     values = rows[column].unique().to_pylist()
     if len(values) != 1:
-        raise VlawError(f"rows of {len(values)} values of {column} in one append", where=name, remedy="append them one by one")
+        raise VlawError(
+            f"rows of {len(values)} values of {column} in one append", where=name, remedy="append them one by one"
+        )
     return str(values[0])
 
 
@@ -280,10 +295,12 @@ def _statistics(rows: pa.Table) -> dict[str, Any]:
 
 def _carried(rows: pa.Table) -> str:
     """Rows as JSON for a commit's metadata."""
-    return canonical_json([
-        {key: value.isoformat() if isinstance(value, datetime) else value for key, value in row.items()}
-        for row in rows.to_pylist()
-    ])
+    return canonical_json(
+        [
+            {key: value.isoformat() if isinstance(value, datetime) else value for key, value in row.items()}
+            for row in rows.to_pylist()
+        ]
+    )
 
 
 def read_file(path: Path, schema: pa.Schema) -> pa.Table:
@@ -295,11 +312,15 @@ def read_file(path: Path, schema: pa.Schema) -> pa.Table:
         file = pq.ParquetFile(path)
         held = set(file.schema_arrow.names)
         # A pool of threads costs more than a small file.
-        table = file.read([name for name in schema.names if name in held], use_threads=file.metadata.num_rows > ROW_GROUP)
+        table = file.read(
+            [name for name in schema.names if name in held], use_threads=file.metadata.num_rows > ROW_GROUP
+        )
     except (OSError, pa.ArrowInvalid) as error:
         disk.refuse_if_out_of_files(error)
         raise VlawError(
-            f"data file is missing or damaged: {error}", where=str(path), remedy="restore it, or re-materialize with force"
+            f"data file is missing or damaged: {error}",
+            where=str(path),
+            remedy="restore it, or re-materialize with force",
         ) from error
     for name in schema.names:
         if name not in table.column_names:

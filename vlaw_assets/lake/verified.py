@@ -1,13 +1,14 @@
-"""Files verified once: which files are known to hold the bytes that the ledger recorded, so that they need no second reading.
+"""Files verified once: which files are known to hold the bytes that the ledger recorded, so that they need no second
+reading.
 
-A file whose sha256 was right is remembered by its fingerprint: device, inode, size, time of change of its content and of its
-inode (ctime: unlike mtime nobody can set it back). As long as the fingerprint is the same, so are the bytes. The memory is
-one append-only file of lines outside the lake, in the user's cache folder: whoever can write the lake must not be able to
-vouch for it. It can only save work: a line that is cut off, garbled or missing, or a memory that cannot be read or written,
-means that the file is hashed again.
+A file whose sha256 was right is remembered by its fingerprint: device, inode, size, time of change of its content and
+of its inode (ctime: unlike mtime nobody can set it back). As long as the fingerprint is the same, so are the bytes. The
+memory is one append-only file of lines outside the lake, in the user's cache folder: whoever can write the lake must
+not be able to vouch for it. It can only save work: a line that is cut off, garbled or missing, or a memory that cannot
+be read or written, means that the file is hashed again.
 
-What it takes on trust: the clock and the disk of this machine, and the user whose cache it is. A check that trusts nothing
-is `vlaw audit --all --verify` (verify.py), which reads every byte.
+What it takes on trust: the clock and the disk of this machine, and the user whose cache it is. A check that trusts
+nothing is `vlaw audit --all --verify` (verify.py), which reads every byte.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from vlaw_assets.lake.artifact import ArtifactRef
 
 RACY_NS = 2_000_000_000
-"""A file changed less than this before it was hashed is not remembered: it could change again within one tick of its clock."""
+"""A file changed less than this before it was hashed is not remembered: it could change again within one tick of its
+clock."""
 MOST_BYTES = 128 << 20
 """A memory that has grown larger (a million lines) is begun anew."""
 THREADS = min(8, os.cpu_count() or 1)
@@ -48,14 +50,23 @@ class Verified:
         self._known: set[bytes] | None = None
 
     def problems(self, entries: Iterable[Mapping[str, Any]]) -> list[str]:
-        """What is wrong with files recorded as {path, size, sha256}, one line each, as `durable.file_problems(deep=True)` says it."""
+        """What is wrong with files recorded as {path, size, sha256}, one line each, as
+        `durable.file_problems(deep=True)` says it."""
         return [f"{path}: {problem}" for path, problem in self.found(entries).items()]
 
     def damage(self, files: Iterable[tuple[ArtifactRef, Mapping[str, Any]]]) -> VlawError | None:
-        """The error for the first file, of (artifact, its recorded file), that is not as recorded; None when all are."""
+        """The error for the first file, of (artifact, its recorded file), that is not as recorded; None when all
+        are."""
         files = list(files)
         found = self.found(file for _, file in files)
-        return next((damage(ref, self._root / file["path"], found[file["path"]]) for ref, file in files if file["path"] in found), None)
+        return next(
+            (
+                damage(ref, self._root / file["path"], found[file["path"]])
+                for ref, file in files
+                if file["path"] in found
+            ),
+            None,
+        )
 
     def unknown(self, entries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """Those of the files that would have to be read: nothing is remembered of them as they are now."""
@@ -100,7 +111,9 @@ class Verified:
             return
         try:
             self._memory.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor = os.open(self._memory, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            descriptor = os.open(
+                self._memory, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+            )
             try:
                 if os.fstat(descriptor).st_size > MOST_BYTES:
                     os.ftruncate(descriptor, 0)
@@ -116,13 +129,16 @@ def damage(ref: ArtifactRef, path: Path, what: str) -> VlawError:
     """The error for a file of an artifact that is not what the ledger says."""
     partition = f" {ref.partition.replace('|', ' ')}" if ref.partition else ""
     return VlawError(
-        f"a file of {ref.name} ({ref.artifact_id}): {what}", where=str(path),
+        f"a file of {ref.name} ({ref.artifact_id}): {what}",
+        where=str(path),
         remedy=f"`vlaw audit {ref.asset}{partition} --verify` names all damage; "
-        "restore the file, or materialize the artifact again with force")
+        "restore the file, or materialize the artifact again with force",
+    )
 
 
 def memory_of(root: Path) -> Path | None:
-    """Where files of this lake are remembered; None where that would lie inside the lake, or there is no home folder."""
+    """Where files of this lake are remembered; None where that would lie inside the lake, or there is no home
+    folder."""
     try:
         base = os.environ.get("XDG_CACHE_HOME") or ""
         cache = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
@@ -135,7 +151,8 @@ def memory_of(root: Path) -> Path | None:
 
 
 def read_own(path: Path, most: int) -> bytes:
-    """The bytes of a memory that nobody but this user could have written; none for any other, or one of more than `most` bytes."""
+    """The bytes of a memory that nobody but this user could have written; none for any other, or one of more than
+    `most` bytes."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         with open(descriptor, "rb") as file:
@@ -166,7 +183,8 @@ def _line(sha256: str, about: os.stat_result) -> bytes:
 
 
 def _checked(root: Path, entries: list[Mapping[str, Any]]) -> list[tuple[str, bytes]]:
-    """Per entry (what is wrong, the line to remember): hashed side by side, since hashing lets go of the interpreter."""
+    """Per entry (what is wrong, the line to remember): hashed side by side, since hashing lets go of the
+    interpreter."""
     if THREADS == 1 or len(entries) == 1 or sum(entry["size"] for entry in entries) < SMALL_BYTES:
         return [_check(root, entry) for entry in entries]
     with ThreadPoolExecutor(THREADS) as pool:

@@ -1,11 +1,12 @@
 """SQL over a lake, for reading only: DuckDB with views of exactly what the ledger says exists.
 
-DuckDB runs in a process of its own (process.py starts it, worker.py is what runs there), so that memory, time and the size
-of a result are limits, whatever a statement does. It reads the Parquet files itself (projections, filters and partitions are
-pushed down), and may open these files and no other: the paths of the views are allowed one by one, external access is off,
-the configuration is locked, nothing is spilled to disk, and only one SELECT is admitted at a time (admission.py), in a
-read-only transaction. Which files: views.py. Before a statement runs, every file of the views that it names is known to
-have the bytes that the ledger recorded (lake/verified.py). Tables and views are made when a statement needs them.
+DuckDB runs in a process of its own (process.py starts it, worker.py is what runs there), so that memory, time and the
+size of a result are limits, whatever a statement does. It reads the Parquet files itself (projections, filters and
+partitions are pushed down), and may open these files and no other: the paths of the views are allowed one by one,
+external access is off, the configuration is locked, nothing is spilled to disk, and only one SELECT is admitted at a
+time (admission.py), in a read-only transaction. Which files: views.py. Before a statement runs, every file of the views
+that it names is known to have the bytes that the ledger recorded (lake/verified.py). Tables and views are made when a
+statement needs them.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Limits", "Query", "Result", "connect", "read_question"]
 
-_WIDE = re.compile(r"\bshow\b|\bdescribe\s*(;|$)|\binformation_schema\b|\b(duckdb|pragma|pg|sqlite)_|parquet", re.IGNORECASE)
+_WIDE = re.compile(
+    r"\bshow\b|\bdescribe\s*(;|$)|\binformation_schema\b|\b(duckdb|pragma|pg|sqlite)_|parquet", re.IGNORECASE
+)
 """Words of most statements that need all there is (see `Admitted`, which says it exactly)."""
 
 
@@ -71,8 +74,8 @@ class _MadeAnewError(Exception):
 class Query:
     """A locked DuckDB connection that admits one SELECT at a time. Made by `connect`.
 
-    The first statement is given the tables and views that it names, with what they are made of. The first one that needs more
-    is given all there are, by a new process: which files a locked connection may open cannot be changed.
+    The first statement is given the tables and views that it names, with what they are made of. The first one that
+    needs more is given all there are, by a new process: which files a locked connection may open cannot be changed.
     """
 
     def __init__(self, process: SqlProcess, lake: Lake):
@@ -80,8 +83,12 @@ class Query:
 
         self._process, self._lake = process, lake
         views.check_folder(lake)
-        definitions = views.definitions(lake, dict.fromkeys(views.DATA_TABLES, ()))  # what they stand on does not depend on files
-        self._uses = dict.fromkeys(views.COPIED, frozenset[str]()) | {name: views.uses(text) for name, text in definitions.items()}
+        definitions = views.definitions(
+            lake, dict.fromkeys(views.DATA_TABLES, ())
+        )  # what they stand on does not depend on files
+        self._uses = dict.fromkeys(views.COPIED, frozenset[str]()) | {
+            name: views.uses(text) for name, text in definitions.items()
+        }
         self._all = frozenset(self._uses)
         """Names of all tables and views."""
         self._made: frozenset[str] | None = None
@@ -101,7 +108,8 @@ class Query:
 
         Args:
             parameters: values for `$name` in the SQL; a name that is not given is NULL.
-            timeout_s: seconds for reading, planning and running the statement and fetching its rows. Files that are hashed
+            timeout_s: seconds for reading, planning and running the statement and fetching its rows. Files that are
+            hashed
                 for the first time are not counted.
 
         Raises VlawError for anything but one SELECT, for unknown parameters, for SQL that fails or reaches a limit (see
@@ -171,7 +179,9 @@ class Query:
             definitions, paths = {}, ""  # without the files, which are many
         else:
             definitions = {name: text for name, text in self._definitions.items() if name in names}
-            paths = ", ".join(views.quoted(source.path) for name, listed in self._files.items() if name in names for source in listed)
+            paths = ", ".join(
+                views.quoted(source.path) for name, listed in self._files.items() if name in names for source in listed
+            )
         self._process.make(tables=tables, definitions=definitions, paths=f"[{paths}]")
         self._made = names
 
@@ -212,7 +222,8 @@ class Query:
         from vlaw_assets.query import views
 
         wrong = self._lake.verified.damage(
-            (source.ref, source.file) for name in sorted(names & set(views.DATA_TABLES)) for source in self._files[name])
+            (source.ref, source.file) for name in sorted(names & set(views.DATA_TABLES)) for source in self._files[name]
+        )
         if wrong:
             raise wrong
 
@@ -229,21 +240,36 @@ class Query:
                 return damage
         if kind == "CatalogException":
             for name in sorted(names & set(self._process.failed)):
-                return VlawError(f"the view {name} could not be made: {self._process.failed[name]}", where=str(self._lake.paths.root),
-                                 remedy="`vlaw audit --all --verify` names all damage")
+                return VlawError(
+                    f"the view {name} could not be made: {self._process.failed[name]}",
+                    where=str(self._lake.paths.root),
+                    remedy="`vlaw audit --all --verify` names all damage",
+                )
         if kind == "PermissionException":
-            return VlawError(f"SQL reads the views and no other file: {first}", where="sql", remedy="SHOW TABLES lists the views")
+            return VlawError(
+                f"SQL reads the views and no other file: {first}", where="sql", remedy="SHOW TABLES lists the views"
+            )
         if kind == "OutOfMemoryException":
-            return VlawError(first, where="sql",
-                             remedy=f"narrow the query, or allow it more than {self._process.limits.memory} (memory_limit, vlaw sql --memory)")
+            return VlawError(
+                first,
+                where="sql",
+                remedy=f"narrow the query, or allow it more than {self._process.limits.memory} (memory_limit, vlaw "
+                f"sql --memory)",
+            )
         return VlawError(error.text, where="sql", remedy="SHOW TABLES and DESCRIBE episodes say what there is")
 
 
 def connect(
-    lake: Lake | str | Path, as_of: str | int | None = None, *, memory_limit: str = MEMORY, threads: int = 2,
-    limits: Limits | None = None, lazy: bool = False,
+    lake: Lake | str | Path,
+    as_of: str | int | None = None,
+    *,
+    memory_limit: str = MEMORY,
+    threads: int = 2,
+    limits: Limits | None = None,
+    lazy: bool = False,
 ) -> Query:
-    """A view for every data table, for `frames` (references, no pixels) and for `study_artifacts`, tables `artifacts` and `edges`.
+    """A view for every data table, for `frames` (references, no pixels) and for `study_artifacts`, tables `artifacts`
+    and `edges`.
 
     `artifacts.owner_id` is the artifact whose rows hold the data: join data tables on it, and reuse is followed.
 
@@ -252,7 +278,8 @@ def connect(
         as_of: show the lake as it was at that moment (see `Lake.as_of`); default as it is now, or as `lake` is.
         memory_limit: of DuckDB, as in '2GB'; nothing is spilled to disk.
         limits: all limits; `memory_limit` and `threads` are not looked at then.
-        lazy: read the ledger's rows when a statement first names something of it, and show the lake as it is then: for a
+        lazy: read the ledger's rows when a statement first names something of it, and show the lake as it is then: for
+        a
             single statement, asked at once. Whether the ledger is as it was sealed is looked at here in any case.
 
     A table of which a pinned file is missing or changed cannot be read, and says so; the others can.

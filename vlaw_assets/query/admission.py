@@ -2,9 +2,10 @@
 
 Everything that attaches, installs or sets is another kind of statement, so the statement's type refuses it. The type is
 not enough: `WITH d AS (COPY ... TO ...) SELECT ...` is a SELECT to DuckDB, and could overwrite the very files that the
-views are allowed to read. So DuckDB's own parse tree is walked (comments, quotes and nesting hide nothing in it), and only
-kinds of nodes and table functions from the lists below are admitted. EXPLAIN ANALYZE is not: it is the one EXPLAIN that
-runs what follows, and its profiler has outputs of its own. Runs in the worker (worker.py), which is also where files are kept shut.
+views are allowed to read. So DuckDB's own parse tree is walked (comments, quotes and nesting hide nothing in it), and
+only kinds of nodes and table functions from the lists below are admitted. EXPLAIN ANALYZE is not: it is the one EXPLAIN
+that runs what follows, and its profiler has outputs of its own. Runs in the worker (worker.py), which is also where
+files are kept shut.
 """
 
 from __future__ import annotations
@@ -20,12 +21,37 @@ import duckdb
 
 from vlaw_models.errors import VlawError
 
-TABLE_FUNCTIONS = frozenset({
-    "range", "generate_series", "unnest", "repeat", "repeat_row", "json_each", "json_tree", "summary", "histogram",
-    "histogram_values", "read_parquet", "parquet_scan", "parquet_metadata", "parquet_file_metadata", "parquet_schema",
-    "duckdb_tables", "duckdb_views", "duckdb_columns", "duckdb_functions", "duckdb_types", "duckdb_keywords",
-    "duckdb_settings", "reached_by", "pragma_table_info", "pragma_version", "pg_timezone_names", "icu_calendar_names",
-})
+TABLE_FUNCTIONS = frozenset(
+    {
+        "range",
+        "generate_series",
+        "unnest",
+        "repeat",
+        "repeat_row",
+        "json_each",
+        "json_tree",
+        "summary",
+        "histogram",
+        "histogram_values",
+        "read_parquet",
+        "parquet_scan",
+        "parquet_metadata",
+        "parquet_file_metadata",
+        "parquet_schema",
+        "duckdb_tables",
+        "duckdb_views",
+        "duckdb_columns",
+        "duckdb_functions",
+        "duckdb_types",
+        "duckdb_keywords",
+        "duckdb_settings",
+        "reached_by",
+        "pragma_table_info",
+        "pragma_version",
+        "pg_timezone_names",
+        "icu_calendar_names",
+    }
+)
 """What makes rows of its arguments, of Parquet files (only pinned ones open) or of what is in the connection."""
 FILE_FUNCTIONS = frozenset(name for name in TABLE_FUNCTIONS if "parquet" in name)
 NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
@@ -58,9 +84,11 @@ class Admitted:
 
 
 def admit(connection: duckdb.DuckDBPyConnection, sql: str) -> Admitted:
-    """Parse `sql`; raises VlawError, saying why, for anything but one SELECT of what is there to be read, or its EXPLAIN.
+    """Parse `sql`; raises VlawError, saying why, for anything but one SELECT of what is there to be read, or its
+    EXPLAIN.
 
-    Raises RecursionError for a statement that is nested too deeply to be checked, MemoryError for one that is too large.
+    Raises RecursionError for a statement that is nested too deeply to be checked, MemoryError for one that is too
+    large.
     """
     statements = _statements(connection, sql)
     kinds = [_kind(statement) for statement in statements]
@@ -75,27 +103,39 @@ def _select(connection: duckdb.DuckDBPyConnection, sql: str, before: str) -> Adm
     statements = _statements(connection, sql)
     kinds = [_kind(statement) for statement in statements]
     if kinds != ["SELECT"]:
-        raise VlawError(f"only a single SELECT is admitted, this is {before}{', '.join(kinds) or 'nothing'}", where="sql", remedy=_REMEDY)
+        raise VlawError(
+            f"only a single SELECT is admitted, this is {before}{', '.join(kinds) or 'nothing'}",
+            where="sql",
+            remedy=_REMEDY,
+        )
     found = list(_nodes(_tree(connection, statements[0].query)))
     writes = sorted({_text(node.get("type")) for node in found if _text(node.get("type")).endswith("_NODE")} - NODES)
     if writes:
         kind = writes[0].removesuffix("_NODE").removesuffix("_QUERY")
         raise VlawError(f"only a single SELECT is admitted, this one has {kind} inside", where="sql", remedy=_REMEDY)
-    calls = [(node["function"]["function_name"].lower(), "table function") for node in found if node.get("type") == "TABLE_FUNCTION"]
+    calls = [
+        (node["function"]["function_name"].lower(), "table function")
+        for node in found
+        if node.get("type") == "TABLE_FUNCTION"
+    ]
     named = [node["function_name"].lower() for node in found if "function_name" in node]
     refused = [call for call in calls if call[0] not in TABLE_FUNCTIONS]
     refused += [(name, "function") for name in named if name in REFUSED_FUNCTIONS]
     if refused:
         name, kind = refused[0]
-        raise VlawError(f"the {kind} {name} is not admitted: SQL reads the views and nothing else", where="sql", remedy=_REMEDY)
+        raise VlawError(
+            f"the {kind} {name} is not admitted: SQL reads the views and nothing else", where="sql", remedy=_REMEDY
+        )
     # Wherever a table can be named, not in FROM alone: DESCRIBE, SHOW and SUMMARIZE have nodes of their own.
     tables = frozenset(name.lower() for node in found for name in _names(node))
     any_file = any(name in FILE_FUNCTIONS for name, _ in calls) or any(_PATH.search(name) for name in tables)
     names = tables | frozenset(named)
     # SHOW of no query, and any schema but the usual one: information_schema and pg_catalog, by whatever name.
     lists = any(name.startswith(LISTS) for name in names) or any(
-        _text(node.get("schema_name")).lower() not in ("", "main") or (node.get("type") == "SHOW_REF" and not node.get("query"))
-        for node in found)
+        _text(node.get("schema_name")).lower() not in ("", "main")
+        or (node.get("type") == "SHOW_REF" and not node.get("query"))
+        for node in found
+    )
     return Admitted(statements[0], names, any_file, lists)
 
 
@@ -145,7 +185,9 @@ def _tree(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
         raise MemoryError
     if tree.get("error"):
         raise VlawError(
-            f"this SELECT cannot be checked: {tree.get('error_message', '')}", where="sql", remedy="write it without PIVOT and the like"
+            f"this SELECT cannot be checked: {tree.get('error_message', '')}",
+            where="sql",
+            remedy="write it without PIVOT and the like",
         )
     return tree
 

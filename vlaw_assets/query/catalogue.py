@@ -24,10 +24,15 @@ from vlaw_models.errors import VlawError
 if TYPE_CHECKING:
     from vlaw_assets.lake import Lake
 
-_ABOUT = pa.schema([
-    ("lake", pa.string()), ("lake_format", pa.int32()), ("as_of_sequence", pa.int64()), ("as_of_artifact_id", pa.string()),
-    ("made_at", pa.timestamp("us", tz="UTC")),
-])
+_ABOUT = pa.schema(
+    [
+        ("lake", pa.string()),
+        ("lake_format", pa.int32()),
+        ("as_of_sequence", pa.int64()),
+        ("as_of_artifact_id", pa.string()),
+        ("made_at", pa.timestamp("us", tz="UTC")),
+    ]
+)
 _QUESTIONS = pa.schema([(name, pa.string()) for name in ("name", "question", "parameters", "call")])
 
 
@@ -38,10 +43,11 @@ def write_catalogue(lake: Lake | str | Path, file: str | Path, as_of: str | int 
     `vlaw_questions` (name, question, parameters, call); a view for every data table, for `frames` and for
     `study_artifacts`.
 
-    Every file is verified, at the time of writing: what happens to it later, whoever opens the catalogue will not notice.
+    Every file is verified, at the time of writing: what happens to it later, whoever opens the catalogue will not
+    notice.
 
-    Raises VlawError: `file` is something else than a catalogue, lies inside the lake or cannot be written; a pinned file
-    is missing or changed.
+    Raises VlawError: `file` is something else than a catalogue, lies inside the lake or cannot be written; a pinned
+    file is missing or changed.
     """
     lake = opened(lake, as_of)
     path = Path(file).expanduser().absolute()
@@ -52,8 +58,13 @@ def write_catalogue(lake: Lake | str | Path, file: str | Path, as_of: str | int 
     wrong = lake.verified.damage((source.ref, source.file) for listed in files.values() for source in listed)
     if wrong:
         raise wrong
-    about = {"lake": str(lake.paths.root), "lake_format": FORMAT_VERSION, "made_at": datetime.now(UTC),
-             "as_of_sequence": len(refs) - 1 if refs else None, "as_of_artifact_id": refs[-1].artifact_id if refs else None}
+    about = {
+        "lake": str(lake.paths.root),
+        "lake_format": FORMAT_VERSION,
+        "made_at": datetime.now(UTC),
+        "as_of_sequence": len(refs) - 1 if refs else None,
+        "as_of_artifact_id": refs[-1].artifact_id if refs else None,
+    }
     asked = questions() if FOLDER.is_dir() else []
     rows = [{"name": q.name, "question": q.text, "parameters": q.explained, "call": q.call} for q in asked]
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -67,8 +78,12 @@ def write_catalogue(lake: Lake | str | Path, file: str | Path, as_of: str | int 
             connection.execute("CHECKPOINT")
         os.replace(draft, path)
     except (OSError, duckdb.IOException) as error:
-        raise disk.failure(error, "the catalogue cannot be written", where=str(path),
-                           remedy="choose a file in a folder you can write to") from error
+        raise disk.failure(
+            error,
+            "the catalogue cannot be written",
+            where=str(path),
+            remedy="choose a file in a folder you can write to",
+        ) from error
     finally:
         for left in (draft, draft.with_name(f"{draft.name}.wal")):
             left.unlink(missing_ok=True)
@@ -88,6 +103,7 @@ def _check_target(path: Path, lake: Path) -> None:
     except duckdb.Error as error:
         why = str(error).strip().partition("\n")[0]
         raise VlawError(
-            f"the file is there and is not a catalogue that vlaw wrote ({why})", where=str(path),
+            f"the file is there and is not a catalogue that vlaw wrote ({why})",
+            where=str(path),
             remedy="choose another name, or delete the file yourself",
         ) from error

@@ -1,7 +1,7 @@
 """The other end of worker.py: starts it, asks it, and ends it when it takes too long, sends too much or goes wrong.
 
-Nothing of what comes from a worker is held before it is known to be within the limits. The worker is started anew after it
-was ended; a connection can be used on.
+Nothing of what comes from a worker is held before it is known to be within the limits. The worker is started anew after
+it was ended; a connection can be used on.
 """
 
 from __future__ import annotations
@@ -62,22 +62,28 @@ class SqlProcess:
         self._start()
 
     def make(self, *, tables: Mapping[str, pa.Table], definitions: Mapping[str, str], paths: str) -> None:
-        """Give the worker its tables and views, and the list of files it may read. Raises VlawError if it cannot be started."""
-        self._setup = pickle.dumps({
-            "tables": {name: _ipc(table) for name, table in tables.items()}, "definitions": dict(definitions), "paths": paths,
-            "memory_bytes": self._memory_bytes, "threads": self.limits.threads})
+        """Give the worker its tables and views, and the list of files it may read. Raises VlawError if it cannot be
+        started."""
+        self._setup = pickle.dumps(
+            {
+                "tables": {name: _ipc(table) for name, table in tables.items()},
+                "definitions": dict(definitions),
+                "paths": paths,
+                "memory_bytes": self._memory_bytes,
+                "threads": self.limits.threads,
+            }
+        )
         if self._worker is None or self._made:
             self.close()
             self._start()
         self._ready()
 
-    def ask(
-        self, sql: str, parameters: Mapping[str, Any], timeout_s: float, before: Callable[..., None]
-    ) -> pa.Table:
+    def ask(self, sql: str, parameters: Mapping[str, Any], timeout_s: float, before: Callable[..., None]) -> pa.Table:
         """The result of one statement.
 
         Args:
-            before: called as before(names in the statement, any_file=, lists=) (see admission.Admitted) before it runs; its time
+            before: called as before(names in the statement, any_file=, lists=) (see admission.Admitted) before it runs;
+            its time
                 does not count. What it raises ends the statement.
 
         Raises VlawError where the statement is refused or a limit is reached, FailedError with DuckDB's error.
@@ -85,7 +91,9 @@ class SqlProcess:
         self.limits.check(sql)
         request = pickle.dumps({"sql": sql, "parameters": dict(parameters), "seconds": timeout_s})
         if len(request) > MOST_PARAMETERS + len(sql):
-            raise VlawError(f"the parameters have more than {MOST_PARAMETERS} bytes", where="sql", remedy="give fewer values")
+            raise VlawError(
+                f"the parameters have more than {MOST_PARAMETERS} bytes", where="sql", remedy="give fewer values"
+            )
         if self._worker is None:
             self._start()
             self._ready()
@@ -94,8 +102,11 @@ class SqlProcess:
             return self._asked(request, begun, timeout_s, before)
         except _LateError:
             self.close()
-            raise VlawError(f"stopped after {timeout_s:g} s", where="sql",
-                            remedy="narrow the query, or allow it more time (timeout)") from None
+            raise VlawError(
+                f"stopped after {timeout_s:g} s",
+                where="sql",
+                remedy="narrow the query, or allow it more time (timeout)",
+            ) from None
         except _EndedError as error:
             raise self._died(error) from None
         except (VlawError, FailedError):
@@ -125,8 +136,10 @@ class SqlProcess:
             status = self._worker.poll() if isinstance(error, _EndedError) else None
             self.close()
             raise VlawError(
-                f"the process for SQL did not start ({'it took too long' if status is None else _how(status)})", where="sql",
-                remedy=f"`python -m vlaw_assets.query.worker < /dev/null` shows why; the memory limit is {self.limits.memory}",
+                f"the process for SQL did not start ({'it took too long' if status is None else _how(status)})",
+                where="sql",
+                remedy=f"`python -m vlaw_assets.query.worker < /dev/null` shows why; the memory limit is "
+                f"{self.limits.memory}",
             ) from None
 
     def _asked(self, request: bytes, begun: float, timeout_s: float, before: Callable[..., None]) -> pa.Table:
@@ -230,13 +243,17 @@ class SqlProcess:
         if status == -signal.SIGSEGV:
             return too_deep()
         return VlawError(
-            f"the statement ended the process for SQL ({'it closed its pipe' if status is None else _how(status)}): most likely it needs "
-            f"more than the memory limit, {self.limits.memory}", where="sql",
-            remedy="narrow the query, or allow it more memory (vlaw sql --memory, memory_limit)")
+            f"the statement ended the process for SQL ({'it closed its pipe' if status is None else _how(status)}): "
+            f"most likely it needs "
+            f"more than the memory limit, {self.limits.memory}",
+            where="sql",
+            remedy="narrow the query, or allow it more memory (vlaw sql --memory, memory_limit)",
+        )
 
 
 def start_early() -> None:
-    """Start a worker that the first connection of this process will take: for a command that is still importing the rest."""
+    """Start a worker that the first connection of this process will take: for a command that is still importing the
+    rest."""
     _early.append(_spawn())
 
 
@@ -244,18 +261,26 @@ def _spawn() -> subprocess.Popen[bytes]:
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
         # Allocators that reserve address space in advance would make the limit of address space meaningless.
-        "MALLOC_ARENA_MAX": "2", "ARROW_DEFAULT_MEMORY_POOL": "system",
+        "MALLOC_ARENA_MAX": "2",
+        "ARROW_DEFAULT_MEMORY_POOL": "system",
     }
     # The kernel ends a worker with the thread that started it, and only the main thread lives as long as the process.
     main = threading.current_thread() is threading.main_thread()
     watched = [str(os.getpid())] if main else []
     try:
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "vlaw_assets.query.worker", *watched], env=environment,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            [sys.executable, "-P", "-m", "vlaw_assets.query.worker", *watched],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
     except OSError as error:
-        raise VlawError(f"no process for SQL can be started: {error.strerror}", where=sys.executable,
-                        remedy="free memory, or raise the limit of processes") from error
+        raise VlawError(
+            f"no process for SQL can be started: {error.strerror}",
+            where=sys.executable,
+            remedy="free memory, or raise the limit of processes",
+        ) from error
 
 
 class _LateError(Exception):
@@ -290,7 +315,8 @@ def _ipc(table: pa.Table) -> bytes:
 
 
 def _small(array: pa.Array) -> int:
-    """Bytes that values take beyond those they have in Arrow, where a truth value is one bit and a NULL none: 8 each."""
+    """Bytes that values take beyond those they have in Arrow, where a truth value is one bit and a NULL none: 8
+    each."""
     import pyarrow as pa
 
     kind, count = array.type, 8 * len(array)

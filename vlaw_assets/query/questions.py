@@ -1,4 +1,5 @@
-"""The questions of the folder `sql/` (in an installed wheel: of this package): one file each, the question in English first, then its parameters, then the SQL.
+"""The questions of the folder `sql/` (in an installed wheel: of this package): one file each, the question in English
+first, then its parameters, then the SQL.
 
 Here: reading and listing them, and turning them into table macros for a catalogue file. Not here: running them.
 """
@@ -58,7 +59,9 @@ def read_question(path: str | Path) -> tuple[str, str]:
             sql = file.read(MOST_SQL + 1).decode("utf-8", errors="strict").replace("\r\n", "\n")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise VlawError(f"cannot read the SQL file: {why}", where=str(path), remedy="`vlaw sql --list` lists the files") from error
+        raise VlawError(
+            f"cannot read the SQL file: {why}", where=str(path), remedy="`vlaw sql --list` lists the files"
+        ) from error
     first = sql.partition("\n")[0]
     if not first.startswith("-- "):
         raise VlawError("the first line is not a question", where=str(path), remedy="start with '-- Which ...?'")
@@ -69,7 +72,9 @@ def questions(folder: Path = FOLDER) -> list[Question]:
     """All questions, by name. Raises VlawError where the folder is not there."""
     files = sorted(folder.glob("*.sql"))
     if not files:
-        raise VlawError("there are no questions here", where=str(folder), remedy="run from a checkout, which has the folder sql/")
+        raise VlawError(
+            "there are no questions here", where=str(folder), remedy="run from a checkout, which has the folder sql/"
+        )
     return [Question(file.stem, *read_question(file)) for file in files]
 
 

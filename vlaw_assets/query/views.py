@@ -1,7 +1,9 @@
 """SQL views of a lake: for every table exactly the files that ledger rows name, read by DuckDB itself.
 
-Here: which files a view reads, and the tables and statements that make it. Not here: what is wrong with them (lake/verified.py), the locked connection (__init__.py, worker.py) and writing a catalogue file
-(catalogue.py); both use this, so they show the same rows. Rows of killed runs are in no view: a view reads the files of ledger rows, not a Delta table.
+Here: which files a view reads, and the tables and statements that make it. Not here: what is wrong with them
+(lake/verified.py), the locked connection (__init__.py, worker.py) and writing a catalogue file (catalogue.py); both use
+this, so they show the same rows. Rows of killed runs are in no view: a view reads the files of ledger rows, not a Delta
+table.
 """
 
 from __future__ import annotations
@@ -49,22 +51,28 @@ WHERE e.num_frames > 0
 """
 """One row per stored image, without its pixels: `lance.dataset(lance_path, version=lance_version)` holds them."""
 
-_EMBEDDERS = "SELECT artifact_id FROM artifacts WHERE source_artifact_id = '' AND (versions_json -> '$.embeddings') IS NOT NULL"
+_EMBEDDERS = (
+    "SELECT artifact_id FROM artifacts WHERE source_artifact_id = '' AND (versions_json -> '$.embeddings') IS NOT NULL"
+)
 """Artifacts that hold a vector per episode of what they read by rows."""
 
 _STUDY_ARTIFACTS = """
-SELECT a.*, s.study, regexp_extract(arm, '^(.+)-s[0-9]+$', 1) AS recipe, regexp_extract(arm, '-s([0-9]+)$', 1)::INTEGER AS seed
+SELECT a.*, s.study, regexp_extract(arm, '^(.+)-s[0-9]+$', 1) AS recipe,
+  regexp_extract(arm, '-s([0-9]+)$', 1)::INTEGER AS seed
 FROM artifacts a
-JOIN (SELECT DISTINCT experiment AS study FROM artifacts WHERE asset = 'study') s ON starts_with(a.experiment, s.study || '-'),
+JOIN (SELECT DISTINCT experiment AS study FROM artifacts WHERE asset = 'study') s
+  ON starts_with(a.experiment, s.study || '-'),
   (SELECT substr(a.experiment, length(s.study) + 2) AS arm)
 WHERE regexp_full_match(arm, '.+-s[0-9]+')
 QUALIFY length(s.study) = max(length(s.study)) OVER (PARTITION BY a.sequence)
 """
-"""The artifacts of every study, whose experiments are called STUDY-RECIPE-sSEED. Of studies 'a' and 'a-b', 'a-b-c-s0' is of 'a-b'."""
+"""The artifacts of every study, whose experiments are called STUDY-RECIPE-sSEED. Of studies 'a' and 'a-b', 'a-b-c-s0'
+is of 'a-b'."""
 
 
 _QUARANTINED = "SELECT *, episode_id IN (SELECT episode_id FROM in_quarantine) AS quarantined FROM ({select})"
-"""Column of `episodes`: whether it is in quarantine now, or was imagined from one that is. Whoever counts leaves it out."""
+"""Column of `episodes`: whether it is in quarantine now, or was imagined from one that is. Whoever counts leaves it
+out."""
 
 _EVALUATIONS = """
 SELECT v.*, coalesce(q.trials, 0) AS quarantined_trials FROM ({select}) v
@@ -79,7 +87,7 @@ _MADE_EDGES = "SELECT e.* FROM edges e JOIN artifacts a ON a.artifact_id = e.chi
 """The edges of artifacts that hold their own data."""
 
 _READS = f"""
-WITH made AS ({statement('made_edges')})
+WITH made AS ({statement("made_edges")})
 SELECT * FROM made
 UNION ALL  -- a pointer read what its owner read
 SELECT a.artifact_id, r.* EXCLUDE (child_id) FROM artifacts a JOIN made r ON r.child_id = a.source_artifact_id
@@ -120,11 +128,14 @@ def check_folder(lake: Lake) -> None:
         if "=" in part and part.partition("=")[0].lower() in _COLUMNS:
             raise VlawError(
                 f"the lake lies in a folder {part!r}, which DuckDB takes for the value of a column",
-                where=str(lake.paths.root), remedy="rename that folder",
+                where=str(lake.paths.root),
+                remedy="rename that folder",
             )
 
 
-def make(connection: duckdb.DuckDBPyConnection, lake: Lake, refs: Sequence[ArtifactRef], files: Mapping[str, list[Source]]) -> None:
+def make(
+    connection: duckdb.DuckDBPyConnection, lake: Lake, refs: Sequence[ArtifactRef], files: Mapping[str, list[Source]]
+) -> None:
     """The tables and views, on a connection of one's own."""
     for name, rows in tables(lake, refs).items():
         make_table(connection, name, rows())
@@ -137,8 +148,11 @@ def tables(lake: Lake, refs: Sequence[ArtifactRef]) -> dict[str, Callable[[], pa
 
     `artifacts.owner_id` is the artifact whose rows hold the data: join data tables on it, and reuse is followed.
     """
-    return {"artifacts": lambda: artifacts_table(refs), "edges": lambda: edges_table(lake, refs),
-            "in_quarantine": lambda: quarantine_table(lake)}
+    return {
+        "artifacts": lambda: artifacts_table(refs),
+        "edges": lambda: edges_table(lake, refs),
+        "in_quarantine": lambda: quarantine_table(lake),
+    }
 
 
 def definitions(lake: Lake, files: Mapping[str, Sequence[Source]]) -> dict[str, str]:
@@ -147,8 +161,13 @@ def definitions(lake: Lake, files: Mapping[str, Sequence[Source]]) -> dict[str, 
     selects = {name: _select(name, [source.path for source in listed]) for name, listed in files.items()}
     for name, around in (("episodes", _QUARANTINED), ("evaluations", _EVALUATIONS)):
         selects[name] = around.format(select=selects[name])
-    selects |= {"embedders": _EMBEDDERS, "made_edges": _MADE_EDGES, "episode_reads": _READS, "study_artifacts": _STUDY_ARTIFACTS,
-                "frames": _FRAMES.format(path=quoted(str(lake.paths.frames)))}
+    selects |= {
+        "embedders": _EMBEDDERS,
+        "made_edges": _MADE_EDGES,
+        "episode_reads": _READS,
+        "study_artifacts": _STUDY_ARTIFACTS,
+        "frames": _FRAMES.format(path=quoted(str(lake.paths.frames))),
+    }
     return {name: f"CREATE VIEW {name} AS {select}" for name, select in selects.items()} | {"reached_by": REACHED_BY}
 
 
@@ -173,7 +192,9 @@ def artifacts_table(refs: Sequence[ArtifactRef]) -> pa.Table:
         "owner_id": pa.array([ref.owner for ref in refs], pa.string()),
         "is_current": pa.array([newest[ref.asset, ref.partition] == ref.artifact_id for ref in refs], pa.bool_()),
     }
-    return pa.table(columns | {field.name: pa.array([row[field.name] for row in rows], field.type) for field in ARTIFACTS})
+    return pa.table(
+        columns | {field.name: pa.array([row[field.name] for row in rows], field.type) for field in ARTIFACTS}
+    )
 
 
 def edges_table(lake: Lake, refs: Sequence[ArtifactRef]) -> pa.Table:
@@ -183,13 +204,15 @@ def edges_table(lake: Lake, refs: Sequence[ArtifactRef]) -> pa.Table:
     """
     rows = [
         {"child_id": ref.artifact_id, "parent_id": edge.parent} | {name: getattr(edge, name) for name in _EDGE[2:]}
-        for ref in refs for edge in lake.ledger.own_edges(ref.artifact_id)
+        for ref in refs
+        for edge in lake.ledger.own_edges(ref.artifact_id)
     ]
     return pa.Table.from_pylist(rows, schema=pa.schema([(name, pa.string()) for name in _EDGE]))
 
 
 def quarantine_table(lake: Lake) -> pa.Table:
-    """Every episode that is in quarantine at the lake's moment, and what was imagined from it: episode_id, goes_back_to."""
+    """Every episode that is in quarantine at the lake's moment, and what was imagined from it: episode_id,
+    goes_back_to."""
     found = quarantine.in_force(lake)
     columns = {"episode_id": list(found), "goes_back_to": list(found.values())}
     return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
@@ -214,5 +237,12 @@ def _type(kind: pa.DataType) -> str:
     """DuckDB's name of a column type of the lake's tables."""
     if pa.types.is_list(kind):
         return f"{_type(kind.value_type)}[]"
-    return {"string": "VARCHAR", "bool": "BOOLEAN", "int32": "INTEGER", "int64": "BIGINT", "float": "FLOAT", "double": "DOUBLE",
-            "timestamp[us, tz=UTC]": "TIMESTAMPTZ"}[str(kind)]
+    return {
+        "string": "VARCHAR",
+        "bool": "BOOLEAN",
+        "int32": "INTEGER",
+        "int64": "BIGINT",
+        "float": "FLOAT",
+        "double": "DOUBLE",
+        "timestamp[us, tz=UTC]": "TIMESTAMPTZ",
+    }[str(kind)]

@@ -1,13 +1,14 @@
 """The process in which SQL runs: `python -m vlaw_assets.query.worker`, started by process.py and talking to it alone.
 
 It is given the views, makes them, locks DuckDB, limits itself, and then answers one statement after the other. Here
-nothing is trusted to end: a statement may hang, take all memory or crash the process. The parent ends it at the deadline, and
-the kernel does if the parent is gone. It opens no lake and knows no ledger; it can read the files it was told of and write none.
+nothing is trusted to end: a statement may hang, take all memory or crash the process. The parent ends it at the
+deadline, and the kernel does if the parent is gone. It opens no lake and knows no ledger; it can read the files it was
+told of and write none.
 
-Messages to it are pickles (from its own parent), after 8 bytes with their length. Its answers are frames: a letter, 8 bytes
-with the length, and the rest: N (JSON: what the statement names), S (an Arrow schema), B (a record batch), D (JSON: done) or
-E (JSON: an error). The last two say whether it has grown too large for the next statement (an allocator seldom gives memory
-back): then it should be replaced.
+Messages to it are pickles (from its own parent), after 8 bytes with their length. Its answers are frames: a letter, 8
+bytes with the length, and the rest: N (JSON: what the statement names), S (an Arrow schema), B (a record batch), D
+(JSON: done) or E (JSON: an error). The last two say whether it has grown too large for the next statement (an allocator
+seldom gives memory back): then it should be replaced.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from vlaw_models.errors import VlawError
 BATCH_ROWS = 8192
 MOST_FILES = 1 << 16
 SPARE_BYTES = 256 << 20
-"""Address space beyond the memory limit: for what DuckDB does not count (parsing, constants, results on their way out)."""
+"""Address space beyond the memory limit: for what DuckDB does not count (parsing, constants, results on their way
+out)."""
 SPARE_S = 1.0
 """How long after its deadline a worker ends by itself, if nobody did it."""
 LONGEST_ERROR = 4000
@@ -125,13 +127,22 @@ class Worker:
         self._outlet.flush()
 
     def _fail(self, kind: str, what: str, **more: str) -> None:
-        self._send(b"E", {"kind": kind, "what": what, **more, "spent": kind == "OutOfMemoryException" or _mapped() > self._most})
+        self._send(
+            b"E",
+            {"kind": kind, "what": what, **more, "spent": kind == "OutOfMemoryException" or _mapped() > self._most},
+        )
 
 
 def _opened(setup: dict[str, Any]) -> tuple[duckdb.DuckDBPyConnection, dict[str, str]]:
     """A locked connection with these tables and views, and the views that could not be made, with the reason."""
-    connection = duckdb.connect(":memory:", config={
-        "memory_limit": f"{setup['memory_bytes'] // 1000}KB", "threads": setup["threads"], "python_enable_replacements": "false"})
+    connection = duckdb.connect(
+        ":memory:",
+        config={
+            "memory_limit": f"{setup['memory_bytes'] // 1000}KB",
+            "threads": setup["threads"],
+            "python_enable_replacements": "false",
+        },
+    )
     for name, data in setup["tables"].items():
         connection.register("given", pa.ipc.open_stream(data).read_all())
         connection.execute(f"CREATE TABLE {name} AS SELECT * FROM given")
@@ -149,15 +160,23 @@ def _opened(setup: dict[str, Any]) -> tuple[duckdb.DuckDBPyConnection, dict[str,
 
 def _limit(memory_bytes: int) -> None:
     """No more address space than now and the memory limit, no file written, no core dumped; kept by the kernel."""
-    for what, most in ((resource.RLIMIT_AS, _mapped() + memory_bytes + SPARE_BYTES), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
+    for what, most in (
+        (resource.RLIMIT_AS, _mapped() + memory_bytes + SPARE_BYTES),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
         hard = resource.getrlimit(what)[1]
         allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        with contextlib.suppress(ValueError, OSError):  # a system without that limit: DuckDB's own and the deadline remain
+        with contextlib.suppress(
+            ValueError, OSError
+        ):  # a system without that limit: DuckDB's own and the deadline remain
             resource.setrlimit(what, (allowed, allowed))
     # As many open files as may be: DuckDB holds one per file of a query.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES), hard))
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES), hard)
+        )
 
 
 def _mapped() -> int:
@@ -187,9 +206,16 @@ def _bound(statement: duckdb.Statement, parameters: Mapping[str, Any]) -> dict[s
 
 def _plain_schema(schema: pa.Schema) -> pa.Schema:
     """Without dictionaries, in which few bytes stand for many (DuckDB gives an ENUM as one)."""
-    return pa.schema([
-        pa.field(field.name, field.type.value_type if pa.types.is_dictionary(field.type) else _checked(field.type), field.nullable)
-        for field in schema])
+    return pa.schema(
+        [
+            pa.field(
+                field.name,
+                field.type.value_type if pa.types.is_dictionary(field.type) else _checked(field.type),
+                field.nullable,
+            )
+            for field in schema
+        ]
+    )
 
 
 def _checked(kind: pa.DataType) -> pa.DataType:
@@ -206,7 +232,8 @@ def _text(error: Exception) -> str:
 
 
 def _die_with(parent: int) -> None:
-    """Linux ends this process when the thread that started it ends; others notice at the next message, or at the deadline."""
+    """Linux ends this process when the thread that started it ends; others notice at the next message, or at the
+    deadline."""
     if sys.platform == "linux":
         import ctypes
 

@@ -1,16 +1,19 @@
-"""What stands between a browser and Dagster's web server, which asks nobody who they are and executes what any page sends.
+"""What stands between a browser and Dagster's web server, which asks nobody who they are and executes what any page
+sends.
 
-A pure ASGI wrapper, so there is no second port behind it and nothing that two servers could read differently. It lets through
-what this server's own pages send and refuses, before Dagster sees it, what another page in the same browser could send:
+A pure ASGI wrapper, so there is no second port behind it and nothing that two servers could read differently. It lets
+through what this server's own pages send and refuses, before Dagster sees it, what another page in the same browser
+could send:
 
 - a Host that is no name of this server (a foreign name that was made to point here);
 - an Origin, Referer or Sec-Fetch-Site that says another page asked; a web socket that does not say which page asked;
-- any method but GET, HEAD and POST, a POST that is not JSON (a page can send a form or text without asking first), and a
+- any method but GET, HEAD and POST, a POST that is not JSON (a page can send a form or text without asking first), and
+  a
   GraphQL operation in an address;
 - two values for a header that this decides by.
 
-No page may show this server's pages in a frame. A client that is no browser sends no Origin and may do what it likes: there
-is no login (SECURITY.md). With `read_only` nothing but GraphQL queries is let through, whoever asks.
+No page may show this server's pages in a frame. A client that is no browser sends no Origin and may do what it likes:
+there is no login (SECURITY.md). With `read_only` nothing but GraphQL queries is let through, whoever asks.
 """
 
 from __future__ import annotations
@@ -93,8 +96,11 @@ class Guard:
             raise Refused(400, "A path is expected, not an address.")
         host = headers.get("host", "")
         if not host or not {origin_of(f"{scheme}://{host}") for scheme in PORTS} & known or not _plain(host):
-            raise Refused(403, f"This server is not known as {host!r}. If this is how you reach it, start it with "
-                               f"`vlaw ui --origin http://{host}` (https, where a proxy speaks it).")
+            raise Refused(
+                403,
+                f"This server is not known as {host!r}. If this is how you reach it, start it with "
+                f"`vlaw ui --origin http://{host}` (https, where a proxy speaks it).",
+            )
         for name in ("origin", "referer"):
             if name in headers and origin_of(headers[name]) not in known:
                 raise Refused(403, f"Another page asked ({name.title()}: {headers[name]!r}).")
@@ -184,7 +190,11 @@ async def _refuse(scope: Message, receive: Receive, send: Send, refused: Refused
         await send({"type": "websocket.close", "code": 1008, "reason": refused.why[:100]})
         return
     # Followed from a link elsewhere, a person needs one more click, which then comes from a page of this server.
-    text = f"<p>{html.escape(refused.why)}</p><p><a href=\"/\">Open vlaw's UI</a></p>"
-    headers = [(b"content-type", b"text/html; charset=utf-8"), (b"cache-control", b"no-store"), (b"connection", b"close")]
+    text = f'<p>{html.escape(refused.why)}</p><p><a href="/">Open vlaw\'s UI</a></p>'
+    headers = [
+        (b"content-type", b"text/html; charset=utf-8"),
+        (b"cache-control", b"no-store"),
+        (b"connection", b"close"),
+    ]
     await _adding(send)({"type": "http.response.start", "status": refused.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else text.encode()})

@@ -1,8 +1,9 @@
-"""The processes behind `vlaw ui`: Dagster's web server (in this process, behind the guard), its code server and its daemon.
+"""The processes behind `vlaw ui`: Dagster's web server (in this process, behind the guard), its code server and its
+daemon.
 
 What `dagster dev` starts, but with the guard around the web application: it cannot be put there from outside, since
-`dagster dev` offers no place for it and a proxy would leave the port behind it open to the same browser. Dagster's version is
-pinned, so what is used of it here is known to be there.
+`dagster dev` offers no place for it and a proxy would leave the port behind it open to the same browser. Dagster's
+version is pinned, so what is used of it here is known to be there.
 """
 
 from __future__ import annotations
@@ -37,8 +38,11 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        raise VlawError(f"the UI cannot listen there: {error.strerror or error}", where=f"{host}:{port}",
-                        remedy="Choose another --port (0: any free one) or --host, or stop what listens there.") from error
+        raise VlawError(
+            f"the UI cannot listen there: {error.strerror or error}",
+            where=f"{host}:{port}",
+            remedy="Choose another --port (0: any free one) or --host, or stop what listens there.",
+        ) from error
 
 
 def origins(host: str, port: int, more: Sequence[str] = ()) -> list[str]:
@@ -67,8 +71,15 @@ def serve(
     with suppress(KeyboardInterrupt), _workspace(instance, read_only=read_only) as workspace:
         app = create_app_from_workspace_process_context(workspace, live_data_poll_rate=POLL_MS)
         # h11 refuses what is not plain HTTP; no header of a proxy is believed.
-        config = uvicorn.Config(Guard(app, allowed, read_only=read_only), http="h11", proxy_headers=False, server_header=False,
-                                log_level="warning", lifespan="off", timeout_graceful_shutdown=2)
+        config = uvicorn.Config(
+            Guard(app, allowed, read_only=read_only),
+            http="h11",
+            proxy_headers=False,
+            server_header=False,
+            log_level="warning",
+            lifespan="off",
+            timeout_graceful_shutdown=2,
+        )
         server = uvicorn.Server(config)
         if read_only:
             server.run(sockets=[listening])
@@ -87,8 +98,13 @@ def _workspace(instance: dg.DagsterInstance, *, read_only: bool) -> Iterator[Any
     from dagster._grpc.constants import GrpcServerCommand
 
     target = ModuleTarget(MODULE, attribute=None, working_directory=os.getcwd(), location_name=None)
-    with WorkspaceProcessContext(instance, target, version=dagster_webserver.__version__, read_only=read_only,
-                                 server_command=GrpcServerCommand.CODE_SERVER_START) as workspace:
+    with WorkspaceProcessContext(
+        instance,
+        target,
+        version=dagster_webserver.__version__,
+        read_only=read_only,
+        server_command=GrpcServerCommand.CODE_SERVER_START,
+    ) as workspace:
         yield workspace
 
 

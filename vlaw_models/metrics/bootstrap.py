@@ -1,8 +1,8 @@
 """Bootstrap intervals of means over clips, and of the judge's order: for figures that are no rates.
 
-Here: percentile bootstraps with a fixed seed, so that the same values give the same interval. Not here: rates, which have
-exact-like intervals without resampling (stats.py), and policy ranks (ranking.py). Fréchet distances get none: a resample
-has fewer different clips than the sample, which biases the distance upwards.
+Here: percentile bootstraps with a fixed seed, so that the same values give the same interval. Not here: rates, which
+have exact-like intervals without resampling (stats.py), and policy ranks (ranking.py). Fréchet distances get none: a
+resample has fewer different clips than the sample, which biases the distance upwards.
 """
 
 from __future__ import annotations

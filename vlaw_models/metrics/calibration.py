@@ -6,9 +6,9 @@
                        brier_score                     Brier 1950
     as an order        auroc                           Mann-Whitney: chance that a success outscores a failure
 
-A verdict is "success" where score > threshold, strictly, as the loop keeps imagined rollouts. Labels are the robot's own
-outcome. Not here: which trajectories, and where scores come from. Choose a threshold on other trajectories than those it
-is reported on.
+A verdict is "success" where score > threshold, strictly, as the loop keeps imagined rollouts. Labels are the robot's
+own outcome. Not here: which trajectories, and where scores come from. Choose a threshold on other trajectories than
+those it is reported on.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class AtThreshold:
 
 @dataclass(frozen=True)
 class Bin:
-    """Scores in [start, end), the last bin's end included: `successes` of `count`, as a rate with its Wilson interval."""
+    """Scores in [start, end), the last bin's end included: `successes` of `count`, as a rate with its Wilson
+    interval."""
 
     start: float
     end: float
@@ -60,8 +61,10 @@ def threshold_sweep(scores: np.ndarray, labels: np.ndarray, thresholds: Sequence
     for empty input, NaN, unequal lengths, labels that are not booleans.
     """
     found, truth = _pairs(scores, labels)
-    return [AtThreshold(float(cut), confusion(truth, found > cut, where=WHERE))
-            for cut in numbers(thresholds, "thresholds", where=WHERE)]
+    return [
+        AtThreshold(float(cut), confusion(truth, found > cut, where=WHERE))
+        for cut in numbers(thresholds, "thresholds", where=WHERE)
+    ]
 
 
 def calibration_curve(scores: np.ndarray, labels: np.ndarray, bins: int = 10) -> list[Bin]:
@@ -76,8 +79,9 @@ def calibration_curve(scores: np.ndarray, labels: np.ndarray, bins: int = 10) ->
     for which in np.unique(index):
         inside = index == which
         n, k = int(inside.sum()), int(truth[inside].sum())
-        curve.append(Bin(float(edges[which]), float(edges[which + 1]), n, k, float(found[inside].mean()), k / n,
-                         *wilson(k, n)))
+        curve.append(
+            Bin(float(edges[which]), float(edges[which + 1]), n, k, float(found[inside].mean()), k / n, *wilson(k, n))
+        )
     return curve
 
 
@@ -99,20 +103,26 @@ def brier_score(scores: np.ndarray, labels: np.ndarray) -> float:
 def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
     """P(score of a success > score of a failure) + P(equal) / 2 over all pairs, counted exactly; .5 is no order at all.
 
-    `scores` (N,) float of any finite scale, `labels` (N,) bool. VlawError as threshold_sweep, and where all trajectories
-    succeeded or all failed.
+    `scores` (N,) float of any finite scale, `labels` (N,) bool. VlawError as threshold_sweep, and where all
+    trajectories succeeded or all failed.
     """
     found, truth = _pairs(scores, labels)
     positive, negative = found[truth], np.sort(found[~truth])
     if not len(positive) or not len(negative):
-        raise VlawError(f"{len(positive)} successes and {len(negative)} failures", where=WHERE,
-                        remedy="Give at least one of each: without both there is no order to judge.")
+        raise VlawError(
+            f"{len(positive)} successes and {len(negative)} failures",
+            where=WHERE,
+            remedy="Give at least one of each: without both there is no order to judge.",
+        )
     # Failures below, plus failures below or equal: twice the pairs won, ties as half, in integers.
     twice = np.searchsorted(negative, positive, "left").sum() + np.searchsorted(negative, positive, "right").sum()
     return int(twice) / (2 * len(positive) * len(negative))
 
 
 def _pairs(scores: np.ndarray, labels: np.ndarray, *, unit_range: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    found, truth = numbers(scores, "scores", where=WHERE, unit_range=unit_range), outcomes(labels, "labels", where=WHERE)
+    found, truth = (
+        numbers(scores, "scores", where=WHERE, unit_range=unit_range),
+        outcomes(labels, "labels", where=WHERE),
+    )
     same_length(scores=found, labels=truth, where=WHERE)
     return found, truth

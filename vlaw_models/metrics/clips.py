@@ -1,8 +1,8 @@
 """Recorded clips against a world model's replays of the same actions: all video metrics, per camera, with a manifest.
 
-Here: checking that the clips compare, the five metrics as rows for a table, what they were made from. Not here: choosing
-held-out episodes and replaying them (the caller's), the networks (features.py, torchvision_nets.py, perceptual.py).
-The first frame of every clip is left out: it is given to the world model, not predicted.
+Here: checking that the clips compare, the five metrics as rows for a table, what they were made from. Not here:
+choosing held-out episodes and replaying them (the caller's), the networks (features.py, torchvision_nets.py,
+perceptual.py). The first frame of every clip is left out: it is given to the world model, not predicted.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def compare_clips(
     `recorded` and `replayed` are N >= 2 clips (T+1, V, height, width, 3) uint8, or one array of them; replayed[i] plays
     the actions of recorded[i] from its first frame, T >= 2. `cameras` names the V views in their order. `perceptual` is
     `net` itself where that has a perceptual distance (the judge). `seeds` and `clip_ids` (N) go into the manifest.
-    `frechet` False leaves the Fréchet distances out, and one clip is enough; so does `net` None, which leaves the perceptual
-    distance out too where `perceptual` is not given.
+    `frechet` False leaves the Fréchet distances out, and one clip is enough; so does `net` None, which leaves the
+    perceptual distance out too where `perceptual` is not given.
 
     PSNR (dB; 100 for identical frames, never infinite) and SSIM are means over clips of video.py's; the perceptual
     distance is the mean over frames. The Fréchet distances (squared units of the features; 0 identical) take every
@@ -72,8 +72,11 @@ def compare_clips(
     _check(recorded, replayed, names, clip_ids, least=2 if frechet else 1)
     judge = perceptual if perceptual is not None else net
     if judge is not None and not hasattr(judge, "perceptual"):
-        raise VlawError(f"{net.name} has no perceptual distance", where=WHERE,
-                        remedy="Give `perceptual`: an Lpips, or the judge's network.")
+        raise VlawError(
+            f"{net.name} has no perceptual distance",
+            where=WHERE,
+            remedy="Give `perceptual`: an Lpips, or the judge's network.",
+        )
     ids = list(clip_ids) if clip_ids is not None else [str(index) for index in range(count)]
     rows, per_clip = [], []
     for view, camera in enumerate(names):
@@ -88,27 +91,41 @@ def compare_clips(
             measured[judge.perceptual_metric] = looks.tolist()
         for metric, values in measured.items():
             rows.append(_row(camera, metric, float(np.mean(values)), count * length, None))
-            per_clip += [{"clip": name, "camera": camera, "metric": metric, "value": value}
-                         for name, value in zip(ids, values, strict=True)]
-        for metric, read, sides in (((net.frame_metric, net.frames, flat), (net.clip_metric, net.clips, (real, made)))
-                                    if frechet else ()):
+            per_clip += [
+                {"clip": name, "camera": camera, "metric": metric, "value": value}
+                for name, value in zip(ids, values, strict=True)
+            ]
+        for metric, read, sides in (
+            ((net.frame_metric, net.frames, flat), (net.clip_metric, net.clips, (real, made))) if frechet else ()
+        ):
             first, second = (read(side, camera=camera) for side in sides)
             rows.append(_row(camera, metric, frechet_distance(first, second), len(first), first.shape[1]))
     manifest = {
-        "clips": count, "clip_ids": ids if clip_ids is not None else None,
+        "clips": count,
+        "clip_ids": ids if clip_ids is not None else None,
         "seeds": None if seeds is None else [int(seed) for seed in seeds],
-        "frames": len(recorded[0]) - 1, "height": recorded[0].shape[2], "width": recorded[0].shape[3],
-        "cameras": list(names), "first_frame_excluded": True,
+        "frames": len(recorded[0]) - 1,
+        "height": recorded[0].shape[2],
+        "width": recorded[0].shape[3],
+        "cameras": list(names),
+        "first_frame_excluded": True,
         "feature_net": {"name": net.name, "digest": net.digest} if frechet else None,
         "perceptual_net": None if judge is None else {"name": judge.name, "digest": judge.digest},
-        "recorded_sha256": _digest(recorded), "replayed_sha256": _digest(replayed),
+        "recorded_sha256": _digest(recorded),
+        "replayed_sha256": _digest(replayed),
     }
     return ClipComparison(rows, per_clip, manifest)
 
 
 def _row(camera: str, metric: str, value: float, samples: int, dimensions: int | None) -> dict[str, Any]:
-    return {"camera": camera, "metric": metric, "value": value, "higher_is_better": metric in ("psnr", "ssim"),
-            "samples": samples, "dimensions": dimensions}
+    return {
+        "camera": camera,
+        "metric": metric,
+        "value": value,
+        "higher_is_better": metric in ("psnr", "ssim"),
+        "samples": samples,
+        "dimensions": dimensions,
+    }
 
 
 def _digest(clips: Sequence[np.ndarray]) -> str:
@@ -124,22 +141,37 @@ def _checked_cameras(cameras: Sequence[str]) -> tuple[str, ...]:
     names = tuple(cameras)
     unknown = [name for name in names if name not in CAMERAS]
     if unknown or not names or len(set(names)) != len(names):
-        raise VlawError(f"cameras {list(names)}", where=WHERE,
-                        remedy=f"Name the views in their order, each once, from {', '.join(CAMERAS)}.")
+        raise VlawError(
+            f"cameras {list(names)}",
+            where=WHERE,
+            remedy=f"Name the views in their order, each once, from {', '.join(CAMERAS)}.",
+        )
     return names
 
 
-def _check(recorded: Sequence[np.ndarray], replayed: Sequence[np.ndarray], names: tuple[str, ...],
-           ids: Sequence[str] | None, *, least: int) -> None:
+def _check(
+    recorded: Sequence[np.ndarray],
+    replayed: Sequence[np.ndarray],
+    names: tuple[str, ...],
+    ids: Sequence[str] | None,
+    *,
+    least: int,
+) -> None:
     def called(side: str, index: int) -> str:
         return f"{side} clip {index}" + (f" ({ids[index]})" if ids is not None else "")
 
     if len(recorded) != len(replayed):
-        raise VlawError(f"{len(recorded)} recorded and {len(replayed)} replayed clips", where=WHERE,
-                        remedy="Give one replay of each recorded clip, in the same order.")
+        raise VlawError(
+            f"{len(recorded)} recorded and {len(replayed)} replayed clips",
+            where=WHERE,
+            remedy="Give one replay of each recorded clip, in the same order.",
+        )
     if len(recorded) < least:
-        raise VlawError(f"{len(recorded)} clips, where a Fréchet distance needs at least 2" if least > 1 else "no clips",
-                        where=WHERE, remedy="Replay more held-out episodes.")
+        raise VlawError(
+            f"{len(recorded)} clips, where a Fréchet distance needs at least 2" if least > 1 else "no clips",
+            where=WHERE,
+            remedy="Replay more held-out episodes.",
+        )
     for side, clips in (("recorded", recorded), ("replayed", replayed)):
         for index, clip in enumerate(clips):
             _check_clip(clip, names, called(side, index))
@@ -148,24 +180,39 @@ def _check(recorded: Sequence[np.ndarray], replayed: Sequence[np.ndarray], names
         for index, clip in enumerate(clips):
             where = f"{called(side, index)}, against {called('recorded', 0)}"
             if len(clip) != shape[0]:
-                raise VlawError(f"clips of {len(clip)} and {shape[0]} frames", where=where,
-                                remedy="Cut all clips to the same steps first.")
+                raise VlawError(
+                    f"clips of {len(clip)} and {shape[0]} frames",
+                    where=where,
+                    remedy="Cut all clips to the same steps first.",
+                )
             if clip.shape[2:4] != shape[2:4]:
-                raise VlawError(f"frames of {clip.shape[3]}x{clip.shape[2]} and {shape[3]}x{shape[2]} pixels", where=where,
-                                remedy="Compare at one resolution: resize first.")
+                raise VlawError(
+                    f"frames of {clip.shape[3]}x{clip.shape[2]} and {shape[3]}x{shape[2]} pixels",
+                    where=where,
+                    remedy="Compare at one resolution: resize first.",
+                )
 
 
 def _check_clip(clip: np.ndarray, names: tuple[str, ...], where: str) -> None:
     if np.issubdtype(clip.dtype, np.floating) and not np.isfinite(clip).all():
-        raise VlawError("a clip has NaN or infinite pixels", where=where,
-                        remedy="The world model that predicted it diverged, or the recording is damaged.")
+        raise VlawError(
+            "a clip has NaN or infinite pixels",
+            where=where,
+            remedy="The world model that predicted it diverged, or the recording is damaged.",
+        )
     if clip.dtype != np.uint8:
         raise VlawError(f"a clip of dtype {clip.dtype}", where=where, remedy="Give uint8 pixels in [0, 255].")
     if clip.ndim != 5 or clip.shape[-1] != 3:
         raise VlawError(f"a clip of shape {clip.shape}", where=where, remedy="Give (T+1, V, height, width, 3).")
     if clip.shape[1] != len(names):  # an episode's cameras have no names of their own: their number is what can be told
-        raise VlawError(f"a clip of {clip.shape[1]} cameras, {len(names)} are named", where=where,
-                        remedy="Give the same cameras in recorded and replayed clips, and name them in `cameras`.")
+        raise VlawError(
+            f"a clip of {clip.shape[1]} cameras, {len(names)} are named",
+            where=where,
+            remedy="Give the same cameras in recorded and replayed clips, and name them in `cameras`.",
+        )
     if len(clip) < 3:
-        raise VlawError(f"a clip with fewer than 2 frames to compare ({len(clip)} with the given first one)", where=where,
-                        remedy="Give at least 3 frames: the first is not predicted.")
+        raise VlawError(
+            f"a clip with fewer than 2 frames to compare ({len(clip)} with the given first one)",
+            where=where,
+            remedy="Give at least 3 frames: the first is not predicted.",
+        )

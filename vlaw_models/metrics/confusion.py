@@ -1,7 +1,7 @@
 """A two-by-two table of truth against verdict, and its rates, each with its Wilson interval.
 
-Here: counts and rates. Not here: what is judged (the reward model's score: calibration.py; the outcome of a replay in the
-world model: events.py). A rate whose denominator is zero does not exist: it is None, never 0.
+Here: counts and rates. Not here: what is judged (the reward model's score: calibration.py; the outcome of a replay in
+the world model: events.py). A rate whose denominator is zero does not exist: it is None, never 0.
 """
 
 from __future__ import annotations
@@ -78,8 +78,9 @@ def confusion(truth: np.ndarray, verdict: np.ndarray, *, where: str = "confusion
     """Counts of `truth` against `verdict`, both (N,) bool of the same items. VlawError for anything else, or none."""
     true, said = outcomes(truth, "truth", where=where), outcomes(verdict, "verdict", where=where)
     same_length(truth=true, verdict=said, where=where)
-    return Confusion(int((true & said).sum()), int((~true & said).sum()), int((true & ~said).sum()),
-                     int((~true & ~said).sum()))
+    return Confusion(
+        int((true & said).sum()), int((~true & said).sum()), int((true & ~said).sum()), int((~true & ~said).sum())
+    )
 
 
 def _proportion(k: int, n: int) -> Proportion | None:

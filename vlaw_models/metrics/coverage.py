@@ -1,7 +1,7 @@
 """Did imagination go where the robot failed? Distances between embeddings of episodes, and what counts as near.
 
-Here: arrays only. Not here: where embeddings and failures come from (vlaw_assets/coverage.py). "Near" is not a number of
-ours: it is how near real episodes of the same task lie to each other.
+Here: arrays only. Not here: where embeddings and failures come from (vlaw_assets/reports/coverage.py). "Near" is not a
+number of ours: it is how near real episodes of the same task lie to each other.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ def neighbour_distance(vectors: np.ndarray) -> float | None:
 
 
 def nearest(vectors: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each of `vectors` (N, D) the index (N,) int64 of the nearest of `others` (M, D) and its distance (N,) float64.
+    """For each of `vectors` (N, D) the index (N,) int64 of the nearest of `others` (M, D) and its distance (N,)
+    float64.
 
     Where there are no others: index -1, distance infinity.
     """
@@ -34,5 +35,6 @@ def nearest(vectors: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def distances(vectors: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Cosine distances (N, M) float64 in [0, 2] between vectors of length 1: 0 the same direction, 1 at right angles."""
+    """Cosine distances (N, M) float64 in [0, 2] between vectors of length 1: 0 the same direction, 1 at right
+    angles."""
     return np.clip(1.0 - vectors.astype(np.float64) @ others.astype(np.float64).T, 0.0, 2.0)

@@ -1,9 +1,10 @@
-"""Networks that turn frames and clips into vectors for Fréchet distances, each with a name and the digest of its weights.
+"""Networks that turn frames and clips into vectors for Fréchet distances, each with a name and the digest of its
+weights.
 
-Here: the protocol, the offline substitute (the judge's vision), a pair of two networks. Not here: Inception and Kinetics
-networks by path (torchvision_nets.py), distances. Why a substitute: published networks are not shipped, and a metric must
-exist offline. Why the judge: it has seen the robot's pictures, real and imagined, and learned what matters in them.
-Its numbers are not FID or FVD, and its metrics are not called so: the network decides what they are called.
+Here: the protocol, the offline substitute (the judge's vision), a pair of two networks. Not here: Inception and
+Kinetics networks by path (torchvision_nets.py), distances. Why a substitute: published networks are not shipped, and a
+metric must exist offline. Why the judge: it has seen the robot's pictures, real and imagined, and learned what matters
+in them. Its numbers are not FID or FVD, and its metrics are not called so: the network decides what they are called.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from torch import Tensor
 
 from vlaw_models.episodes import CAMERAS
 from vlaw_models.errors import VlawError
-from vlaw_models.rewards.base import load_judge
-from vlaw_models.rewards.clip_judge import ClipJudge
+from vlaw_models.reward_models.base import load_judge
+from vlaw_models.reward_models.clip_judge import ClipJudge
 from vlaw_models.threads import on_threads
 
 
@@ -53,7 +54,11 @@ class JudgeNet:
     """
 
     name, frame_metric, clip_metric, perceptual_metric = (
-        "judge", "frechet_judge_frames", "frechet_judge_clips", "perceptual_judge")
+        "judge",
+        "frechet_judge_frames",
+        "frechet_judge_clips",
+        "perceptual_judge",
+    )
     batch_size = 64
     """Pictures per pass; fixed, so that results do not depend on how many are asked for at once."""
 
@@ -76,12 +81,18 @@ class JudgeNet:
         differences, summed over channels, averaged over places, summed over layers.
         """
         if a.shape != b.shape:
-            raise VlawError(f"pictures of shape {a.shape} and {b.shape}", where="judge features",
-                            remedy="Give two arrays of equal shape.")
+            raise VlawError(
+                f"pictures of shape {a.shape} and {b.shape}",
+                where="judge features",
+                remedy="Give two arrays of equal shape.",
+            )
         both = np.concatenate([self._checked(a, 4), self._checked(b, 4)], axis=-1)
 
         def apart(part: Tensor) -> Tensor:
-            layers = (self.judge.look(part[..., :3].contiguous(), camera)[1], self.judge.look(part[..., 3:].contiguous(), camera)[1])
+            layers = (
+                self.judge.look(part[..., :3].contiguous(), camera)[1],
+                self.judge.look(part[..., 3:].contiguous(), camera)[1],
+            )
             return unit_difference(*layers).sum(1)
 
         return in_batches(apart, both, self.batch_size).astype(np.float64)
@@ -90,8 +101,11 @@ class JudgeNet:
         size = self.judge.image_size
         checked_pictures(images, ndim)
         if images.shape[-3:-1] != (size, size):
-            raise VlawError(f"pictures of {images.shape[-2]}x{images.shape[-3]} pixels, this judge was made for "
-                            f"{size}x{size}", where="judge features", remedy="Resize both sides, or use another network.")
+            raise VlawError(
+                f"pictures of {images.shape[-2]}x{images.shape[-3]} pixels, this judge was made for {size}x{size}",
+                where="judge features",
+                remedy="Resize both sides, or use another network.",
+            )
         return images
 
 
@@ -119,17 +133,20 @@ def judge_net(folder: Path | str) -> JudgeNet:
     """
     judge = load_judge(folder)
     if not isinstance(judge, ClipJudge):
-        raise VlawError(f"a {type(judge).__name__} has no frame encoder to take features from", where=str(folder),
-                        remedy="Give a ClipJudge, e.g. the shipped one, or a network of torchvision_nets.py.")
+        raise VlawError(
+            f"a {type(judge).__name__} has no frame encoder to take features from",
+            where=str(folder),
+            remedy="Give a ClipJudge, e.g. the shipped one, or a network of torchvision_nets.py.",
+        )
     return JudgeNet(judge, file_digest(Path(folder) / "model.safetensors"))
 
 
 def pooled_in_time(vectors: np.ndarray, count: int) -> np.ndarray:
     """Frame vectors (count * T, D) -> (count, 3 D) float32: mean over time, mean absolute step, late minus early mean.
 
-    The step is the difference to the next frame: it tells a smooth clip from a flickering, frozen or shuffled one, which
-    the mean cannot. Late minus early (the halves of the clip) has the direction of time: it tells an opening drawer from
-    a closing one, which mean and step cannot. VlawError for fewer than two frames each.
+    The step is the difference to the next frame: it tells a smooth clip from a flickering, frozen or shuffled one,
+    which the mean cannot. Late minus early (the halves of the clip) has the direction of time: it tells an opening
+    drawer from a closing one, which mean and step cannot. VlawError for fewer than two frames each.
     """
     length = len(vectors) // count
     if length < 2:
@@ -166,8 +183,11 @@ def in_batches(compute: Callable[[Tensor], Tensor], images: np.ndarray, batch_si
             parts.append(compute(torch.from_numpy(piece)).float().numpy())
     result = np.concatenate(parts)
     if not np.isfinite(result).all():
-        raise VlawError("the feature network gives NaN or infinity", where="feature network",
-                        remedy="Its weights are damaged: get them again and compare the digest.")
+        raise VlawError(
+            "the feature network gives NaN or infinity",
+            where="feature network",
+            remedy="Its weights are damaged: get them again and compare the digest.",
+        )
     return result
 
 
@@ -175,8 +195,11 @@ def checked_pictures(images: np.ndarray, ndim: int) -> np.ndarray:
     """The same array; VlawError unless it is uint8 (N, [T,] H, W, 3) with something in it."""
     if images.ndim != ndim or images.shape[-1] != 3 or images.dtype != np.uint8 or images.size == 0:
         shape = "(N, H, W, 3)" if ndim == 4 else "(N, T, H, W, 3)"
-        raise VlawError(f"pictures of shape {images.shape} {images.dtype}", where="feature network",
-                        remedy=f"Give {shape} uint8, at least one.")
+        raise VlawError(
+            f"pictures of shape {images.shape} {images.dtype}",
+            where="feature network",
+            remedy=f"Give {shape} uint8, at least one.",
+        )
     return images
 
 
@@ -186,5 +209,6 @@ def file_digest(path: Path | str) -> str:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise VlawError(f"the weights cannot be read: {error}", where=str(path),
-                        remedy="Give the path of a safetensors file.") from error
+        raise VlawError(
+            f"the weights cannot be read: {error}", where=str(path), remedy="Give the path of a safetensors file."
+        ) from error

@@ -1,7 +1,8 @@
 """The inputs that the statistics modules share, checked once: outcomes, numbers, tasks, counts, error rates.
 
 Here: array in, checked array out, or VlawError that says what is wrong with which argument. Not here: any statistic.
-Outcomes must really be booleans: a score passed where an outcome belongs would otherwise give a number that looks right.
+Outcomes must really be booleans: a score passed where an outcome belongs would otherwise give a number that looks
+right.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ def outcomes(values: Any, name: str, *, where: str) -> np.ndarray:
     """(N,) bool, N >= 1. VlawError where it is empty, not one-dimensional or not of booleans (0, 1, None are not)."""
     found = _flat(values, name, where)
     if found.dtype != np.bool_:
-        raise VlawError(f"{name} is of {found.dtype}, not of booleans", where=where,
-                        remedy="Give success as True or False; leave out trials that nobody judged.")
+        raise VlawError(
+            f"{name} is of {found.dtype}, not of booleans",
+            where=where,
+            remedy="Give success as True or False; leave out trials that nobody judged.",
+        )
     return found
 
 
@@ -30,11 +34,17 @@ def numbers(values: Any, name: str, *, where: str, unit_range: bool = False) -> 
         raise VlawError(f"{name} is of {found.dtype}, not of numbers", where=where, remedy="Give one number per item.")
     found = found.astype(np.float64)
     if not np.isfinite(found).all():
-        raise VlawError(f"{name} has {int((~np.isfinite(found)).sum())} NaN or infinite values", where=where,
-                        remedy="Find what made them; a model that diverged has no figures.")
+        raise VlawError(
+            f"{name} has {int((~np.isfinite(found)).sum())} NaN or infinite values",
+            where=where,
+            remedy="Find what made them; a model that diverged has no figures.",
+        )
     if unit_range and (found.min() < 0 or found.max() > 1):
-        raise VlawError(f"{name} lies in [{found.min():.3g}, {found.max():.3g}]", where=where,
-                        remedy="Give probabilities in [0, 1], not logits.")
+        raise VlawError(
+            f"{name} lies in [{found.min():.3g}, {found.max():.3g}]",
+            where=where,
+            remedy="Give probabilities in [0, 1], not logits.",
+        )
     return found
 
 
@@ -42,8 +52,11 @@ def same_length(*, where: str, **arrays: Sequence[Any] | np.ndarray) -> None:
     """VlawError unless all are equally long."""
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
-        raise VlawError("different lengths: " + ", ".join(f"{name} {n}" for name, n in lengths.items()), where=where,
-                        remedy="Give one value per item, in the same order.")
+        raise VlawError(
+            "different lengths: " + ", ".join(f"{name} {n}" for name, n in lengths.items()),
+            where=where,
+            remedy="Give one value per item, in the same order.",
+        )
 
 
 def error_rate(alpha: float, *, where: str) -> float:

@@ -1,10 +1,11 @@
 """The networks that a world model is measured with: in a folder that a person gives, or the judge's features.
 
-Here: which files a folder holds, the digest of what is in it, whether a judge can be the substitute. Not here: the networks
-(features.py, torchvision_nets.py, perceptual.py). Nothing is downloaded. A folder is one of
+Here: which files a folder holds, the digest of what is in it, whether a judge can be the substitute. Not here: the
+networks (features.py, torchvision_nets.py, perceptual.py). Nothing is downloaded. A folder is one of
 
     a judge's checkpoint    config.json of a ClipJudge: frames, clips and the perceptual distance
-    feature networks        inception_v3.safetensors for frames, and r3d_18, mvit_v2_s or s3d.safetensors for clips; with
+    feature networks        inception_v3.safetensors for frames, and r3d_18, mvit_v2_s or s3d.safetensors for clips;
+    with
                             Inception alone, clips are its frames pooled in time
     LPIPS                   alexnet.safetensors or vgg16.safetensors, with its learned weights in lpips.safetensors
 
@@ -36,9 +37,12 @@ def folder_digest(folder: Path | str) -> str:
     root = Path(folder).expanduser()
     files = sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else []
     if not any(path.suffix == SUFFIX for path in files):
-        raise VlawError("no folder with the weights of a network (*.safetensors)", where=str(folder),
-                        remedy="Mend world_model_metrics.feature_net or perceptual_net of the recipe, or leave it empty for the "
-                               "judge's features.")
+        raise VlawError(
+            "no folder with the weights of a network (*.safetensors)",
+            where=str(folder),
+            remedy="Mend world_model_metrics.feature_net or perceptual_net of the recipe, or leave it empty for the "
+            "judge's features.",
+        )
     total = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:
@@ -48,7 +52,8 @@ def folder_digest(folder: Path | str) -> str:
 
 
 def load_feature_net(folder: Path | str) -> FeatureNet:
-    """The network for Fréchet distances in a folder. VlawError where the files are missing, damaged or of another kind."""
+    """The network for Fréchet distances in a folder. VlawError where the files are missing, damaged or of another
+    kind."""
     from vlaw_models.metrics.features import PairedNet, judge_net
     from vlaw_models.metrics.torchvision_nets import VIDEO_NETS, InceptionFrames, VideoNet
 
@@ -57,9 +62,12 @@ def load_feature_net(folder: Path | str) -> FeatureNet:
         return judge_net(root)
     videos = [name for name in VIDEO_NETS if name in names]
     if FRAMES not in names or len(videos) > 1:
-        raise VlawError(f"the folder has {', '.join(sorted(names)) or 'no weights'}", where=str(root),
-                        remedy=f"Put {FRAMES}{SUFFIX} there and, for clips, one of {', '.join(VIDEO_NETS)} ({SUFFIX}); or give "
-                               "the checkpoint of a judge.")
+        raise VlawError(
+            f"the folder has {', '.join(sorted(names)) or 'no weights'}",
+            where=str(root),
+            remedy=f"Put {FRAMES}{SUFFIX} there and, for clips, one of {', '.join(VIDEO_NETS)} ({SUFFIX}); or give "
+            "the checkpoint of a judge.",
+        )
     frames = InceptionFrames(root / f"{FRAMES}{SUFFIX}")
     return PairedNet(frames, VideoNet(videos[0], root / f"{videos[0]}{SUFFIX}")) if videos else frames
 
@@ -74,9 +82,12 @@ def load_perceptual_net(folder: Path | str) -> PerceptualNet:
         return judge_net(root)
     found = [name for name in STAGES if name in names]
     if len(found) != 1 or LINEAR not in names:
-        raise VlawError(f"the folder has {', '.join(sorted(names)) or 'no weights'}", where=str(root),
-                        remedy=f"Put one of {', '.join(STAGES)} ({SUFFIX}) there and LPIPS's learned weights as {LINEAR}{SUFFIX}; "
-                               "or give the checkpoint of a judge.")
+        raise VlawError(
+            f"the folder has {', '.join(sorted(names)) or 'no weights'}",
+            where=str(root),
+            remedy=f"Put one of {', '.join(STAGES)} ({SUFFIX}) there and LPIPS's learned weights as {LINEAR}{SUFFIX}; "
+            "or give the checkpoint of a judge.",
+        )
     return Lpips(found[0], root / f"{found[0]}{SUFFIX}", root / f"{LINEAR}{SUFFIX}")
 
 
@@ -86,14 +97,20 @@ def judge_as_net(folder: Path | str, height: int, width: int) -> tuple[JudgeNet 
     VlawError for a damaged folder.
     """
     from vlaw_models.metrics.features import judge_net
-    from vlaw_models.rewards.base import load_judge
-    from vlaw_models.rewards.clip_judge import ClipJudge
+    from vlaw_models.reward_models.base import load_judge
+    from vlaw_models.reward_models.clip_judge import ClipJudge
 
     judge = load_judge(folder)
     if not isinstance(judge, ClipJudge):
         return None, f"the pretrained judge is a {type(judge).__name__}, which has no frame encoder"
     if (judge.image_size, judge.image_size) != (height, width):
-        return None, f"the pretrained judge looks at {judge.image_size}x{judge.image_size} pixels, the clips have {width}x{height}"
+        return (
+            None,
+            (
+                f"the pretrained judge looks at {judge.image_size}x{judge.image_size} pixels, the clips have "
+                f"{width}x{height}"
+            ),
+        )
     return judge_net(folder), ""
 
 

@@ -1,7 +1,7 @@
 """How different two pictures look: LPIPS (Zhang et al. 2018) with AlexNet or VGG-16, weights given by path.
 
-Here: the protocol and LPIPS. torchmetrics has the same distance (a test compares them), but its public class downloads the
-network's weights; here they come from a file, and their digest is known. Not here: the offline substitute
+Here: the protocol and LPIPS. torchmetrics has the same distance (a test compares them), but its public class downloads
+the network's weights; here they come from a file, and their digest is known. Not here: the offline substitute
 `perceptual_judge` (features.JudgeNet, the same distance on the judge's layers, without learned weights); averaging over
 clips (clips.py). Nothing is downloaded.
 """
@@ -53,11 +53,16 @@ class Lpips:
         from torchvision import models
 
         if architecture not in STAGES:
-            raise VlawError(f"unknown network {architecture!r}", where="LPIPS",
-                            remedy=f"Choose from {', '.join(STAGES)}.")
-        tensors = {name.removeprefix("features."): value.float() for name, value in read_safetensors(weights).items()
-                   if name.startswith("features.")}
-        # Not initialised: the weights replace everything that is read, and VGG's classifier alone is 120 million numbers.
+            raise VlawError(
+                f"unknown network {architecture!r}", where="LPIPS", remedy=f"Choose from {', '.join(STAGES)}."
+            )
+        tensors = {
+            name.removeprefix("features."): value.float()
+            for name, value in read_safetensors(weights).items()
+            if name.startswith("features.")
+        }
+        # Not initialised: the weights replace everything that is read, and VGG's classifier alone is 120 million
+        # numbers.
         with torch.device("meta"):
             layers: nn.Sequential = getattr(models, architecture)(weights=None).features
         self._layers = layers.to_empty(device="cpu")
@@ -74,8 +79,11 @@ class Lpips:
         for images in (a, b):
             checked_pictures(images, 4)
         if a.shape != b.shape or min(a.shape[1:3]) < SMALLEST:
-            raise VlawError(f"pictures of shape {a.shape} and {b.shape}", where="LPIPS",
-                            remedy=f"Give two arrays of equal shape, at least {SMALLEST}x{SMALLEST} pixels.")
+            raise VlawError(
+                f"pictures of shape {a.shape} and {b.shape}",
+                where="LPIPS",
+                remedy=f"Give two arrays of equal shape, at least {SMALLEST}x{SMALLEST} pixels.",
+            )
         both = np.concatenate([a, b], axis=-1)
         return in_batches(self._apart, both, self.batch_size).astype(np.float64)
 
@@ -104,7 +112,10 @@ def _linear_weights(path: Path, channels: list[int]) -> list[Tensor]:
         name = f"lin{number}.model.1.weight"
         weight = tensors.get(name)
         if weight is None or weight.shape != (1, count, 1, 1) or not (weight >= 0).all():
-            raise VlawError(f"{name} should be (1, {count}, 1, 1) and not negative", where=str(path),
-                            remedy="Give LPIPS's linear weights of the same network, version 0.1, as safetensors.")
+            raise VlawError(
+                f"{name} should be (1, {count}, 1, 1) and not negative",
+                where=str(path),
+                remedy="Give LPIPS's linear weights of the same network, version 0.1, as safetensors.",
+            )
         found.append(weight.float().reshape(1, count, 1, 1))
     return found

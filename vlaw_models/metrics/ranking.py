@@ -10,9 +10,9 @@ Intervals are percentile bootstraps over policies (`over_policies`: other polici
 trials (`over_trials`: these policies, but other trials). With few policies, and there always are few, the first is wide
 and rough; report both. Resamples without an answer (all policies tied) are left out and counted.
 
-Redrawing trials adds their noise a second time, which pulls correlations towards 0 and mmrv upwards: the interval's end on
-the bad side is cautious, the end on the good side too modest, at worst on the wrong side of the value itself. The interval
-is then stretched to hold the value. Claim the bad end only ("at least", for mmrv "at most").
+Redrawing trials adds their noise a second time, which pulls correlations towards 0 and mmrv upwards: the interval's end
+on the bad side is cautious, the end on the good side too modest, at worst on the wrong side of the value itself. The
+interval is then stretched to hold the value. Claim the bad end only ("at least", for mmrv "at most").
 
 Not here: success rates and their own intervals (stats.py).
 """
@@ -31,7 +31,8 @@ WHERE = "policy ranks"
 
 
 class Bootstrap(NamedTuple):
-    """A measure with its interval, which holds it. `undefined` of the `resamples` had no answer and are left out of the interval."""
+    """A measure with its interval, which holds it. `undefined` of the `resamples` had no answer and are left out of the
+    interval."""
 
     value: float
     low: float
@@ -70,9 +71,17 @@ def mmrv(world_model: np.ndarray, real: np.ndarray) -> float:
     return _measure("mmrv", world_model, real)
 
 
-def over_policies(measure: str, world_model: np.ndarray, real: np.ndarray, generator: np.random.Generator, *,
-                  resamples: int = 2000, alpha: float = 0.05) -> Bootstrap:
-    """`measure` ("pearson", "spearman", "kendall", "mmrv") with a (1 - alpha) interval, policies drawn with replacement.
+def over_policies(
+    measure: str,
+    world_model: np.ndarray,
+    real: np.ndarray,
+    generator: np.random.Generator,
+    *,
+    resamples: int = 2000,
+    alpha: float = 0.05,
+) -> Bootstrap:
+    """`measure` ("pearson", "spearman", "kendall", "mmrv") with a (1 - alpha) interval, policies drawn with
+    replacement.
 
     Arrays (N,), N >= 3. VlawError as the measure, and where more than half of the resamples have no answer.
     """
@@ -84,23 +93,39 @@ def over_policies(measure: str, world_model: np.ndarray, real: np.ndarray, gener
     return _bootstrap(value, [MEASURES[measure](first[row], second[row]) for row in drawn], alpha)
 
 
-def over_trials(measure: str, world_model: Sequence[np.ndarray], real: Sequence[np.ndarray],
-                generator: np.random.Generator, *, resamples: int = 2000, alpha: float = 0.05) -> Bootstrap:
+def over_trials(
+    measure: str,
+    world_model: Sequence[np.ndarray],
+    real: Sequence[np.ndarray],
+    generator: np.random.Generator,
+    *,
+    resamples: int = 2000,
+    alpha: float = 0.05,
+) -> Bootstrap:
     """`measure` of these policies' success rates with a (1 - alpha) interval, each policy's trials drawn independently.
 
-    `world_model`, `real`: per policy the outcomes of its trials, (n,) bool, lengths may differ. Policies tried on the same
-    start states agree more than independent draws do, so the interval is then too wide rather than too narrow.
+    `world_model`, `real`: per policy the outcomes of its trials, (n,) bool, lengths may differ. Policies tried on the
+    same start states agree more than independent draws do, so the interval is then too wide rather than too narrow.
     """
     same_length(world_model=world_model, real=real, where=WHERE)
     count(resamples, "resamples", where=WHERE, least=100)
-    sides = [[outcomes(trials, f"{name}[{i}]", where=WHERE) for i, trials in enumerate(side)]
-             for name, side in (("world_model", world_model), ("real", real))]
+    sides = [
+        [outcomes(trials, f"{name}[{i}]", where=WHERE) for i, trials in enumerate(side)]
+        for name, side in (("world_model", world_model), ("real", real))
+    ]
     rates = [np.array([trials.sum() / len(trials) for trials in side]) for side in sides]
     value = _measure(measure, *rates)
     # Drawing n outcomes with replacement from k successes of n is one binomial draw.
-    drawn = [np.stack([generator.binomial(len(trials), rate, resamples) / len(trials)
-                       for trials, rate in zip(side, means, strict=True)], axis=1)
-             for side, means in zip(sides, rates, strict=True)]
+    drawn = [
+        np.stack(
+            [
+                generator.binomial(len(trials), rate, resamples) / len(trials)
+                for trials, rate in zip(side, means, strict=True)
+            ],
+            axis=1,
+        )
+        for side, means in zip(sides, rates, strict=True)
+    ]
     return _bootstrap(value, [MEASURES[measure](first, second) for first, second in zip(*drawn, strict=True)], alpha)
 
 
@@ -136,7 +161,11 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 MEASURES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    "pearson": _pearson, "spearman": _spearman, "kendall": _kendall, "mmrv": _mmrv}
+    "pearson": _pearson,
+    "spearman": _spearman,
+    "kendall": _kendall,
+    "mmrv": _mmrv,
+}
 
 
 def _measure(name: str, world_model: np.ndarray, real: np.ndarray) -> float:
@@ -149,8 +178,11 @@ def _measure(name: str, world_model: np.ndarray, real: np.ndarray) -> float:
     value = MEASURES[name](first, second)
     if np.isnan(value):
         side = "the world model" if np.ptp(first) == 0 else "reality"
-        raise VlawError(f"all {len(first)} policies have the same success rate in {side}", where=WHERE,
-                        remedy="A correlation with a constant does not exist: compare more different policies, or use mmrv.")
+        raise VlawError(
+            f"all {len(first)} policies have the same success rate in {side}",
+            where=WHERE,
+            remedy="A correlation with a constant does not exist: compare more different policies, or use mmrv.",
+        )
     return value
 
 
@@ -159,7 +191,10 @@ def _bootstrap(value: float, drawn: Sequence[float], alpha: float) -> Bootstrap:
     values = np.array(drawn)
     defined = values[~np.isnan(values)]
     if 2 * len(defined) < len(values):
-        raise VlawError(f"{len(values) - len(defined)} of {len(values)} resamples have all policies tied", where=WHERE,
-                        remedy="Compare more policies or more different ones, or use mmrv.")
+        raise VlawError(
+            f"{len(values) - len(defined)} of {len(values)} resamples have all policies tied",
+            where=WHERE,
+            remedy="Compare more policies or more different ones, or use mmrv.",
+        )
     low, high = np.quantile(defined, [tail, 1 - tail])
     return Bootstrap(value, min(float(low), value), max(float(high), value), len(values), len(values) - len(defined))

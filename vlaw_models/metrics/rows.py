@@ -5,8 +5,8 @@ clips that do not compare. Not here: the metrics themselves (the neighbours), wh
 "all" is pooled; its rows come first. Every row's `detail` names the clips it stands on.
 
     video_rows      recorded clips against their replays: PSNR, SSIM, perceptual, Fréchet of frames and of clips
-    verdict_rows    the robot's outcome against the judge's verdict, at 0.5 and at alpha: precision, recall, false positives
-    score_rows      the judge's scores against the robot's outcome: order, calibration, threshold sweep
+    verdict_rows    the robot's outcome against the judge's verdict, at 0.5 and at alpha: precision, recall, false
+    positives score_rows      the judge's scores against the robot's outcome: order, calibration, threshold sweep
 """
 
 from __future__ import annotations
@@ -44,40 +44,61 @@ def check_clips(clips: Sequence[Episode], *, num_steps: int | None = None) -> No
         where = _called(clip, index)
         _check_pixels(clip, where)
         if len(clip.images) != clip.num_steps + 1 or len(clip.states) != clip.num_steps + 1:
-            raise VlawError(f"{len(clip.images)} frames and {len(clip.states)} states for {clip.num_steps} actions", where=where,
-                            remedy="Measure on episodes recorded with a frame and a state at every step.")
+            raise VlawError(
+                f"{len(clip.images)} frames and {len(clip.states)} states for {clip.num_steps} actions",
+                where=where,
+                remedy="Measure on episodes recorded with a frame and a state at every step.",
+            )
         if clip.success is None:
-            raise VlawError("nobody has judged this clip", where=where, remedy="Measure on real episodes with their outcome.")
+            raise VlawError(
+                "nobody has judged this clip", where=where, remedy="Measure on real episodes with their outcome."
+            )
         _check_alike(clip, clips[0], where, against=_called(clips[0], 0))
         lengths = [min(one.num_steps, num_steps) if num_steps else 0 for one in (clip, clips[0])]
         if lengths[0] != lengths[1]:
-            raise VlawError(f"clips of {lengths[0]} and {lengths[1]} steps", where=f"{where}, against {_called(clips[0], 0)}",
-                            remedy="Lower world_model_metrics.num_steps to the shortest clip's length.")
+            raise VlawError(
+                f"clips of {lengths[0]} and {lengths[1]} steps",
+                where=f"{where}, against {_called(clips[0], 0)}",
+                remedy="Lower world_model_metrics.num_steps to the shortest clip's length.",
+            )
 
 
 def check_replays(clips: Sequence[Episode], replayed: Sequence[Episode]) -> None:
     """Refuses, VlawError naming the clip, replays that are not one of each clip, in order, as long at most."""
     if len(clips) != len(replayed):
-        raise VlawError(f"{len(clips)} clips and {len(replayed)} replays", where="replays", remedy="Replay every clip once.")
+        raise VlawError(
+            f"{len(clips)} clips and {len(replayed)} replays", where="replays", remedy="Replay every clip once."
+        )
     for index, (clip, copy) in enumerate(zip(clips, replayed, strict=True)):
         where = f"replay of {_called(clip, index)}"
         _check_pixels(copy, where)
         if (copy.task, copy.seed) != (clip.task, clip.seed):
-            raise VlawError(f"it is of {copy.task}, seed {copy.seed}", where=where, remedy="Keep the order of the clips.")
+            raise VlawError(
+                f"it is of {copy.task}, seed {copy.seed}", where=where, remedy="Keep the order of the clips."
+            )
         if len(copy.images) != copy.num_steps + 1 or copy.num_steps > clip.num_steps:
-            raise VlawError(f"{len(copy.images)} frames and {copy.num_steps} steps for a clip of {clip.num_steps}", where=where,
-                            remedy="Replay at most the recorded actions, with a frame for each.")
+            raise VlawError(
+                f"{len(copy.images)} frames and {copy.num_steps} steps for a clip of {clip.num_steps}",
+                where=where,
+                remedy="Replay at most the recorded actions, with a frame for each.",
+            )
         _check_alike(copy, clip, where, against="the recording")
 
 
-def video_rows(clips: Sequence[Episode], replayed: Sequence[Episode], net: Any | None, perceptual: Any | None = None, *,
-               replay_seed: int) -> tuple[list[Row], list[str]]:
+def video_rows(
+    clips: Sequence[Episode],
+    replayed: Sequence[Episode],
+    net: Any | None,
+    perceptual: Any | None = None,
+    *,
+    replay_seed: int,
+) -> tuple[list[Row], list[str]]:
     """All video metrics per camera, pooled, then the means over clips per task; and what was left out, with the reason.
 
     `net` (a FeatureNet) and `perceptual` (a PerceptualNet) as for `clips.compare_clips`; None leaves their metrics out.
-    Clips are cut to their replays' length. `low`, `high`: bootstrap over clips, for means only. In detail: compare_clips'
-    manifest with the clips' ids, `replay_seed`, and the values of each clip where the metric has one. VlawError before
-    anything is computed for clips that do not compare.
+    Clips are cut to their replays' length. `low`, `high`: bootstrap over clips, for means only. In detail:
+    compare_clips' manifest with the clips' ids, `replay_seed`, and the values of each clip where the metric has one.
+    VlawError before anything is computed for clips that do not compare.
     """
     from vlaw_models.metrics.clips import compare_clips
 
@@ -86,10 +107,17 @@ def video_rows(clips: Sequence[Episode], replayed: Sequence[Episode], net: Any |
     ids, tasks = [_called(clip, index) for index, clip in enumerate(clips)], [clip.task for clip in clips]
     names, views = [clip.episode_id for clip in clips], CAMERAS[: clips[0].images.shape[1]]
     few = len(clips) < 2
-    found = compare_clips([clip.images[: len(copy.images)] for clip, copy in zip(clips, replayed, strict=True)],
-                          [copy.images for copy in replayed], net, perceptual=perceptual, cameras=views, clip_ids=ids,
-                          seeds=[clip.seed for clip in clips], frechet=not few)
-    left_out = (["Fréchet distances: too few clips (1)"] if few and net is not None else [])
+    found = compare_clips(
+        [clip.images[: len(copy.images)] for clip, copy in zip(clips, replayed, strict=True)],
+        [copy.images for copy in replayed],
+        net,
+        perceptual=perceptual,
+        cameras=views,
+        clip_ids=ids,
+        seeds=[clip.seed for clip in clips],
+        frechet=not few,
+    )
+    left_out = ["Fréchet distances: too few clips (1)"] if few and net is not None else []
     manifest = {key: value for key, value in found.manifest.items() if key not in ("clips", "clip_ids")}
     manifest |= {"clips": names, "tasks": list(dict.fromkeys(tasks)), "replay_seed": replay_seed}
     each: dict[tuple[str, str], list[float]] = {}
@@ -99,14 +127,32 @@ def video_rows(clips: Sequence[Episode], replayed: Sequence[Episode], net: Any |
     for row in found.rows:
         values = each.get((row["camera"], row["metric"]))
         detail = manifest | {key: row[key] for key in ("samples", "dimensions", "higher_is_better")}
-        rows.append({"task": ALL, "metric": row["metric"], "camera": row["camera"], "value": row["value"], "trials": len(clips),
-                     **_mean_bounds(values), "detail": detail | ({"values": values} if values else {})})
+        rows.append(
+            {
+                "task": ALL,
+                "metric": row["metric"],
+                "camera": row["camera"],
+                "value": row["value"],
+                "trials": len(clips),
+                **_mean_bounds(values),
+                "detail": detail | ({"values": values} if values else {}),
+            }
+        )
     for task in dict.fromkeys(tasks):
         own = [index for index, name in enumerate(tasks) if name == task]
         for (camera, metric), values in each.items():
             part = [values[index] for index in own]
-            rows.append({"task": task, "metric": metric, "camera": camera, "value": float(np.mean(part)), "trials": len(part),
-                         **_mean_bounds(part), "detail": {"clips": [names[index] for index in own]}})
+            rows.append(
+                {
+                    "task": task,
+                    "metric": metric,
+                    "camera": camera,
+                    "value": float(np.mean(part)),
+                    "trials": len(part),
+                    **_mean_bounds(part),
+                    "detail": {"clips": [names[index] for index in own]},
+                }
+            )
     return rows, left_out
 
 
@@ -114,9 +160,10 @@ def verdict_rows(clips: Sequence[Episode], scores: Sequence[float], alpha: float
     """The judge's verdicts on `what` ("real" or "replay") against the robot's own outcome, at 0.5 and at alpha.
 
     A verdict is success where score > threshold. Pooled, then per task: `{what}_precision_at_A`, `{what}_recall_at_A`,
-    `{what}_false_positive_rate_at_A`, each with its Wilson interval; one whose denominator is zero is left out. detail: tp,
-    fp, fn, tn; of the false-positive rate `events`: for each way the robot failed, how many were judged successes; of pooled
-    rows `real` and `judged` (0/1, in the order of the clips), for paired comparisons. VlawError for unjudged clips, NaN.
+    `{what}_false_positive_rate_at_A`, each with its Wilson interval; one whose denominator is zero is left out. detail:
+    tp, fp, fn, tn; of the false-positive rate `events`: for each way the robot failed, how many were judged successes;
+    of pooled rows `real` and `judged` (0/1, in the order of the clips), for paired comparisons. VlawError for unjudged
+    clips, NaN.
     """
     cuts = numbers(scores, "scores", where="verdicts")
     same_length(clips=clips, scores=cuts, where="verdicts")
@@ -136,8 +183,18 @@ def verdict_rows(clips: Sequence[Episode], scores: Sequence[float], alpha: float
                 if rate is None:
                     continue
                 more = {"events": _by_event(clips, judged, own)} if name == "false_positive_rate" else {}
-                rows.append({"task": task, "metric": f"{what}_{name}_at_{threshold:g}", "trials": rate.n, "successes": rate.k,
-                             "value": rate.value, "low": rate.low, "high": rate.high, "detail": detail | more})
+                rows.append(
+                    {
+                        "task": task,
+                        "metric": f"{what}_{name}_at_{threshold:g}",
+                        "trials": rate.n,
+                        "successes": rate.k,
+                        "value": rate.value,
+                        "low": rate.low,
+                        "high": rate.high,
+                        "detail": detail | more,
+                    }
+                )
     return rows
 
 
@@ -148,7 +205,8 @@ def score_rows(clips: Sequence[Episode], scores: Sequence[float], alpha: float) 
         real_brier              mean squared error of the score; bootstrap interval
         real_ece                expected calibration error, ten bins
         real_calibration        the same value; detail.bins: success rate by score with Wilson intervals
-        real_threshold_sweep    the largest recall at a precision of `PRECISE` or more, 0 where there is none (chosen on these
+        real_threshold_sweep    the largest recall at a precision of `PRECISE` or more, 0 where there is none (chosen on
+        these
                                 very clips); detail.rows: threshold, tp, fp, fn, tn, and the rates with Wilson intervals
 
     VlawError for scores outside [0, 1], NaN, unjudged clips, none.
@@ -162,11 +220,20 @@ def score_rows(clips: Sequence[Episode], scores: Sequence[float], alpha: float) 
     left_out, rows = [], []
     if real.any() and not real.all():
         low, high = auroc_interval(found, real)
-        rows.append({**common, "metric": "real_auroc", "value": auroc(found, real), "low": low, "high": high, "detail": detail})
+        rows.append(
+            {**common, "metric": "real_auroc", "value": auroc(found, real), "low": low, "high": high, "detail": detail}
+        )
     else:
         left_out.append(f"real_auroc: all {len(clips)} clips {'succeeded' if real.all() else 'failed'}")
-    rows.append({**common, "metric": "real_brier", "value": brier_score(found, real), **_mean_bounds((found - real) ** 2),
-                 "detail": detail})
+    rows.append(
+        {
+            **common,
+            "metric": "real_brier",
+            "value": brier_score(found, real),
+            **_mean_bounds((found - real) ** 2),
+            "detail": detail,
+        }
+    )
     curve = calibration_curve(found, real)
     error = sum(one.count * abs(one.rate - one.mean_score) for one in curve) / len(clips)
     bins = [vars(one) for one in curve]
@@ -174,8 +241,14 @@ def score_rows(clips: Sequence[Episode], scores: Sequence[float], alpha: float) 
     rows.append({**common, "metric": "real_calibration", "value": error, "detail": detail | {"bins": bins}})
     sweep = [one.row() for one in threshold_sweep(found, real, sorted({*SWEEP, alpha}))]
     best = max((row["recall"] or 0.0 for row in sweep if (row["precision"] or 0.0) >= PRECISE), default=0.0)
-    rows.append({**common, "metric": "real_threshold_sweep", "value": best,
-                 "detail": detail | {"rows": sweep, "precision_wanted": PRECISE}})
+    rows.append(
+        {
+            **common,
+            "metric": "real_threshold_sweep",
+            "value": best,
+            "detail": detail | {"rows": sweep, "precision_wanted": PRECISE},
+        }
+    )
     return rows, left_out
 
 
@@ -192,17 +265,27 @@ def check_labels(clips: Sequence[Episode]) -> None:
     """VlawError naming the first clip without an outcome."""
     for index, clip in enumerate(clips):
         if clip.success is None:
-            raise VlawError("nobody has judged this clip", where=_called(clip, index),
-                            remedy="Measure on real episodes with their outcome.")
+            raise VlawError(
+                "nobody has judged this clip",
+                where=_called(clip, index),
+                remedy="Measure on real episodes with their outcome.",
+            )
 
 
 def _by_event(clips: Sequence[Episode], judged: np.ndarray, own: Sequence[int]) -> Row:
-    """{event: trials, judged_success, value, low, high} of the failures among `own`; those without an event are left out."""
+    """{event: trials, judged_success, value, low, high} of the failures among `own`; those without an event are left
+    out."""
     found: Row = {}
     for event in sorted({clips[index].event for index in own if not clips[index].success and clips[index].event}):
         seen = np.array([judged[index] for index in own if not clips[index].success and clips[index].event == event])
         rate = confusion(np.zeros(len(seen), bool), seen).false_positive_rate
-        found[event] = {"trials": rate.n, "judged_success": rate.k, "value": rate.value, "low": rate.low, "high": rate.high}
+        found[event] = {
+            "trials": rate.n,
+            "judged_success": rate.k,
+            "value": rate.value,
+            "low": rate.low,
+            "high": rate.high,
+        }
     return found
 
 
@@ -222,20 +305,33 @@ def _called(clip: Episode, index: int) -> str:
 def _check_pixels(clip: Episode, where: str) -> None:
     pixels = clip.images
     if np.issubdtype(pixels.dtype, np.floating) and not np.isfinite(pixels).all():
-        raise VlawError("its pixels hold NaN or infinity", where=where, remedy="What made it diverged, or it is damaged.")
+        raise VlawError(
+            "its pixels hold NaN or infinity", where=where, remedy="What made it diverged, or it is damaged."
+        )
     if pixels.dtype != np.uint8 or pixels.ndim != 5 or pixels.shape[-1] != 3:
-        raise VlawError(f"its images are {pixels.dtype} {pixels.shape}", where=where,
-                        remedy="Give uint8 pixels, (T+1, V, height, width, 3).")
+        raise VlawError(
+            f"its images are {pixels.dtype} {pixels.shape}",
+            where=where,
+            remedy="Give uint8 pixels, (T+1, V, height, width, 3).",
+        )
     for name, values in (("states", clip.states), ("actions", clip.actions)):
         if not np.isfinite(values).all():
-            raise VlawError(f"its {name} hold NaN or infinity", where=where, remedy="What made it diverged, or it is damaged.")
+            raise VlawError(
+                f"its {name} hold NaN or infinity", where=where, remedy="What made it diverged, or it is damaged."
+            )
 
 
 def _check_alike(clip: Episode, other: Episode, where: str, *, against: str) -> None:
     if clip.images.shape[1] != other.images.shape[1]:
-        raise VlawError(f"{clip.images.shape[1]} and {other.images.shape[1]} cameras", where=f"{where}, against {against}",
-                        remedy="Measure on clips of the same cameras.")
+        raise VlawError(
+            f"{clip.images.shape[1]} and {other.images.shape[1]} cameras",
+            where=f"{where}, against {against}",
+            remedy="Measure on clips of the same cameras.",
+        )
     if clip.images.shape[2:4] != other.images.shape[2:4]:
         sizes = [f"{one.images.shape[3]}x{one.images.shape[2]}" for one in (clip, other)]
-        raise VlawError(f"frames of {sizes[0]} and {sizes[1]} pixels", where=f"{where}, against {against}",
-                        remedy="Measure on clips of one size: resize first.")
+        raise VlawError(
+            f"frames of {sizes[0]} and {sizes[1]} pixels",
+            where=f"{where}, against {against}",
+            remedy="Measure on clips of one size: resize first.",
+        )

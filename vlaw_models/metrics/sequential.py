@@ -1,4 +1,5 @@
-"""Sequential tests: look after every trial, stop as soon as the answer is clear, and still err at most alpha of the time.
+"""Sequential tests: look after every trial, stop as soon as the answer is clear, and still err at most alpha of the
+time.
 
     two policies, same start states     paired_sequential (counts), paired_stream
     two policies, independent starts    unpaired_stream
@@ -106,9 +107,11 @@ def rate_stream(results: np.ndarray, rate: float, alpha: float = 0.05) -> Decisi
 
 
 def interleaved(trials: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
-    """(task, seed) pairs in the order in which a sequential test reads them: the first seed of every task, then the second...
+    """(task, seed) pairs in the order in which a sequential test reads them: the first seed of every task, then the
+    second...
 
-    Tasks by name, seeds ascending, whatever the order given: it must not depend on outcomes. Tasks of fewer trials end first.
+    Tasks by name, seeds ascending, whatever the order given: it must not depend on outcomes. Tasks of fewer trials end
+    first.
     """
     ranked: list[tuple[int, str, int]] = []
     seen: dict[str, int] = {}
@@ -166,12 +169,22 @@ def _decide(s: int, f: int, rate: float, alpha: float, trials: int | None) -> De
     bar = math.log(2 / error_rate(alpha, where=WHERE))
     total = wins + losses if trials is None else count(trials, "trials", where=WHERE)
     if total < wins + losses:
-        raise VlawError(f"{total} trials, but {wins} wins and {losses} losses", where=WHERE,
-                        remedy="Give all trials, those on which the policies agreed included.")
+        raise VlawError(
+            f"{total} trials, but {wins} wins and {losses} losses",
+            where=WHERE,
+            remedy="Give all trials, those on which the policies agreed included.",
+        )
     above, below = _log_e(wins, losses, rate), _log_e(losses, wins, 1 - rate)
     state = A_BETTER if above >= bar else B_BETTER if below >= bar else UNDECIDED
-    return Decision(state, math.exp(min(max(above, below), LARGEST_LOG_E)), math.exp(bar), total, wins, losses,
-                    *_interval(wins, losses, bar))
+    return Decision(
+        state,
+        math.exp(min(max(above, below), LARGEST_LOG_E)),
+        math.exp(bar),
+        total,
+        wins,
+        losses,
+        *_interval(wins, losses, bar),
+    )
 
 
 def _first_decision(a: np.ndarray, b: np.ndarray, alpha: float) -> Decision:

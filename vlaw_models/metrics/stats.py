@@ -67,7 +67,8 @@ def paired_difference(a: np.ndarray, b: np.ndarray, z: float = Z95) -> Differenc
 
 
 def mcnemar(a: np.ndarray, b: np.ndarray) -> float:
-    """Exact two-sided p-value that `a` and `b` (N,) bool succeed equally often on the same trials; 1 where all agree."""
+    """Exact two-sided p-value that `a` and `b` (N,) bool succeed equally often on the same trials; 1 where all
+    agree."""
     _, only_a, only_b, _ = _pairs(a, b)
     discordant = only_a + only_b
     tail = sum(math.comb(discordant, count) for count in range(min(only_a, only_b) + 1))
@@ -87,18 +88,31 @@ def _combine(rate1: float, first: Interval, rate2: float, second: Interval, *, c
 def _pairs(a: np.ndarray, b: np.ndarray) -> tuple[int, int, int, int]:
     first, second = np.asarray(a), np.asarray(b)
     if first.ndim != 1 or first.shape != second.shape or not len(first):
-        raise VlawError(f"paired outcomes of shapes {first.shape} and {second.shape}", where="paired comparison",
-                        remedy="Give two equally long lists of outcomes of the same trials, at least one.")
+        raise VlawError(
+            f"paired outcomes of shapes {first.shape} and {second.shape}",
+            where="paired comparison",
+            remedy="Give two equally long lists of outcomes of the same trials, at least one.",
+        )
     for values in (first, second):
         if not np.isin(values, (0, 1)).all():
-            raise VlawError("an outcome is neither 0 nor 1", where="paired comparison",
-                            remedy="Give success as booleans; leave out trials that nobody judged.")
+            raise VlawError(
+                "an outcome is neither 0 nor 1",
+                where="paired comparison",
+                remedy="Give success as booleans; leave out trials that nobody judged.",
+            )
     first, second = first.astype(bool), second.astype(bool)
-    return (int((first & second).sum()), int((first & ~second).sum()), int((~first & second).sum()),
-            int((~first & ~second).sum()))
+    return (
+        int((first & second).sum()),
+        int((first & ~second).sum()),
+        int((~first & second).sum()),
+        int((~first & ~second).sum()),
+    )
 
 
 def _check_counts(k: int, n: int) -> None:
     if n < 1 or not 0 <= k <= n:
-        raise VlawError(f"{k} successes of {n} trials", where="success rate",
-                        remedy="Give at least one trial, and no more successes than trials.")
+        raise VlawError(
+            f"{k} successes of {n} trials",
+            where="success rate",
+            remedy="Give at least one trial, and no more successes than trials.",
+        )

@@ -1,10 +1,10 @@
 """Published feature networks of torchvision, with weights given by path: Inception v3 for frames, Kinetics for clips.
 
-Here: torchvision's own classes, how pictures are prepared, which layer is read. Not here: weights; nothing is downloaded.
-A weights file is the network's state dict as safetensors (`safetensors.torch.save_file(model.state_dict(), path)` of the
-torchvision model). What the numbers are called says which network it was: torchvision's Inception is a port with ImageNet
-weights of its own, not the TensorFlow network of published FIDs, and none of the video networks is FVD's I3D.
-Whole frames are resized, never cropped: what happens at a frame's edge counts.
+Here: torchvision's own classes, how pictures are prepared, which layer is read. Not here: weights; nothing is
+downloaded. A weights file is the network's state dict as safetensors (`safetensors.torch.save_file(model.state_dict(),
+path)` of the torchvision model). What the numbers are called says which network it was: torchvision's Inception is a
+port with ImageNet weights of its own, not the TensorFlow network of published FIDs, and none of the video networks is
+FVD's I3D. Whole frames are resized, never cropped: what happens at a frame's edge counts.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ from vlaw_models.episodes import CAMERAS
 from vlaw_models.errors import VlawError
 from vlaw_models.metrics.features import checked_pictures, file_digest, in_batches, pooled_in_time
 
-VIDEO_NETS = {"r3d_18": ("R3D_18_Weights", "fc"), "mvit_v2_s": ("MViT_V2_S_Weights", "head"),
-              "s3d": ("S3D_Weights", "classifier")}
+VIDEO_NETS = {
+    "r3d_18": ("R3D_18_Weights", "fc"),
+    "mvit_v2_s": ("MViT_V2_S_Weights", "head"),
+    "s3d": ("S3D_Weights", "classifier"),
+}
 """torchvision.models.video function -> its weights enum (for the preparation of pictures), and the layer left out."""
 
 FRAMES_READ = 16
@@ -33,24 +36,31 @@ FRAMES_READ = 16
 class InceptionFrames:
     """torchvision's inception_v3: the 2048 features after its last pooling, pictures at 299x299 in [-1, 1].
 
-    Clips are `features.pooled_in_time` of the frames, 6144 numbers: pair it with a VideoNet instead (features.PairedNet).
+    Clips are `features.pooled_in_time` of the frames, 6144 numbers: pair it with a VideoNet instead
+    (features.PairedNet).
     """
 
     name, frame_metric, clip_metric = (
-        "torchvision_inception_v3", "fid_torchvision_inception_v3", "frechet_torchvision_inception_v3_clips")
+        "torchvision_inception_v3",
+        "fid_torchvision_inception_v3",
+        "frechet_torchvision_inception_v3_clips",
+    )
     batch_size = 16
 
     def __init__(self, weights: Path | str):
         from torchvision.models import inception_v3
 
         # The network's own input transform undoes ImageNet's normalisation; here pictures come in [-1, 1] directly.
-        self._network = _loaded(lambda: inception_v3(weights=None, init_weights=False, transform_input=False), "fc", weights)
+        self._network = _loaded(
+            lambda: inception_v3(weights=None, init_weights=False, transform_input=False), "fc", weights
+        )
         self.digest = file_digest(weights)
 
     def frames(self, images: np.ndarray, *, camera: str = CAMERAS[0]) -> np.ndarray:
         """(N, H, W, 3) uint8 -> (N, 2048) float32."""
-        return in_batches(lambda part: self._network(_resized(part, (299, 299)) * 2 - 1), checked_pictures(images, 4),
-                          self.batch_size)
+        return in_batches(
+            lambda part: self._network(_resized(part, (299, 299)) * 2 - 1), checked_pictures(images, 4), self.batch_size
+        )
 
     def clips(self, videos: np.ndarray, *, camera: str = CAMERAS[0]) -> np.ndarray:
         """(N, T, H, W, 3) uint8 -> (N, 6144) float32."""
@@ -70,8 +80,11 @@ class VideoNet:
         from torchvision.models import video
 
         if architecture not in VIDEO_NETS:
-            raise VlawError(f"unknown video network {architecture!r}", where="feature network",
-                            remedy=f"Choose from {', '.join(VIDEO_NETS)}.")
+            raise VlawError(
+                f"unknown video network {architecture!r}",
+                where="feature network",
+                remedy=f"Choose from {', '.join(VIDEO_NETS)}.",
+            )
         enum, last = VIDEO_NETS[architecture]
         self._network = _loaded(lambda: getattr(video, architecture)(weights=None), last, weights)
         prepare = getattr(video, enum).KINETICS400_V1.transforms()
@@ -82,8 +95,11 @@ class VideoNet:
 
     def frames(self, images: np.ndarray, *, camera: str = CAMERAS[0]) -> np.ndarray:
         """Refuses, VlawError: one picture is no clip."""
-        raise VlawError(f"{self.name} reads clips, not single frames", where="feature network",
-                        remedy="Pair it with a network for frames: PairedNet(frames=..., clips=...).")
+        raise VlawError(
+            f"{self.name} reads clips, not single frames",
+            where="feature network",
+            remedy="Pair it with a network for frames: PairedNet(frames=..., clips=...).",
+        )
 
     def clips(self, videos: np.ndarray, *, camera: str = CAMERAS[0]) -> np.ndarray:
         """(N, T, H, W, 3) uint8 -> (N, D) float32. VlawError for fewer than two frames."""
@@ -100,8 +116,9 @@ class VideoNet:
 
 def _loaded(build: Callable[[], nn.Module], last: str, weights: Path | str) -> nn.Module:
     """The network with the weights of a file and without its layer `last`, in evaluation mode."""
-    tensors = {name: value.float() if value.is_floating_point() else value
-               for name, value in read_safetensors(weights).items()}
+    tensors = {
+        name: value.float() if value.is_floating_point() else value for name, value in read_safetensors(weights).items()
+    }
     # Nothing is initialised that the weights replace anyway, and torch's own generator is left alone.
     with torch.device("meta"):
         network = build()

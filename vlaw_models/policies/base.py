@@ -69,8 +69,8 @@ class FlowMatchingPolicy(nn.Module, ABC):
         """Context of a batch: images (B, V, h, w, 3) uint8, normalised state (B, D), tokens (B, L)."""
 
     can_freeze: bool = False
-    """True where `see`, `encode_seen`, `forget_head` and `head_parameters` are there: pictures can be looked at once and
-    for all. The context then is `context_of(features)`, of features (B, C)."""
+    """True where `see`, `encode_seen`, `forget_head` and `head_parameters` are there: pictures can be looked at once
+    and for all. The context then is `context_of(features)`, of features (B, C)."""
 
     def see(self, images: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """What the encoder makes of pictures and instruction alone, (B, F): all that a frozen one needs to be asked."""
@@ -104,9 +104,13 @@ class FlowMatchingPolicy(nn.Module, ABC):
         return False
 
     def condition_on_advantage(self) -> None:
-        """Makes the policy a conditioned one that behaves, untrained, as it did before. Raises VlawError if it cannot."""
-        raise VlawError(f"a {type(self).__name__} cannot be conditioned on the advantage", where="policy update 'recap'",
-                        remedy="Use another policy.update, or the preset 'tiny' (FlowPolicy).")
+        """Makes the policy a conditioned one that behaves, untrained, as it did before. Raises VlawError if it
+        cannot."""
+        raise VlawError(
+            f"a {type(self).__name__} cannot be conditioned on the advantage",
+            where="policy update 'recap'",
+            remedy="Use another policy.update, or the preset 'tiny' (FlowPolicy).",
+        )
 
     def condition(self, context: Any, advantage: torch.Tensor) -> Any:
         """The context of a conditioned policy, told per sample (B,): 1 positive, 0 negative, -1 nothing."""
@@ -147,7 +151,8 @@ class FlowMatchingPolicy(nn.Module, ABC):
         """Mean over the batch of w(o, a) * flow-matching error (Eq. 4), a scalar.
 
         images (B, V, h, w, 3) uint8, state (B, D), instructions B strings or tokens (B, L), actions (B, H, A) absolute
-        targets, weight (B,), points (B, V, P, 2) see policies/data.py, advantage (B,) see `condition`. `generator` is a CPU generator: it decides noise, times and augmentation.
+        targets, weight (B,), points (B, V, P, 2) see policies/data.py, advantage (B,) see `condition`. `generator` is a
+        CPU generator: it decides noise, times and augmentation.
         """
         device = self._device()
         tokens = instructions if isinstance(instructions, torch.Tensor) else self.tokenizer(instructions)
@@ -206,9 +211,11 @@ class FlowMatchingPolicy(nn.Module, ABC):
         device = self._device()
         if observation.state.shape[-1] != self.normalization.state_dim or len(instructions) != len(observation):
             raise VlawError(
-                f"the policy takes states of {self.normalization.state_dim} numbers and one instruction per observation, "
+                f"the policy takes states of {self.normalization.state_dim} numbers and one instruction per "
+                f"observation, "
                 f"got states {observation.state.shape} and {len(instructions)} instructions",
-                where=type(self).__name__, remedy="Use a policy that was trained for this robot.",
+                where=type(self).__name__,
+                remedy="Use a policy that was trained for this robot.",
             )
         state = torch.as_tensor(observation.state, dtype=torch.float32, device=device)
         images = torch.from_numpy(np.ascontiguousarray(observation.images)).to(device)
@@ -258,16 +265,24 @@ class FlowMatchingPolicy(nn.Module, ABC):
         """`load` from what the files hold: config.json, the tensors and the text of tokenizer.json."""
         try:
             tokenizer = InstructionTokenizer.from_json(
-                vocabulary, length=config["instruction_length"], where=where,
+                vocabulary,
+                length=config["instruction_length"],
+                where=where,
                 template=config["instruction_template"],
             )
             policy = cls(
-                tokenizer, Normalization.from_json(config["normalization"]), execute_steps=config["execute_steps"],
-                euler_steps=config["euler_steps"], **config["sizes"],
+                tokenizer,
+                Normalization.from_json(config["normalization"]),
+                execute_steps=config["execute_steps"],
+                euler_steps=config["euler_steps"],
+                **config["sizes"],
             )
         except (KeyError, TypeError) as error:
-            raise VlawError(f"config.json does not describe a {cls.__name__}: {error}", where=str(where),
-                            remedy="Use a checkpoint written by this version, or make it again.") from error
+            raise VlawError(
+                f"config.json does not describe a {cls.__name__}: {error}",
+                where=str(where),
+                remedy="Use a checkpoint written by this version, or make it again.",
+            ) from error
         load_weights(policy, {name: value.float() for name, value in tensors.items()}, where=where)
         return policy.eval()
 
@@ -298,6 +313,9 @@ def build_policy(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return getattr(importlib.import_module(module), name)(
-            tokenizer, normalization, execute_steps=preset["execute_steps"], euler_steps=preset["euler_steps"],
+            tokenizer,
+            normalization,
+            execute_steps=preset["execute_steps"],
+            euler_steps=preset["euler_steps"],
             **preset["sizes"],
         )

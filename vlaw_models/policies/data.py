@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from vlaw_models.device import mixed
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.base import FlowMatchingPolicy
-from vlaw_models.precision import mixed
 
 POINTS = 2
 """P: places per picture that pretraining points out."""
@@ -57,14 +57,18 @@ class StepData:
         points: Sequence[np.ndarray] | None = None,
         positive: Sequence[bool] | None = None,
     ):
-        """`early_share` of the samples come from the first EARLY_STEPS steps, where the instruction decides what is done.
+        """`early_share` of the samples come from the first EARLY_STEPS steps, where the instruction decides what is
+        done.
 
         Per episode: images (>= T, V, h, w, 3) uint8, states (>= T, D), actions (T, A), an instruction, a weight,
         points (>= T, V, P, 2) where they are known, whether its advantage is positive (all are, unless said)."""
         kept = [index for index in range(len(actions)) if weights is None or weights[index] != 0]
         if not kept or all(len(actions[index]) == 0 for index in kept):
-            raise VlawError("there is no control step to learn from", where="policy training data",
-                            remedy="Give at least one episode with a weight above 0 and one action.")
+            raise VlawError(
+                "there is no control step to learn from",
+                where="policy training data",
+                remedy="Give at least one episode with a weight above 0 and one action.",
+            )
         self.images = [images[index] for index in kept]
         self.states = [np.asarray(states[index], dtype=np.float32) for index in kept]
         self.actions = [np.asarray(actions[index], dtype=np.float32) for index in kept]
@@ -76,34 +80,56 @@ class StepData:
         self.starts = np.concatenate([[0], np.cumsum([len(action) for action in self.actions])])
         for index, (state, action) in enumerate(zip(self.states, self.actions, strict=True)):
             if not (np.isfinite(state).all() and np.isfinite(action).all()):
-                raise VlawError("states or actions are not finite numbers", where=f"training episode {kept[index]}",
-                                remedy="Leave this episode out, or record it again.")
+                raise VlawError(
+                    "states or actions are not finite numbers",
+                    where=f"training episode {kept[index]}",
+                    remedy="Leave this episode out, or record it again.",
+                )
             if min(len(self.images[index]), len(state)) < len(action):
-                raise VlawError("an episode has fewer images or states than actions",
-                                where=f"training episode {kept[index]}", remedy="Leave it out, or record it again.")
+                raise VlawError(
+                    "an episode has fewer images or states than actions",
+                    where=f"training episode {kept[index]}",
+                    remedy="Leave it out, or record it again.",
+                )
 
     @classmethod
     def from_episodes(
-        cls, episodes: Sequence[Episode], *, weights: Sequence[float] | None = None, early_share: float = 0.0,
+        cls,
+        episodes: Sequence[Episode],
+        *,
+        weights: Sequence[float] | None = None,
+        early_share: float = 0.0,
         positive: Sequence[bool] | None = None,
     ) -> StepData:
         parts = zip(*[(e.images, e.states, e.actions, e.instruction) for e in episodes], strict=True)
         points = [e.extra["points"] for e in episodes] if all("points" in e.extra for e in episodes) else None
         return cls(
-            *(parts if episodes else ([], [], [], [])), weights=weights, early_share=early_share, points=points,
+            *(parts if episodes else ([], [], [], [])),
+            weights=weights,
+            early_share=early_share,
+            points=points,
             positive=positive,
         )
 
     @classmethod
     def from_arrays(
-        cls, images: np.ndarray, states: np.ndarray, actions: np.ndarray, instructions: Sequence[str],
-        lengths: Sequence[int], *, weights: Sequence[float] | None = None,
+        cls,
+        images: np.ndarray,
+        states: np.ndarray,
+        actions: np.ndarray,
+        instructions: Sequence[str],
+        lengths: Sequence[int],
+        *,
+        weights: Sequence[float] | None = None,
     ) -> StepData:
         """One big array of N = sum(lengths) steps each (may be memory-mapped); episodes are views of it."""
         cuts = np.cumsum(lengths)[:-1]
         if sum(lengths) != len(actions):
-            raise VlawError(f"the lengths add up to {sum(lengths)}, there are {len(actions)} steps",
-                            where="policy training data", remedy="Give the number of steps of every episode.")
+            raise VlawError(
+                f"the lengths add up to {sum(lengths)}, there are {len(actions)} steps",
+                where="policy training data",
+                remedy="Give the number of steps of every episode.",
+            )
         split = [np.split(array, cuts) for array in (images, states, actions)]
         return cls(*split, instructions, weights=weights)
 
@@ -123,7 +149,9 @@ class StepData:
     def at(self, steps: np.ndarray, chunk_size: int) -> Batch:
         """The samples of the control steps with these numbers (B,), counted through all episodes."""
         episodes = np.searchsorted(self.starts, steps, side="right") - 1
-        pairs = [(int(episode), int(step - self.starts[episode])) for episode, step in zip(episodes, steps, strict=True)]
+        pairs = [
+            (int(episode), int(step - self.starts[episode])) for episode, step in zip(episodes, steps, strict=True)
+        ]
         ahead = np.arange(chunk_size)
         return Batch(
             images=np.stack([self.images[episode][t] for episode, t in pairs]),
@@ -190,7 +218,8 @@ class MixedData:
         edges = np.round(np.cumsum([0.0, *self.shares]) * size).astype(int)
         parts = [
             source.draw(rng, count, chunk_size)
-            for source, count in zip(self.sources, np.diff(edges), strict=True) if count > 0
+            for source, count in zip(self.sources, np.diff(edges), strict=True)
+            if count > 0
         ]
         joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS}
         return Batch(**joined, instructions=[text for part in parts for text in part.instructions])
@@ -206,6 +235,7 @@ def check_fits(policy: FlowMatchingPolicy, source: StepData) -> None:
         if (state.shape[1], action.shape[1]) != expected:
             raise VlawError(
                 f"the policy has {expected[0]} state and {expected[1]} action dimensions, an episode has "
-                f"{state.shape[1]} and {action.shape[1]}", where="policy update",
+                f"{state.shape[1]} and {action.shape[1]}",
+                where="policy update",
                 remedy="Start from a policy that was trained for this robot.",
             )

@@ -1,7 +1,7 @@
 """FlowPolicy: a small language-conditioned flow-matching policy that trains in minutes on one CPU core.
 
-Here: the network behind the eyes (eyes.py). Not here: flow matching itself (base.py), training (learn_policy.py). Why not
-PI0 at this size: a transformer over 3 x 64 px images costs several times more per step on a CPU; see pi0.py for the
+Here: the network behind the eyes (eyes.py). Not here: flow matching itself (base.py), training (learn_policy.py). Why
+not PI0 at this size: a transformer over 3 x 64 px images costs several times more per step on a CPU; see pi0.py for the
 paper's class.
 """
 
@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from vlaw_models.policies.base import FlowMatchingPolicy
-from vlaw_models.policies.eyes import WAVES, Eyes, waves
+from vlaw_models.policies.encoder import WAVES, Eyes, waves
 from vlaw_models.policies.normalization import Normalization
 from vlaw_models.policies.tokenize import InstructionTokenizer
 
@@ -91,21 +91,36 @@ class FlowPolicy(FlowMatchingPolicy):
         """`shift`: random shift in pixels at training time, each camera on its own.
 
         `regression`: weight of an auxiliary squared error of the head's direct estimate (0: flow matching alone).
-        `pointing`: weight of the attention's error where the data say what the instruction is about, see `pointing_error`.
-        `advantage`: the policy is a conditioned one, see `condition_on_advantage`.
+        `pointing`: weight of the attention's error where the data say what the instruction is about, see
+        `pointing_error`. `advantage`: the policy is a conditioned one, see `condition_on_advantage`.
         """
         super().__init__(tokenizer, normalization, execute_steps=execute_steps, euler_steps=euler_steps)
         self._sizes = {
-            "image_size": image_size, "cameras": cameras, "channels": list(channels),
-            "camera_features": camera_features, "text_features": text_features, "context": context,
-            "head_width": head_width, "head_blocks": head_blocks, "flow_samples": flow_samples, "shift": shift,
-            "regression": regression, "pointing": pointing,
+            "image_size": image_size,
+            "cameras": cameras,
+            "channels": list(channels),
+            "camera_features": camera_features,
+            "text_features": text_features,
+            "context": context,
+            "head_width": head_width,
+            "head_blocks": head_blocks,
+            "flow_samples": flow_samples,
+            "shift": shift,
+            "regression": regression,
+            "pointing": pointing,
         }
         self.image_size, self.shift, self.context_size = image_size, shift, context
         self.noise_dim, self.flow_samples = normalization.action_dim, flow_samples
         self.regression, self.pointing = regression, pointing
-        self.eyes = Eyes(tokenizer.vocabulary_size, tokenizer.length, image_size=image_size, cameras=cameras, channels=channels,
-                         camera_features=camera_features, text_features=text_features)
+        self.eyes = Eyes(
+            tokenizer.vocabulary_size,
+            tokenizer.length,
+            image_size=image_size,
+            cameras=cameras,
+            channels=channels,
+            camera_features=camera_features,
+            text_features=text_features,
+        )
         self.state = nn.Sequential(nn.Linear(normalization.state_dim, 128), nn.GELU(), nn.Linear(128, 64))
         told = 64 + (1 + 2 * len(WAVES)) * normalization.state_dim
         self.join = nn.Sequential(nn.Linear(self.eyes.size + told, context), nn.GELU(), nn.Linear(context, context))
@@ -140,7 +155,8 @@ class FlowPolicy(FlowMatchingPolicy):
         return self.advantage is not None
 
     def condition_on_advantage(self) -> None:
-        """Adds an embedding of the advantage's sign to the context: zero at first, so nothing changes until it learns."""
+        """Adds an embedding of the advantage's sign to the context: zero at first, so nothing changes until it
+        learns."""
         if self.advantage is None:
             width = self._sizes["context"]
             self.advantage = nn.Embedding(2, width, _weight=torch.zeros(2, width, device=self._device()))

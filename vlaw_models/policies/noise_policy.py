@@ -44,8 +44,13 @@ class Critic(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(features, elementwise_affine=False)
         self.net = nn.Sequential(
-            nn.Linear(features + size, width), nn.LayerNorm(width), nn.SiLU(),
-            nn.Linear(width, width), nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, 1),
+            nn.Linear(features + size, width),
+            nn.LayerNorm(width),
+            nn.SiLU(),
+            nn.Linear(width, width),
+            nn.LayerNorm(width),
+            nn.SiLU(),
+            nn.Linear(width, 1),
         )
 
     def forward(self, features: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -59,20 +64,29 @@ class NoisePolicy(nn.Module):
         """Raises VlawError for a policy whose pictures cannot be looked at once and for all (`can_freeze`)."""
         super().__init__()
         if not base.can_freeze:
-            raise VlawError(f"the noise of a {type(base).__name__} cannot be learned", where="policy update 'dsrl'",
-                            remedy="Use another policy.update, or the preset 'tiny' (FlowPolicy).")
+            raise VlawError(
+                f"the noise of a {type(base).__name__} cannot be learned",
+                where="policy update 'dsrl'",
+                remedy="Use another policy.update, or the preset 'tiny' (FlowPolicy).",
+            )
         self.base = base.requires_grad_(False)  # noqa: FBT003 (torch's signature)
         self.noise_bound, self._sizes = noise_bound, {"width": width, "critics": critics}
         self.chunk_size, self.action_dim, self.execute_steps = base.chunk_size, base.action_dim, base.execute_steps
         self.normalization, self.tokenizer, self.image_size = base.normalization, base.tokenizer, base.image_size
         features, noise = base.context_size, base.chunk_size * base.noise_dim
         self.actor = nn.Sequential(
-            nn.LayerNorm(features, elementwise_affine=False), nn.Linear(features, width), nn.SiLU(),
-            nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 2 * noise),
+            nn.LayerNorm(features, elementwise_affine=False),
+            nn.Linear(features, width),
+            nn.SiLU(),
+            nn.Linear(width, width),
+            nn.SiLU(),
+            nn.Linear(width, 2 * noise),
         )
         nn.init.zeros_(self.actor[-1].weight)
         nn.init.zeros_(self.actor[-1].bias)
-        self.critics = nn.ModuleList(Critic(features, self.execute_steps * self.action_dim, width) for _ in range(critics))
+        self.critics = nn.ModuleList(
+            Critic(features, self.execute_steps * self.action_dim, width) for _ in range(critics)
+        )
         self.noise_critic = Critic(features, noise, width)
 
     def trainable(self) -> list[nn.Parameter]:
@@ -97,7 +111,10 @@ class NoisePolicy(nn.Module):
     def save(self, folder: Path | str) -> Path:
         """One folder: the frozen policy's configuration and weights as they are, and those of the noise policy."""
         config = {
-            "class": type(self).__name__, "noise_bound": self.noise_bound, "sizes": self._sizes, "base": self.base.config(),
+            "class": type(self).__name__,
+            "noise_bound": self.noise_bound,
+            "sizes": self._sizes,
+            "base": self.base.config(),
         }
         return save_checkpoint(folder, config, self.state_dict(), tokenizer=self.tokenizer.to_json())
 
@@ -110,12 +127,17 @@ class NoisePolicy(nn.Module):
             base: dict[str, Any] = config["base"]
             module, _, name = LOADERS[base["class"]].partition(":")
             wrapped = getattr(importlib.import_module(module), name).from_parts(
-                base, {key.removeprefix(_BASE): tensors[key] for key in set(tensors) - set(own)}, read_tokenizer(folder),
+                base,
+                {key.removeprefix(_BASE): tensors[key] for key in set(tensors) - set(own)},
+                read_tokenizer(folder),
                 where=folder,
             )
             policy = cls(wrapped, noise_bound=config["noise_bound"], **config["sizes"])
         except (KeyError, TypeError) as error:
-            raise VlawError(f"config.json does not describe a {cls.__name__}: {error}", where=str(folder),
-                            remedy="Use a checkpoint written by this version, or make it again.") from error
+            raise VlawError(
+                f"config.json does not describe a {cls.__name__}: {error}",
+                where=str(folder),
+                remedy="Use a checkpoint written by this version, or make it again.",
+            ) from error
         load_weights(policy, tensors, where=folder)
         return policy.eval()

@@ -21,7 +21,8 @@ MAX_NORMALIZED = 3.0
 
 @dataclass(frozen=True)
 class Normalization:
-    """Statistics of one policy. Action statistics are per step of the chunk: late steps move farther than early ones."""
+    """Statistics of one policy. Action statistics are per step of the chunk: late steps move farther than early
+    ones."""
 
     state_low: np.ndarray
     """(D,) float32, 1 % quantile."""

@@ -75,7 +75,11 @@ class Pi0Policy(FlowMatchingPolicy):
         super().__init__(tokenizer, normalization, execute_steps=execute_steps, euler_steps=euler_steps)
         vocabulary_size = vocabulary_size or tokenizer.vocabulary_size
         self._sizes = {
-            "text": text, "vision": vision, "expert": expert, "max_dim": max_dim, "vocabulary_size": vocabulary_size,
+            "text": text,
+            "vision": vision,
+            "expert": expert,
+            "max_dim": max_dim,
+            "vocabulary_size": vocabulary_size,
         }
         known = [tokenizer.tokenizer.token_to_id(name) for name in (IMAGE, "<image>")]
         self.image_token = next((token for token in known if token is not None), vocabulary_size)
@@ -90,7 +94,10 @@ class Pi0Policy(FlowMatchingPolicy):
                 "image_token_id": self.image_token,
             },
             dit_config={"model_type": "gemma", **expert},
-            chunk_size=self.chunk_size, max_state_dim=max_dim, max_action_dim=max_dim, num_inference_steps=euler_steps,
+            chunk_size=self.chunk_size,
+            max_state_dim=max_dim,
+            max_action_dim=max_dim,
+            num_inference_steps=euler_steps,
         )
         self.model = PI0ForConditionalGeneration(config)
         # The expert reads embeddings only; its own vocabulary would be 263 M unused parameters at paper size.
@@ -107,16 +114,23 @@ class Pi0Policy(FlowMatchingPolicy):
         pixel_mask = torch.ones(batch, views, dtype=torch.bool, device=images.device)
         embeddings = self.model.model.embed_prefix(tokens, self._pixels(images), pixel_mask)
         cache = self.model.model.vlm(
-            inputs_embeds=embeddings, attention_mask=mask, position_ids=mask.cumsum(-1) - 1,
-            token_type_ids=torch.zeros_like(tokens), use_cache=True,
+            inputs_embeds=embeddings,
+            attention_mask=mask,
+            position_ids=mask.cumsum(-1) - 1,
+            token_type_ids=torch.zeros_like(tokens),
+            use_cache=True,
         ).past_key_values
         return Prefix(cache, mask, pixel_mask, functional.pad(state, (0, self.noise_dim - state.shape[1])))
 
     def velocity(self, context: Prefix, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         length = context.cache.get_seq_length()
         output = self.model(
-            state=context.state, noise=x, timestep=t, attention_mask=context.mask,
-            pixel_attention_mask=context.pixel_mask, past_key_values=context.cache,
+            state=context.state,
+            noise=x,
+            timestep=t,
+            attention_mask=context.mask,
+            pixel_attention_mask=context.pixel_mask,
+            past_key_values=context.cache,
         )
         # The expert has appended its own keys; the next Euler step must see the observation only.
         context.cache.crop(length - context.cache.get_seq_length())
@@ -148,8 +162,11 @@ class Pi0Policy(FlowMatchingPolicy):
         try:
             self.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
         except RuntimeError as error:
-            raise VlawError(f"the weights are not of this policy's sizes: {str(error)[:600]}", where=str(path),
-                            remedy="Give a pi0 checkpoint in LeRobot's format and the preset of its size.") from error
+            raise VlawError(
+                f"the weights are not of this policy's sizes: {str(error)[:600]}",
+                where=str(path),
+                remedy="Give a pi0 checkpoint in LeRobot's format and the preset of its size.",
+            ) from error
         return self
 
     def _pixels(self, images: torch.Tensor) -> torch.Tensor:
@@ -159,7 +176,9 @@ class Pi0Policy(FlowMatchingPolicy):
         if (height, width) != (self.image_size, self.image_size):
             scale = self.image_size / max(height, width)
             size = (round(height * scale), round(width * scale))
-            pixels = functional.interpolate(pixels, size=size, mode="bilinear", align_corners=False, antialias=scale < 1)
+            pixels = functional.interpolate(
+                pixels, size=size, mode="bilinear", align_corners=False, antialias=scale < 1
+            )
             top, left = (self.image_size - size[0]) // 2, (self.image_size - size[1]) // 2
             right, bottom = self.image_size - size[1] - left, self.image_size - size[0] - top
             pixels = functional.pad(pixels, (left, right, top, bottom), value=-1.0)

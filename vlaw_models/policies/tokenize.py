@@ -48,11 +48,17 @@ class InstructionTokenizer:
         try:
             kind = json.loads(text)["model"]["type"]
         except (ValueError, KeyError, TypeError) as error:
-            raise VlawError(f"the tokenizer cannot be read: {error!r}", where=str(where),
-                            remedy="Use the tokenizer.json of the same checkpoint.") from error
+            raise VlawError(
+                f"the tokenizer cannot be read: {error!r}",
+                where=str(where),
+                remedy="Use the tokenizer.json of the same checkpoint.",
+            ) from error
         if kind not in {"WordLevel", "BPE", "Unigram", "WordPiece"}:
-            raise VlawError(f"the tokenizer is of an unknown kind {kind!r}", where=str(where),
-                            remedy="Use the tokenizer.json of the same checkpoint.")
+            raise VlawError(
+                f"the tokenizer is of an unknown kind {kind!r}",
+                where=str(where),
+                remedy="Use the tokenizer.json of the same checkpoint.",
+            )
         tokenizer = Tokenizer.from_str(text)
         return cls(tokenizer, length=length, template=template)
 

@@ -1,7 +1,7 @@
 """`vlaw pretrain`: makes tiny weights as the shipped ones were made, from simulated data alone, seeded and resumable.
 
-Two lanes run side by side, each on one thread: world model and base policy; then the judge, which stands on both. A stage
-whose checkpoint is in the output folder is skipped.
+Two lanes run side by side, each on one thread: world model and base policy; then the judge, which stands on both. A
+stage whose checkpoint is in the output folder is skipped.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def main(out: Path, work: Path, *, code_revision: str = "") -> None:
     cfg = PretrainConfig()
     run_stage("corpus", out, work, cfg)
     lanes = [
-        subprocess.Popen([sys.executable, "-m", "vlaw_models.pretrain", str(out), str(work), *stages]) for stages in LANES
+        subprocess.Popen([sys.executable, "-m", "vlaw_models.pretrain", str(out), str(work), *stages])
+        for stages in LANES
     ]
     codes = [lane.wait() for lane in lanes]
     if any(codes):
@@ -48,7 +49,11 @@ def run_stage(name: str, out: Path, work: Path, cfg: PretrainConfig) -> None:
         data = Corpora(work, cfg, _printer(name))
         begun = time.monotonic()
         if name == "corpus":
-            result = {"episodes": sum(len(part()) for part in (data.broad, data.hard, data.unseen, data.demonstrations, data.co_training))}
+            result = {
+                "episodes": sum(
+                    len(part()) for part in (data.broad, data.hard, data.unseen, data.demonstrations, data.co_training)
+                )
+            }
         elif name == "autoencoder":
             result = stages.make_autoencoder(out / "autoencoder")
         elif name == "world_model":

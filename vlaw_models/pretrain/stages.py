@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from vlaw_models.config import RolloutConfig, WorldModelMetricsConfig
-from vlaw_models.demonstrate import iterate_demonstrations
 from vlaw_models.episodes import Episode
 from vlaw_models.presets import POLICY
 from vlaw_models.pretrain.corpus import cached_corpus
+from vlaw_models.rollouts.demonstrate import iterate_demonstrations
 
 ABSOLUTE = (4,)
 """Action dimensions that are learned as they are (the gripper); the others relative to the present pose."""
@@ -50,8 +50,9 @@ class PretrainConfig:
     """Further corpus episodes per task, unseen by the world model: their replays inside it teach the judge."""
     demonstrations_per_task: int = 50
     co_training_per_task: int = 100
-    """As in foundation.toml: the very episodes of the lake's expert_demonstrations and co_training_data. The base policy has
-    learned from them, so that an arm which imagines from their first frames has no data that the others never had."""
+    """As in foundation.toml: the very episodes of the lake's expert_demonstrations and co_training_data. The base
+    policy has learned from them, so that an arm which imagines from their first frames has no data that the others
+    never had."""
     world_model_steps: int = 7000
     world_model_batch: int = 4
     world_model_rate: float = 1e-3
@@ -60,12 +61,17 @@ class PretrainConfig:
     """The whole policy, its attention shown where the things are."""
     policy_batch: int = 64
     practice: tuple[tuple[str, int, int], ...] = (
-        ("stack", 600, 250), ("book", 20, 10), ("erase", 700, 200), ("scoop", 40, 20), ("draw", 60, 30),
+        ("stack", 600, 250),
+        ("book", 20, 10),
+        ("erase", 700, 200),
+        ("scoop", 40, 20),
+        ("draw", 60, 30),
     )
-    """Task, successes and failures (as far as there are so many) of the broad corpora from which, besides the lake's own
-    episodes, what follows the encoder is learned anew: eyes that have seen much, hands that have practised little. A policy whose failures come from too little
-    practice gains from hundreds of imagined successes what twenty real ones do not give; one that merely makes mistakes on
-    purpose (a large corpus of mixed quality) unlearns them from twenty, and no world model can add to that."""
+    """Task, successes and failures (as far as there are so many) of the broad corpora from which, besides the lake's
+    own episodes, what follows the encoder is learned anew: eyes that have seen much, hands that have practised little.
+    A policy whose failures come from too little practice gains from hundreds of imagined successes what twenty real
+    ones do not give; one that merely makes mistakes on purpose (a large corpus of mixed quality) unlearns them from
+    twenty, and no world model can add to that."""
     head_steps: int = 2500
     head_rate: float = 1.5e-3
     head_batch: int = 128
@@ -73,7 +79,8 @@ class PretrainConfig:
     replay_steps: int = 100
     reward_model_batch: int = 64
     failure_weight: float = 3.0
-    """What is imagined from a false success teaches the policy to fail: saying yes wrongly costs more than saying no."""
+    """What is imagined from a false success teaches the policy to fail: saying yes wrongly costs more than saying
+    no."""
 
 
 class Corpora:
@@ -90,7 +97,9 @@ class Corpora:
         """More of the same mixture for the two hardest tasks to see: stack and erase."""
         cfg, seed = self.cfg, self.cfg.seed + 1
         parts = [
-            iterate_demonstrations((task,), count, purpose="pretraining", seed=seed, points=True, progress=self.progress)
+            iterate_demonstrations(
+                (task,), count, purpose="pretraining", seed=seed, points=True, progress=self.progress
+            )
             for task, count in (("stack", cfg.hard_stack), ("erase", cfg.hard_erase))
         ]
         return cached_corpus(self.work / "hard", lambda: chain(*parts), count=cfg.hard_stack + cfg.hard_erase)
@@ -130,7 +139,7 @@ def train_world_model(data: Corpora, autoencoder: Path, out: Path, progress=None
     """The pretrained world model: the broad corpus stands in for the paper's DROID."""
     import torch
 
-    from vlaw_models.learn_world_model import train_world_model as train
+    from vlaw_models.learners.world_model import train_world_model as train
     from vlaw_models.presets import WORLD_MODEL
     from vlaw_models.world_models.autoencoder import load_autoencoder
     from vlaw_models.world_models.base import build_world_model
@@ -140,8 +149,14 @@ def train_world_model(data: Corpora, autoencoder: Path, out: Path, progress=None
     encoded = encode_episodes(load_autoencoder(autoencoder), [*data.broad(), *data.hard()], when_drawn=True)
     model = build_world_model(WORLD_MODEL["tiny"], seed=cfg.seed)
     losses = train(
-        model, encoded, steps=cfg.world_model_steps, batch_size=cfg.world_model_batch, learning_rate=cfg.world_model_rate,
-        unroll=cfg.world_model_unroll, seed=cfg.seed, progress=progress,
+        model,
+        encoded,
+        steps=cfg.world_model_steps,
+        batch_size=cfg.world_model_batch,
+        learning_rate=cfg.world_model_rate,
+        unroll=cfg.world_model_unroll,
+        seed=cfg.seed,
+        progress=progress,
     )
     model.save(out, dtype=torch.float16)
     return {"loss": losses[-1], "episodes": len(encoded)}
@@ -151,7 +166,7 @@ def train_base_policy(data: Corpora, out: Path, progress=None) -> dict:
     """The base policy: its eyes from the whole corpus, its hands from the lake's own episodes and a little practice."""
     import torch
 
-    from vlaw_models.learn_policy import train_head, train_policy
+    from vlaw_models.learners.imitation import train_head, train_policy
     from vlaw_models.policies.base import build_policy
     from vlaw_models.policies.data import MixedData, StepData
     from vlaw_models.policies.normalization import Normalization
@@ -170,15 +185,28 @@ def train_base_policy(data: Corpora, out: Path, progress=None) -> dict:
             StepData.from_episodes(more["erase"]),
         ]
         train_policy(
-            policy, MixedData(sources, phase.shares), steps=phase.steps, batch_size=cfg.policy_batch, lr=phase.rate,
-            ema=phase.ema, seed=cfg.seed + part, progress=progress,
+            policy,
+            MixedData(sources, phase.shares),
+            steps=phase.steps,
+            batch_size=cfg.policy_batch,
+            lr=phase.rate,
+            ema=phase.ema,
+            seed=cfg.seed + part,
+            progress=progress,
         )
     policy.save(data.work / "policy_encoder")
     policy.forget_head(cfg.seed)
     episodes = [*data.co_training(), *data.demonstrations(), *practice([*broad, *hard], cfg)]
     losses = train_head(
-        policy, [StepData.from_episodes(episodes)], [1.0], steps=cfg.head_steps, batch_size=cfg.head_batch,
-        lr=cfg.head_rate, ema=0.998, seed=cfg.seed, progress=progress,
+        policy,
+        [StepData.from_episodes(episodes)],
+        [1.0],
+        steps=cfg.head_steps,
+        batch_size=cfg.head_batch,
+        lr=cfg.head_rate,
+        ema=0.998,
+        seed=cfg.seed,
+        progress=progress,
     )
     policy.save(out, dtype=torch.float16)
     return {"loss": losses[-1], "seen": len(broad) + len(hard), "practised": len(episodes)}
@@ -198,28 +226,41 @@ def practice(episodes: list[Episode], cfg: PretrainConfig) -> list[Episode]:
 def train_reward_model(
     data: Corpora, autoencoder: Path, world_model: Path, base_policy: Path, out: Path, progress=None
 ) -> dict:
-    """The pretrained judge: the base policy's eyes, and a reader that learns from labelled episodes and from replays of others.
+    """The pretrained judge: the base policy's eyes, and a reader that learns from labelled episodes and from replays of
+    others.
 
-    First from real clips, then for a shorter time half from the world model's replays of episodes that neither has seen, with
-    what really came of them: it is to know what outcomes look like in imagination, and how far imagination can be trusted.
-    Longer on replays it learns them by heart, and is sure of itself without being right more often.
+    First from real clips, then for a shorter time half from the world model's replays of episodes that neither has
+    seen, with what really came of them: it is to know what outcomes look like in imagination, and how far imagination
+    can be trusted. Longer on replays it learns them by heart, and is sure of itself without being right more often.
     """
     import torch
 
-    from vlaw_models.learn_reward_model import train_reward_model as train
+    from vlaw_models.learners.reward_model import train_reward_model as train
     from vlaw_models.policies.base import load_policy
-    from vlaw_models.replay import replay
-    from vlaw_models.rewards.clip_judge import ClipJudge
+    from vlaw_models.reward_models.clip_judge import ClipJudge
+    from vlaw_models.rollouts.replay import replay
 
     cfg, unseen = data.cfg, data.unseen()
-    replays = replay(world_model, autoencoder, unseen, WorldModelMetricsConfig(num_steps=RolloutConfig.num_steps), seed=cfg.seed)
+    replays = replay(
+        world_model, autoencoder, unseen, WorldModelMetricsConfig(num_steps=RolloutConfig.num_steps), seed=cfg.seed
+    )
     broad, judge = data.broad(), ClipJudge.from_policy(load_policy(base_policy), seed=cfg.seed)
     mixed = [*(broad[i] for i in np.random.default_rng(cfg.seed).permutation(len(broad))[: len(replays)]), *replays]
     known = [*mixed[: -len(replays)], *unseen]
-    for episodes, labelled, steps, rate in ((broad, broad, cfg.reward_model_steps, 1e-3), (mixed, known, cfg.replay_steps, 5e-4)):
+    for episodes, labelled, steps, rate in (
+        (broad, broad, cfg.reward_model_steps, 1e-3),
+        (mixed, known, cfg.replay_steps, 5e-4),
+    ):
         result = train(
-            judge, episodes, [bool(e.success) for e in labelled], steps=steps, learning_rate=rate, seed=cfg.seed,
-            batch_size=cfg.reward_model_batch, failure_weight=cfg.failure_weight, progress=progress,
+            judge,
+            episodes,
+            [bool(e.success) for e in labelled],
+            steps=steps,
+            learning_rate=rate,
+            seed=cfg.seed,
+            batch_size=cfg.reward_model_batch,
+            failure_weight=cfg.failure_weight,
+            progress=progress,
         )
     judge.save(out, dtype=torch.float16)
     return {"loss": float(np.mean(result["losses"][-20:])), "real": len(broad), "replays": len(replays)}

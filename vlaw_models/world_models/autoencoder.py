@@ -1,8 +1,8 @@
 """Frames to latents and back: folded pixels, a tiny deterministic autoencoder, and Stable Video Diffusion's by path.
 
 Here: the classes behind one protocol; learned latents are normalised to zero mean and mean variance 1 (the statistics
-are part of the checkpoint), folded pixels lie in [-1, 1]. Not here: training (learn_world_model.train_autoencoder), the world models.
-Pictures are uint8 (height, width, 3); stacked latents put the views under each other (views.py).
+are part of the checkpoint), folded pixels lie in [-1, 1]. Not here: training (learn_world_model.train_autoencoder), the
+world models. Pictures are uint8 (height, width, 3); stacked latents put the views under each other (views.py).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from vlaw_models.checkpoint import (
     preset_class,
     save_checkpoint,
 )
+from vlaw_models.device import mixed
 from vlaw_models.errors import VlawError
-from vlaw_models.precision import mixed
 from vlaw_models.world_models.views import split_views, stack_views
 
 
@@ -55,8 +55,11 @@ class Autoencoder(nn.Module, ABC):
         """(..., V, height, width, 3) uint8 -> (..., C, V*h, w) float32 stacked latents."""
         *lead, height, width, _ = images.shape
         if height % self.factor or width % self.factor:
-            raise VlawError(f"frames of {height}x{width} pixels do not divide by {self.factor}", where="autoencoder",
-                            remedy="Resize the frames to the size that the autoencoder was trained for.")
+            raise VlawError(
+                f"frames of {height}x{width} pixels do not divide by {self.factor}",
+                where="autoencoder",
+                remedy="Resize the frames to the size that the autoencoder was trained for.",
+            )
         flat = torch.from_numpy(np.require(images, requirements=["C", "W"])).reshape(-1, height, width, 3)
         parts = []
         for piece in flat.split(self.batch_size):
@@ -116,9 +119,13 @@ class TinyAutoencoder(Autoencoder):
         self.config = config or TinyAutoencoderConfig()
         c, pixels = self.config, 3 * self.config.patch**2
         self.network = AutoencoderTiny(
-            in_channels=pixels, out_channels=pixels, latent_channels=c.latent_channels,
-            encoder_block_out_channels=(c.channels,) * len(c.encoder_blocks), num_encoder_blocks=c.encoder_blocks,
-            decoder_block_out_channels=(c.channels,) * len(c.decoder_blocks), num_decoder_blocks=c.decoder_blocks,
+            in_channels=pixels,
+            out_channels=pixels,
+            latent_channels=c.latent_channels,
+            encoder_block_out_channels=(c.channels,) * len(c.encoder_blocks),
+            num_encoder_blocks=c.encoder_blocks,
+            decoder_block_out_channels=(c.channels,) * len(c.decoder_blocks),
+            num_decoder_blocks=c.decoder_blocks,
         ).to(memory_format=torch.channels_last)
         self.latent_channels = c.latent_channels
         self.factor = c.patch * 2 ** (len(c.encoder_blocks) - 1)
@@ -235,8 +242,11 @@ class VideoAutoencoder(Autoencoder):
         self.config = c = config or VideoAutoencoderConfig()
         depth = len(c.block_out_channels)
         self.network = AutoencoderKLTemporalDecoder(
-            down_block_types=("DownEncoderBlock2D",) * depth, block_out_channels=c.block_out_channels,
-            layers_per_block=c.layers_per_block, latent_channels=c.latent_channels, scaling_factor=c.scaling_factor,
+            down_block_types=("DownEncoderBlock2D",) * depth,
+            block_out_channels=c.block_out_channels,
+            layers_per_block=c.layers_per_block,
+            latent_channels=c.latent_channels,
+            scaling_factor=c.scaling_factor,
         )
         self.latent_channels, self.factor, self.batch_size = c.latent_channels, 2 ** (depth - 1), c.decode_frames
 
@@ -257,7 +267,9 @@ class VideoAutoencoder(Autoencoder):
         values = load_config(folder)
         values = {k: v for k, v in values.items() if k in VideoAutoencoderConfig.__dataclass_fields__}
         model = cls(VideoAutoencoderConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}))
-        tensors = {k if k.startswith("network.") else f"network.{k}": v.float() for k, v in load_tensors(folder).items()}
+        tensors = {
+            k if k.startswith("network.") else f"network.{k}": v.float() for k, v in load_tensors(folder).items()
+        }
         load_weights(model, tensors, where=folder)
         return model.eval()
 
@@ -283,6 +295,9 @@ def _without_class(config: dict[str, Any], kind: type, folder: Path) -> dict[str
     values = {k: v for k, v in config.items() if k != "class"}
     unknown = sorted(set(values) - set(kind.__dataclass_fields__))
     if unknown:
-        raise VlawError(f"config.json has unknown keys: {', '.join(unknown)}", where=str(folder),
-                        remedy="The checkpoint was made by another version; make it again with this one.")
+        raise VlawError(
+            f"config.json has unknown keys: {', '.join(unknown)}",
+            where=str(folder),
+            remedy="The checkpoint was made by another version; make it again with this one.",
+        )
     return values

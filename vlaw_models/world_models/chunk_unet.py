@@ -17,13 +17,14 @@ from torch import nn
 
 from vlaw_models.checkpoint import load_config, load_tensors, load_weights, save_checkpoint
 from vlaw_models.errors import VlawError
+from vlaw_models.robots.tabletop.controller import HIGH, LOW
 from vlaw_models.world_models.base import ANCHOR, Condition, WorldModel
 from vlaw_models.world_models.edm import EdmConfig, expand
 from vlaw_models.world_models.views import position_maps
-from vlaw_models.worlds.controller import HIGH, LOW
 
 WAVES = (0.5, 1.0, 2.0)
-"""Frequencies of the sines in which the current and coming poses are also given: they place the hand to a few pixels."""
+"""Frequencies of the sines in which the current and coming poses are also given: they place the hand to a few
+pixels."""
 
 
 def few_step_edm() -> EdmConfig:
@@ -69,20 +70,27 @@ class ChunkUNet(WorldModel):
         frames = c.latent_channels * (c.chunk + len(c.context))
         embedding, features = 4 * c.channels[0], self.pose_dim * (len(c.context) + 2 * c.chunk)
         self.network = UNet2DModel(
-            in_channels=frames + self.maps_dim + c.views + 2 + c.pose_maps, out_channels=c.latent_channels * c.chunk,
-            block_out_channels=c.channels, layers_per_block=c.layers, norm_num_groups=16, attention_head_dim=32,
+            in_channels=frames + self.maps_dim + c.views + 2 + c.pose_maps,
+            out_channels=c.latent_channels * c.chunk,
+            block_out_channels=c.channels,
+            layers_per_block=c.layers,
+            norm_num_groups=16,
+            attention_head_dim=32,
             down_block_types=("DownBlock2D",) * (depth - 1) + ("AttnDownBlock2D",),
             up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * (depth - 1),
-            class_embed_type="identity", resnet_time_scale_shift="scale_shift",
+            class_embed_type="identity",
+            resnet_time_scale_shift="scale_shift",
         ).to(memory_format=torch.channels_last)
         # The last layer starts at zero: an untrained model predicts that nothing moves (see forward).
         nn.init.zeros_(self.network.conv_out.weight)
         nn.init.zeros_(self.network.conv_out.bias)
         self.pose_embedding = nn.Sequential(nn.Linear(features, 256), nn.SiLU(), nn.Linear(256, embedding))
-        # Poses to places: a dense decoder learns where the hand appears far sooner than convolutions over constant maps.
+        # Poses to places: a dense decoder learns where the hand appears far sooner than convolutions over constant
+        # maps.
         rows = c.views * c.latent_height
         self.pose_places = nn.Sequential(
-            nn.Linear(features + 2 * len(WAVES) * self.pose_dim * (1 + c.chunk), 256), nn.SiLU(),
+            nn.Linear(features + 2 * len(WAVES) * self.pose_dim * (1 + c.chunk), 256),
+            nn.SiLU(),
             nn.Linear(256, c.pose_maps * rows * c.latent_width),
             nn.Unflatten(1, (c.pose_maps, rows, c.latent_width)),
         )
@@ -104,8 +112,16 @@ class ChunkUNet(WorldModel):
         current = condition.context[:, -1:]
         noisy = scaled * (s**2 + 1).sqrt()
         change = (noisy - current) / (s**2 + r**2).sqrt()
-        x = torch.cat([change.flatten(1, 2), condition.context.flatten(1, 2), maps, self.pose_places(torch.cat([near, waves], dim=1)),
-                       self.position.expand(batch, -1, -1, -1)], dim=1)
+        x = torch.cat(
+            [
+                change.flatten(1, 2),
+                condition.context.flatten(1, 2),
+                maps,
+                self.pose_places(torch.cat([near, waves], dim=1)),
+                self.position.expand(batch, -1, -1, -1),
+            ],
+            dim=1,
+        )
         x = x.contiguous(memory_format=torch.channels_last)
         # 250 ln(sigma) = 1000 c_noise: the range that sinusoidal timestep embeddings are made for.
         out = self.network(x, 250 * sigma.log(), class_labels=self.pose_embedding(near)).sample
@@ -139,14 +155,18 @@ class ChunkUNet(WorldModel):
         try:
             config = ChunkUNetConfig(**{**values, "edm": EdmConfig(**values["edm"])})
         except (TypeError, KeyError) as error:
-            raise VlawError(f"config.json does not describe a ChunkUNet: {error}", where=str(folder),
-                            remedy="The checkpoint was made by another version; make it again with this one.") from error
+            raise VlawError(
+                f"config.json does not describe a ChunkUNet: {error}",
+                where=str(folder),
+                remedy="The checkpoint was made by another version; make it again with this one.",
+            ) from error
         model = cls(config)
         load_weights(model, {k: v.float() for k, v in load_tensors(folder).items()}, where=folder)
         return model
 
     def _pose_features(self, poses: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(B, K+H, D) -> embedding (B, D(K+2H)), constant maps (B, D(1+H)) and waves (B, 2|WAVES| D(1+H)), about [-1, 1]."""
+        """(B, K+H, D) -> embedding (B, D(K+2H)), constant maps (B, D(1+H)) and waves (B, 2|WAVES| D(1+H)), about [-1,
+        1]."""
         scaled = 2 * (poses - self.pose_low) / (self.pose_high - self.pose_low) - 1
         k = len(self.config.context)
         current, future = scaled[:, k - 1 : k], scaled[:, k:]

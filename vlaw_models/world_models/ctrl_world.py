@@ -42,7 +42,8 @@ class CtrlWorldConfig:
     history_noise: float = 0.3
     current_noise: float = 0.2
     vae_scale: float = 0.18215
-    """The current frame enters the channel axis unscaled, as Stable Video Diffusion's image condition does; 1 for none."""
+    """The current frame enters the channel axis unscaled, as Stable Video Diffusion's image condition does; 1 for
+    none."""
     frames_per_second: int = 7
     motion_bucket: int = 127
     noise_aug: float = 0.0
@@ -85,8 +86,13 @@ class FrameConditionedUNet(UNetSpatioTemporalConditionModel):
         for block in self.up_blocks:
             cross = {"encoder_hidden_states": tokens} if getattr(block, "has_cross_attention", False) else {}
             count = len(block.resnets)
-            hidden = block(hidden_states=hidden, temb=emb, res_hidden_states_tuple=skips[-count:],
-                           image_only_indicator=video, **cross)
+            hidden = block(
+                hidden_states=hidden,
+                temb=emb,
+                res_hidden_states_tuple=skips[-count:],
+                image_only_indicator=video,
+                **cross,
+            )
             skips = skips[:-count]
         out = self.conv_out(self.conv_act(self.conv_norm_out(hidden)))
         return out.reshape(batch, frames, *out.shape[1:])
@@ -105,15 +111,23 @@ class CtrlWorld(WorldModel):
         self.drop_probability = c.drop_probability
         depth = len(c.block_out_channels)
         self.unet = FrameConditionedUNet(
-            in_channels=2 * c.latent_channels, out_channels=c.latent_channels, num_frames=c.history + 1 + c.chunk,
+            in_channels=2 * c.latent_channels,
+            out_channels=c.latent_channels,
+            num_frames=c.history + 1 + c.chunk,
             down_block_types=("CrossAttnDownBlockSpatioTemporal",) * (depth - 1) + ("DownBlockSpatioTemporal",),
             up_block_types=("UpBlockSpatioTemporal",) + ("CrossAttnUpBlockSpatioTemporal",) * (depth - 1),
-            block_out_channels=c.block_out_channels, layers_per_block=c.layers, num_attention_heads=c.heads,
-            cross_attention_dim=c.token_dim, addition_time_embed_dim=c.addition_time_embed_dim,
+            block_out_channels=c.block_out_channels,
+            layers_per_block=c.layers,
+            num_attention_heads=c.heads,
+            cross_attention_dim=c.token_dim,
+            addition_time_embed_dim=c.addition_time_embed_dim,
             projection_class_embeddings_input_dim=3 * c.addition_time_embed_dim,
         )
         self.action_encoder = nn.Sequential(
-            nn.Linear(self.pose_dim, c.token_dim), nn.SiLU(), nn.Linear(c.token_dim, c.token_dim), nn.SiLU(),
+            nn.Linear(self.pose_dim, c.token_dim),
+            nn.SiLU(),
+            nn.Linear(c.token_dim, c.token_dim),
+            nn.SiLU(),
             nn.Linear(c.token_dim, c.token_dim),
         )
         for layer in (self.action_encoder[0], self.action_encoder[2]):
@@ -129,8 +143,9 @@ class CtrlWorld(WorldModel):
         frames = torch.cat([history, scaled], dim=1)
         current = condition.context[:, -1:].expand_as(frames) / c.vae_scale
         ids = torch.tensor([c.frames_per_second, c.motion_bucket, c.noise_aug], device=scaled.device)
-        out = self.unet(torch.cat([frames, current], dim=2), sigma.log() / 4, self.tokens(condition),
-                        ids.expand(len(scaled), -1))
+        out = self.unet(
+            torch.cat([frames, current], dim=2), sigma.log() / 4, self.tokens(condition), ids.expand(len(scaled), -1)
+        )
         return out[:, c.history :]
 
     def tokens(self, condition: Condition) -> torch.Tensor:
@@ -154,7 +169,8 @@ class CtrlWorld(WorldModel):
         return context, tuple(i * skip for i in range(1, c.chunk + 1))
 
     def augment(self, context: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """x -> (x + s e) / sqrt(s^2 + 1): s ~ history_noise N(0, 1) per history frame, U(0, current_noise) for the last."""
+        """x -> (x + s e) / sqrt(s^2 + 1): s ~ history_noise N(0, 1) per history frame, U(0, current_noise) for the
+        last."""
         batch, frames = context.shape[:2]
         level = self.config.history_noise * torch.randn((batch, frames, 1, 1, 1), generator=generator)
         level[:, -1] = self.config.current_noise * torch.rand((batch, 1, 1, 1), generator=generator)
@@ -178,8 +194,11 @@ class CtrlWorld(WorldModel):
         try:
             config = CtrlWorldConfig(**{**values, "edm": EdmConfig(**values["edm"])})
         except (TypeError, KeyError) as error:
-            raise VlawError(f"config.json does not describe a CtrlWorld: {error}", where=str(folder),
-                            remedy="The checkpoint was made by another version; make it again with this one.") from error
+            raise VlawError(
+                f"config.json does not describe a CtrlWorld: {error}",
+                where=str(folder),
+                remedy="The checkpoint was made by another version; make it again with this one.",
+            ) from error
         model = cls(config)
         load_weights(model, {k: v.float() for k, v in load_tensors(folder).items()}, where=folder)
         return model
@@ -193,8 +212,11 @@ class CtrlWorld(WorldModel):
         own = self.unet.state_dict()
         wrong = [name for name, value in tensors.items() if name not in own or own[name].shape != value.shape]
         if wrong:
-            raise VlawError(f"{len(wrong)} tensors do not fit this configuration, e.g. {wrong[0]}", where=str(file),
-                            remedy="Use the paper configuration (CtrlWorldConfig()) with Stable Video Diffusion weights.")
+            raise VlawError(
+                f"{len(wrong)} tensors do not fit this configuration, e.g. {wrong[0]}",
+                where=str(file),
+                remedy="Use the paper configuration (CtrlWorldConfig()) with Stable Video Diffusion weights.",
+            )
         return list(self.unet.load_state_dict(tensors, strict=False).missing_keys)
 
 

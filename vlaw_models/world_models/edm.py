@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vlaw_models.precision import mixed
+from vlaw_models.device import mixed
 
 if TYPE_CHECKING:
     from vlaw_models.world_models.base import Condition, WorldModel

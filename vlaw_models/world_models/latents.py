@@ -35,7 +35,8 @@ class LatentEpisodes:
 
 
 class WhenDrawn:
-    """Frames that are encoded each time they are drawn: for a memory-mapped corpus and an autoencoder that costs nothing."""
+    """Frames that are encoded each time they are drawn: for a memory-mapped corpus and an autoencoder that costs
+    nothing."""
 
     def __init__(self, autoencoder: Autoencoder, episodes: Sequence[Episode], first: np.ndarray):
         self.autoencoder, self.episodes, self.first = autoencoder, episodes, first
@@ -53,17 +54,23 @@ def encode_episodes(
 ) -> LatentEpisodes:
     """Encodes every frame, once or `when_drawn`. Raises VlawError for no episodes, or poses that are not finite."""
     if not episodes:
-        raise VlawError("there are no episodes to learn from", where="world-model data",
-                        remedy="Collect or import episodes first.")
+        raise VlawError(
+            "there are no episodes to learn from", where="world-model data", remedy="Collect or import episodes first."
+        )
     for episode in episodes:
         if len(episode.images) != len(episode.states) or not np.isfinite(episode.states).all():
-            raise VlawError("an episode's states do not match its frames or are not finite",
-                            where=f"episode {episode.episode_id or episode.seed} ({episode.task})",
-                            remedy="Import or collect the episode again.")
+            raise VlawError(
+                "an episode's states do not match its frames or are not finite",
+                where=f"episode {episode.episode_id or episode.seed} ({episode.task})",
+                remedy="Import or collect the episode again.",
+            )
     poses = torch.from_numpy(np.concatenate([episode.states for episode in episodes]).astype(np.float32))
     first = np.concatenate([[0], np.cumsum([len(episode.images) for episode in episodes])]).astype(np.int64)
-    latents = WhenDrawn(autoencoder, episodes, first) if when_drawn else torch.cat(
-        [autoencoder.encode(episode.images).half() for episode in episodes])
+    latents = (
+        WhenDrawn(autoencoder, episodes, first)
+        if when_drawn
+        else torch.cat([autoencoder.encode(episode.images).half() for episode in episodes])
+    )
     return LatentEpisodes(latents, poses, first, [episode.instruction for episode in episodes])
 
 
@@ -100,9 +107,16 @@ def draw_windows(
 
 
 def draw_unrolled(
-    data: LatentEpisodes, model: WorldModel, count: int, rng: np.random.Generator, *, chunks: int, generator: torch.Generator
+    data: LatentEpisodes,
+    model: WorldModel,
+    count: int,
+    rng: np.random.Generator,
+    *,
+    chunks: int,
+    generator: torch.Generator,
 ) -> tuple[torch.Tensor, Condition]:
-    """Like `draw_windows`, but the model itself has imagined `chunks` chunks up to the current frame, from recorded ones.
+    """Like `draw_windows`, but the model itself has imagined `chunks` chunks up to the current frame, from recorded
+    ones.
 
     What a closed loop shows the model is its own work: trained on recorded frames alone it never learns to keep what is
     fading, or to take it back from the first frame. No gradient flows through what it imagined.
@@ -123,10 +137,15 @@ def draw_unrolled(
         return torch.from_numpy(data.first[which] + np.clip(start + offset, 0, last))[:, None]
 
     def condition(now: int) -> Condition:
-        context = torch.stack([
-            imagined[now - offset - 1] if now - offset > 0 else data.latents[recorded(now - offset)][:, 0].float().to(model.device)
-            for offset in before
-        ], dim=1)
+        context = torch.stack(
+            [
+                imagined[now - offset - 1]
+                if now - offset > 0
+                else data.latents[recorded(now - offset)][:, 0].float().to(model.device)
+                for offset in before
+            ],
+            dim=1,
+        )
         index = torch.cat([recorded(now + step) for step in (*(-offset for offset in before), *after)], dim=1)
         return Condition(context, data.poses[index].to(model.device), text)
 

@@ -1,13 +1,13 @@
 """The tiny world model: moves what it has already seen, and paints only what is new.
 
-Here: diffusers' UNet2DModel and a network per pixel (pixel_decoder.py) that decide, for every pixel of the next frame, where
-it comes from: the frame before, an earlier one, one of these moved as the poses tell, or new paint (the transforming
-predictors of Finn et al., arXiv 1605.07157); a chunk is predicted frame by frame, and gradients flow through all of it.
-Not here: objective and sampler (edm.py, shared with CtrlWorld).
-Why: a block that is carried stays the block. A network of this size that paints every frame anew blurs it away within two
-chunks (stacking: the carried block was gone; 17.6 dB in the wrist view).
-The estimate does not depend on the noisy frames, so one sampling step is exact and more change nothing: it is the mean of
-what may come, which for a robot and a table is nearly all there is.
+Here: diffusers' UNet2DModel and a network per pixel (pixel_decoder.py) that decide, for every pixel of the next frame,
+where it comes from: the frame before, an earlier one, one of these moved as the poses tell, or new paint (the
+transforming predictors of Finn et al., arXiv 1605.07157); a chunk is predicted frame by frame, and gradients flow
+through all of it. Not here: objective and sampler (edm.py, shared with CtrlWorld).
+Why: a block that is carried stays the block. A network of this size that paints every frame anew blurs it away within
+two chunks (stacking: the carried block was gone; 17.6 dB in the wrist view).
+The estimate does not depend on the noisy frames, so one sampling step is exact and more change nothing: it is the mean
+of what may come, which for a robot and a table is nearly all there is.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from torch.nn import functional as F
 
 from vlaw_models.checkpoint import load_config, load_tensors, load_weights, save_checkpoint
 from vlaw_models.errors import VlawError
+from vlaw_models.robots.cameras import PLANES, TABLETOP, Camera, follow, origins
+from vlaw_models.robots.tabletop.controller import HIGH, LOW
 from vlaw_models.world_models.base import ANCHOR, Condition, WorldModel
 from vlaw_models.world_models.edm import EdmConfig, expand
 from vlaw_models.world_models.pixel_decoder import PixelDecoder
 from vlaw_models.world_models.views import position_maps
-from vlaw_models.worlds.cameras import PLANES, TABLETOP, Camera, follow, origins
-from vlaw_models.worlds.controller import HIGH, LOW
 
 WAVES = (0.5, 1.0, 2.0)
 """Frequencies of the sines in which poses are also given: they place the hand to a few pixels."""
@@ -68,8 +68,8 @@ class WarpUNetConfig:
     """What each pixel is told of its surroundings."""
     pixel_hidden: int = 24
     sharpness: float = 2.0
-    """When sampling, logits of where a pixel comes from are multiplied by this: blends look best, but over many frames what
-    is blended fades away (ink, a carried block)."""
+    """When sampling, logits of where a pixel comes from are multiplied by this: blends look best, but over many frames
+    what is blended fades away (ink, a carried block)."""
     pose_low: tuple[float, ...] = tuple(float(v) for v in LOW)
     pose_high: tuple[float, ...] = tuple(float(v) for v in HIGH)
     cameras: tuple[Camera, ...] = TABLETOP
@@ -78,7 +78,8 @@ class WarpUNetConfig:
 
 
 class WarpUNet(WorldModel):
-    """Predicts each frame from the one before, the poses of both, an earlier frame and what the scene looked like at first."""
+    """Predicts each frame from the one before, the poses of both, an earlier frame and what the scene looked like at
+    first."""
 
     def __init__(self, config: WarpUNetConfig | None = None):
         super().__init__()
@@ -86,8 +87,11 @@ class WarpUNet(WorldModel):
 
         self.config = c = config or WarpUNetConfig()
         if len(c.cameras) != c.views:
-            raise VlawError(f"{len(c.cameras)} calibrated cameras for {c.views} views", where="WarpUNet's configuration",
-                            remedy="Give the calibration of every view, or use a ChunkUNet, which needs none.")
+            raise VlawError(
+                f"{len(c.cameras)} calibrated cameras for {c.views} views",
+                where="WarpUNet's configuration",
+                remedy="Give the calibration of every view, or use a ChunkUNet, which needs none.",
+            )
         self.edm, self.chunk, self.views, self.pose_dim = c.edm, c.chunk, c.views, len(c.pose_low)
         folded, rows, depth = 3 * c.fold**2, c.views * c.latent_height, len(c.channels)
         self.latent_shape = (folded, rows, c.latent_width)
@@ -95,29 +99,46 @@ class WarpUNet(WorldModel):
         features = self.pose_dim * (2 + 2 * len(WAVES) * 2 + 1)
         self.read = nn.Conv2d(pictures * folded, pictures * c.picture_channels, 1, groups=pictures)
         self.network = UNet2DModel(
-            in_channels=pictures * c.picture_channels + c.pose_maps + c.views + 2, out_channels=c.channels[0] * 2,
-            block_out_channels=c.channels, layers_per_block=c.layers, norm_num_groups=8, attention_head_dim=32,
+            in_channels=pictures * c.picture_channels + c.pose_maps + c.views + 2,
+            out_channels=c.channels[0] * 2,
+            block_out_channels=c.channels,
+            layers_per_block=c.layers,
+            norm_num_groups=8,
+            attention_head_dim=32,
             down_block_types=("DownBlock2D",) * (depth - 1) + ("AttnDownBlock2D",),
             up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * (depth - 1),
-            class_embed_type="identity", resnet_time_scale_shift="scale_shift",
+            class_embed_type="identity",
+            resnet_time_scale_shift="scale_shift",
         ).to(memory_format=torch.channels_last)
-        # Where a pixel comes from: a context frame, the last of them moved, the first one moved, paint; then the paint's colours.
+        # Where a pixel comes from: a context frame, the last of them moved, the first one moved, paint; then the
+        # paint's colours.
         self.sources = pictures + 1
         self.head = nn.Conv2d(c.channels[0] * 2, (self.sources + 3 + c.pixel_features) * c.fold**2, 1)
         with torch.no_grad():
             self.head.weight[: (self.sources + 3) * c.fold**2].mul_(0.1)
             self.head.bias.zero_()
             self.head.bias.view(-1, c.fold**2)[len(c.context) - 1].fill_(STAY)
-        self.decoder = PixelDecoder(pictures, c.pixel_features, self.sources, c.cameras, c.latent_height * c.fold,
-                                    c.latent_width * c.fold, c.pixel_hidden, self.pose_dim)
+        self.decoder = PixelDecoder(
+            pictures,
+            c.pixel_features,
+            self.sources,
+            c.cameras,
+            c.latent_height * c.fold,
+            c.latent_width * c.fold,
+            c.pixel_hidden,
+            self.pose_dim,
+        )
         self.pose_embedding = nn.Sequential(nn.Linear(features, 256), nn.SiLU(), nn.Linear(256, 4 * c.channels[0]))
-        self.motion = nn.Sequential(nn.Linear(features, 256), nn.SiLU(), nn.Linear(256, 256), nn.SiLU(),
-                                    nn.Linear(256, c.views * c.warps * 6))
+        self.motion = nn.Sequential(
+            nn.Linear(features, 256), nn.SiLU(), nn.Linear(256, 256), nn.SiLU(), nn.Linear(256, c.views * c.warps * 6)
+        )
         with torch.no_grad():
             self.motion[-1].weight.mul_(0.1)
             self.motion[-1].bias.zero_()
         self.pose_places = nn.Sequential(
-            nn.Linear(features, 192), nn.SiLU(), nn.Linear(192, c.pose_maps * rows * c.latent_width),
+            nn.Linear(features, 192),
+            nn.SiLU(),
+            nn.Linear(192, c.pose_maps * rows * c.latent_width),
             nn.Unflatten(1, (c.pose_maps, rows, c.latent_width)),
         )
         self.register_buffer("position", position_maps(c.views, c.latent_height, c.latent_width), persistent=False)
@@ -129,9 +150,14 @@ class WarpUNet(WorldModel):
         """(B, H, C, h, w) -> (B, H, C, h, w), such that the denoiser's estimate is `predict`'s, whatever the noise."""
         s = expand(sigma, scaled)
         norm = (s**2 + 1).sqrt()
-        pieces = [condition] if self.training else [
-            Condition(context, poses) for context, poses in zip(condition.context.split(PIECE), condition.poses.split(PIECE), strict=True)
-        ]
+        pieces = (
+            [condition]
+            if self.training
+            else [
+                Condition(context, poses)
+                for context, poses in zip(condition.context.split(PIECE), condition.poses.split(PIECE), strict=True)
+            ]
+        )
         estimate = torch.cat([self.predict(piece) for piece in pieces])
         return (scaled / norm - estimate) * norm / s
 
@@ -147,15 +173,20 @@ class WarpUNet(WorldModel):
         return F.pixel_unshuffle(torch.stack(frames, dim=1), c.fold)
 
     def _next(self, seen: torch.Tensor, poses: torch.Tensor) -> torch.Tensor:
-        """The frame after `seen` (B, K, 3, V*height, width); `poses` (B, 3, D) of the first, the last and the next frame."""
+        """The frame after `seen` (B, K, 3, V*height, width); `poses` (B, 3, D) of the first, the last and the next
+        frame."""
         c = self.config
         normal = self._normal(poses)
         features = self._pose_features(normal)
         pictures = torch.cat([seen, self._moved(seen, poses, self.motion(features))], dim=1)
-        x = torch.cat([
-            F.silu(self.read(F.pixel_unshuffle(pictures.flatten(1, 2), c.fold))), self.pose_places(features),
-            self.position.expand(len(features), -1, -1, -1),
-        ], dim=1).contiguous(memory_format=torch.channels_last)
+        x = torch.cat(
+            [
+                F.silu(self.read(F.pixel_unshuffle(pictures.flatten(1, 2), c.fold))),
+                self.pose_places(features),
+                self.position.expand(len(features), -1, -1, -1),
+            ],
+            dim=1,
+        ).contiguous(memory_format=torch.channels_last)
         out = self.network(x, torch.zeros(len(x), device=x.device), class_labels=self.pose_embedding(features)).sample
         out = F.pixel_shuffle(self.head(F.silu(out)).float(), c.fold)
         out, surroundings = out.split((self.sources + 3, c.pixel_features), dim=1)
@@ -169,16 +200,21 @@ class WarpUNet(WorldModel):
         return frame.clamp(-1, 1)
 
     def _moved(self, seen: torch.Tensor, poses: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
-        """(B, K, 3, V*height, width), poses (B, 3, D) and motion (B, V W 6) to (B, W + 1, 3, V*height, width): the last frame
-        as each of the maps moves it, and the first one as the cameras' calibration does."""
+        """(B, K, 3, V*height, width), poses (B, 3, D) and motion (B, V W 6) to (B, W + 1, 3, V*height, width): the last
+        frame as each of the maps moves it, and the first one as the cameras' calibration does."""
         c = self.config
         with torch.autocast(seen.device.type, enabled=False):
             maps = F.pad(motion.float().view(-1, c.views, c.warps, 2, 3), (0, 0, 0, 1)) + self.identity
             first, last, coming = poses.unbind(1)
-            calibrated = torch.stack([
-                torch.stack([origins(camera, last, coming, layer) for layer in range(min(c.warps, len(PLANES)))], dim=1)
-                for camera in c.cameras
-            ], dim=1)
+            calibrated = torch.stack(
+                [
+                    torch.stack(
+                        [origins(camera, last, coming, layer) for layer in range(min(c.warps, len(PLANES)))], dim=1
+                    )
+                    for camera in c.cameras
+                ],
+                dim=1,
+            )
             known = calibrated.shape[2]
             maps = torch.cat([calibrated @ maps[:, :, :known], maps[:, :, known:]], dim=2)
             begun = torch.stack([origins(camera, first, coming, 0) for camera in c.cameras], dim=1)[:, :, None]
@@ -200,7 +236,8 @@ class WarpUNet(WorldModel):
         return 2 * (poses.float() - self.pose_low) / (self.pose_high - self.pose_low) - 1
 
     def _pose_features(self, normal: torch.Tensor) -> torch.Tensor:
-        """Normalised poses (B, 3, D) to (B, features): the last and the coming one, plain and in waves, and the change."""
+        """Normalised poses (B, 3, D) to (B, features): the last and the coming one, plain and in waves, and the
+        change."""
         _, last, coming = normal.unbind(1)
         waves = [f(k * torch.pi * p) for p in (last, coming) for k in WAVES for f in (torch.sin, torch.cos)]
         return torch.cat([last, coming, *waves, 3 * (coming - last)], dim=1)
@@ -210,7 +247,8 @@ class WarpUNet(WorldModel):
         return self.config.context, tuple(range(1, self.chunk + 1))
 
     def augment(self, context: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """As it is: noise would teach to blend copies, and blends fade. Its own imagination prepares it for closed loops."""
+        """As it is: noise would teach to blend copies, and blends fade. Its own imagination prepares it for closed
+        loops."""
         del generator
         return context
 
@@ -229,8 +267,11 @@ class WarpUNet(WorldModel):
             values.pop("class")
             model = cls(WarpUNetConfig(**_tuples(values), cameras=cameras, edm=edm))
         except (KeyError, TypeError) as error:
-            raise VlawError(f"config.json does not describe a WarpUNet: {error}", where=str(folder),
-                            remedy="Use a checkpoint written by this version, or make it again.") from error
+            raise VlawError(
+                f"config.json does not describe a WarpUNet: {error}",
+                where=str(folder),
+                remedy="Use a checkpoint written by this version, or make it again.",
+            ) from error
         load_weights(model, {k: v.float() for k, v in load_tensors(folder).items()}, where=folder)
         return model.eval()
 

@@ -1,0 +1,457 @@
+"""The loop end to end: one smoke iteration through Dagster with the real models and the real robot, and its failures.
+
+Sizes are the packaged smoke recipe's. Stage functions are replaced only where a test is about orchestration: what
+happens when a stage fails, returns bad data, or is run twice.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from smoke_place import FOUNDATION_ASSETS, LOOP_ASSETS, add_recipe, new_place, smoke_place
+
+from vlaw_assets.assets.imagined_rollouts import begin_with_real_frames, starts_from
+from vlaw_assets.lineage.closure import audit_of, short
+from vlaw_assets.pipeline import driver
+from vlaw_assets.recipes import find_recipe
+from vlaw_models.episodes import Episode
+from vlaw_models.errors import VlawError
+
+KEY = "smoke|01"
+TASKS = find_recipe("smoke").tasks
+PER_TASK = 2
+"""Real, imagined and evaluation episodes per task of the smoke recipe."""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return smoke_place(tmp_path_factory)
+
+
+@pytest.fixture
+def empty_place(tmp_path):
+    """Nothing materialized; for tests whose stages are replaced."""
+    return new_place(tmp_path / "place")
+
+
+def current(place, asset, partition=KEY):
+    return place.lake.ledger.require(asset, partition)
+
+
+def scripted(count, task="stack", success=True):
+    """Episodes that look like a robot's, without one."""
+    rng = np.random.default_rng(0)
+    return [
+        Episode(
+            task=task,
+            instruction=f"{task} please",
+            seed=index,
+            success=success,
+            event="success" if success else "missed",
+            images=rng.integers(0, 255, (4, 3, 16, 16, 3), dtype=np.uint8),
+            states=rng.normal(size=(4, 5)).astype(np.float32),
+            actions=rng.normal(size=(3, 5)).astype(np.float32),
+        )
+        for index in range(count)
+    ]
+
+
+# ---- one iteration
+
+
+def test_every_asset_is_in_the_ledger_once(place):
+    refs = place.lake.ledger.artifacts()
+    found = sorted((ref.asset, ref.partition) for ref in refs if ref.partition in ("", KEY))
+    assert found == sorted([*((asset, "") for asset in FOUNDATION_ASSETS), *((asset, KEY) for asset in LOOP_ASSETS)])
+
+
+def test_dagster_mirrors_the_ledger(place, monkeypatch):
+    import dagster as dg
+
+    monkeypatch.setenv("DAGSTER_HOME", str(place.root / "dagster_home"))
+    shown = set()
+    with driver.open_instance() as instance:
+        for asset in LOOP_ASSETS:
+            ref = current(place, asset)
+            records = instance.fetch_materializations(
+                dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[KEY]), limit=100
+            ).records
+            first = records[-1].asset_materialization
+            metadata = {key: value.value for key, value in first.metadata.items()}
+            assert metadata["vlaw/content_sha256"] == ref.content_digest, asset
+            assert metadata["dagster/row_count"] == ref.num_rows
+            assert first.tags["dagster/data_version"].startswith(ref.content_digest[:16])
+            if any("data:image/webp;base64," in str(value) for value in metadata.values()):
+                shown.add(asset)
+            read = {(entry["role"], entry["artifact"]) for entry in metadata["vlaw/inputs"]}
+            assert read == {(role, parent.artifact_id) for role, parent in place.lake.ledger.edges(ref.owner)}
+        # A reused materialization has nothing new to show, so look at the one that was computed.
+        assert shown >= {"real_rollouts", "imagined_rollouts", "reward_scores", "policy", "policy_evaluation"}
+
+
+def test_counts_are_the_recipes(place):
+    lake = place.lake
+    for asset in ("real_rollouts", "imagined_rollouts", "start_evaluation", "policy_evaluation"):
+        tasks = [episode.task for episode in lake.read(current(place, asset)).episodes(frames=False)]
+        assert {task: tasks.count(task) for task in set(tasks)} == dict.fromkeys(TASKS, PER_TASK), asset
+    scores = lake.read(current(place, "reward_scores")).table("reward_scores").to_pylist()
+    imagined = lake.read(current(place, "imagined_rollouts")).episodes(frames=False)
+    assert {s["episode_id"] for s in scores} == {e.episode_id for e in imagined}
+    assert all(0 <= s["p_success"] <= 1 for s in scores)
+
+
+def test_imagined_episodes_begin_with_the_pixels_of_their_real_parent(place):
+    real = {e.episode_id: e for e in place.lake.read(current(place, "real_rollouts")).episodes()}
+    imagined = place.lake.read(current(place, "imagined_rollouts")).episodes()
+    assert all(e.success is None for e in imagined)
+    for episode in imagined:
+        parent = real[episode.start_episode_id]
+        assert (episode.task, episode.instruction) == (parent.task, parent.instruction)
+        np.testing.assert_array_equal(episode.images[0], parent.images[0])
+        assert not np.array_equal(episode.images[-1], parent.images[0])
+
+
+def test_training_set_is_real_successes_and_what_the_judge_accepts(place):
+    lake = place.lake
+    members = lake.read(current(place, "training_set")).members().to_pylist()
+    real = lake.read(current(place, "real_rollouts"))
+    alpha = find_recipe("smoke").score.alpha
+    accepted = {
+        s["episode_id"]
+        for s in lake.read(current(place, "reward_scores")).table("reward_scores").to_pylist()
+        if s["p_success"] > alpha
+    }
+    assert {m["episode_id"] for m in members if m["source"] == "imagined"} == accepted
+    assert {m["episode_id"] for m in members if m["source"] == "real"} == {
+        e.episode_id for e in real.episodes(frames=False, success=True)
+    }
+    assert accepted, "smoke must exercise the policy update"
+    assert {m["weight"] for m in members} == {1.0}
+
+
+def test_the_policy_has_changed_and_loads(place):
+    from vlaw_models.checkpoint import load_checkpoint
+
+    before, after = current(place, "base_policy", ""), current(place, "policy")
+    assert after.content_digest != before.content_digest
+    assert load_checkpoint(place.lake.read(after).checkpoint()) is not None
+    members = place.lake.read(current(place, "training_set")).members().num_rows
+    assert after.metrics["imagined"] + after.metrics["real"] == members
+    assert len(after.metrics["losses"]) == find_recipe("smoke").policy.steps
+
+
+def test_which_data_produced_this_policy(place):
+    lake = place.lake
+    found = audit_of(lake, current(place, "policy"))
+    by_asset = {item["asset"]: item for item in found["artifacts"]}
+    assert set(by_asset) == {
+        "loop_state",
+        "base_policy",
+        "real_rollouts",
+        "pretrained_world_model",
+        "autoencoder",
+        "co_training_data",
+        "world_model",
+        "imagined_rollouts",
+        "pretrained_reward_model",
+        "reward_model",
+        "reward_scores",
+        "training_set",
+        "policy",
+    }
+    assert found["artifacts"][-1]["artifact"] == found["owner"], "parents before children"
+    roles = {edge["role"]: edge["artifact"] for edge in by_asset["policy"]["parents"]}
+    assert roles["policy"] == by_asset["base_policy"]["artifact"]
+    assert roles["training_set"] == by_asset["training_set"]["artifact"]
+    counted = {(row["purpose"], row["task"]): 0 for row in found["episodes"]}
+    for row in found["episodes"]:
+        counted[row["purpose"], row["task"]] += row["count"]
+    assert {key: n for key, n in counted.items() if key[0] in ("rollout", "imagined")} == {
+        (purpose, task): PER_TASK for purpose in ("rollout", "imagined") for task in TASKS
+    }
+    members = lake.read(current(place, "training_set")).members().num_rows
+    assert sum(row["count"] for row in found["members"]) == members
+    # What the policy was measured with is not what it was made from.
+    assert not {"policy_evaluation", "start_evaluation", "validation_rollouts", "expert_demonstrations"} & set(by_asset)
+    assert f"stands on {len(found['artifacts']) - 1} artifacts" in short(found)
+
+
+def test_report_states_the_paired_difference(place):
+    report = json.loads((place.lake.read(current(place, "iteration_report")).checkpoint() / "report.json").read_text())
+    diff, low, high, trials = report["difference"]
+    assert low <= diff <= high
+    assert trials == PER_TASK * len(TASKS)
+    assert {row["metric"] for row in report["metrics"]} >= {"psnr", "ssim"}
+
+
+# ---- again: reuse, sharing, replacing
+
+
+def test_a_second_run_reuses_everything(place):
+    before = [ref.artifact_id for ref in place.lake.ledger.artifacts()]
+    done = place.run("iteration", KEY)
+    assert done.made == ()
+    assert sorted(done.reused) == sorted(LOOP_ASSETS)
+    assert [ref.artifact_id for ref in place.lake.ledger.artifacts()] == before
+
+
+def test_an_experiment_that_agrees_shares_the_artifact(place):
+    text = (
+        find_text("smoke")
+        .replace('name = "smoke"\n', "")
+        .replace("[imagine]\nepisodes_per_task = 2", "[imagine]\nepisodes_per_task = 0")
+    )
+    add_recipe(place, "twin", text)
+    done = place.run("iteration", "twin|01")
+    assert {"loop_state", "real_rollouts", "start_evaluation", "validation_rollouts", "reward_model"} <= set(
+        done.reused
+    )
+    lake = place.lake
+    assert current(place, "real_rollouts", "twin|01").owner == current(place, "real_rollouts").artifact_id
+    # Nothing imagined: the world model is the pretrained one, the tables are empty, the loop goes on all the same.
+    assert (
+        current(place, "world_model", "twin|01").content_digest
+        == current(place, "pretrained_world_model", "").content_digest
+    )
+    assert lake.read(current(place, "imagined_rollouts", "twin|01")).episodes() == []
+    assert lake.read(current(place, "reward_scores", "twin|01")).table("reward_scores").num_rows == 0
+    members = lake.read(current(place, "training_set", "twin|01")).members().to_pylist()
+    assert all(m["source"] == "real" for m in members)
+    if not members:
+        assert current(place, "policy", "twin|01").content_digest == current(place, "base_policy", "").content_digest
+
+
+def test_force_computes_again_and_replaces_once(place):
+    before = current(place, "training_set")
+    done = place.run("iteration", KEY, only=["training_set"], force=True)
+    after = current(place, "training_set")
+    assert done.made == ("training_set",)
+    assert after.artifact_id != before.artifact_id
+    assert after.content_digest == before.content_digest, "same inputs, recipe and code: same content"
+
+
+def test_the_second_iteration_starts_with_what_the_first_left(place):
+    place.run(
+        "iteration",
+        "smoke|02",
+        only=[
+            "loop_state",
+            "start_evaluation",
+            "reward_model",
+            "real_rollouts",
+            "training_set",
+            "world_model",
+            "imagined_rollouts",
+            "reward_scores",
+        ],
+    )
+    lake = place.lake
+    state = dict(lake.ledger.edges(current(place, "loop_state", "smoke|02").owner))
+    assert state["policy"].content_digest == current(place, "policy").content_digest
+    assert state["world_model"].content_digest == current(place, "world_model").content_digest
+    assert state["real_rollouts_01"].artifact_id == current(place, "real_rollouts").artifact_id
+    assert current(place, "start_evaluation", "smoke|02").owner == current(place, "policy_evaluation").artifact_id
+    assert current(place, "reward_model", "smoke|02").content_digest == current(place, "reward_model").content_digest
+    roles = {role for role, _ in lake.ledger.edges(current(place, "world_model", "smoke|02").owner)}
+    assert {"real_rollouts_01", "real_rollouts_02"} <= roles, "D_real grows"
+    first, second = (
+        {e.seed for e in lake.read(current(place, "real_rollouts", f"smoke|0{i}")).episodes(frames=False)}
+        for i in (1, 2)
+    )
+    assert not first & second, "new starts every iteration"
+
+
+@pytest.mark.slow
+def test_same_seed_same_digests(place, tmp_path_factory):
+    other = new_place(tmp_path_factory.mktemp("again"))
+    other.run("foundation")
+    other.run("iteration", KEY)
+    digests = [
+        {
+            (ref.asset, ref.partition): ref.content_digest
+            for ref in lake.ledger.artifacts()
+            if ref.partition in ("", KEY)
+        }
+        for lake in (place.lake, other.lake)
+    ]
+    assert digests[0] == digests[1]
+
+
+# ---- bad input: one clear error, nothing written
+
+
+def test_iteration_two_needs_one(place):
+    add_recipe(place, "late", find_text("smoke").replace('name = "smoke"\n', ""))
+    with pytest.raises(VlawError, match="iteration 02 of late needs 01") as caught:
+        place.run("iteration", "late|02", only=["loop_state"])
+    assert "'late|01'" in caught.value.remedy
+    assert place.lake.ledger.current("loop_state", "late|02") is None
+
+
+def test_iteration_beyond_the_recipe(place):
+    with pytest.raises(VlawError, match="smoke has 2 iterations, not 3"):
+        place.run("iteration", "smoke|03", only=["loop_state"])
+
+
+def test_foundation_missing_names_what_to_materialize(empty_place):
+    with pytest.raises(VlawError, match="base_policy is not in the ledger"):
+        empty_place.run("iteration", KEY, only=["loop_state"])
+
+
+def test_missing_checkpoint_is_refused_before_anything_is_written(empty_place):
+    with (empty_place.recipes / "foundation.toml").open("a") as file:
+        file.write('[weights]\nbase_policy = "/nowhere"\n')
+    with pytest.raises(VlawError, match="base_policy checkpoint does not exist") as caught:
+        empty_place.run("foundation", only=["base_policy"])
+    assert caught.value.where == "/nowhere"
+    assert empty_place.lake.ledger.artifacts() == []
+
+
+def test_tampered_checkpoint_stops_the_next_iteration(empty_place, monkeypatch):
+    models = ["base_policy", "pretrained_world_model", "pretrained_reward_model"]
+    empty_place.run("foundation", only=models)
+    lake = empty_place.lake
+    path = lake.paths.root / lake.ledger.require("base_policy", "").location / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(bytes(data))
+    with pytest.raises(VlawError, match=r"model\.safetensors"):
+        empty_place.run("iteration", KEY, only=["loop_state"])
+    assert empty_place.lake.ledger.current("loop_state", KEY) is None
+
+
+def bad_nan(episodes):
+    episodes[1].actions[0, 0] = np.nan
+    return episodes
+
+
+def bad_count(episodes):
+    return episodes[:-1]
+
+
+def bad_task(episodes):
+    episodes[0].task = "fly"
+    return episodes
+
+
+def bad_label(episodes):
+    episodes[0].success = None
+    return episodes
+
+
+@pytest.mark.parametrize(
+    ("spoil", "check"), [(bad_nan, "finite"), (bad_count, "counts"), (bad_task, "schema"), (bad_label, "schema")]
+)
+def test_bad_data_is_never_committed_and_the_check_says_why(empty_place, monkeypatch, spoil, check):
+    import dagster as dg
+
+    from vlaw_assets.recipes import TASKS as ALL_TASKS
+    from vlaw_models.rollouts import demonstrate
+
+    good = [scripted(1, task)[0] for task in ALL_TASKS]
+    monkeypatch.setattr(demonstrate, "collect_demonstrations", lambda *a, **k: spoil(good))
+    with pytest.raises(VlawError, match=f"check '{check}' failed"):
+        empty_place.run("foundation", only=["expert_demonstrations"])
+    assert empty_place.lake.ledger.artifacts() == []
+    monkeypatch.setenv("DAGSTER_HOME", str(empty_place.root / "dagster_home"))
+    with driver.open_instance() as instance:
+        key = dg.AssetCheckKey(dg.AssetKey("expert_demonstrations"), check)
+        record = instance.event_log_storage.get_latest_asset_check_execution_by_key([key])[key]
+        assert record.event.asset_check_evaluation.passed is False
+        assert instance.get_latest_materialization_event(dg.AssetKey("expert_demonstrations")) is None
+
+
+def test_all_failures_is_a_warning_not_an_error(place, monkeypatch):
+    import dagster as dg
+
+    from vlaw_models.rollouts import collect
+
+    episodes = [e for task in TASKS for e in scripted(PER_TASK, task, success=False)]
+    monkeypatch.setattr(collect, "evaluate_policy", lambda *a, **k: episodes)
+    add_recipe(
+        place,
+        "hopeless",
+        find_text("smoke")
+        .replace('name = "smoke"\n', "")
+        .replace("[evaluation]\nepisodes_per_task = 2", "[evaluation]\nepisodes_per_task = 2\nnoise_scale = 0.5"),
+    )
+    place.run("iteration", "hopeless|01", only=["loop_state", "start_evaluation"])
+    monkeypatch.setenv("DAGSTER_HOME", str(place.root / "dagster_home"))
+    with driver.open_instance() as instance:
+        key = dg.AssetCheckKey(dg.AssetKey("start_evaluation"), "success_varies")
+        found = instance.event_log_storage.get_latest_asset_check_execution_by_key([key])[
+            key
+        ].event.asset_check_evaluation
+    assert found.passed is False
+    assert found.severity == dg.AssetCheckSeverity.WARN
+    assert current(place, "start_evaluation", "hopeless|01").num_rows == len(episodes)
+
+
+def test_a_defect_in_a_stage_keeps_its_traceback_and_writes_nothing(empty_place, monkeypatch):
+    from vlaw_models.rollouts import demonstrate
+
+    def broken(*_args, **_kwargs):
+        raise ZeroDivisionError("the stage is broken")
+
+    monkeypatch.setattr(demonstrate, "collect_demonstrations", broken)
+    with pytest.raises(driver.StageError, match=r"(?s)expert_demonstrations.*ZeroDivisionError: the stage is broken"):
+        empty_place.run("foundation", only=["expert_demonstrations"])
+    assert empty_place.lake.ledger.artifacts() == []
+
+
+def test_two_runs_of_one_partition_never_interleave(empty_place):
+    from vlaw_assets.lake.durable import FileLock
+
+    lake = empty_place.lake
+    lock = FileLock(lake.paths.lock("base_policy", ""))
+    assert lock.acquire(holder="the other run")
+    try:
+        with pytest.raises(VlawError, match="already being materialized by run the other run"):
+            empty_place.run("foundation", only=["base_policy"])
+    finally:
+        lock.release()
+    assert empty_place.lake.ledger.artifacts() == []
+
+
+def test_unknown_asset_is_refused_by_name(place):
+    with pytest.raises(VlawError, match="there is no asset polici in an iteration"):
+        place.run("iteration", KEY, only=["polici"])
+
+
+# ---- the parts that choose
+
+
+def test_starts_take_turns_over_real_episodes_and_interleave_tasks():
+    real = [*scripted(2, "stack"), *scripted(1, "erase")]
+    for index, episode in enumerate(real):
+        episode.episode_id = f"real-{index}"
+    starts = starts_from(real, ("stack", "erase"), 3)
+    assert [(s.task, s.episode_id, s.seed) for s in starts] == [
+        ("stack", "real-0", 0),
+        ("erase", "real-2", 0),
+        ("stack", "real-1", 1),
+        ("erase", "real-2", 1),
+        ("stack", "real-0", 2),
+        ("erase", "real-2", 2),
+    ]
+    with pytest.raises(VlawError, match="no real rollout of draw"):
+        starts_from(real, ("draw",), 1)
+
+
+def test_one_changed_pixel_in_a_first_frame_is_found():
+    episode = scripted(1)[0]
+    episode.start_episode_id = "real-0"
+    first = {"real-0": episode.images[0].copy()}
+    assert begin_with_real_frames([episode], first).passed
+    first["real-0"][0, 0, 0, 0] ^= 1
+    assert not begin_with_real_frames([episode], first).passed
+    assert not begin_with_real_frames([episode], {}).passed
+
+
+def find_text(name: str) -> str:
+    from vlaw_assets.recipes import recipe_files
+
+    return recipe_files()[name].read_text()

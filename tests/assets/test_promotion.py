@@ -1,0 +1,354 @@
+"""The promotion gate: what replaces a model, what does not, and what the ledger says about it."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+from one_stage import Bench
+from small_loop import checkpoint, commit, episodes, foundation
+from test_query import ask
+
+from vlaw_assets.assets import loop_state, promotion
+from vlaw_assets.assets.stage import BODIES
+from vlaw_assets.cli.status import collect
+from vlaw_assets.lineage.staleness import ask as would_make
+from vlaw_assets.query import connect
+from vlaw_models.config import PromotionConfig
+from vlaw_models.errors import VlawError
+from vlaw_models.metrics.stats import paired_difference
+
+CONFIG = PromotionConfig()
+TASKS = ("stack", "book")
+
+
+def outcomes(successes: int, trials: int = 20) -> list[int]:
+    return [1] * successes + [0] * (trials - successes)
+
+
+def stops(old: list[int], new: list[int], *, chosen: int = 600) -> list[dict]:
+    """A policy's rows: half of the outcomes for each task, at stop 0 and at another."""
+    return [
+        {
+            "task": task,
+            "metric": "validation_success",
+            "policy": "",
+            "value": sum(part) / len(part),
+            "trials": len(part),
+            "successes": sum(part),
+            "detail": {"stop": stop, "chosen": stop == chosen, "outcomes": part},
+        }
+        for stop, found in ((0, old), (600, new))
+        for task, part in zip(TASKS, (found[::2], found[1::2]), strict=True)
+    ]
+
+
+def shown(model: str, positives: int, negatives: int, alpha: float = 0.8) -> list[dict]:
+    from vlaw_assets.reports.success import rate
+
+    found = rate(positives, negatives)
+    return [
+        {
+            "task": "all",
+            "metric": f"replay_false_positive_rate_at_{alpha:g}",
+            "world_model": model,
+            "trials": negatives,
+            "successes": positives,
+            "value": found.value,
+            "low": found.low,
+            "high": found.high,
+        }
+    ]
+
+
+class Loop(Bench):
+    """Iterations of the experiment 'gate' up to what the gate reads, made of noise."""
+
+    def __init__(self, root, text: str = ""):
+        super().__init__(root)
+        self.recipe("gate", f"[score]\nalpha = 0.8\n{text}")
+        self.base = foundation(self.lake)
+
+    def iterate(self, number: int, *, rows=None, negatives=None, start=None, policy: str = "", evaluated=None):
+        """loop_state by the real stage, the rest by hand. `rows` are the policy's evaluations, `negatives` (fp, n)."""
+        key = f"gate|{number:02d}"
+        state = self.make("loop_state", key)
+        edges = dict(self.lake.ledger.edges(state.owner))
+
+        def make(asset, parents, write, kind=""):
+            return commit(self.lake, asset, key, kind or asset, parents, write, recipe={"iteration": number})
+
+        make(
+            "real_rollouts",
+            {"policy": edges["policy"]},
+            lambda draft: draft.write_episodes(episodes(2, seed=number), purpose="rollout", world="tabletop"),
+        )
+        make("reward_model", {"reward_model": edges["reward_model"]}, checkpoint(f"judge {number}"))
+        world = make(
+            "world_model",
+            {"world_model": edges["world_model"]},
+            checkpoint(f"world {number}" if negatives else "pretrained_world_model"),
+        )
+        make(
+            "world_model_metrics",
+            {"world_model": world},
+            lambda draft: draft.write_evaluations(shown(world.content_digest, *negatives) if negatives else []),
+        )
+
+        def learn(draft):
+            checkpoint(policy or f"policy {number}")(draft)
+            draft.write_evaluations(rows or [])
+
+        made = make("policy", {"policy": start or edges["policy"]}, learn)
+        if evaluated:
+            make("policy_evaluation", {"policy": made}, lambda draft: draft.write_evaluations(evaluated), "evaluation")
+        return made, world
+
+    def state(self, number: int):
+        """(state's artifact, role -> artifact) of an iteration."""
+        ref = self.make("loop_state", f"gate|{number:02d}")
+        return ref, dict(self.lake.ledger.edges(ref.owner))
+
+
+# ---- the rules
+
+
+def test_the_bound_is_one_sided():
+    new, old = [1, 0, 1, 1, 0, 1, 1, 0] * 5, [1, 1, 0, 1, 0, 1, 0, 0] * 5
+    found = promotion.judge_policy({"stack": new}, {"stack": old}, PromotionConfig(confidence=0.975)).numbers
+    both_sides = paired_difference(new, old)
+    assert (found["difference"], found["lower_bound"]) == pytest.approx((both_sides.diff, both_sides.low), abs=1e-9)
+    assert promotion.judge_policy({"stack": new}, {"stack": old}, CONFIG).numbers["lower_bound"] > both_sides.low
+
+
+@pytest.mark.parametrize(("new", "old", "promoted"), [(30, 20, True), (20, 20, True), (17, 20, False), (5, 20, False)])
+def test_better_equal_and_worse(new, old, promoted):
+    verdict = promotion.judge_policy({"stack": outcomes(new, 40)}, {"stack": outcomes(old, 40)}, CONFIG)
+    assert (verdict.promoted, verdict.measured) == (promoted, True)
+    assert verdict.numbers["lower_bound"] == pytest.approx(
+        paired_difference(outcomes(new, 40), outcomes(old, 40), z=1.2815515655446004).low
+    )
+
+
+def test_the_margin_is_what_may_be_lost():
+    new, old = {"stack": outcomes(17, 40)}, {"stack": outcomes(20, 40)}
+    lower = promotion.judge_policy(new, old, CONFIG).numbers["lower_bound"]
+    assert not promotion.judge_policy(new, old, PromotionConfig(margin=-lower)).promoted, "above, not at"
+    assert promotion.judge_policy(new, old, PromotionConfig(margin=-lower + 1e-6)).promoted
+
+
+def test_what_cannot_be_compared_is_not_measured():
+    for new, old in (
+        ({}, {}),
+        ({"stack": [1]}, {}),
+        ({"stack": [1, 0]}, {"stack": [1]}),
+        ({"stack": [1]}, {"book": [1]}),
+        ({"stack": []}, {"stack": []}),
+    ):
+        verdict = promotion.judge_policy(new, old, CONFIG)
+        assert (verdict.promoted, verdict.measured) == (True, False)
+        assert "not measured" in verdict.reason
+    with pytest.raises(VlawError, match="confidence is 1"):
+        promotion.judge_policy({"stack": [1]}, {"stack": [1]}, PromotionConfig(confidence=1.0))
+
+
+@pytest.mark.parametrize(("positives", "promoted"), [(0, True), (5, True), (6, False)])
+def test_world_models_by_their_false_positives(positives, promoted):
+    (row,) = shown("digest", positives, 10)
+    verdict = promotion.judge_world_model(row, CONFIG)
+    assert (verdict.promoted, verdict.measured) == (promoted, True)
+    assert (verdict.numbers["false_positives"], verdict.numbers["negatives"]) == (positives, 10)
+    assert not promotion.judge_world_model(None, CONFIG).measured
+    assert promotion.judge_world_model(None, CONFIG).promoted
+
+
+# ---- in the loop
+
+
+def test_a_worse_policy_is_refused_and_the_loop_goes_on_with_the_old_one(tmp_path, caplog, monkeypatch):
+    loop = Loop(tmp_path)
+    worse, world = loop.iterate(1, rows=stops(outcomes(20, 40), outcomes(8, 40)), negatives=(1, 10))
+    with caplog.at_level(logging.WARNING):
+        state, roles = loop.state(2)
+    assert roles["policy"].artifact_id == loop.base["base_policy"].artifact_id
+    assert roles["judged_policy"].artifact_id == worse.artifact_id, "why: the candidate is in the closure of the state"
+    assert roles["world_model"].artifact_id == world.artifact_id, "each model by itself"
+    said = state.metrics["promotion"]
+    assert (said["policy"]["promoted"], said["world_model"]["promoted"]) == (False, True)
+    assert said["policy"]["numbers"]["new"] == 0.2
+    assert said["policy"]["numbers"]["starts"] == 40
+    assert "keeps base_policy" in caplog.text
+    finding = loop.findings["promoted"]
+    assert (finding.passed, finding.blocking) == (False, False)
+    folder = loop.lake.read(state).checkpoint()
+    assert json.loads((folder / "promotion.json").read_text()) == said
+    assert json.loads((folder / "state.json").read_text())["policy"] == loop.base["base_policy"].content_digest
+    monkeypatch.setattr("vlaw_assets.cli.status._running_partitions", set)
+    shown = {row["partition"]: row["refused"] for row in collect(loop.lake)}
+    assert (shown["gate|01"], shown["gate|02"]) == ({}, {"policy": said["policy"]["reason"]})
+    # The next one is judged against what was kept, and its iteration begins where the first one began.
+    better, _ = loop.iterate(2, rows=stops(outcomes(20, 40), outcomes(30, 40)))
+    assert dict(loop.lake.ledger.edges(better.owner))["policy"].artifact_id == loop.base["base_policy"].artifact_id
+    _, third = loop.state(3)
+    assert third["policy"].artifact_id == better.artifact_id
+    assert {"real_rollouts_01", "real_rollouts_02"} <= set(third), "the data of both iterations go on"
+
+
+def test_better_and_equal_policies_are_promoted(tmp_path):
+    for name, new in (("better", 30), ("equal", 20)):
+        loop = Loop(tmp_path / name)
+        candidate, _ = loop.iterate(1, rows=stops(outcomes(20, 40), outcomes(new, 40)))
+        state, roles = loop.state(2)
+        assert roles["policy"].artifact_id == roles["judged_policy"].artifact_id == candidate.artifact_id
+        assert state.metrics["promotion"]["policy"]["measured"]
+        assert loop.findings["promoted"].passed
+
+
+def test_switched_off_everything_is_promoted_and_nothing_is_read(tmp_path):
+    loop = Loop(tmp_path, "[promotion]\nenabled = false\n")
+    worse, world = loop.iterate(1, rows=stops(outcomes(20, 40), outcomes(0, 40)), negatives=(10, 10))
+    state, roles = loop.state(2)
+    assert (roles["policy"].artifact_id, roles["world_model"].artifact_id) == (worse.artifact_id, world.artifact_id)
+    assert not [role for role in roles if role.startswith("judged")]
+    assert "promotion" not in state.metrics
+
+
+def test_a_world_model_that_shows_success_where_the_robot_failed_is_refused(tmp_path):
+    loop = Loop(tmp_path)
+    policy, world = loop.iterate(1, rows=stops(outcomes(20, 40), outcomes(25, 40)), negatives=(6, 10))
+    state, roles = loop.state(2)
+    assert roles["world_model"].artifact_id == loop.base["pretrained_world_model"].artifact_id
+    assert roles["judged_world_model"].artifact_id == world.artifact_id
+    assert roles["world_model_metrics"].asset == "world_model_metrics"
+    assert roles["policy"].artifact_id == policy.artifact_id
+    assert "6 of 10 real failures" in state.metrics["promotion"]["world_model"]["reason"]
+    again = Loop(tmp_path / "lenient", "[promotion]\nmax_false_positive_rate = 0.6\n")
+    _, kept = again.iterate(1, negatives=(6, 10))
+    assert again.state(2)[1]["world_model"].artifact_id == kept.artifact_id
+
+
+def test_only_measurements_of_this_very_world_model_count(tmp_path):
+    loop = Loop(tmp_path)
+    _, world = loop.iterate(1, negatives=(0, 10))
+    commit(
+        loop.lake,
+        "world_model_metrics",
+        "gate|01",
+        "world_model_metrics",
+        {"world_model": world},
+        lambda draft: draft.write_evaluations(
+            [*shown("another one", 10, 10), *shown(world.content_digest, 10, 10, alpha=0.5)]
+        ),
+        force=True,
+    )
+    state, roles = loop.state(2)
+    assert roles["world_model"].artifact_id == world.artifact_id
+    assert state.metrics["promotion"]["world_model"]["measured"] is False
+
+
+def test_what_nobody_measured_is_promoted_and_said_so(tmp_path):
+    loop = Loop(tmp_path)
+    # Failing on every start of the evaluation decides nothing: only validation starts do.
+    bad = [{"task": "all", "metric": "success_rate", "trials": 40, "successes": 0, "value": 0.0}]
+    candidate, _ = loop.iterate(1, evaluated=bad, rows=bad)
+    state, roles = loop.state(2)
+    assert roles["policy"].artifact_id == candidate.artifact_id
+    said = state.metrics["promotion"]
+    assert said["policy"]["measured"] is False
+    assert "not measured" in said["policy"]["reason"]
+    assert "passed on" in said["world_model"]["reason"], "the same weights under a new name"
+    assert "judged_world_model" not in roles
+
+
+def test_a_policy_passed_on_unchanged_needs_no_measurement(tmp_path):
+    loop = Loop(tmp_path)
+    loop.iterate(1, policy="base_policy", rows=stops(outcomes(20, 40), outcomes(0, 40)))
+    state, roles = loop.state(2)
+    assert "passed on" in state.metrics["promotion"]["policy"]["reason"]
+    assert roles["policy"].location == loop.base["base_policy"].location
+
+
+def test_a_policy_restarted_from_the_base_is_compared_with_the_one_it_would_replace(tmp_path):
+    loop = Loop(tmp_path)
+    good, _ = loop.iterate(1, rows=stops(outcomes(10, 40), outcomes(30, 40)))
+    loop.iterate(2, rows=stops(outcomes(10, 40), outcomes(20, 40)), start=loop.base["base_policy"])
+    state, roles = loop.state(3)
+    assert roles["policy"].artifact_id == good.artifact_id, "better than the base, and worse than what there is"
+    assert roles["incumbent_policy"].artifact_id == good.artifact_id
+    assert state.metrics["promotion"]["policy"]["numbers"]["old"] == 0.75
+
+
+def test_the_same_evidence_gives_the_same_state(tmp_path):
+    loop = Loop(tmp_path)
+    loop.iterate(1, rows=stops(outcomes(20, 40), outcomes(8, 40)), negatives=(6, 10))
+    first, _ = loop.state(2)
+    assert loop.make("loop_state", "gate|02").artifact_id == first.artifact_id
+    assert loop.findings["promoted"].passed is False, "said again where it is reused"
+    forced = loop.make("loop_state", "gate|02", force=True)
+    assert forced.artifact_id != first.artifact_id
+    assert forced.content_digest == first.content_digest
+    assert would_make(loop.lake, "loop_state", "gate|02", recipes=loop.recipes).identity.digest == first.identity_digest
+    loop.recipe("gate", "[score]\nalpha = 0.8\n[promotion]\nmargin = 0.9\n")
+    assert loop.state(2)[1]["policy"].asset == "policy", "another margin, another verdict"
+
+
+def test_a_verdict_is_read_again_only_where_what_it_follows_from_has_changed(tmp_path, monkeypatch):
+    loop, read = Loop(tmp_path), []
+    rows, real = stops(outcomes(20, 40), outcomes(8, 40)), loop_state._evaluations
+    monkeypatch.setattr(loop_state, "_evaluations", lambda lake, ref: read.append(ref.asset) or real(lake, ref))
+
+    def asked():
+        read.clear()
+        found = would_make(loop.lake, "loop_state", "gate|02", recipes=loop.recipes)
+        return found.parents["policy"].asset, read
+
+    loop.iterate(1, rows=rows, negatives=(6, 10))
+    assert asked() == ("base_policy", ["policy", "world_model_metrics"]), "there is no state yet"
+    made, _ = loop.state(2)
+    assert asked() == ("base_policy", [])
+    loop.make("loop_state", "gate|02", force=True)
+    assert read, "force: all of it again"
+    loop.recipe("gate", "[score]\nalpha = 0.8\n[promotion]\nmargin = 0.9\n")
+    assert asked() == ("policy", ["policy", "world_model_metrics"]), "another margin"
+    loop.recipe("gate", "[score]\nalpha = 0.8\n")
+    assert asked() == ("base_policy", [])
+    loop.iterate(1, rows=rows, start=loop.lake.ledger.require("policy", "gate|01"), negatives=(6, 10))
+    assert asked() == ("policy", ["policy", "base_policy", "world_model_metrics"]), (
+        "another policy, not trained from the base"
+    )
+    assert loop.make("loop_state", "gate|02").artifact_id != made.artifact_id
+    assert asked() == ("policy", [])
+    with monkeypatch.context() as patch:
+        patch.setitem(BODIES, "loop_state", (BODIES["loop_state"][0], "other code"))
+        assert asked() == ("policy", ["policy", "base_policy", "world_model_metrics"]), "other code"
+
+
+def test_the_question_in_sql(tmp_path):
+    loop = Loop(tmp_path)
+    worse, world = loop.iterate(1, rows=stops(outcomes(20, 40), outcomes(8, 40)), negatives=(2, 10))
+    loop.iterate(2)
+    loop.state(3)
+    with connect(loop.lake) as query:
+        rows = ask(query, "promotions", experiment="gate")
+        assert [(r["iteration"], r["model"], r["promoted"], r["measured"]) for r in rows] == [
+            (2, "policy", False, True),
+            (2, "world_model", True, True),
+            (3, "policy", True, False),
+            (3, "world_model", True, False),
+        ]
+        policy, model = rows[:2]
+        assert (policy["judged"], policy["passed_on"]) == (
+            worse.content_digest,
+            loop.base["base_policy"].content_digest,
+        )
+        assert (policy["value"], policy["trials"], policy["high"]) == (pytest.approx(-0.3), 40, None)
+        assert policy["low"] < -0.3
+        assert (model["judged"], model["passed_on"], model["trials"]) == (
+            world.content_digest,
+            world.content_digest,
+            10,
+        )
+        assert model["low"] < model["value"] == 0.2 < model["high"]
+        assert ask(query, "promotions", experiment="other") == []
+        assert len(ask(query, "promotions", model="policy")) == 2

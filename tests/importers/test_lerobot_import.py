@@ -1,0 +1,356 @@
+"""LeRobot datasets: what comes out of one, that it lands in the lake, and every way in which one can be broken.
+
+Most cases run on a small dataset written here (15 Hz, h, w = 24, 40); the real DROID sample is used where it is
+present.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import av
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from vlaw_assets.importers.lerobot import import_lerobot, read_lerobot
+from vlaw_assets.importers.lerobot_format import choose_cameras
+from vlaw_assets.lake import Lake
+from vlaw_assets.pipeline.checks import all_finite, episodes_fit_schema
+from vlaw_assets.query import connect
+from vlaw_models.errors import VlawError
+
+DROID = Path(__file__).parents[3] / "shared" / "data" / "lerobot_v3_droid"
+CAMERAS = ("observation.images.front", "observation.images.side", "observation.images.wrist")
+LENGTHS = (10, 9, 7)
+EPISODE_TABLE = "meta/episodes/chunk-000/file-000.parquet"
+DATA = "data/chunk-000/file-000.parquet"
+VIDEO = "videos/{}/chunk-000/file-000.mp4"
+
+
+def write_video(path: Path, levels: list[int], size: tuple[int, int] = (24, 40)) -> None:
+    """Frame k is plain grey of brightness levels[k]."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=15)
+        stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
+        stream.codec_context.gop_size = 1
+        stream.codec_context.bit_rate = 20_000_000
+        for level in levels:
+            frame = av.VideoFrame.from_ndarray(np.full((*size, 3), level, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def brightness(camera: int, row: int) -> int:
+    return 20 + 25 * camera + 6 * row
+
+
+@pytest.fixture
+def dataset(tmp_path) -> Path:
+    """Three episodes at 15 Hz; row r has state (r, -r), action (10 r, 0, 0); success yes, no, unknown."""
+    root, total = tmp_path / "recorded", sum(LENGTHS)
+    features = {
+        key: {"dtype": "video", "shape": [24, 40, 3], "names": ["height", "width", "channels"]} for key in CAMERAS
+    }
+    features |= {
+        "observation.state": {"dtype": "float32", "shape": [2]},
+        "action": {"dtype": "float32", "shape": [3]},
+        "next.success": {"dtype": "bool", "shape": [1]},
+    }
+    (root / "meta").mkdir(parents=True)
+    (root / "meta/info.json").write_text(
+        json.dumps(
+            {
+                "codebase_version": "v3.0",
+                "fps": 15,
+                "robot_type": "arm",
+                "features": features,
+                "total_episodes": 3,
+                "total_frames": total,
+                "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
+                "video_path": "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
+            }
+        )
+    )
+    begins = np.cumsum([0, *LENGTHS])
+    rows = [
+        {
+            "episode_index": i,
+            "length": n,
+            "tasks": ["lift the cup"],
+            "dataset_from_index": int(begins[i]),
+            "dataset_to_index": int(begins[i + 1]),
+            "data/chunk_index": 0,
+            "data/file_index": 0,
+        }
+        | {
+            f"videos/{key}/{name}": value
+            for key in CAMERAS
+            for name, value in (
+                ("chunk_index", 0),
+                ("file_index", 0),
+                ("from_timestamp", begins[i] / 15),
+                ("to_timestamp", begins[i + 1] / 15),
+            )
+        }
+        for i, n in enumerate(LENGTHS)
+    ]
+    index = np.arange(total)
+    episode = np.repeat(np.arange(3), LENGTHS)
+    success = [None if e == 2 else bool(e == 0 and r == LENGTHS[0] - 1) for e, r in zip(episode, index, strict=True)]
+    data = {
+        "observation.state": [[float(r), -float(r)] for r in index],
+        "action": [[10.0 * r, 0.0, 0.0] for r in index],
+        "next.success": success,
+        "episode_index": episode,
+        "frame_index": index - begins[episode],
+        "index": index,
+        "task_index": np.where(episode == 1, 1, 0),
+    }
+    for name, table in (
+        (EPISODE_TABLE, pa.Table.from_pylist(rows)),
+        (DATA, pa.table(data)),
+        ("meta/tasks.parquet", pa.table({"task_index": [0, 1], "task": ["lift the cup", ""]})),
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, root / name)
+    for camera, key in enumerate(CAMERAS):
+        write_video(root / VIDEO.format(key), [brightness(camera, row) for row in range(total)])
+    return root
+
+
+def edit_info(root: Path, **changes: object) -> None:
+    path = root / "meta/info.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def edit_rows(root: Path, name: str, change) -> None:
+    rows = pq.read_table(root / name).to_pylist()
+    change(rows)
+    pq.write_table(pa.Table.from_pylist(rows), root / name)
+
+
+def test_every_third_frame_of_every_camera_with_the_last_target_of_each_step(dataset):
+    episodes = read_lerobot(dataset, image_size=16)
+    assert [episode.images.shape for episode in episodes] == [(4, 3, 16, 16, 3), (3, 3, 16, 16, 3), (3, 3, 16, 16, 3)]
+    second = episodes[1]  # rows 10 to 18: frames 10, 13, 16; targets of rows 12 and 15
+    np.testing.assert_array_equal(second.states, [[10, -10], [13, -13], [16, -16]])
+    np.testing.assert_array_equal(second.actions, [[120, 0, 0], [150, 0, 0]])
+    expected = np.array([[brightness(camera, row) for camera in range(3)] for row in (10, 13, 16)])
+    seen = second.images.astype(float).mean(axis=(2, 3, 4))
+    np.testing.assert_allclose(seen, expected, atol=2.5)  # neighbouring frames differ by 6
+    assert [episode.success for episode in episodes] == [True, False, None]
+    assert [episode.instruction for episode in episodes] == ["lift the cup"] * 3, (
+        "an empty text falls back to the index"
+    )
+    assert read_lerobot(dataset, image_size=16, task="lift")[0].task == "lift"
+
+
+def test_import_commits_once_recognises_itself_and_versions_changes(dataset, tmp_path):
+    lake = Lake.open(tmp_path / "lake")
+    first = import_lerobot(lake, dataset, name="cups", run_id="run1", image_size=16)
+    assert first.metrics["made_with"]["av"], "which decoder"
+    assert (first.asset, first.kind, first.metrics["successes"], first.metrics["unlabelled"]) == (
+        "recorded_episodes",
+        "recorded_episodes",
+        1,
+        1,
+    )
+    again = import_lerobot(lake, dataset, name="cups", run_id="run2", image_size=16)
+    assert again.artifact_id == first.artifact_id
+    stored, read = lake.read(first).episodes(), read_lerobot(dataset, image_size=16)
+    for a, b in zip(stored, read, strict=True):
+        np.testing.assert_array_equal(a.images, b.images)
+        np.testing.assert_array_equal(a.actions, b.actions)
+        assert (a.success, a.extra, a.instruction) == (b.success, b.extra, b.instruction)
+    edit_rows(dataset, DATA, lambda rows: rows[0].update(action=[0.5, 0.0, 0.0]))
+    changed = import_lerobot(lake, dataset, name="cups", run_id="run3", image_size=16)
+    assert changed.identity_digest != first.identity_digest
+    assert lake.ledger.current("recorded_episodes", first.partition).artifact_id == changed.artifact_id
+    assert lake.read(first).episodes()[0].actions.shape == (3, 3), "the older version stays readable"
+
+
+def test_an_explicit_mapping_decides_and_may_use_a_camera_twice(dataset):
+    mapping = {"exterior_1": CAMERAS[1], "exterior_2": CAMERAS[1], "wrist": CAMERAS[0]}
+    levels = read_lerobot(dataset, image_size=16, cameras=mapping)[0].images[0].astype(float).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(levels, [brightness(1, 0), brightness(1, 0), brightness(0, 0)], atol=2.5)
+
+
+def test_cameras_are_found_by_name():
+    video = {"dtype": "video", "shape": [8, 8, 3]}
+    droid = {f"observation.images.{name}": video for name in ("exterior_2_left", "wrist_left", "exterior_1_left")}
+    assert choose_cameras(droid, None, where="x")["exterior_2"] == "observation.images.exterior_2_left"
+    depth = {"observation.images.z": {**video, "info": {"is_depth_map": True}}}
+    other = {f"observation.images.{name}": video for name in ("top", "cam_hand", "left")} | depth
+    assert list(choose_cameras(other, None, where="x").values()) == [
+        "observation.images.left",
+        "observation.images.top",
+        "observation.images.cam_hand",
+    ]
+
+
+def rows_edit(name: str, row: int, **values: object):
+    return lambda root: edit_rows(root, name, lambda rows: rows[row].update(values))
+
+
+def state_of(row: int, value: float):
+    return rows_edit(DATA, row, **{"observation.state": [value, 0.0]})
+
+
+def move_video_outside(root: Path) -> None:
+    path, outside = root / VIDEO.format(CAMERAS[0]), root.parent / "elsewhere.mp4"
+    path.rename(outside)
+    path.symlink_to(outside)
+
+
+def all_versions_of(text: str, key: str):
+    return lambda root: edit_info(root, **{key: text})
+
+
+BROKEN = {
+    "no dataset": (lambda root: (root / "meta/info.json").unlink(), "not a LeRobot dataset"),
+    "not json": (lambda root: (root / "meta/info.json").write_text("{"), "not readable JSON"),
+    "no version": (lambda root: edit_info(root, codebase_version=None), "not a LeRobot dataset"),
+    "old version": (lambda root: edit_info(root, codebase_version="v2.1"), "version v2.1"),
+    "newer version": (lambda root: edit_info(root, codebase_version="v30.1"), "version v30.1"),
+    "no fps": (lambda root: edit_info(root, fps=0), "fps is 0"),
+    "odd fps": (lambda root: edit_info(root, fps=12), "12 Hz"),
+    "absolute template": (all_versions_of("/etc/{file_index}.parquet", "data_path"), "data_path is"),
+    "parent template": (all_versions_of("../{video_key}/{file_index}.mp4", "video_path"), "video_path is"),
+    "attribute template": (all_versions_of("data/{chunk_index.__class__}/{file_index}", "data_path"), "data_path is"),
+    "item template": (all_versions_of("data/{video_key[0]}/{file_index}", "video_path"), "video_path is"),
+    "conversion template": (all_versions_of("data/{chunk_index!r}", "data_path"), "data_path is"),
+    "wide template": (all_versions_of("data/{chunk_index:99999999d}", "data_path"), "data_path is"),
+    "nested template": (all_versions_of("data/{chunk_index:{file_index}d}", "data_path"), "data_path is"),
+    "unknown field": (all_versions_of("data/{episode}", "data_path"), "data_path is"),
+    "no template": (all_versions_of(None, "video_path"), "video_path is"),
+    "link outside": (move_video_outside, "outside the dataset"),
+    "video file missing": (lambda root: (root / VIDEO.format(CAMERAS[1])).unlink(), "side is missing"),
+    "video file empty": (lambda root: (root / VIDEO.format(CAMERAS[1])).write_bytes(b""), "side is empty"),
+    "video cut": (lambda root: os.truncate(root / VIDEO.format(CAMERAS[1]), 900), "video"),
+    "video too short": (lambda root: write_video(root / VIDEO.format(CAMERAS[2]), [9] * 25), "has 25 frames"),
+    "video too long": (lambda root: write_video(root / VIDEO.format(CAMERAS[2]), [9] * 27), "longer than the 26"),
+    "video of another size": (lambda root: write_video(root / VIDEO.format(CAMERAS[2]), [9] * 26, (32, 32)), "32x32"),
+    "data file missing": (lambda root: (root / DATA).unlink(), "data file is missing"),
+    "data file cut": (lambda root: os.truncate(root / DATA, 300), "cannot be read"),
+    "nan action": (rows_edit(DATA, 12, action=[0.0, float("nan"), 0.0]), "action of episode 1 is NaN"),
+    "infinite state": (state_of(3, float("inf")), "state of episode 0 is NaN or infinite at frame 3"),
+    "short action": (rows_edit(DATA, 12, action=[0.0]), "another length"),
+    "missing action": (rows_edit(DATA, 12, action=None), "a row is missing"),
+    "row lost": (lambda root: edit_rows(root, DATA, lambda rows: rows.pop(4)), "25 rows, its episodes have 26"),
+    "row of another episode": (rows_edit(DATA, 9, episode_index=1), "episode 0 has 9 rows"),
+    "rows out of order": (rows_edit(DATA, 5, frame_index=6), "not numbered in order"),
+    "unknown task": (rows_edit(DATA, 0, task_index=7), "task 7"),
+    "odd label": (
+        lambda root: edit_rows(root, DATA, lambda rows: [r.update({"next.success": 3}) for r in rows]),
+        "label of episode 0 is 3",
+    ),
+    "no action feature": (
+        lambda root: edit_info(root, features={"observation.state": {"shape": [2]}}),
+        "no feature 'action'",
+    ),
+    "no episodes": (lambda root: (root / EPISODE_TABLE).unlink(), "zero episodes"),
+    "episodes lost": (lambda root: edit_rows(root, EPISODE_TABLE, lambda rows: rows.pop()), "counts 3 episodes"),
+    "frames miscounted": (lambda root: edit_info(root, total_frames=27), "counts 27 frames"),
+    "gap": (rows_edit(EPISODE_TABLE, 1, dataset_from_index=11), "without gap or overlap"),
+    "overlap": (rows_edit(EPISODE_TABLE, 1, dataset_to_index=18), "without gap or overlap"),
+    "length disagrees": (rows_edit(EPISODE_TABLE, 2, length=6), "with length 6"),
+    "negative file": (rows_edit(EPISODE_TABLE, 2, **{"data/file_index": -1}), "in the index is not one"),
+    "time not a number": (
+        rows_edit(EPISODE_TABLE, 0, **{f"videos/{CAMERAS[0]}/to_timestamp": float("nan")}),
+        "in the index is not one",
+    ),
+    "video time shifted": (rows_edit(EPISODE_TABLE, 0, **{f"videos/{CAMERAS[0]}/to_timestamp": 0.9}), "0 s to 0.9 s"),
+    "episode without video": (
+        lambda root: edit_rows(
+            root, EPISODE_TABLE, lambda rows: [row.pop(f"videos/{CAMERAS[0]}/file_index") for row in rows]
+        ),
+        "no column",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_dataset_is_refused_and_nothing_is_written(dataset, tmp_path, case):
+    spoil, words = BROKEN[case]
+    spoil(dataset)
+    lake = Lake.open(tmp_path / "lake")
+    before = sorted(path for path in lake.paths.root.rglob("*") if path.is_file())
+    with pytest.raises(VlawError, match=words) as caught:
+        import_lerobot(lake, dataset, name="cups", run_id="run", image_size=16)
+    assert caught.value.remedy
+    assert caught.value.where
+    assert sorted(path for path in lake.paths.root.rglob("*") if path.is_file()) == before
+
+
+def test_refusals_that_depend_on_the_call(dataset, tmp_path):
+    lake = Lake.open(tmp_path / "lake")
+    for words, options in (
+        ("no success label", {"require_success": True}),
+        ("no video of camera 'x'", {"cameras": dict.fromkeys(("exterior_1", "exterior_2", "wrist"), "x")}),
+        ("mapping names", {"cameras": {"wrist": CAMERAS[0]}}),
+        ("image size", {"image_size": 4}),
+        ("cannot name", {"name": "../up"}),
+        ("not a LeRobot dataset", {"path": tmp_path / "nothing"}),
+    ):
+        with pytest.raises(VlawError, match=words):
+            import_lerobot(lake, options.pop("path", dataset), **{"name": "cups", "run_id": "run", **options})
+    features = json.loads((dataset / "meta/info.json").read_text())["features"]
+    features.pop(CAMERAS[2])
+    edit_info(dataset, features=features)
+    with pytest.raises(VlawError, match="two exterior cameras and one at the wrist"):
+        read_lerobot(dataset)
+
+
+@pytest.mark.skipif(not DROID.is_dir(), reason="the DROID sample is not on this machine")
+def test_droid_reaches_lake_query_and_world_model(tmp_path):
+    from vlaw_models.config import WorldModelConfig
+    from vlaw_models.learners.world_model import finetune_world_model
+    from vlaw_models.world_models.autoencoder import TinyAutoencoder, TinyAutoencoderConfig
+    from vlaw_models.world_models.chunk_unet import ChunkUNet, ChunkUNetConfig
+
+    lake = Lake.open(tmp_path / "lake")
+    ref = import_lerobot(lake, DROID, name="droid", run_id="run")
+    episodes = lake.read(ref).episodes()
+    assert [episode.num_steps for episode in episodes] == [59, 59, 59, 32, 59]
+    assert [episode.success for episode in episodes] == [True, True, False, False, False]
+    assert episodes[0].images.shape == (60, 3, 64, 64, 3)
+    assert episodes[0].images.std() > 20, "pictures, not blanks"
+    assert episodes[0].actions.shape[1] == 7
+    assert all_finite(episodes).passed
+    assert episodes_fit_schema(episodes, tasks=sorted({e.task for e in episodes}), judged=True).passed
+    count = (
+        connect(lake)
+        .execute(
+            "select count(*), sum(success::int), sum(num_steps) from episodes where world = 'panda' and label_source "
+            "= 'recorded'"
+        )
+        .fetchall()
+    )
+    assert count == [(5, 2, 268)]
+
+    states = np.concatenate([episode.states for episode in episodes])
+    margin = 0.1 + 0.1 * np.ptp(states, axis=0)
+    TinyAutoencoder(TinyAutoencoderConfig(channels=16)).save(tmp_path / "autoencoder")
+    ChunkUNet(
+        ChunkUNetConfig(
+            channels=(32, 64),
+            pose_low=tuple(float(v) for v in states.min(0) - margin),
+            pose_high=tuple(float(v) for v in states.max(0) + margin),
+        )
+    ).save(tmp_path / "start")
+    result = finetune_world_model(
+        tmp_path / "start",
+        tmp_path / "autoencoder",
+        episodes,
+        [],
+        WorldModelConfig(steps=3, batch_size=2),
+        tmp_path / "tuned",
+        seed=0,
+    )
+    assert np.isfinite(result["losses"]).all()
+    assert (tmp_path / "tuned/model.safetensors").read_bytes() != (tmp_path / "start/model.safetensors").read_bytes()

@@ -1,0 +1,372 @@
+"""An artifact's code is all that its stage can reach, and nothing else: proved by changing functions of the two
+packages."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import io
+import json
+import random
+import sys
+import threading
+import tokenize
+from collections import defaultdict
+
+import pytest
+from code_copies import LOADED_BY_NAME, WAYS, Copy, files, imported, reached, rewritten, sample
+from one_stage import Bench
+from smoke_place import smoke_copy, smoke_place
+
+from vlaw_assets import definitions
+from vlaw_assets.assets.stage import BODIES
+from vlaw_assets.pipeline import code_identity
+from vlaw_assets.pipeline.code_identity import FOR_PEOPLE, FOUND_BY_NAME, code_digest, sources
+from vlaw_models.checkpoint import LOADERS
+
+SEED = 20260304
+OTHER_CODE = "made by other code than today's"
+KEY = "smoke|01"
+VLAW = "from vlaw_assets.cli import app; app()"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return smoke_place(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory):
+    return Copy(tmp_path_factory.mktemp("copy"))
+
+
+@pytest.fixture
+def copy(copied):
+    yield copied
+    copied.restore()
+
+
+def module_of(asset: str) -> str:
+    return BODIES[asset][0].__module__
+
+
+def code_of(asset: str) -> set[str]:
+    return reached(module_of(asset), without=FOR_PEOPLE)
+
+
+def of_other_code(copy, place) -> set[str]:
+    """Assets of `smoke` and the foundation that are stale since their own code is another."""
+    return {
+        name.partition("[")[0] for name, reasons in copy.stale(place.environment()).items() if OTHER_CODE in reasons
+    }
+
+
+# ---- what is in a digest
+
+
+def test_code_of_a_stage_is_what_an_independent_reading_of_the_imports_says():
+    for asset in BODIES:
+        assert set(sources(module_of(asset))) == code_of(asset), asset
+    assert all(path == files()[module] for module, path in sources(module_of("policy")).items())
+
+
+def test_code_of_a_stage_is_what_it_needs_and_no_more():
+    code = {asset: code_of(asset) for asset in BODIES}
+    everything = set.intersection(*code.values())
+    assert {
+        f"vlaw_assets.lake.{name}" for name in ("handles", "episodes", "frames", "rows", "selection", "quarantine")
+    } < everything
+    assert {"vlaw_assets.pipeline.checks", "vlaw_models.config", "vlaw_assets.recipes"} < everything
+    assert "vlaw_models.rollouts.rollout" in code["real_rollouts"], "imports inside functions count"
+    assert "vlaw_models.robots.tabletop.tasks.stack" in code["real_rollouts"] & code["expert_demonstrations"]
+    assert {f"vlaw_models.policies.{name}" for name in ("flow_policy", "pi0", "noise_policy")} < code["policy"], (
+        "found by name"
+    )
+    # A policy's stopping point is measured on the robot, so its code is the robot's too; the other learners never see
+    # it.
+    robot = "vlaw_models.robots.tabletop.world"
+    assert [asset for asset in ("policy", "world_model", "reward_model") if robot in code[asset]] == ["policy"]
+    assert "vlaw_assets.assets.promotion" in code["loop_state"]
+    assert "vlaw_assets.reports.success" in code["policy_evaluation"] & code["iteration_report"]
+    for asset, kinds in {
+        "world_model": ("policies", "reward_models"),
+        "policy": ("reward_models", "world_models"),
+        "expert_demonstrations": ("policies", "world_models", "reward_models"),
+    }.items():
+        assert not [name for name in code[asset] for kind in kinds if name.startswith(f"vlaw_models.{kind}")], asset
+    stages = {module_of(asset) for asset in BODIES}
+    assert all(code[asset] & stages == {module_of(asset)} for asset in BODIES), "no stage's file is another's code"
+    for apart in (
+        "cli",
+        "query",
+        "lineage",
+        "studies",
+        "reports.study",
+        "reports.plots",
+        "importers",
+        "pipeline.mirror",
+        "pipeline.progress",
+        "pipeline.reconcile",
+        "pipeline.driver",
+        "lake.upkeep",
+    ):
+        assert not [name for name in set.union(*code.values()) if f"{name}.".startswith(f"vlaw_assets.{apart}.")], apart
+
+
+def test_classes_found_by_name_are_found_by_whoever_loads_them():
+    assert {f"vlaw_models.{kind}.base": f"vlaw_models.{kind}" for kind in LOADED_BY_NAME} == FOUND_BY_NAME
+    loads = {
+        module
+        for module in files()
+        if "vlaw_models.checkpoint" in imported(module)
+        and any(word in files()[module].read_text() for word in ("load_checkpoint(", "preset_class(", "LOADERS["))
+    }
+    for target in LOADERS.values():
+        module = target.partition(":")[0]
+        assert any(module in sources(loader) for loader in loads), target
+    # The autoencoders are the one module that loads them; a wrapped policy is loaded by one of its own package.
+    assert loads - FOUND_BY_NAME.keys() == {"vlaw_models.world_models.autoencoder", "vlaw_models.policies.noise_policy"}
+    by_name = {
+        module
+        for module, path in files().items()
+        if "import_module(" in path.read_text() or "__import__(" in path.read_text()
+    }
+    assert by_name == {"vlaw_models.checkpoint", "vlaw_models.policies.base", "vlaw_models.policies.noise_policy"}
+
+
+def test_an_import_is_an_import_the_code_of_the_importer_of_recordings_too():
+    code = set(sources("vlaw_assets.importers.lerobot"))
+    assert {"vlaw_assets.importers.videos", "vlaw_assets.importers.lerobot_format", "vlaw_assets.lake.frames"} < code
+    with pytest.raises(ModuleNotFoundError, match="no_such_thing"):
+        code_digest("vlaw_models.no_such_thing")
+
+
+def test_comments_and_blank_lines_do_not_count_but_what_looks_like_them_in_a_string_does(tmp_path):
+    def digest(text):
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.py"
+        path.write_text(text)
+        return code_identity._source_digest(path)
+
+    code = 'def f(x):\n    text = """\n# heading\n\nend"""\n    return x + 1, "#", \'"\'\n'
+    same = code.replace("def f", "# why\n\n\ndef f").replace("    return", "    # because\n\n    return")
+    assert digest(same) == digest(code.replace("'\n", "'  # so\n")) == digest(code)
+    others = [
+        code.replace("x + 1", "x + 2"),
+        code.replace("# heading", "# other"),
+        code.replace("\n\nend", "\nend"),
+        code.replace('"#"', '"# "'),
+        code.replace("    return", "return"),
+    ]
+    assert len({digest(text) for text in [code, *others]}) == len(others) + 1
+
+
+def test_comments_are_found_as_the_tokenizer_finds_them():
+    for path in files().values():
+        text = path.read_text()
+        expected = [
+            token.string
+            for token in tokenize.generate_tokens(io.StringIO(text).readline)
+            if token.type == tokenize.COMMENT
+        ]
+        assert [found[0] for found in code_identity._TOKEN.finditer(text) if found[1] is None] == expected, path
+
+
+def test_reading_the_imports_leaves_nothing_behind(copy):
+    before = {path.relative_to(copy.folder) for path in copy.folder.rglob("*")}
+    copy.python("-c", "import vlaw_assets.definitions")
+    assert {path.relative_to(copy.folder) for path in copy.folder.rglob("*")} == before
+
+
+# ---- proof by mutation
+
+
+def check_samples(copy, count: int) -> None:
+    """`count` rewritten functions that each stage reaches, and as many that it does not: digests change with the first
+    only."""
+    rng = random.Random(SEED)
+    samples = {}
+    for asset in BODIES:
+        code = code_of(asset)
+        samples[asset] = sample(rng, code, count), sample(rng, files().keys() - code, count)
+    chosen = sorted(
+        {
+            (function, way)
+            for pair in samples.values()
+            for part in pair
+            for function in part
+            for way in [WAYS[hash_of(function) % len(WAYS)]]
+        },
+        key=str,
+    )
+    sys.stdout.write(f"seed {SEED}: {len(chosen)} functions rewritten for {len(BODIES)} stages\n")
+    before, *after = copy.digests([(function.path, rewritten(function, way)) for function, way in chosen])
+    assert before == {asset: code for asset, (_, code) in BODIES.items()}
+    changed = {
+        function: {asset for asset in BODIES if digests[asset] != before[asset]}
+        for (function, _), digests in zip(chosen, after, strict=True)
+    }
+    for asset, (inside, outside) in samples.items():
+        assert not [str(function) for function in inside if asset not in changed[function]], f"{asset} reaches these"
+        assert not [str(function) for function in outside if asset in changed[function]], (
+            f"{asset} does not reach these"
+        )
+
+
+def hash_of(function) -> int:
+    return sum(map(ord, str(function))) + function.line
+
+
+def test_a_few_changed_functions_change_the_digests_of_what_reaches_them(copy):
+    check_samples(copy, 1)
+
+
+@pytest.mark.slow
+def test_every_stage_changes_with_the_functions_it_reaches_and_with_no_others(copy):
+    check_samples(copy, 12)
+
+
+@pytest.mark.slow
+def test_every_stage_is_stale_by_a_function_it_reaches_and_by_none_it_does_not(copy, place):
+    """In a process of its own for each change, asking the smoke lake."""
+    rng = random.Random(SEED + 1)
+    common = set.intersection(*map(code_of, BODIES))
+    seen = defaultdict(set)
+    for asset in BODIES:
+        own = [module for module in code_of(asset) - common if module not in seen[asset]] or list(common)
+        (function,) = sample(rng, own, 1)
+        # One that still works: the question is what it would make, and asking runs a part of the stage.
+        copy.change(function.path, rewritten(function, WAYS[-1]))
+        found = of_other_code(copy, place)
+        sys.stdout.write(f"seed {SEED + 1}: {function} makes stale: {', '.join(sorted(found))}\n")
+        assert found == {other for other in BODIES if function.module in code_of(other)}, str(function)
+        assert asset in found
+        copy.restore()
+    for function in sample(rng, files().keys() - set.union(*map(code_of, BODIES)), 5):
+        copy.change(function.path, rewritten(function, WAYS[-1]))
+        assert copy.stale(place.environment()) == {}, str(function)
+        copy.restore()
+
+
+CASES = {
+    "actions read as zeros": (
+        "vlaw_assets/lake/handles.py",
+        "_matrix(actions, start, count - 1)",
+        "0 * _matrix(actions, start, count - 1)",
+    ),
+    "actions stored as zeros": (
+        "vlaw_assets/lake/episodes.py",
+        "np.asarray(episode.actions[step], np.float32) if",
+        "0 * np.asarray(episode.actions[step], np.float32) if",
+    ),
+    "pictures of low quality": ("vlaw_assets/lake/frames.py", "quality=95", "quality=5"),
+    "success inverted": ("vlaw_assets/reports/success.py", 'bool(e["success"]) for e', 'not e["success"] for e'),
+    "another default": ("vlaw_models/config.py", "episodes_per_task: int = 200", "episodes_per_task: int = 201"),
+    "another count of the same recipe": (
+        "vlaw_models/config.py",
+        "self.episodes_per_task * self.share",
+        "self.episodes_per_task * self.share / 2",
+    ),
+    "quarantine without what was imagined": (
+        "vlaw_assets/lake/quarantine.py",
+        "return lookup.with_started(quarantined(lake, ref))",
+        "return quarantined(lake, ref)",
+    ),
+    "weights that are ignored": ("vlaw_assets/assets/policy.py", 'return member["weight"]', "return 1.0"),
+    "half the margin": (
+        "vlaw_assets/assets/promotion.py",
+        "from vlaw_models.errors import VlawError\n",
+        "from vlaw_models.errors import VlawError\n\nSLACK = 0.5\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_would_make_other_data_makes_what_reaches_it_stale(copy, place, case):
+    path, old, new = CASES[case]
+    module = path.removesuffix(".py").replace("/", ".")
+    expected = {asset for asset in BODIES if module in code_of(asset)}
+    copy.replace(path, old, new)
+    assert expected
+    assert of_other_code(copy, place) == expected
+
+
+@pytest.mark.slow
+def test_the_commands_say_so(copy, place):
+    copy.replace(*CASES["pictures of low quality"])
+    said = copy.python("-c", VLAW, "status", "--json", environment=place.environment())
+    (row,) = [row for row in json.loads(said) if row["partition"] == KEY]
+    assert OTHER_CODE in row["outdated_because"]["imagined_rollouts"]
+    found = copy.python(
+        "-c",
+        VLAW,
+        "audit",
+        "imagined_rollouts",
+        "smoke",
+        "1",
+        "--replay",
+        "--only",
+        "--json",
+        environment=place.environment(),
+        ok=False,
+    )
+    (replayed,) = json.loads(found)["replayed"]
+    assert replayed["status"] == "different", "the pictures that can be read back are others"
+    assert [line.partition(":")[0] for line in replayed["differences"]] == ["other code"]
+
+
+# ---- what runs
+
+
+@pytest.mark.slow
+def test_whatever_runs_while_a_stage_is_made_is_its_code_and_what_is_for_people_makes_nothing(
+    place, tmp_path, monkeypatch
+):
+    """Every stage made again with its pictures, progress and reports to Dagster replaced, each call of ours written
+    down."""
+    mine = smoke_copy(tmp_path / "place", place)
+    bench = Bench(tmp_path / "bench")
+    bench.lake, bench.recipes = mine.lake, mine.recipes
+    _without_what_is_for_people(monkeypatch)
+    root = str(code_identity.ROOT)
+    module_at = {str(path): module for module, path in files().items()}
+    ran: set[str] = set()
+
+    def watch(frame, event, _argument):
+        if event == "call" and frame.f_code.co_filename.startswith(root) and frame.f_code.co_name != "<module>":
+            ran.add(module_at.get(frame.f_code.co_filename, ""))
+
+    for definition in (*definitions.FOUNDATION, *definitions.LOOP):
+        asset = definition.key.to_user_string()
+        partition = KEY if definition in definitions.LOOP else ""
+        before = mine.lake.ledger.require(asset, partition)
+        ran.clear()
+        threading.setprofile(watch)
+        sys.setprofile(watch)
+        try:
+            made = bench.make(asset, partition, force=True)
+        finally:
+            sys.setprofile(None)
+            threading.setprofile(None)
+        assert made.artifact_id != before.artifact_id
+        assert made.content_digest == before.content_digest, asset
+        assert ran - {""} - FOR_PEOPLE <= code_of(asset), asset
+        assert module_of(asset) in ran
+
+
+def _without_what_is_for_people(monkeypatch) -> None:
+    """Every function of these modules gives something useless of its type, wherever somebody has imported it
+    already."""
+    useless = {"str": "", "bytes": b"", "dict": {}, "list": [], "None": None, "Callable": lambda *_arguments: None}
+    for name in FOR_PEOPLE:
+        module = importlib.import_module(name)
+        for key, value in list(vars(module).items()):
+            if inspect.isfunction(value) and value.__module__ == name:
+                said = str(value.__annotations__["return"]).partition("[")[0]
+                given = useless.get(said)  # of other types nothing: no stage asks for them
+
+                def instead(*_arguments, _given=given, **_options):
+                    return _given
+
+                for user in [found for other, found in sys.modules.items() if other.startswith("vlaw_")]:
+                    if getattr(user, key, None) is value:
+                        monkeypatch.setattr(user, key, instead)

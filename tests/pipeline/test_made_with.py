@@ -1,0 +1,136 @@
+"""What is noted of the surroundings that numbers depend on, and what of them is part of an identity."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import grimp
+import pytest
+import torch
+from PIL import features
+
+from vlaw_assets.pipeline import code_identity
+from vlaw_assets.pipeline.code_identity import COMPUTING, OF_TORCH, made_with
+from vlaw_models.errors import VlawError
+from vlaw_models.robots.tabletop.render import GlRenderer, RayRenderer, make_renderer
+from vlaw_models.robots.tabletop.renderer import renderer_name
+from vlaw_models.threads import on_threads
+
+ROOT = Path(__file__).parents[2]
+ONLY_A_WINDOW = {"gymnasium"}
+"""Imported by vlaw_models, and no stage comes to it."""
+
+
+def test_versions_and_codecs_are_noted():
+    noted = made_with()
+    for name in ("torch", "numpy", "mujoco", "pillow", "diffusers", "transformers", "av"):
+        assert noted[name] == metadata.version(name)
+    assert noted["libjpeg"].endswith(str(features.version("libjpeg_turbo") or features.version("jpg")))
+    assert noted["zlib"] == features.version("zlib")
+    assert noted["machine"]
+    assert noted["processor"]
+    assert all(isinstance(value, str) for value in noted.values())
+
+
+def test_every_package_that_computes_or_stores_is_noted():
+    graph = grimp.build_graph(
+        "vlaw_assets", "vlaw_models", include_external_packages=True, exclude_type_checking_imports=True, cache_dir=None
+    )
+    ours = [
+        name
+        for name in graph.modules
+        if name.startswith(("vlaw_models.", "vlaw_assets.lake.", "vlaw_assets.importers."))
+    ]
+    outside = {name.split(".")[0] for module in ours for name in graph.find_modules_directly_imported_by(module)}
+    outside -= {"vlaw_assets", "vlaw_models", *sys.stdlib_module_names} | ONLY_A_WINDOW
+    providers = metadata.packages_distributions()
+    missing = {name for name in outside if not {found.lower() for found in providers[name]} & set(COMPUTING)}
+    assert missing <= {"duckdb"}, "duckdb only looks ids up in the lake"
+
+
+def test_threads_are_noted_as_they_are_when_it_is_made(monkeypatch):
+    for count in (1, 2):
+        with on_threads(count):
+            assert made_with()["threads"] == str(count)
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert made_with()["blas_threads"] == "3"
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    assert made_with()["blas_threads"] == "2"
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name)
+    assert int(made_with()["blas_threads"]) >= 1
+
+
+def test_what_the_environment_tells_the_libraries_is_noted(monkeypatch):
+    for name in ("MKL_CBWR", "ONEDNN_MAX_CPU_ISA"):
+        monkeypatch.delenv(name, raising=False)
+    before = made_with()["settings"]
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert set(made_with()["settings"].split()) - set(before.split()) == {"MKL_CBWR=COMPATIBLE"}
+
+
+def test_what_torch_chooses_by_the_processor_is_noted(monkeypatch):
+    assert made_with()["cpu_kernels"] == torch.backends.cpu.get_cpu_capability()
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX9")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
+    assert (made_with()["cpu_kernels"], made_with()["accelerator"]) == ("AVX9", "a card")
+    assert set(OF_TORCH) < set(made_with())
+
+
+def test_of_torch_nothing_is_noted_where_it_is_not_loaded():
+    said = subprocess.run(
+        [sys.executable, "-c", "from vlaw_assets.pipeline.code_identity import made_with; print(sorted(made_with()))"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    ).stdout
+    assert "'torch'" in said, "its version is"
+    assert not [name for name in OF_TORCH if f"'{name}'" in said]
+
+
+def test_the_renderer_is_noted_with_its_driver(monkeypatch):
+    monkeypatch.delenv("VLAW_RENDERER", raising=False)
+    assert (made_with()["renderer"], "opengl" in made_with()) == ("ray", False)
+    monkeypatch.setenv("VLAW_RENDERER", "gl")
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")
+    assert (made_with()["renderer"], made_with()["opengl"]) == ("gl", "osmesa")
+
+
+def test_the_renderer_that_is_named_is_the_one_that_draws(monkeypatch):
+    for name, kind in (("", RayRenderer), ("ray", RayRenderer), ("gl", GlRenderer)):
+        monkeypatch.setenv("VLAW_RENDERER", name)
+        assert isinstance(make_renderer(32), kind)
+        assert renderer_name() == (name or "ray")
+    monkeypatch.setenv("VLAW_RENDERER", "GL")
+    for ask in (renderer_name, lambda: make_renderer(32)):
+        with pytest.raises(VlawError, match="unknown renderer 'GL'"):
+            ask()
+
+
+def test_no_other_setting_of_the_environment_is_read_by_what_makes_data():
+    """A new switch must be in an identity or be noted: then name it here."""
+    readers = {
+        module for module, path in _files().items() if "environ" in path.read_text() and "os." in path.read_text()
+    }
+    assert {module for module in readers if module.startswith("vlaw_models")} == {
+        "vlaw_models.robots.tabletop.renderer"
+    }
+    assert {module for module in readers if module.startswith(("vlaw_assets.lake", "vlaw_assets.assets"))} == {
+        "vlaw_assets.lake.frames",
+        "vlaw_assets.lake.verified",
+    }, "verified: where a memory is kept that changes no answer"
+
+
+def _files():
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+        for package in code_identity.PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+    }

@@ -1,0 +1,128 @@
+"""Pictures lie in the lake, named by ledger rows; Dagster's log has a reference and a small preview of each."""
+
+from __future__ import annotations
+
+import io
+import sqlite3
+from contextlib import closing
+
+import numpy as np
+import pytest
+from PIL import Image
+from smoke_place import add_recipe, smoke_copy, smoke_place
+
+from vlaw_assets.lake import Identity, Lake, pictures
+from vlaw_assets.lake.upkeep.garbage import collect, find_garbage
+from vlaw_assets.lake.upkeep.verify import verify
+from vlaw_assets.pipeline import driver
+from vlaw_assets.recipes import recipe_files
+from vlaw_models.pictures import PREVIEW_BYTES, md_image, png_bytes, preview
+
+MEAN, LARGEST = 16 << 10, 32 << 10
+"""Bytes of a materialization event."""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return smoke_place(tmp_path_factory)
+
+
+def sizes(home):
+    with closing(sqlite3.connect(home / "history" / "runs" / "index.db")) as log:
+        return [
+            size
+            for (size,) in log.execute(
+                "SELECT length(event) FROM event_logs WHERE dagster_event_type = 'ASSET_MATERIALIZATION'"
+            )
+        ]
+
+
+def test_events_are_small(place):
+    found = sizes(place.root / "dagster_home")
+    assert len(found) >= 25
+    assert sum(found) / len(found) <= MEAN
+    assert max(found) <= LARGEST
+
+
+def test_pictures_are_whole_in_the_lake_and_shown_in_the_event(place):
+    lake = place.lake
+    policy = lake.ledger.require("policy", "smoke|01")
+    named = pictures.named(policy)
+    assert set(named) == {"loss", "what it learned from"}
+    for title, metadata in shown(place, "policy", "smoke|01").items():
+        digest = named[title]
+        path = pictures.path_of(lake.paths, digest)
+        assert metadata["file"].endswith(f"/lake/pictures/{digest}.png"), "the place was copied after it was made"
+        assert metadata["preview"].startswith(f"![{title}](data:image/webp;base64,")
+        assert Image.open(path).format == "PNG"
+
+
+def shown(place, asset, partition):
+    """{title: {"file", "preview"}} of the newest event."""
+    import dagster as dg
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_HOME", str(place.root / "dagster_home"))
+        with driver.open_instance() as instance:
+            records = instance.fetch_materializations(
+                dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[partition]), limit=1
+            ).records
+    metadata = records[0].asset_materialization.metadata
+    titles = [key.removeprefix("picture: ") for key in metadata if key.startswith("picture: ")]
+    assert titles
+    return {
+        title: {"file": metadata[f"picture file: {title}"].value, "preview": metadata[f"picture: {title}"].value}
+        for title in titles
+    }
+
+
+def test_a_reused_artifact_shows_the_same_pictures(place, tmp_path):
+    mine = smoke_copy(tmp_path / "mine", place)
+    text = recipe_files()["smoke"].read_text().replace('name = "smoke"\n', "")
+    add_recipe(mine, "same", text)
+    mine.run("iteration", "same|01", only=["loop_state", "real_rollouts"])
+    again, first = shown(mine, "real_rollouts", "same|01"), shown(mine, "real_rollouts", "smoke|01")
+    assert {title: found["preview"] for title, found in again.items()} == {
+        title: found["preview"] for title, found in first.items()
+    }
+
+
+def picture(seed, size=(64, 64)):
+    return png_bytes(Image.fromarray(np.random.default_rng(seed).integers(0, 255, (*size, 3), dtype=np.uint8)))
+
+
+def test_the_collector_takes_what_no_row_names_and_verification_reads_the_others(tmp_path):
+    lake = Lake.open(tmp_path / "lake")
+    with lake.commit(asset="note", partition="a|01", identity=Identity("note", "c", "{}", ()), run_id="r") as draft:
+        draft.write_evaluations([{"task": "stack", "metric": "m", "value": 1.0, "trials": 1}])
+        draft.keep_picture("one", picture(1))
+    kept = pictures.path_of(lake.paths, pictures.named(draft.ref)["one"])
+    orphan = pictures.path_of(lake.paths, pictures.store(lake.paths, picture(2)))
+    unfinished = lake.paths.pictures / ".x.tmp"
+    unfinished.write_bytes(b"")
+    assert [item.path for item in find_garbage(lake, older_than_s=3600)] == []
+    assert {(item.path, item.kind) for item in collect(lake, older_than_s=-60)} == {
+        (orphan, "picture"),
+        (unfinished, "temporary"),
+    }
+    assert kept.is_file()
+    assert not orphan.exists()
+    assert verify(lake, [draft.ref]) == []
+    kept.write_bytes(picture(3))
+    assert [(problem.path, problem.text) for problem in verify(lake, [draft.ref])] == [
+        (lake.paths.relative(kept), "content changed (sha256 differs)")
+    ]
+    pictures.store(lake.paths, picture(1))
+    assert verify(lake, [draft.ref]) == [], "stored again, it is whole again"
+    kept.unlink()
+    assert [problem.text for problem in verify(lake, [draft.ref])] == ["missing"]
+
+
+@pytest.mark.parametrize("size", [(8, 8), (500, 1200), (1200, 30), (1, 4000)])
+@pytest.mark.parametrize("most", [400, PREVIEW_BYTES])
+def test_a_preview_is_as_small_as_asked(size, most):
+    data = preview(picture(0, size), most)
+    assert len(data) <= most
+    image = Image.open(io.BytesIO(data))
+    assert image.format == "WEBP"
+    assert md_image(data, "x").startswith("![x](data:image/webp;base64,")

@@ -1,0 +1,173 @@
+"""Presets: every entry names a class of its kind and builds; the paper's have the published sizes."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from vlaw_models.checkpoint import KINDS, LOADERS, load_checkpoint, preset_class
+from vlaw_models.episodes import CAMERAS, Episode
+from vlaw_models.errors import VlawError
+from vlaw_models.presets import AUTOENCODER, POLICY, PRESETS, REWARD_MODEL, WORLD_MODEL, foundation
+from vlaw_models.reward_models.base import build_judge, load_judge
+from vlaw_models.reward_models.qwen_judge import QwenJudge, QwenJudgeConfig
+from vlaw_models.world_models.autoencoder import FoldedPixelsConfig, build_autoencoder, load_autoencoder
+from vlaw_models.world_models.base import Condition, build_world_model, load_world_model
+from vlaw_models.world_models.ctrl_world import CtrlWorldConfig
+from vlaw_models.world_models.warp_unet import WarpUNetConfig
+
+INSTRUCTIONS = ["stack the red block", "erase all marks"]
+TABLES = {"policy": POLICY, "world model": WORLD_MODEL, "autoencoder": AUTOENCODER, "reward model": REWARD_MODEL}
+
+
+def count(model: torch.nn.Module) -> float:
+    """Millions of parameters, counting tied ones once."""
+    return sum(parameter.numel() for parameter in model.parameters()) / 1e6
+
+
+def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
+    pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_every_preset_names_a_class_of_its_kind(kind):
+    assert tuple(TABLES[kind]) == PRESETS
+    for entry in TABLES[kind].values():
+        assert KINDS[entry["class"]] == kind
+
+
+def test_every_class_can_be_loaded_by_its_name():
+    assert set(LOADERS) == set(KINDS)
+    assert Counter(KINDS.values()) == {"policy": 3, "world model": 3, "autoencoder": 3, "reward model": 2}
+    for name in set(LOADERS) - {"FlowPolicy", "Pi0Policy", "NoisePolicy"}:
+        model, config = preset_class({"class": name}, kind=KINDS[name])
+        assert (model.__name__, config.__name__) == (name, f"{name}Config")
+        assert callable(model.load)
+
+
+def test_a_preset_of_another_kind_is_refused():
+    with pytest.raises(VlawError, match="'FoldedPixels' cannot be used as a world model"):
+        build_world_model(AUTOENCODER["tiny"], seed=0)
+    with pytest.raises(VlawError, match="'Unheard' cannot be used as an autoencoder"):
+        build_autoencoder({"class": "Unheard", "sizes": {}}, seed=0)
+
+
+def test_tiny_presets_are_the_classes_defaults():
+    # What is shipped was made from the defaults: the table must say the same.
+    assert WarpUNetConfig(**WORLD_MODEL["tiny"]["sizes"]) == WarpUNetConfig()
+    assert FoldedPixelsConfig(**AUTOENCODER["tiny"]["sizes"]) == FoldedPixelsConfig()
+    assert CtrlWorldConfig(**WORLD_MODEL["paper"]["sizes"]) == CtrlWorldConfig()
+    model, config = preset_class(REWARD_MODEL["tiny"], kind="reward model")
+    assert model.__name__ == "ClipJudge"
+    assert config(**REWARD_MODEL["tiny"]["sizes"]) == config()
+
+
+def test_tiny_models_are_seeded_and_survive_a_checkpoint(tmp_path):
+    for build, load, entry, extra in (
+        (build_world_model, load_world_model, WORLD_MODEL["tiny"], {}),
+        (build_autoencoder, load_autoencoder, AUTOENCODER["small"], {}),
+        (build_judge, load_judge, REWARD_MODEL["tiny"], {"instructions": INSTRUCTIONS}),
+    ):
+        before = torch.get_rng_state()
+        model = build(entry, seed=3, **extra)
+        assert torch.equal(torch.get_rng_state(), before)
+        assert type(model).__name__ == entry["class"]
+        assert count(model) < 6
+        assert same(model, build(entry, seed=3, **extra))
+        assert not same(model, build(entry, seed=4, **extra))
+        folder = model.save(tmp_path / entry["class"])
+        assert same(model, load(folder))
+        with pytest.raises(VlawError, match="cannot be used as a policy"):
+            load_checkpoint(folder, kind="policy")
+
+
+@pytest.mark.parametrize(("preset", "millions"), [("tiny", (3.9, 0.0)), ("small", (64.9, 4.8))])
+def test_world_model_and_autoencoder_fit_together_on_64_pixels(preset, millions):
+    autoencoder = build_autoencoder(AUTOENCODER[preset], seed=0)
+    model = build_world_model(WORLD_MODEL[preset], seed=0).eval()
+    assert (count(model), count(autoencoder)) == pytest.approx(millions, abs=0.06)
+    images = np.random.default_rng(0).integers(0, 256, (1, len(CAMERAS), 64, 64, 3), dtype=np.uint8)
+    latents = autoencoder.encode(images)
+    assert tuple(latents.shape[1:]) == model.latent_shape
+    assert autoencoder.decode(latents, model.views).shape == images.shape
+    context = latents[:, None].expand(-1, len(model.offsets()[0]), -1, -1, -1)
+    frames = latents[:, None].expand(-1, model.num_denoised, -1, -1, -1)
+    condition = Condition(context, torch.zeros(1, context.shape[1] + model.chunk, model.pose_dim))
+    assert model.pose_dim == 5  # the embedded robot's
+    with torch.inference_mode():
+        out = model(frames, torch.ones(1), condition)
+    assert out.shape == frames.shape
+    assert out.isfinite().all()
+
+
+def test_small_judge_answers_about_an_episode():
+    judge = build_judge(REWARD_MODEL["small"], instructions=INSTRUCTIONS, seed=0).eval()
+    assert isinstance(judge, QwenJudge)
+    assert 15 < count(judge) < 40
+    images = np.random.default_rng(0).integers(0, 256, (33, len(CAMERAS), 64, 64, 3), dtype=np.uint8)
+    poses = np.zeros((33, 5), dtype=np.float32)
+    episode = Episode(task="stack", instruction=INSTRUCTIONS[0], seed=0, images=images, states=poses, actions=poses[1:])
+    with torch.inference_mode():
+        chance = judge.p_yes(judge.clips([episode])[0], [episode.instruction])
+    assert 0 < float(chance) < 1
+
+
+def test_paper_sizes_are_the_published_ones():
+    with torch.device("meta"):
+        model, autoencoder = (
+            build_world_model(WORLD_MODEL["paper"], seed=0),
+            build_autoencoder(AUTOENCODER["paper"], seed=0),
+        )
+    assert 1520 < count(model.unet) < 1530  # Stable Video Diffusion: 1,524.6 M
+    assert 97 < count(autoencoder) < 98.5  # Stable Video Diffusion: 97.7 M
+    assert model.latent_shape == (4, 3 * 192 // autoencoder.factor, 320 // autoencoder.factor)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A folder as Qwen3-VL is published, small: config.json, safetensors, tokenizer."""
+    folder = tmp_path_factory.mktemp("qwen")
+    network = REWARD_MODEL["small"]["network"]
+    text = {**network["text_config"], "num_hidden_layers": 2, "max_position_embeddings": 2048}
+    vision = {**network["vision_config"], "depth": 2, "patch_size": 16, "deepstack_visual_indexes": [0]}
+    config = QwenJudgeConfig(image_size=64, view_size=64)
+    judge = QwenJudge.build(config, {"text_config": text, "vision_config": vision}, INSTRUCTIONS, seed=1)
+    judge.model.save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=judge.tokenizer, unk_token="[UNK]", pad_token="[PAD]").save_pretrained(
+        folder
+    )
+    return folder, judge
+
+
+def test_paper_judge_comes_from_published_weights_and_wide_frames(published, tmp_path):
+    folder, source = published
+    judge = build_judge(REWARD_MODEL["paper"], weights=folder)
+    assert torch.equal(judge.model.lm_head.weight, source.model.lm_head.weight.bfloat16())
+    images = np.zeros((17, len(CAMERAS), 192, 320, 3), dtype=np.uint8)
+    poses = np.zeros((17, 7), dtype=np.float32)
+    episode = Episode(task="stack", instruction=INSTRUCTIONS[0], seed=0, images=images, states=poses, actions=poses[1:])
+    again = load_judge(judge.save(tmp_path / "judge"))
+    for one in (judge, again):
+        assert one.clips([episode])[0].shape == (1, 16, 2, 192, 320, 3)
+    square = Episode(task="stack", instruction="", seed=0, images=images[..., :192, :], states=poses, actions=poses[1:])
+    with pytest.raises(VlawError, match="192x192 pixels, this judge was made for 320x192"):
+        again.clips([square])
+
+
+def test_weights_that_cannot_be_had_are_refused(tmp_path):
+    assert REWARD_MODEL["paper"]["weights"] == "Qwen/Qwen3-VL-4B-Instruct"
+    with pytest.raises(VlawError, match="cannot be loaded"):
+        build_judge(REWARD_MODEL["paper"], weights=tmp_path)
+    with pytest.raises(VlawError, match="ClipJudge takes no published weights"):
+        build_judge(REWARD_MODEL["tiny"], instructions=INSTRUCTIONS, weights=tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["world_model", "reward_model", "autoencoder"])
+def test_weights_that_are_not_shipped_say_where_to_name_them(kind):
+    with pytest.raises(VlawError, match=r"foundation\.toml \[weights\]"):
+        foundation("small", kind)

@@ -1,0 +1,105 @@
+"""`vlaw pretrain` at a size of seconds: every stage runs, writes loadable checkpoints, resumes, and says what it
+did."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+
+from vlaw_models.pretrain import STAGES, run_stage, write_provenance
+from vlaw_models.pretrain.stages import PolicyPhase, PretrainConfig
+
+SMALL = PretrainConfig(
+    tasks=("stack", "erase"),
+    corpus_per_task=2,
+    hard_stack=2,
+    hard_erase=2,
+    replay_per_task=1,
+    demonstrations_per_task=1,
+    co_training_per_task=1,
+    world_model_steps=2,
+    world_model_batch=2,
+    policy_phases=(PolicyPhase(2, 1e-3, 0.9, (0.5, 0.25, 0.25), early_share=0.5),),
+    policy_batch=4,
+    practice=(("stack", 1, 1), ("erase", 1, 0)),
+    head_steps=2,
+    head_batch=4,
+    reward_model_steps=2,
+    replay_steps=2,
+    reward_model_batch=4,
+)
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pretrain")
+    out, work = folder / "out", folder / "work"
+    for stage in STAGES:
+        run_stage(stage, out, work, SMALL)
+    return out, work
+
+
+def test_every_model_loads(pretrained):
+    from vlaw_models.policies.base import load_policy
+    from vlaw_models.reward_models.base import load_judge
+    from vlaw_models.world_models.autoencoder import load_autoencoder
+    from vlaw_models.world_models.base import load_world_model
+
+    out, _ = pretrained
+    autoencoder, world_model = load_autoencoder(out / "autoencoder"), load_world_model(out / "world_model")
+    assert world_model.latent_shape[0] == autoencoder.latent_channels
+    assert load_policy(out / "base_policy").chunk_size >= load_policy(out / "base_policy").execute_steps
+    assert load_judge(out / "reward_model").num_frames == 16
+
+
+def test_finished_stages_are_skipped(pretrained):
+    out, work = pretrained
+    before = (out / "world_model" / "model.safetensors").stat().st_mtime_ns
+    run_stage("world_model", out, work, SMALL)
+    assert (out / "world_model" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_provenance_names_every_file(pretrained):
+    out, work = pretrained
+    write_provenance(out, work, SMALL, "abc")
+    record = json.loads((out / "PROVENANCE.json").read_text())
+    files = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file() and p.name != "PROVENANCE.json"}
+    assert set(record["sha256"]) == files
+    name = "base_policy/model.safetensors"
+    assert record["sha256"][name] == hashlib.sha256((out / name).read_bytes()).hexdigest()
+    assert set(record["stages"]) == set(STAGES)
+    assert record["config"]["corpus_per_task"] == SMALL.corpus_per_task
+
+
+def test_unknown_stage_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="choose from"):
+        run_stage("dreams", tmp_path, tmp_path, SMALL)
+
+
+def test_shipped_weights_are_the_ones_provenance_describes():
+    from vlaw_models.presets import KINDS, WEIGHTS
+
+    record = json.loads((WEIGHTS / "PROVENANCE.json").read_text())
+    shipped = {
+        str(p.relative_to(WEIGHTS)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for kind in KINDS
+        for p in (WEIGHTS / kind).rglob("*")
+        if p.is_file()
+    }
+    assert record["sha256"] == shipped
+    assert sum(p.stat().st_size for p in WEIGHTS.rglob("*") if p.is_file()) <= 25e6
+
+
+def test_the_base_has_learned_from_the_very_episodes_of_the_lake():
+    """Imagination may start from them: every arm has had them then, through the base."""
+    from vlaw_assets.recipes import TASKS, load_foundation
+
+    foundation, cfg = load_foundation(), PretrainConfig()
+    assert (foundation.demonstrations_per_task, foundation.co_training_per_task, foundation.seed) == (
+        cfg.demonstrations_per_task,
+        cfg.co_training_per_task,
+        cfg.seed,
+    )
+    assert cfg.tasks == TASKS, "start seeds do not depend on the task, but who is there does"

@@ -1,0 +1,480 @@
+"""Files are verified once, by a memory that cannot make a wrong file right; and nothing that SQL or a lookup answers
+was tampered with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import stat
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from known_lake import known
+from known_study import known_study
+from typer.testing import CliRunner
+
+from vlaw_assets.cli import app
+from vlaw_assets.lake import Lake, durable, quarantine, verified
+from vlaw_assets.lake.verified import Verified, memory_of
+from vlaw_assets.lineage.impact import impact
+from vlaw_assets.query import connect, views
+from vlaw_models.errors import VlawError
+
+
+def entry(root: Path, name: str, data: bytes) -> dict:
+    """A file and its record."""
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return {"path": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A folder whose files count as settled although they were just written."""
+    monkeypatch.setattr(verified, "RACY_NS", -1)
+    (tmp_path / "lake").mkdir()
+    return tmp_path / "lake"
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """How many files were read, as a list of their names."""
+    names: list[str] = []
+    check = verified._check
+    monkeypatch.setattr(verified, "_check", lambda root, one: (names.append(one["path"]), check(root, one))[1])
+    return names
+
+
+def rewrite(path: Path, data: bytes) -> None:
+    """Other bytes of the same size, with the old times."""
+    before = path.stat()
+    assert len(data) == before.st_size
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_file_is_read_once_and_again_when_it_changed(root, hashed):
+    entries = [entry(root, f"a/{i}", bytes([i]) * 100) for i in range(200)]
+    assert Verified(root).problems(entries) == []
+    assert len(hashed) == 200
+    assert Verified(root).problems(entries) == [], "another process: the memory is on the disk"
+    assert len(hashed) == 200, "nothing is read again"
+    rewrite(root / "a/7", b"x" * 100)
+    for _ in range(2):
+        assert Verified(root).problems(entries) == ["a/7: content changed (sha256 differs)"]
+    assert hashed[200:] == ["a/7", "a/7"], "only that one is, every time"
+    (root / "a/7").write_bytes(bytes([7]) * 100)
+    assert Verified(root).problems(entries) == []
+
+
+def test_it_says_what_file_problems_says(root):
+    entries = [entry(root, name, b"0123456789") for name in ("good", "gone", "short", "other", "folder", "pipe")]
+    (root / "gone").unlink()
+    (root / "short").write_bytes(b"0123")
+    (root / "other").write_bytes(b"9876543210")
+    for name in ("folder", "pipe"):
+        (root / name).unlink()
+    (root / "folder").mkdir()
+    os.mkfifo(root / "pipe")
+    for _ in range(2):
+        assert Verified(root).problems(entries) == durable.file_problems(root, entries)
+    assert len(durable.file_problems(root, entries)) == 5
+
+
+@pytest.mark.parametrize("how", ["replaced", "swapped", "copied", "linked"])
+def test_another_file_of_the_same_name_and_times(root, how):
+    entries = [entry(root, "a", b"a" * 50), entry(root, "b", b"b" * 50)]
+    assert Verified(root).problems(entries) == []
+    a, b = root / "a", root / "b"
+    times = a.stat().st_mtime_ns
+    if how == "replaced":
+        (root / "new").write_bytes(b"c" * 50)
+        (root / "new").replace(a)
+    elif how == "swapped":
+        a.rename(root / "x")
+        b.rename(a)
+        (root / "x").rename(b)
+    elif how == "copied":
+        a.write_bytes(b.read_bytes())
+    else:
+        a.unlink()
+        a.symlink_to(b)
+    os.utime(a, ns=(times, times))
+    assert "a: content changed (sha256 differs)" in Verified(root).problems(entries)
+
+
+def test_what_has_just_changed_is_not_remembered(tmp_path, hashed):
+    """Within one tick of the clock a file could change again and keep its fingerprint (as git has it)."""
+    entries = [entry(tmp_path, "a", b"a")]
+    for _ in range(2):
+        assert Verified(tmp_path).problems(entries) == []
+    assert len(hashed) == 2
+
+
+@pytest.mark.parametrize("harm", [b"", b"\x00\xff garbage \n\n 12", None, "cut", "folder", "link", "open"])
+def test_a_memory_that_is_no_good_is_none(root, hashed, harm):
+    entries = [entry(root, str(i), bytes([i])) for i in range(3)]
+    Verified(root).problems(entries)
+    memory = memory_of(root)
+    whole = memory.read_bytes()
+    if harm == "open":  # somebody else could have written it
+        memory.chmod(0o666)
+    else:
+        memory.unlink()
+    if harm == "cut":
+        memory.write_bytes(whole[:-9])
+    elif harm == "folder":
+        memory.mkdir()
+    elif harm == "link":
+        (root.parent / "elsewhere").write_bytes(whole)
+        memory.symlink_to(root.parent / "elsewhere")
+    elif isinstance(harm, bytes):
+        memory.write_bytes(harm)
+    rewrite(root / "1", b"\x09")
+    del hashed[:]
+    assert Verified(root).problems(entries) == ["1: content changed (sha256 differs)"]
+    assert len(hashed) >= (2 if harm == "cut" else 3)
+    if harm in (b"", None, "cut") or isinstance(harm, bytes):
+        del hashed[:]
+        Verified(root).problems(entries)
+        assert hashed == ["1"], "it is a memory again"
+
+
+def test_a_folder_that_cannot_be_written(root, hashed, tmp_path):
+    entries = [entry(root, "a", b"a")]
+    (tmp_path / "file").write_text("")
+    for _ in range(2):
+        assert Verified(root, tmp_path / "file" / "memory").problems(entries) == []
+    assert len(hashed) == 2
+
+
+def test_the_memory_is_the_users_own_and_outside_the_lake(root, tmp_path, monkeypatch):
+    Verified(root).problems([entry(root, "a", b"a")])
+    memory = memory_of(root)
+    assert stat.S_IMODE(memory.stat().st_mode) == 0o600
+    assert stat.S_IMODE(memory.parent.stat().st_mode) == 0o700
+    assert memory_of(tmp_path / "other") != memory
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert memory_of(root).is_relative_to(tmp_path / "home" / ".cache" / "vlaw")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(root / "cache"))
+    assert memory_of(root) is None, "whoever can write the lake must not be able to vouch for it"
+
+
+def _verify(root: str, entries: list[dict]) -> None:
+    verified.RACY_NS = -1
+    for _ in range(5):
+        assert Verified(Path(root)).problems(entries) == []
+
+
+def test_several_processes_at_once(root, hashed):
+    entries = [entry(root, str(i), str(i).encode()) for i in range(400)]
+    context = multiprocessing.get_context("spawn")
+    others = [context.Process(target=_verify, args=(str(root), entries[i::2])) for i in range(2)]
+    for other in others:
+        other.start()
+    for other in others:
+        other.join()
+        assert other.exitcode == 0
+    assert Verified(root).problems(entries) == []
+    assert hashed == [], "what the others found is known"
+
+
+def test_a_memory_that_has_grown_too_large_begins_anew(root, hashed, monkeypatch):
+    entries = [entry(root, str(i), str(i).encode()) for i in range(50)]
+    Verified(root).problems(entries)
+    monkeypatch.setattr(verified, "MOST_BYTES", 1000)
+    Verified(root).problems([entry(root, "new", b"new")])
+    assert memory_of(root).stat().st_size < 1000
+    assert Verified(root).problems(entries) == []
+
+
+# What was tampered with: rewritten with other values, to exactly the same size, with the old times.
+
+
+def forge(path: Path, **values) -> None:
+    """Set whole columns of a Parquet file; its size and its mtime stay."""
+    size, times = path.stat().st_size, path.stat().st_mtime_ns
+    table = pq.ParquetFile(path).read()
+    for name, value in values.items():
+        index = table.schema.get_field_index(name)
+        column = pa.array([value] * table.num_rows, table.schema.field(name).type)
+        table = table.set_column(index, table.schema.field(name), column)
+    pq.write_table(
+        table,
+        path,
+        compression="zstd",
+        compression_level=19,
+        write_statistics=False,
+        use_dictionary=False,
+        store_schema=False,
+    )
+    data = path.read_bytes()
+    footer = 8 + int.from_bytes(data[-8:-4], "little")
+    path.write_bytes(
+        data[:-footer] + bytes(size - len(data)) + data[-footer:]
+    )  # nobody looks between the rows and the footer
+    os.utime(path, ns=(times, times))
+
+
+def forge_edge(path: Path) -> None:
+    """In a log entry: another role of the same length, in a line that is still JSON."""
+    data = path.read_bytes()
+    assert b"policy" in data
+    rewrite(path, data.replace(b"policy", b"police"))
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory):
+    """A lake with rows in every table, a study's artifacts among them, whose files are old enough to be remembered."""
+    folder = tmp_path_factory.mktemp("pristine")
+    lake = Lake.open(folder / "lake")
+    k = known(lake)
+    k.make(
+        "look 1",
+        {"real": "real_rollouts 1"},
+        lambda _draft, handles: handles["real"].episodes(episode_ids=[k.ids["r0"]]),
+        partition="vlaw|01",
+        checkpoint="look",
+    )
+    quarantine.add(lake, [k.ids["r5"]], why="blurred", by="tester")
+    with connect(lake) as query:
+        counts = {name: query.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in views.DATA_TABLES}
+    assert all(counts.values()), counts
+    return k
+
+
+@pytest.fixture
+def copy(pristine, tmp_path, monkeypatch):
+    """A copy of it, of which every file was verified and is remembered."""
+    monkeypatch.setattr(verified, "RACY_NS", -1)
+    shutil.copytree(pristine.lake.paths.root, tmp_path / "lake")
+    lake = Lake.open(tmp_path / "lake")
+    with connect(lake) as query:
+        for name in views.DATA_TABLES:
+            query.execute(f"SELECT * FROM {name}")
+    monkeypatch.setenv("VLAW_LAKE", str(lake.paths.root))
+    return lake
+
+
+FORGED = {
+    "episodes": ("policy_evaluation 1", {"success": True}),
+    "reward_scores": ("reward_scores 1", {"p_success": 0.99}),
+    "members": ("training_set 1", {"weight": 1.0}),
+    "steps": ("real_rollouts 1", {"reward": 0.5}),
+    "evaluations": ("world_model_metrics 1", {"value": 99.0}),
+    "reads": ("look 1", {"parent_id": "x"}),
+    "quarantine": ("quarantine", {"episode_id": "nobody"}),
+}
+
+
+def forged(k, lake, table: str) -> tuple[object, Path]:
+    """Forge the file of one table. Returns its artifact and the file."""
+    name, values = FORGED[table]
+    ref = lake.ledger.current("quarantine") if name == "quarantine" else k.refs[name]
+    path = lake.paths.root / ref.versions[table]["files"][0]["path"]
+    forge(path, **values)
+    return ref, path
+
+
+def vlaw(*arguments: str):
+    return CliRunner().invoke(app, arguments)
+
+
+def told(error: object, ref, path: Path) -> None:
+    said = " ".join(str(error).split())
+    assert ref.name in said, said
+    assert ref.artifact_id in said, said
+    assert str(path) in said, said
+    assert "sha256 differs" in said, said
+
+
+@pytest.mark.parametrize("table", FORGED)
+@pytest.mark.parametrize("when", ["before", "while it is open"])
+def test_sql_does_not_read_what_was_forged(pristine, copy, table, when):
+    early = connect(copy) if when != "before" else None
+    if early:
+        early.table(f"SELECT * FROM {table}")
+    ref, path = forged(pristine, copy, table)
+    plain = duckdb.connect().execute(f"SELECT count(*) FROM '{path}'").fetchone()
+    assert plain[0] > 0, "DuckDB alone notices nothing"
+    others = next(name for name in ("artifacts", "steps", "reads") if name != table)
+    with early or connect(copy) as query:
+        for sql in (
+            f"SELECT * FROM {table}",
+            f'SELECT count(*) FROM main."{table.upper()}"',
+            f"SUMMARIZE {table}",
+            f"WITH x AS (SELECT 1) SELECT (SELECT count(*) FROM memory.{table}) FROM x",
+            f"DESCRIBE {table}",
+            f"EXPLAIN SELECT * FROM {table}",
+            f"SELECT * FROM '{path}'",
+            f"SELECT * FROM read_parquet('{path}')",
+            f"SELECT 1 WHERE EXISTS (FROM {table})",
+            f"SELECT * FROM parquet_metadata('{path}')",
+            f"(SELECT 1) UNION ALL (SELECT count(*) FROM artifacts, {table})",
+        ):
+            with pytest.raises(VlawError) as caught:
+                query.table(sql)
+            told(caught.value, ref, path)
+        assert query.execute(f"SELECT count(*) >= 0 FROM {others}").fetchall() == [(True,)], "other views can be read"
+        rewrite(path, (pristine.lake.paths.root / path.relative_to(copy.paths.root)).read_bytes())
+        restored = query.table(f"SELECT * FROM {table} ORDER BY ALL")
+    with connect(pristine.lake) as sound:
+        assert restored == sound.table(f"SELECT * FROM {table} ORDER BY ALL"), "nothing of the forged file was kept"
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM frames",
+        "SELECT * FROM episode_reads",
+        "SELECT * FROM evaluations",
+        "SELECT * FROM in_quarantine",
+        "SELECT * FROM reached_by(['x'], NULL)",
+    ],
+)
+def test_what_stands_on_episodes(pristine, copy, sql):
+    ref, path = forged(pristine, copy, "episodes")
+    with connect(copy) as query:
+        with pytest.raises(VlawError) as caught:
+            query.table(sql)
+        told(caught.value, ref, path)
+        rewrite(path, (pristine.lake.paths.root / path.relative_to(copy.paths.root)).read_bytes())
+        assert query.table(sql).num_rows >= 0, "it is made anew"
+
+
+@pytest.mark.parametrize("table", FORGED)
+def test_every_command_says_so(pristine, copy, tmp_path, table):
+    ref, path = forged(pristine, copy, table)
+    asked = {
+        "sql": ("sql", f"SELECT * FROM {table}"),
+        "attach": ("sql", "--attach", str(tmp_path / "c.duckdb")),
+        "audit": ("audit", "--all", "--verify"),
+    }
+    if table in ("episodes", "reward_scores", "members", "reads"):
+        asked["impact"] = ("impact", pristine.ids["r0"])
+    if table == "episodes":
+        asked |= {
+            "quarantine": ("quarantine", pristine.ids["r1"], "--why", "x"),
+            "question": ("sql", "success_per_task"),
+        }
+    for name, arguments in asked.items():
+        result = vlaw(*arguments)
+        assert result.exit_code == 2, (name, result.output)
+        told(result.output.replace(path.relative_to(copy.paths.root).as_posix(), str(path)), ref, path)
+    assert not (tmp_path / "c.duckdb").exists()
+    assert copy.ledger.artifacts()[-1].asset == Lake.open(copy.paths.root).ledger.artifacts()[-1].asset, (
+        "nothing was committed"
+    )
+
+
+def test_a_study_is_not_reported_from_what_was_forged(tmp_path, monkeypatch):
+    lake = known_study(Lake.open(tmp_path / "lake", create=True)).lake
+    monkeypatch.setenv("VLAW_LAKE", str(lake.paths.root))
+    ref = next(
+        ref for ref in lake.ledger.artifacts() if ref.asset == "policy_evaluation" and not ref.source_artifact_id
+    )
+    path = lake.paths.root / ref.versions["episodes"]["files"][0]["path"]
+    forge(path, success=True)
+    result = vlaw("report", "study", "tiny", "--out", str(tmp_path / "study.md"))
+    assert result.exit_code == 2
+    told(result.output, ref, path)
+    assert not (tmp_path / "study.md").exists()
+
+
+def test_an_edge_that_was_forged(pristine, copy):
+    ref = pristine.refs["policy_evaluation 1"]
+    path = copy.paths.root / ref.versions["edges"]["log"][0]["path"]
+    forge_edge(path)
+    for ask in (
+        lambda: connect(copy.paths.root).table("SELECT count(*) FROM edges"),
+        lambda: connect(copy.paths.root).table("SELECT count(*) FROM episode_reads"),
+        lambda: Lake.open(copy.paths.root).ledger.edge_rows(ref.artifact_id),
+        lambda: impact(Lake.open(copy.paths.root), pristine.ids["r0"]),
+    ):
+        with pytest.raises(VlawError, match=r"edges: content changed \(sha256 differs\)") as caught:
+            ask()
+        assert str(path) in str(caught.value)
+    result = vlaw("audit", "--all", "--verify", "--json")
+    assert result.exit_code == 2
+    assert any(path.name in line and ref.artifact_id in line for line in json.loads(result.stdout)["problems"])
+
+
+@pytest.mark.parametrize("what", ["a row", "its file", "a link", "links made anew", "the seal"])
+def test_a_ledger_that_was_forged(pristine, copy, what, tmp_path):
+    """A row's own digests are under the seal: whoever changes a file and its row is found out."""
+    chain = copy.paths.chain
+    path = copy.paths.root / json.loads(chain.read_bytes().splitlines()[3])["log"]["path"]
+    if what == "a row":
+        rewrite(path, path.read_bytes().replace(b"abc", b"abd"))  # the code revision
+    elif what == "its file":
+        path = copy.paths.root / json.loads(chain.read_bytes().splitlines()[3])["files"][0]["path"]
+        rewrite(path, bytes(reversed(path.read_bytes())))
+    else:
+        path = copy.paths.seal if what == "the seal" else chain
+        lines = chain.read_bytes().splitlines(keepends=True)
+        if what == "a link":
+            lines[3] = lines[3].replace(b'"size":', b'"size":1', 1)
+        elif what == "links made anew":
+            del lines[-1]
+        chain.write_bytes(b"".join(lines))
+        if what == "the seal":
+            path.write_text(path.read_text().replace('"version": ', '"version":  '))
+    for arguments in (
+        ("sql", "SELECT count(*) FROM artifacts"),
+        ("sql", "--attach", str(tmp_path / "c.duckdb")),
+        ("impact", pristine.ids["r0"]),
+    ):
+        result = vlaw(*arguments)
+        assert result.exit_code == 2, result.output
+        assert path.name in result.output, result.output
+        assert "ledger" in result.output
+
+
+def test_a_tail_that_is_not_sealed_yet_can_be_read(copy, monkeypatch, pristine):
+    """A run that was killed right after its commit."""
+    monkeypatch.setattr("vlaw_assets.lake.seal.extend", lambda _paths: 0)
+    quarantine.add(copy, [pristine.ids["r4"]], why="blurred", by="tester")
+    with connect(copy.paths.root) as query:
+        assert query.execute("SELECT count(DISTINCT artifact_id) FROM quarantine").fetchall() == [(2,)]
+
+
+def test_the_whole_lake_is_audited(copy):
+    assert json.loads(vlaw("audit", "--all", "--verify", "--json").stdout)["problems"] == []
+    rows = json.loads(vlaw("audit", "--all", "--json").stdout)["artifacts"]
+    assert len(rows) == len({(ref.asset, ref.partition) for ref in copy.ledger.artifacts()})
+    chain = copy.paths.chain.read_bytes()
+    copy.paths.chain.write_bytes(chain.replace(b'"size":', b'"sizE":', 1))
+    result = vlaw("audit", "--all", "--verify")
+    assert result.exit_code == 2
+    assert "ledger.chain: line 1 was changed" in result.output
+    for wrong in ((), ("policy", "--all"), ("--all", "--replay")):
+        assert vlaw("audit", *wrong).exit_code == 2
+
+
+def test_a_superseded_artifact_is_audited_too(copy, pristine):
+    old = copy.ledger.current("quarantine")
+    quarantine.add(copy, [pristine.ids["r4"]], why="blurred", by="tester")
+    path = copy.paths.root / old.versions["quarantine"]["files"][0]["path"]
+    forge(path, why="clear")
+    result = vlaw("audit", "--all", "--verify")
+    assert result.exit_code == 2
+    told(result.output.replace(path.relative_to(copy.paths.root).as_posix(), str(path)), old, path)
+
+
+def test_a_forged_file_that_is_remembered_under_an_old_fingerprint(pristine, copy):
+    """The memory of another lake, or of the file that was there before, vouches for nothing."""
+    _, path = forged(pristine, copy, "episodes")
+    memory = memory_of(copy.paths.root)
+    known_lines = memory.read_bytes()
+    entries = [file for ref in copy.ledger.artifacts() for entry in ref.versions.values() for file in entry["files"]]
+    for content in (known_lines, known_lines * 2, b""):
+        memory.write_bytes(content)
+        assert any(path.name in line for line in Verified(copy.paths.root).problems(entries))

@@ -1,0 +1,136 @@
+"""Recipes: the packaged ones are sound, and a faulty one is refused with file, key and remedy."""
+
+from __future__ import annotations
+
+import pytest
+
+from vlaw_assets.recipes import PACKAGED, PRESETS, TASKS, find_recipe, load_foundation, load_recipe, recipe_files
+from vlaw_models import presets
+from vlaw_models.errors import VlawError
+
+
+def write(folder, text, name="mine"):
+    path = folder / f"{name}.toml"
+    path.write_text(f'name = "{name}"\n{text}')
+    return path
+
+
+def test_packaged_recipes_load_and_mean_what_they_say():
+    found = {name: load_recipe(path) for name, path in recipe_files().items()}
+    assert {"vlaw", "filtered_bc", "smoke"} <= set(found)
+    assert found["filtered_bc"].imagine.count == 0
+    assert found["vlaw"].imagine.count > 0
+    # What the two share must be equal, or filtered_bc could not reuse vlaw's rollouts and evaluations.
+    shared = ("rollouts", "evaluation", "reward_model", "world_model_metrics", "score")
+    assert found["vlaw"].tables(*shared) == found["filtered_bc"].tables(*shared)
+    assert (found["vlaw"].seed, found["vlaw"].tasks) == (found["filtered_bc"].seed, found["filtered_bc"].tasks)
+
+
+def test_task_and_preset_names_are_those_of_the_models():
+    from vlaw_models.robots.tabletop.tasks import TASKS as SIMULATED
+
+    assert tuple(sorted(TASKS)) == tuple(sorted(SIMULATED))
+    assert PRESETS == presets.PRESETS
+
+
+def test_own_recipe_wins_over_packaged_and_keeps_defaults(tmp_path):
+    write(tmp_path, "[imagine]\nepisodes_per_task = 3\n", "vlaw")
+    recipe = find_recipe("vlaw", tmp_path)
+    assert recipe.imagine.episodes_per_task == 3
+    assert recipe.tasks == TASKS
+    assert recipe.score.alpha == 0.8
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("[imagine]\nepisodes = 3\n", "imagine.episodes"),
+        ("[imagination]\nsteps = 3\n", "imagination"),
+        ("colour = 1\n", "colour"),
+        ("[imagine]\nepisodes_per_task = -1\n", "imagine.episodes_per_task"),
+        ("[imagine]\nepisodes_per_task = 2.5\n", "imagine.episodes_per_task"),
+        ("[imagine]\nepisodes_per_task = true\n", "imagine.episodes_per_task"),
+        ("[score]\nalpha = 0\n", "score.alpha"),
+        ("[score]\nalpha = 1.0\n", "score.alpha"),
+        ("[score]\nalpha = nan\n", "score.alpha"),
+        ("[policy]\nlearning_rate = 0\n", "policy.learning_rate"),
+        ("[policy]\nlearning_rate = inf\n", "policy.learning_rate"),
+        ('[policy]\nstart = "best"\n', "policy.start"),
+        ("[policy]\nimagined_fraction = 1.5\n", "policy.imagined_fraction"),
+        ("[policy]\nuse_real = 1\n", "policy.use_real"),
+        ("[rollouts]\nnum_steps = 0\n", "rollouts.num_steps"),
+        ("[promotion]\nconfidence = 1.5\n", "promotion.confidence"),
+        ("[promotion]\nconfidence = 0.1\n", "promotion.confidence"),
+        ("[promotion]\nmargin = -5\n", "promotion.margin"),
+        ("[promotion]\nmax_false_positive_rate = -1\n", "promotion.max_false_positive_rate"),
+        ("[policy]\nbeta = 0\n", "policy.beta"),
+        ("[policy]\nstops = [0, 300]\n", "policy.stops"),
+        ("[policy]\nstops = [300]\nvalidation_per_task = 0\n", "policy.stops"),
+        ("[policy]\nvalidation_per_task = -3\n", "policy.validation_per_task"),
+        ("[world_model_metrics]\nnum_steps = 1\n", "world_model_metrics.num_steps"),
+        ("[dsrl]\nnoise_bound = -1\n", "dsrl.noise_bound"),
+        ("[world_model]\nuse_rollouts = false\nexpert_per_task = 0\n", "world_model.expert_per_task"),
+        ("[evaluation]\nlow_noise_scale = -1\n", "evaluation.low_noise_scale"),
+        ('tasks = ["stack", "fly"]\n', "tasks"),
+        ('tasks = ["stack", "stack"]\n', "tasks"),
+        ("tasks = []\n", "tasks"),
+        ("iterations = 0\n", "iterations"),
+        ("iterations = 11\n", "iterations"),
+        ("seed = -1\n", "seed"),
+        ("seed = 500000\n", "seed"),
+        ('preset = "huge"\n', "preset"),
+        ("rollouts = 3\n", "rollouts"),
+    ],
+)
+def test_faulty_recipe_names_file_and_key(tmp_path, text, key):
+    path = write(tmp_path, text)
+    with pytest.raises(VlawError) as caught:
+        load_recipe(path)
+    assert str(path) in caught.value.where
+    assert f"'{key}'" in str(caught.value)
+    assert caught.value.remedy
+
+
+def test_name_must_be_the_file_name(tmp_path):
+    (tmp_path / "mine.toml").write_text('name = "other"\n')
+    with pytest.raises(VlawError, match="the file is mine"):
+        load_recipe(tmp_path / "mine.toml")
+
+
+def test_unreadable_toml_is_one_clear_error(tmp_path):
+    path = write(tmp_path, "tasks = [\n")
+    with pytest.raises(VlawError, match="cannot be read") as caught:
+        load_recipe(path)
+    assert caught.value.where == str(path)
+
+
+def test_unknown_experiment_lists_the_known_ones():
+    with pytest.raises(VlawError, match="there is no experiment 'nope'") as caught:
+        find_recipe("nope")
+    assert "filtered_bc" in caught.value.remedy
+
+
+def test_names_that_cannot_be_partition_keys_are_refused(tmp_path):
+    write(tmp_path, "", "a|b")
+    with pytest.raises(VlawError, match="cannot name an experiment"):
+        recipe_files(tmp_path)
+
+
+def test_missing_recipe_folder(tmp_path):
+    with pytest.raises(VlawError, match="does not exist"):
+        recipe_files(tmp_path / "nowhere")
+
+
+def test_foundation_file_is_no_recipe_and_is_checked(tmp_path):
+    assert "foundation" not in recipe_files()
+    assert load_foundation().demonstrations_per_task >= 1
+    assert (PACKAGED / "foundation.toml").is_file()
+    for text, key in (
+        ("demonstrations_per_task = 0\n", "demonstrations_per_task"),
+        ("demos = 1\n", "demos"),
+        ('[weights]\nbrain = "x"\n', "weights.brain"),
+    ):
+        (tmp_path / "foundation.toml").write_text(text)
+        with pytest.raises(VlawError) as caught:
+            load_foundation(tmp_path)
+        assert f"'{key}'" in str(caught.value)

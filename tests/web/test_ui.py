@@ -1,0 +1,611 @@
+"""`vlaw ui` in real processes, attacked as another page in the same browser could, and used as its own pages use it."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import websockets.sync.client
+from smoke_place import Place, new_place
+from typer.testing import CliRunner
+
+from vlaw_assets.cli import app
+from vlaw_assets.pipeline import driver, liveness
+from vlaw_assets.web.guard import Guard
+from vlaw_assets.web.server import origins
+
+ROOT = Path(__file__).parents[2]
+JSON = {"Content-Type": "application/json"}
+LIMITS = "{ instance { concurrencyLimits { concurrencyKey limit: slotCount } } }"
+LAUNCH = """mutation Launch($params: ExecutionParams!) { launchRun(executionParams: $params) {
+    __typename ... on LaunchRunSuccess { run { runId } } ... on RunConfigValidationInvalid { errors { message } }
+    ... on PythonError { message } } }"""
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@dataclass
+class Server:
+    """A running `vlaw ui`."""
+
+    place: Place
+    port: int
+
+    def ask(self, method: str, path: str, headers: dict[str, str | list[str]], body: str = "") -> tuple[int, str]:
+        """A request with these headers; one that is not named is not sent, except for Host and the length."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+        for name, value in {"Host": f"localhost:{self.port}", **headers}.items():
+            for one in value if isinstance(value, list) else [value]:
+                connection.putheader(name, one.replace("PORT", str(self.port)))
+        if body:
+            connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body.encode() if body else None)
+        answer = connection.getresponse()
+        try:
+            return answer.status, answer.read().decode(errors="replace")
+        finally:
+            connection.close()
+
+    def graphql(self, query: str, **variables: object) -> dict:
+        """As the UI's own page asks."""
+        headers = {
+            **JSON,
+            "Origin": "http://localhost:PORT",
+            "Referer": "http://localhost:PORT/runs?x=1",
+            "Sec-Fetch-Site": "same-origin",
+        }
+        status, body = self.ask("POST", "/graphql", headers, json.dumps({"query": query, "variables": variables}))
+        assert status == 200, body
+        return json.loads(body)["data"]
+
+    def limits(self) -> set[str]:
+        return {item["concurrencyKey"] for item in self.graphql(LIMITS)["instance"]["concurrencyLimits"]}
+
+    def launch(self, asset: str, config: dict) -> dict:
+        selector = {
+            "repositoryName": "__repository__",
+            "repositoryLocationName": "vlaw_assets.definitions",
+            "pipelineName": "foundation",
+            "assetSelection": [{"path": [asset]}],
+            "assetCheckSelection": [],
+        }
+        return self.graphql(LAUNCH, params={"selector": selector, "runConfigData": config, "mode": "default"})[
+            "launchRun"
+        ]
+
+
+@contextmanager
+def serving(place: Place, *options: str) -> Iterator[Server]:
+    environment = {**os.environ, **place.environment(), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-c", "from vlaw_assets.cli import app; app()", "ui", "--port", "0", *options]
+    with (place.root / "ui.log").open("w+") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=place.root)
+        try:
+            server = Server(place, _port(process, place.root / "ui.log"))
+            for _ in range(600):
+                with suppress(OSError):
+                    if server.ask("GET", "/server_info", {})[0] == 200:
+                        break
+                assert process.poll() is None, (place.root / "ui.log").read_text()
+                time.sleep(0.2)
+            yield server
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+
+def _port(process: subprocess.Popen, log: Path) -> int:
+    for _ in range(600):
+        found = re.search(r"http://\S+:(\d+) ", log.read_text())
+        if found:
+            return int(found[1])
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.1)
+    raise AssertionError(log.read_text())
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with serving(new_place(tmp_path_factory.mktemp("ui"))) as server:
+        yield server
+
+
+def mutation(key: str) -> str:
+    return f'mutation {{ setConcurrencyLimit(concurrencyKey: "{key}", limit: 7) }}'
+
+
+# ---- another page
+
+
+def in_address(path: str, key: str, query: str = "") -> str:
+    return f"{path}?query={urllib.parse.quote(query or mutation(key))}"
+
+
+def as_json(key: str) -> str:
+    return json.dumps({"query": mutation(key)})
+
+
+ATTACKS = {
+    "get": lambda key: ("GET", in_address("/graphql", key), {}, ""),
+    "get-html": lambda key: ("GET", in_address("/graphql", key), {"Accept": "text/html"}, ""),
+    "get-encoded-path": lambda key: ("GET", in_address("/%67raphq%6C", key), {}, ""),
+    "get-two-operations": lambda key: (
+        "GET",
+        in_address("/graphql", key, f"query A {{ version }} mutation B {mutation(key)[8:]}") + "&operationName=B",
+        {},
+        "",
+    ),
+    "get-same-origin": lambda key: (
+        "GET",
+        in_address("/graphql", key),
+        {"Origin": "http://localhost:PORT", "Sec-Fetch-Site": "same-origin"},
+        "",
+    ),
+    "get-with-body": lambda key: ("GET", "/graphql", JSON, as_json(key)),
+    "head": lambda key: ("HEAD", in_address("/graphql", key), {}, ""),
+    "absolute-address": lambda key: ("GET", f"http://evil.example{in_address('/graphql', key)}", {}, ""),
+    "absolute-address-post": lambda key: ("POST", "http://evil.example/graphql", JSON, as_json(key)),
+    "put": lambda key: ("PUT", "/graphql", JSON, as_json(key)),
+    "options": lambda key: (
+        "OPTIONS",
+        "/graphql",
+        {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"},
+        "",
+    ),
+    "post-text": lambda key: ("POST", "/graphql", {"Content-Type": "text/plain"}, as_json(key)),
+    "post-text-that-mentions-json": lambda key: (
+        "POST",
+        "/graphql",
+        {"Content-Type": "text/plain; x=application/json"},
+        as_json(key),
+    ),
+    "post-form": lambda key: (
+        "POST",
+        in_address("/graphql", key),
+        {"Content-Type": "application/x-www-form-urlencoded"},
+        "a=b",
+    ),
+    "post-multipart": lambda key: (
+        "POST",
+        in_address("/graphql", key),
+        {"Content-Type": "multipart/form-data; boundary=x"},
+        "--x--",
+    ),
+    "post-graphql": lambda key: ("POST", "/graphql", {"Content-Type": "application/graphql"}, mutation(key)),
+    "post-nothing": lambda key: ("POST", in_address("/graphql", key), {}, ""),
+    "post-two-types": lambda key: (
+        "POST",
+        "/graphql",
+        {"Content-Type": ["application/json", "text/plain"]},
+        as_json(key),
+    ),
+    "foreign-origin": lambda key: ("POST", "/graphql", {**JSON, "Origin": "http://evil.example"}, as_json(key)),
+    "null-origin": lambda key: ("POST", "/graphql", {**JSON, "Origin": "null"}, as_json(key)),
+    "other-port": lambda key: ("POST", "/graphql", {**JSON, "Origin": "http://localhost:1"}, as_json(key)),
+    "other-scheme": lambda key: ("POST", "/graphql", {**JSON, "Origin": "https://localhost:PORT"}, as_json(key)),
+    "prefix-origin": lambda key: (
+        "POST",
+        "/graphql",
+        {**JSON, "Origin": "http://localhost:PORT.evil.example"},
+        as_json(key),
+    ),
+    "user-origin": lambda key: (
+        "POST",
+        "/graphql",
+        {**JSON, "Origin": "http://localhost:PORT@evil.example"},
+        as_json(key),
+    ),
+    "user-origin-back": lambda key: (
+        "POST",
+        "/graphql",
+        {**JSON, "Origin": "http://evil.example@localhost:PORT"},
+        as_json(key),
+    ),
+    "two-origins": lambda key: (
+        "POST",
+        "/graphql",
+        {**JSON, "Origin": ["http://localhost:PORT", "http://evil.example"]},
+        as_json(key),
+    ),
+    "foreign-referer": lambda key: (
+        "POST",
+        "/graphql",
+        {**JSON, "Referer": "http://evil.example/localhost:PORT"},
+        as_json(key),
+    ),
+    "cross-site": lambda key: ("POST", "/graphql", {**JSON, "Sec-Fetch-Site": "cross-site"}, as_json(key)),
+    "same-site": lambda key: ("POST", "/graphql", {**JSON, "Sec-Fetch-Site": "Same-Site"}, as_json(key)),
+    "rebound-name": lambda key: (
+        "POST",
+        "/graphql",
+        {**JSON, "Host": "evil.example:PORT", "Origin": "http://evil.example:PORT"},
+        as_json(key),
+    ),
+    "no-port": lambda key: ("POST", "/graphql", {**JSON, "Host": "localhost"}, as_json(key)),
+    "no-host": lambda key: ("POST", "/graphql", {**JSON, "Host": []}, as_json(key)),
+    "two-hosts": lambda key: ("POST", "/graphql", {**JSON, "Host": ["localhost:PORT", "evil.example"]}, as_json(key)),
+    "host-with-more": lambda key: ("POST", "/graphql", {**JSON, "Host": "evil.example#@localhost:PORT"}, as_json(key)),
+    "forwarded-host": lambda key: (
+        "POST",
+        "/graphql",
+        {**JSON, "Host": "evil.example", "X-Forwarded-Host": "localhost:PORT", "X-Forwarded-For": "127.0.0.1"},
+        as_json(key),
+    ),
+    "report-form": lambda key: ("POST", f"/report_asset_materialization/{key}", {}, ""),
+    "report-text": lambda key: ("POST", f"/report_asset_observation/{key}", {"Content-Type": "text/plain"}, "{}"),
+    "report-foreign": lambda key: (
+        "POST",
+        f"/report_asset_check/{key}?check_name=x&passed=true",
+        {**JSON, "Origin": "http://evil.example"},
+        "{}",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_what_another_page_can_send_is_refused_and_changes_nothing(server, name):
+    key = f"evil-{name}"
+    status, body = server.ask(*ATTACKS[name](key))
+    assert status in (400, 403, 405, 415), body
+    assert key not in server.limits()
+    assets = server.graphql("{ assetsOrError { ... on AssetConnection { nodes { key { path } } } } }")["assetsOrError"][
+        "nodes"
+    ]
+    assert {"key": {"path": [key]}} not in assets
+
+
+def test_the_same_operation_from_its_own_page_is_executed(server):
+    """So that the tests above do not pass because nothing would be."""
+    for number, host in enumerate(("localhost:PORT", "127.0.0.1:PORT", "[::1]:PORT", "LOCALHOST:PORT")):
+        origin = f"http://{host}"
+        status, body = server.ask(
+            "POST",
+            "/graphql",
+            {"Host": host, "Origin": origin, "Content-Type": "application/json; charset=utf-8"},
+            as_json(f"good-{number}"),
+        )
+        assert (status, json.loads(body)) == (200, {"data": {"setConcurrencyLimit": True}})
+    assert {f"good-{number}" for number in range(4)} <= server.limits()
+    assert server.ask("POST", "/graphql", JSON, as_json("curl"))[0] == 200, "a client that is no browser says no origin"
+
+
+def test_two_requests_in_one_are_not_taken_apart_in_two_ways(server):
+    """Bytes after a body, and a body with two lengths."""
+    inner = (
+        f"POST /graphql HTTP/1.1\r\nHost: evil.example\r\nContent-Type: application/json\r\nContent-Length: "
+        f"{len(as_json('smuggled'))}\r\n\r\n{as_json('smuggled')}"
+    )
+    for lengths in (
+        "Content-Length: 2\r\nTransfer-Encoding: chunked",
+        "Content-Length: 2\r\nContent-Length: 200",
+        "Transfer-Encoding: chunked, identity",
+    ):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as raw:
+            raw.sendall(
+                f"POST /graphql HTTP/1.1\r\nHost: localhost:{server.port}\r\nContent-Type: "
+                f"application/json\r\n{lengths}\r\n\r\n"
+                f"0\r\n\r\n{inner}".encode()
+            )
+            raw.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(partial(raw.recv, 65536), b""))
+        assert b"200 OK" not in answer, answer
+    assert "smuggled" not in server.limits()
+
+
+@pytest.mark.parametrize(
+    ("headers", "accepted"),
+    [
+        ({"Origin": "http://localhost:PORT"}, True),
+        ({"Origin": "http://127.0.0.1:PORT"}, True),
+        ({"Origin": "http://evil.example"}, False),
+        ({"Origin": "null"}, False),
+        ({}, False),
+        ({"Origin": "http://localhost:PORT", "Sec-Fetch-Site": "cross-site"}, False),
+        ({"Origin": "http://localhost:PORT", "Host": "evil.example:PORT"}, False),
+    ],
+    ids=str,
+)
+def test_a_web_socket_is_opened_by_its_own_pages_only(server, headers, accepted):
+    headers = {name: value.replace("PORT", str(server.port)) for name, value in headers.items()}
+    origin, host = headers.pop("Origin", None), headers.pop("Host", f"localhost:{server.port}")
+    raw = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+    connect = partial(
+        websockets.sync.client.connect,
+        f"ws://{host}/graphql",
+        sock=raw,
+        origin=origin,
+        additional_headers=headers,
+        subprotocols=["graphql-ws"],
+        proxy=None,
+    )
+    if not accepted:
+        with pytest.raises(websockets.exceptions.InvalidStatus) as refused:
+            connect()
+        assert refused.value.response.status_code == 403
+        return
+    with connect() as opened:
+        opened.send(json.dumps({"type": "connection_init"}))
+        assert json.loads(opened.recv(timeout=20)) == {"type": "connection_ack"}
+        opened.send(json.dumps({"id": "1", "type": "start", "payload": {"query": mutation("by-socket")}}))
+        assert json.loads(opened.recv(timeout=20))["type"] == "error", "Dagster takes subscriptions only there"
+
+
+# ---- its own pages
+
+
+def test_the_page_and_its_files_are_served_and_shown_in_no_frame(server):
+    status, page = server.ask("GET", "/", {"Sec-Fetch-Site": "none", "Accept": "text/html"})
+    assert (status, ">Dagster</title>" in page) == (200, True)
+    script = re.search(r'src="(/[^"]+\.js)"', page)[1]
+    assert server.ask("GET", script, {"Referer": "http://localhost:PORT/", "Sec-Fetch-Site": "same-origin"})[0] == 200
+    assert server.ask("GET", "/graphql", {"Accept": "text/html"})[0] == 200, "the page to try queries on"
+    assert server.ask("GET", "/asset-groups/?asset-selection=key%3Apolicy", {"Accept": "text/html"})[0] == 200
+    for path, headers in (("/", {}), ("/", {"Sec-Fetch-Site": "cross-site"})):
+        connection = http.client.HTTPConnection("localhost", server.port)
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        assert answer.headers["X-Frame-Options"] == "DENY"
+        assert "frame-ancestors 'none'" in answer.headers.get_all("Content-Security-Policy")
+        assert answer.headers["Access-Control-Allow-Origin"] is None
+    assert answer.status == 403
+    assert b'<a href="/">' in answer.read(), "who came by a link is one click away"
+    connection.request("GET", "/<script>", headers={"Host": "<script>"})
+    assert b"<script>" not in connection.getresponse().read()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"resources": {"workplace": {"config": {"lake": "ELSEWHERE"}}}},
+        {"resources": {"workplace": {"config": {"recipes": "ELSEWHERE"}}}},
+        {"resources": {"workplace": {"config": {"lake": {"env": "HOME"}, "recipes": "ELSEWHERE"}}}},
+        {"resources": {"workplace": {"config": "ELSEWHERE"}}},
+        {"resources": {"workplace": {"lake": "ELSEWHERE"}}},
+        {"resources": {"io_manager": {"config": {"base_dir": "ELSEWHERE"}}}},
+        {"ops": {"autoencoder": {"config": {"lake": "ELSEWHERE"}}}},
+        {"ops": {"autoencoder": {"config": {"force": False}, "resources": {"workplace": {"lake": "ELSEWHERE"}}}}},
+    ],
+    ids=str,
+)
+def test_a_runs_configuration_cannot_name_another_place(server, tmp_path, config):
+    elsewhere = tmp_path / "elsewhere"
+    told = json.loads(json.dumps(config).replace("ELSEWHERE", str(elsewhere)))
+    answer = server.launch("autoencoder", told)
+    assert answer["__typename"] == "RunConfigValidationInvalid", answer
+    assert not elsewhere.exists()
+    assert not (server.place.root / "lake").exists(), "nothing was run"
+
+
+def test_a_run_is_started_from_the_page_and_holds_its_lock(server, monkeypatch):
+    for name, value in server.place.environment().items():
+        monkeypatch.setenv(name, value)
+    answer = server.launch("autoencoder", {})
+    assert answer["__typename"] == "LaunchRunSuccess", answer
+    with driver.open_instance() as instance:
+        for _ in range(900):
+            run = instance.get_run_by_id(answer["run"]["runId"])
+            assert liveness.close_dead_runs(instance) == [], "it waits, begins and ends; it is never dead"
+            if run.is_finished:
+                break
+            time.sleep(0.2)
+        assert run.is_success
+        assert run.tags[liveness.TAG] == liveness.place()
+        assert server.place.lake.ledger.current("autoencoder", "") is not None
+        for _ in range(100):  # its process ends a little after it
+            liveness.close_dead_runs(instance)
+            if not list((server.place.root / "dagster_home" / liveness.FOLDER).iterdir()):
+                break
+            time.sleep(0.1)
+        else:
+            raise AssertionError("a run that is over leaves nothing")
+
+
+def test_read_only_shows_and_changes_nothing(tmp_path):
+    place = new_place(tmp_path / "place")
+    with serving(place, "--read-only", "--origin", "https://vlaw.example.org") as viewer:
+        assert viewer.graphql("{ version }")["version"]
+        assert viewer.ask("GET", "/", {})[0] == 200
+        proxied = {**JSON, "Host": "vlaw.example.org", "Origin": "https://vlaw.example.org"}
+        assert viewer.ask("POST", "/graphql", proxied, json.dumps({"query": "{ version }"}))[0] == 200
+        assert (
+            viewer.ask(
+                "POST",
+                "/graphql",
+                {**proxied, "Origin": "http://vlaw.example.org"},
+                json.dumps({"query": "{ version }"}),
+            )[0]
+            == 403
+        )
+        key = "read-only"
+        nested = "{" * 100_000
+        for body in (
+            as_json(key),
+            json.dumps({"query": f"query A {{ version }} {mutation(key)}", "operationName": "A"}),
+            '{"query": "{ version }", "query": ' + json.dumps(mutation(key)) + "}",
+            f"[{as_json(key)}]",
+            json.dumps({"query": f"# {{ version }}\n,,{mutation(key)}"}),
+            json.dumps({"query": "fragment A on Query { version } " + mutation(key)}),
+            json.dumps({"query": nested}),
+            "[" * 100_000,
+            "{}",
+            "",
+            json.dumps({"query": ["a"]}),
+            json.dumps({"query": mutation(key)}) + " " * 5 * 2**20,
+        ):
+            status, said = viewer.ask("POST", "/graphql", JSON, body)
+            assert status in (400, 403, 413), (body[:80], said)
+        for path in ("materialization", "check", "observation"):
+            assert viewer.ask("POST", f"/report_asset_{path}/policy", JSON, "{}")[0] == 403
+        assert key not in viewer.limits()
+        permissions = viewer.graphql("{ permissions { permission value } }")["permissions"]
+        assert not any(item["value"] for item in permissions), "Dagster itself knows too"
+
+
+def test_what_cannot_be_served_is_said_at_once(server, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name in ("VLAW_LAKE", "DAGSTER_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    for arguments, text in (
+        (["--port", str(server.port)], "cannot listen"),
+        (["--host", "no.such.name.invalid"], "cannot listen"),
+        (["--origin", "vlaw.example.org"], "no address of a web page"),
+        (["--origin", "file:///x"], "no address"),
+    ):
+        result = CliRunner().invoke(app, ["ui", "--port", "0", *arguments])
+        assert result.exit_code != 0
+        assert text in str(result.output) + str(result.exception)
+    assert list(tmp_path.iterdir()) == [], "nothing was made"
+
+
+def answer_to(guard: Guard, server: tuple[str, int], **headers: str) -> int:
+    """Status of a GET that came to an address of this machine."""
+    sent: list[dict] = []
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/",
+        "query_string": b"",
+        "server": server,
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }
+
+    async def send(message: dict) -> None:
+        sent.append(message)
+
+    asyncio.run(guard(scope, lambda: None, send))
+    return sent[0]["status"]
+
+
+@pytest.mark.parametrize(
+    ("server", "host", "origin", "status"),
+    [
+        (("192.168.1.5", 3000), "192.168.1.5:3000", "http://192.168.1.5:3000", 204),
+        (("::1", 3000), "[::1]:3000", None, 204),
+        (("fe80::2", 3000), "[fe80::2]:3000", None, 204),
+        (("192.168.1.5", 3000), "192.168.1.6:3000", None, 403),
+        (("192.168.1.5", 3000), "192.168.1.5:3001", None, 403),
+        (("192.168.1.5", 3000), "192.168.1.5.evil.example:3000", None, 403),
+        (("192.168.1.5", 3000), "localhost.:3000", None, 403),
+        (("192.168.1.5", 3000), "", None, 403),
+    ],
+)
+def test_a_server_on_every_address_is_known_by_the_one_that_was_asked(server, host, origin, status):
+    async def inner(scope, receive, send):
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+
+    guard = Guard(inner, origins("0.0.0.0", 3000))
+    assert answer_to(guard, server, host=host, **({"origin": origin} if origin else {})) == status
+
+
+@pytest.mark.parametrize(
+    ("options", "warned"),
+    [
+        (["--host", "0.0.0.0"], "can start and stop runs"),
+        (["--host", "::"], "can start and stop runs"),
+        (["--host", "0.0.0.0", "--read-only"], "sees everything"),
+        ([], ""),
+        (["--host", "localhost"], ""),
+        (["--host", "[::1]"], ""),
+    ],
+    ids=str,
+)
+def test_a_server_that_others_can_reach_warns_that_there_is_no_login(tmp_path, monkeypatch, options, warned):
+    monkeypatch.chdir(tmp_path)
+    for name in ("VLAW_LAKE", "DAGSTER_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    if any(":" in word for word in options):
+        try:
+            socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+    served = []
+    monkeypatch.setattr(
+        "vlaw_assets.web.server.serve",
+        lambda instance, listening, allowed, **rest: (served.append(allowed), listening.close()),
+    )
+    result = CliRunner().invoke(app, ["ui", "--port", "0", *options])
+    assert result.exit_code == 0, result.output
+    assert ("there is no login" in result.output) is bool(warned)
+    assert warned in " ".join(result.output.split())
+    assert {f"http://{name}" for name in ("localhost", "127.0.0.1", "[::1]")} <= {
+        address.rpartition(":")[0] for address in served[0]
+    }
+
+
+# ---- a browser
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="there is no chromium here")
+def test_in_a_browser_the_page_works_and_a_page_elsewhere_cannot_drive_it(server, tmp_path):
+    page = f"""<body><iframe src="http://localhost:{server.port}/"></iframe><form id="f" method="POST" enctype="text/plain" target="x"
+        action="http://localhost:{server.port}/graphql"><input name='{{"query": "{mutation("evil-form").replace('"', chr(92) + chr(34))}", "a": "' value='"}}'></form>
+        <iframe name="x"></iframe><script>
+        const graphql = "http://localhost:{server.port}/graphql", query = key => `mutation {{ setConcurrencyLimit(concurrencyKey: "${{key}}", limit: 7) }}`;
+        new Image().src = graphql + "?query=" + encodeURIComponent(query("evil-image"));
+        const socket = new WebSocket(graphql.replace("http", "ws"), "graphql-ws");
+        const opened = new Promise(done => {{ socket.onopen = () => done("open"); socket.onerror = () => done("refused"); }});
+        document.getElementById("f").submit();
+        const tries = [["evil-text", "no-cors", "text/plain"], ["evil-json", "cors", "application/json"]].map(([key, mode, type]) =>
+            fetch(graphql, {{method: "POST", mode, headers: {{"Content-Type": type}}, body: JSON.stringify({{query: query(key)}})}}).catch(() => 0));
+        Promise.all([opened, ...tries]).then(([how]) => fetch("/done?" + how));
+        </script>"""  # noqa: E501
+    visits: list[str] = []
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            visits.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(page.encode())
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    elsewhere = ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    threading.Thread(target=elsewhere.serve_forever, daemon=True).start()
+
+    def shown(address: str, budget_ms: int) -> str:
+        command = [
+            BROWSER,
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            f"--virtual-time-budget={budget_ms}",
+            "--timeout=60000",
+            "--dump-dom",
+            address,
+        ]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
+
+    try:
+        shown(f"http://localhost:{elsewhere.server_address[1]}/", 15_000)  # the same site, another origin
+        for _ in range(100):
+            if any(path.startswith("/done") for path in visits):
+                break
+            time.sleep(0.1)
+        assert "/done?refused" in visits, visits
+        assert not {key for key in server.limits() if key.startswith("evil")}
+        assert "co_training_data" in shown(f"http://localhost:{server.port}/assets", 60_000)
+    finally:
+        elsewhere.shutdown()

@@ -1,0 +1,127 @@
+"""The tiny world model that moves what it has seen: shapes, independence, checkpoints, and that calibration is worth
+it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from vlaw_models.errors import VlawError
+from vlaw_models.learners.world_model import train_world_model
+from vlaw_models.rollouts.demonstrate import collect_demonstrations
+from vlaw_models.world_models.autoencoder import FoldedPixels, load_autoencoder
+from vlaw_models.world_models.base import Condition, load_world_model
+from vlaw_models.world_models.latents import draw_unrolled, encode_episodes
+from vlaw_models.world_models.warp_unet import WarpUNet, WarpUNetConfig
+
+SMALL = WarpUNetConfig(channels=(16, 32), pose_maps=4, picture_channels=8, pixel_hidden=8)
+
+
+def condition(batch: int, seed: int = 0) -> Condition:
+    g = torch.Generator().manual_seed(seed)
+    context = torch.rand(batch, 3, 48, 48, 16, generator=g) * 2 - 1
+    poses = torch.rand(batch, 7, 5, generator=g) * 0.1 + torch.tensor([0.0, 0.0, 0.1, 0.0, 0.5])
+    return Condition(context, poses)
+
+
+def model(seed: int = 0) -> WarpUNet:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return WarpUNet(SMALL).eval()
+
+
+def test_folding_loses_nothing(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 64, 3), dtype=np.uint8)
+    folded = FoldedPixels()
+    folded.save(tmp_path / "ae")
+    again = load_autoencoder(tmp_path / "ae")
+    latents = again.encode(images)
+    assert latents.shape == (2, 48, 48, 16)
+    assert np.array_equal(again.decode(latents, 3), images)
+
+
+def test_untrained_it_mostly_predicts_that_nothing_changes():
+    c = condition(2)
+    with torch.inference_mode():
+        frames = model().predict(c)
+    assert frames.shape == (2, 4, 48, 48, 16)
+    assert (frames - c.context[:, -1:]).abs().mean() < 0.5 * (frames - c.context[:, :1]).abs().mean()
+
+
+def test_a_batch_of_two_is_two_batches_of_one():
+    c, net = condition(2), model()
+    with torch.inference_mode():
+        both = net.predict(c)
+        single = torch.cat([net.predict(Condition(c.context[i : i + 1], c.poses[i : i + 1])) for i in range(2)])
+    assert torch.allclose(both, single, atol=1e-4)
+
+
+def test_a_chunk_is_predicted_frame_by_frame_each_from_the_one_before():
+    c, net = condition(2), model()
+    single = WarpUNet(replace(SMALL, chunk=1)).eval()
+    single.load_state_dict(net.state_dict())
+    with torch.inference_mode():
+        chunk, last = net.predict(c), c.context[:, -1]
+        for step in range(4):
+            context = torch.cat([c.context[:, :-1], last[:, None]], dim=1)
+            last = single.predict(Condition(context, c.poses[:, [0, 1, 2 + step, 3 + step]]))[:, 0]
+            assert torch.allclose(chunk[:, step], last, atol=1e-5)
+    assert not torch.allclose(chunk[:, 0], chunk[:, 3], atol=1e-2)
+
+
+def test_checkpoint_round_trip_and_missing_calibration(tmp_path):
+    net = model()
+    net.save(tmp_path / "wm")
+    again = load_world_model(tmp_path / "wm")
+    assert again.config == net.config
+    with torch.inference_mode():
+        assert torch.equal(again.predict(condition(1)), net.predict(condition(1)))
+    with pytest.raises(VlawError, match="2 calibrated cameras for 3 views"):
+        WarpUNet(replace(SMALL, cameras=SMALL.cameras[:2]))
+
+
+def test_frames_are_drawn_the_same_encoded_before_or_when_drawn():
+    episodes = collect_demonstrations(["stack"], 2, purpose="co_training", seed=0)
+    now, later = (encode_episodes(FoldedPixels(), episodes, when_drawn=w) for w in (False, True))
+    index = torch.tensor([[0, 28, 29], [30, 57, 3]])
+    assert torch.allclose(now.latents[index].float(), later.latents[index], atol=1e-3)
+
+
+@pytest.mark.slow
+def test_calibrated_motion_is_learned_sooner_than_without():
+    """The same network and steps with cameras that are not where they say: the loss stays higher."""
+    episodes = collect_demonstrations(["stack"], 2, purpose="co_training", seed=0)
+    data = encode_episodes(FoldedPixels(), episodes, when_drawn=True)
+    wrong = tuple(replace(camera, half=camera.half * 3) for camera in SMALL.cameras)
+    losses = []
+    for cameras in (SMALL.cameras, wrong):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            net = WarpUNet(replace(SMALL, cameras=cameras))
+        losses.append(np.mean(train_world_model(net, data, steps=40, batch_size=1, learning_rate=3e-3, seed=0)[-1:]))
+    assert losses[0] < 0.95 * losses[1], losses
+
+
+def test_unrolled_windows_begin_with_what_the_model_imagined_itself():
+    """After one chunk the current frame is the model's own prediction from recorded frames; what is to come is
+    recorded."""
+    data = encode_episodes(FoldedPixels(), collect_demonstrations(["stack"], 1, purpose="co_training", seed=0))
+    net = model()
+    future, given = draw_unrolled(
+        data, net, 2, np.random.default_rng(3), chunks=1, generator=torch.Generator().manual_seed(0)
+    )
+    usable = len(data.latents) - 8
+    starts = np.random.default_rng(3).integers(usable, size=2)
+    for row, start in enumerate(starts):
+        frames = data.latents[[0, max(start - 6, 0), start]].float()[None]
+        poses = data.poses[[0, max(start - 6, 0), *range(start, start + 5)]][None]
+        with torch.inference_mode():
+            chunk = net.predict(Condition(frames, poses))[0]
+        assert torch.allclose(given.context[row, -1], chunk[3], atol=0.05)
+        for place, frame in enumerate((0, max(start + 4 - 6, 0))):
+            assert torch.equal(given.context[row, place], data.latents[frame].float())
+        assert torch.equal(future[row], data.latents[start + 5 : start + 9].float())
+    assert train_world_model(net, data, steps=2, batch_size=2, learning_rate=1e-3, seed=0, unroll=2)

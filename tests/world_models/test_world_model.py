@@ -1,0 +1,483 @@
+"""World models, autoencoder, imagination and the rollout loop, on a moving square that the actions push about."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from vlaw_models.config import ImagineConfig, WorldModelConfig, WorldModelMetricsConfig
+from vlaw_models.episodes import Episode, Start
+from vlaw_models.errors import VlawError
+from vlaw_models.learners.world_model import finetune_world_model, train_autoencoder, train_world_model
+from vlaw_models.robots.tabletop.controller import HIGH, HOME, LOW, MAX_DELTA, clip_action
+from vlaw_models.rollouts.imagine import imagine
+from vlaw_models.rollouts.replay import replay
+from vlaw_models.rollouts.rollout import rollout
+from vlaw_models.world_models import edm
+from vlaw_models.world_models.autoencoder import (
+    TinyAutoencoder,
+    TinyAutoencoderConfig,
+    VideoAutoencoder,
+    VideoAutoencoderConfig,
+    load_autoencoder,
+)
+from vlaw_models.world_models.base import ANCHOR, Condition, load_world_model
+from vlaw_models.world_models.chunk_unet import ChunkUNet, ChunkUNetConfig
+from vlaw_models.world_models.ctrl_world import CtrlWorld, CtrlWorldConfig
+from vlaw_models.world_models.imagined_world import ImaginedWorld
+from vlaw_models.world_models.latents import draw_windows, encode_episodes
+from vlaw_models.world_models.views import split_views, stack_views
+from vlaw_models.worlds import Transition
+
+SIZE = 32
+AE = TinyAutoencoderConfig(channels=32, latent_channels=8)
+SMALL = ChunkUNetConfig(latent_channels=8, latent_height=4, latent_width=4, channels=(32, 48))
+TOY = CtrlWorldConfig(
+    latent_channels=8,
+    latent_height=4,
+    latent_width=4,
+    history=2,
+    history_spacing=2,
+    vae_scale=1.0,
+    pose_low=tuple(LOW.tolist()),
+    pose_high=tuple(HIGH.tolist()),
+    block_out_channels=(32, 32),
+    layers=1,
+    heads=(2, 2),
+    token_dim=32,
+    addition_time_embed_dim=8,
+    text_dim=16,
+    edm=edm.EdmConfig(sigma_max=80.0, guidance=2.0),
+)
+
+
+def picture(state: np.ndarray, shade: float) -> np.ndarray:
+    """(3, SIZE, SIZE, 3): a square at (x, y) in the exterior views, at the pitch's place in the wrist view."""
+    images = np.full((3, SIZE, SIZE, 3), 40, np.uint8)
+    images[..., 2] = 90 + int(60 * shade)
+    for view, (u, v) in enumerate(((0, 1), (1, 2), (3, 2))):
+        span = HIGH - LOW
+        column, row = (np.array([state[u] - LOW[u], state[v] - LOW[v]]) / span[[u, v]] * (SIZE - 8)).astype(int)
+        images[view, row : row + 8, column : column + 8] = (230, 60, 30 + 60 * view)
+    return images
+
+
+def square_episode(seed: int, steps: int = 12) -> Episode:
+    rng = np.random.default_rng(seed)
+    states, actions, shade = [HOME + rng.uniform(-0.1, 0.1, 5).astype(np.float32)], [], rng.random()
+    states[0] = clip_action(states[0], states[0])
+    velocity = rng.uniform(-1, 1, 5).astype(np.float32) * MAX_DELTA
+    for _ in range(steps):
+        velocity = np.where(rng.random(5) < 0.2, rng.uniform(-1, 1, 5) * MAX_DELTA, velocity)
+        actions.append(clip_action(states[-1], states[-1] + velocity.astype(np.float32)))
+        states.append(actions[-1])
+    return Episode(
+        task="push",
+        instruction="push the square",
+        seed=seed,
+        images=np.stack([picture(s, shade) for s in states]),
+        states=np.stack(states),
+        actions=np.stack(actions),
+        success=bool(seed % 2),
+        episode_id=f"e{seed}",
+    )
+
+
+class SquareWorld:
+    """The true dynamics behind the same protocol."""
+
+    name, image_size = "square", SIZE
+
+    def reset(self, starts):
+        from vlaw_models.episodes import Observation
+
+        self.state = np.stack([HOME for _ in starts])
+        return Observation(np.stack([picture(s, 0.5) for s in self.state]), self.state.copy())
+
+    def instructions(self):
+        return ["push the square"] * len(self.state)
+
+    def step(self, actions):
+        states = []
+        for action in actions.swapaxes(0, 1):
+            self.state = clip_action(self.state, action)
+            states.append(self.state)
+        states = np.stack(states, axis=1)
+        images = np.stack([[picture(s, 0.5) for s in row] for row in states])
+        return Transition(images, states, states.copy())
+
+    def outcomes(self):
+        return None
+
+
+class Drift:
+    """A policy that moves every dimension by a step plus noise, more than the controller allows."""
+
+    execute_steps = 4
+
+    def sample(self, observation, instructions, generator, noise_scale=1.0):
+        assert len(instructions) == len(observation)
+        noise = noise_scale * torch.randn((len(observation), 6, 5), generator=generator).numpy()
+        return (observation.state[:, None] + 0.3 * noise).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def episodes():
+    return [square_episode(seed) for seed in range(48)]
+
+
+@pytest.fixture(scope="module")
+def autoencoder(episodes):
+    torch.set_num_threads(1)
+    return train_autoencoder(np.concatenate([e.images for e in episodes]), AE, steps=200, batch_size=24, seed=0)[0]
+
+
+@pytest.fixture(scope="module")
+def trained(episodes, autoencoder):
+    torch.manual_seed(0)
+    model = ChunkUNet(SMALL)
+    losses = train_world_model(
+        model, encode_episodes(autoencoder, episodes), steps=450, batch_size=16, learning_rate=3e-3, seed=0, ema=0.98
+    )
+    return model, losses
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, trained, autoencoder):
+    root = tmp_path_factory.mktemp("models")
+    trained[0].save(root / "world_model")
+    autoencoder.save(root / "autoencoder")
+    return root / "world_model", root / "autoencoder"
+
+
+def condition_for(model, batch, seed=0, frames=None):
+    generator = torch.Generator().manual_seed(seed)
+    count = len(model.offsets()[0])
+    low, high = torch.from_numpy(LOW), torch.from_numpy(HIGH)
+    poses = low + (high - low) * torch.rand((batch, count + model.chunk, 5), generator=generator)
+    return Condition(torch.randn((batch, count, *model.latent_shape), generator=generator), poses)
+
+
+def pick(condition, i):
+    drop = None if condition.drop is None else condition.drop[i : i + 1]
+    return Condition(condition.context[i : i + 1], condition.poses[i : i + 1], drop=drop)
+
+
+def test_views_stack_in_camera_order():
+    latents = torch.arange(2 * 3 * 4 * 2 * 5).reshape(2, 3, 4, 2, 5)
+    stacked = stack_views(latents)
+    assert stacked.shape == (2, 4, 6, 5)
+    assert torch.equal(stacked[:, :, 2:4], latents[:, 1])
+    assert torch.equal(split_views(stacked, 3), latents)
+
+
+def test_loss_weight_makes_the_raw_network_error_uniform():
+    """With F = 0 the weighted loss is |x0 c + e s|^2 in closed form: the preconditioning and the weight agree."""
+    model = ChunkUNet(SMALL)
+    model.forward = lambda scaled, sigma, condition: torch.zeros_like(scaled)
+    future, condition = torch.randn(4, 4, *model.latent_shape), condition_for(model, 4)
+    value = edm.loss(model, future, condition, torch.Generator().manual_seed(3))
+    generator = torch.Generator().manual_seed(3)
+    sigma = (SMALL.edm.log_std * torch.randn(4, generator=generator) + SMALL.edm.log_mean).exp()
+    noise = torch.randn(future.shape, generator=generator)
+    s = sigma[:, None, None, None, None]
+    target = -(future * s - noise) / (s**2 + 1).sqrt()  # v-prediction: c_out F = x0 - c_skip (x0 + s e)
+    assert torch.allclose(value, target.square().flatten(1).mean(1), rtol=1e-3)
+
+
+def test_change_weight_counts_only_where_frames_differ():
+    model = ChunkUNet(SMALL)
+    condition = condition_for(model, 2)
+    same = condition.context[:, -1:].repeat(1, 4, 1, 1, 1)
+    kwargs = {"future": same, "condition": condition}
+    plain = edm.loss(model, **kwargs, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(plain, edm.loss(model, **kwargs, generator=torch.Generator().manual_seed(0), change_weight=5.0))
+    kwargs["future"] = same + 2.0
+    assert (
+        edm.loss(model, **kwargs, generator=torch.Generator().manual_seed(0), change_weight=5.0)
+        > 2 * edm.loss(model, **kwargs, generator=torch.Generator().manual_seed(0))
+    ).all()
+
+
+def test_noise_levels_are_karras_and_end_at_zero():
+    levels = edm.sigmas(edm.EdmConfig(), 50)
+    assert len(levels) == 51
+    assert levels[0] == pytest.approx(700.0)
+    assert levels[49] == pytest.approx(0.002, rel=1e-4)
+    assert levels[50] == 0.0
+
+
+def test_sampling_recovers_the_only_possible_frame():
+    """A perfect denoiser (it knows x0) must be followed exactly, whatever the number of steps."""
+    model = ChunkUNet(SMALL)
+    truth = torch.randn(2, 4, *model.latent_shape)
+
+    def forward(scaled, sigma, condition):
+        s = sigma[:, None, None, None, None]
+        return -((truth - scaled / (s**2 + 1).sqrt()) * (s**2 + 1).sqrt() / s)
+
+    model.forward, model.autocast = forward, False
+    for steps in (1, 2, 5):
+        out = edm.sample(model, condition_for(model, 2), steps=steps, generator=torch.Generator().manual_seed(1))
+        assert torch.allclose(out, truth, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["chunk", "ctrl"])
+def test_a_batch_of_two_equals_two_batches_of_one(kind):
+    torch.manual_seed(1)
+    model = ChunkUNet(SMALL) if kind == "chunk" else CtrlWorld(TOY)
+    for p in model.parameters():  # also the layers that start at zero
+        torch.nn.init.normal_(p, std=0.1)
+    model.eval().autocast = False
+    condition = condition_for(model, 2)
+    x = torch.randn(2, model.num_denoised, *model.latent_shape)
+    sigma = torch.tensor([0.5, 3.0])
+    with torch.inference_mode():
+        both = edm.denoise(model, x, sigma, condition)
+        alone = [edm.denoise(model, x[i : i + 1], sigma[i : i + 1], pick(condition, i)) for i in range(2)]
+    assert torch.allclose(both, torch.cat(alone), atol=2e-4)
+    assert not torch.allclose(both[0], both[1], atol=1e-2)
+
+
+def test_each_frame_sees_its_own_pose_and_dropping_hides_it():
+    torch.manual_seed(2)
+    model = CtrlWorld(TOY).eval()
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.15)
+    model.autocast = False
+    condition = condition_for(model, 1)
+    x, sigma = torch.randn(1, 5, *model.latent_shape), torch.tensor([1.0])
+    moved = condition.poses.clone()
+    moved[:, -1, 0] = float(LOW[0] if condition.poses[0, -1, 0] > 0 else HIGH[0])
+    with torch.inference_mode():
+        # The text and pose tokens enter as one token per frame: only the last frame's token differs here.
+        tokens = model.tokens(condition) - model.tokens(Condition(condition.context, moved))
+        assert tokens[:, :-1].abs().max() == 0
+        assert tokens[:, -1].abs().max() > 0
+        out = edm.denoise(model, x, sigma, condition)
+        changed = edm.denoise(model, x, sigma, Condition(condition.context, moved))
+        assert (out - changed)[:, -1].abs().max() > 1e-4
+        blind = edm.denoise(model, x, sigma, condition.unconditional())
+        blind_moved = edm.denoise(model, x, sigma, Condition(condition.context, moved).unconditional())
+    assert torch.equal(blind, blind_moved)
+    assert not torch.allclose(blind, out)
+
+
+def test_ctrl_world_conditioning_noise_and_frames():
+    model = CtrlWorld(TOY)
+    context = torch.randn(4000, 3, 1, 1, 1)
+    noisy = model.augment(context.expand(-1, -1, 8, 2, 2), torch.Generator().manual_seed(0))
+    error = (noisy - context).flatten(2).std(dim=2).mean(dim=0).tolist()
+    assert error[0] == pytest.approx(error[1], rel=0.1)
+    assert 0.05 < error[2] < error[0] < 0.3
+    assert CtrlWorld(replace(TOY, history=6, history_spacing=4)).offsets()[0] == (24, 20, 16, 12, 8, 4, 0)
+    rng = np.random.default_rng(0)
+    drawn = [model.offsets(rng) for _ in range(400)]
+    assert {future for _, future in drawn} == {(1, 2, 3, 4), (2, 4, 6, 8)}
+    assert 0.08 < np.mean([context == (0, 0, 0) for context, _ in drawn]) < 0.23
+
+
+def test_paper_configuration_is_the_published_one():
+    with torch.device("meta"):
+        model = CtrlWorld()
+    assert 1.4e9 < model.num_parameters() < 1.6e9
+    assert model.latent_shape == (4, 72, 40)
+    assert (model.edm.log_mean, model.edm.log_std, model.drop_probability) == (0.7, 1.6, 0.05)
+
+
+def test_ctrl_world_trains_reloads_and_guides(tmp_path, episodes, autoencoder):
+    torch.manual_seed(0)
+    model = CtrlWorld(TOY)
+    data = encode_episodes(autoencoder, episodes[:16])
+    window = draw_windows(data, model, 32, np.random.default_rng(1))
+
+    def error():
+        with torch.inference_mode():
+            return edm.loss(model, *window, torch.Generator().manual_seed(0)).mean()
+
+    before = error()
+    train_world_model(
+        model, data, data, steps=30, batch_size=6, learning_rate=3e-3, seed=0, co_training_weight=0.5, ema=0.8
+    )
+    assert error() < 0.97 * before
+    loaded = load_world_model(model.save(tmp_path / "m"))
+    assert isinstance(loaded, CtrlWorld)
+    assert loaded.config == TOY
+    _, condition = draw_windows(data, model, 2, np.random.default_rng(0))
+    condition = Condition(condition.context, condition.poses)
+    one, two = (edm.sample(m, condition, steps=2, generator=torch.Generator().manual_seed(0)) for m in (model, loaded))
+    assert torch.equal(one, two)
+    loaded.edm = replace(TOY.edm, guidance=1.0)
+    assert not torch.allclose(one, edm.sample(loaded, condition, steps=2, generator=torch.Generator().manual_seed(0)))
+
+
+def test_video_autoencoder_is_deterministic_and_reloads(tmp_path):
+    torch.manual_seed(0)
+    model = VideoAutoencoder(VideoAutoencoderConfig(block_out_channels=(32, 32), layers_per_block=1)).eval()
+    images = np.random.default_rng(0).integers(0, 255, (2, 3, 16, 16, 3)).astype(np.uint8)
+    latents = model.encode(images)
+    assert latents.shape == (2, 4, 24, 8)
+    assert torch.equal(latents, model.encode(images))
+    loaded = load_autoencoder(model.save(tmp_path))
+    decoded = loaded.decode(latents, 3)
+    assert decoded.shape == images.shape
+    assert np.array_equal(decoded, model.decode(latents, 3))
+
+
+def test_autoencoder_reconstructs_with_unit_latents(episodes, autoencoder, tmp_path):
+    images = square_episode(1000).images
+    latents = autoencoder.encode(images)
+    error = (autoencoder.decode(latents, 3).astype(float) - images) ** 2
+    assert 10 * np.log10(255**2 / error.mean()) > 22
+    everything = encode_episodes(autoencoder, episodes).latents.float()
+    assert abs(float(everything.square().mean()) - 1) < 0.15
+    # Channels that say more about the picture are larger (learn_world_model.scale_latents).
+    moved = [
+        np.abs(autoencoder.decode(latents + step, 3).astype(float) - autoencoder.decode(latents, 3)).mean()
+        for step in torch.eye(autoencoder.latent_channels)[:, :, None, None]
+    ]
+    deviation = everything.std(dim=(0, 2, 3)).numpy()
+    assert np.corrcoef(deviation, moved)[0, 1] > 0
+    reloaded = load_autoencoder(autoencoder.save(tmp_path, dtype=torch.float16))
+    assert (reloaded.encode(images) - latents).abs().mean() < 0.05
+    with pytest.raises(VlawError, match="do not divide"):
+        autoencoder.encode(np.zeros((1, 3, 30, 30, 3), np.uint8))
+
+
+def test_windows_hold_the_anchor_and_the_poses_of_their_frames(episodes, autoencoder):
+    data = encode_episodes(autoencoder, episodes[:3])
+    model = ChunkUNet(SMALL)
+    assert model.offsets()[0][0] == ANCHOR
+    future, condition = draw_windows(data, model, 200, np.random.default_rng(0))
+    anchors = {tuple(p.tolist()) for p in condition.poses[:, 0]}
+    assert anchors == {tuple(e.states[0].tolist()) for e in episodes[:3]}
+    table = {tuple(p.tolist()): i for i, p in enumerate(data.poses)}
+    for i in range(0, 200, 20):
+        rows = [table[tuple(p.tolist())] for p in condition.poses[i]]
+        assert torch.equal(condition.context[i], data.latents[rows[:4]].float())
+        assert torch.equal(future[i], data.latents[rows[4:]].float())
+        assert rows[4:] == [rows[3] + k for k in range(1, 5)]
+
+
+def test_short_training_follows_the_action(trained, folders):
+    _, losses = trained
+    assert losses[-1] < 0.75 * losses[0]
+    clips = [square_episode(2000 + i, steps=8) for i in range(12)]
+    results = replay(*folders, clips, WorldModelMetricsConfig(num_steps=8), seed=0)
+    truth = np.stack([c.images for c in clips]).astype(float)
+    moved = np.abs(truth - truth[:, :1]).max(axis=-1) > 30
+
+    def error(frames):
+        return np.abs(frames - truth)[moved].mean()
+
+    predicted = error(np.stack([r.images for r in results]))
+    assert predicted < 0.6 * error(np.repeat(truth[:, :1], 9, axis=1))
+    # It is the action that it follows: with another clip's actions the same start gives another film.
+    other = [
+        replace(c, states=np.concatenate([c.states[:1], d.states[1:]]))
+        for c, d in zip(clips, clips[1:] + clips[:1], strict=True)
+    ]
+    swapped = replay(*folders, other, WorldModelMetricsConfig(num_steps=8), seed=0)
+    assert predicted < 0.92 * error(np.stack([r.images for r in swapped]))
+    assert all(np.array_equal(r.images[0], c.images[0]) for r, c in zip(results, clips, strict=True))
+    assert [r.start_episode_id for r in results] == [c.episode_id for c in clips]
+
+
+def test_replay_of_unequal_lengths_keeps_each_length(folders):
+    clips = [square_episode(1, steps=6), square_episode(2, steps=11), square_episode(3, steps=3)]
+    results = replay(*folders, clips, WorldModelMetricsConfig(num_steps=9), seed=0)
+    assert [r.num_steps for r in results] == [6, 9, 3]
+    assert all(len(r.images) == r.num_steps + 1 for r in results)
+    assert all(np.array_equal(r.actions, c.actions[: r.num_steps]) for r, c in zip(results, clips, strict=True))
+
+
+def starts_of(episodes):
+    return [Start(e.task, e.seed, e.instruction, e.images[0], e.states[0], e.episode_id) for e in episodes]
+
+
+def test_imagined_world_clips_like_the_robot_and_is_seeded(episodes, trained, autoencoder):
+    starts = starts_of(episodes[:3])
+    runs = []
+    for seed in (5, 5, 6):
+        world = ImaginedWorld(trained[0], autoencoder, seed=seed)
+        runs.append(rollout(Drift(), world, starts, num_steps=10, seed=1))
+    for first, again, other in zip(*runs, strict=True):
+        assert first.images.shape == (11, 3, SIZE, SIZE, 3)
+        assert np.array_equal(first.images, again.images)
+        assert not np.array_equal(first.images, other.images)
+        assert first.success is None
+        assert (np.abs(np.diff(first.states, axis=0)) <= MAX_DELTA + 1e-6).all()
+        assert np.array_equal(first.actions, first.states[1:])
+    for episode, start in zip(runs[0], starts, strict=True):
+        assert np.array_equal(episode.images[0], start.images)
+        assert episode.start_episode_id == start.episode_id
+    with pytest.raises(VlawError, match="recorded first frame"):
+        world.reset([Start("push", 1)])
+
+
+def test_one_loop_serves_the_real_world_too():
+    starts = [Start("push", 3), Start("push", 4)]
+    real = rollout(Drift(), SquareWorld(), starts, num_steps=6, seed=1)
+    assert [e.seed for e in real] == [3, 4]
+    assert real[0].images.shape == (7, 3, SIZE, SIZE, 3)
+    assert np.array_equal(real[0].actions, real[0].states[1:])
+    again = rollout(Drift(), SquareWorld(), starts, num_steps=6, seed=1, noise_scale=0.0)
+    assert np.array_equal(again[0].states[-1], HOME)
+
+
+def test_imagine_yields_batches_in_order(folders, episodes, monkeypatch):
+    import vlaw_models.rollouts.imagine as module
+
+    monkeypatch.setattr(module, "load_policy", lambda folder: Drift())
+    cfg = ImagineConfig(num_steps=4, batch_size=2)
+    seen = []
+    batches = list(
+        imagine(
+            folders[0],
+            *folders,
+            starts_of(episodes[:5]),
+            cfg,
+            seed=3,
+            progress=lambda done, total, text: seen.append((done, total)),
+        )
+    )
+    assert [len(b) for b in batches] == [2, 2, 1]
+    assert seen == [(2, 5), (4, 5), (5, 5)]
+    assert [e.start_episode_id for b in batches for e in b] == [e.episode_id for e in episodes[:5]]
+    again = next(imagine(folders[0], *folders, starts_of(episodes[:5]), cfg, seed=3))
+    assert np.array_equal(again[0].images, batches[0][0].images)
+
+
+def test_finetuning_is_deterministic_and_checks_first(folders, episodes, tmp_path):
+    cfg = WorldModelConfig(steps=3, batch_size=4)
+    for name in ("a", "b", "c"):
+        report = finetune_world_model(
+            *folders, episodes[:4], episodes[4:6], cfg, tmp_path / name, seed=int(name == "c")
+        )
+    assert len(report["losses"]) == 1
+    weights = [(tmp_path / n / "model.safetensors").read_bytes() for n in ("a", "b", "c")]
+    assert weights[0] == weights[1]
+    assert weights[0] != weights[2]
+    wrong = replace(episodes[0], images=episodes[0].images[:, :2])
+    with pytest.raises(VlawError, match="2 cameras"):
+        finetune_world_model(*folders, [wrong], [], cfg, tmp_path / "d", seed=0)
+    assert not (tmp_path / "d").exists()
+    with pytest.raises(VlawError, match="no episodes"):
+        finetune_world_model(*folders, [], [], cfg, tmp_path / "d", seed=0)
+
+
+def test_damaged_checkpoints_are_refused(folders, tmp_path):
+    with pytest.raises(VlawError):
+        load_world_model(folders[1])  # an autoencoder
+    (tmp_path / "config.json").write_text('{"class": "ChunkUNet", "depth": 3}')
+    with pytest.raises(VlawError, match="ChunkUNet"):
+        load_world_model(tmp_path)
+
+
+def test_tiny_autoencoder_defaults_halve_thrice():
+    model = TinyAutoencoder()
+    assert model.factor == 8
+    assert 0.4e6 < model.num_parameters() < 1.0e6

@@ -1,0 +1,1 @@
+"""Looking after a lake: verifying, collecting garbage, migrating, compacting, cloning."""

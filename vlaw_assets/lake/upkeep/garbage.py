@@ -1,0 +1,341 @@
+"""Collecting what lies in a lake without a ledger row that needs it: leftovers of killed and failed runs.
+
+Mark: everything that any ledger row names stays, superseded rows too, and nothing is deleted for its age. Sweep: a data
+file is an orphan if none of its rows belongs to an artifact of the ledger; so are checkpoints that no row names and
+temporary files of dead runs. What others left behind while compacting holds rows of artifacts and is theirs to clean.
+
+What was never committed goes first, since that needs no place: `vlaw gc` works on a full disk.
+
+Orphans are old: nothing younger than an age limit, or than the oldest draft still at work, is looked at. Rows are taken
+out of the Delta or Lance table first, then the file goes, so that no reader of the tables meets a missing file, and a
+crash in between leaves an orphan for the next time. (Versions of a table from before that, which no ledger row names,
+lose the orphan's rows.) One collector at a time.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlaw_assets.lake import checkpoints, delta_checkpoints, deltalog, disk, pictures
+from vlaw_assets.lake.durable import FileLock, fsync_files
+from vlaw_assets.lake.frames import settled_hint
+from vlaw_assets.lake.paths import Paths
+from vlaw_assets.lake.schemas import TABLES
+from vlaw_assets.lake.upkeep import delta_checks
+from vlaw_assets.lake.upkeep.verify import verify_ledger
+from vlaw_models.errors import VlawError
+
+if TYPE_CHECKING:
+    from vlaw_assets.lake import Lake
+
+DAY_S = 86400.0
+AGE_S = 7 * DAY_S
+IDS_AT_ONCE = 200
+TEMPORARY = (
+    ".*.tmp",
+    "pictures/.*.tmp",
+    ".writable-*",
+    ".trial-*",
+    "delta/*/.*.tmp",
+    "delta/*/_delta_log/_commit_*.tmp",
+    "delta/*/_delta_log/*#*",
+    "delta/**/*.parquet#*",
+    "lance/**/*#*",
+    "lance/**/.tmp*",
+    "lance/**/*.tmp.*",
+)
+"""Files that writers rename when they are whole; what still has such a name was never finished."""
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """A file or folder that no ledger row names."""
+
+    path: Path
+    size: int
+    """Bytes."""
+    kind: str
+    """'rows', 'frames', 'embeddings', 'checkpoint', 'picture' or 'temporary'."""
+    artifacts: tuple[str, ...] = ()
+    """The dead artifacts whose rows it holds."""
+
+
+def find_garbage(lake: Lake, *, older_than_s: float = DAY_S) -> list[Garbage]:
+    """Data files, frames, vectors, checkpoints and temporary files that no artifact consists of. Nothing is changed.
+
+    Args:
+        older_than_s: leave out what changed since; it may belong to a run that has not committed yet.
+
+    Raises VlawError if the ledger is damaged: what it does not tell must not be taken for garbage.
+    """
+    limit = _limit(lake.paths, older_than_s)
+    return _find(lake.paths, _Marked(lake), limit)
+
+
+def collect(lake: Lake, *, older_than_s: float = AGE_S) -> list[Garbage]:
+    """Delete what `find_garbage` finds, and return it.
+
+    Raises VlawError if somebody else is collecting or compacting, or if the ledger is damaged.
+    """
+    paths = lake.paths
+    with FileLock(paths.collector_lock).hold("vlaw gc", wait_s=0.0, remedy="wait until it is done"):
+        limit = _limit(paths, older_than_s)
+        marked = _Marked(lake)
+        found = _find(paths, marked, limit)
+        freed: list[Garbage] = []
+        try:
+            # First what goes without writing anything: on a full disk that makes the place for the rest.
+            for folder in paths.temporary.iterdir():
+                _remove_drafts(paths, folder, limit)
+            committed = {name: deltalog.live(paths.table(name)) if found else set() for name in TABLES}
+            for item in found:
+                named = any(item.path in files for files in committed.values())
+                if item.kind in ("temporary", "rows") and not named and item.path.parent != paths.temporary:
+                    _remove(item.path)
+                    freed.append(item)
+            freed += [item for item in found if item.path.parent == paths.temporary]
+            for item in found:
+                if item.kind in ("checkpoint", "picture"):
+                    _remove_checkpoint(paths, item.path, limit)
+                    freed.append(item)
+            for name in TABLES:
+                _forget_rows(paths, name, [item for item in found if item.path in committed[name]])
+            for uri in _lance_tables(paths):
+                dead = {artifact for item in found if item.path.is_relative_to(uri) for artifact in item.artifacts}
+                _forget_frames(paths, uri, dead, _dead_tags(uri, marked, limit))
+            for item in found:
+                if item not in freed:
+                    _remove(item.path)
+            for folder in paths.temporary.iterdir():  # and where checkpoints were moved to
+                _remove_drafts(paths, folder, limit)
+        except Exception as error:
+            if disk.cause(error) is None:
+                raise
+            size = sum(item.size for item in freed if not item.path.exists())
+            raise disk.failure(
+                error, f"{size:,} bytes were freed, then no more could be", where=str(paths.root), remedy="run it again"
+            ) from error
+        return found
+
+
+def _find(paths: Paths, marked: _Marked, limit: float) -> list[Garbage]:
+    found = [item for name in TABLES if name != "artifacts" for item in _delta_orphans(paths, name, marked, limit)]
+    for uri in _lance_tables(paths):
+        found += _lance_orphans(paths, uri, marked, limit)
+    found += [
+        Garbage(path, _size(path), "checkpoint")
+        for path in sorted(paths.checkpoints.iterdir())
+        if path not in marked.needed and _changed(path) < limit
+    ]
+    found += [
+        Garbage(path, _size(path), "picture")
+        for path in sorted(paths.pictures.glob("[!.]*"))
+        if path not in marked.needed and _changed(path) < limit
+    ]
+    return sorted([*found, *_temporary(paths, limit)], key=lambda item: item.path)
+
+
+class _Marked:
+    """What the ledger needs, read anew and whole."""
+
+    def __init__(self, lake: Lake):
+        problems = verify_ledger(lake)
+        if problems:
+            raise VlawError(
+                f"the ledger is damaged, so it cannot tell what is garbage: {problems[0]}",
+                where=str(lake.paths.root),
+                remedy="restore it first; `vlaw audit ... --verify` names what is damaged",
+            )
+        refs = type(lake)(lake.paths).ledger.artifacts()
+        self.artifacts = {ref.artifact_id for ref in refs}
+        self.needed: set[Path] = {lake.paths.root / ref.location for ref in refs if ref.location}
+        for ref in refs:
+            self.needed |= {pictures.path_of(lake.paths, digest) for digest in pictures.named(ref).values()}
+            for entry in ref.versions.values():
+                self.needed |= {lake.paths.root / file["path"] for file in entry["files"]}
+
+
+def _limit(paths: Paths, older_than_s: float) -> float:
+    """Nothing that changed at or after this time is garbage yet."""
+    begun = time.time()
+    locks = [path for path in paths.locks.glob("*.lock") if path != paths.collector_lock]
+    at_work = [since for since in (FileLock(path).held_since() for path in locks) if since is not None]
+    return min([begun - older_than_s, *at_work])
+
+
+def _delta_orphans(paths: Paths, name: str, marked: _Marked, limit: float) -> Iterator[Garbage]:
+    table = paths.table(name)
+    candidates = [
+        path
+        for path in sorted(table.rglob("*.parquet"))
+        if "_delta_log" not in path.parts and path not in marked.needed and _changed(path) < limit
+    ]
+    committed: set[Path] | None = None
+    for path in candidates:
+        ids = _ids_in_parquet(path)
+        if ids is None:
+            committed = deltalog.live(table) if committed is None else committed
+            if path in committed:
+                continue  # damaged rows of somebody: for `audit --verify`, not for a collector
+        if not (ids or set()) & marked.artifacts:
+            yield Garbage(path, _size(path), "rows", tuple(sorted(ids or ())))
+
+
+def _lance_orphans(paths: Paths, uri: Path, marked: _Marked, limit: float) -> Iterator[Garbage]:
+    import lance
+
+    committed: set[str] | None = None
+    for path in sorted((uri / "data").glob("*.lance")):
+        if path in marked.needed or _changed(path) >= limit:
+            continue
+        ids = _ids_in_lance(path)
+        if ids is None:
+            if committed is None:
+                committed = {
+                    file.path for item in lance.dataset(str(uri)).get_fragments() for file in item.metadata.files
+                }
+            if path.name in committed:
+                continue
+        if not (ids or set()) & marked.artifacts:
+            kind = "frames" if uri == paths.frames else "embeddings"
+            yield Garbage(path, _size(path), kind, tuple(sorted(ids or ())))
+
+
+def _temporary(paths: Paths, limit: float) -> Iterator[Garbage]:
+    for folder in sorted(paths.temporary.iterdir()):
+        free = FileLock(paths.locks / f"{folder.name}.lock").held_since() is None
+        if free and 0 < _newest(folder) < limit:
+            yield Garbage(folder, _size(folder), "temporary")
+    for pattern in TEMPORARY:
+        for path in sorted(paths.root.glob(pattern)):
+            if path.is_file() and _changed(path) < limit:
+                yield Garbage(path, _size(path), "temporary")
+
+
+def _remove_drafts(paths: Paths, folder: Path, limit: float) -> None:
+    """Remove the drafts of a partition, unless somebody is materializing it; none begins while its lock is held."""
+    lock = FileLock(paths.locks / f"{folder.name}.lock")
+    if lock.acquire(holder="vlaw gc"):
+        try:
+            if _newest(folder) < limit:
+                shutil.rmtree(folder)
+        finally:
+            lock.release()
+
+
+def _forget_rows(paths: Paths, name: str, found: Iterable[Garbage]) -> None:
+    """Take the rows of orphans out of a Delta table, durably: a commit that other readers understand."""
+    from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
+
+    table = paths.table(name)
+    before = deltalog.newest(table)
+    ids = sorted({artifact for item in found for artifact in item.artifacts})
+    if ids:
+        delta_checks.mend(paths, name)
+    for first in range(0, len(ids), IDS_AT_ONCE):
+        listed = ", ".join(f"'{artifact}'" for artifact in ids[first : first + IDS_AT_ONCE])
+        DeltaTable(str(table)).delete(
+            f"artifact_id IN ({listed})",
+            commit_properties=CommitProperties(custom_metadata={"vlaw.gc": "orphans"}),
+            post_commithook_properties=PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False),
+        )
+    if ids:
+        newest = deltalog.read_entry(table, deltalog.newest(table))
+        fsync_files([*newest.added, newest.path], root=paths.root)
+        delta_checkpoints.after(paths, name, newest.version, before=before)
+
+
+def _forget_frames(paths: Paths, uri: Path, dead: set[str], tags: list[str]) -> None:
+    """Take the rows of orphans out of a Lance table, durably, then the tags that kept their versions."""
+    import lance
+
+    dataset = lance.dataset(str(uri))
+    ids = sorted(dead)
+    for first in range(0, len(ids), IDS_AT_ONCE):
+        listed = ", ".join(f"'{artifact}'" for artifact in ids[first : first + IDS_AT_ONCE])
+        if dataset.count_rows(f"artifact_id IN ({listed})"):
+            dataset.delete(f"artifact_id IN ({listed})")
+            written = [
+                uri / "_versions" / f"{2**64 - 1 - dataset.version:020d}.manifest",
+                *(uri / "_transactions").glob("*.txn"),
+                *(uri / "_deletions").glob("*"),
+                settled_hint(uri),
+            ]
+            fsync_files(written, root=paths.root, missing_ok=True)
+    for tag in tags:
+        dataset.tags.delete(tag)
+
+
+def _dead_tags(uri: Path, marked: _Marked, limit: float) -> list[str]:
+    prefix = "artifact-"
+    return sorted(
+        path.stem
+        for path in (uri / "_refs" / "tags").glob(f"{prefix}*.json")
+        if path.stem.removeprefix(prefix) not in marked.artifacts and _changed(path) < limit
+    )
+
+
+def _remove_checkpoint(paths: Paths, path: Path, limit: float) -> None:
+    """Move it (or a picture, which comes and goes alike) away at once, so that it is never there in part; unless a
+    draft has found a use for it meanwhile."""
+    grave = paths.temporary / "collected" / path.name
+    grave.parent.mkdir(parents=True, exist_ok=True)
+    with checkpoints.exclusive(paths.checkpoints):
+        if _changed(path) >= limit:
+            return
+        path.rename(grave)
+    _remove(grave)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _ids_in_parquet(path: Path) -> set[str] | None:
+    """Artifacts whose rows a Parquet file holds; None if it cannot be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return set(pq.ParquetFile(path).read(["artifact_id"])["artifact_id"].unique().to_pylist())
+    except (OSError, KeyError, pa.ArrowException) as error:
+        disk.refuse_if_out_of_files(error)
+        return None
+
+
+def _ids_in_lance(path: Path) -> set[str] | None:
+    """Artifacts whose rows a Lance file holds; None if it cannot be read."""
+    from lance.file import LanceFileReader
+
+    try:
+        table = LanceFileReader(str(path), columns=["artifact_id"]).read_all().to_table()
+        return set(table["artifact_id"].unique().to_pylist())
+    except (OSError, ValueError, KeyError) as error:
+        disk.refuse_if_out_of_files(error)
+        return None
+
+
+def _lance_tables(paths: Paths) -> list[Path]:
+    return [paths.frames, *sorted(paths.embeddings.glob("*.lance"))]
+
+
+def _size(path: Path) -> int:
+    files = [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
+def _newest(folder: Path) -> float:
+    """When a file below the folder changed last; 0 without files."""
+    return max((_changed(path) for path in folder.rglob("*") if path.is_file()), default=0.0)
+
+
+def _changed(path: Path) -> float:
+    return path.stat().st_mtime

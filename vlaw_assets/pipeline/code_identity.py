@@ -1,0 +1,236 @@
+"""The digest of the code that makes an artifact: the sources of all modules that its stage can reach, and of no others.
+
+The stage's own module is where it begins; imports are followed through `vlaw_assets` and `vlaw_models`, also those
+inside functions, not those for type checkers only (`grimp` reads them from the files: nothing is imported). Nothing
+else decides what counts. Two kinds of modules cannot be told from imports, and are named here: FOUND_BY_NAME and
+FOR_PEOPLE.
+
+Blank lines and comments do not count, docstrings do. What an artifact was made with besides code and inputs (versions,
+kind of machine, threads) is noted in the ledger for people; it is in no digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import sys
+from contextlib import suppress
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import vlaw_models
+from vlaw_models.errors import VlawError
+from vlaw_models.robots.tabletop.renderer import RAY, RENDERER
+
+if TYPE_CHECKING:
+    from grimp import ImportGraph
+
+ROOT = Path(vlaw_models.__file__).parent.parent
+PACKAGES = ("vlaw_assets", "vlaw_models")
+FOUND_BY_NAME = {
+    f"vlaw_models.{kind}.base": f"vlaw_models.{kind}" for kind in ("policies", "world_models", "reward_models")
+}
+"""Module that loads a checkpoint by the class it names -> package of those classes: who reaches the one reaches the
+other (a test compares this with the table of classes, vlaw_models.checkpoint.LOADERS)."""
+FOR_PEOPLE = frozenset(
+    {
+        "vlaw_assets.pipeline.mirror",
+        "vlaw_assets.reports.plots",
+        "vlaw_assets.pipeline.progress",
+        "vlaw_models.pictures",
+    }
+)
+"""Pictures, progress and what Dagster is told of a commit: no artifact is made of these (a test replaces them all and
+makes the same content)."""
+COMPUTING = (
+    "av",
+    "deltalake",
+    "diffusers",
+    "lancedb",
+    "mujoco",
+    "numpy",
+    "peft",
+    "pillow",
+    "pyarrow",
+    "pylance",
+    "safetensors",
+    "tokenizers",
+    "torch",
+    "torchmetrics",
+    "torchvision",
+    "transformers",
+)
+"""Packages that compute or write data (a test compares them with what `vlaw_models` and the lake import)."""
+SETTINGS = (
+    "ATEN_",
+    "CUBLAS_",
+    "DNNL_",
+    "KMP_",
+    "MKL_",
+    "NVIDIA_TF32_",
+    "OMP_",
+    "ONEDNN_",
+    "OPENBLAS_",
+    "PYTORCH_",
+    "TORCH_",
+)
+"""Beginnings of the environment variables by which torch, numpy and what they stand on choose how to compute."""
+OF_TORCH = ("threads", "cpu_kernels", "float32_matmul", "accelerator")
+"""What is noted of torch where it is loaded."""
+_TOKEN = re.compile(
+    r"""("{3}[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*"{3}|'{3}[^'\\]*(?:(?:\\.|'(?!''))[^'\\]*)*'{3}"""
+    r"""|"[^"\\\n]*(?:\\.[^"\\\n]*)*"|'[^'\\\n]*(?:\\.[^'\\\n]*)*')|#[^\n]*""",
+    re.DOTALL,
+)
+"""A string of Python (group 1), or a comment: what looks like the other inside either is none. A pattern and not the
+tokenizer, which takes a second for both packages: loading the definitions pays for it each time."""
+
+
+def code_digest(module: str) -> str:
+    """sha256 (hex) over the sources of `module` and of all that it can reach."""
+    digest = hashlib.sha256()
+    for name, path in sorted(sources(module).items()):
+        digest.update(f"{name}={_source_digest(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def sources(module: str) -> dict[str, Path]:
+    """Module name -> file of `module` and all that it can reach. ModuleNotFoundError where it is in neither package."""
+    graph = _imports()
+    if module not in graph.modules:
+        raise ModuleNotFoundError(
+            f"{module}: the code of a stage must lie in one of the packages {' and '.join(PACKAGES)}"
+        )
+    found: dict[str, Path] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in found or name in FOR_PEOPLE:
+            continue
+        found[name] = _file_of(name)
+        waiting += graph.find_modules_directly_imported_by(name)
+        if "." in name:  # importing a.b.c runs the code of a and a.b first
+            waiting.append(name.rpartition(".")[0])
+        if name in FOUND_BY_NAME:
+            waiting += graph.find_descendants(FOUND_BY_NAME[name])
+    return found
+
+
+@cache
+def _imports() -> ImportGraph:
+    """Who imports whom in both packages, from the files as they are when it is first asked for.
+
+    Raises VlawError for a file that is not Python.
+    """
+    from grimp import build_graph
+    from grimp.exceptions import SourceSyntaxError
+
+    try:
+        # Without its cache, which would be a folder in the caller's working directory and saves nothing here.
+        return build_graph(*PACKAGES, cache_dir=None, exclude_type_checking_imports=True)
+    except SourceSyntaxError as error:
+        raise VlawError(
+            f"what the code of a stage is cannot be told: {error}", where=str(error.filename), remedy="mend the file"
+        ) from error
+
+
+def _file_of(module: str) -> Path:
+    package = ROOT.joinpath(*module.split("."), "__init__.py")
+    return package if package.is_file() else package.parent.with_suffix(".py")
+
+
+@cache
+def _source_digest(path: Path) -> str:
+    """Digest of a file's code: without comments, and without lines that are blank then."""
+    # Line ends inside a string are part of it, whatever its lines look like.
+    code = _TOKEN.sub(lambda token: (token[1] or "").replace("\n", "\0"), path.read_text(encoding="utf-8"))
+    return hashlib.sha256("\n".join(filter(None, map(str.rstrip, code.split("\n")))).encode()).hexdigest()
+
+
+def made_with() -> dict[str, str]:
+    """What numbers and bytes depend on besides code and inputs: versions, the machine, the renderer, threads.
+
+    Of torch only if it is loaded: what did without it does not depend on it. The CPU's kernels decide whether bfloat16
+    is computed in (vlaw_models/device.py), too.
+    """
+    found = _libraries() | {
+        "renderer": os.environ.get(RENDERER) or RAY,
+        "blas_threads": _blas_threads(),
+        "settings": _settings(),
+    }
+    if found["renderer"] != RAY:
+        found["opengl"] = os.environ.get("MUJOCO_GL", "default")
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+        found |= dict(
+            zip(
+                OF_TORCH,
+                (
+                    str(torch.get_num_threads()),
+                    torch.backends.cpu.get_cpu_capability(),
+                    torch.get_float32_matmul_precision(),
+                    accelerator,
+                ),
+                strict=True,
+            )
+        )
+    return found
+
+
+@cache
+def _libraries() -> dict[str, str]:
+    """Versions of what computes or writes data, of the codecs inside Pillow, and what kind of machine this is."""
+    from PIL import features
+
+    found = {"python": platform.python_version(), "machine": platform.machine(), "processor": _processor()}
+    for name in COMPUTING:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    jpeg, zlib = features.version_feature("libjpeg_turbo"), features.version_codec("zlib")
+    return found | {"libjpeg": f"turbo {jpeg}" if jpeg else str(features.version_codec("jpg")), "zlib": str(zlib)}
+
+
+def _processor() -> str:
+    """The CPU's own name: libraries choose their kernels by it."""
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(
+            (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+        )
+    return platform.processor()
+
+
+def _settings() -> str:
+    """What the environment tells the libraries about how to compute; numbers of threads are noted as they turned
+    out."""
+    given = sorted(name for name in os.environ if name.startswith(SETTINGS) and not name.endswith("_NUM_THREADS"))
+    return " ".join(f"{name}={os.environ[name]}" for name in given)
+
+
+def _blas_threads() -> str:
+    """On how many threads numpy multiplies matrices: OpenBLAS's rule."""
+    given = next(filter(None, map(os.environ.get, ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"))), "")
+    return given or str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+
+
+@cache
+def code_revision() -> str:
+    """The commit that is checked out where this code lies, or '' outside a git checkout. For people: not in any
+    digest."""
+    head = ROOT / ".git" / "HEAD"
+    if not head.is_file():
+        return ""
+    text = head.read_text(encoding="utf-8").strip()
+    if not text.startswith("ref: "):
+        return text
+    ref = text.removeprefix("ref: ")
+    loose, packed = ROOT / ".git" / ref, ROOT / ".git" / "packed-refs"
+    if loose.is_file():
+        return loose.read_text(encoding="utf-8").strip()
+    lines = packed.read_text(encoding="utf-8").splitlines() if packed.is_file() else []
+    return next((line.split()[0] for line in lines if line.endswith(f" {ref}")), "")

@@ -1,0 +1,209 @@
+"""Running iterations in this process, on the Dagster instance that the UI shows.
+
+Here: the instance, and one Dagster run per iteration. Not here: runs whose process was killed (liveness.py), what is
+printed (cli/run.py), several iterations at a time (study/running.py), and when things are computed again (the ledger
+decides: an artifact that exists is reused). A step process of its own costs two seconds of imports, so everything runs
+in one process.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlaw_models.errors import VlawError
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from vlaw_assets.lake import Lake
+
+DAGSTER_YAML = """\
+# Dagster's instance for vlaw: run history, event log and schedules live in this folder (SQLite).
+telemetry:
+  enabled: false
+nux:
+  enabled: false
+concurrency:
+  # One stage at a time in each pool: a model or a simulator wants the whole machine. True without any CLI step.
+  pools:
+    default_limit: 1
+    granularity: op
+  runs:
+    max_concurrent_runs: 4
+run_monitoring:
+  enabled: true
+  start_timeout_seconds: 180
+  max_resume_run_attempts: 0
+  poll_interval_seconds: 10
+  # Without this a killed run keeps its place in a pool for ever.
+  free_slots_after_run_end_seconds: 60
+"""
+"""Written into a DAGSTER_HOME that has no dagster.yaml; dagster_home/dagster.yaml is the same text (a test
+compares)."""
+
+
+INTERRUPTED = "DagsterExecutionInterruptedError"
+"""What the text of a StageError holds where a person or a signal ended the run."""
+
+
+class StageError(Exception):
+    """A step failed with something that is not a VlawError: a defect. Carries Dagster's text with the traceback."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """One finished Dagster run."""
+
+    run_id: str
+    made: tuple[str, ...]
+    reused: tuple[str, ...]
+
+
+def open_instance(*, pools: bool = True) -> dg.DagsterInstance:
+    """The instance of DAGSTER_HOME (default: dagster_home/ in the working directory); configured on first use.
+
+    Args:
+        pools: False: runs that this process executes do not queue for the pools, whatever others do there. Nothing is
+            changed in the instance itself, so nothing has to be put back: with granularity 'run' Dagster counts places
+            when it launches a run, and a run that is executed here is never launched.
+    """
+    import dagster as dg
+
+    from vlaw_assets.lake.durable import replace_file
+
+    home = Path(os.environ.get("DAGSTER_HOME") or "dagster_home").expanduser().absolute()
+    config = home / "dagster.yaml"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if not config.exists():
+            replace_file(config, DAGSTER_YAML)
+    except OSError as error:
+        raise VlawError(
+            f"the Dagster home cannot be written: {error.strerror}",
+            where=str(home),
+            remedy="Set DAGSTER_HOME to a folder that you can write to.",
+        ) from error
+    os.environ["DAGSTER_HOME"] = str(home)
+    return dg.DagsterInstance.get() if pools else _without_pools(home)
+
+
+def _without_pools(home: Path) -> dg.DagsterInstance:
+    import dagster as dg
+    import yaml
+    from dagster._core.instance.ref import InstanceRef
+
+    own = (yaml.safe_load((home / "dagster.yaml").read_text()) or {}).get("concurrency") or {}
+    own = {
+        key: value for key, value in own.items() if key != "default_op_concurrency_limit"
+    }  # not allowed beside pools
+    concurrency = {**own, "pools": {**own.get("pools", {}), "granularity": "run"}}
+    return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides={"concurrency": concurrency}))
+
+
+def run_job(
+    defs: dg.Definitions,
+    instance: dg.DagsterInstance,
+    job: str,
+    *,
+    partition: str = "",
+    only: Sequence[str] = (),
+    force: bool = False,
+) -> Done:
+    """Executes a job for one partition in this process. Raises VlawError (the stage's own) or StageError."""
+    import dagster as dg
+
+    from vlaw_assets.pipeline import liveness
+
+    definition = defs.resolve_job_def(job)
+    names = [key.to_user_string() for key in definition.asset_layer.executable_asset_keys]
+    chosen, run_id = _chosen(names, only), str(uuid.uuid4())
+    liveness.hold(instance, run_id)  # before the run exists: no moment in which it looks dead
+    try:
+        result = definition.execute_in_process(
+            instance=instance,
+            partition_key=partition or None,
+            raise_on_error=False,
+            run_id=run_id,
+            asset_selection=[dg.AssetKey(name) for name in chosen],
+            # The console belongs to the progress display; the event log has everything.
+            run_config={
+                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+                "ops": {name: {"config": {"force": force}} for name in chosen},
+            },
+            tags={liveness.TAG: liveness.place()},
+        )
+    finally:
+        liveness.let_go(instance, run_id)
+    _raise_failure(result)
+    reused = {
+        event.step_key: event.materialization.metadata["vlaw/reused"].value
+        for event in result.all_events
+        if event.is_step_materialization
+    }
+    return Done(
+        result.run_id,
+        tuple(name for name, old in reused.items() if not old),
+        tuple(name for name, old in reused.items() if old),
+    )
+
+
+def make_foundation(defs: dg.Definitions, instance: dg.DagsterInstance, lake: Lake, *, force: bool = False) -> None:
+    """Materializes what the foundation lacks. Once there it stays: it changes only when asked for (UI, --force)."""
+    names = [key.to_user_string() for key in defs.resolve_job_def("foundation").asset_layer.executable_asset_keys]
+    missing = [name for name in names if force or lake.ledger.current(name, "") is None]
+    if missing:
+        run_job(defs, instance, "foundation", only=missing, force=force)
+
+
+@contextmanager
+def alone(lake: Lake, experiment: str, holder: str = "vlaw run") -> Iterator[None]:
+    """One run of an experiment at a time; a second one is refused at once instead of waiting in a pool."""
+    from vlaw_assets.lake.durable import FileLock
+
+    lock = FileLock(lake.paths.locks / f"experiment--{experiment}.lock")
+    if not lock.acquire(holder=holder):
+        raise VlawError(
+            f"experiment {experiment} is already being run by process {lock.holder().get('pid', '?')}",
+            where=str(lock.path),
+            remedy="Wait until it is done (vlaw status), or stop it.",
+        )
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _chosen(names: Sequence[str], only: Sequence[str]) -> list[str]:
+    unknown = sorted(set(only) - set(names))
+    if unknown:
+        raise VlawError(
+            f"there is no asset {', '.join(unknown)} in an iteration",
+            where="--only",
+            remedy=f"Choose from {', '.join(sorted(names))}.",
+        )
+    return [name for name in names if not only or name in only]
+
+
+def _raise_failure(result: Any) -> None:
+    for event in result.all_events:
+        if event.is_step_failure:
+            data = event.step_failure_data
+            if data.user_failure_data is not None and data.user_failure_data.description:
+                what, _, rest = data.user_failure_data.description.partition("\n  where:")
+                where, _, remedy = rest.partition("\n  remedy:")
+                raise VlawError(
+                    what,
+                    where=where.strip() or event.step_key,
+                    remedy=remedy.strip() or f"Dagster run {result.run_id} has the details.",
+                )
+            raise StageError(f"{event.step_key} failed in Dagster run {result.run_id}:\n{data.error_display_string}")
+    if any(event.event_type_value == "PIPELINE_CANCELED" for event in result.all_events):
+        raise StageError(f"{INTERRUPTED}: Dagster run {result.run_id} was interrupted between two steps.")
+    if not result.success:
+        raise StageError(f"Dagster run {result.run_id} failed before any step began; its event log says why.")

@@ -1,0 +1,67 @@
+"""The resource of the assets: where the lake and the recipes are.
+
+Here: two paths, and opening what lies there. They are no part of a run's configuration: who may start a run may not
+choose where it reads and writes. Not here: asset logic, and environment variables (definitions.py reads them, so that a
+test passes folders and nothing else). The lake is imported when it is first opened: loading the definitions must stay
+as quick as Dagster itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from vlaw_assets.recipes import Foundation, Recipe, find_recipe, load_foundation
+
+if TYPE_CHECKING:
+    from vlaw_assets.lake import Lake
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where a run reads and writes."""
+
+    lake: str
+    """Folder of the lake; created on first use."""
+    recipes: str = ""
+    """Folder of the user's own recipes; empty for the packaged ones only."""
+
+    def open_lake(self) -> Lake:
+        """The lake. Raises VlawError where the folder is not writable or not a lake of ours."""
+        from vlaw_assets.lake import Lake
+
+        return Lake.open(self.lake, create=True)
+
+    def recipe(self, experiment: str) -> Recipe:
+        return find_recipe(experiment, self.recipes_folder)
+
+    def foundation(self) -> Foundation:
+        return load_foundation(self.recipes_folder)
+
+    @cached_property
+    def recipes_folder(self) -> Path | None:
+        return Path(self.recipes) if self.recipes else None
+
+
+def workplace_resource(place: Workplace) -> dg.ResourceDefinition:
+    """The resource of all assets. Dagster makes it in the process of a run before the first step: there the run's lock
+    is taken."""
+
+    def make(context: dg.InitResourceContext) -> Workplace:
+        from vlaw_assets.pipeline import liveness
+
+        if context.run is not None and context.instance is not None:  # a sensor has no run
+            liveness.begin(context.instance, context.run.run_id)
+        return place
+
+    return dg.ResourceDefinition(make, config_schema={}, description="Where the lake and the recipes are.")
+
+
+def no_values() -> dg.IOManagerDefinition:
+    """In place of Dagster's I/O manager, whose folder a run's configuration could name: assets hand on nothing but by
+    the lake."""
+    return dg.IOManagerDefinition(lambda context: dg.InMemoryIOManager(), config_schema={}, description="Not used.")

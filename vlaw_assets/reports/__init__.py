@@ -1,0 +1,1 @@
+"""What people read: success tables, plots, the audit's page, a study's report."""

@@ -1,0 +1,248 @@
+"""What the lake knows of a study: the answers of `sql/study_*.sql`, asked once, and which runs are missing.
+
+Here: asking, and picking rows. Not here: any statistics or text. Without a definition in the lake (asset `study`) there
+is nothing to be missing: what is there is all that was asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlaw_assets.lake import disk
+from vlaw_assets.reports.success import ALL, Rate, rate
+from vlaw_models.errors import VlawError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vlaw_assets.lake import Lake
+
+Row = dict[str, Any]
+BASE, FILTERED_BC, VLAW, DSRL, MORE_REAL = "base", "filtered_bc", "vlaw", "dsrl", "real_only_more"
+EXPERT_ONLY, HALF, NO_REAL = "vlaw_expert_only_world_model", "vlaw_half_synthetic", "vlaw_no_real_in_policy"
+TRUE_LABELS, ORACLE = "imagined_true_labels", "oracle"
+REPORTED, LOW = "reported", "low"
+NOISES = (REPORTED, LOW)
+QUESTIONS = (
+    "definition",
+    "runs",
+    "time",
+    "machine",
+    "arms",
+    "start_sets",
+    "success",
+    "trials",
+    "video_metrics",
+    "events",
+    "judges",
+    "judge_scores",
+    "judge_figures",
+    "coverage",
+    "labels",
+    "stops",
+    "real_rollouts",
+    "policy_ranks",
+    "promotions",
+)
+
+
+@dataclass
+class Facts:
+    """All rows of one study; `rows["runs"]` are those of sql/study_runs.sql."""
+
+    study: str
+    rows: dict[str, list[Row]]
+    definition: dict[str, Any] | None = None
+    """study.json as it was committed, where it was."""
+    wanted: dict[tuple[str, int], int] = field(default_factory=dict)
+    """(recipe, seed) -> iterations that the definition asks for."""
+
+    def seeds(self, recipe: str) -> list[int]:
+        """Seeds of an arm that have an evaluation; of 'base' those whose start was evaluated."""
+        return sorted(
+            {
+                row["seed"]
+                for row in self.rows["success"]
+                if row["recipe"] == recipe and row["seed"] is not None and row["noise"] == REPORTED
+            }
+        )
+
+    @cached_property
+    def tasks(self) -> list[str]:
+        """Tasks that were evaluated, in the project's order."""
+        from vlaw_assets.recipes import TASKS
+
+        found = {row["task"] for row in self.rows["success"]} - {ALL}
+        return sorted(found, key=lambda task: (TASKS.index(task) if task in TASKS else len(TASKS), task))
+
+    def rate(
+        self, recipe: str, iteration: int, task: str = ALL, *, noise: str = REPORTED, seed: int | None = None
+    ) -> Rate | None:
+        """Success; `seed` None: of all seeds together. None where it was not evaluated."""
+        for row in self._success.get((recipe, iteration, noise), ()):
+            if row["task"] == task and row["seed"] == seed:
+                return rate(row["successes"], row["trials"])
+        return None
+
+    @cached_property
+    def _success(self) -> dict[tuple[str, int, str], list[Row]]:
+        found: dict[tuple[str, int, str], list[Row]] = {}
+        for row in self.rows["success"]:
+            found.setdefault((row["recipe"], row["iteration"], row["noise"]), []).append(row)
+        return found
+
+    def outcomes(self, recipe: str, iteration: int, noise: str = REPORTED) -> dict[tuple[int, int, str], bool]:
+        """(seed, start, task) -> success."""
+        return self._outcomes.get((recipe, iteration, noise), {})
+
+    @cached_property
+    def _outcomes(self) -> dict[tuple[str, int, str], dict[tuple[int, int, str], bool]]:
+        found: dict[tuple[str, int, str], dict[tuple[int, int, str], bool]] = {}
+        for row in self.rows["trials"]:
+            own = found.setdefault((row["recipe"], row["iteration"], row["noise"]), {})
+            own[row["seed"], row["start"], row["task"]] = row["success"]
+        return found
+
+    def policies(self, noise: str = REPORTED) -> list[tuple[str, int]]:
+        """(recipe, iteration) of every policy that was evaluated, base first, then as the definition lists the arms."""
+        order = list(dict.fromkeys([BASE, FILTERED_BC, VLAW, *(recipe for recipe, _ in self.wanted)]))
+        return sorted(
+            {(recipe, iteration) for recipe, iteration, found in self._success if found == noise},
+            key=lambda key: (order.index(key[0]) if key[0] in order else len(order), *key),
+        )
+
+    def noise_scale(self, noise: str) -> float | None:
+        """The evaluations' noise; None where it was not recorded, or differs."""
+        found = {row["noise_scale"] for row in self.rows["success"] if row["noise"] == noise}
+        return found.pop() if len(found) == 1 else None
+
+    @cached_property
+    def privileged(self) -> set[str]:
+        """Arms that use the simulator where a robot would have nothing: by their artifacts' settings, or the
+        definition."""
+        said = {arm["recipe"] for arm in (self.definition or {}).get("arms", []) if arm.get("privileged")}
+        return said | {row["recipe"] for row in self.rows["arms"] if row["privileged"]} | {TRUE_LABELS, ORACLE}
+
+    def last(self, recipe: str) -> int:
+        """The last iteration of an arm that was evaluated; 0 for none."""
+        return max((iteration for found, iteration in self.policies() if found == recipe), default=0)
+
+    def select(self, question: str, **wanted: Any) -> list[Row]:
+        """Rows of a question whose columns have these values."""
+        return [row for row in self.rows[question] if all(row[name] == value for name, value in wanted.items())]
+
+    @cached_property
+    def missing(self) -> list[tuple[str, int, int]]:
+        """(recipe, seed, iteration) that the definition asks for and that have no evaluation.
+
+        An arm that runs until it matches another one lacks nothing after that.
+        """
+        there = {(row["recipe"], row["seed"], row["iteration"]) for row in self.rows["runs"] if row["evaluated"]}
+        return [
+            (recipe, seed, iteration)
+            for (recipe, seed), last in self.wanted.items()
+            for iteration in range(1, last + 1)
+            if (recipe, seed, iteration) not in there and iteration <= (self.matched(recipe, seed) or last)
+        ]
+
+    def target(self, recipe: str) -> str:
+        """The arm that `recipe` runs until it matches; '' for none."""
+        arms = (self.definition or {}).get("arms", [])
+        said = next((arm.get("until", "") for arm in arms if arm["recipe"] == recipe), "")
+        return said or (VLAW if recipe == MORE_REAL else "")
+
+    def goal(self, recipe: str, seed: int) -> Rate | None:
+        """What `recipe` is to match at a seed: pooled success of its target's last iteration. None while there is
+        none."""
+        target = self.target(recipe)
+        last = self.wanted.get((target, seed), self.last(target)) if target else 0
+        return self.rate(target, last, seed=seed) if last else None
+
+    def matched(self, recipe: str, seed: int) -> int | None:
+        """The first iteration at which `recipe` reaches its goal at a seed; None where it does not, or has none."""
+        goal = self.goal(recipe, seed)
+        for iteration in range(1, self.last(recipe) + 1) if goal else ():
+            found = self.rate(recipe, iteration, seed=seed)
+            if found is not None and found.value >= goal.value:
+                return iteration
+        return None
+
+    def lacks(self, recipes: Sequence[str], iteration: int | None = None) -> list[str]:
+        """What is missing of some arms, as texts: 'vlaw, iteration 2, seed 2: not run'."""
+        texts = []
+        for recipe in recipes:
+            gone = [(i, seed) for found, seed, i in self.missing if found == recipe and iteration in (None, i)]
+            texts += [
+                f"{recipe}, iteration {i}, seed {', '.join(str(s) for at, s in gone if at == i)}: not run"
+                for i in sorted({i for i, _ in gone})
+            ]
+            known = any(row["recipe"] == recipe for row in self.rows["runs"])
+            if not gone and not known and recipe != BASE:
+                texts.append(f"{recipe}: not part of the study")
+        return texts
+
+
+def facts_of(lake: Lake, study: str) -> Facts:
+    """Asks all questions. Raises VlawError for a study of which the lake has nothing."""
+    from vlaw_assets.query import connect
+    from vlaw_assets.query.questions import FOLDER, read_question
+
+    with connect(lake) as query:
+        rows = {
+            name: query.table(read_question(FOLDER / f"study_{name}.sql")[1], {"study": study}).to_pylist()
+            for name in ("definition", "runs")
+        }
+        if not any(rows.values()):
+            raise VlawError(
+                f"the lake has nothing of a study {study!r}",
+                where=str(lake.paths.root),
+                remedy=_others(query) or f"Run it first: vlaw study {study}",
+            )
+        for name in QUESTIONS:
+            if name not in rows:
+                rows[name] = query.table(read_question(FOLDER / f"study_{name}.sql")[1], {"study": study}).to_pylist()
+    definition = _definition(lake, rows["definition"])
+    wanted = wanted_runs(definition or {})
+    if wanted:  # the definition that this one replaced may have had other arms
+        arms = {recipe for recipe, _ in wanted} | {BASE}
+        rows = {
+            name: [row for row in found if row.get("recipe") is None or row["recipe"] in arms]
+            for name, found in rows.items()
+        }
+    return Facts(study, rows, definition, wanted)
+
+
+def wanted_runs(definition: dict[str, Any]) -> dict[tuple[str, int], int]:
+    """(recipe, seed) -> iterations, of a definition with [[arms]]."""
+    return {
+        (arm["recipe"], int(seed)): int(arm.get("iterations", 1))
+        for arm in definition.get("arms", [])
+        for seed in arm.get("seeds", [])
+    }
+
+
+def _definition(lake: Lake, rows: list[Row]) -> dict[str, Any] | None:
+    current = [row for row in rows if row["is_current"]]
+    if not current:
+        return None
+    ref = lake.ledger.get(current[-1]["artifact_id"])
+    file = Path(lake.read(ref).checkpoint()) / "study.json"
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        disk.refuse_if_out_of_files(error)
+        raise VlawError(
+            f"the study's definition cannot be read: {error}",
+            where=str(file),
+            remedy="`vlaw audit study --verify` says what is damaged; restore it.",
+        ) from error
+
+
+def _others(query: Any) -> str:
+    """Which studies there are instead."""
+    found = [row["study"] for row in query.table("SELECT DISTINCT study FROM study_artifacts ORDER BY 1").to_pylist()]
+    return f"The lake has runs of {', '.join(found)}." if found else ""

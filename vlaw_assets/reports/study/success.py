@@ -1,0 +1,173 @@
+"""Section 2: the paper's Table 2 and Figure 7: success per task, ours beside theirs, at both noises, and the
+differences.
+
+Here: the arms that the paper has. Not here: the other arms (arms.py).
+"""
+
+from __future__ import annotations
+
+from vlaw_assets.reports.study.compare import Comparison, compare, compare_trials
+from vlaw_assets.reports.study.facts import BASE, DSRL, FILTERED_BC, LOW, NOISES, REPORTED, VLAW, Facts
+from vlaw_assets.reports.study.paper import paper, success
+from vlaw_assets.reports.study.pictures import Pictures
+from vlaw_assets.reports.study.text import missing, number, points, seeds_text, shown, table, title
+from vlaw_assets.reports.success import ALL, Rate
+
+POLICIES = ((BASE, 0), (DSRL, 1), (FILTERED_BC, 1), (FILTERED_BC, 2), (VLAW, 1), (VLAW, 2))
+DIFFERENCES = (
+    ((VLAW, 2), (FILTERED_BC, 2)),
+    ((VLAW, 2), (BASE, 0)),
+    ((VLAW, 1), (FILTERED_BC, 1)),
+    ((FILTERED_BC, 2), (BASE, 0)),
+)
+EXPLAINED = (
+    "Differences on the same starts and seeds, first minus second. The interval is a bootstrap over starts; it does "
+    "not hold how much "
+    "training itself varies: see the seeds. The paper's interval is Newcombe's for independent trials. The "
+    "sequential test reads pairs "
+    "start by start, all seeds of one before the next, and stops at error 5 %, looking after every pair; it too is "
+    "about these trained "
+    "policies, not about others trained the same way."
+)
+
+
+def section(facts: Facts, pictures: Pictures) -> str:
+    parts = [
+        "## 2. Success (Table 2, Figure 7)",
+        (
+            "Success in per cent with its Wilson 95 % interval; n trials over all tasks and seeds. Every policy is "
+            "evaluated on the same "
+            f"starts; trials of two seeds on one start count as two. Paper: {paper()['table_2']['source']}; its "
+            f"intervals are computed from its counts."
+        ),
+        _picture(facts, pictures),
+    ]
+    for noise in NOISES:
+        parts += [_table(facts, noise), _differences(facts, noise)]
+    parts += [_per_task(facts), missing(facts.lacks([FILTERED_BC, VLAW]) + facts.lacks([DSRL], 1))]
+    return "\n\n".join(part.strip("\n") for part in parts if part)
+
+
+def heading(facts: Facts, noise: str) -> str:
+    scale = facts.noise_scale(noise)
+    name = "the reported noise" if noise == REPORTED else "lower noise"
+    return f"At {name}{f' (× {number(scale, 2)})' if scale is not None else ''}"
+
+
+def _table(facts: Facts, noise: str) -> str:
+    tasks, rows = facts.tasks, []
+    for recipe, iteration in POLICIES:
+        ours = {task: facts.rate(recipe, iteration, task, noise=noise) for task in [*tasks, ALL]}
+        pooled = ours[ALL]
+        if pooled is not None:
+            seeds = facts.seeds(recipe)
+            rows.append(
+                [
+                    title(recipe, iteration),
+                    "ours",
+                    *(shown(ours[task]) for task in [*tasks, ALL]),
+                    f"{pooled.trials} ({len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'})",
+                ]
+            )
+        theirs = success(recipe, iteration)
+        if theirs and noise == REPORTED:
+            rows.append(
+                [
+                    title(recipe, iteration),
+                    "paper",
+                    *(shown(theirs.get(task)) for task in [*tasks, ALL]),
+                    str(theirs[ALL].trials),
+                ]
+            )
+    if not any(row[1] == "ours" for row in rows):
+        return f"### {heading(facts, noise)}\n\nNothing was evaluated yet."
+    return f"### {heading(facts, noise)}\n{table(['policy', '', *tasks, 'all', 'n'], rows)}"
+
+
+def _differences(facts: Facts, noise: str) -> str:
+    rows = []
+    for first, second in DIFFERENCES:
+        found = compare(facts, first, second, noise)
+        if found is not None:
+            rows.append(
+                [
+                    f"{title(*first)} − {title(*second)}",
+                    points(found.diff, found.low, found.high),
+                    _paper_difference(first, second) if noise == REPORTED else "",
+                    f"{found.only_first} / {found.only_second}",
+                    number(found.p_value),
+                    found.decided,
+                    per_seed(found),
+                    f"{found.pairs} ({found.starts} starts)",
+                ]
+            )
+    text = table(
+        [
+            "difference",
+            "points [95 %]",
+            "paper [95 %]",
+            "won alone",
+            "McNemar p",
+            "sequential test",
+            "per seed",
+            "pairs",
+        ],
+        rows,
+    )
+    if not text:
+        return ""
+    told = EXPLAINED if noise == REPORTED else "Differences as above:"
+    return f"{told}\n{text}"
+
+
+def per_seed(found: Comparison) -> str:
+    """'0: +4.0, 1: +6.8'."""
+    return ", ".join(f"{seed}: {100 * one.diff:+.1f}" for seed, one in found.per_seed.items())
+
+
+def _paper_difference(first: tuple[str, int], second: tuple[str, int]) -> str:
+    from vlaw_models.metrics.stats import newcombe
+
+    a, b = success(*first).get(ALL), success(*second).get(ALL)
+    return points(*newcombe(a.successes, a.trials, b.successes, b.trials)) if a and b else ""
+
+
+def _per_task(facts: Facts) -> str:
+    last = min(facts.last(VLAW), facts.last(FILTERED_BC))
+    rows = []
+    for noise in NOISES if last else ():
+        a, b = (facts.outcomes(recipe, last, noise) for recipe in (VLAW, FILTERED_BC))
+        cells = []
+        for task in facts.tasks:
+            own = [{key: value for key, value in side.items() if key[2] == task} for side in (a, b)]
+            found = compare_trials(*own)
+            cells.append("" if found is None else points(found.diff, found.low, found.high))
+        if any(cells):
+            rows.append([heading(facts, noise), *cells])
+    text = table([f"{title(VLAW, last)} − {title(FILTERED_BC, last)}", *facts.tasks], rows)
+    return (
+        f"The same per task, seeds {seeds_text(set(facts.seeds(VLAW)) & set(facts.seeds(FILTERED_BC)))}:\n{text}"
+        if text
+        else ""
+    )
+
+
+def _picture(facts: Facts, pictures: Pictures) -> str:
+    from vlaw_assets.reports.plots import grouped_bars
+
+    known = [policy for policy in POLICIES if facts.rate(*policy) is not None]
+    if not known:
+        return ""
+    panels: dict[str, dict[str, dict[str, Rate]]] = {}
+    for task in [*facts.tasks, ALL]:
+        panels[task] = {}
+        for policy in POLICIES:
+            found = {
+                "ours": facts.rate(*policy, task),
+                "ours, lower noise": facts.rate(*policy, task, noise=LOW),
+                "paper": success(*policy).get(task),
+            }
+            panels[task][title(*policy)] = {label: one for label, one in found.items() if one is not None}
+    return pictures.add(
+        "success", grouped_bars(panels), "Success per task and policy, ours and the paper's, with 95 % intervals"
+    )

@@ -1,0 +1,73 @@
+"""All sections together, and the files: Markdown, and PNG pictures in a folder of the same name beside it.
+
+Here: order and writing. Nothing is written before everything is computed. What a person has to say about the study is
+in a file of its own, `NAME_notes.md` beside the report, and is put in; the report itself is made again each time.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlaw_assets.lake.durable import write_page
+from vlaw_assets.reports.study import arms, choices, claims, gates, judge, models, ran, ranks, success
+from vlaw_assets.reports.study.facts import facts_of
+from vlaw_assets.reports.study.paper import paper
+from vlaw_assets.reports.study.pictures import Pictures
+from vlaw_models.errors import VlawError
+
+if TYPE_CHECKING:
+    from vlaw_assets.lake import Lake
+
+
+def write_report(lake: Lake, study: str, out: Path) -> list[Path]:
+    """Writes the report of a study to `out` and its pictures to the folder `out` without suffix; returns all files.
+
+    Raises VlawError for a study of which the lake has nothing, and where the files cannot be written.
+    """
+    if out.suffix != ".md":
+        raise VlawError("a report is a Markdown file", where=str(out), remedy="Choose a name that ends in .md.")
+    pictures = Pictures(out.stem)
+    text = build(lake, study, pictures, notes_of(out))
+    folder = out.with_suffix("")
+    for name, png in pictures.made.items():
+        write_page(folder / name, png, remedy="Choose a file with --out.")
+    write_page(out, text, remedy="Choose a file with --out.")
+    return [out, *(folder / name for name in pictures.made)]
+
+
+def build(lake: Lake, study: str, pictures: Pictures, notes: str = "") -> str:
+    """The report as text; `pictures` is filled. Raises VlawError for a study of which the lake has nothing."""
+    facts = facts_of(lake, study)
+    sections = [
+        ran.section(facts),
+        gates.section(facts),
+        success.section(facts, pictures),
+        models.section(facts),
+        judge.section(facts, pictures),
+        arms.figure_9(facts, pictures),
+        arms.price(facts, pictures),
+        ranks.section(facts, pictures),
+        choices.section(facts),
+        claims.section(facts),
+    ]
+    if notes:
+        sections.append(f"## Discussion\n\n{notes.strip()}")
+    told = (
+        f"Made by `vlaw report study {study}` from the lake; up to the discussion, every number is the answer to a "
+        f"question of "
+        f"`sql/study_*.sql`, or computed from such answers. Do not edit. Paper: "
+        f"[{paper()['source']}]({paper()['url']})."
+    )
+    return f"# Study {study}\n\n{told}\n\n" + "\n\n".join(sections) + "\n"
+
+
+def notes_of(out: Path) -> str:
+    """The hand-written discussion beside the report; '' where there is none."""
+    file = out.with_name(f"{out.stem}_notes.md")
+    try:
+        return file.read_text(encoding="utf-8") if file.is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise VlawError(
+            f"the notes cannot be read: {error}", where=str(file), remedy="Save them as UTF-8 text."
+        ) from error

@@ -1,0 +1,280 @@
+"""Studies: a set of recipes, each with several seeds, run at the same settings on the same ledger.
+
+Here: reading and checking study files, and the experiments they are made of. A study's experiment is named
+`{study}-{recipe}-s{seed}` ("claims-vlaw-s1"): that recipe with that seed, the arm's number of iterations and the
+study's own `[set.<table>]` values. Not here: what has been run of a study (study/ledger.py) and running it
+(study/running.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vlaw_assets.lake.once import once
+from vlaw_assets.recipes import (
+    EXTENDS,
+    KEY,
+    MAX_ITERATIONS,
+    NOT_INHERITED,
+    STAGES,
+    Recipe,
+    canonical,
+    checked,
+    document_of,
+    known_keys,
+    load_foundation,
+    merged,
+    problem,
+    read_toml,
+    recipe_files,
+    typed,
+)
+from vlaw_models.errors import VlawError
+
+PACKAGED = Path(__file__).parent
+FOLDER = "studies"
+"""Of the user's own studies, inside the folder of their recipes."""
+THREADS = 1
+"""CPU threads of every partition of a study, whatever runs beside it: numbers depend on how sums are split."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One recipe of a study."""
+
+    recipe: str
+    seeds: tuple[int, ...]
+    iterations: int
+    until: str = ""
+    """Recipe of another arm: stop as soon as pooled success reaches what that arm has, at the same seed, after its last
+    iteration. Empty: run all iterations."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study file's content. Arms run in their order; the first one of a seed goes ahead of the others of that
+    seed."""
+
+    name: str
+    description: str
+    tasks: tuple[str, ...] | None
+    settings: dict[str, dict[str, Any]]
+    arms: tuple[Arm, ...]
+    path: Path
+
+    @property
+    def members(self) -> list[Member]:
+        """Its experiments, seed by seed, each seed's arms in the order of the file."""
+        seeds = sorted({seed for arm in self.arms for seed in arm.seeds})
+        return [Member(self, arm, seed) for seed in seeds for arm in self.arms if seed in arm.seeds]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One experiment of a study: an arm with a seed."""
+
+    study: Study
+    arm: Arm
+    seed: int
+
+    @property
+    def experiment(self) -> str:
+        return f"{self.study.name}-{self.arm.recipe}-s{self.seed}"
+
+    @property
+    def target(self) -> Member | None:
+        """The experiment that it runs until it matches."""
+        arm = next((arm for arm in self.study.arms if arm.recipe == self.arm.until), None)
+        return Member(self.study, arm, self.seed) if arm else None
+
+
+@once
+def study_files(folder: Path | None = None) -> dict[str, Path]:
+    """Study name -> file: the packaged ones and those in `folder`/studies, by file name; a user's file wins."""
+    own = folder / FOLDER if folder else None
+    files = [*sorted(PACKAGED.glob("*.toml")), *(sorted(own.glob("*.toml")) if own and own.is_dir() else [])]
+    found = {path.stem: path for path in files}
+    for name, path in found.items():
+        if not KEY.fullmatch(name):
+            raise VlawError(
+                f"{name!r} cannot name a study",
+                where=str(path),
+                remedy="Use letters, digits, '_' and '-' only, starting with a letter or digit.",
+            )
+    return found
+
+
+def find_study(name: str, folder: Path | None = None) -> Study:
+    """The study of that name. Raises VlawError for an unknown one or a faulty file."""
+    files = study_files(folder)
+    if name not in files:
+        raise VlawError(
+            f"there is no study {name!r}",
+            where=str(folder / FOLDER if folder else PACKAGED),
+            remedy=f"Use one of {', '.join(sorted(files))}, or add {FOLDER}/{name}.toml to the folder that "
+            "VLAW_RECIPES names.",
+        )
+    return load_study(files[name], folder)
+
+
+def experiment_names(folder: Path | None = None) -> list[str]:
+    """Every experiment there is: the recipes, and the experiments of the studies."""
+    recipes = recipe_files(folder)
+    names = dict.fromkeys(recipes)
+    for path in study_files(folder).values():
+        for member in load_study(path, folder).members:
+            if member.experiment in names:
+                raise VlawError(
+                    f"two experiments have the name {member.experiment!r}",
+                    where=str(path),
+                    remedy="Rename the recipe or the study.",
+                )
+            names[member.experiment] = None
+    return list(names)
+
+
+@once
+def find_member(name: str, folder: Path | None = None) -> Member | None:
+    """The study's experiment of that name; None if no study has it."""
+    for study, path in study_files(folder).items():
+        if name.startswith(f"{study}-"):
+            found = next((member for member in load_study(path, folder).members if member.experiment == name), None)
+            if found is not None:
+                return found
+    return None
+
+
+@once
+def load_study(path: Path, folder: Path | None = None) -> Study:
+    """Reads and checks one study file: its own keys, and that its recipes exist. Raises VlawError."""
+    document = read_toml(path)
+    known_keys(path, "", document, ("name", "description", "tasks", "set", "arms"))
+    name = typed(path, "name", document.get("name"), str)
+    if name != path.stem:
+        raise problem(path, "name", f"is {name!r} but the file is {path.name}", "Name the file after the study.")
+    settings = typed(path, "set", document.get("set", {}), dict)
+    known_keys(path, "set", settings, STAGES)
+    for table, values in settings.items():
+        typed(path, f"set.{table}", values, dict)
+    tasks = document.get("tasks")
+    study = Study(
+        name,
+        typed(path, "description", document.get("description", ""), str),
+        None if tasks is None else tuple(typed(path, "tasks", tasks, list)),
+        settings,
+        tuple(_arm(path, entry) for entry in typed(path, "arms", document.get("arms", []), list)),
+        path,
+    )
+    _check_arms(study, recipe_files(folder))
+    return study
+
+
+def resolved(member: Member, folder: Path | None = None) -> Recipe:
+    """The recipe of a study's experiment, checked in full. Raises VlawError."""
+    study, arm = member.study, member.arm
+    file = recipe_files(folder)[arm.recipe]
+    _check_settings(study, file)
+    document = merged(document_of(file), {key: dict(values) for key, values in study.settings.items()})
+    document |= {"name": member.experiment, "seed": member.seed, "iterations": arm.iterations}
+    return checked(study.path, document | ({"tasks": list(study.tasks)} if study.tasks is not None else {}))
+
+
+def definition(study: Study, folder: Path | None = None) -> dict[str, Any]:
+    """What the study is, as plain values: every recipe resolved, and the foundation. What a later run is held to."""
+    experiments = {}
+    for member in study.members:
+        recipe = resolved(member, folder)
+        experiments[member.experiment] = {
+            "arm": member.arm.recipe,
+            "seed": member.seed,
+            "iterations": member.arm.iterations,
+            "until": member.arm.until,
+            "privileged": recipe.privileged,
+            "description": recipe.description,
+            "recipe": {key: value for key, value in dataclasses.asdict(recipe).items() if key != "description"},
+        }
+    arms = [
+        {
+            **dataclasses.asdict(arm),
+            "privileged": next(found["privileged"] for found in experiments.values() if found["arm"] == arm.recipe),
+        }
+        for arm in study.arms
+    ]
+    whole = {
+        "name": study.name,
+        "description": study.description,
+        "threads": THREADS,
+        "set": study.settings,
+        "arms": arms,
+        "experiments": experiments,
+        "foundation": dataclasses.asdict(load_foundation(folder)),
+    }
+    return json.loads(canonical(whole))  # tuples become lists, as they come back from a file
+
+
+def _arm(path: Path, entry: Any) -> Arm:
+    entry = typed(path, "arms", entry, dict)
+    known_keys(path, "arms", entry, [field.name for field in dataclasses.fields(Arm)])
+    recipe = typed(path, "arms.recipe", entry.get("recipe"), str)
+    seeds = typed(path, f"arms.seeds of {recipe}", entry.get("seeds"), tuple[int, ...])
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise problem(path, f"arms.seeds of {recipe}", "is empty or names a seed twice", "Name each seed once.")
+    iterations = typed(path, f"arms.iterations of {recipe}", entry.get("iterations"), int)
+    if not 1 <= iterations <= MAX_ITERATIONS:
+        raise problem(path, f"arms.iterations of {recipe}", f"is {iterations}", f"Use 1 to {MAX_ITERATIONS}.")
+    return Arm(recipe, seeds, iterations, typed(path, f"arms.until of {recipe}", entry.get("until", ""), str))
+
+
+def _check_arms(study: Study, recipes: dict[str, Path]) -> None:
+    by_recipe = {arm.recipe: arm for arm in study.arms}
+    if not study.arms or len(by_recipe) != len(study.arms):
+        raise problem(study.path, "arms", "is empty or names a recipe twice", "Give one [[arms]] table per recipe.")
+    for arm in study.arms:
+        if arm.recipe not in recipes:
+            raise problem(
+                study.path,
+                "arms.recipe",
+                f"is {arm.recipe!r}, which is no recipe",
+                f"Use one of {', '.join(sorted(recipes))}.",
+            )
+        if arm.until:
+            target = by_recipe.get(arm.until)
+            if target is None or target.until or not set(arm.seeds) <= set(target.seeds):
+                raise problem(
+                    study.path,
+                    f"arms.until of {arm.recipe}",
+                    f"is {arm.until!r}",
+                    "Name another arm that has these seeds too, and no 'until' of its own.",
+                )
+    for member in study.members:
+        if not KEY.fullmatch(member.experiment):
+            raise problem(
+                study.path,
+                "arms.recipe",
+                f"makes the experiment name {member.experiment!r} of {len(member.experiment)} characters",
+                "Shorten the name of the study or of the recipe: an experiment's name has at most 63 characters, "
+                "letters, digits, '_' and '-' only.",
+            )
+
+
+def _check_settings(study: Study, file: Path) -> None:
+    """A study must not level what an arm is there for: a value that a recipe gives against the one it extends."""
+    own = read_toml(file)
+    if EXTENDS not in own:
+        return
+    for table, values in own.items():
+        if table in NOT_INHERITED or not isinstance(values, dict):
+            continue
+        for key in values.keys() & study.settings.get(table, {}).keys():
+            if values[key] != study.settings[table][key]:
+                raise problem(
+                    study.path,
+                    f"set.{table}.{key}",
+                    f"is {study.settings[table][key]!r}, but {file.stem} differs "
+                    f"from {own[EXTENDS]} in just this: {values[key]!r}",
+                    "Leave it out of the study's [set] tables.",
+                )

@@ -1,0 +1,258 @@
+"""What the ledger has of a study: its definition, which partitions are done, and how each one went.
+
+Here: two kinds of artifacts that no Dagster asset makes. `study` (partition `NAME|00`: the lake's partitions are pairs)
+holds study.json, what the study was when it was first run; a run with another definition is refused. `study_progress`
+(one per finished partition) holds progress.json: pooled success, real rollouts so far, and whether the arm it runs
+against is reached; its metrics have the wall and CPU seconds. Not here: the order of partitions (order.py) and running
+them (running.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlaw_assets.lineage.replay import flat
+from vlaw_assets.pipeline.code_identity import code_digest, code_revision
+from vlaw_assets.pipeline.partitions import partition_key
+from vlaw_assets.recipes import canonical
+from vlaw_assets.studies.definition import Member
+from vlaw_models.errors import VlawError
+
+if TYPE_CHECKING:
+    from vlaw_assets.lake import ArtifactRef, Lake
+
+STUDY, STUDY_FILE = "study", "study.json"
+PROGRESS, PROGRESS_FILE = "study_progress", "progress.json"
+ABSENT = "(none)"
+WORDS_ONLY = "description"
+"""Key whose value is for people: it may change under a study."""
+SHOWN = 20
+
+
+@dataclass(frozen=True)
+class State:
+    """One partition as the ledger has it."""
+
+    missing: tuple[str, ...]
+    """Wanted assets without an artifact; `study_progress` where only the record is missing."""
+    stale: tuple[str, ...]
+    """Wanted assets that today's code, recipe or inputs would make differently."""
+    made: int
+    reused: int
+    seconds: float
+    """Of the artifacts that this partition made itself."""
+    progress: dict[str, Any] | None
+    """progress.json and the record's metrics, of what is there; None while there is no valid one."""
+
+    @property
+    def done(self) -> bool:
+        return not self.missing and not self.stale
+
+    @property
+    def reached(self) -> bool:
+        """Whether it matches the arm that it runs against."""
+        return self.progress is not None and bool(self.progress["reached"])
+
+
+def partition_of(study: str) -> str:
+    """The ledger's partition of a study's definition."""
+    return f"{study}|00"
+
+
+def committed_definition(lake: Lake, study: str) -> dict[str, Any] | None:
+    """The definition that the study was last run with; None if it never was."""
+    ref = lake.ledger.current(STUDY, partition_of(study))
+    if ref is None:
+        return None
+    return json.loads((lake.read(ref).checkpoint() / STUDY_FILE).read_text(encoding="utf-8"))
+
+
+def hold_to_definition(lake: Lake, definition: Mapping[str, Any], *, restart: bool = False) -> bool:
+    """Commits the definition if there is none, or if it is another one and `restart` says so. Returns whether it did.
+
+    Raises VlawError with the differences where the study was begun with another definition.
+    """
+    name = definition["name"]
+    before = committed_definition(lake, name)
+    if before is not None:
+        changed = changes(before, definition)
+        if not changed:
+            return False
+        if not restart:
+            lines = [f"\n  {key}: was {was}, is {now}" for key, was, now in changed[:SHOWN]]
+            more = f"\n  and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+            raise VlawError(
+                f"study {name} is not what it was when it was begun:{''.join(lines)}{more}",
+                where=f"{lake.paths.root}, {STUDY}[{partition_of(name)}]",
+                remedy="Put the study and its recipes back, give the changed study another name, or go on with "
+                "--restart (what is still the same is reused).",
+            )
+    from vlaw_assets.lake import Identity
+
+    identity = Identity(kind=STUDY, code=_code(), recipe=canonical(definition), parents=())
+    with lake.commit(
+        asset=STUDY, partition=partition_of(name), identity=identity, run_id="study", code_revision=code_revision()
+    ) as draft:
+        if draft.reused is None:
+            _write(draft.checkpoint_dir() / STUDY_FILE, definition)
+    return True
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """(key, was, is) of every value that differs, as text; descriptions are passed over."""
+    was, now = (flat(_keyed(value)) for value in (before, after))
+    texts = {
+        key: tuple(json.dumps(side[key], sort_keys=True) if key in side else ABSENT for side in (was, now))
+        for key in sorted(was.keys() | now.keys())
+        if key.rpartition(".")[2] != WORDS_ONLY
+    }
+    return [(key, old, new) for key, (old, new) in texts.items() if old != new]
+
+
+def _keyed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Arms by their recipe, so that one more arm is one difference and not one of every arm behind it."""
+    order = [arm["recipe"] for arm in value["arms"]]
+    return {**value, "arms": {arm["recipe"]: arm for arm in value["arms"]}, "order of arms": order}
+
+
+def state_of(
+    lake: Lake,
+    member: Member,
+    iteration: int,
+    assets: Sequence[str],
+    *,
+    recipes: str | Path | None,
+    occurring: Mapping[str, set[str]] | None = None,
+) -> State:
+    """How far one partition is, asked of every wanted asset: present, and the same as would be made now?"""
+    from vlaw_assets.lineage.staleness import ask
+
+    key = partition_key(member.experiment, iteration)
+    refs = {asset: lake.ledger.current(asset, key) for asset in assets}
+    missing = [asset for asset, ref in refs.items() if ref is None]
+    stale = []
+    for asset, ref in refs.items():
+        if ref is not None:
+            try:
+                answer = ask(lake, asset, key, recipes=recipes, occurring=occurring)
+            except VlawError:
+                stale.append(asset)  # what it stands on is missing or cannot be read: running it will say what
+                continue
+            if answer.identity.digest != lake.ledger.get(ref.owner).identity_digest:
+                stale.append(asset)
+    progress = None if missing or stale else _valid_progress(lake, member, iteration)
+    own = [ref for ref in refs.values() if ref is not None and not ref.source_artifact_id]
+    return State(
+        tuple(missing or ([PROGRESS] if progress is None and not stale else [])),
+        tuple(stale),
+        len(own),
+        sum(ref is not None for ref in refs.values()) - len(own),
+        sum(float(ref.metrics.get("seconds") or 0) for ref in own),
+        progress,
+    )
+
+
+def record_progress(lake: Lake, member: Member, iteration: int, run: Mapping[str, Any], run_id: str) -> dict[str, Any]:
+    """Commits how a finished partition went, and returns it. The same outcome again is reused, with its first
+    metrics."""
+    from vlaw_assets.lake import Identity
+
+    parents = _parents(lake, member, iteration)
+    recipe = {
+        "study": member.study.name,
+        "experiment": member.experiment,
+        "arm": member.arm.recipe,
+        "seed": member.seed,
+        "iteration": iteration,
+        "until": member.arm.until,
+    }
+    identity = Identity(
+        kind=PROGRESS,
+        code=_code(),
+        recipe=canonical(recipe),
+        parents=tuple((role, ref.content_digest) for role, ref in parents.items()),
+    )
+    with lake.commit(
+        asset=PROGRESS,
+        partition=partition_key(member.experiment, iteration),
+        identity=identity,
+        run_id=run_id,
+        code_revision=code_revision(),
+    ) as draft:
+        if draft.reused is None:
+            handles = {role: draft.read(ref, role) for role, ref in parents.items()}
+            success = pooled(handles["policy_evaluation"].table("evaluations").to_pylist())
+            target = pooled(handles["target"].table("evaluations").to_pylist()) if "target" in handles else None
+            found = {
+                **recipe,
+                **success,
+                "target": target and target["success"],
+                "reached": target and success["success"] >= target["success"],
+                "real_rollouts": sum(ref.num_rows for role, ref in parents.items() if role.startswith("real_rollouts")),
+            }
+            _write(draft.checkpoint_dir() / PROGRESS_FILE, found)
+            draft.set_metrics({**found, **run})
+    progress = _valid_progress(lake, member, iteration)
+    if progress is None:
+        raise VlawError(
+            f"{PROGRESS} does not stand on what is current",
+            where=partition_key(member.experiment, iteration),
+            remedy="Something else writes this partition; run the study again.",
+        )
+    return progress
+
+
+def pooled(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """{"success", "successes", "trials"} over all tasks, of the rows of an evaluation. Raises VlawError without such a
+    row."""
+    row = next((row for row in rows if row["metric"] == "success_rate" and row["task"] == "all"), None)
+    if row is None:
+        raise VlawError(
+            "the evaluation has no pooled success rate",
+            where="study",
+            remedy="Set [evaluation] episodes_per_task to 1 or more.",
+        )
+    return {"success": float(row["value"]), "successes": int(row["successes"]), "trials": int(row["trials"])}
+
+
+def _parents(lake: Lake, member: Member, iteration: int) -> dict[str, ArtifactRef]:
+    """What an outcome stands on: the evaluation, the real rollouts of every iteration so far, and the target's
+    evaluation."""
+    real = {
+        f"real_rollouts_{number:02d}": lake.ledger.require("real_rollouts", partition_key(member.experiment, number))
+        for number in range(1, iteration + 1)
+    }
+    parents = {
+        "policy_evaluation": lake.ledger.require("policy_evaluation", partition_key(member.experiment, iteration)),
+        **real,
+    }
+    target = member.target
+    if target is not None:
+        key = partition_key(target.experiment, target.arm.iterations)
+        parents["target"] = lake.ledger.require("policy_evaluation", key)
+    return parents
+
+
+def _valid_progress(lake: Lake, member: Member, iteration: int) -> dict[str, Any] | None:
+    """What was recorded, if it was recorded of what is current now."""
+    ref = lake.ledger.current(PROGRESS, partition_key(member.experiment, iteration))
+    if ref is None:
+        return None
+    try:
+        today = _parents(lake, member, iteration)
+    except VlawError:  # its target is gone
+        return None
+    before = {role: parent.content_digest for role, parent in lake.ledger.edges(ref.owner)}
+    return dict(ref.metrics) if before == {role: parent.content_digest for role, parent in today.items()} else None
+
+
+def _code() -> str:
+    return code_digest(__name__)
+
+
+def _write(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Learners: episodes in, a trained policy, world model or reward model out."""

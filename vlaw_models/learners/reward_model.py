@@ -1,0 +1,196 @@
+"""Training a judge: from scratch on a labelled corpus, and with LoRA on the labelled rollouts of an iteration.
+
+Here: `train_reward_model` (every parameter) and `finetune_reward_model` (LoRA through peft, merged when saved, so a
+checkpoint is one set of weights whatever made it). Not here: scoring (score.py), the networks (rewards/).
+Real rollouts, scripted episodes and world-model replays carrying the real outcome are all just labelled episodes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from vlaw_models.config import RewardModelConfig
+from vlaw_models.device import mixed
+from vlaw_models.episodes import Episode
+from vlaw_models.errors import VlawError
+from vlaw_models.reward_models.augment import augment
+from vlaw_models.reward_models.base import NO, YES, Judge, frame_indices, load_judge, seeded
+
+Progress = Callable[[int, int, str], None]
+
+
+def train_reward_model(
+    judge: Judge,
+    episodes: Sequence[Episode],
+    labels: Sequence[bool],
+    *,
+    steps: int,
+    seed: int,
+    batch_size: int = 16,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 0.05,
+    failure_weight: float = 1.0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Trains the parameters of `judge` that require gradients, in place; leaves it in evaluation mode.
+
+    Cross-entropy of the right answer over the two answers, AdamW, a short warm-up and cosine decay. Batches run
+    through shuffled passes over the episodes, so P(yes) keeps the success rate of the data as its prior. A judge with
+    frozen eyes looks at every frame once, before training; another one is shown augmented frames. `failure_weight`
+    above 1 makes the judge surer before it says yes: a false success costs more than a missed one.
+    Returns {"losses": [one per step], "seconds": ..., "episodes": n, "successes": k}. VlawError without episodes.
+    """
+    if not episodes or len(episodes) != len(labels):
+        raise VlawError(
+            f"{len(episodes)} episodes with {len(labels)} labels",
+            where="reward-model training",
+            remedy="Give at least one episode and exactly one success label for each.",
+        )
+    begin = time.perf_counter()
+    rng = np.random.default_rng([seed, 0x1A0E])
+    generator = torch.Generator().manual_seed(seed)
+    parameters = [parameter for parameter in judge.parameters() if parameter.requires_grad]
+    device = parameters[0].device
+    optimizer = torch.optim.AdamW(
+        parameters, lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.99), fused=True
+    )
+    warmup = max(1, min(50, steps // 10))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: min(1.0, (step + 1) / warmup) * 0.5 * (1 + np.cos(np.pi * min(1.0, step / max(1, steps)))),
+    )
+    answers = torch.tensor([YES if label else NO for label in labels])
+    costs = torch.tensor([1.0, failure_weight], device=device)  # in the order of YES, NO
+    losses: list[float] = []
+    order = np.empty(0, dtype=np.int64)
+    seen = _watched(judge, episodes, device) if judge.frozen_eyes and steps else None
+    judge.train()
+    with seeded(seed):
+        for step in range(steps):
+            while len(order) < batch_size:
+                order = np.concatenate([order, rng.permutation(len(episodes))])
+            picked, order = order[:batch_size], order[batch_size:]
+            with mixed(device, enabled=judge.autocast):
+                if seen is not None:
+                    logits = judge.answer_seen(*_glimpses(judge, [seen[index] for index in picked], rng))
+                else:
+                    frames, states = judge.clips([episodes[index] for index in picked], rng)
+                    frames = augment(frames, generator).to(device)
+                    logits = judge(frames, [episodes[index].instruction for index in picked], states.to(device))
+            loss = functional.cross_entropy(logits.float(), answers[picked].to(device), weight=costs)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            schedule.step()
+            losses.append(float(loss.detach()))
+            if progress is not None:
+                progress(step + 1, steps, f"reward model: loss {losses[-1]:.3f}")
+    judge.eval()
+    return {
+        "losses": losses,
+        "seconds": time.perf_counter() - begin,
+        "episodes": len(episodes),
+        "successes": int(sum(bool(label) for label in labels)),
+    }
+
+
+def finetune_reward_model(
+    start_dir: Path,
+    episodes: Sequence[Episode],
+    cfg: RewardModelConfig,
+    out_dir: Path,
+    *,
+    seed: int,
+    replays: Sequence[Episode] = (),
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Adapts the judge in `start_dir` to labelled rollouts with LoRA and saves the merged judge to `out_dir`.
+
+    `replays`: a world model's replays of the rollouts, in their order (or none): they take over the rollouts' labels.
+    `cfg.steps` 0 saves the judge as it was. Returns what `train_reward_model` returns. VlawError for an episode
+    without a label, for no episodes, and for a damaged checkpoint, all before anything is written.
+    """
+    unlabelled = [episode.episode_id or f"seed {episode.seed}" for episode in episodes if episode.success is None]
+    if unlabelled:
+        raise VlawError(
+            f"{len(unlabelled)} of {len(episodes)} episodes have no success label, e.g. {unlabelled[0]}",
+            where="reward-model finetuning",
+            remedy="Label them, or leave them out: only labelled rollouts teach a judge.",
+        )
+    if cfg.steps < 0 or cfg.batch_size < 1 or cfg.lora_rank < 1:
+        raise VlawError(
+            f"steps {cfg.steps}, batch_size {cfg.batch_size}, lora_rank {cfg.lora_rank}",
+            where="the recipe's reward_model table",
+            remedy="Give steps >= 0, batch_size >= 1, lora_rank >= 1.",
+        )
+    if replays and [replay.start_episode_id for replay in replays] != [episode.episode_id for episode in episodes]:
+        raise VlawError(
+            "the replays are not those of the rollouts, one for each and in their order",
+            where="reward-model finetuning",
+            remedy="Replay the very rollouts that the judge learns from.",
+        )
+    judge = load_judge(start_dir)
+    adapted = add_lora(judge, cfg.lora_rank, seed=seed)
+    labels = [bool(episode.success) for episode in episodes]
+    # No weight decay: it would pull the low-rank change, not the weights, towards zero.
+    result = train_reward_model(
+        judge,
+        [*episodes, *replays],
+        labels * 2 if replays else labels,
+        steps=cfg.steps,
+        seed=seed,
+        batch_size=cfg.batch_size,
+        learning_rate=cfg.learning_rate,
+        weight_decay=0.0,
+        progress=progress,
+    )
+    adapted.merge_and_unload()
+    judge.save(Path(out_dir))
+    return result
+
+
+def _watched(
+    judge: Judge, episodes: Sequence[Episode], device: torch.device
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Per episode what frozen eyes see of each of its frames (T+1, E) float16, and the robot's states (T+1, D)."""
+    judge.eval()
+    watched = []
+    with torch.inference_mode():
+        for episode in episodes:
+            frames = torch.from_numpy(judge.pictures(episode)).to(device)
+            watched.append(
+                (
+                    judge.watch(frames[None], [episode.instruction])[0].half(),
+                    torch.from_numpy(np.asarray(episode.states, dtype=np.float32)).to(device),
+                )
+            )
+    return watched
+
+
+def _glimpses(
+    judge: Judge, watched: Sequence[tuple[torch.Tensor, torch.Tensor]], rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of each episode the frames that the judge looks at, at jittered times: (B, F, E) float32 and (B, F, D)."""
+    steps = [frame_indices(len(seen), judge.num_frames, rng) for seen, _ in watched]
+    # float32 before stacking: under bfloat16 autocast on a CPU, stack takes no float16.
+    return (
+        torch.stack([seen[index].float() for (seen, _), index in zip(watched, steps, strict=True)]),
+        torch.stack([states[index] for (_, states), index in zip(watched, steps, strict=True)]),
+    )
+
+
+def add_lora(judge: Judge, rank: int, *, seed: int) -> Any:
+    """Freezes the judge and puts LoRA layers into it in place (alpha = 2 rank); returns peft's handle for merging."""
+    from peft import LoraConfig, LoraModel
+
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=judge.lora_targets(), bias="none")
+    with seeded(seed):
+        return LoraModel(judge, config, "default")

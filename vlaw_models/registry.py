@@ -1,0 +1,111 @@
+"""Finding what a recipe or a checkpoint names: robots, model classes, learners, importers, one registry each.
+
+A registry knows its own entries as "module:attribute", imported when first asked for, and those of installed packages
+by their entry points:
+
+    [project.entry-points."vlaw.robots"]
+    arm = "my_package.arm:ARM"
+
+A package that cannot be imported is named when somebody asks for what it adds, and whenever the choices are listed;
+the rest goes on. Two entries of the same name are refused when that name is asked for: nobody can tell which was meant.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any
+
+from vlaw_models.errors import VlawError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing that a registry can load."""
+
+    name: str
+    target: str
+    """ "module:attribute"."""
+    package: str = ""
+    """The installed distribution that adds it; empty for what is shipped here."""
+
+    @property
+    def module(self) -> str:
+        return self.target.partition(":")[0]
+
+
+@dataclass
+class Registry:
+    """Names to things of one kind. `kind` is a noun for people ("robot"), `group` the entry points' group."""
+
+    kind: str
+    group: str
+    shipped: Mapping[str, str]
+    """Name -> "module:attribute" of what this project has itself."""
+    _added: dict[str, str] = field(default_factory=dict)
+
+    def add(self, name: str, target: str) -> None:
+        """Adds an entry for this process only, where an installed package is too much: a notebook, a test.
+
+        Raises VlawError for a target that is not "module:attribute".
+        """
+        if ":" not in target:
+            raise VlawError(
+                f"{target!r} is not of the form 'module:attribute'",
+                where=f"{self.kind} {name!r}",
+                remedy="Name the module and the attribute, e.g. 'my_package.my_module:MyClass'.",
+            )
+        self._added[name] = target
+
+    def entries(self) -> dict[str, list[Entry]]:
+        """Name -> its entries, several where packages compete for it; in the order shipped, added, installed."""
+        found: dict[str, list[Entry]] = {}
+        for name, target in {**self.shipped, **self._added}.items():
+            found.setdefault(name, []).append(Entry(name, target))
+        for point in sorted(metadata.entry_points(group=self.group), key=lambda point: (point.name, point.value)):
+            package = point.dist.name if point.dist else point.module
+            entry = Entry(point.name, point.value, package)
+            if entry not in found.setdefault(point.name, []):
+                found[point.name].append(entry)
+        return found
+
+    def names(self) -> list[str]:
+        """What can be asked for, sorted."""
+        return sorted(self.entries())
+
+    def entry(self, name: str, *, where: str) -> Entry:
+        """The entry of that name, not loaded. Raises VlawError where there is none, or more than one."""
+        found = self.entries().get(name, [])
+        if len(found) == 1:
+            return found[0]
+        if found:
+            owners = " and ".join(entry.package or "vlaw" for entry in found)
+            raise VlawError(
+                f"there are {len(found)} {self.kind}s called {name!r}: of {owners}",
+                where=where,
+                remedy="Uninstall one of these packages, or rename its entry point.",
+            )
+        raise VlawError(
+            f"there is no {self.kind} {name!r}",
+            where=where,
+            remedy=f"Choose from {', '.join(self.names())}; an installed package adds more by the entry point group "
+            f"{self.group!r}.",
+        )
+
+    def load(self, name: str, *, where: str) -> Any:
+        """The thing of that name. Raises VlawError for an unknown or ambiguous name, or one that cannot be imported."""
+        entry = self.entry(name, where=where)
+        module, _, attribute = entry.target.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except Exception as error:
+            if not entry.package and name not in self._added:
+                raise  # a defect of our own, which its traceback shows
+            raise VlawError(
+                f"the {self.kind} {name!r} of package {entry.package or module} cannot be imported: "
+                f"{type(error).__name__}: {error}",
+                where=where,
+                remedy=f"Mend {entry.target}, or uninstall the package.",
+            ) from error

@@ -1,0 +1,200 @@
+"""What every judge shares: which frames it sees, which question it is asked, how yes/no logits become P(yes).
+
+Here: `Judge` (an nn.Module), frame sampling, loading by class name. Not here: networks (clip_judge.py, qwen_judge.py),
+training (vlaw_models/learners/reward_model.py), the threshold alpha (applied by whoever reads the scores).
+
+Dimensions: B batch, F frames of a clip, V cameras of the judge.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vlaw_models import checkpoint
+from vlaw_models.episodes import CAMERAS, Episode
+from vlaw_models.errors import VlawError
+
+YES, NO = 0, 1
+"""Order of the two answers in every judge's logits."""
+
+LATE_POWER = 1.7
+"""How strongly frames crowd towards the end of an episode, where success is decided; 1 would be even spacing."""
+
+QUESTION = 'Is the task "{instruction}" completed successfully?'
+
+
+class Judge(nn.Module, ABC):
+    """A reward model. Subclasses set `cameras`, `num_frames` and `image_size` in their constructor."""
+
+    cameras: tuple[str, ...]
+    num_frames: int
+    image_size: int | tuple[int, int]
+    """Of the episodes' frames, pixels: one number for square ones, else height and width."""
+    autocast = True
+    """Whether training computes in bfloat16 where that is allowed; False where the weights' own type decides."""
+    frozen_eyes: bool = False
+    """True where only what comes after `watch` learns: then training looks at each frame once (`answer_seen`)."""
+
+    @abstractmethod
+    def forward(self, frames: Tensor, instructions: Sequence[str], states: Tensor | None = None) -> Tensor:
+        """Logits (B, 2), yes first, for frames (B, F, V, h, w, 3) in [0, 255] (uint8 or float) and B instructions.
+
+        `states`: the robot's pose at every frame, (B, F, D); a judge may leave them out of account."""
+
+    @abstractmethod
+    def features(self, frames: Tensor, instructions: Sequence[str], states: Tensor | None = None) -> Tensor:
+        """What the judge sees in the frames, whatever it is asked about them, (B, D) float32."""
+
+    def watch(self, frames: Tensor, instructions: Sequence[str]) -> Tensor:
+        """What frozen eyes see of each frame, (B, F, E); any F."""
+        raise NotImplementedError
+
+    def answer_seen(self, seen: Tensor, states: Tensor | None) -> Tensor:
+        """`forward` from what `watch` has seen, of `num_frames` frames."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def lora_targets(self) -> list[str]:
+        """Names of the linear layers that LoRA adapts, as they appear in `named_modules`."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> Path:
+        """Writes the judge as a checkpoint folder and returns it."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path) -> Judge:
+        """Reads what `save` wrote; VlawError for a damaged or foreign folder."""
+
+    def p_yes(self, frames: Tensor, instructions: Sequence[str], states: Tensor | None = None) -> Tensor:
+        """P(yes) (B,): the softmax over the logits of the two answers only, so yes and no sum to one."""
+        return self(frames, instructions, states).float().softmax(-1)[:, YES]
+
+    def clips(self, episodes: Sequence[Episode], rng: np.random.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """What the judge looks at in each episode, as tensors: frames (B, F, V, h, w, 3) uint8 and the robot's states
+        there (B, F, D) float32; `rng` jitters their times (training)."""
+        frames, states = [], []
+        for episode in episodes:
+            pictures = self.pictures(episode)
+            steps = frame_indices(len(pictures), self.num_frames, rng)
+            frames.append(pictures[steps])
+            states.append(np.asarray(episode.states, dtype=np.float32)[steps])
+        return torch.from_numpy(np.stack(frames)), torch.from_numpy(np.stack(states))
+
+    def pictures(self, episode: Episode) -> np.ndarray:
+        """All frames of an episode from this judge's cameras, (T+1, V, h, w, 3) uint8. VlawError where it cannot read
+        them."""
+        images = episode.images
+        if images.ndim != 5 or images.shape[1] != len(CAMERAS) or images.shape[-1] != 3 or images.dtype != np.uint8:
+            raise VlawError(
+                f"the episode's images are {images.shape} {images.dtype}",
+                where=f"episode {episode.episode_id or episode.seed} of task {episode.task}",
+                remedy=f"Give (T+1, {len(CAMERAS)}, height, width, 3) uint8 frames of every step.",
+            )
+        if len(images) < 2:
+            raise VlawError(
+                "a judge needs at least 2 frames, this episode has 1",
+                where=f"episode {episode.episode_id or episode.seed} of task {episode.task}",
+                remedy="Judge episodes recorded with a frame at every step.",
+            )
+        size = self.image_size
+        height, width = (size, size) if isinstance(size, int) else size
+        if images.shape[2:4] != (height, width):
+            raise VlawError(
+                f"the frames are {images.shape[3]}x{images.shape[2]} pixels, this judge was made for {width}x{height}",
+                where=f"episode {episode.episode_id or episode.seed} of task {episode.task}",
+                remedy="Resize the episode, or use a judge of that size.",
+            )
+        return images[:, [CAMERAS.index(name) for name in self.cameras]]
+
+
+def frame_indices(length: int, count: int, rng: np.random.Generator | None = None) -> np.ndarray:
+    """`count` ascending frame numbers of an episode with `length` frames: first and last always, late ones denser.
+
+    Frame k is at the fraction 1 - (1 - k/(count-1))^LATE_POWER of the episode. With 33 frames and 16 picks the first
+    half of the picks covers the first two thirds. Frames repeat where an episode is shorter than `count`. With `rng`
+    the inner picks move by up to half their spacing.
+    """
+    position = np.linspace(0.0, 1.0, count)
+    if rng is not None and count > 2:
+        position[1:-1] += rng.uniform(-0.5, 0.5, count - 2) / (count - 1)
+    return np.rint((1.0 - (1.0 - position) ** LATE_POWER) * (length - 1)).astype(np.int64)
+
+
+def question(instruction: str) -> str:
+    """The question a judge is asked about an instruction."""
+    return QUESTION.format(instruction=instruction.strip())
+
+
+def load_judge(folder: Path | str) -> Judge:
+    """The judge in a checkpoint folder, in evaluation mode. VlawError where the folder is missing or no judge."""
+    judge: Judge = checkpoint.load_checkpoint(folder, kind="reward model")
+    return judge.eval()
+
+
+def build_judge(
+    preset: Mapping[str, Any], *, instructions: Sequence[str] = (), seed: int = 0, weights: Path | str | None = None
+) -> Judge:
+    """A judge of a preset (presets.REWARD_MODEL[...]): new and seeded, or published weights where there are any.
+
+    `instructions` are the source of a new judge's vocabulary. `weights` is a folder or hub id for the class's
+    `from_pretrained`; without it, the preset's own "weights". Raises VlawError for a preset of another kind, one that
+    cannot take weights, and weights that cannot be had.
+    """
+    judge, config = checkpoint.preset_class(preset, kind="reward model")
+    settings, network = config(**preset["sizes"]), preset.get("network")
+    weights = weights or preset.get("weights")
+    if weights is not None and not hasattr(judge, "from_pretrained"):
+        raise VlawError(
+            f"a {judge.__name__} takes no published weights",
+            where=str(weights),
+            remedy="Use a preset whose judge does (paper), or load a checkpoint with load_judge.",
+        )
+    if weights is not None:
+        return judge.from_pretrained(str(weights), settings)
+    if network is None:
+        return judge.build(settings, instructions, seed=seed)
+    return judge.build(settings, network, instructions, seed=seed)
+
+
+def check_cameras(cameras: Sequence[str], *, where: str) -> tuple[str, ...]:
+    """The cameras as a tuple; VlawError for none or an unknown one."""
+    unknown = [name for name in cameras if name not in CAMERAS]
+    if unknown or not cameras:
+        raise VlawError(
+            f"unknown cameras {unknown}" if unknown else "a judge needs at least one camera",
+            where=where,
+            remedy=f"Choose from {', '.join(CAMERAS)}.",
+        )
+    return tuple(cameras)
+
+
+def as_float(frames: Tensor) -> Tensor:
+    """(..., h, w, 3) in [0, 255] -> (..., 3, h, w) float32 in [-1, 1]."""
+    return frames.float().movedim(-1, -3) / 127.5 - 1.0
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Runs a block with torch's own generator seeded and puts it back afterwards.
+
+    Dropout and the initialisers of torch and peft take no generator of their own; this keeps them reproducible
+    without leaving a trace outside the block.
+    """
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def plain(values: dict[str, Any]) -> dict[str, Any]:
+    """The dictionary with tuples as lists, as JSON would return it."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}

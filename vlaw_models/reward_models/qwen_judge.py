@@ -1,0 +1,264 @@
+"""QwenJudge: transformers' Qwen3-VL asked whether the task is done; P(yes) from the logits at the answer position.
+
+Here: the prompt, the video patches, the model; one code path from a toy made from scratch to Qwen3-VL-4B loaded by
+path or hub id (`from_pretrained`). Not here: training (vlaw_models/learners/reward_model.py). The cameras stand side by
+side in one video, as the world model stacks its views. Text ids and patches are made here from the model's own
+tokenizer and sizes, not by its processor, so that frames already in memory need no video file; a test holds the
+patches against transformers' video processor.
+
+P(yes) is the softmax over the logits of the words "yes" and "no" only, at the position where the assistant's answer
+begins; other words' probabilities are ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn import functional
+from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+from vlaw_models import checkpoint
+from vlaw_models.episodes import CONTROL_HZ
+from vlaw_models.errors import VlawError
+from vlaw_models.reward_models.base import Judge, as_float, check_cameras, plain, question, seeded
+from vlaw_models.reward_models.words import padded_ids, word_tokenizer
+
+START, END = "<|im_start|>", "<|im_end|>"
+VISION_START, VISION_END, VIDEO = "<|vision_start|>", "<|vision_end|>", "<|video_pad|>"
+IMAGE = "<|image_pad|>"
+"""Never in a prompt; the model's configuration wants an id for it."""
+SPECIAL = (START, END, VISION_START, VISION_END, VIDEO, IMAGE)
+WORDS = "user assistant camera views side by side answer yes or no. < > seconds 0 1 2 3 4 5 6 7 8 9"
+
+
+@dataclass(frozen=True)
+class QwenJudgeConfig:
+    """How a QwenJudge looks at an episode; the sizes of the network are in Qwen3VLConfig."""
+
+    cameras: tuple[str, ...] = ("exterior_1",)
+    num_frames: int = 16
+    image_size: int | tuple[int, int] = 64
+    """Of the episode's frames, pixels: one number for square ones, else height and width."""
+    view_size: int = 64
+    """Every camera picture is resized to this, pixels; a multiple of patch size x spatial merge size."""
+    seconds: float = 32 / CONTROL_HZ
+    """Length of the episode as the model is told it, in the time stamps before the frames."""
+
+
+class QwenJudge(Judge):
+    """16 frames and a question -> logits of yes and no, by a Qwen3-VL."""
+
+    autocast = False
+
+    def __init__(self, config: QwenJudgeConfig, tokenizer: Tokenizer, model: Qwen3VLForConditionalGeneration):
+        super().__init__()
+        self.settings, self.tokenizer, self.model = config, tokenizer, model
+        self.cameras = check_cameras(config.cameras, where="QwenJudge")
+        self.num_frames, self.image_size = config.num_frames, config.image_size
+        vision = model.config.vision_config
+        if (
+            config.view_size % (vision.patch_size * vision.spatial_merge_size)
+            or config.num_frames % vision.temporal_patch_size
+        ):
+            raise VlawError(
+                f"view_size {config.view_size} and num_frames {config.num_frames} do not fit the patches",
+                where="QwenJudge's configuration",
+                remedy=f"view_size must be a multiple of {vision.patch_size * vision.spatial_merge_size}, "
+                f"num_frames of {vision.temporal_patch_size}.",
+            )
+        # Of the possible spellings, the one a model writes when asked to "answer yes or no".
+        self.answers = [self._token("yes"), self._token("no")]
+
+    @classmethod
+    def build(
+        cls, config: QwenJudgeConfig, sizes: dict[str, Any], instructions: Sequence[str], *, seed: int
+    ) -> QwenJudge:
+        """A judge from scratch. `sizes` are Qwen3VLConfig's text_config and vision_config; see `toy_sizes`."""
+        tokenizer = word_tokenizer([WORDS, *(question(text) for text in instructions)], SPECIAL)
+        text = {**sizes["text_config"], "vocab_size": tokenizer.get_vocab_size()}
+        named = {
+            name: tokenizer.token_to_id(token)
+            for name, token in (
+                ("video_token_id", VIDEO),
+                ("image_token_id", IMAGE),
+                ("vision_start_token_id", VISION_START),
+                ("vision_end_token_id", VISION_END),
+            )
+        }
+        with seeded(seed):
+            model = Qwen3VLForConditionalGeneration(
+                Qwen3VLConfig(
+                    text_config=text,
+                    vision_config=sizes["vision_config"],
+                    tie_word_embeddings=True,
+                    **named,
+                )
+            )
+        return cls(config, tokenizer, model)
+
+    @classmethod
+    def from_pretrained(cls, source: str, config: QwenJudgeConfig, *, dtype: torch.dtype = torch.bfloat16) -> QwenJudge:
+        """A published Qwen3-VL (e.g. Qwen/Qwen3-VL-4B-Instruct) by folder or hub id. VlawError where it cannot be
+        had."""
+        from transformers import AutoTokenizer
+
+        try:
+            model = Qwen3VLForConditionalGeneration.from_pretrained(source, dtype=dtype)
+            tokenizer = AutoTokenizer.from_pretrained(source)
+        except (OSError, ValueError) as error:
+            raise VlawError(
+                f"the Qwen3-VL model cannot be loaded: {str(error)[:300]}",
+                where=source,
+                remedy="Give a folder with the model's config, safetensors and tokenizer, or a hub id that "
+                "this machine can reach.",
+            ) from error
+        return cls(config, tokenizer.backend_tokenizer, model)
+
+    def forward(self, frames: Tensor, instructions: Sequence[str], states: Tensor | None = None) -> Tensor:
+        del states  # it judges by what it sees, as the paper's does
+        output = self.model(**self._inputs(frames, instructions), logits_to_keep=1, use_cache=False)
+        return output.logits[:, -1, self.answers]
+
+    def features(self, frames: Tensor, instructions: Sequence[str], states: Tensor | None = None) -> Tensor:
+        del states
+        # The video comes before the question, and attention is causal: its tokens have not read the question.
+        inputs = self._inputs(frames, instructions)
+        hidden = self.model.model(**inputs, use_cache=False).last_hidden_state.float()
+        seen = (inputs["input_ids"] == self._token(VIDEO)).to(hidden.dtype)[..., None]
+        return (hidden * seen).sum(1) / seen.sum(1)
+
+    def _inputs(self, frames: Tensor, instructions: Sequence[str]) -> dict[str, Tensor]:
+        device = self.model.device
+        patches, grid = self._patches(frames.to(device))
+        ids, mask = padded_ids(self.tokenizer, [self._prompt(text, grid) for text in instructions], left=True)
+        ids, mask = ids.to(device), mask.to(device)
+        return {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "pixel_values_videos": patches.to(self.model.dtype),
+            "video_grid_thw": torch.tensor([grid] * len(ids), device=device),
+            # 2 marks video tokens: without it the model does not give them their place in time and picture.
+            "mm_token_type_ids": torch.where(ids == self._token(VIDEO), 2, 0).int(),
+        }
+
+    def lora_targets(self) -> list[str]:
+        """The attention projections of the language and the vision part."""
+        ends = ("q_proj", "k_proj", "v_proj", "o_proj", "attn.qkv", "attn.proj")
+        return [name for name, _ in self.named_modules() if name.endswith(ends)]
+
+    def save(self, folder: Path) -> Path:
+        config = {
+            "class": "QwenJudge",
+            "format": 1,
+            **plain(asdict(self.settings)),
+            "model": self.model.config.to_dict(),
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+        }
+        tensors = self.model.state_dict()
+        if self.model.config.tie_word_embeddings:
+            tensors.pop("lm_head.weight", None)
+        return checkpoint.save_checkpoint(folder, config, tensors, tokenizer=self.tokenizer.to_str())
+
+    @classmethod
+    def load(cls, folder: Path) -> QwenJudge:
+        values = checkpoint.load_config(folder)
+        where = str(Path(folder) / checkpoint.CONFIG)
+        try:
+            settings = {key: values[key] for key in QwenJudgeConfig.__dataclass_fields__}
+            dtype, network = getattr(torch, values["dtype"]), Qwen3VLConfig.from_dict(values["model"])
+        except (KeyError, AttributeError, TypeError) as error:
+            raise VlawError(
+                f"config.json lacks or misspells {error}",
+                where=where,
+                remedy="Use a complete checkpoint written by this version of vlaw.",
+            ) from error
+        with seeded(0):
+            model = Qwen3VLForConditionalGeneration(network).to(dtype)
+        tensors = checkpoint.load_tensors(folder)
+        if network.tie_word_embeddings and "model.language_model.embed_tokens.weight" in tensors:
+            tensors["lm_head.weight"] = tensors["model.language_model.embed_tokens.weight"]
+        checkpoint.load_weights(model, tensors, where=folder)
+        settings = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+        return cls(QwenJudgeConfig(**settings), Tokenizer.from_str(checkpoint.read_tokenizer(folder)), model).eval()
+
+    def _prompt(self, instruction: str, grid: tuple[int, int, int]) -> str:
+        """The chat prompt with one time-stamped run of video tokens per temporal patch, up to the answer."""
+        merge = self.model.config.vision_config.spatial_merge_size
+        run = VISION_START + VIDEO * (grid[1] // merge * (grid[2] // merge)) + VISION_END
+        video = "".join(
+            f"<{self.settings.seconds * (step + 0.5) / grid[0]:.1f} seconds>{run}" for step in range(grid[0])
+        )
+        views = "camera views side by side. " if len(self.cameras) > 1 else ""
+        return f"{START}user\n{video}{views}{question(instruction)} Answer yes or no.{END}\n{START}assistant\n"
+
+    def _patches(self, frames: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
+        """(B, F, V, h, w, 3) -> the patch rows Qwen3-VL wants, (B t h w, C p_t p p), and the grid (t, h, w) of a
+        clip."""
+        vision = self.model.config.vision_config
+        size, patch, merge, span = (
+            self.settings.view_size,
+            vision.patch_size,
+            vision.spatial_merge_size,
+            vision.temporal_patch_size,
+        )
+        batch, count, views = frames.shape[:3]
+        pictures = as_float(frames).flatten(0, 2)
+        if pictures.shape[-1] != size:
+            pictures = functional.interpolate(
+                pictures, size=(size, size), mode="bilinear", antialias=True, align_corners=False
+            )
+        wide = pictures.unflatten(0, (batch, count, views)).movedim(2, -2).flatten(-2)
+        grid = (count // span, size // patch, views * size // patch)
+        cells = wide.reshape(batch, grid[0], span, 3, grid[1] // merge, merge, patch, grid[2] // merge, merge, patch)
+        # Row order: time, then blocks of merge x merge patches; within a row: channel, time, height, width.
+        rows = cells.permute(0, 1, 4, 7, 5, 8, 3, 2, 6, 9).reshape(batch * grid[0] * grid[1] * grid[2], -1)
+        return rows, grid
+
+    def _token(self, text: str) -> int:
+        token = self.tokenizer.token_to_id(text)
+        if token is None:
+            raise VlawError(
+                f"the tokenizer has no token {text!r}", where="QwenJudge", remedy="Use a Qwen3-VL tokenizer."
+            )
+        return token
+
+
+def toy_sizes(width: int = 96, text_layers: int = 2, vision_layers: int = 3, patch: int = 8) -> dict[str, Any]:
+    """Sizes of a Qwen3-VL small enough to train from scratch on a CPU (defaults: about 0.9 million parameters)."""
+    head = width // 4
+    return {
+        "text_config": {
+            "hidden_size": width,
+            "intermediate_size": 3 * width,
+            "num_hidden_layers": text_layers,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 4,
+            "head_dim": head,
+            "max_position_embeddings": 1024,
+            # The three parts (time, height, width) must sum to half a head.
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10000.0,
+                "mrope_interleaved": True,
+                "mrope_section": [head // 2 - 2 * (head // 6), head // 6, head // 6],
+            },
+        },
+        "vision_config": {
+            "depth": vision_layers,
+            "hidden_size": width,
+            "intermediate_size": 3 * width,
+            "num_heads": 4,
+            "patch_size": patch,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "out_hidden_size": width,
+            "num_position_embeddings": 64,
+            "deepstack_visual_indexes": [0],
+        },
+    }

@@ -1,0 +1,1 @@
+"""Robots: what is particular about each, and the simulators of those that have one."""

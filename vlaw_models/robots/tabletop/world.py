@@ -1,0 +1,87 @@
+"""A batch of simulated robots behind the `World` protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import mujoco
+import numpy as np
+
+from vlaw_models.episodes import Observation, Outcome, Start
+from vlaw_models.errors import VlawError
+from vlaw_models.robots.tabletop.render import make_renderer
+from vlaw_models.robots.tabletop.scene import Sim
+from vlaw_models.robots.tabletop.tasks import TASKS
+from vlaw_models.worlds import Transition
+
+IMAGE_SIZE = 64
+"""Pixels of the pictures, for policies that do not declare an `image_size`."""
+
+
+@cache
+def _model(task: str) -> mujoco.MjModel:
+    return TASKS[task].compile()
+
+
+def make_sim(task: str) -> Sim:
+    """A simulated copy of `task`, not yet reset."""
+    if task not in TASKS:
+        raise VlawError(f"unknown task {task!r}", where="tabletop", remedy=f"choose one of {', '.join(TASKS)}")
+    return Sim(TASKS[task], _model(task))
+
+
+class TabletopWorld:
+    """Simulated robots that advance together; MuJoCo releases the interpreter lock, so two threads use two cores."""
+
+    name = "tabletop"
+
+    def __init__(self, image_size: int = IMAGE_SIZE, threads: int = 2, *, render_inner: bool = True):
+        self.image_size = image_size
+        self.render_inner = render_inner
+        """False: pictures only at the end of a chunk (evaluation needs no more); inner frames repeat the last one."""
+        self._pool = ThreadPoolExecutor(threads)
+        self._sims: list[Sim] = []
+        self._idle: dict[str, list[Sim]] = {}
+
+    def reset(self, starts: Sequence[Start]) -> Observation:
+        """Resets one robot per start by (task, seed)."""
+        for sim in self._sims:
+            self._idle.setdefault(sim.task.name, []).append(sim)
+        self._sims = [self._take(start.task) for start in starts]
+        images = list(self._pool.map(_reset_and_render, self._sims, starts, [self.image_size] * len(starts)))
+        return Observation(np.stack(images), np.stack([sim.state for sim in self._sims]))
+
+    def _take(self, task: str) -> Sim:
+        idle = self._idle.get(task)
+        return idle.pop() if idle else make_sim(task)
+
+    def instructions(self) -> list[str]:
+        """The instruction that each robot's seed chose."""
+        return [sim.instruction for sim in self._sims]
+
+    def step(self, actions: np.ndarray) -> Transition:
+        """Executes absolute pose targets (B, H, A) float32."""
+        parts = list(self._pool.map(self._step_one, self._sims, actions))
+        images, states = (np.stack(column) for column in zip(*parts, strict=True))
+        return Transition(images, states, states.copy())
+
+    def _step_one(self, sim: Sim, chunk: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        renderer = make_renderer(self.image_size)
+        images, states = [], []
+        for index, action in enumerate(chunk):
+            states.append(sim.step(action).copy())
+            if self.render_inner or index == len(chunk) - 1:
+                images.append(renderer.render(sim.model, sim.data))
+        images = [images[-1]] * (len(chunk) - len(images)) + images if not self.render_inner else images
+        return np.stack(images), np.stack(states)
+
+    def outcomes(self) -> list[Outcome]:
+        """The simulator's judgement of each robot's present state."""
+        return [sim.task.outcome(sim) for sim in self._sims]
+
+
+def _reset_and_render(sim: Sim, start: Start, size: int) -> np.ndarray:
+    sim.reset(start.seed)
+    return make_renderer(size).render(sim.model, sim.data)

@@ -1,0 +1,1 @@
+"""Rolling a policy out in a world: collecting, imagining, replaying, evaluating."""

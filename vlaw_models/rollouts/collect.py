@@ -1,0 +1,120 @@
+"""Collecting episodes of a policy on the simulated robot: rollouts and evaluations.
+
+Not here: how a policy and a world are run against each other (`rollout.py`), what is imagined (`imagine.py`), scripted
+experts (`demonstrate.py`), which layouts a purpose sees (`seeds.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vlaw_models.config import EvaluationConfig, RolloutConfig
+from vlaw_models.episodes import Episode, Start
+from vlaw_models.errors import VlawError
+from vlaw_models.robots.tabletop.world import IMAGE_SIZE, TabletopWorld
+from vlaw_models.rollouts.seeds import MEASURING, start_seeds
+
+if TYPE_CHECKING:
+    from vlaw_models.policies.base import Policy
+
+Progress = Callable[[int, int, str], None]
+
+EVALUATION_NOISE_SEED = 0
+"""Policy noise in evaluations: the same for everybody, as the starts are."""
+_BATCH = 50
+"""Robots rolled out together."""
+
+
+def collect_rollouts(
+    policy_dir: Path,
+    tasks: Sequence[str],
+    cfg: RolloutConfig,
+    *,
+    iteration: int,
+    seed: int,
+    progress: Progress | None = None,
+) -> list[Episode]:
+    """Rolls the policy out on the simulated robot, task by task; success and event are the simulator's."""
+    from vlaw_models.policies.base import load_policy
+
+    starts = [
+        Start(task, s) for task in tasks for s in start_seeds("rollout", task, iteration, seed, cfg.episodes_per_task)
+    ]
+    noise = np.random.SeedSequence([seed, iteration])
+    policy = load_policy(Path(policy_dir))
+    # A policy that says for which picture size it was made is shown that size.
+    world = TabletopWorld(getattr(policy, "image_size", IMAGE_SIZE))
+    return _roll(policy, world, starts, cfg.num_steps, cfg.noise_scale, noise, progress)
+
+
+def evaluate_policy(
+    policy_dir: Path,
+    tasks: Sequence[str],
+    cfg: EvaluationConfig,
+    *,
+    purpose: str = "evaluation",
+    noise_seed: int = EVALUATION_NOISE_SEED,
+    progress: Progress | None = None,
+) -> list[Episode]:
+    """Success on held-out layouts, the same for every policy. Episodes hold the last frame only (1, V, h, w, 3).
+
+    `purpose` 'validation' measures on other layouts: whatever is tuned is tuned there, never on the evaluation's.
+    `noise_seed` fixes the policy's noise; the layouts do not depend on it.
+    """
+    from vlaw_models.policies.base import load_policy
+
+    return evaluate_loaded(
+        load_policy(Path(policy_dir)), tasks, cfg, purpose=purpose, noise_seed=noise_seed, progress=progress
+    )
+
+
+def evaluate_loaded(
+    policy: Policy,
+    tasks: Sequence[str],
+    cfg: EvaluationConfig,
+    *,
+    purpose: str,
+    noise_seed: int = EVALUATION_NOISE_SEED,
+    progress: Progress | None = None,
+) -> list[Episode]:
+    """`evaluate_policy` of a policy at hand, such as one in the middle of its training."""
+    if purpose not in MEASURING:
+        raise VlawError(
+            f"evaluation on training starts: the layouts of purpose {purpose!r} are there to be trained on",
+            where=f"evaluate_policy(purpose={purpose!r})",
+            remedy=f"Measure on the layouts of {' or '.join(map(repr, MEASURING))}: nothing is ever trained on them.",
+        )
+    starts = [Start(task, s) for task in tasks for s in start_seeds(purpose, task, 0, 0, cfg.episodes_per_task)]
+    noise = np.random.SeedSequence([noise_seed])
+    world = TabletopWorld(getattr(policy, "image_size", IMAGE_SIZE), render_inner=False)
+    return _roll(policy, world, starts, cfg.num_steps, cfg.noise_scale, noise, progress, last_only=True)
+
+
+def _roll(
+    policy: Policy,
+    world: TabletopWorld,
+    starts: list[Start],
+    num_steps: int,
+    noise_scale: float,
+    noise: np.random.SeedSequence,
+    progress: Progress | None,
+    *,
+    last_only: bool = False,
+) -> list[Episode]:
+    from vlaw_models.rollouts.rollout import rollout
+
+    episodes: list[Episode] = []
+    batches = [starts[i : i + _BATCH] for i in range(0, len(starts), _BATCH)]
+    for batch, seed in zip(batches, noise.generate_state(len(batches)), strict=True):
+        done = rollout(policy, world, batch, num_steps=num_steps, seed=int(seed), noise_scale=noise_scale)
+        if last_only:
+            done = [replace(episode, images=episode.images[-1:].copy()) for episode in done]
+        episodes += done
+        if progress:
+            progress(len(episodes), len(starts), f"rollouts: {batch[-1].task}")
+    return episodes

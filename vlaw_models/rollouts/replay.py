@@ -1,0 +1,61 @@
+"""Replays of recorded actions inside a world model (the protocol of the paper's Table 1).
+
+Not here: a policy in a world model (imagine.py), picture metrics (metrics/video.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vlaw_models.config import WorldModelMetricsConfig
+from vlaw_models.episodes import Episode, Start
+from vlaw_models.world_models.autoencoder import load_autoencoder
+from vlaw_models.world_models.base import load_world_model
+from vlaw_models.world_models.imagined_world import ImaginedWorld, batch_seeds
+
+
+def replay(
+    world_model_dir: Path,
+    autoencoder_dir: Path,
+    episodes: Sequence[Episode],
+    cfg: WorldModelMetricsConfig,
+    *,
+    seed: int,
+    batch_size: int = 100,
+) -> list[Episode]:
+    """The recorded poses of each episode, at most cfg.num_steps, executed in the world model from its first frame.
+
+    Returns one episode per input, in order, as long as its recording (or cfg.num_steps); success None,
+    `start_episode_id` set. Actions are taken as they were executed: nothing is clipped again.
+    """
+    model, autoencoder = load_world_model(world_model_dir), load_autoencoder(autoencoder_dir)
+    results: list[Episode] = []
+    for begin in range(0, len(episodes), batch_size):
+        part = episodes[begin : begin + batch_size]
+        lengths = [min(e.num_steps, cfg.num_steps) for e in part]
+        world = ImaginedWorld(
+            model, autoencoder, sampling_steps=cfg.sampling_steps, seed=batch_seeds(seed, begin)[0], clip=None
+        )
+        first = world.reset(
+            [Start(e.task, e.seed, e.instruction, e.images[0], e.states[0], e.episode_id) for e in part]
+        )
+        # Shorter recordings hold their last pose until the longest is over; the surplus is cut off below.
+        steps = np.minimum(np.arange(1, max(lengths) + 1), np.array(lengths)[:, None])
+        poses = np.stack([e.states[index] for e, index in zip(part, steps, strict=True)])
+        moved = world.step(poses)
+        for i, (episode, length) in enumerate(zip(part, lengths, strict=True)):
+            results.append(
+                Episode(
+                    task=episode.task,
+                    instruction=episode.instruction,
+                    seed=episode.seed,
+                    images=np.concatenate([first.images[i][None], moved.images[i, :length]]),
+                    states=np.concatenate([first.state[i][None], moved.states[i, :length]]),
+                    actions=moved.actions[i, :length],
+                    start_episode_id=episode.episode_id,
+                )
+            )
+    return results

@@ -1,0 +1,45 @@
+"""Which layouts a purpose sees, decided here alone: nothing trained is ever evaluated on its own layouts, and two
+experiments are evaluated on the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vlaw_models.errors import VlawError
+from vlaw_models.robots.tabletop.tasks import TASKS
+
+PURPOSES = ("rollout", "evaluation", "demonstration", "co_training", "pretraining", "validation")
+MEASURING = ("evaluation", "validation")
+"""Purposes whose layouts nothing is trained on: policies are measured on these only."""
+_PURPOSE, _SEED, _ITERATION = 10**15, 10**9, 10**6
+"""A start seed reads purpose | seed (6 digits) | iteration (3) | index (6), so ranges cannot meet. Below 2**53."""
+
+
+def start_seeds(purpose: str, task: str, iteration: int, seed: int, count: int) -> list[int]:
+    """Seeds of `count` starts; disjoint between purposes, experiment seeds and iterations.
+
+    Evaluation and validation ignore `seed` and `iteration`: everybody is measured on the same layouts. The task does
+    not enter: each task draws from a stream of its own (`Task.stream`), so equal numbers are unrelated layouts.
+    """
+    where = f"start_seeds({purpose!r}, {task!r}, iteration={iteration}, seed={seed}, count={count})"
+    if purpose not in PURPOSES:
+        raise VlawError(f"unknown purpose {purpose!r}", where=where, remedy=f"choose one of {', '.join(PURPOSES)}")
+    check_tasks([task])
+    if not (0 <= seed < _PURPOSE // _SEED and 0 <= iteration < _SEED // _ITERATION and 0 <= count <= _ITERATION):
+        raise VlawError(
+            "the seed ranges would overlap",
+            where=where,
+            remedy="keep 0 <= seed < 1,000,000, 0 <= iteration < 1,000 and count <= 1,000,000",
+        )
+    if purpose in MEASURING:
+        seed = iteration = 0
+    first = (PURPOSES.index(purpose) + 1) * _PURPOSE + seed * _SEED + iteration * _ITERATION
+    return list(range(first, first + count))
+
+
+def check_tasks(tasks: Sequence[str]) -> None:
+    """Raises VlawError for a task that the robot does not have."""
+    unknown = [task for task in tasks if task not in TASKS]
+    if unknown:
+        raise VlawError(f"unknown task {unknown[0]!r}", where="tasks", remedy=f"choose from {', '.join(TASKS)}")
