@@ -26,12 +26,12 @@ from vlaw_assets.pipeline import driver, liveness
 
 ROOT = Path(__file__).parents[2]
 HOLD = (
-    "import sys, time; from vlaw_assets import driver, liveness\n"
+    "import sys, time; from vlaw_assets.pipeline import driver, liveness\n"
     "with driver.open_instance() as instance:\n    liveness.begin(instance, sys.argv[1])\n"
     "    print('holding', flush=True)\n    time.sleep(600)\n"
 )
 CLOSE = (
-    "from vlaw_assets import driver, liveness\n"
+    "from vlaw_assets.pipeline import driver, liveness\n"
     "with driver.open_instance() as instance:\n    print(len(liveness.close_dead_runs(instance)))\n"
 )
 NAMESPACE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]

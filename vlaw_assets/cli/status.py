@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vlaw_assets.cli.output import AsOf, console, errors, existing_lake, known_experiment, print_json, print_table
-from vlaw_assets.lake.once import asking
+from vlaw_assets.once import asking
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from vlaw_assets.lake.artifact import ArtifactRef, Identity
 from vlaw_assets.lake.durable import canonical_json
 from vlaw_assets.lake.lookup import Lookup
-from vlaw_assets.lake.once import once
+from vlaw_assets.once import once
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.lake import quarantine
 from vlaw_assets.lake.artifact import CHOSEN_BY
-from vlaw_assets.lake.once import asking, once
+from vlaw_assets.once import asking, once
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:

@@ -109,12 +109,12 @@ def sources(module: str) -> dict[str, Path]:
     waiting = [module]
     while waiting:
         name = waiting.pop()
+        if "." in name:  # importing a.b.c runs the code of a and a.b first
+            waiting.append(name.rpartition(".")[0])
         if name in found or name in FOR_PEOPLE:
             continue
         found[name] = _file_of(name)
         waiting += graph.find_modules_directly_imported_by(name)
-        if "." in name:  # importing a.b.c runs the code of a and a.b first
-            waiting.append(name.rpartition(".")[0])
         if name in FOUND_BY_NAME:
             waiting += graph.find_descendants(FOUND_BY_NAME[name])
     return found

@@ -21,7 +21,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from vlaw_assets.lake.once import asking, once
+from vlaw_assets.once import asking, once
 from vlaw_assets.recipes.ranges import contradiction, remedy_for
 from vlaw_models import config as stages
 from vlaw_models.errors import VlawError

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlaw_assets.lake.once import once
+from vlaw_assets.once import once
 from vlaw_assets.recipes import (
     EXTENDS,
     KEY,
