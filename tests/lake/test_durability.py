@@ -1,7 +1,7 @@
 """What is flushed to the disk, and when: neither Delta nor Lance calls fsync, and SIGKILL cannot show that it is
 missing.
 
-Shown with strace, on the system calls themselves; where there is none, tests/test_lake_crashes.py still shows the order
+Shown with strace, on the system calls themselves; where there is none, test_lake_crashes.py still shows the order
 in which Python flushes.
 """
 

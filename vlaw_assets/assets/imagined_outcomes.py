@@ -3,7 +3,7 @@
 Here: one score per imagined episode by the judge "simulator", 1 or 0, and what follows from it: how true the judge's
 labels are, and how many failed starts imagination truly mended. For measuring, and for the arms with `score.labels =
 "simulator"`, which are ceilings; no other training asset reads it. Not here: the physics
-(vlaw_models/rollouts/privileged).
+(vlaw_models/rollouts/privileged.py).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Imagined rollouts: the policy inside the world model, from the first frames of real episodes.
 
 Here: choosing the starts and keeping what was imagined. Not here: the closed loop of policy and world model
-(vlaw_models/rollouts/imagine) and the oracle that acts on the true simulator instead (vlaw_models/rollouts/privileged,
+(rollouts/imagine.py) and the oracle that acts on the true simulator instead (rollouts/privileged.py,
 `imagine.world = "simulator"`, privileged). Every imagined episode has exactly one real parent, and begins with its very
 pixels.
 """

@@ -1,7 +1,7 @@
 """The policy update: flow matching on the training set (Eq. 4), or reinforcement learning of its noise; the best stop
 is kept.
 
-Here: what goes into the update, and its measurements. Not here: the updates (vlaw_models/learners/imitation) and which
+Here: what goes into the update, and its measurements. Not here: the updates (learners/imitation.py) and which
 episodes count how much (training_set.py). With nothing to learn from, the policy is passed on and says so.
 
 Every stopping point, and the policy that training started from (stop 0), is measured on validation starts, at the noise

@@ -1,6 +1,6 @@
 """Real rollouts: the policy on the robot (VLAW Algorithm 1, line 3), and held-out ones that nothing is trained on.
 
-Here: rolling out on the embedded robot. Not here: the robot itself (vlaw_models/worlds), episodes recorded by people
+Here: rolling out on the embedded robot. Not here: the robot itself (vlaw_models/robots), episodes recorded by people
 (importers), evaluation (evaluation.py).
 """
 

@@ -258,7 +258,7 @@ def stage_asset(
 ) -> Callable[[Callable[[Stage], dg.MaterializeResult]], dg.AssetsDefinition]:
     """Makes a Dagster asset of a function of a `Stage`.
 
-    Its code version is what the function's module can reach by imports (code_version.py). `checks` name the findings
+    Its code version is what the function's module can reach by imports (code_identity.py). `checks` name the findings
     the function notes: blocking asset checks, evaluated before the commit. A VlawError becomes a failure of the step
     with that message and no retries.
     """

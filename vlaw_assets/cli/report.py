@@ -1,7 +1,7 @@
 """`vlaw report`: one self-contained HTML page of an iteration: table, curves, metrics, contact sheets, provenance.
 
 Everything is inside the file (pictures as data: URIs, no script), so that it can be mailed and opened in ten years.
-`vlaw report study NAME` writes a study's report instead (study_report/): no experiment is called 'study'.
+`vlaw report study NAME` writes a study's report instead (reports/study/): no experiment is called 'study'.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ data.
      "scores":   [{judge, count, mean}],
      "reads":    [{parent, role, source, purpose, task, outcome, weight, count, steps}]}    over its edges, see reads.py
 
-Plain values in a fixed order: counting the same rows again gives the same text, which is how `lake/verify.py` checks
+Plain values in a fixed order: counting the same rows again gives the same text, which is how upkeep/verify.py checks
 it. A key is left out where the artifact has no such rows.
 """
 

@@ -1,6 +1,6 @@
 """What a draft read, as rows of the ledger: its edges, each with which episodes of the parent went into the artifact.
 
-Here: turning what the handles saw into `edges` and `reads`. Not here: what follows from it (audit/impact.py). A
+Here: turning what the handles saw into `edges` and `reads`. Not here: what follows from it (lineage/impact.py). A
 selection is kept as a predicate where one says it exactly (all; the members of a dataset), and as rows only where none
 does.
 """

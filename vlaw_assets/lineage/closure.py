@@ -2,7 +2,7 @@
 
 Here: the ledger asked. Counts were made at each commit, so that the answer takes the same time for a thousand episodes
 and for a million (reading.py says where rows are looked up all the same). Not here: how it is shown (cli/audit.py,
-page.py), hashing files again (lake/verify.py), doing it again (replay.py).
+reports/audit_page.py), hashing files again (lake/upkeep/verify.py), doing it again (replay.py).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Running iterations in this process, on the Dagster instance that the UI shows.
 
 Here: the instance, and one Dagster run per iteration. Not here: runs whose process was killed (liveness.py), what is
-printed (cli/run.py), several iterations at a time (study/running.py), and when things are computed again (the ledger
+printed (cli/run.py), several iterations at a time (studies/running.py), and when things are computed again (the ledger
 decides: an artifact that exists is reused). A step process of its own costs two seconds of imports, so everything runs
 in one process.
 """

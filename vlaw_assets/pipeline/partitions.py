@@ -1,6 +1,6 @@
 """The two partition dimensions of the loop, experiment and iteration, and their product.
 
-Here: keys and how they are read. Not here: what an experiment is (recipes.py). Every loop asset has the same
+Here: keys and how they are read. Not here: what an experiment is (recipes/). Every loop asset has the same
 partitions, so that one run is one iteration of one experiment. Iterations are zero-padded because keys are ordered as
 text; Dagster joins the dimensions in alphabetical order: "vlaw|01".
 """

@@ -1,12 +1,12 @@
 """Recipes: an experiment is one small TOML file, checked in full before anything runs.
 
 Here: reading, checking and listing recipes, and the foundation's own settings. Not here: which values are allowed
-(recipe_ranges.py), what they mean (the dataclasses in `vlaw_models/config.py`) and which of them enter an artifact's
+(ranges.py), what they mean (the dataclasses in `vlaw_models/config.py`) and which of them enter an artifact's
 identity (the assets).
 
 A recipe has one table per dataclass of `vlaw_models/config.py`; what it leaves out keeps the dataclass's default, or,
 where it says `extends = "vlaw"`, what that recipe has (all but its name and description). A problem of a file is
-reported as a `VlawError` that names file, key and remedy. Not here either: studies (studies.py), whose experiments are
+reported as a `VlawError` that names file, key and remedy. Not here either: studies (studies/), whose experiments are
 recipes with a seed.
 """
 

@@ -1,7 +1,7 @@
 """Which values a recipe's keys may have, so that a wrong one is refused before anything runs and not after hours.
 
 Here: the range of every number that has one, the words that a key may say, and the keys that need another one. Not
-here: reading files (recipes.py), types, and what the values mean (`vlaw_models/config.py`).
+here: reading files (recipes/__init__.py), types, and what the values mean (`vlaw_models/config.py`).
 """
 
 from __future__ import annotations

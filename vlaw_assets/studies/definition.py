@@ -2,8 +2,8 @@
 
 Here: reading and checking study files, and the experiments they are made of. A study's experiment is named
 `{study}-{recipe}-s{seed}` ("claims-vlaw-s1"): that recipe with that seed, the arm's number of iterations and the
-study's own `[set.<table>]` values. Not here: what has been run of a study (study/ledger.py) and running it
-(study/running.py).
+study's own `[set.<table>]` values. Not here: what has been run of a study (ledger.py) and running it
+(running.py).
 """
 
 from __future__ import annotations

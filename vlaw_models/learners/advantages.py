@@ -1,6 +1,6 @@
 """Advantages of whole episodes, and what the policy updates make of them: weights (AWR) and signs (RECAP).
 
-Here: arithmetic on outcomes. Not here: which episodes there are (the training set), the losses (learn_policy.py).
+Here: arithmetic on outcomes. Not here: which episodes there are (the training set), the losses (imitation.py).
 The return R of an episode is 1 or 0 where the robot acted; of an imagined one it is P(yes), or 1 or 0 by alpha (RECAP).
 The value V of the reference policy is the success rate of its newest real rollouts of the same task, a Monte Carlo
 estimate; gamma = 1.

@@ -2,7 +2,7 @@
 
 Here: losses over mixtures of steps, and `finetune_policy` with all its updates. Not here: which episodes there are and
 what they weigh (scoring and the training set decide), sampling of steps (policies/data.py), the loss of a batch
-(policies/base.py), the optimiser (optimise.py), the choice of a stopping point (stopping.py), DSRL (learn_dsrl.py).
+(policies/base.py), the optimiser (optimise.py), the choice of a stopping point (stopping.py), DSRL (dsrl.py).
 """
 
 from __future__ import annotations

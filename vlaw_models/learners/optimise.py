@@ -1,6 +1,6 @@
 """The optimiser loop of the policy learners: AdamW, warm-up and cosine, gradient clipping, averaged (EMA) weights.
 
-Not here: losses (learn_policy.py, learn_dsrl.py), which of the kept weights is the best (stopping.py).
+Not here: losses (imitation.py, dsrl.py), which of the kept weights is the best (stopping.py).
 """
 
 from __future__ import annotations

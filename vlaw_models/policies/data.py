@@ -1,7 +1,7 @@
 """Training samples for a policy: every control step of every episode, drawn uniformly.
 
-Here: a view of episodes as steps, and mixtures of such views. Not here: optimisation (learn_policy.py). Images are
-referred to, never copied: a batch is gathered when it is drawn, so the data are in memory once (or memory-mapped).
+Here: a view of episodes as steps, and mixtures of such views. Not here: optimisation (learners/imitation.py). Images
+are referred to, never copied: a batch is gathered when it is drawn, so the data are in memory once (or memory-mapped).
 """
 
 from __future__ import annotations

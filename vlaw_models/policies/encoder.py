@@ -1,7 +1,7 @@
 """Eyes: pictures and an instruction in, features and places of what the instruction names out.
 
 Here: the encoder that the small policy acts by and the small judge watches by (frozen, once the policy has learned it).
-Not here: what is done with what is seen (flow_policy.py, rewards/clip_judge.py).
+Not here: what is done with what is seen (flow_policy.py, reward_models/clip_judge.py).
 Spatial detail is kept on purpose (per-camera 8 x 8 grid flattened, and soft keypoints): 1 cm is about a pixel here.
 """
 

@@ -1,7 +1,7 @@
 """NoisePolicy: a frozen flow policy whose initial noise is chosen by a small network (DSRL, arXiv 2506.15799).
 
 Here: the networks (noise policy, critics of chunks and of noise), sampling, the checkpoint. Not here: how they learn
-(learn_dsrl.py). The noise is N(mean(s), std(s)) instead of N(0, 1), with the mean in [-bound, bound] per number; an
+(learners/dsrl.py). The noise is N(mean(s), std(s)) instead of N(0, 1), with the mean in [-bound, bound] per number; an
 untrained one is N(0, 1), so the policy begins as exactly the one it wraps. `noise_scale` multiplies the standard
 deviation, as it does for the wrapped policy: at 0 the chunk is a function of the observation.
 """

@@ -1,7 +1,7 @@
 """Normalisation of states and action chunks: quantiles 1 % and 99 % to [-1, 1], actions relative to the state.
 
 Here: the statistics, their JSON form (part of a policy's checkpoint) and both directions. Not here: clipping to what
-the robot can do (worlds/controller.py). Finetuning keeps the statistics of the policy it starts from, as openpi does.
+the robot can do (tabletop/controller.py). Finetuning keeps the statistics of the policy it starts from, as openpi does.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Here: the network of the tiny preset. It stands in for QwenJudge there, behind t
 question, same yes/no logits). Its eyes are those of the base policy, frozen: they place the hand and what the
 instruction names to millimetres, where a small network trained on labels alone sees blurs. Its reader is also told the
 commanded pose of the hand at every frame, which is as exact in imagination as on the robot. Not here: the eyes
-(policies/eyes.py), training. On 250 rollouts of the base policy, trained on scripted episodes alone: AUC .94, precision
-.93 at recall .69 (P(yes) > .8).
+(policies/encoder.py), training. On 250 rollouts of the base policy, trained on scripted episodes alone: AUC .94,
+precision .93 at recall .69 (P(yes) > .8).
 """
 
 from __future__ import annotations
