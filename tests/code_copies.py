@@ -194,14 +194,14 @@ import json, sys
 from pathlib import Path
 from vlaw_assets import definitions
 from vlaw_assets.pipeline import code_identity
-from vlaw_assets.assets.stage import BODIES
+from vlaw_assets.assets.stage import STAGES
 
 def digests():
     code_identity._imports.cache_clear()
     code_identity._source_digest.cache_clear()
-    return {asset: code_identity.code_digest(function.__module__) for asset, (function, _) in BODIES.items()}
+    return {asset: code_identity.code_digest(making.make.__module__) for asset, making in STAGES.items()}
 
-found = [{asset: code for asset, (_, code) in BODIES.items()}]
+found = [{asset: making.code for asset, making in STAGES.items()}]
 for path, text in json.load(sys.stdin):
     file = Path(path)
     before = file.read_text()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from vlaw_assets import definitions  # noqa: F401 (defines the stages)
-from vlaw_assets.assets.stage import BODIES, Stage
+from vlaw_assets.assets.stage import STAGES, Stage
 from vlaw_assets.lake import ArtifactRef, Lake
 from vlaw_assets.pipeline.resources import Workplace
 
@@ -29,12 +27,11 @@ class Bench:
 
     def make(self, asset: str, partition: str, *, force: bool = False) -> ArtifactRef:
         """Runs the stage; its findings are kept by name in `findings`."""
-        function, code = BODIES[asset]
-        context = SimpleNamespace(run=SimpleNamespace(run_id="run-1"), log=logging.getLogger("vlaw.stage"))
+        making = STAGES[asset]
         place = Workplace(lake=str(self.lake.paths.root), recipes=str(self.recipes))
-        stage = Stage(context, place, self.lake, asset, code, partition, force)
+        stage = Stage(self.lake, place, asset, partition, making.code, force=force, run_id="run-1")
         try:
-            function(stage)
+            making.run(stage)
         finally:
             self.findings = {finding.name: finding for finding in stage.findings}
         return self.lake.ledger.require(asset, partition)

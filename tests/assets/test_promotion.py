@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 
 import pytest
 from one_stage import Bench
@@ -11,7 +12,7 @@ from small_loop import checkpoint, commit, episodes, foundation
 from test_query import ask
 
 from vlaw_assets.assets import loop_state, promotion
-from vlaw_assets.assets.stage import BODIES
+from vlaw_assets.assets.stage import STAGES
 from vlaw_assets.cli.status import collect
 from vlaw_assets.lineage.staleness import ask as would_make
 from vlaw_assets.query import connect
@@ -320,7 +321,7 @@ def test_a_verdict_is_read_again_only_where_what_it_follows_from_has_changed(tmp
     assert loop.make("loop_state", "gate|02").artifact_id != made.artifact_id
     assert asked() == ("policy", [])
     with monkeypatch.context() as patch:
-        patch.setitem(BODIES, "loop_state", (BODIES["loop_state"][0], "other code"))
+        patch.setitem(STAGES, "loop_state", replace(STAGES["loop_state"], code="other code"))
         assert asked() == ("policy", ["policy", "base_policy", "world_model_metrics"]), "other code"
 
 

@@ -365,18 +365,24 @@ def test_a_full_disk_inside_a_stage_is_no_defect(tmp_path, monkeypatch):
     """Whatever library meets it: the run ends with the disk's remedy and not with a traceback."""
     import dagster as dg
 
-    from vlaw_assets.assets import stage
+    from vlaw_assets.assets import stage, stage_asset
     from vlaw_assets.pipeline import driver
     from vlaw_assets.pipeline.resources import Workplace
 
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
 
-    monkeypatch.setattr(stage, "code_digest", lambda _module: "0" * 64)  # this module is no part of the project
+    monkeypatch.setattr(stage_asset, "code_digest", lambda _module: "0" * 64)  # this module is no part of the project
 
-    @stage.stage_asset(group="g", name="failing_stage")
-    def failing_stage(_stage):
+    def failing(_stage, _plan, _work):
         raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
 
+    failing_stage = stage_asset.stage_asset(
+        "failing_stage",
+        "It meets a full disk.",
+        plan=lambda _stage: stage.Plan(kind="failing", recipe={}),
+        make=failing,
+        group="g",
+    )
     defs = dg.Definitions(
         assets=[failing_stage],
         jobs=[dg.define_asset_job("failing", [failing_stage])],
@@ -385,7 +391,7 @@ def test_a_full_disk_inside_a_stage_is_no_defect(tmp_path, monkeypatch):
     with driver.open_instance() as instance, pytest.raises(VlawError, match="No space left") as caught:
         driver.run_job(defs, instance, "failing")
     assert "vlaw gc" in caught.value.remedy
-    stage.BODIES.pop("failing_stage")
+    stage.STAGES.pop("failing_stage")
 
 
 @pytest.mark.slow

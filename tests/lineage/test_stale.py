@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from smoke_place import Place, add_recipe, smoke_copy, smoke_place
 from typer.testing import CliRunner
 
-from vlaw_assets.assets.stage import BODIES
+from vlaw_assets.assets.stage import STAGES
 from vlaw_assets.cli import app
 from vlaw_assets.lineage.staleness import ask, rebuild_plan, stale
 from vlaw_assets.pipeline import driver
@@ -111,7 +112,7 @@ def test_another_threshold_makes_what_applies_it_stale_and_names_the_key(place):
 
 
 def test_other_code_is_named(place, monkeypatch):
-    monkeypatch.setitem(BODIES, "reward_scores", (BODIES["reward_scores"][0], "0" * 64))
+    monkeypatch.setitem(STAGES, "reward_scores", replace(STAGES["reward_scores"], code="0" * 64))
     reasons = found(place)
     assert reasons[f"reward_scores[{KEY}]"] == reasons["reward_scores[same|01]"] == "made by other code than today's"
     assert f"policy[{KEY}]" in reasons

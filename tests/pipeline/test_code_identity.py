@@ -19,7 +19,7 @@ from one_stage import Bench
 from smoke_place import smoke_copy, smoke_place
 
 from vlaw_assets import definitions
-from vlaw_assets.assets.stage import BODIES
+from vlaw_assets.assets.stage import STAGES
 from vlaw_assets.pipeline import code_identity
 from vlaw_assets.pipeline.code_identity import FOR_PEOPLE, FOUND_BY_NAME, code_digest, sources
 from vlaw_models.checkpoint import LOADERS
@@ -47,7 +47,7 @@ def copy(copied):
 
 
 def module_of(asset: str) -> str:
-    return BODIES[asset][0].__module__
+    return STAGES[asset].make.__module__
 
 
 def code_of(asset: str) -> set[str]:
@@ -65,13 +65,13 @@ def of_other_code(copy, place) -> set[str]:
 
 
 def test_code_of_a_stage_is_what_an_independent_reading_of_the_imports_says():
-    for asset in BODIES:
+    for asset in STAGES:
         assert set(sources(module_of(asset))) == code_of(asset), asset
     assert all(path == files()[module] for module, path in sources(module_of("policy")).items())
 
 
 def test_code_of_a_stage_is_what_it_needs_and_no_more():
-    code = {asset: code_of(asset) for asset in BODIES}
+    code = {asset: code_of(asset) for asset in STAGES}
     everything = set.intersection(*code.values())
     assert {
         f"vlaw_assets.lake.{name}" for name in ("handles", "episodes", "frames", "rows", "selection", "quarantine")
@@ -94,8 +94,8 @@ def test_code_of_a_stage_is_what_it_needs_and_no_more():
         "expert_demonstrations": ("policies", "world_models", "reward_models"),
     }.items():
         assert not [name for name in code[asset] for kind in kinds if name.startswith(f"vlaw_models.{kind}")], asset
-    stages = {module_of(asset) for asset in BODIES}
-    assert all(code[asset] & stages == {module_of(asset)} for asset in BODIES), "no stage's file is another's code"
+    stages = {module_of(asset) for asset in STAGES}
+    assert all(code[asset] & stages == {module_of(asset)} for asset in STAGES), "no stage's file is another's code"
     for apart in (
         "cli",
         "query",
@@ -134,7 +134,12 @@ def test_classes_found_by_name_are_found_by_whoever_loads_them():
         for module, path in files().items()
         if "import_module(" in path.read_text() or "__import__(" in path.read_text()
     }
-    assert by_name == {"vlaw_models.checkpoint", "vlaw_models.policies.base", "vlaw_models.policies.noise_policy"}
+    assert by_name == {
+        "vlaw_models.registry",
+        "vlaw_models.checkpoint",
+        "vlaw_models.policies.base",
+        "vlaw_models.policies.noise_policy",
+    }
 
 
 def test_an_import_is_an_import_the_code_of_the_importer_of_recordings_too():
@@ -188,7 +193,7 @@ def check_samples(copy, count: int) -> None:
     only."""
     rng = random.Random(SEED)
     samples = {}
-    for asset in BODIES:
+    for asset in STAGES:
         code = code_of(asset)
         samples[asset] = sample(rng, code, count), sample(rng, files().keys() - code, count)
     chosen = sorted(
@@ -201,11 +206,11 @@ def check_samples(copy, count: int) -> None:
         },
         key=str,
     )
-    sys.stdout.write(f"seed {SEED}: {len(chosen)} functions rewritten for {len(BODIES)} stages\n")
+    sys.stdout.write(f"seed {SEED}: {len(chosen)} functions rewritten for {len(STAGES)} stages\n")
     before, *after = copy.digests([(function.path, rewritten(function, way)) for function, way in chosen])
-    assert before == {asset: code for asset, (_, code) in BODIES.items()}
+    assert before == {asset: making.code for asset, making in STAGES.items()}
     changed = {
-        function: {asset for asset in BODIES if digests[asset] != before[asset]}
+        function: {asset for asset in STAGES if digests[asset] != before[asset]}
         for (function, _), digests in zip(chosen, after, strict=True)
     }
     for asset, (inside, outside) in samples.items():
@@ -232,19 +237,19 @@ def test_every_stage_changes_with_the_functions_it_reaches_and_with_no_others(co
 def test_every_stage_is_stale_by_a_function_it_reaches_and_by_none_it_does_not(copy, place):
     """In a process of its own for each change, asking the smoke lake."""
     rng = random.Random(SEED + 1)
-    common = set.intersection(*map(code_of, BODIES))
+    common = set.intersection(*map(code_of, STAGES))
     seen = defaultdict(set)
-    for asset in BODIES:
+    for asset in STAGES:
         own = [module for module in code_of(asset) - common if module not in seen[asset]] or list(common)
         (function,) = sample(rng, own, 1)
         # One that still works: the question is what it would make, and asking runs a part of the stage.
         copy.change(function.path, rewritten(function, WAYS[-1]))
         found = of_other_code(copy, place)
         sys.stdout.write(f"seed {SEED + 1}: {function} makes stale: {', '.join(sorted(found))}\n")
-        assert found == {other for other in BODIES if function.module in code_of(other)}, str(function)
+        assert found == {other for other in STAGES if function.module in code_of(other)}, str(function)
         assert asset in found
         copy.restore()
-    for function in sample(rng, files().keys() - set.union(*map(code_of, BODIES)), 5):
+    for function in sample(rng, files().keys() - set.union(*map(code_of, STAGES)), 5):
         copy.change(function.path, rewritten(function, WAYS[-1]))
         assert copy.stale(place.environment()) == {}, str(function)
         copy.restore()
@@ -287,7 +292,7 @@ CASES = {
 def test_what_would_make_other_data_makes_what_reaches_it_stale(copy, place, case):
     path, old, new = CASES[case]
     module = path.removesuffix(".py").replace("/", ".")
-    expected = {asset for asset in BODIES if module in code_of(asset)}
+    expected = {asset for asset in STAGES if module in code_of(asset)}
     copy.replace(path, old, new)
     assert expected
     assert of_other_code(copy, place) == expected

@@ -16,13 +16,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
-
-from vlaw_assets.assets.stage import POOL, Stage, stage_asset
+from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.pipeline import checks
 
 if TYPE_CHECKING:
+    from vlaw_assets.lake import ArtifactRef, Handle
     from vlaw_models.episodes import Episode
+    from vlaw_models.reward_models.base import Judge
 
 EMBEDDED = {"real_rollouts": "rollout", "imagined_rollouts": "imagined", "validation_rollouts": "validation"}
 """Asset whose episodes are embedded -> their purpose."""
@@ -32,41 +33,46 @@ FEATURES = "mean over frames, 1"
 but other features lie in one table; only those of the same features are compared."""
 
 
-@stage_asset(group="evaluation", deps=(MODEL, *EMBEDDED), pool=POOL, kinds=("lance",), checks=(checks.FINITE,))
-def episode_embeddings(stage: Stage) -> dg.MaterializeResult:
-    """One vector per real and imagined episode of this iteration, from the features of the pretrained reward model."""
-    tasks = stage.recipe.tasks
+def plan(stage: Stage) -> Plan:
     parents = {MODEL: stage.require_foundation(MODEL), **{asset: stage.require(asset) for asset in EMBEDDED}}
-    with stage.commit(
-        "episode_embeddings", recipe={"tasks": list(tasks), "features": FEATURES}, parents=parents
-    ) as work:
-        if work.wanted:
-            import numpy as np
+    recipe = {"tasks": list(stage.recipe.tasks), "features": FEATURES}
+    return Plan(kind="episode_embeddings", recipe=recipe, parents=parents)
 
-            from vlaw_models.reward_models.base import load_judge
-            from vlaw_models.reward_models.embed import embed_episodes
 
-            judge = load_judge(work.read(MODEL).checkpoint())
-            model, counts, lengths = parents[MODEL].content_digest, dict.fromkeys(EMBEDDED.values(), 0), []
-            total = sum(parents[asset].num_rows for asset in EMBEDDED)
-            for asset, episodes in read_ahead({asset: work.read(asset) for asset in EMBEDDED}, judge, tasks):
-                vectors = embed_episodes(judge, episodes)
-                rows = [_row(episode, parents[asset].owner, EMBEDDED[asset]) for episode in episodes]
-                work.draft.write_embeddings(model, rows, vectors)
-                counts[EMBEDDED[asset]] += len(rows)
-                lengths += np.linalg.norm(vectors, axis=1).tolist()
-                stage.progress(sum(counts.values()), total, f"embedded {asset}")
-            work.check(checks.numbers_finite(lengths, what="vectors"))
-            work.metrics["embedded"] = counts
-    if work.wanted and (entry := work.draft.ref.versions.get("embeddings")):
+def make(stage: Stage, _plan: Plan, work: Work) -> None:
+    import numpy as np
+
+    from vlaw_models.reward_models.base import load_judge
+    from vlaw_models.reward_models.embed import embed_episodes
+
+    judge = load_judge(work.read(MODEL).checkpoint())
+    model, counts, lengths = work.parents[MODEL].content_digest, dict.fromkeys(EMBEDDED.values(), 0), []
+    total = sum(work.parents[asset].num_rows for asset in EMBEDDED)
+    for asset, episodes in read_ahead({asset: work.read(asset) for asset in EMBEDDED}, judge, stage.recipe.tasks):
+        vectors = embed_episodes(judge, episodes)
+        rows = [_row(episode, work.parents[asset].owner, EMBEDDED[asset]) for episode in episodes]
+        work.draft.write_embeddings(model, rows, vectors)
+        counts[EMBEDDED[asset]] += len(rows)
+        lengths += np.linalg.norm(vectors, axis=1).tolist()
+        stage.progress(sum(counts.values()), total, f"embedded {asset}")
+    work.check(checks.numbers_finite(lengths, what="vectors"))
+    work.metrics["embedded"] = counts
+
+
+def refresh_index(stage: Stage, _plan: Plan, work: Work) -> None:
+    if entry := work.ref.versions.get("embeddings"):
         from vlaw_assets.lake import embeddings
 
-        # After the commit: the index is derived, and a run that dies here has lost nothing.
         embeddings.refresh_index(stage.lake.paths, entry["table"])
-    return stage.result(work, embedded=dg.MetadataValue.json(work.draft.ref.metrics.get("embedded", {})))
 
 
-def read_ahead(handles: Mapping[str, Any], judge: Any, tasks: Sequence[str]) -> Iterator[tuple[str, list[Episode]]]:
+def show(_stage: Stage, _plan: Plan, ref: ArtifactRef) -> Mapping[str, Any]:
+    return {"embedded": ref.metrics.get("embedded", {})}
+
+
+def read_ahead(
+    handles: Mapping[str, Handle], judge: Judge, tasks: Sequence[str]
+) -> Iterator[tuple[str, list[Episode]]]:
     """(asset, its episodes of one task) in turn; while one part is used, a thread reads the next.
 
     One task at a time: the frames of all would be a gigabyte. Reading costs as much as embedding, on another core.
@@ -83,7 +89,7 @@ def read_ahead(handles: Mapping[str, Any], judge: Any, tasks: Sequence[str]) -> 
                 yield asset, part.result()
 
 
-def frames_seen(handle: Any, judge: Any, task: str) -> list[Episode]:
+def frames_seen(handle: Handle, judge: Judge, task: str) -> list[Episode]:
     """The task's episodes with just the frames that the judge looks at: decoding the others would double the time."""
     from vlaw_models.reward_models.embed import steps_seen
 
@@ -107,3 +113,18 @@ def _row(episode: Episode, owner: str, purpose: str) -> dict[str, str]:
         "purpose": purpose,
         "outcome": outcome,
     }
+
+
+episode_embeddings = stage_asset(
+    "episode_embeddings",
+    "One vector per real and imagined episode of this iteration, from the features of the pretrained reward model.",
+    plan=plan,
+    make=make,
+    after=refresh_index,
+    show=show,
+    group="evaluation",
+    deps=(MODEL, *EMBEDDED),
+    pool=POOL,
+    kinds=("lance",),
+    checks=(checks.FINITE,),
+)

@@ -8,40 +8,30 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import dagster as dg
-
-from vlaw_assets.assets.stage import Stage, stage_asset
+from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.stage_asset import stage_asset
 from vlaw_models.errors import VlawError
 
+if TYPE_CHECKING:
+    import dagster as dg
 
-@stage_asset(group="foundation", kinds=("pytorch",))
-def base_policy(stage: Stage) -> dg.MaterializeResult:
-    """The vision-language-action policy that every experiment improves on: pi[0]."""
-    return _weights(stage, "policy", "base_policy")
-
-
-@stage_asset(group="foundation", kinds=("pytorch",))
-def pretrained_world_model(stage: Stage) -> dg.MaterializeResult:
-    """The action-conditioned world model before it has seen any rollout: M[0]."""
-    return _weights(stage, "world_model", "world_model")
+    from vlaw_assets.lake import ArtifactRef
 
 
-@stage_asset(group="foundation", kinds=("pytorch",))
-def pretrained_reward_model(stage: Stage) -> dg.MaterializeResult:
-    """The judge of success before it has seen any rollout: R[0]."""
-    return _weights(stage, "reward_model", "reward_model")
+@dataclass(frozen=True, kw_only=True)
+class WeightsPlan(Plan):
+    """A checkpoint folder to take into the lake: the one named in foundation.toml, else what the preset ships."""
+
+    name: str
+    folder: Path
 
 
-@stage_asset(group="foundation", kinds=("pytorch",))
-def autoencoder(stage: Stage) -> dg.MaterializeResult:
-    """Frames to latents and back: the space in which the world model predicts. Never finetuned."""
-    return _weights(stage, "autoencoder", "autoencoder")
-
-
-def _weights(stage: Stage, kind: str, name: str) -> dg.MaterializeResult:
-    """Takes a checkpoint folder into the lake: the one named in foundation.toml, else what the preset ships."""
+def plan(stage: Stage, kind: str, name: str) -> WeightsPlan:
     folder = _folder(stage, name)
     files = {path.relative_to(folder).as_posix(): _digest(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     if not any(file.endswith(".safetensors") for file in files) or "config.json" not in files:
@@ -50,11 +40,16 @@ def _weights(stage: Stage, kind: str, name: str) -> dg.MaterializeResult:
             where=str(folder),
             remedy="Point foundation.toml [weights] to a complete checkpoint, or run `vlaw pretrain`.",
         )
-    with stage.commit(kind, recipe={"imported": files}, parents={}) as work:
-        if work.wanted:
-            shutil.copytree(folder, work.draft.checkpoint_dir(), dirs_exist_ok=True)
-            work.metrics["preset"] = stage.foundation.preset
-    return stage.result(work, source=name, preset=stage.foundation.preset)
+    return WeightsPlan(kind=kind, recipe={"imported": files}, name=name, folder=folder)
+
+
+def make(stage: Stage, plan: WeightsPlan, work: Work) -> None:
+    shutil.copytree(plan.folder, work.draft.checkpoint_dir(), dirs_exist_ok=True)
+    work.metrics["preset"] = stage.foundation.preset
+
+
+def show(stage: Stage, plan: WeightsPlan, _ref: ArtifactRef) -> Mapping[str, Any]:
+    return {"source": plan.name, "preset": stage.foundation.preset}
 
 
 def _folder(stage: Stage, name: str) -> Path:
@@ -77,3 +72,41 @@ def _folder(stage: Stage, name: str) -> Path:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _weights(asset: str, kind: str, name: str, about: str) -> dg.AssetsDefinition:
+    return stage_asset(
+        asset,
+        about,
+        plan=lambda stage: plan(stage, kind, name),
+        make=make,
+        show=show,
+        group="foundation",
+        kinds=("pytorch",),
+    )
+
+
+base_policy = _weights(
+    "base_policy",
+    "policy",
+    "base_policy",
+    "The vision-language-action policy that every experiment improves on: pi[0].",
+)
+pretrained_world_model = _weights(
+    "pretrained_world_model",
+    "world_model",
+    "world_model",
+    "The action-conditioned world model before it has seen any rollout: M[0].",
+)
+pretrained_reward_model = _weights(
+    "pretrained_reward_model",
+    "reward_model",
+    "reward_model",
+    "The judge of success before it has seen any rollout: R[0].",
+)
+autoencoder = _weights(
+    "autoencoder",
+    "autoencoder",
+    "autoencoder",
+    "Frames to latents and back: the space in which the world model predicts. Never finetuned.",
+)

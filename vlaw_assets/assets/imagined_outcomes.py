@@ -8,17 +8,21 @@ labels are, and how many failed starts imagination truly mended. For measuring, 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
-
-import dagster as dg
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vlaw_assets.assets.origins import origins_in
-from vlaw_assets.assets.stage import POOL, Stage, Work, stage_asset
+from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.pipeline import checks
 from vlaw_assets.reports.success import ALL, measured_table, rate
 from vlaw_models.errors import VlawError
 
+if TYPE_CHECKING:
+    from vlaw_assets.lake import ArtifactRef
+
+STARTS = "starts"
+"""Beginning of the roles of the episodes that were imagined from."""
 JUDGE = "simulator"
 """Judge of these scores, where a reward model's have its digest."""
 
@@ -33,33 +37,36 @@ class Try(NamedTuple):
     """None where the judge has not scored it."""
 
 
-@stage_asset(
-    group="evaluation",
-    deps=("imagined_rollouts", "reward_scores", "real_rollouts", "expert_demonstrations", "co_training_data"),
-    pool=POOL,
-    kinds=("deltalake",),
-    checks=(checks.SCHEMA, checks.KNOWABLE),
-)
-def imagined_outcomes(stage: Stage) -> dg.MaterializeResult:
-    """Privileged: what imagined actions do on the true robot; precision and recall of the labels, failed starts
-    covered."""
+def plan(stage: Stage) -> Plan:
     recipe = stage.recipe
     imagined, scores = stage.require("imagined_rollouts"), stage.require("reward_scores")
     # The starts are those that were imagined from, whatever the recipe says by now.
-    starts = {role: ref for role, ref in stage.ledger.edges(imagined.owner) if role.startswith("starts")}
+    starts = {role: ref for role, ref in stage.ledger.edges(imagined.owner) if role.startswith(STARTS)}
     parents = {"imagined_rollouts": imagined, "reward_scores": scores, **starts}
     tables = {"tasks": list(recipe.tasks), "score": {"alpha": recipe.score.alpha}}
-    with stage.commit("imagined_outcomes", recipe=tables, parents=parents) as work:
-        if work.wanted and starts:
-            _play(stage, work, list(starts))
-        known = work.metrics.get("known", 0) if work.wanted else work.draft.reused.num_rows
-        if recipe.score.labels == "simulator" and imagined.num_rows and not known:
-            raise VlawError(
-                "imagined episodes are to be labelled by the simulator, which does not know their starts",
-                where=f"imagined_outcomes [{stage.partition}]",
-                remedy="Use starts recorded on the embedded robot, or set [score] labels = 'judge'.",
-            )
-    return stage.result(work, figures=dg.MetadataValue.json(work.draft.ref.metrics.get("figures", {})), privileged=True)
+    return Plan(kind="imagined_outcomes", recipe=tables, parents=parents)
+
+
+def check(stage: Stage, plan: Plan, work: Work) -> None:
+    if work.reused is not None:
+        _refuse_unknown(stage, plan, work.reused.num_rows)
+
+
+def make(stage: Stage, plan: Plan, work: Work) -> None:
+    starts = [role for role in plan.parents if role.startswith(STARTS)]
+    if starts:
+        _play(stage, work, starts)
+    _refuse_unknown(stage, plan, work.metrics.get("known", 0))
+
+
+def _refuse_unknown(stage: Stage, plan: Plan, known: int) -> None:
+    """Raises VlawError where the labels are to be true outcomes, and none is known."""
+    if stage.recipe.score.labels == "simulator" and plan.parents["imagined_rollouts"].num_rows and not known:
+        raise VlawError(
+            "imagined episodes are to be labelled by the simulator, which does not know their starts",
+            where=f"imagined_outcomes [{stage.partition}]",
+            remedy="Use starts recorded on the embedded robot, or set [score] labels = 'judge'.",
+        )
 
 
 def _play(stage: Stage, work: Work, roles: Sequence[str]) -> None:
@@ -108,6 +115,10 @@ def _play(stage: Stage, work: Work, roles: Sequence[str]) -> None:
         "figures": {row["metric"]: row["value"] for row in rows if row["task"] == ALL},
     }
     work.texts["table"] = measured_table(rows)
+
+
+def show(_stage: Stage, _plan: Plan, ref: ArtifactRef) -> Mapping[str, Any]:
+    return {"figures": ref.metrics.get("figures", {}), "privileged": True}
 
 
 def label_rows(tries: Sequence[Try], failed: Collection[tuple[str, str]], alpha: float) -> list[dict[str, Any]]:
@@ -165,3 +176,19 @@ def _models(work: Work, judged: Sequence[dict[str, Any]]) -> dict[str, str]:
         "world_model": rows[0]["world_model"] or "",
         "reward_model": judged[0]["judge"] if judged else "",
     }
+
+
+imagined_outcomes = stage_asset(
+    "imagined_outcomes",
+    "Privileged: what imagined actions do on the true robot; precision and recall of the labels, failed starts "
+    "covered.",
+    plan=plan,
+    make=make,
+    check=check,
+    show=show,
+    group="evaluation",
+    deps=("imagined_rollouts", "reward_scores", "real_rollouts", "expert_demonstrations", "co_training_data"),
+    pool=POOL,
+    kinds=("deltalake",),
+    checks=(checks.SCHEMA, checks.KNOWABLE),
+)

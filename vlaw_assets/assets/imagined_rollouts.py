@@ -9,13 +9,12 @@ pixels.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
-
 from vlaw_assets.assets.origins import EMBEDDED, origins_in
-from vlaw_assets.assets.stage import POOL, Stage, Work, stage_asset
+from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state
 from vlaw_assets.pipeline import checks
 from vlaw_models.errors import VlawError
@@ -24,62 +23,69 @@ from vlaw_models.robots.tabletop.renderer import renderer_name
 if TYPE_CHECKING:
     import numpy as np
 
+    from vlaw_assets.lake import ArtifactRef
+    from vlaw_assets.recipes import Recipe
     from vlaw_models.episodes import Episode, Start
 
 
-@stage_asset(
-    group="iteration",
-    deps=("loop_state", "real_rollouts", "world_model", "autoencoder", "expert_demonstrations", "co_training_data"),
-    pool=POOL,
-    kinds=("deltalake", "lance"),
-    checks=(*checks.EPISODES, checks.STARTS),
-)
-def imagined_rollouts(stage: Stage) -> dg.MaterializeResult:
-    """N imagined episodes per task of the policy that made the real rollouts; nobody has judged them yet."""
+def plan(stage: Stage) -> Plan:
     recipe, state = stage.recipe, read_state(stage)
-    per_task, oracle = recipe.imagine.count, recipe.imagine.world == "simulator"
-    models = (
-        {}
-        if oracle
-        else {"world_model": stage.require("world_model"), "autoencoder": stage.require_foundation("autoencoder")}
-    )
-    roles = start_parents(stage)
-    parents = {"policy": state.policy, **models, **roles}
+    parents = {"policy": state.policy}
     tables = {**recipe.tables("imagine"), "tasks": list(recipe.tasks), "seed": stage.seed}
-    if oracle:
+    if on_the_simulator(recipe):
         tables["renderer"] = renderer_name()
-    with stage.commit("imagined_rollouts", recipe=tables, parents=parents, chosen_by=state) as work:
-        if work.wanted and per_task:
-            real = [
-                episode
-                for role in roles
-                for episode in work.read(role).episodes(frames=True, steps=[0], tasks=recipe.tasks)
-            ]
-            starts = starts_from(real, recipe.tasks, per_task)
-            first = {start.episode_id: start.images for start in starts}
-            tasks: list[str] = []
-            for batch in (_on_the_simulator if oracle else _in_the_world_model)(stage, work, starts):
-                work.check(
-                    checks.episodes_fit_schema(batch, tasks=recipe.tasks, judged=False),
-                    checks.all_finite(batch),
-                    begin_with_real_frames(batch, first, hint=_renderer() if oracle else ""),
-                )
-                work.draft.write_episodes(
-                    batch,
-                    purpose="imagined",
-                    world=EMBEDDED if oracle else "world_model",
-                    policy=state.policy.content_digest,
-                    world_model="" if oracle else parents["world_model"].content_digest,
-                )
-                if not tasks:
-                    work.show("imagined episodes", batch[: len(recipe.tasks)])
-                tasks += [episode.task for episode in batch]
-            work.check(checks.counts_as_asked(tasks, dict.fromkeys(recipe.tasks, per_task)))
-            work.metrics["privileged"] = oracle
-    return stage.result(work, privileged=oracle)
+    else:
+        parents |= {
+            "world_model": stage.require("world_model"),
+            "autoencoder": stage.require_foundation("autoencoder"),
+        }
+    parents |= start_parents(stage)
+    return Plan(kind="imagined_rollouts", recipe=tables, parents=parents, chosen_by=state.ref)
 
 
-def start_parents(stage: Stage) -> dict[str, Any]:
+def make(stage: Stage, plan: Plan, work: Work) -> None:
+    recipe = stage.recipe
+    per_task, oracle = recipe.imagine.count, on_the_simulator(recipe)
+    if not per_task:
+        return
+    real = [
+        episode
+        for role in start_roles(work)
+        for episode in work.read(role).episodes(frames=True, steps=[0], tasks=recipe.tasks)
+    ]
+    starts = starts_from(real, recipe.tasks, per_task)
+    first = {start.episode_id: start.images for start in starts}
+    tasks: list[str] = []
+    for batch in (_on_the_simulator if oracle else _in_the_world_model)(stage, work, starts):
+        work.check(
+            checks.episodes_fit_schema(batch, tasks=recipe.tasks, judged=False),
+            checks.all_finite(batch),
+            begin_with_real_frames(batch, first, hint=_renderer() if oracle else ""),
+        )
+        work.draft.write_episodes(
+            batch,
+            purpose="imagined",
+            world=EMBEDDED if oracle else "world_model",
+            policy=plan.parents["policy"].content_digest,
+            world_model="" if oracle else plan.parents["world_model"].content_digest,
+        )
+        if not tasks:
+            work.show("imagined episodes", batch[: len(recipe.tasks)])
+        tasks += [episode.task for episode in batch]
+    work.check(checks.counts_as_asked(tasks, dict.fromkeys(recipe.tasks, per_task)))
+    work.metrics["privileged"] = oracle
+
+
+def show(stage: Stage, _plan: Plan, _ref: ArtifactRef) -> Mapping[str, Any]:
+    return {"privileged": on_the_simulator(stage.recipe)}
+
+
+def on_the_simulator(recipe: Recipe) -> bool:
+    """Whether the policy acts on the true simulator instead of in a world model: an oracle, privileged."""
+    return recipe.imagine.world == "simulator"
+
+
+def start_parents(stage: Stage) -> dict[str, ArtifactRef]:
     """Role -> artifact whose first frames are starts: this iteration's real rollouts, and the scripted corpora if asked
     for."""
     found = {"starts": stage.require("real_rollouts")}
@@ -89,6 +95,10 @@ def start_parents(stage: Stage) -> dict[str, Any]:
             "starts_co_training": stage.require_foundation("co_training_data"),
         }
     return found
+
+
+def start_roles(work: Work) -> list[str]:
+    return [role for role in work.parents if role.startswith("starts")]
 
 
 def starts_from(real: Sequence[Episode], tasks: Sequence[str], per_task: int) -> list[Start]:
@@ -156,7 +166,7 @@ def _in_the_world_model(stage: Stage, work: Work, starts: list[Start]) -> Iterat
 def _on_the_simulator(stage: Stage, work: Work, starts: list[Start]) -> Iterator[list[Episode]]:
     from vlaw_models.rollouts.privileged import rollouts_from_starts
 
-    origins = {name: origin for role in start_parents(stage) for name, origin in origins_in(work.read(role)).items()}
+    origins = {name: origin for role in start_roles(work) for name, origin in origins_in(work.read(role)).items()}
     starts = [dataclasses.replace(start, images=None, state=None) for start in starts]
     return rollouts_from_starts(
         work.read("policy").checkpoint(),
@@ -173,3 +183,17 @@ def _renderer() -> str:
         "the simulator renders other first frames than were recorded: VLAW_RENDERER is now "
         f"{renderer_name()!r}; use the renderer, picture size and kind of machine of the recording"
     )
+
+
+imagined_rollouts = stage_asset(
+    "imagined_rollouts",
+    "N imagined episodes per task of the policy that made the real rollouts; nobody has judged them yet.",
+    plan=plan,
+    make=make,
+    show=show,
+    group="iteration",
+    deps=("loop_state", "real_rollouts", "world_model", "autoencoder", "expert_demonstrations", "co_training_data"),
+    pool=POOL,
+    kinds=("deltalake", "lance"),
+    checks=(*checks.EPISODES, checks.STARTS),
+)

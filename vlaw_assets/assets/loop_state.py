@@ -12,18 +12,22 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from vlaw_assets.assets import promotion
 from vlaw_assets.assets.loop_roles import GATE_READS, GATED, INCUMBENT, JUDGED, MEASURED, MODELS, REAL
-from vlaw_assets.assets.stage import Stage, Work, stage_asset
+from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.stage_asset import stage_asset
 from vlaw_assets.pipeline import checks
 from vlaw_assets.pipeline.partitions import partition_key
 from vlaw_assets.recipes import canonical
 from vlaw_assets.reports.success import ALL
 from vlaw_models.errors import VlawError
+
+if TYPE_CHECKING:
+    from vlaw_assets.lake import ArtifactRef, Lake
 
 FOUNDATION_STATE = {
     "policy": "base_policy",
@@ -32,52 +36,68 @@ FOUNDATION_STATE = {
 }
 
 
-@dataclass(frozen=True)
-class Before:
-    """What the iteration before left, after the promotion gate."""
+@dataclass(frozen=True, kw_only=True)
+class StatePlan(Plan):
+    """What the iteration before left: the parents are the state, and what the promotion gate judged and read."""
 
-    parents: dict[str, Any]
-    """Role -> artifact: the state, and what the gate judged and read."""
-    verdicts: tuple[promotion.Verdict, ...] = ()
+    verdicts: tuple[promotion.Verdict, ...]
 
 
-@stage_asset(
-    group="iteration",
-    kinds=("json",),
-    checks=(checks.PROMOTED,),
-    deps=("base_policy", "pretrained_world_model", "pretrained_reward_model", "autoencoder"),
-)
-def loop_state(stage: Stage) -> dg.MaterializeResult:
-    """The state of the loop: iteration 01 starts from the foundation, iteration i from what i-1 left.
-
-    A policy or world model that the promotion gate refuses is not passed on: the one before is kept, and this says so.
-    Every checkpoint of the state is hashed again before it is passed on.
-    """
+def plan(stage: Stage) -> StatePlan:
     _check_recipe(stage)
-    before = _state_before(stage)
-    parents = before.parents
-    with stage.commit("loop_state", recipe=_settings(stage, gate=bool(before.verdicts)), parents=parents) as work:
-        if work.wanted:
-            for role in parents:
-                handle = work.read(role)
-                if role in MODELS:
-                    handle.checkpoint()
-            folder = work.draft.checkpoint_dir()
-            _write(folder / "state.json", {role: ref.content_digest for role, ref in parents.items()})
-            if before.verdicts:
-                verdicts = {verdict.model: verdict.as_json() for verdict in before.verdicts}
-                _write(folder / "promotion.json", verdicts)
-                work.metrics["promotion"] = verdicts
-        _tell(stage, work, before)
-    rows = [
-        f"| {role} | {ref.asset} | {ref.partition or 'foundation'} | `{ref.content_digest[:16]}` |"
-        for role, ref in parents.items()
+    parents, verdicts = _state_before(stage)
+    recipe = _settings(stage, gate=bool(verdicts))
+    return StatePlan(kind="loop_state", recipe=recipe, parents=parents, verdicts=verdicts)
+
+
+def check(stage: Stage, plan: StatePlan, work: Work) -> None:
+    """Says what the gate decided: a finding for the asset's page, a warning in the log for each model refused."""
+    refused = [verdict for verdict in plan.verdicts if not verdict.promoted]
+    texts = [
+        f"{verdict.model} {'promoted' if verdict.promoted else 'refused'}: {verdict.reason}"
+        for verdict in plan.verdicts
     ]
-    return stage.result(
-        work,
-        promotion=dg.MetadataValue.json(work.draft.ref.metrics.get("promotion", {})),
-        state=dg.MetadataValue.md("\n".join(["| role | asset | partition | content |", "|---|---|---|---|", *rows])),
+    work.check(
+        checks.Finding(
+            checks.PROMOTED,
+            passed=not refused,
+            blocking=False,
+            text="; ".join(texts) or "no gate: iteration 01, or [promotion] enabled = false",
+        )
     )
+    for verdict in refused:
+        kept = plan.parents[verdict.model]
+        line = (
+            f"the new {verdict.model} is refused ({verdict.reason}); the loop keeps {kept.name} "
+            f"{kept.content_digest[:12]}"
+        )
+        stage.log.warning(line)
+        stage.progress(1, 1, line)
+
+
+def make(_stage: Stage, plan: StatePlan, work: Work) -> None:
+    """Every checkpoint of the state is hashed again before it is passed on."""
+    for role in plan.parents:
+        handle = work.read(role)
+        if role in MODELS:
+            handle.checkpoint()
+    folder = work.draft.checkpoint_dir()
+    _write(folder / "state.json", {role: ref.content_digest for role, ref in plan.parents.items()})
+    if plan.verdicts:
+        verdicts = {verdict.model: verdict.as_json() for verdict in plan.verdicts}
+        _write(folder / "promotion.json", verdicts)
+        work.metrics["promotion"] = verdicts
+
+
+def show(_stage: Stage, plan: StatePlan, ref: ArtifactRef) -> Mapping[str, Any]:
+    rows = [
+        f"| {role} | {parent.asset} | {parent.partition or 'foundation'} | `{parent.content_digest[:16]}` |"
+        for role, parent in plan.parents.items()
+    ]
+    return {
+        "promotion": ref.metrics.get("promotion", {}),
+        "state": dg.MetadataValue.md("\n".join(["| role | asset | partition | content |", "|---|---|---|---|", *rows])),
+    }
 
 
 def _check_recipe(stage: Stage) -> None:
@@ -96,11 +116,12 @@ def _check_recipe(stage: Stage) -> None:
         )
 
 
-def _state_before(stage: Stage) -> Before:
-    """The state that this iteration starts with. Raises VlawError where it is missing."""
+def _state_before(stage: Stage) -> tuple[dict[str, ArtifactRef], tuple[promotion.Verdict, ...]]:
+    """(role -> artifact: the state, and what the gate judged and read; its verdicts). Raises VlawError where one is
+    missing."""
     ledger, experiment, iteration = stage.ledger, stage.experiment, stage.iteration
     if iteration == 1:
-        return Before({role: ledger.require(asset, "") for role, asset in FOUNDATION_STATE.items()})
+        return {role: ledger.require(asset, "") for role, asset in FOUNDATION_STATE.items()}, ()
     before = partition_key(experiment, iteration - 1)
     found = {asset: ledger.current(asset, before) for asset in ("loop_state", REAL, *MODELS)}
     missing = [asset for asset, ref in found.items() if ref is None]
@@ -115,11 +136,11 @@ def _state_before(stage: Stage) -> Before:
     earlier = {role: ref for role, ref in old.items() if role.startswith(REAL)}
     real = {**earlier, f"{REAL}_{iteration - 1:02d}": found[REAL]}
     if not stage.recipe.promotion.enabled:
-        return Before({**{role: found[role] for role in MODELS}, **real})
+        return {**{role: found[role] for role in MODELS}, **real}, ()
     read = _evidence(stage, found, old)
     verdicts = _recorded(stage, read) or (_judge_policy(stage, read), _judge_world_model(stage, read))
     found |= {verdict.model: old[verdict.model] for verdict in verdicts if not verdict.promoted}
-    return Before({**{role: found[role] for role in MODELS}, **real, **read}, verdicts)
+    return {**{role: found[role] for role in MODELS}, **real, **read}, verdicts
 
 
 def _settings(stage: Stage, *, gate: bool) -> dict[str, Any]:
@@ -128,7 +149,7 @@ def _settings(stage: Stage, *, gate: bool) -> dict[str, Any]:
     return {"preset": stage.recipe.preset, **asked}
 
 
-def _evidence(stage: Stage, found: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
+def _evidence(stage: Stage, found: Mapping[str, ArtifactRef], old: Mapping[str, ArtifactRef]) -> dict[str, ArtifactRef]:
     """Role -> artifact: the new models that the gate decides on, and whose measurements it reads. Verdicts follow from
     these."""
     new = {model: found[model] for model in GATED if found[model].location != old[model].location}
@@ -145,7 +166,7 @@ def _evidence(stage: Stage, found: Mapping[str, Any], old: Mapping[str, Any]) ->
     return read
 
 
-def _recorded(stage: Stage, read: Mapping[str, Any]) -> tuple[promotion.Verdict, ...]:
+def _recorded(stage: Stage, read: Mapping[str, ArtifactRef]) -> tuple[promotion.Verdict, ...]:
     """The verdicts of the state that is there, if they were made of the same evidence, settings and code; else none."""
     current = None if stage.force else stage.ledger.current("loop_state", stage.partition)
     if current is None:
@@ -161,7 +182,7 @@ def _recorded(stage: Stage, read: Mapping[str, Any]) -> tuple[promotion.Verdict,
     return tuple(promotion.Verdict(model, **values) for model, values in made.metrics["promotion"].items())
 
 
-def _judge_policy(stage: Stage, read: Mapping[str, Any]) -> promotion.Verdict:
+def _judge_policy(stage: Stage, read: Mapping[str, ArtifactRef]) -> promotion.Verdict:
     if JUDGED + "policy" not in read:
         return promotion.passed_on("policy")
     rows = _evaluations(stage.lake, read[JUDGED + "policy"])
@@ -173,7 +194,7 @@ def _judge_policy(stage: Stage, read: Mapping[str, Any]) -> promotion.Verdict:
     return promotion.judge_policy(promotion.validation_outcomes(rows), before, stage.recipe.promotion)
 
 
-def _judge_world_model(stage: Stage, read: Mapping[str, Any]) -> promotion.Verdict:
+def _judge_world_model(stage: Stage, read: Mapping[str, ArtifactRef]) -> promotion.Verdict:
     if JUDGED + "world_model" not in read:
         return promotion.passed_on("world_model")
     if MEASURED not in read:
@@ -188,36 +209,26 @@ def _judge_world_model(stage: Stage, read: Mapping[str, Any]) -> promotion.Verdi
     return promotion.judge_world_model(rows[0] if rows else None, stage.recipe.promotion)
 
 
-def _evaluations(lake: Any, ref: Any) -> list[dict[str, Any]]:
+def _evaluations(lake: Lake, ref: ArtifactRef) -> list[dict[str, Any]]:
     """An artifact's rows of `evaluations`, their details as values."""
     rows = lake.read(ref).table("evaluations").to_pylist()
     return [{**row, "detail": json.loads(row["detail_json"])} for row in rows]
 
 
-def _tell(stage: Stage, work: Work, before: Before) -> None:
-    """Says what the gate decided: a finding for the asset's page, a warning in the log for each model refused."""
-    refused = [verdict for verdict in before.verdicts if not verdict.promoted]
-    texts = [
-        f"{verdict.model} {'promoted' if verdict.promoted else 'refused'}: {verdict.reason}"
-        for verdict in before.verdicts
-    ]
-    work.check(
-        checks.Finding(
-            checks.PROMOTED,
-            passed=not refused,
-            blocking=False,
-            text="; ".join(texts) or "no gate: iteration 01, or [promotion] enabled = false",
-        )
-    )
-    for verdict in refused:
-        kept = before.parents[verdict.model]
-        line = (
-            f"the new {verdict.model} is refused ({verdict.reason}); the loop keeps {kept.name} "
-            f"{kept.content_digest[:12]}"
-        )
-        stage.context.log.warning(line)
-        stage.progress(1, 1, line)
-
-
 def _write(path: Path, values: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+
+
+loop_state = stage_asset(
+    "loop_state",
+    "The state of the loop: iteration 01 starts from the foundation, iteration i from what i-1 left. A policy or world "
+    "model that the promotion gate refuses is not passed on: the one before is kept, and this says so.",
+    plan=plan,
+    make=make,
+    check=check,
+    show=show,
+    group="iteration",
+    deps=("base_policy", "pretrained_world_model", "pretrained_reward_model", "autoencoder"),
+    kinds=("json",),
+    checks=(checks.PROMOTED,),
+)

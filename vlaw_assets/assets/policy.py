@@ -15,16 +15,18 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
-
-from vlaw_assets.assets.stage import POOL, Stage, Work, stage_asset
+from vlaw_assets.assets.loop_roles import REAL
+from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state, real_so_far
 from vlaw_assets.pipeline import checks
 from vlaw_assets.reports.success import VALIDATION, rate
 from vlaw_models.robots.tabletop.renderer import renderer_name
 
 if TYPE_CHECKING:
+    from vlaw_assets.lake import ArtifactRef
     from vlaw_models.config import EvaluationConfig
+    from vlaw_models.episodes import Episode
     from vlaw_models.learners.imitation import Lessons
     from vlaw_models.learners.stopping import Outcomes
 
@@ -33,61 +35,52 @@ IMITATION = ("batch_size", "learning_rate", "imagined_fraction", "use_real", "fr
 """Keys of [policy] that flow matching reads; noise-space learning has a table of its own."""
 
 
-@stage_asset(
-    group="iteration",
-    deps=("loop_state", "training_set", "real_rollouts", "imagined_rollouts", "base_policy"),
-    pool=POOL,
-    kinds=("pytorch",),
-    checks=(checks.FINITE, checks.SCHEMA),
-)
-def policy(stage: Stage) -> dg.MaterializeResult:
-    """The next policy: updated from real and imagined episodes, at its best stopping point on validation starts."""
+def plan(stage: Stage) -> Plan:
     recipe, state = stage.recipe, read_state(stage)
     config = recipe.policy
-    start = stage.require_foundation("base_policy") if config.start == "base" else state.policy
-    real = real_so_far(stage, state) if config.use_real else {}
-    parents = {"policy": start, **real}
+    from_base = config.start == "base"
+    start = stage.require_foundation("base_policy") if from_base else state.policy
+    parents = {"policy": start, **(real_so_far(stage, state) if config.use_real else {})}
     if config.update != DSRL:
         parents |= {
             "training_set": stage.require("training_set"),
             "imagined_rollouts": stage.require("imagined_rollouts"),
         }
-    with stage.commit(
-        "policy", recipe=identity_of(stage), parents=parents, chosen_by=None if config.start == "base" else state
-    ) as work:
-        if work.wanted:
-            own, imagined, lessons = _inputs(stage, work, real)
-            work.metrics |= {"real": len(own), "imagined": len(imagined)}
-            steps = recipe.dsrl.steps if config.update == DSRL else config.steps
-            if not (own or imagined) or not (steps or config.stops):
-                stage.context.log.warning("there is nothing to learn from: the policy is passed on unchanged")
-                work.pass_on("policy")
-            else:
-                from vlaw_models.learners.imitation import finetune_policy
+    return Plan(kind="policy", recipe=identity_of(stage), parents=parents, chosen_by=None if from_base else state.ref)
 
-                log = finetune_policy(
-                    work.read("policy").checkpoint(),
-                    own,
-                    imagined,
-                    config,
-                    work.draft.checkpoint_dir(),
-                    seed=stage.seed,
-                    lessons=lessons,
-                    dsrl=recipe.dsrl,
-                    evaluate=_evaluator(stage),
-                    progress=stage.progress,
-                )
-                work.show("what it learned from", (own[:2] + imagined[:2]))
-                _keep_outcomes(work, log)
-                work.learned(log)
-    metrics = work.draft.ref.metrics
-    return stage.result(
-        work,
-        real=metrics.get("real", 0),
-        imagined=metrics.get("imagined", 0),
-        passed_on=bool(metrics.get("passed_on")),
-        stop=metrics.get("stop", 0),
+
+def make(stage: Stage, _plan: Plan, work: Work) -> None:
+    recipe, config = stage.recipe, stage.recipe.policy
+    own, imagined, lessons = _inputs(stage, work)
+    work.metrics |= {"real": len(own), "imagined": len(imagined)}
+    steps = recipe.dsrl.steps if config.update == DSRL else config.steps
+    if not (own or imagined) or not (steps or config.stops):
+        stage.log.warning("there is nothing to learn from: the policy is passed on unchanged")
+        work.pass_on("policy")
+        return
+    from vlaw_models.learners.imitation import finetune_policy
+
+    log = finetune_policy(
+        work.read("policy").checkpoint(),
+        own,
+        imagined,
+        config,
+        work.draft.checkpoint_dir(),
+        seed=stage.seed,
+        lessons=lessons,
+        dsrl=recipe.dsrl,
+        evaluate=_evaluator(stage),
+        progress=stage.progress,
     )
+    work.show("what it learned from", (own[:2] + imagined[:2]))
+    _keep_outcomes(work, log)
+    work.learned(log)
+
+
+def show(_stage: Stage, _plan: Plan, ref: ArtifactRef) -> Mapping[str, Any]:
+    metrics = ref.metrics
+    counts = {key: metrics.get(key, 0) for key in ("real", "imagined", "stop")}
+    return {**counts, "passed_on": bool(metrics.get("passed_on"))}
 
 
 def identity_of(stage: Stage) -> dict[str, Any]:
@@ -141,8 +134,9 @@ def _evaluator(stage: Stage) -> Callable[[Any], Outcomes] | None:
     return evaluate
 
 
-def _inputs(stage: Stage, work: Work, real: Mapping[str, Any]) -> tuple[list[Any], list[Any], Lessons | None]:
+def _inputs(stage: Stage, work: Work) -> tuple[list[Episode], list[Episode], Lessons | None]:
     """Real and imagined episodes with their frames, and what the update is told about each."""
+    real = [role for role in work.parents if role.startswith(REAL)]
     if stage.recipe.policy.update == DSRL:
         return [episode for role in real for episode in work.read(role).episodes(frames=True)], [], None
     from vlaw_models.learners.imitation import Lessons
@@ -199,3 +193,17 @@ def _keep_outcomes(work: Work, log: dict[str, Any]) -> None:
         work.check(checks.evaluations_fit_schema(rows))
         work.draft.write_evaluations(rows)
         log["validation"] = {str(stop): pooled(found) for stop, found in outcomes.items()}
+
+
+policy = stage_asset(
+    "policy",
+    "The next policy: updated from real and imagined episodes, at its best stopping point on validation starts.",
+    plan=plan,
+    make=make,
+    show=show,
+    group="iteration",
+    deps=("loop_state", "training_set", "real_rollouts", "imagined_rollouts", "base_policy"),
+    pool=POOL,
+    kinds=("pytorch",),
+    checks=(checks.FINITE, checks.SCHEMA),
+)

@@ -7,84 +7,80 @@ Here: rolling out on the embedded robot. Not here: the robot itself (vlaw_models
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-import dagster as dg
-
-from vlaw_assets.assets.stage import POOL, Stage, Work, stage_asset
+from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state
 from vlaw_assets.pipeline import checks
 from vlaw_assets.recipes import HELD_OUT_SEEDS
+from vlaw_models.config import RolloutConfig
 from vlaw_models.robots.tabletop.renderer import renderer_name
 
+if TYPE_CHECKING:
+    from vlaw_assets.lake import ArtifactRef
+    from vlaw_models.episodes import Episode
 
-@stage_asset(
-    group="iteration",
-    deps=("loop_state",),
-    pool=POOL,
-    kinds=("deltalake", "lance"),
-    checks=(*checks.EPISODES, checks.VARIES),
-)
-def real_rollouts(stage: Stage) -> dg.MaterializeResult:
-    """Episodes of the policy that this iteration starts with, successes and failures, labelled by the world."""
+
+def plan(stage: Stage) -> Plan:
+    return _plan(stage, "real_rollouts", stage.recipe.tables("rollouts"))
+
+
+def make(stage: Stage, _plan: Plan, work: Work) -> None:
+    episodes = _collect(stage, work, stage.recipe.rollouts, seed=stage.recipe.seed)
+    _keep(stage, work, episodes, stage.recipe.rollouts.episodes_per_task, "rollout")
+    work.check(checks.success_varies(e.success for e in episodes))
+
+
+def show(_stage: Stage, _plan: Plan, ref: ArtifactRef) -> Mapping[str, Any]:
+    return {"successes": ref.metrics.get("successes", 0)}
+
+
+def plan_validation(stage: Stage) -> Plan:
+    return _plan(stage, "validation_rollouts", {"validation": dataclasses.asdict(_validation(stage))})
+
+
+def make_validation(stage: Stage, _plan: Plan, work: Work) -> None:
+    """Their starts are those of an experiment seed that no recipe may have, so nothing is ever trained on them."""
+    config = _validation(stage)
+    episodes = _collect(stage, work, config, seed=HELD_OUT_SEEDS + stage.recipe.seed)
+    _keep(stage, work, episodes, config.episodes_per_task, "validation")
+
+
+def _plan(stage: Stage, kind: str, tables: Mapping[str, Any]) -> Plan:
     recipe, state = stage.recipe, read_state(stage)
-    tables = {
-        **recipe.tables("rollouts"),
+    own = {
         "tasks": list(recipe.tasks),
         "seed": recipe.seed,
         "iteration": stage.iteration,
         "renderer": renderer_name(),
     }
-    with stage.commit("real_rollouts", recipe=tables, parents={"policy": state.policy}, chosen_by=state) as work:
-        if work.wanted:
-            from vlaw_models.rollouts.collect import collect_rollouts
-
-            episodes = collect_rollouts(
-                work.read("policy").checkpoint(),
-                recipe.tasks,
-                recipe.rollouts,
-                iteration=stage.iteration,
-                seed=recipe.seed,
-                progress=stage.progress,
-            )
-            _keep(stage, work, episodes, recipe.rollouts.episodes_per_task, "rollout")
-            work.check(checks.success_varies(e.success for e in episodes))
-    return stage.result(work, successes=work.draft.ref.metrics.get("successes", 0))
+    return Plan(kind=kind, recipe={**tables, **own}, parents={"policy": state.policy}, chosen_by=state.ref)
 
 
-@stage_asset(group="evaluation", deps=("loop_state",), pool=POOL, kinds=("deltalake", "lance"), checks=checks.EPISODES)
-def validation_rollouts(stage: Stage) -> dg.MaterializeResult:
-    """Held-out real episodes with every frame: the clips on which world model and reward model are measured.
-
-    Their starts are those of an experiment seed that no recipe may have, so nothing is ever trained on them.
-    """
-    recipe, state = stage.recipe, read_state(stage)
-    metrics = recipe.world_model_metrics
-    config = dataclasses.replace(recipe.rollouts, episodes_per_task=metrics.clips_per_task, num_steps=metrics.num_steps)
-    tables = {
-        "validation": dataclasses.asdict(config),
-        "tasks": list(recipe.tasks),
-        "seed": recipe.seed,
-        "iteration": stage.iteration,
-        "renderer": renderer_name(),
-    }
-    with stage.commit("validation_rollouts", recipe=tables, parents={"policy": state.policy}, chosen_by=state) as work:
-        if work.wanted:
-            from vlaw_models.rollouts.collect import collect_rollouts
-
-            episodes = collect_rollouts(
-                work.read("policy").checkpoint(),
-                recipe.tasks,
-                config,
-                iteration=stage.iteration,
-                seed=HELD_OUT_SEEDS + recipe.seed,
-                progress=stage.progress,
-            )
-            _keep(stage, work, episodes, config.episodes_per_task, "validation")
-    return stage.result(work)
+def _validation(stage: Stage) -> RolloutConfig:
+    """As the recipe's rollouts, as many and as long as the measurements need."""
+    metrics = stage.recipe.world_model_metrics
+    return dataclasses.replace(
+        stage.recipe.rollouts, episodes_per_task=metrics.clips_per_task, num_steps=metrics.num_steps
+    )
 
 
-def _keep(stage: Stage, work: Work, episodes: list[Any], per_task: int, purpose: str) -> None:
+def _collect(stage: Stage, work: Work, config: RolloutConfig, *, seed: int) -> list[Episode]:
+    from vlaw_models.rollouts.collect import collect_rollouts
+
+    return collect_rollouts(
+        work.read("policy").checkpoint(),
+        stage.recipe.tasks,
+        config,
+        iteration=stage.iteration,
+        seed=seed,
+        progress=stage.progress,
+    )
+
+
+def _keep(stage: Stage, work: Work, episodes: list[Episode], per_task: int, purpose: str) -> None:
     """Checks the episodes, then writes them with the policy that made them."""
     tasks = stage.recipe.tasks
     work.check(
@@ -97,3 +93,28 @@ def _keep(stage: Stage, work: Work, episodes: list[Any], per_task: int, purpose:
     )
     work.metrics["successes"] = sum(bool(e.success) for e in episodes)
     work.show("one episode of every task", [next(e for e in episodes if e.task == task) for task in tasks if per_task])
+
+
+real_rollouts = stage_asset(
+    "real_rollouts",
+    "Episodes of the policy that this iteration starts with, successes and failures, labelled by the world.",
+    plan=plan,
+    make=make,
+    show=show,
+    group="iteration",
+    deps=("loop_state",),
+    pool=POOL,
+    kinds=("deltalake", "lance"),
+    checks=(*checks.EPISODES, checks.VARIES),
+)
+validation_rollouts = stage_asset(
+    "validation_rollouts",
+    "Held-out real episodes with every frame: the clips on which world model and reward model are measured.",
+    plan=plan_validation,
+    make=make_validation,
+    group="evaluation",
+    deps=("loop_state",),
+    pool=POOL,
+    kinds=("deltalake", "lance"),
+    checks=checks.EPISODES,
+)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from vlaw_assets.assets.stage import Stage, stage_asset
+from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.stage_asset import stage_asset
 from vlaw_assets.recipes import canonical
 from vlaw_assets.reports.success import (
     Change,
@@ -28,59 +29,51 @@ from vlaw_assets.reports.success import (
     trials_of,
 )
 
+if TYPE_CHECKING:
+    from vlaw_assets.lake import ArtifactRef
+
 PARENTS = ("start_evaluation", "policy_evaluation", "training_set", "world_model_metrics", "reward_model_metrics")
 EVALUATIONS = {"before": "start_evaluation", "after": "policy_evaluation"}
 
 
-@stage_asset(group="evaluation", deps=PARENTS, kinds=("json",))
-def iteration_report(stage: Stage) -> dg.MaterializeResult:
-    """Success before and after on the same trials, the difference with its interval, and what the policy learned
-    from."""
-    parents = {asset: stage.require(asset) for asset in PARENTS}
-    with stage.commit("iteration_report", recipe={}, parents=parents) as work:
-        if work.wanted:
-            handles = {role: work.read(role) for role in PARENTS}
-            columns = {
-                label: Trials(outcomes_of(handles[asset].table("episodes").to_pylist()), handles[asset].left_out)
-                for label, asset in EVALUATIONS.items()
-            }
-            members = handles["training_set"].members().to_pylist()
-            figures = [row for role in PARENTS[3:] for row in handles[role].table("evaluations").to_pylist()]
-            difference, sequential = _compared(columns)
-            report: dict[str, Any] = {
-                "success": {
-                    label: {task: [r.successes, r.trials, r.low, r.high] for task, r in trials.rates.items()}
-                    for label, trials in columns.items()
-                },
-                "left_out": {label: trials.left_out for label, trials in columns.items()},
-                "difference": [difference.diff, difference.low, difference.high, difference.trials]
-                if difference
-                else None,
-                "sequential_trials": [{"comparison": "after - before", **dataclasses.asdict(sequential)}]
-                if sequential
-                else [],
-                "training_set": {
-                    source: sum(m["source"] == source for m in members) for source in ("real", "imagined")
-                },
-                "metrics": [
-                    {key: row[key] for key in ("task", "metric", "camera", "value", "low", "high", "trials")}
-                    for row in figures
-                ],
-            }
-            folder = work.draft.checkpoint_dir()
-            (folder / "report.json").write_text(
-                json.dumps(json.loads(canonical(report)), indent=2, sort_keys=True) + "\n"
-            )
-            (folder / "report.md").write_text(_text(columns))
-            if any(trials.outcomes for trials in columns.values()):
-                from vlaw_assets.reports.plots import success_bars
+def plan(stage: Stage) -> Plan:
+    return Plan(kind="iteration_report", recipe={}, parents={asset: stage.require(asset) for asset in PARENTS})
 
-                work.show_png(
-                    "success per task", success_bars({label: trials.rates for label, trials in columns.items()})
-                )
-        else:
-            columns = {label: trials_of(stage.lake, parents[asset]) for label, asset in EVALUATIONS.items()}
-    return stage.result(work, report=dg.MetadataValue.md(_text(columns)))
+
+def make(_stage: Stage, _plan: Plan, work: Work) -> None:
+    handles = {role: work.read(role) for role in PARENTS}
+    columns = {
+        label: Trials(outcomes_of(handles[asset].table("episodes").to_pylist()), handles[asset].left_out)
+        for label, asset in EVALUATIONS.items()
+    }
+    members = handles["training_set"].members().to_pylist()
+    figures = [row for role in PARENTS[3:] for row in handles[role].table("evaluations").to_pylist()]
+    difference, sequential = _compared(columns)
+    report: dict[str, Any] = {
+        "success": {
+            label: {task: [r.successes, r.trials, r.low, r.high] for task, r in trials.rates.items()}
+            for label, trials in columns.items()
+        },
+        "left_out": {label: trials.left_out for label, trials in columns.items()},
+        "difference": [difference.diff, difference.low, difference.high, difference.trials] if difference else None,
+        "sequential_trials": [{"comparison": "after - before", **dataclasses.asdict(sequential)}] if sequential else [],
+        "training_set": {source: sum(m["source"] == source for m in members) for source in ("real", "imagined")},
+        "metrics": [
+            {key: row[key] for key in ("task", "metric", "camera", "value", "low", "high", "trials")} for row in figures
+        ],
+    }
+    folder = work.draft.checkpoint_dir()
+    (folder / "report.json").write_text(json.dumps(json.loads(canonical(report)), indent=2, sort_keys=True) + "\n")
+    (folder / "report.md").write_text(_text(columns))
+    if any(trials.outcomes for trials in columns.values()):
+        from vlaw_assets.reports.plots import success_bars
+
+        work.show_png("success per task", success_bars({label: trials.rates for label, trials in columns.items()}))
+
+
+def show(stage: Stage, plan: Plan, _ref: ArtifactRef) -> Mapping[str, Any]:
+    columns = {label: trials_of(stage.lake, plan.parents[asset]) for label, asset in EVALUATIONS.items()}
+    return {"report": dg.MetadataValue.md(_text(columns))}
 
 
 def _compared(columns: Mapping[str, Trials]) -> tuple[Change | None, Settled | None]:
@@ -106,3 +99,15 @@ def _text(columns: Mapping[str, Trials]) -> str:
             "the sequential test does.\n"
         )
     return text
+
+
+iteration_report = stage_asset(
+    "iteration_report",
+    "Success before and after on the same trials, the difference with its interval, and what the policy learned from.",
+    plan=plan,
+    make=make,
+    show=show,
+    group="evaluation",
+    deps=PARENTS,
+    kinds=("json",),
+)

@@ -5,55 +5,61 @@ Not here: the threshold alpha. It is applied when the training set is read, so t
 
 from __future__ import annotations
 
-import dagster as dg
-
-from vlaw_assets.assets.stage import POOL, Stage, stage_asset
+from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.pipeline import checks
 
 
-@stage_asset(
+def plan(stage: Stage) -> Plan:
+    parents = {asset: stage.require(asset) for asset in ("imagined_rollouts", "reward_model")}
+    return Plan(kind="reward_scores", recipe={"tasks": list(stage.recipe.tasks)}, parents=parents)
+
+
+def make(stage: Stage, _plan: Plan, work: Work) -> None:
+    recipe = stage.recipe
+    if not recipe.imagine.count:
+        return
+    from vlaw_models.reward_models.score import score_episodes
+
+    imagined, judge = work.read("imagined_rollouts"), work.read("reward_model").checkpoint()
+    rows, shown, read = [], [], {}
+    for number, task in enumerate(recipe.tasks):  # one task at a time: frames of all would be a gigabyte
+        episodes = imagined.episodes(frames=True, tasks=[task])
+        read[task] = len(episodes)  # as many as were asked for, without those in quarantine
+        if not episodes:
+            continue
+        scores = score_episodes(judge, episodes, progress=None)
+        stage.progress(number + 1, len(recipe.tasks), f"scored {task}")
+        rows += [
+            {
+                "episode_id": e.episode_id,
+                "owner": work.parents["imagined_rollouts"].owner,
+                "task": task,
+                "judge": work.parents["reward_model"].content_digest,
+                "p_success": float(p),
+            }
+            for e, p in zip(episodes, scores, strict=True)
+        ]
+        order = scores.argsort()
+        shown += [episodes[order[-1]], episodes[order[0]]]
+    work.check(
+        checks.numbers_finite([row["p_success"] for row in rows], what="scores"),
+        checks.scores_fit_schema(rows),
+        checks.counts_as_asked((row["task"] for row in rows), read),
+    )
+    work.draft.write_scores(rows)
+    work.metrics["above_alpha"] = sum(row["p_success"] > recipe.score.alpha for row in rows)
+    work.show("the highest and the lowest score of every task", shown)
+
+
+reward_scores = stage_asset(
+    "reward_scores",
+    "P(yes | video, instruction) of every imagined episode (Eq. 3 without its threshold).",
+    plan=plan,
+    make=make,
     group="iteration",
     deps=("imagined_rollouts", "reward_model"),
     pool=POOL,
     kinds=("deltalake",),
     checks=(checks.SCHEMA, checks.FINITE, checks.COUNTS),
 )
-def reward_scores(stage: Stage) -> dg.MaterializeResult:
-    """P(yes | video, instruction) of every imagined episode (Eq. 3 without its threshold)."""
-    recipe = stage.recipe
-    per_task = recipe.imagine.count
-    parents = {"imagined_rollouts": stage.require("imagined_rollouts"), "reward_model": stage.require("reward_model")}
-    with stage.commit("reward_scores", recipe={"tasks": list(recipe.tasks)}, parents=parents) as work:
-        if work.wanted and per_task:
-            from vlaw_models.reward_models.score import score_episodes
-
-            imagined, judge = work.read("imagined_rollouts"), work.read("reward_model").checkpoint()
-            rows, shown, read = [], [], {}
-            for number, task in enumerate(recipe.tasks):  # one task at a time: frames of all would be a gigabyte
-                episodes = imagined.episodes(frames=True, tasks=[task])
-                read[task] = len(episodes)  # as many as were asked for, without those in quarantine
-                if not episodes:
-                    continue
-                scores = score_episodes(judge, episodes, progress=None)
-                stage.progress(number + 1, len(recipe.tasks), f"scored {task}")
-                rows += [
-                    {
-                        "episode_id": e.episode_id,
-                        "owner": parents["imagined_rollouts"].owner,
-                        "task": task,
-                        "judge": parents["reward_model"].content_digest,
-                        "p_success": float(p),
-                    }
-                    for e, p in zip(episodes, scores, strict=True)
-                ]
-                order = scores.argsort()
-                shown += [episodes[order[-1]], episodes[order[0]]]
-            work.check(
-                checks.numbers_finite([row["p_success"] for row in rows], what="scores"),
-                checks.scores_fit_schema(rows),
-                checks.counts_as_asked((row["task"] for row in rows), read),
-            )
-            work.draft.write_scores(rows)
-            work.metrics["above_alpha"] = sum(row["p_success"] > recipe.score.alpha for row in rows)
-            work.show("the highest and the lowest score of every task", shown)
-    return stage.result(work)

@@ -5,46 +5,56 @@ Not here: the experts (vlaw_models/rollouts/demonstrate.py), the checkpoints (fo
 
 from __future__ import annotations
 
-import dagster as dg
-
-from vlaw_assets.assets.stage import POOL, Stage, stage_asset
+from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.pipeline import checks
 from vlaw_assets.recipes import TASKS
 from vlaw_models.robots.tabletop.renderer import renderer_name
 
 
-@stage_asset(group="foundation", checks=checks.EPISODES, kinds=("deltalake", "lance"), pool=POOL)
-def expert_demonstrations(stage: Stage) -> dg.MaterializeResult:
-    """Episodes of the scripted experts, what the base policy was warm-started on the like of; all five tasks."""
-    return _scripted(stage, "demonstration", stage.foundation.demonstrations_per_task)
-
-
-@stage_asset(group="foundation", checks=checks.EPISODES, kinds=("deltalake", "lance"), pool=POOL)
-def co_training_data(stage: Stage) -> dg.MaterializeResult:
-    """A broad corpus of mixed quality: the world model is finetuned on it too, with weight lambda (Eq. 2)."""
-    return _scripted(stage, "co_training", stage.foundation.co_training_per_task)
-
-
-def _scripted(stage: Stage, purpose: str, count: int) -> dg.MaterializeResult:
-    seed = stage.foundation.seed
+def plan(stage: Stage, purpose: str, count: int) -> Plan:
     recipe = {
         "purpose": purpose,
         "count_per_task": count,
-        "seed": seed,
+        "seed": stage.foundation.seed,
         "tasks": list(TASKS),
         "renderer": renderer_name(),
     }
-    with stage.commit("scripted_episodes", recipe=recipe, parents={}) as work:
-        if work.wanted:
-            from vlaw_models.rollouts.demonstrate import collect_demonstrations
+    return Plan(kind="scripted_episodes", recipe=recipe)
 
-            episodes = collect_demonstrations(TASKS, count, purpose=purpose, seed=seed, progress=stage.progress)
-            work.check(
-                checks.episodes_fit_schema(episodes, tasks=TASKS, judged=True),
-                checks.all_finite(episodes),
-                checks.counts_as_asked((e.task for e in episodes), dict.fromkeys(TASKS, count)),
-            )
-            work.draft.write_episodes(episodes, purpose=purpose, world="tabletop", policy="", world_model="")
-            work.metrics["successes"] = sum(bool(e.success) for e in episodes)
-            work.show("one episode of every task", episodes[::count])
-    return stage.result(work)
+
+def make(stage: Stage, plan: Plan, work: Work) -> None:
+    from vlaw_models.rollouts.demonstrate import collect_demonstrations
+
+    purpose, count, seed = (plan.recipe[key] for key in ("purpose", "count_per_task", "seed"))
+    episodes = collect_demonstrations(TASKS, count, purpose=purpose, seed=seed, progress=stage.progress)
+    work.check(
+        checks.episodes_fit_schema(episodes, tasks=TASKS, judged=True),
+        checks.all_finite(episodes),
+        checks.counts_as_asked((e.task for e in episodes), dict.fromkeys(TASKS, count)),
+    )
+    work.draft.write_episodes(episodes, purpose=purpose, world="tabletop", policy="", world_model="")
+    work.metrics["successes"] = sum(bool(e.success) for e in episodes)
+    work.show("one episode of every task", episodes[::count])
+
+
+expert_demonstrations = stage_asset(
+    "expert_demonstrations",
+    "Episodes of the scripted experts, what the base policy was warm-started on the like of; all five tasks.",
+    plan=lambda stage: plan(stage, "demonstration", stage.foundation.demonstrations_per_task),
+    make=make,
+    group="foundation",
+    checks=checks.EPISODES,
+    kinds=("deltalake", "lance"),
+    pool=POOL,
+)
+co_training_data = stage_asset(
+    "co_training_data",
+    "A broad corpus of mixed quality: the world model is finetuned on it too, with weight lambda (Eq. 2).",
+    plan=lambda stage: plan(stage, "co_training", stage.foundation.co_training_per_task),
+    make=make,
+    group="foundation",
+    checks=checks.EPISODES,
+    kinds=("deltalake", "lance"),
+    pool=POOL,
+)

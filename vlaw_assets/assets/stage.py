@@ -1,64 +1,57 @@
-"""What every asset body shares: opening its inputs, committing once, reporting to Dagster.
+"""What every stage shares: a plan of what it would make, and the draft in which it is made.
 
-Here: `@stage_asset`, which makes a Dagster asset of a function of a `Stage`; `Stage`, the asset partition being made;
-`Work`, its draft in the lake. Not here: what any stage does. An asset body is
-
-    with stage.commit("kind", recipe={...}, parents={"role": ref}) as work:
-        if work.wanted:                     # nothing with this identity is in the ledger
-            inputs = work.read("role")      # reading is what makes an edge
-            ... one call of vlaw_models; work.check(finding) raises before anything is visible ...
-    return stage.result(work)
-
-This file does without `from __future__ import annotations`: Dagster resolves the types of an asset's parameters.
+A stage is two functions. `plan(stage)` reads the ledger and the recipe, and nothing else: what it returns is the
+identity of what would be made, so asking costs no work. `make(stage, plan, work)` opens its inputs with `work.read`,
+calls vlaw_models once, checks what came out and writes it. Planning, quarantine, claim, commit and reuse around it are
+here; `stage_asset.py` makes a Dagster asset of the two.
 """
+
+from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
+import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import dagster as dg
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from vlaw_assets.assets.by_row import goes_by_row
-from vlaw_assets.pipeline import checks, mirror, progress
+from vlaw_assets.pipeline import checks, progress
 from vlaw_assets.pipeline.checks import Finding
-from vlaw_assets.pipeline.code_identity import code_digest, code_revision, made_with
+from vlaw_assets.pipeline.code_identity import code_revision, made_with
 from vlaw_assets.pipeline.partitions import split_key
-from vlaw_assets.pipeline.resources import Workplace
 from vlaw_assets.recipes import Foundation, Recipe, canonical
 from vlaw_models.errors import VlawError
 
-POOL = "accelerator"
-"""Pool of the stages that run a model or the simulator: one at a time, since each wants the whole machine."""
-
-BODIES: dict[str, tuple[Callable[["Stage"], dg.MaterializeResult], str]] = {}
-"""Asset -> (function, code digest) of every stage asset that was defined: what `identity_today` asks."""
-
-
-class IdentityKnown(Exception):  # noqa: N818 (an answer, not an error)
-    """Ends a stage that was only asked what it would make: its identity, and its parents by role."""
-
-    def __init__(self, identity: Any, parents: Mapping[str, Any]):
-        super().__init__(identity.digest)
-        self.identity, self.parents = identity, parents
+if TYPE_CHECKING:
+    from vlaw_assets.lake import ArtifactRef, Draft, Handle, Identity, Lake, Ledger
+    from vlaw_assets.pipeline.resources import Workplace
+    from vlaw_models.episodes import Episode
 
 
-class StageConfig(dg.Config):
-    """What a person may set for one asset in the launchpad."""
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a stage would make of what the ledger and the recipe say now. A stage that needs more values adds fields."""
 
-    force: bool = False
-    """Compute again, although an artifact with the same inputs, code and recipe is in the ledger."""
+    kind: str
+    recipe: Mapping[str, Any]
+    """All of the recipe that what is made depends on, seeds included: plain values."""
+    parents: Mapping[str, ArtifactRef] = field(default_factory=dict)
+    """Role -> artifact."""
+    chosen_by: ArtifactRef | None = None
+    """The loop state that models among the parents were taken from; None where none was."""
+
+
+P = TypeVar("P", bound=Plan)
 
 
 @dataclass
 class Work:
     """One artifact in the making: the lake's draft, its named parents and what the checks found."""
 
-    draft: Any
-    parents: Mapping[str, Any]
+    draft: Draft
+    parents: Mapping[str, ArtifactRef]
     findings: list[Finding] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
     pictures: dict[str, bytes] = field(default_factory=dict)
@@ -67,11 +60,18 @@ class Work:
     """Title -> Markdown for the asset's page, a few KB at most."""
 
     @property
-    def wanted(self) -> bool:
-        """False where the ledger has this very artifact: then there is nothing to do."""
-        return self.draft.reused is None
+    def reused(self) -> ArtifactRef | None:
+        """The artifact of this identity that the ledger has already; None where it is to be made."""
+        return self.draft.reused
 
-    def read(self, role: str, *, by_row: bool | None = None) -> Any:
+    @property
+    def ref(self) -> ArtifactRef:
+        """The ledger row, once it is committed."""
+        if self.draft.ref is None:
+            raise RuntimeError(f"{self.draft.asset} is not committed yet")
+        return self.draft.ref
+
+    def read(self, role: str, *, by_row: bool | None = None) -> Handle:
         """A handle on the parent of that role; recorded as an edge, of the scope that by_row.py gives it by default."""
         by_row = goes_by_row(self.draft.asset, role) if by_row is None else by_row
         return self.draft.read(self.parents[role], role=role, by_row=by_row)
@@ -103,7 +103,7 @@ class Work:
         if losses:
             self.show_png("loss", loss_curve(losses))
 
-    def show(self, title: str, episodes: Sequence[Any], columns: int = 6) -> None:
+    def show(self, title: str, episodes: Sequence[Episode], columns: int = 6) -> None:
         """Keeps a contact sheet of some episodes for the asset's page."""
         if episodes:
             from vlaw_models.pictures import contact_sheet, png_bytes
@@ -117,25 +117,26 @@ class Work:
 
 @dataclass
 class Stage:
-    """The asset partition that is being made."""
+    """One asset partition: where it is, and the settings and artifacts that a plan of it reads."""
 
-    context: Any
+    lake: Lake
     workplace: Workplace
-    lake: Any
     asset: str
-    code: str
     partition: str
-    force: bool
+    """ "experiment|iteration", or '' for the foundation."""
+    code: str
+    force: bool = False
+    """Make it again, although an artifact of the same identity is in the ledger."""
+    run_id: str = ""
+    log: logging.Logger = field(default_factory=lambda: logging.getLogger("vlaw.stage"))
     findings: list[Finding] = field(default_factory=list)
-    asked: bool = False
-    """Only asked what it would make: `commit` raises IdentityKnown instead of making it."""
     occurring: Mapping[str, set[str]] | None = None
     """Where quarantined episodes occur, if the asker knows it already (`quarantine.occurrences`)."""
-    required: list[Any] = field(default_factory=list)
+    required: list[ArtifactRef] = field(default_factory=list)
     """The artifacts that were asked for by `require`, in order."""
 
     @property
-    def ledger(self) -> Any:
+    def ledger(self) -> Ledger:
         return self.lake.ledger
 
     @property
@@ -161,47 +162,47 @@ class Stage:
 
     @property
     def progress(self) -> Callable[[int, int, str], None]:
-        return progress.reporter(self.asset, self.partition, self.context.log.info)
+        return progress.reporter(self.asset, self.partition, self.log.info)
 
-    def require(self, asset: str) -> Any:
+    def require(self, asset: str) -> ArtifactRef:
         """The current artifact of an asset of this partition. Raises VlawError naming what to materialize."""
         self.required.append(self.ledger.require(asset, self.partition))
         return self.required[-1]
 
-    def require_foundation(self, asset: str) -> Any:
+    def require_foundation(self, asset: str) -> ArtifactRef:
         self.required.append(self.ledger.require(asset, ""))
         return self.required[-1]
 
-    @contextlib.contextmanager
-    def commit(
-        self, kind: str, *, recipe: Mapping[str, Any], parents: Mapping[str, Any], chosen_by: Any = None
-    ) -> Iterator[Work]:
-        """The draft of this asset partition; leaving the block commits it, an exception leaves nothing behind.
+    def identity(self, plan: Plan) -> tuple[Identity, ArtifactRef | None]:
+        """The identity of what a plan makes, and the quarantine list that it leaves out (None where it has none of it).
 
-        Its identity is `kind`, the code digest, `recipe` and the content digests of `parents`: the experiment's name is
-        not in it, so experiments that agree share the artifact. Episodes in quarantine are left out of every parent.
-
-        Args:
-            chosen_by: the LoopState that models among the parents were taken from; None where none was.
+        It is the plan's kind and recipe, the code digest, the content digests of the parents, and the episodes in
+        quarantine that these hold. The experiment's name is not in it: experiments that agree share the artifact.
         """
         from vlaw_assets.lake import Identity
-        from vlaw_assets.lake.claim import claimed
         from vlaw_assets.lake.quarantine import without_quarantined
 
         identity = Identity(
-            kind=kind,
+            kind=plan.kind,
             code=self.code,
-            recipe=canonical(dict(recipe)),
-            parents=tuple(sorted((role, ref.content_digest) for role, ref in parents.items())),
+            recipe=canonical(dict(plan.recipe)),
+            parents=tuple(sorted((role, ref.content_digest) for role, ref in plan.parents.items())),
         )
-        identity, listed = without_quarantined(
-            self.lake, identity, parents.values(), force=self.force, occurring=self.occurring
+        return without_quarantined(
+            self.lake, identity, plan.parents.values(), force=self.force, occurring=self.occurring
         )
-        if self.asked:
-            raise IdentityKnown(identity, parents)
-        run_id = self.context.run.run_id
+
+    @contextlib.contextmanager
+    def commit(self, plan: Plan) -> Iterator[Work]:
+        """The draft of what is planned; leaving the block commits it, an exception leaves nothing behind.
+
+        Two runs that would make the same at the same time make it once: the second waits and reuses it.
+        """
+        from vlaw_assets.lake.claim import claimed
+
+        identity, listed = self.identity(plan)
         claim = claimed(
-            self.lake, identity, holder=run_id, waiting=lambda text: self.progress(0, 1, text), force=self.force
+            self.lake, identity, holder=self.run_id, waiting=lambda text: self.progress(0, 1, text), force=self.force
         )
         with (
             claim,
@@ -209,116 +210,61 @@ class Stage:
                 asset=self.asset,
                 partition=self.partition,
                 identity=identity,
-                run_id=run_id,
+                run_id=self.run_id,
                 force=self.force,
                 code_revision=code_revision(),
             ) as draft,
         ):
             if listed is not None:
                 draft.leave_out(listed)
-            draft.stands_on(parents, state=chosen_by.ref if chosen_by else None)
-            work = Work(draft, parents)
-            work.findings = self.findings
+            draft.stands_on(plan.parents, state=plan.chosen_by)
+            work = Work(draft, plan.parents, self.findings)
             yield work
-            if work.wanted:
+            if work.reused is None:
                 noted = {f.name: {"passed": f.passed, "text": f.text, "blocking": f.blocking} for f in work.findings}
                 left_out = {"excluded": len(identity.excluded)} if identity.excluded else {}
                 for title, png in work.pictures.items():
                     draft.keep_picture(title, png)
                 draft.set_metrics({**work.metrics, **left_out, "checks": noted, "made_with": made_with()})
 
-    def result(self, work: Work, **metadata: Any) -> dg.MaterializeResult:
-        """What Dagster records of the commit: versions, digests, counts and pictures; the ledger is the truth."""
-        ref = work.draft.ref
-        reused = work.draft.reused is not None
-        if reused:
-            noted = ref.metrics.get("checks", {})
-            self.findings += [
-                Finding(name, f["passed"], f"{f['text']} (when it was first committed)", f["blocking"])
-                for name, f in noted.items()
-            ]
-        shown = {
-            **mirror.pictures_of(self.lake, ref),
-            **{title: dg.MetadataValue.md(text) for title, text in work.texts.items()},
-        }
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion(mirror.data_version_of(ref)),
-            metadata={**mirror.metadata_of(self.lake, ref), "vlaw/reused": reused, **shown, **metadata},
-        )
+
+def nothing(_stage: Stage, _plan: Plan, _work: Work) -> None:
+    """What most stages do besides planning and making."""
 
 
-def stage_asset(
-    *,
-    group: str,
-    deps: Sequence[str] = (),
-    checks: Sequence[str] = (),
-    kinds: Sequence[str] = (),
-    pool: str | None = None,
-    name: str | None = None,
-) -> Callable[[Callable[[Stage], dg.MaterializeResult]], dg.AssetsDefinition]:
-    """Makes a Dagster asset of a function of a `Stage`.
-
-    Its code version is what the function's module can reach by imports (code_identity.py). `checks` name the findings
-    the function notes: blocking asset checks, evaluated before the commit. A VlawError becomes a failure of the step
-    with that message and no retries.
-    """
-
-    def decorate(function: Callable[[Stage], dg.MaterializeResult]) -> dg.AssetsDefinition:
-        asset = name or function.__name__
-        code = code_digest(function.__module__)
-        BODIES[asset] = function, code
-
-        @dg.asset(
-            name=asset,
-            group_name=group,
-            deps=list(deps),
-            code_version=code[:16],
-            pool=pool,
-            kinds=set(kinds),
-            description=inspect.getdoc(function),
-            check_specs=[dg.AssetCheckSpec(check, asset=asset, blocking=True) for check in checks],
-        )
-        def body(context: dg.AssetExecutionContext, config: StageConfig, workplace: dg.ResourceParam[Workplace]):
-            partition = context.partition_key if context.has_partition_key else ""
-            findings: list[Finding] = []
-            progress.tell(asset, str(partition), 0, 0, "begins")
-            ending = progress.FAILED
-            try:
-                stage = Stage(
-                    context, workplace, workplace.open_lake(), asset, code, str(partition), config.force, findings
-                )
-                result = function(stage)
-                ending = progress.REUSED if result.metadata["vlaw/reused"] else progress.MADE
-            except Exception as error:
-                # A full or read-only disk is no defect, whichever library met it.
-                from vlaw_assets.lake import disk
-
-                told = error if isinstance(error, VlawError) else disk.named(error, where=asset)
-                if told is None:
-                    raise
-                yield from _check_results(findings, [f.name for f in findings if f.name in checks])
-                raise dg.Failure(
-                    description=f"{asset} [{partition or 'foundation'}]: {told}", allow_retries=False
-                ) from error
-            finally:
-                progress.tell(asset, str(partition), 1, 1, ending)
-            yield from _check_results(findings, checks)
-            yield result
-
-        return body
-
-    return decorate
+def no_values(_stage: Stage, _plan: Plan, _ref: ArtifactRef) -> Mapping[str, Any]:
+    """What most of them show besides what is shown of every artifact."""
+    return {}
 
 
-def _check_results(findings: Sequence[Finding], names: Sequence[str]) -> Iterator[dg.AssetCheckResult]:
-    """One result per declared check; a check that the function did not need (nothing to look at) passes."""
-    found = {finding.name: finding for finding in findings}
-    for name in names:
-        finding = found.get(name, Finding(name, passed=True, text="nothing to check"))
-        yield dg.AssetCheckResult(
-            check_name=name,
-            passed=finding.passed,
-            description=finding.text,
-            metadata=finding.metadata,
-            severity=dg.AssetCheckSeverity.ERROR if finding.blocking else dg.AssetCheckSeverity.WARN,
-        )
+@dataclass(frozen=True)
+class Making(Generic[P]):
+    """How an asset is planned and made."""
+
+    code: str
+    """Digest of the code that makes it."""
+    plan: Callable[[Stage], P]
+    """Reads the ledger and the recipe only. Raises VlawError where something it needs is missing."""
+    make: Callable[[Stage, P, Work], None]
+    """Reads, calls one function of vlaw_models, checks and writes. Not called where the ledger has it already."""
+    check: Callable[[Stage, P, Work], None] = nothing
+    """What must hold also of an artifact that is reused; before `make`. Raises VlawError."""
+    after: Callable[[Stage, P, Work], None] = nothing
+    """What is derived from a new artifact, once it is committed: a run that dies here has lost nothing."""
+    show: Callable[[Stage, P, ArtifactRef], Mapping[str, Any]] = no_values
+    """What Dagster's page shows of the artifact, made or reused, besides what it shows of every one."""
+
+    def run(self, stage: Stage) -> tuple[Work, Mapping[str, Any]]:
+        """Plans, makes and commits. Returns what was made, and what to show of it."""
+        plan = self.plan(stage)
+        with stage.commit(plan) as work:
+            self.check(stage, plan, work)
+            if work.reused is None:
+                self.make(stage, plan, work)
+        if work.reused is None:
+            self.after(stage, plan, work)
+        return work, self.show(stage, plan, work.ref)
+
+
+STAGES: dict[str, Making[Any]] = {}
+"""Asset -> how it is made, of every stage that was defined."""

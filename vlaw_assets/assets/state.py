@@ -7,22 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from vlaw_assets.assets.loop_roles import MODELS, REAL
-from vlaw_assets.assets.stage import Stage
+
+if TYPE_CHECKING:
+    from vlaw_assets.assets.stage import Stage
+    from vlaw_assets.lake import ArtifactRef
 
 
 @dataclass(frozen=True)
 class LoopState:
     """The state an iteration starts with: references into the ledger. A stage that takes a model of it names it in its
-    commit (`chosen_by`)."""
+    plan (`chosen_by`)."""
 
-    ref: Any
-    policy: Any
-    world_model: Any
-    reward_model: Any
-    real: Mapping[str, Any]
+    ref: ArtifactRef
+    policy: ArtifactRef
+    world_model: ArtifactRef
+    reward_model: ArtifactRef
+    real: Mapping[str, ArtifactRef]
     """Role -> real rollouts of each iteration so far, e.g. "real_rollouts_01"; D_real before this iteration."""
 
 
@@ -37,6 +40,6 @@ def read_state(stage: Stage) -> LoopState:
     )
 
 
-def real_so_far(stage: Stage, state: LoopState) -> dict[str, Any]:
+def real_so_far(stage: Stage, state: LoopState) -> dict[str, ArtifactRef]:
     """D_real of this iteration: the real rollouts of the iterations before, and this one's."""
     return {**state.real, f"{REAL}_{stage.iteration:02d}": stage.require(REAL)}

@@ -15,28 +15,22 @@ names an episode and the artifact that owns it. Not here: the arithmetic of adva
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-import dagster as dg
+from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.assets.loop_roles import REAL
-from vlaw_assets.assets.stage import Stage, Work, stage_asset
+from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.stage_asset import stage_asset
 from vlaw_assets.assets.state import read_state, real_so_far
 from vlaw_assets.pipeline import checks
+
+if TYPE_CHECKING:
+    from vlaw_assets.lake import ArtifactRef
 
 EVERY = ("awr", "recap")
 """Updates that learn from every episode, by its advantage."""
 
 
-@stage_asset(
-    group="iteration",
-    deps=("loop_state", "real_rollouts", "imagined_rollouts", "reward_scores", "imagined_outcomes"),
-    kinds=("deltalake",),
-    checks=(checks.SCHEMA,),
-)
-def training_set(stage: Stage) -> dg.MaterializeResult:
-    """D_real and D_syn as the policy update takes them; in VLAW real successes, and imagined ones with P(yes) >
-    alpha."""
+def plan(stage: Stage) -> Plan:
     recipe, state = stage.recipe, read_state(stage)
     update = recipe.policy.update
     real = real_so_far(stage, state)
@@ -50,17 +44,22 @@ def training_set(stage: Stage) -> dg.MaterializeResult:
             tables["policy"]["beta"] = recipe.policy.beta
         else:
             tables["score"]["alpha"] = recipe.score.alpha
-    with stage.commit("training_set", recipe=tables, parents=parents) as work:
-        if work.wanted:
-            rows = _by_advantage(stage, work, real) if update in EVERY else _successes(stage, work, real)
-            work.check(checks.members_fit_schema(rows))
-            work.draft.write_members(rows)
-            work.metrics |= {kind: sum(row["source"].startswith(kind) for row in rows) for kind in ("real", "imagined")}
-    metrics = work.draft.ref.metrics
-    return stage.result(work, real=metrics.get("real", 0), imagined=metrics.get("imagined", 0))
+    return Plan(kind="training_set", recipe=tables, parents=parents)
 
 
-def _successes(stage: Stage, work: Work, real: Mapping[str, Any]) -> list[dict[str, Any]]:
+def make(stage: Stage, _plan: Plan, work: Work) -> None:
+    real = {role: ref for role, ref in work.parents.items() if role.startswith(REAL)}
+    rows = (_by_advantage if stage.recipe.policy.update in EVERY else _successes)(stage, work, real)
+    work.check(checks.members_fit_schema(rows))
+    work.draft.write_members(rows)
+    work.metrics |= {kind: sum(row["source"].startswith(kind) for row in rows) for kind in ("real", "imagined")}
+
+
+def show(_stage: Stage, _plan: Plan, ref: ArtifactRef) -> Mapping[str, Any]:
+    return {"real": ref.metrics.get("real", 0), "imagined": ref.metrics.get("imagined", 0)}
+
+
+def _successes(stage: Stage, work: Work, real: Mapping[str, ArtifactRef]) -> list[dict[str, Any]]:
     rows = [
         _member(episode.episode_id, real[role].owner, "real")
         for role in real
@@ -76,7 +75,7 @@ def _successes(stage: Stage, work: Work, real: Mapping[str, Any]) -> list[dict[s
     ]
 
 
-def _by_advantage(stage: Stage, work: Work, real: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _by_advantage(stage: Stage, work: Work, real: Mapping[str, ArtifactRef]) -> list[dict[str, Any]]:
     from vlaw_models.learners.advantages import advantages, awr_weights, positive, values
 
     # Every member's weight stands on the outcomes of all the others: no edge of scope 'rows'.
@@ -124,3 +123,16 @@ def _by_advantage(stage: Stage, work: Work, real: Mapping[str, Any]) -> list[dic
 
 def _member(episode_id: str, owner: str, source: str, weight: float = 1.0) -> dict[str, Any]:
     return {"episode_id": episode_id, "owner": owner, "weight": weight, "source": source}
+
+
+training_set = stage_asset(
+    "training_set",
+    "D_real and D_syn as the policy update takes them; in VLAW real successes, and imagined ones with P(yes) > alpha.",
+    plan=plan,
+    make=make,
+    show=show,
+    group="iteration",
+    deps=("loop_state", "real_rollouts", "imagined_rollouts", "reward_scores", "imagined_outcomes"),
+    kinds=("deltalake",),
+    checks=(checks.SCHEMA,),
+)

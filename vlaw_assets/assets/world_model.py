@@ -8,73 +8,73 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dagster as dg
-
-from vlaw_assets.assets.stage import POOL, Stage, stage_asset
+from vlaw_assets.assets.loop_roles import REAL
+from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state, real_so_far
 from vlaw_assets.pipeline import checks
 from vlaw_models.errors import VlawError
 
+if TYPE_CHECKING:
+    from vlaw_assets.recipes import Recipe
+    from vlaw_models.episodes import Episode
+
 EXPERT = "expert_demonstrations"
 
 
-@stage_asset(
-    group="iteration",
-    deps=("loop_state", "real_rollouts", "autoencoder", "co_training_data", "expert_demonstrations"),
-    pool=POOL,
-    kinds=("pytorch",),
-    checks=(checks.FINITE,),
-)
-def world_model(stage: Stage) -> dg.MaterializeResult:
-    """The world model, finetuned on D_real (every real rollout so far, failures too) with co-training weight lambda."""
+def plan(stage: Stage) -> Plan:
     recipe, state = stage.recipe, read_state(stage)
-    config = recipe.world_model
-    if recipe.imagine.count == 0 or recipe.imagine.world == "simulator" or config.steps == 0:
-        with stage.commit(
-            "world_model", recipe={"pass_on": True}, parents={"world_model": state.world_model}, chosen_by=state
-        ) as work:
-            if work.wanted:
-                work.pass_on("world_model")
-        return stage.result(work)
-    data = real_so_far(stage, state) if config.use_rollouts else {EXPERT: stage.require_foundation(EXPERT)}
-    parents = {
-        "world_model": state.world_model,
+    parents = {"world_model": state.world_model}
+    if _passed_on(recipe):
+        return Plan(kind="world_model", recipe={"pass_on": True}, parents=parents, chosen_by=state.ref)
+    data = real_so_far(stage, state) if recipe.world_model.use_rollouts else {EXPERT: stage.require_foundation(EXPERT)}
+    parents |= {
         "autoencoder": stage.require_foundation("autoencoder"),
         "co_training": stage.require_foundation("co_training_data"),
         **data,
     }
-    with stage.commit(
-        "world_model", recipe={**_tables(recipe), "seed": stage.seed}, parents=parents, chosen_by=state
-    ) as work:
-        if work.wanted:
-            from vlaw_models.learners.world_model import finetune_world_model
+    tables = {**_tables(recipe), "seed": stage.seed}
+    return Plan(kind="world_model", recipe=tables, parents=parents, chosen_by=state.ref)
 
-            if config.use_rollouts:
-                episodes = [episode for role in data for episode in work.read(role).episodes(frames=True)]
-            else:
-                expert = work.read(EXPERT)
-                rows = stage.lake.read(parents[EXPERT]).table("episodes").to_pylist()
-                chosen = first_of_each(
-                    [row for row in rows if row["episode_id"] in expert.available()],
-                    recipe.tasks,
-                    config.expert_per_task,
-                )
-                episodes = expert.episodes(frames=True, episode_ids=chosen)
-            log = finetune_world_model(
-                work.read("world_model").checkpoint(),
-                work.read("autoencoder").checkpoint(),
-                episodes,
-                work.read("co_training").episodes(frames=True),
-                config,
-                work.draft.checkpoint_dir(),
-                seed=stage.seed,
-                progress=stage.progress,
-            )
-            work.metrics["episodes"] = len(episodes)
-            work.learned(log)
-    return stage.result(work)
+
+def make(stage: Stage, plan: Plan, work: Work) -> None:
+    if _passed_on(stage.recipe):
+        work.pass_on("world_model")
+        return
+    from vlaw_models.learners.world_model import finetune_world_model
+
+    episodes = _episodes(stage, work)
+    log = finetune_world_model(
+        work.read("world_model").checkpoint(),
+        work.read("autoencoder").checkpoint(),
+        episodes,
+        work.read("co_training").episodes(frames=True),
+        stage.recipe.world_model,
+        work.draft.checkpoint_dir(),
+        seed=stage.seed,
+        progress=stage.progress,
+    )
+    work.metrics["episodes"] = len(episodes)
+    work.learned(log)
+
+
+def _passed_on(recipe: Recipe) -> bool:
+    return recipe.imagine.count == 0 or recipe.imagine.world == "simulator" or recipe.world_model.steps == 0
+
+
+def _episodes(stage: Stage, work: Work) -> list[Episode]:
+    """D_real so far, or the first demonstrations of every task."""
+    recipe = stage.recipe
+    if recipe.world_model.use_rollouts:
+        roles = [role for role in work.parents if role.startswith(REAL)]
+        return [episode for role in roles for episode in work.read(role).episodes(frames=True)]
+    expert = work.read(EXPERT)
+    rows = stage.lake.read(work.parents[EXPERT]).table("episodes").to_pylist()
+    present = [row for row in rows if row["episode_id"] in expert.available()]
+    chosen = first_of_each(present, recipe.tasks, recipe.world_model.expert_per_task)
+    return expert.episodes(frames=True, episode_ids=chosen)
 
 
 def first_of_each(rows: Sequence[dict[str, Any]], tasks: Sequence[str], per_task: int) -> set[str]:
@@ -95,10 +95,23 @@ def first_of_each(rows: Sequence[dict[str, Any]], tasks: Sequence[str], per_task
     return found
 
 
-def _tables(recipe: Any) -> dict[str, Any]:
+def _tables(recipe: Recipe) -> dict[str, Any]:
     """What is read of the recipe: `expert_per_task` and the tasks only where demonstrations are learned from."""
     config = dataclasses.asdict(recipe.world_model)
     if recipe.world_model.use_rollouts:
         del config["expert_per_task"]
         return {"world_model": config}
     return {"world_model": config, "tasks": list(recipe.tasks)}
+
+
+world_model = stage_asset(
+    "world_model",
+    "The world model, finetuned on D_real (every real rollout so far, failures too) with co-training weight lambda.",
+    plan=plan,
+    make=make,
+    group="iteration",
+    deps=("loop_state", "real_rollouts", "autoencoder", "co_training_data", "expert_demonstrations"),
+    pool=POOL,
+    kinds=("pytorch",),
+    checks=(checks.FINITE,),
+)

@@ -10,36 +10,34 @@ never the iteration's own: one fixed network, so that numbers of different itera
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-import dagster as dg
-
-from vlaw_assets.assets.stage import POOL, Stage, Work, stage_asset
-from vlaw_assets.assets.state import LoopState, read_state
+from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.stage_asset import POOL, stage_asset
+from vlaw_assets.assets.state import read_state
 from vlaw_assets.pipeline import checks
 from vlaw_assets.reports.success import measured_table
 from vlaw_models.config import WorldModelMetricsConfig
 
-DEPS = ("reward_model", "validation_rollouts", "autoencoder", "pretrained_reward_model")
-CHECKS = (checks.SCHEMA, checks.FINITE)
+if TYPE_CHECKING:
+    from vlaw_assets.lake import ArtifactRef
 
 
-@stage_asset(group="evaluation", deps=("world_model", *DEPS), pool=POOL, kinds=("deltalake", "lance"), checks=CHECKS)
-def world_model_metrics(stage: Stage) -> dg.MaterializeResult:
-    """Recorded actions replayed inside the world model: five video metrics per camera, and false successes."""
-    return _measure(stage)
+def plan(stage: Stage) -> Plan:
+    """Of the world model that this iteration ended with."""
+    return _plan(stage, stage.require("world_model"))
 
 
-@stage_asset(group="evaluation", deps=("loop_state", *DEPS), pool=POOL, kinds=("deltalake", "lance"), checks=CHECKS)
-def start_world_model_metrics(stage: Stage) -> dg.MaterializeResult:
-    """The same of the world model that this iteration started with, on the same clips, with the same judge."""
-    return _measure(stage, read_state(stage))
+def plan_start(stage: Stage) -> Plan:
+    """Of the world model that this iteration started with."""
+    state = read_state(stage)
+    return _plan(stage, state.world_model, chosen_by=state.ref)
 
 
-def _measure(stage: Stage, state: LoopState | None = None) -> dg.MaterializeResult:
-    """Of the world model of `state`, or else of the one that this iteration ended with."""
+def _plan(stage: Stage, world_model: ArtifactRef, chosen_by: ArtifactRef | None = None) -> Plan:
     recipe = stage.recipe
-    world_model = state.world_model if state else stage.require("world_model")
     config = recipe.world_model_metrics
     parents = {
         "world_model": world_model,
@@ -51,15 +49,14 @@ def _measure(stage: Stage, state: LoopState | None = None) -> dg.MaterializeResu
         parents["feature_judge"] = stage.require_foundation("pretrained_reward_model")
     # alpha alone of [score]: how labels are made for training does not change what is measured here.
     tables = {"world_model_metrics": identity_of(config), "score": {"alpha": recipe.score.alpha}, "seed": stage.seed}
-    with stage.commit("world_model_metrics", recipe=tables, parents=parents, chosen_by=state) as work:
-        if work.wanted and config.clips_per_task:
-            clips = work.read("clips").episodes(frames=True)
-            if clips:
-                _replay_and_measure(stage, work, clips, config)
-    return stage.result(work, figures=dg.MetadataValue.json(work.draft.ref.metrics.get("figures", {})))
+    return Plan(kind="world_model_metrics", recipe=tables, parents=parents, chosen_by=chosen_by)
 
 
-def _replay_and_measure(stage: Stage, work: Work, clips: list[Any], config: WorldModelMetricsConfig) -> None:
+def make(stage: Stage, _plan: Plan, work: Work) -> None:
+    config = stage.recipe.world_model_metrics
+    clips = work.read("clips").episodes(frames=True) if config.clips_per_task else []
+    if not clips:
+        return
     from vlaw_models.metrics import rows as measured
     from vlaw_models.reward_models.score import score_episodes
     from vlaw_models.rollouts.replay import replay
@@ -88,6 +85,10 @@ def _replay_and_measure(stage: Stage, work: Work, clips: list[Any], config: Worl
     work.texts["table"] = measured_table(rows)
 
 
+def show(_stage: Stage, _plan: Plan, ref: ArtifactRef) -> Mapping[str, Any]:
+    return {"figures": ref.metrics.get("figures", {})}
+
+
 def identity_of(config: WorldModelMetricsConfig) -> dict[str, Any]:
     """The table as it enters an identity: what is in the folders of networks, not where they lie."""
     from vlaw_models.metrics.networks import folder_digest
@@ -110,3 +111,28 @@ def networks(work: Work, config: WorldModelMetricsConfig, size: tuple[int, int])
     ]
     remedy = "set world_model_metrics.feature_net and perceptual_net in the recipe"
     return net, perceptual, [f"{name}: {why}; {remedy}" for name in missing]
+
+
+_asset = partial(
+    stage_asset,
+    make=make,
+    show=show,
+    group="evaluation",
+    pool=POOL,
+    kinds=("deltalake", "lance"),
+    checks=(checks.SCHEMA, checks.FINITE),
+)
+_DEPS = ("reward_model", "validation_rollouts", "autoencoder", "pretrained_reward_model")
+
+world_model_metrics = _asset(
+    "world_model_metrics",
+    "Recorded actions replayed inside the world model: five video metrics per camera, and false successes.",
+    plan=plan,
+    deps=("world_model", *_DEPS),
+)
+start_world_model_metrics = _asset(
+    "start_world_model_metrics",
+    "The same of the world model that this iteration started with, on the same clips, with the same judge.",
+    plan=plan_start,
+    deps=("loop_state", *_DEPS),
+)

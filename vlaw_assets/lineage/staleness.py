@@ -1,10 +1,10 @@
 """Which artifacts today's code, recipes, inputs and quarantine would make differently, and why.
 
-Here: asking each stage what it would make now, and saying how that differs from what is there. A stage is run up to the
-point where its identity is known, and no further: so an artifact is stale exactly when running it again would make, or
-point at, another one. What stands on a stale artifact is stale too, until that one is made again and turns out to be
-the same or not. Not here: making them again (cli/run.py). Not seen: files of an artifact that are damaged (`vlaw audit
---verify`), and assets that no stage makes (imported datasets, the quarantine list): they are what they are.
+Here: asking each stage for its plan now, and saying how that differs from what is there. The plan is the one that a run
+would follow: so an artifact is stale exactly when running it again would make, or point at, another one. What stands on
+a stale artifact is stale too, until that one is made again and turns out to be the same or not. Not here: making them
+again (cli/run.py). Not seen: files of an artifact that are damaged (`vlaw audit --verify`), and assets that no stage
+makes (imported datasets, the quarantine list): they are what they are.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def stale(
 
 def _stale(lake: Lake, recipes: str | Path | None, experiment: str, *, foundation_only: bool) -> list[Stale]:
     from vlaw_assets import definitions  # noqa: F401 (defines the stages)
-    from vlaw_assets.assets.stage import BODIES
+    from vlaw_assets.assets.stage import STAGES
 
     refs = lake.ledger.artifacts()
     current = {(ref.asset, ref.partition): ref for ref in refs}
@@ -75,7 +75,7 @@ def _stale(lake: Lake, recipes: str | Path | None, experiment: str, *, foundatio
     found: dict[str, Stale] = {}
     needs: dict[str, list[ArtifactRef]] = {}
     for ref in current.values():
-        if ref.asset not in BODIES or (ref.partition and foundation_only):
+        if ref.asset not in STAGES or (ref.partition and foundation_only):
             continue
         if ref.partition and experiment and not ref.partition.startswith(f"{experiment}|"):
             continue
@@ -108,25 +108,14 @@ def ask(
     occurring: Mapping[str, set[str]] | None = None,
 ) -> Answer:
     """What the stage of an asset would make now of this lake. Raises VlawError where it would stop before that."""
-    from vlaw_assets.assets.stage import BODIES, IdentityKnown, Stage
+    from vlaw_assets.assets.stage import STAGES, Stage
 
-    function, code = BODIES[asset]
-    stage = Stage(
-        None,
-        _place(str(lake.paths.root), str(recipes or "")),
-        lake,
-        asset,
-        code,
-        partition,
-        force=False,
-        asked=True,
-        occurring=occurring,
-    )
-    try:
-        function(stage)
-    except IdentityKnown as known:
-        return Answer(known.identity, known.parents, tuple(stage.required))
-    raise AssertionError(f"{asset}: the stage ended without a commit")  # a stage's body is one commit: see stage.py
+    making = STAGES[asset]
+    place = _place(str(lake.paths.root), str(recipes or ""))
+    stage = Stage(lake, place, asset, partition, making.code, occurring=occurring)
+    plan = making.plan(stage)
+    identity, _ = stage.identity(plan)
+    return Answer(identity, plan.parents, tuple(stage.required))
 
 
 @once

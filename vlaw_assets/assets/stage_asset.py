@@ -1,0 +1,136 @@
+"""Making a Dagster asset of a stage: its specs, and what Dagster records of a run of it.
+
+This file does without `from __future__ import annotations`: Dagster resolves the types of an asset's parameters.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from vlaw_assets.assets.stage import STAGES, Making, P, Stage, Work, no_values, nothing
+from vlaw_assets.pipeline import mirror, progress
+from vlaw_assets.pipeline.checks import Finding
+from vlaw_assets.pipeline.code_identity import code_digest
+from vlaw_assets.pipeline.resources import Workplace
+from vlaw_models.errors import VlawError
+
+if TYPE_CHECKING:
+    from vlaw_assets.lake import ArtifactRef
+
+POOL = "accelerator"
+"""Pool of the stages that run a model or the simulator: one at a time, since each wants the whole machine."""
+
+
+class StageConfig(dg.Config):
+    """What a person may set for one asset in the launchpad."""
+
+    force: bool = False
+    """Compute again, although an artifact with the same inputs, code and recipe is in the ledger."""
+
+
+def stage_asset(
+    asset: str,
+    about: str,
+    *,
+    plan: Callable[[Stage], P],
+    make: Callable[[Stage, P, Work], None],
+    check: Callable[[Stage, P, Work], None] = nothing,
+    after: Callable[[Stage, P, Work], None] = nothing,
+    show: "Callable[[Stage, P, ArtifactRef], Mapping[str, Any]]" = no_values,
+    group: str,
+    deps: Sequence[str] = (),
+    checks: Sequence[str] = (),
+    kinds: Sequence[str] = (),
+    pool: str | None = None,
+) -> dg.AssetsDefinition:
+    """The Dagster asset of a stage (see `Making` for its functions), which is in `STAGES` from then on.
+
+    Its code version is what the module of `make` can reach by imports (code_identity.py). `checks` name the findings
+    that it notes: blocking asset checks, evaluated before the commit. A VlawError becomes a failure of the step with
+    that message and no retries.
+
+    Args:
+        about: what a person reads about the asset, one or two sentences.
+    """
+    making = STAGES[asset] = Making(code_digest(make.__module__), plan, make, check, after, show)
+
+    @dg.asset(
+        name=asset,
+        group_name=group,
+        deps=list(deps),
+        code_version=making.code[:16],
+        pool=pool,
+        kinds=set(kinds),
+        description=about,
+        check_specs=[dg.AssetCheckSpec(name, asset=asset, blocking=True) for name in checks],
+    )
+    def body(context: dg.AssetExecutionContext, config: StageConfig, workplace: dg.ResourceParam[Workplace]):
+        partition = context.partition_key if context.has_partition_key else ""
+        findings: list[Finding] = []
+        progress.tell(asset, str(partition), 0, 0, "begins")
+        ending = progress.FAILED
+        try:
+            stage = Stage(
+                workplace.open_lake(),
+                workplace,
+                asset,
+                str(partition),
+                making.code,
+                force=config.force,
+                run_id=context.run.run_id,
+                log=context.log,
+                findings=findings,
+            )
+            work, shown = making.run(stage)
+            ending = progress.MADE if work.reused is None else progress.REUSED
+            result = _result(stage, work, shown)
+        except Exception as error:
+            # A full or read-only disk is no defect, whichever library met it.
+            from vlaw_assets.lake import disk
+
+            told = error if isinstance(error, VlawError) else disk.named(error, where=asset)
+            if told is None:
+                raise
+            yield from _check_results(findings, [f.name for f in findings if f.name in checks])
+            raise dg.Failure(
+                description=f"{asset} [{partition or 'foundation'}]: {told}", allow_retries=False
+            ) from error
+        finally:
+            progress.tell(asset, str(partition), 1, 1, ending)
+        yield from _check_results(findings, checks)
+        yield result
+
+    return body
+
+
+def _result(stage: Stage, work: Work, shown: Mapping[str, Any]) -> dg.MaterializeResult:
+    """What Dagster records of the commit: versions, digests, counts and pictures; the ledger is the truth."""
+    ref = work.ref
+    if work.reused is not None:
+        stage.findings += [
+            Finding(name, f["passed"], f"{f['text']} (when it was first committed)", f["blocking"])
+            for name, f in ref.metrics.get("checks", {}).items()
+        ]
+    metadata = {
+        **mirror.metadata_of(stage.lake, ref),
+        "vlaw/reused": work.reused is not None,
+        **mirror.pictures_of(stage.lake, ref),
+        **{title: dg.MetadataValue.md(text) for title, text in work.texts.items()},
+        **shown,
+    }
+    return dg.MaterializeResult(data_version=dg.DataVersion(mirror.data_version_of(ref)), metadata=metadata)
+
+
+def _check_results(findings: Sequence[Finding], names: Sequence[str]) -> Iterator[dg.AssetCheckResult]:
+    """One result per declared check; a check that the function did not need (nothing to look at) passes."""
+    found = {finding.name: finding for finding in findings}
+    for name in names:
+        finding = found.get(name, Finding(name, passed=True, text="nothing to check"))
+        yield dg.AssetCheckResult(
+            check_name=name,
+            passed=finding.passed,
+            description=finding.text,
+            metadata=finding.metadata,
+            severity=dg.AssetCheckSeverity.ERROR if finding.blocking else dg.AssetCheckSeverity.WARN,
+        )
