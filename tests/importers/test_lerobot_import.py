@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from vlaw_assets.importers.lerobot import import_lerobot, read_lerobot
+from vlaw_assets.importers.base import Options, import_recordings
+from vlaw_assets.importers.lerobot import open_recordings
 from vlaw_assets.importers.lerobot_format import choose_cameras
 from vlaw_assets.lake import Lake
 from vlaw_assets.pipeline.checks import all_finite, episodes_fit_schema
@@ -29,6 +30,16 @@ LENGTHS = (10, 9, 7)
 EPISODE_TABLE = "meta/episodes/chunk-000/file-000.parquet"
 DATA = "data/chunk-000/file-000.parquet"
 VIDEO = "videos/{}/chunk-000/file-000.mp4"
+
+
+def read_lerobot(path, cameras=None, **options):
+    return open_recordings(path, Options(**{"image_size": (16, 16), **options}), cameras).read()
+
+
+def import_lerobot(lake, path, *, name="cups", run_id="run", **options):
+    return import_recordings(
+        lake, "lerobot", path, Options(**{"image_size": (16, 16), **options}), name=name, run_id=run_id
+    )
 
 
 def write_video(path: Path, levels: list[int], size: tuple[int, int] = (24, 40)) -> None:
@@ -135,7 +146,7 @@ def edit_rows(root: Path, name: str, change) -> None:
 
 
 def test_every_third_frame_of_every_camera_with_the_last_target_of_each_step(dataset):
-    episodes = read_lerobot(dataset, image_size=16)
+    episodes = read_lerobot(dataset)
     assert [episode.images.shape for episode in episodes] == [(4, 3, 16, 16, 3), (3, 3, 16, 16, 3), (3, 3, 16, 16, 3)]
     second = episodes[1]  # rows 10 to 18: frames 10, 13, 16; targets of rows 12 and 15
     np.testing.assert_array_equal(second.states, [[10, -10], [13, -13], [16, -16]])
@@ -147,12 +158,12 @@ def test_every_third_frame_of_every_camera_with_the_last_target_of_each_step(dat
     assert [episode.instruction for episode in episodes] == ["lift the cup"] * 3, (
         "an empty text falls back to the index"
     )
-    assert read_lerobot(dataset, image_size=16, task="lift")[0].task == "lift"
+    assert read_lerobot(dataset, task="lift")[0].task == "lift"
 
 
 def test_import_commits_once_recognises_itself_and_versions_changes(dataset, tmp_path):
     lake = Lake.open(tmp_path / "lake")
-    first = import_lerobot(lake, dataset, name="cups", run_id="run1", image_size=16)
+    first = import_lerobot(lake, dataset, name="cups", run_id="run1")
     assert first.metrics["made_with"]["av"], "which decoder"
     assert (first.asset, first.kind, first.metrics["successes"], first.metrics["unlabelled"]) == (
         "recorded_episodes",
@@ -160,15 +171,15 @@ def test_import_commits_once_recognises_itself_and_versions_changes(dataset, tmp
         1,
         1,
     )
-    again = import_lerobot(lake, dataset, name="cups", run_id="run2", image_size=16)
+    again = import_lerobot(lake, dataset, name="cups", run_id="run2")
     assert again.artifact_id == first.artifact_id
-    stored, read = lake.read(first).episodes(), read_lerobot(dataset, image_size=16)
+    stored, read = lake.read(first).episodes(), read_lerobot(dataset)
     for a, b in zip(stored, read, strict=True):
         np.testing.assert_array_equal(a.images, b.images)
         np.testing.assert_array_equal(a.actions, b.actions)
         assert (a.success, a.extra, a.instruction) == (b.success, b.extra, b.instruction)
     edit_rows(dataset, DATA, lambda rows: rows[0].update(action=[0.5, 0.0, 0.0]))
-    changed = import_lerobot(lake, dataset, name="cups", run_id="run3", image_size=16)
+    changed = import_lerobot(lake, dataset, name="cups", run_id="run3")
     assert changed.identity_digest != first.identity_digest
     assert lake.ledger.current("recorded_episodes", first.partition).artifact_id == changed.artifact_id
     assert lake.read(first).episodes()[0].actions.shape == (3, 3), "the older version stays readable"
@@ -176,7 +187,7 @@ def test_import_commits_once_recognises_itself_and_versions_changes(dataset, tmp
 
 def test_an_explicit_mapping_decides_and_may_use_a_camera_twice(dataset):
     mapping = {"exterior_1": CAMERAS[1], "exterior_2": CAMERAS[1], "wrist": CAMERAS[0]}
-    levels = read_lerobot(dataset, image_size=16, cameras=mapping)[0].images[0].astype(float).mean(axis=(1, 2, 3))
+    levels = read_lerobot(dataset, cameras=mapping)[0].images[0].astype(float).mean(axis=(1, 2, 3))
     np.testing.assert_allclose(levels, [brightness(1, 0), brightness(1, 0), brightness(0, 0)], atol=2.5)
 
 
@@ -281,7 +292,7 @@ def test_a_broken_dataset_is_refused_and_nothing_is_written(dataset, tmp_path, c
     lake = Lake.open(tmp_path / "lake")
     before = sorted(path for path in lake.paths.root.rglob("*") if path.is_file())
     with pytest.raises(VlawError, match=words) as caught:
-        import_lerobot(lake, dataset, name="cups", run_id="run", image_size=16)
+        import_lerobot(lake, dataset, name="cups", run_id="run")
     assert caught.value.remedy
     assert caught.value.where
     assert sorted(path for path in lake.paths.root.rglob("*") if path.is_file()) == before
@@ -291,14 +302,18 @@ def test_refusals_that_depend_on_the_call(dataset, tmp_path):
     lake = Lake.open(tmp_path / "lake")
     for words, options in (
         ("no success label", {"require_success": True}),
-        ("no video of camera 'x'", {"cameras": dict.fromkeys(("exterior_1", "exterior_2", "wrist"), "x")}),
-        ("mapping names", {"cameras": {"wrist": CAMERAS[0]}}),
-        ("image size", {"image_size": 4}),
+        ("image size", {"image_size": (4, 16)}),
         ("cannot name", {"name": "../up"}),
         ("not a LeRobot dataset", {"path": tmp_path / "nothing"}),
     ):
         with pytest.raises(VlawError, match=words):
             import_lerobot(lake, options.pop("path", dataset), **{"name": "cups", "run_id": "run", **options})
+    for words, cameras in (
+        ("no video of camera 'x'", dict.fromkeys(("exterior_1", "exterior_2", "wrist"), "x")),
+        ("mapping names", {"wrist": CAMERAS[0]}),
+    ):
+        with pytest.raises(VlawError, match=words):
+            read_lerobot(dataset, cameras)
     features = json.loads((dataset / "meta/info.json").read_text())["features"]
     features.pop(CAMERAS[2])
     edit_info(dataset, features=features)
@@ -314,7 +329,7 @@ def test_droid_reaches_lake_query_and_world_model(tmp_path):
     from vlaw_models.world_models.chunk_unet import ChunkUNet, ChunkUNetConfig
 
     lake = Lake.open(tmp_path / "lake")
-    ref = import_lerobot(lake, DROID, name="droid", run_id="run")
+    ref = import_lerobot(lake, DROID, name="droid", run_id="run", image_size=(64, 64))
     episodes = lake.read(ref).episodes()
     assert [episode.num_steps for episode in episodes] == [59, 59, 59, 32, 59]
     assert [episode.success for episode in episodes] == [True, True, False, False, False]

@@ -17,7 +17,7 @@ recorded_episodes = dg.AssetSpec(
     kinds={"deltalake", "lance"},
     # Named by whoever imports them: no recipe knows the names beforehand.
     partitions_def=dg.DynamicPartitionsDefinition(name="recordings"),
-    description="Episodes recorded elsewhere, one partition per dataset: `vlaw import lerobot`.",
+    description="Episodes recorded elsewhere, one partition per dataset: `vlaw import`.",
 )
 quarantine = dg.AssetSpec(
     "quarantine",

@@ -12,20 +12,20 @@ import typer
 from vlaw_assets.cli.output import console, print_json
 from vlaw_assets.cli.tell import tell_dagster
 
-imports = typer.Typer(no_args_is_help=True, help="Take recorded episodes into the lake.")
+_SIZE = re.compile(r"(\d{1,5})(?:x(\d{1,5}))?")
 
 
-@imports.callback()
-def group() -> None:
-    """Take recorded episodes into the lake."""
-
-
-@imports.command("lerobot")
-def lerobot(
-    path: Annotated[Path, typer.Argument(help="Folder of a LeRobot v3 dataset.")],
+def import_(
+    format_: Annotated[
+        str,
+        typer.Argument(
+            metavar="FORMAT", help="lerobot (LeRobot v3.0), ctrl-world, or one that an installed package adds."
+        ),
+    ],
+    path: Annotated[Path, typer.Argument(help="Folder of the dataset.")],
     name: Annotated[str, typer.Option(help="Name in the lake; default: the folder's name.")] = "",
     task: Annotated[str, typer.Option(help="Task category of all episodes; default: the recorded task text.")] = "",
-    image_size: Annotated[int, typer.Option(help="Pixels to resize to.")] = 64,
+    image_size: Annotated[str, typer.Option(help="Pixels to resize to: 64 (square), or HEIGHTxWIDTH.")] = "64",
     *,
     require_success: Annotated[
         bool, typer.Option("--require-success", help="Refuse episodes without a label.")
@@ -33,24 +33,25 @@ def lerobot(
     force: Annotated[bool, typer.Option("--force", help="Read it again although the lake has it.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """A LeRobot v3 dataset: all cameras, states, actions, tasks and success labels, checked before anything is
-    written."""
-    from vlaw_assets.definitions import default_lake
-    from vlaw_assets.importers.lerobot import import_lerobot
-    from vlaw_assets.lake import Lake
+    """Take recorded episodes into the lake: all cameras, states, actions, tasks and success labels.
 
+    Everything is checked before anything is written.
+    """
+    from vlaw_assets.definitions import default_lake
+    from vlaw_assets.importers.base import Options, import_recordings
+    from vlaw_assets.lake import Lake
+    from vlaw_models.errors import VlawError
+
+    size = _SIZE.fullmatch(image_size)
+    if size is None:
+        raise VlawError(
+            f"{image_size!r} is no image size", where="--image-size", remedy="Give 64 (square), or 192x320."
+        )
+    options = Options((int(size[1]), int(size[2] or size[1])), task, require_success)
     lake = Lake.open(default_lake(), create=True)
     chosen = name or re.sub(r"[^A-Za-z0-9_-]", "_", path.resolve().name)
-    ref = import_lerobot(
-        lake,
-        path,
-        name=chosen,
-        run_id=f"import-{uuid.uuid4()}",
-        image_size=image_size,
-        task=task or None,
-        require_success=require_success,
-        force=force,
-    )
+    run_id = f"import-{uuid.uuid4()}"
+    ref = import_recordings(lake, format_, path, options, name=chosen, run_id=run_id, force=force)
     tell_dagster(lake, ref)
     if as_json:
         print_json(

@@ -1,10 +1,6 @@
-"""Import of a LeRobot dataset v3.0 (parquet + mp4): recorded episodes become an artifact like any other.
+"""A LeRobot dataset v3.0 (parquet + mp4): rows, labels and resampling to 5 Hz.
 
-    read_lerobot(path)                     the episodes as vlaw knows them, everything checked
-    import_lerobot(lake, path, name=...)   the same, committed as recorded_episodes of that name
-
-Here: rows, labels, resampling to 5 Hz, the commit. Not here: metadata and paths (lerobot_format.py), decoding
-(videos.py). Everything is read and checked before the commit begins, so a bad dataset writes nothing.
+Metadata and paths are read by lerobot_format.py, videos by videos.py; base.py commits what is read.
 
 Conventions: of a recording at k x 5 Hz every k-th frame and state is kept; the action of a control step is the last
 target commanded within it, which is right for absolute targets (LeRobot's and DROID's default), not for velocities.
@@ -13,8 +9,6 @@ The action of the last kept frame leads nowhere and is dropped. Success is `next
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vlaw_assets.importers import lerobot_format, videos
+from vlaw_assets.importers.base import UNNAMED_TASK, Options, Recordings
 from vlaw_assets.importers.lerobot_format import BROKEN, Dataset, Span
 from vlaw_models.episodes import CAMERAS, CONTROL_HZ, Episode
 from vlaw_models.errors import VlawError
@@ -29,136 +24,32 @@ from vlaw_models.errors import VlawError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from vlaw_assets.lake import ArtifactRef, Lake
-
-ASSET = KIND = "recorded_episodes"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 SUCCESS_KEYS = ("next.success", "is_episode_successful", "annotation.success", "annotation.human.success", "success")
 """Where recordings keep the success label, in order of preference; booleans or 0 and 1."""
-UNNAMED_TASK = "unspecified"
-"""Instruction of an episode that was recorded without one (some of DROID's were)."""
-IMAGE_SIZES = range(16, 1025)
 
 
-def import_lerobot(
-    lake: Lake,
-    path: Path | str,
-    *,
-    name: str,
-    run_id: str,
-    image_size: int = 64,
-    cameras: Mapping[str, str] | None = None,
-    task: str | None = None,
-    require_success: bool = False,
-    force: bool = False,
-) -> ArtifactRef:
-    """Commits the dataset as `recorded_episodes` of partition `name|00` and returns its ledger row.
-
-    The identity holds the digest of every file read: the same dataset again is recognised, a changed one becomes the
-    partition's new version. Arguments otherwise as in `read_lerobot`. VlawError before anything is written.
-    """
-    from vlaw_assets.lake import Identity, canonical_json
-    from vlaw_assets.pipeline.code_identity import code_digest, made_with
-
-    if not NAME.fullmatch(name):
-        raise VlawError(
-            f"{name!r} cannot name a dataset", where="import", remedy="Use letters, digits, '_' and '-', at most 63."
-        )
-    dataset = lerobot_format.open_dataset(path, cameras)
-    recipe = {
-        "format": "lerobot v3",
-        "source_sha256": source_digest(dataset),
-        "image_size": image_size,
-        "cameras": dict(dataset.cameras),
-        "task": task,
-        "control_hz": CONTROL_HZ,
-    }
-    code = code_digest(__name__)
-    identity = Identity(kind=KIND, code=code, recipe=canonical_json(recipe), parents=())
-    # Read before the commit block as well as checked: a lock held while videos decode would help nobody.
-    known = lake.ledger.find(identity) is not None and not force
-    episodes = [] if known else _read(dataset, image_size=image_size, task=task, require_success=require_success)
-    with lake.commit(asset=ASSET, partition=partition_of(name), identity=identity, run_id=run_id, force=force) as draft:
-        if draft.reused is None:
-            if known:  # gone between the look and the lock
-                episodes = _read(dataset, image_size=image_size, task=task, require_success=require_success)
-            draft.write_episodes(episodes, purpose="rollout", world=dataset.robot_type, label_source="recorded")
-            draft.set_metrics({**_summary(name, dataset, episodes), "made_with": made_with()})
-    return draft.ref
-
-
-def _summary(name: str, dataset: Dataset, episodes: Sequence[Episode]) -> dict[str, Any]:
-    """Counts and the verdicts of the checks that every asset's episodes pass. VlawError where one fails."""
-    from vlaw_assets.pipeline.checks import all_finite, episodes_fit_schema
-
-    parts = {
-        judged: [episode for episode in episodes if (episode.success is not None) is judged] for judged in (True, False)
-    }
-    tasks = sorted({episode.task for episode in episodes})
-    findings = [
-        all_finite(episodes),
-        *(episodes_fit_schema(part, tasks=tasks, judged=judged) for judged, part in parts.items() if part),
-    ]
-    for finding in findings:
-        if not finding.passed:
-            raise VlawError(
-                f"check '{finding.name}' failed: {finding.text}", where=str(dataset.root), remedy="Mend the recording."
-            )
-    return {
-        "dataset": name,
-        "episodes": len(episodes),
-        "successes": sum(bool(episode.success) for episode in episodes),
-        "unlabelled": len(parts[False]),
-        "frames": sum(len(episode.images) for episode in episodes),
-        "recorded_fps": dataset.fps,
-        "checks": {finding.name: {"passed": True, "text": finding.text, "blocking": True} for finding in findings},
-    }
-
-
-def partition_of(name: str) -> str:
-    """The ledger's partition of an imported dataset: the lake's partitions are pairs, an import is iteration 0."""
-    return f"{name}|00"
-
-
-def read_lerobot(
-    path: Path | str,
-    image_size: int = 64,
-    *,
-    cameras: Mapping[str, str] | None = None,
-    task: str | None = None,
-    require_success: bool = False,
-) -> list[Episode]:
-    """All episodes of a dataset at 5 Hz: images (T+1, 3, size, size, 3) uint8, states (T+1, D), actions (T, A) float32.
+def open_recordings(path: Path, options: Options, cameras: Mapping[str, str] | None = None) -> Recordings:
+    """The dataset in a folder. Its episodes have images (T+1, 3, height, width, 3) uint8, states (T+1, D) and actions
+    (T, A) float32, at 5 Hz.
 
     Args:
         cameras: {exterior_1, exterior_2, wrist: feature key}; by default found by name (see `choose_cameras`).
-        task: the task category of all episodes; default: the recorded instruction ('unspecified' where that is empty).
-        require_success: an episode without a success label is an error; by default its success is None.
 
     Raises VlawError, with the file and a remedy, for anything that does not agree with anything else.
     """
-    return _read(
-        lerobot_format.open_dataset(path, cameras), image_size=image_size, task=task, require_success=require_success
+    dataset = lerobot_format.open_dataset(path, cameras)
+    return Recordings(
+        "lerobot v3",
+        dataset.root,
+        world=dataset.robot_type,
+        files=dataset.files(),
+        read=lambda: _read(dataset, options),
+        settings={"cameras": dict(dataset.cameras), "control_hz": CONTROL_HZ},
+        facts={"recorded_fps": dataset.fps},
     )
 
 
-def source_digest(dataset: Dataset) -> str:
-    """sha256 over the relative paths and the bytes of every file that an import reads."""
-    total = hashlib.sha256()
-    for path in dataset.files():
-        with path.open("rb") as file:
-            total.update(
-                f"{path.relative_to(dataset.root).as_posix()}\0"
-                f"{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode()
-            )
-    return total.hexdigest()
-
-
-def _read(dataset: Dataset, *, image_size: int, task: str | None, require_success: bool) -> list[Episode]:
-    if image_size not in IMAGE_SIZES:
-        raise VlawError(
-            f"image size {image_size}", where="import", remedy=f"Give {IMAGE_SIZES[0]} to {IMAGE_SIZES[-1]} pixels."
-        )
+def _read(dataset: Dataset, options: Options) -> list[Episode]:
     stride = _stride(dataset)
     rows = _rows(dataset)
     for span in dataset.spans:
@@ -168,23 +59,17 @@ def _read(dataset: Dataset, *, image_size: int, task: str | None, require_succes
                 where=str(dataset.root),
                 remedy="Remove it from the dataset (lerobot-edit-dataset).",
             )
-    if require_success and (missing := [index for index, row in enumerate(rows) if row["success"] is None]):
-        raise VlawError(
-            f"episode {missing[0]} has no success label ({len(missing)} of {len(rows)} have none)",
-            where=str(dataset.root),
-            remedy="Label the episodes, or import them unlabelled.",
-        )
     images = [
-        np.empty((len(range(0, span.length, stride)), len(CAMERAS), image_size, image_size, 3), np.uint8)
+        np.empty((len(range(0, span.length, stride)), len(CAMERAS), *options.image_size, 3), np.uint8)
         for span in dataset.spans
     ]
     for key in dict.fromkeys(dataset.cameras.values()):
         views = [view for view, name in enumerate(CAMERAS) if dataset.cameras[name] == key]
-        for span, frames in _frames(dataset, key, stride, image_size):
+        for span, frames in _frames(dataset, key, stride, options.image_size):
             for view in views:
                 images[span.index][:, view] = frames
     return [
-        _episode(span, row, pictures, stride, task=task, fps=dataset.fps)
+        _episode(span, row, pictures, stride, task=options.task, fps=dataset.fps)
         for span, row, pictures in zip(dataset.spans, rows, images, strict=True)
     ]
 
@@ -200,9 +85,7 @@ def _stride(dataset: Dataset) -> int:
     return stride
 
 
-def _episode(
-    span: Span, row: dict[str, Any], images: np.ndarray, stride: int, *, task: str | None, fps: float
-) -> Episode:
+def _episode(span: Span, row: dict[str, Any], images: np.ndarray, stride: int, *, task: str, fps: float) -> Episode:
     kept = np.arange(0, span.length, stride)
     instruction = row["task"] or next((text for text in span.tasks if text), UNNAMED_TASK)
     return Episode(
@@ -287,7 +170,7 @@ def _rows(dataset: Dataset) -> list[dict[str, Any]]:
     return sorted(out, key=lambda row: row["index"])
 
 
-def _frames(dataset: Dataset, key: str, stride: int, image_size: int) -> list[tuple[Span, np.ndarray]]:
+def _frames(dataset: Dataset, key: str, stride: int, image_size: tuple[int, int]) -> list[tuple[Span, np.ndarray]]:
     """The kept frames of one camera, per episode. Episodes must follow each other in their video file."""
     shape = dataset.features[key].get("shape")
     if not isinstance(shape, Sequence) or len(shape) != 3 or not all(isinstance(side, int) for side in shape):

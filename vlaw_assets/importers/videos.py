@@ -1,7 +1,6 @@
-"""Frames of a LeRobot video file, decoded once from front to back and shrunk at once (PyAV).
+"""Frames of a video file, decoded once from front to back and shrunk at once (PyAV).
 
-Here: one file to a uint8 array. Not here: which episode a frame belongs to. LeRobot puts many episodes into one file;
-reading it in order needs no seeking and finds out whether the file is as long as its episodes say.
+Reading in order needs no seeking, and finds out whether the file is as long as its dataset says.
 """
 
 from __future__ import annotations
@@ -16,18 +15,22 @@ MAX_SIDE = 4096
 """Larger frames are refused before they are converted."""
 
 
-def read_frames(path: Path, count: int, *, keep: np.ndarray, shape: tuple[int, int], image_size: int) -> np.ndarray:
-    """The frames numbered `keep` (ascending) of a video with exactly `count` frames, (len(keep), size, size, 3) uint8.
+def read_frames(
+    path: Path, count: int, *, keep: np.ndarray, shape: tuple[int, int], image_size: tuple[int, int]
+) -> np.ndarray:
+    """The frames numbered `keep` (ascending) of a video with exactly `count` frames, (len(keep), height, width, 3)
+    uint8.
 
-    `shape` is the (height, width) that the dataset declares. Frames are squeezed to a square, as Ctrl-World does: by
-    averaging areas where they shrink, bilinear where they grow. VlawError where the file is damaged, of another shape,
-    or has more or fewer frames.
+    `shape` is the (height, width) that the dataset declares, `image_size` the one asked for. Frames are squeezed to it,
+    as Ctrl-World does: by averaging areas where they shrink, bilinear where they grow. VlawError where the file is
+    damaged, of another shape, or has more or fewer frames.
     """
     import av
     from PIL import Image
 
+    height, width = image_size
     wanted = set(keep.tolist())
-    frames = np.empty((len(keep), image_size, image_size, 3), np.uint8)
+    frames = np.empty((len(keep), *image_size, 3), np.uint8)
     seen = kept = 0
     try:
         with av.open(str(path), mode="r") as container:
@@ -50,9 +53,9 @@ def read_frames(path: Path, count: int, *, keep: np.ndarray, shape: tuple[int, i
                     )
                 if seen in wanted:
                     picture = Image.fromarray(frame.to_ndarray(format="rgb24"))
-                    shrinks = image_size <= min(picture.size)
+                    shrinks = height <= picture.height and width <= picture.width
                     way = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
-                    frames[kept] = np.asarray(picture.resize((image_size, image_size), way))
+                    frames[kept] = np.asarray(picture.resize((width, height), way))
                     kept += 1
                 seen += 1
     except (av.FFmpegError, OSError, ValueError) as error:

@@ -1,0 +1,145 @@
+"""Ctrl-World's layout: what comes out of a dataset, that it lands in the lake, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from vlaw_assets.importers.base import IMPORTERS, Options, import_recordings
+from vlaw_assets.importers.ctrl_world import open_recordings
+from vlaw_assets.lake import Lake
+from vlaw_models.errors import VlawError
+
+SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "droid_sample" / "droid_subset"
+LENGTH, RATIO = 5, 3
+SMALL = Options(image_size=(24, 40))
+
+
+def write_video(path: Path, levels: list[int], size: tuple[int, int] = (192, 320)) -> None:
+    """Frame k is plain grey of brightness levels[k]."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
+        stream.codec_context.bit_rate = 20_000_000
+        for level in levels:
+            frame = av.VideoFrame.from_ndarray(np.full((*size, 3), level, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+@pytest.fixture
+def dataset(tmp_path) -> Path:
+    """Two episodes, 2 and 10: state of frame t is t everywhere, command of row r is 100 + r; a success, a failure."""
+    root = tmp_path / "cups"
+    for name, success, text in (("2", 1, "lift the cup"), ("10", 0, " ")):
+        rows = LENGTH * RATIO - 1
+        annotation = {
+            "texts": [text],
+            "success": success,
+            "states": [[float(frame)] * 7 for frame in range(LENGTH)],
+            "action.cartesian_position": [[100.0 + row] * 6 for row in range(rows)],
+            "action.gripper_position": [100.0 + row for row in range(rows)],
+            "videos": [{"video_path": f"videos/train/{name}/{view}.mp4"} for view in range(3)],
+        }
+        path = root / f"annotation/train/{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(annotation))
+        for view in range(3):
+            write_video(root / f"videos/train/{name}/{view}.mp4", [20 + 60 * view + 8 * t for t in range(LENGTH)])
+    return root
+
+
+def edit(root: Path, **changes: object) -> None:
+    path = root / "annotation/train/2.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_every_frame_of_every_view_with_the_last_command_of_each_step(dataset):
+    first, second = open_recordings(dataset, SMALL).read()
+    assert (first.instruction, second.instruction) == ("lift the cup", "unspecified")
+    assert (first.success, second.success) == (True, False)
+    assert first.images.shape == (LENGTH, 3, 24, 40, 3)
+    np.testing.assert_array_equal(first.states[:, 0], range(LENGTH))
+    np.testing.assert_array_equal(first.actions, np.repeat([[102.0], [105.0], [108.0], [111.0]], 7, axis=1))
+    expected = [[20 + 60 * view + 8 * frame for view in range(3)] for frame in range(LENGTH)]
+    np.testing.assert_allclose(first.images.astype(float).mean(axis=(2, 3, 4)), expected, atol=3)
+
+
+def test_it_is_committed_once_and_recognised(dataset, tmp_path):
+    lake = Lake.open(tmp_path / "lake", create=True)
+    made = [
+        import_recordings(lake, "ctrl-world", dataset, SMALL, name="cups", run_id=run, force=False)
+        for run in ("a", "b")
+    ]
+    assert made[0].artifact_id == made[1].artifact_id
+    assert (made[0].partition, made[0].metrics["successes"]) == ("cups|00", 1)
+    assert lake.read(made[0]).episodes()[0].images.shape == (LENGTH, 3, 24, 40, 3)
+
+
+def outside(root: Path) -> None:
+    write_video(root.parent / "elsewhere.mp4", [9] * LENGTH)
+    edit(root, videos=[{"video_path": "../elsewhere.mp4"}] * 3)
+
+
+BROKEN = {
+    "no dataset": (lambda root: (root / "annotation").rename(root / "x"), "no annotation/train"),
+    "not json": (lambda root: (root / "annotation/train/2.json").write_text("{"), "cannot be read"),
+    "a list": (lambda root: (root / "annotation/train/2.json").write_text("[]"), "holds no episode"),
+    "six numbers": (lambda root: edit(root, states=[[0.0] * 6] * LENGTH), r"must be \(rows, 7\)"),
+    "ragged": (lambda root: edit(root, states=[[0.0] * 7, [0.0]]), "no table of numbers|not a table of numbers"),
+    "nan": (lambda root: edit(root, states=[[float("nan")] * 7] * LENGTH), "NaN or infinite in row 0"),
+    "no commands": (lambda root: edit(root, **{"action.gripper_position": None}), "action.gripper_position"),
+    "another rate": (
+        lambda root: edit(root, **{"action.cartesian_position": [[0.0] * 6] * 8, "action.gripper_position": [0.0] * 8}),
+        "no whole ratio",
+    ),
+    "two instructions": (lambda root: edit(root, texts=["a", "b"]), "not one instruction"),
+    "odd label": (lambda root: edit(root, success=2), "success is 2"),
+    "half a label": (lambda root: edit(root, success=0.5), "success is 0.5"),
+    "no videos": (lambda root: edit(root, videos=[]), "no video is named for view 0"),
+    "video missing": (lambda root: (root / "videos/train/2/1.mp4").unlink(), "view 1 is missing"),
+    "video outside": (outside, "outside of the dataset"),
+    "video too short": (lambda root: write_video(root / "videos/train/2/1.mp4", [9] * 4), "has 4 frames"),
+    "video of another size": (
+        lambda root: write_video(root / "videos/train/2/1.mp4", [9] * LENGTH, (64, 64)),
+        "64x64",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_dataset_is_refused_and_nothing_is_written(dataset, tmp_path, case):
+    spoil, words = BROKEN[case]
+    spoil(dataset)
+    lake = Lake.open(tmp_path / "lake", create=True)
+    before = sorted(path for path in lake.paths.root.rglob("*") if path.is_file())
+    with pytest.raises(VlawError, match=words) as caught:
+        import_recordings(lake, "ctrl-world", dataset, SMALL, name="cups", run_id="run")
+    assert caught.value.where
+    assert caught.value.remedy
+    assert sorted(path for path in lake.paths.root.rglob("*") if path.is_file()) == before
+
+
+def test_an_unknown_format_lists_the_formats(dataset, tmp_path):
+    lake = Lake.open(tmp_path / "lake", create=True)
+    with pytest.raises(VlawError, match="no importer 'rosbag'") as caught:
+        import_recordings(lake, "rosbag", dataset, SMALL, name="cups", run_id="run")
+    assert all(name in caught.value.remedy for name in IMPORTERS.names())
+
+
+@pytest.mark.skipif(not SAMPLE.is_dir(), reason="the DROID sample is not on this machine")
+def test_the_droid_sample_has_eleven_episodes_of_seven_numbers():
+    episodes = open_recordings(SAMPLE, SMALL).read()
+    assert len(episodes) == 11
+    assert [episode.success for episode in episodes] == [True] * 4 + [False] * 7
+    assert (
+        {episode.states.shape[1] for episode in episodes} == {episode.actions.shape[1] for episode in episodes} == {7}
+    )
+    assert all(episode.images.shape[1:] == (3, 24, 40, 3) for episode in episodes)
+    # A commanded position is where the hand is a step later, give or take the lag of the controller.
+    assert all(np.abs(e.actions[:, :3] - e.states[1:, :3]).max() < 0.1 for e in episodes)

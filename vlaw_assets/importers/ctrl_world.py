@@ -1,0 +1,166 @@
+"""Ctrl-World's dataset layout: one JSON file and one video per camera for each episode, poses at 5 Hz.
+
+    annotation/{train,val}/<episode>.json   texts, success, states (T, 7) at 5 Hz, the commands at the robot's own rate
+    videos/{train,val}/<episode>/<view>.mp4 the same T frames
+
+Conventions as for other recordings: the action of a control step is the last pose commanded within it; the last frame
+has none. Latents that lie beside the videos (`.pt`, pickles) are not read.
+Source: the Ctrl-World repository, dataset_example (MIT).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vlaw_assets.importers import videos
+from vlaw_assets.importers.base import UNNAMED_TASK, Options, Recordings
+from vlaw_models.episodes import CAMERAS, CONTROL_HZ, Episode
+from vlaw_models.errors import VlawError
+
+WORLD = "droid"
+SPLITS = ("train", "val")
+SHAPE = (192, 320)
+"""(height, width) of the layout's videos."""
+POSE = 7
+"""x, y, z (metres), roll, pitch, yaw (radians), gripper (0 open to 1 closed)."""
+REMEDY = "Copy the episode again, or remove its file from annotation/."
+MAX_BYTES = 64 * 2**20
+"""A larger annotation is no episode."""
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One episode's JSON file, checked."""
+
+    path: Path
+    name: str
+    """"train/0"."""
+    instruction: str
+    success: bool | None
+    states: np.ndarray
+    """(T, 7) float32."""
+    commands: np.ndarray
+    """(T - 1, 7) float32: the last pose commanded in each control step."""
+    videos: tuple[Path, ...]
+
+
+def open_recordings(path: Path, options: Options) -> Recordings:
+    """The dataset in a folder that holds annotation/ and videos/. Raises VlawError for what is wrong."""
+    root = path.expanduser().resolve()
+    files = [file for split in SPLITS for file in sorted((root / "annotation" / split).glob("*.json"), key=_number)]
+    if not files:
+        raise VlawError(
+            "this is not a dataset in Ctrl-World's layout: there is no annotation/train/*.json",
+            where=str(root),
+            remedy="Give the folder that contains annotation/ and videos/.",
+        )
+    annotations = [_annotation(root, file) for file in files]
+    return Recordings(
+        "ctrl-world",
+        root,
+        world=WORLD,
+        files=sorted({*files, *(video for annotation in annotations for video in annotation.videos)}),
+        read=lambda: [_episode(number, annotation, options) for number, annotation in enumerate(annotations)],
+        settings={"control_hz": CONTROL_HZ},
+        facts={"recorded_fps": CONTROL_HZ},
+    )
+
+
+def _number(path: Path) -> tuple[int, str]:
+    return (int(path.stem) if path.stem.isdecimal() else -1, path.stem)
+
+
+def _annotation(root: Path, path: Path) -> Annotation:
+    def wrong(what: str) -> VlawError:
+        return VlawError(what, where=str(path), remedy=REMEDY)
+
+    if path.stat().st_size > MAX_BYTES:
+        raise wrong(f"the file has {path.stat().st_size} bytes, more than any episode")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise wrong(f"the file cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise wrong("the file holds no episode")
+    states = _numbers(found, "states", POSE, path)
+    commands = np.concatenate(
+        [
+            _numbers(found, "action.cartesian_position", POSE - 1, path),
+            _numbers(found, "action.gripper_position", 1, path),
+        ],
+        axis=1,
+    )
+    length = len(states)
+    stride = round(len(commands) / length)
+    if length < 2 or stride < 1 or not (length - 1) * stride < len(commands) <= length * stride:
+        raise wrong(f"{len(commands)} commands do not fit {length} states: their rates have no whole ratio")
+    texts = found.get("texts")
+    if not isinstance(texts, list) or len(texts) != 1 or not isinstance(texts[0], str):
+        raise wrong(f"texts is {str(texts)[:80]}, which is not one instruction")
+    success = found.get("success")
+    if success is not None and (isinstance(success, float) or success not in (0, 1)):
+        raise wrong(f"success is {success!r}: labels are 1 or 0")
+    return Annotation(
+        path,
+        f"{path.parent.name}/{path.stem}",
+        texts[0].strip() or UNNAMED_TASK,
+        None if success is None else bool(success),
+        states,
+        commands[np.arange(1, length) * stride - 1],
+        tuple(_video(root, path, found, view) for view in range(len(CAMERAS))),
+    )
+
+
+def _numbers(found: dict[str, Any], key: str, width: int, path: Path) -> np.ndarray:
+    """(rows, width) float32."""
+    try:
+        values = np.asarray(found.get(key), dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise VlawError(f"{key} is not a table of numbers", where=str(path), remedy=REMEDY) from error
+    values = values[:, None] if values.ndim == 1 and width == 1 else values
+    if values.ndim != 2 or values.shape[1] != width:
+        raise VlawError(f"{key} has shape {values.shape}, must be (rows, {width})", where=str(path), remedy=REMEDY)
+    bad = np.argwhere(~np.isfinite(values))
+    if len(bad):
+        raise VlawError(f"{key} is NaN or infinite in row {bad[0][0]}", where=str(path), remedy=REMEDY)
+    return values
+
+
+def _video(root: Path, path: Path, found: dict[str, Any], view: int) -> Path:
+    """The video of one view, which must lie inside the dataset."""
+    try:
+        relative = found["videos"][view]["video_path"]
+    except (KeyError, IndexError, TypeError) as error:
+        raise VlawError(f"no video is named for view {view}", where=str(path), remedy=REMEDY) from error
+    file = (root / str(relative)).resolve()
+    if not file.is_relative_to(root) or not file.is_file():
+        raise VlawError(
+            f"the video of view {view} is missing, or outside of the dataset: {str(relative)[:120]}",
+            where=str(path),
+            remedy=REMEDY,
+        )
+    return file
+
+
+def _episode(number: int, annotation: Annotation, options: Options) -> Episode:
+    length = len(annotation.states)
+    views = [
+        videos.read_frames(file, length, keep=np.arange(length), shape=SHAPE, image_size=options.image_size)
+        for file in annotation.videos
+    ]
+    return Episode(
+        task=options.task or annotation.instruction,
+        instruction=annotation.instruction,
+        seed=number,
+        images=np.stack(views, axis=1),
+        states=annotation.states,
+        actions=annotation.commands,
+        success=annotation.success,
+        event="success" if annotation.success else "",
+        extra={"recorded_episode": annotation.name, "recorded_fps": CONTROL_HZ},
+    )
