@@ -39,8 +39,8 @@ test-long: setup  ## the others: kills, studies, servers, a browser, every shipp
 pretrain: setup  ## makes tiny weights as the shipped ones were made (several hours on two cores)
 	$(BIN)/vlaw pretrain
 
-bench: setup  ## speeds, each next to a peer or a limit
-	for script in benchmarks/*.py; do $(BIN)/python $$script; done
+bench: setup  ## every benchmark, smaller; ends at the first that fails or misses a limit
+	for script in benchmarks/*.py; do echo; echo "== $$script"; $(BIN)/python $$script --quick || exit; done
 
 # To change a pin: write NAME==VERSION (without hashes) into requirements.lock, then `make lock`.
 lock:  ## writes the hashes of every published file of each pin into requirements.lock; the pins stay as they are

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
+from common.limits import Limits, options
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, write_deltalake
 
 from vlaw_assets.lake import Lake
@@ -42,10 +44,10 @@ def cpu_of(append: Callable[[int], object], commits: int) -> list[float]:
     return seconds
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--commits", type=int, default=430)
-    commits = parser.parse_args().commits
+    commits, limits = options(parser, commits=150).commits, Limits()
     tables = [rows(number) for number in range(commits)]
     with tempfile.TemporaryDirectory() as folder:
         lake = Lake.open(Path(folder) / "lake")
@@ -63,10 +65,14 @@ def main() -> None:
 
         own = cpu_of(lambda n: lake.tables.append("members", tables[n], artifact_id=f"artifact-{n:05d}"), commits)
         print(f"CPU ms per append, median of the first and the last {AVERAGED} of {commits}")
+        ratios = {}
         for name, seconds in (("lake", own), ("delta-rs", cpu_of(peer, commits))):
             first, last = (statistics.median(part) * 1e3 for part in (seconds[1 : AVERAGED + 1], seconds[-AVERAGED:]))
-            print(f"{name:10} first {first:6.1f}  last {last:6.1f}  ratio {last / first:5.2f}  (limit {LIMIT})")
+            ratios[name] = last / first
+            print(f"{name:10} first {first:6.1f}  last {last:6.1f}  ratio {ratios[name]:5.2f}  (limit {LIMIT})")
+        limits.at_most("last append of the lake next to the first", ratios["lake"], LIMIT)
+    return limits.status()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

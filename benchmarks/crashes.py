@@ -37,9 +37,21 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("LANCE_LOG", "error")
 sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
 
-from crash_checks import INVARIANTS, examine, files_of, glance, reader  # noqa: E402  (a script's folder, not a package)
-from crash_places import Scene, adopt, clone, definitions, finished, in_child, make, prepare, wait, warm  # noqa: E402
-from crash_points import SYSCALLS, Boundaries, attach, last_call, most_calls  # noqa: E402
+from common.crash_checks import INVARIANTS, examine, files_of, glance, reader  # noqa: E402  (after the settings above)
+from common.crash_places import (  # noqa: E402
+    Scene,
+    adopt,
+    clone,
+    definitions,
+    finished,
+    in_child,
+    make,
+    prepare,
+    wait,
+    warm,
+)
+from common.crash_points import SYSCALLS, Boundaries, attach, last_call, most_calls  # noqa: E402
+from common.limits import options  # noqa: E402
 
 LONGEST = 5
 """Kills on top of each other in one chain, at most: what a killed run left must not trouble the next one."""
@@ -332,23 +344,23 @@ def main() -> None:
     )
     parser.add_argument("--partition", help="the partition that has run there")
     parser.add_argument("--json", type=Path, help="every kill, for programs")
-    options = parser.parse_args()
-    work = (options.work or Path(tempfile.mkdtemp(prefix="crashes-"))).resolve()
+    args = options(parser, kills=4)
+    work = (args.work or Path(tempfile.mkdtemp(prefix="crashes-"))).resolve()
     work.mkdir(parents=True, exist_ok=True)
-    if options.place and not (work / "prepared.json").exists():
-        finished(lambda: adopt(options.place.resolve(), work, options.partition), work, "prepared")
+    if args.place and not (work / "prepared.json").exists():
+        finished(lambda: adopt(args.place.resolve(), work, args.partition), work, "prepared")
     if not (work / "prepared.json").exists():
         print(f"one undisturbed iteration, asset by asset, in {work}", flush=True)
         finished(lambda: prepare(work), work, "prepared")
-    plan = Plan(work, options.seed, options.strace)
+    plan = Plan(work, args.seed, args.strace)
     warm(plan.modules)
-    if options.assets:
-        plan.scenes = [scene for scene in plan.scenes if scene.asset in options.assets.split(",")]
-    if options.strace and not plan.share:
+    if args.assets:
+        plan.scenes = [scene for scene in plan.scenes if scene.asset in args.assets.split(",")]
+    if args.strace and not plan.share:
         print("strace is not installed: no kills inside system calls", flush=True)
     done: list[Kill] = []
-    number, begun = options.only or 0, time.monotonic()
-    while len(done) < options.kills:
+    number, begun = args.only or 0, time.monotonic()
+    while len(done) < args.kills:
         scene, points = plan.draw(number)
         found = chain(number, work, scene, points, plan.artifacts[Path(scene.folder).name], plan.digests[scene.asset])
         done += found
@@ -360,15 +372,15 @@ def main() -> None:
                 f"{item.how}: {item.boundary}, {item.seconds} s: {state}",
                 flush=True,
             )
-        if options.json:
-            options.json.write_text(json.dumps([dataclasses.asdict(item) for item in done]))
+        if args.json:
+            args.json.write_text(json.dumps([dataclasses.asdict(item) for item in done]))
         number += 1
-        if options.only is not None:
+        if args.only is not None:
             break
-    print(f"\n{table(done)}\nseed {options.seed}, {time.monotonic() - begun:.0f} s", flush=True)
+    print(f"\n{table(done)}\nseed {args.seed}, {time.monotonic() - begun:.0f} s", flush=True)
     if any(item.violations for item in done):
         raise SystemExit(1)
-    if not options.work:
+    if not args.work:
         shutil.rmtree(work)
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from unittest import mock
 
 from appends import rows
+from common.limits import Limits, options
 
 from vlaw_assets.lake import Lake, delta_checkpoints
 from vlaw_assets.lake.upkeep import delta_checks
@@ -58,8 +59,8 @@ def asked(table: Path, what: str, runs: int) -> list[list[float]]:
     return [[float(line[column]) for line in lines] for column in range(5)]
 
 
-def show(name: str, table: Path, *, opening: float, reading: float) -> bool:
-    """Print a line; True if a limit (0: none) is missed."""
+def show(kept: Limits, name: str, table: Path, *, opening: float, reading: float) -> None:
+    """Prints a line, and holds it against the limits (0: none)."""
     opened, _, memory, files, _ = map(statistics.median, asked(table, "open", RUNS))
     _, read, _, _, rows = map(statistics.median, asked(table, "read", RUNS if reading else 1))
     limits = [f"{limit:5.1f}" if limit else f"{'-':>5}" for limit in (opening, reading)]
@@ -67,13 +68,15 @@ def show(name: str, table: Path, *, opening: float, reading: float) -> bool:
         f"{name:26} {int(files):6} {int(rows):8} {opened:9.3f} {limits[0]} {read:12.3f} {limits[1]} {memory:9.0f}",
         flush=True,
     )
-    return bool((opening and opened > opening) or (reading and read > reading))
+    for what, seconds, limit in (("open", opened, opening), ("open and read", read, reading)):
+        if limit:
+            kept.at_most(f"{name}, {what}", seconds, limit)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--commits", type=int, default=6000)
-    commits = parser.parse_args().commits
+    commits, limits = options(parser, commits=1000).commits, Limits()
     with tempfile.TemporaryDirectory() as folder:
         lake = Lake.open(Path(folder) / "lake")
         print("checkpoint of version     made by the committer, ms   file, kB")
@@ -105,11 +108,11 @@ def main() -> int:
             ignore=shutil.ignore_patterns("*.checkpoint.parquet", "_last_checkpoint"),
         )
         print(f"{f'{commits} commits, delta-rs':26}  files     rows    open s limit  open+read s limit       MiB")
-        show("JSON log only", bare, opening=0, reading=0)
-        missed = show("with checkpoints", table, opening=LIMIT_S, reading=0)
+        show(limits, "JSON log only", bare, opening=0, reading=0)
+        show(limits, "with checkpoints", table, opening=LIMIT_S, reading=0)
         compact(lake)
-        missed |= show("after `vlaw compact`", table, opening=LIMIT_S, reading=LIMIT_S)
-    return int(missed)
+        show(limits, "after `vlaw compact`", table, opening=LIMIT_S, reading=LIMIT_S)
+    return limits.status()
 
 
 if __name__ == "__main__":

@@ -3,18 +3,20 @@
     python benchmarks/imagination.py [--policy DIR] [--world-model DIR] [--autoencoder DIR] [--batch 100]
 
 A frame is one time step with all its cameras. Policy, world model and autoencoder: the shipped ones, or the folders
-given.
+given. Limit: the batch is at least 3 times as fast.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from common.limits import Limits, options
 
 from vlaw_models.episodes import Start
 from vlaw_models.policies.base import load_policy
@@ -25,6 +27,8 @@ from vlaw_models.world_models.autoencoder import load_autoencoder
 from vlaw_models.world_models.base import load_world_model
 from vlaw_models.world_models.imagined_world import ImaginedWorld
 
+LIMIT = 3
+
 
 def seconds(policy, world, starts, num_steps: int) -> tuple[float, float]:
     wall, cpu = time.perf_counter(), time.process_time()
@@ -32,7 +36,7 @@ def seconds(policy, world, starts, num_steps: int) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--policy", type=Path, default=foundation("tiny", "base_policy"))
     parser.add_argument("--world-model", type=Path, default=foundation("tiny", "world_model"))
@@ -41,7 +45,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--sampling-steps", type=int, default=1)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    args = parser.parse_args()
+    args, limits = options(parser, steps=8), Limits()
     torch.set_num_threads(args.threads)
     policy, model = load_policy(args.policy), load_world_model(args.world_model)
     autoencoder = load_autoencoder(args.autoencoder)
@@ -69,8 +73,11 @@ def main() -> None:
         wall, cpu = np.sum(spent, axis=0)
         rates[batch] = count * args.steps / wall
         print(f"batch {batch:4d}: {rates[batch]:8.1f} frames/s (wall), {count * args.steps / cpu:8.1f} per CPU second")
-    print(f"batched / one by one: {rates[args.batch] / rates[1]:.2f} x (wanted: at least 3)")
+    gain = rates[args.batch] / rates[1]
+    print(f"batched / one by one: {gain:.2f} x (wanted: at least {LIMIT})")
+    limits.at_least("batched next to one by one", gain, LIMIT)
+    return limits.status()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

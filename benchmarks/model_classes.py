@@ -14,6 +14,7 @@ import time
 from dataclasses import replace
 
 import torch
+from common.limits import options
 
 from vlaw_models.robots.tabletop.controller import HIGH, LOW
 from vlaw_models.world_models import edm
@@ -81,7 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
+    args = options(parser, repeats=1)
     torch.set_num_threads(args.threads)
     for model, sampling_steps in ((WarpUNet(), 1), (ChunkUNet(), 1), (small_ctrl_world(), 2)):
         measure(model, train_batch=16, sample_batch=100, sampling_steps=sampling_steps, repeats=args.repeats)

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from common.limits import options
 
 from vlaw_assets.lake import embeddings
 from vlaw_assets.lake.paths import Paths
@@ -30,16 +31,16 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--dimension", type=int, default=96)
     parser.add_argument("--queries", type=int, default=100)
-    options = parser.parse_args()
+    args = options(parser, count=20_000, queries=50)
     rng = np.random.default_rng(0)
-    vectors = clustered(options.count, options.dimension, rng)
-    queries = clustered(options.queries, options.dimension, np.random.default_rng(1))
+    vectors = clustered(args.count, args.dimension, rng)
+    queries = clustered(args.queries, args.dimension, np.random.default_rng(1))
     with tempfile.TemporaryDirectory() as folder:
         paths = Paths(Path(folder))
         begun = time.perf_counter()
         name = fill(paths, vectors)
         print(
-            f"{options.count} vectors of {options.dimension} numbers written in {BATCHES} tagged commits: "
+            f"{args.count} vectors of {args.dimension} numbers written in {BATCHES} tagged commits: "
             f"{time.perf_counter() - begun:.2f} s"
         )
         before = {

@@ -10,11 +10,13 @@ its limit (800 steps/s, 1,000 pictures/s) as a ratio. Numbers per CPU second tel
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from common.limits import Limits, options
 
 from vlaw_models.config import RolloutConfig
 from vlaw_models.episodes import CAMERAS
@@ -76,12 +78,12 @@ def measure(task: str, threads: int, episodes: int, renders: int, repeats: int) 
     return np.median(steps, axis=0), np.median(images, axis=0)
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--episodes", type=int, default=6, help="episodes per repeat")
     parser.add_argument("--renders", type=int, default=60, help="pictures of all cameras per repeat and thread")
     parser.add_argument("--repeats", type=int, default=3)
-    args = parser.parse_args()
+    args, limits = options(parser, episodes=2, renders=20, repeats=1), Limits()
     print(f"limits: {STEPS_LIMIT} control steps/s, {IMAGES_LIMIT} pictures/s of {SIZE} px; 1.00 x meets the limit")
     print(
         f"{'task':8s} threads | {'steps/s':>8s} {'ratio':>7s} {'per CPU s':>10s} | "
@@ -95,7 +97,10 @@ def main() -> None:
                 f"{images[0]:8.0f} {images[0] / IMAGES_LIMIT:5.2f} x {images[1]:10.0f}",
                 flush=True,
             )
+            limits.at_least(f"{task}, {threads} threads, control steps/s", steps[0], STEPS_LIMIT)
+            limits.at_least(f"{task}, {threads} threads, pictures/s", images[0], IMAGES_LIMIT)
+    return limits.status()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

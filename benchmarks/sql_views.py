@@ -27,6 +27,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
+from common.limits import options
 
 from vlaw_assets.lake import Identity, Lake
 from vlaw_assets.lake.schemas import STEPS
@@ -98,7 +99,7 @@ def main() -> None:
     parser.add_argument("--artifacts", type=int, default=30)
     parser.add_argument("--files", type=int, default=100_000, help="small files to verify")
     parser.add_argument("--repeat", type=int, default=25)
-    args = parser.parse_args()
+    args = options(parser, rows=400_000, files=10_000, repeat=5)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
         lake = Lake.open(Path(folder) / "lake")

@@ -24,8 +24,8 @@ from vlaw_assets.query import connect
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from crash_checks import glance  # noqa: E402  (a script's folder, not a package)
-from crash_places import clone  # noqa: E402
+from common.crash_checks import glance  # noqa: E402  (a script's folder, not a package)
+from common.crash_places import clone  # noqa: E402
 
 KILLS = 10
 SEED = 7

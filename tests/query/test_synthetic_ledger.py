@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import ledger as benchmark  # noqa: E402  (a script's folder, not a package)
-from synthetic_answers import FULL, Known, Size, key  # noqa: E402
-from synthetic_ledger import Generator, generate, write_bare  # noqa: E402
+from common.synthetic_answers import FULL, Known, Size, key  # noqa: E402
+from common.synthetic_ledger import Generator, generate, write_bare  # noqa: E402
 
 from vlaw_assets.lake import Lake  # noqa: E402
 from vlaw_assets.lineage.closure import audit_of  # noqa: E402

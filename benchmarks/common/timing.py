@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from common.limits import Limits
+
 
 class Table:
     """Prints one line per measurement, at once."""
 
     def __init__(self, runs: int):
-        self.runs, self.missed = runs, []
+        self.runs, self.limits = runs, Limits()
         print(
             f"\n{'seconds':46s} {'first':>7s} {'median':>7s} {'CPU':>7s} {'limit':>6s} {'ratio':>6s} | "
             f"{'DuckDB':>7s} {'ratio':>6s}"
@@ -39,8 +41,8 @@ class Table:
         against = f"{limit:6.2f} {median / limit:5.2f}x" if limit else f"{'':13s}"
         beside = f" | {plain:7.3f} {median / plain:5.2f}x" if plain else ""
         print(f"{name:46s} {first:7.3f} {median:7.3f} {cpu:7.3f} {against}{beside}", flush=True)
-        if limit and median > limit:
-            self.missed.append(name.strip())
+        if limit:
+            self.limits.at_most(name.strip(), median, limit)
 
 
 def measured(work: Callable[[], Any]) -> tuple[float, float]:

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from synthetic_answers import ACCEPTED, ALPHA, SLOTS, TASKS, Known, Size, key, successful
 
+from common.synthetic_answers import ACCEPTED, ALPHA, SLOTS, TASKS, Known, Size, key, successful
 from vlaw_assets.assets.by_row import goes_by_row
 from vlaw_assets.lake import ArtifactRef, Identity, Lake
 from vlaw_assets.lake.durable import canonical_json
