@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from common.limits import Limits, options
 
+from vlaw_models.autoencoders.base import load_autoencoder
 from vlaw_models.episodes import Start
 from vlaw_models.policies.base import load_policy
 from vlaw_models.presets import foundation
 from vlaw_models.robots.tabletop.controller import HOME
 from vlaw_models.rollouts.rollout import rollout
-from vlaw_models.world_models.autoencoder import load_autoencoder
 from vlaw_models.world_models.base import load_world_model
 from vlaw_models.world_models.imagined_world import ImaginedWorld
 

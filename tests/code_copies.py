@@ -17,8 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("vlaw_assets", "vlaw_models")
-LOADED_BY_NAME = ("policies", "world_models", "reward_models")
-"""Packages of vlaw_models whose classes are found by the name in a checkpoint, by the loader in their base.py."""
+LOADED_BY_NAME = ("policies", "world_models", "autoencoders", "reward_models")
+"""Packages of vlaw_models whose classes are found by the name in a checkpoint, by the registry in their base.py."""
 WAYS = ("raise RuntimeError('rewritten')", "return None", "rewritten = 1")
 """What a function's body is replaced with; the last one is put before the body, which still works then."""
 

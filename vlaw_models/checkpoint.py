@@ -1,18 +1,18 @@
 """A checkpoint is a folder: config.json (with its "class"), *.safetensors and, where needed, tokenizer.json.
 
-Here: writing and reading such a folder, and the table from class name to loader. Not here: what the configuration
-means (each class does that). Why JSON and safetensors only: a checkpoint from somebody else must not run code.
+What the configuration means is up to the class, found in the registry of its kind (policies, world models,
+autoencoders, reward models). Why JSON and safetensors only: a checkpoint from somebody else must not run code.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlaw_models.errors import VlawError
+from vlaw_models.registry import Registry
 
 if TYPE_CHECKING:
     import torch
@@ -20,51 +20,6 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.json"
-
-LOADERS: dict[str, str] = {
-    "FlowPolicy": "vlaw_models.policies.flow_policy:FlowPolicy",
-    "Pi0Policy": "vlaw_models.policies.pi0:Pi0Policy",
-    "NoisePolicy": "vlaw_models.policies.noise_policy:NoisePolicy",
-    "ChunkUNet": "vlaw_models.world_models.chunk_unet:ChunkUNet",
-    "CtrlWorld": "vlaw_models.world_models.ctrl_world:CtrlWorld",
-    "WarpUNet": "vlaw_models.world_models.warp_unet:WarpUNet",
-    "FoldedPixels": "vlaw_models.world_models.autoencoder:FoldedPixels",
-    "TinyAutoencoder": "vlaw_models.world_models.autoencoder:TinyAutoencoder",
-    "VideoAutoencoder": "vlaw_models.world_models.autoencoder:VideoAutoencoder",
-    "ClipJudge": "vlaw_models.reward_models.clip_judge:ClipJudge",
-    "QwenJudge": "vlaw_models.reward_models.qwen_judge:QwenJudge",
-}
-"""config["class"] -> "module:Class", imported when first needed; the class has `load(folder)`. See `register`."""
-
-KINDS: dict[str, str] = {
-    "FlowPolicy": "policy",
-    "Pi0Policy": "policy",
-    "NoisePolicy": "policy",
-    "ChunkUNet": "world model",
-    "CtrlWorld": "world model",
-    "WarpUNet": "world model",
-    "FoldedPixels": "autoencoder",
-    "TinyAutoencoder": "autoencoder",
-    "VideoAutoencoder": "autoencoder",
-    "ClipJudge": "reward model",
-    "QwenJudge": "reward model",
-}
-"""config["class"] -> what it is, so that a world model is not taken for a policy."""
-
-
-def register(class_name: str, target: str, *, kind: str = "") -> None:
-    """Adds a class of your own to the table: `target` is "module:Class", and Class.load(folder) returns the model.
-
-    `kind` is what the loop may use it as: 'policy', 'world model', 'autoencoder' or 'reward model'.
-    """
-    if ":" not in target:
-        raise VlawError(
-            f"{target!r} is not of the form 'module:Class'",
-            where=f"checkpoint class {class_name!r}",
-            remedy="Name the module and the class, e.g. 'my_package.my_module:MyPolicy'.",
-        )
-    LOADERS[class_name] = target
-    KINDS[class_name] = kind
 
 
 def save_checkpoint(
@@ -83,7 +38,7 @@ def save_checkpoint(
         raise VlawError(
             'a checkpoint configuration needs a "class"',
             where=str(folder),
-            remedy=f'Set config["class"] to one of {sorted(LOADERS)} or a class that you registered.',
+            remedy='Set config["class"] to the name of its class in the registry of its kind.',
         )
     try:
         text = json.dumps(dict(config), indent=2, sort_keys=True, allow_nan=False) + "\n"
@@ -159,48 +114,31 @@ def load_weights(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *,
         ) from error
 
 
-def load_checkpoint(folder: Path | str, *, kind: str | None = None) -> Any:
-    """The model in a checkpoint, built by the class it names. `kind` (see KINDS) restricts what is acceptable here.
+def load_checkpoint(folder: Path | str, models: Registry) -> Any:
+    """The model in a checkpoint, built by the class it names, of those in `models`.
 
     Raises VlawError for a missing or damaged folder and for a class that is unknown or of another kind.
     """
-    name = load_config(folder)["class"]
-    acceptable = _classes(kind)
-    if name not in acceptable:
+    return class_of(load_config(folder)["class"], models, where=folder).load(Path(folder))
+
+
+def preset_class(preset: Mapping[str, Any], models: Registry) -> type[Any]:
+    """The class that a preset's entry names. Raises VlawError for one that is unknown or of another kind."""
+    return class_of(preset.get("class", ""), models, where="presets")
+
+
+def class_of(name: str, models: Registry, *, where: Path | str) -> type[Any]:
+    """The class of that name among `models`. Raises VlawError for one that is unknown or of another kind."""
+    known = models.names()
+    if name not in known:
+        article = "an" if models.kind[0] in "aeiou" else "a"
         raise VlawError(
-            f"a checkpoint of class {name!r} cannot be used as {_article(kind or 'model')}",
-            where=str(folder),
-            remedy=f"Give a checkpoint of one of: {', '.join(acceptable)}.",
+            f"a model of class {name!r} cannot be used as {article} {models.kind}",
+            where=str(where),
+            remedy=f"Give one of: {', '.join(known)}; an installed package adds more by the entry point group "
+            f"{models.group!r}.",
         )
-    return _attribute(LOADERS[name]).load(Path(folder))
-
-
-def preset_class(preset: Mapping[str, Any], *, kind: str) -> tuple[type, type]:
-    """The class that a preset's entry names, and its configuration's (same module, same name and "Config").
-
-    Raises VlawError for a class that is unknown or of another kind.
-    """
-    name, acceptable = preset.get("class"), _classes(kind)
-    if name not in acceptable:
-        raise VlawError(
-            f"a preset of class {name!r} cannot be used as {_article(kind)}",
-            where="presets",
-            remedy=f"Name one of: {', '.join(acceptable)}.",
-        )
-    return _attribute(LOADERS[name]), _attribute(LOADERS[name] + "Config")
-
-
-def _classes(kind: str | None) -> list[str]:
-    return sorted(name for name in LOADERS if kind is None or KINDS.get(name) == kind)
-
-
-def _article(noun: str) -> str:
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
-
-
-def _attribute(target: str) -> Any:
-    module, _, name = target.partition(":")
-    return getattr(importlib.import_module(module), name)
+    return models.load(name, where=str(where))
 
 
 _REMEDY = "Point to a complete checkpoint folder (config.json and *.safetensors), or make it again."

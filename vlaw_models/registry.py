@@ -83,7 +83,7 @@ class Registry:
         if found:
             owners = " and ".join(entry.package or "vlaw" for entry in found)
             raise VlawError(
-                f"there are {len(found)} {self.kind}s called {name!r}: of {owners}",
+                f"more than one {self.kind} is called {name!r}: of {owners}",
                 where=where,
                 remedy="Uninstall one of these packages, or rename its entry point.",
             )

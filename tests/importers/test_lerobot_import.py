@@ -323,9 +323,9 @@ def test_refusals_that_depend_on_the_call(dataset, tmp_path):
 
 @pytest.mark.skipif(not DROID.is_dir(), reason="the DROID sample is not on this machine")
 def test_droid_reaches_lake_query_and_world_model(tmp_path):
+    from vlaw_models.autoencoders.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
     from vlaw_models.config import WorldModelConfig
     from vlaw_models.learners.world_model import finetune_world_model
-    from vlaw_models.world_models.autoencoder import TinyAutoencoder, TinyAutoencoderConfig
     from vlaw_models.world_models.chunk_unet import ChunkUNet, ChunkUNetConfig
 
     lake = Lake.open(tmp_path / "lake")

@@ -14,7 +14,7 @@ import tokenize
 from collections import defaultdict
 
 import pytest
-from code_copies import LOADED_BY_NAME, WAYS, Copy, files, imported, reached, rewritten, sample
+from code_copies import LOADED_BY_NAME, WAYS, Copy, files, reached, rewritten, sample
 from one_stage import Bench
 from smoke_place import smoke_copy, smoke_place
 
@@ -22,7 +22,10 @@ from vlaw_assets import definitions
 from vlaw_assets.assets.stage import STAGES
 from vlaw_assets.pipeline import code_identity
 from vlaw_assets.pipeline.code_identity import FOR_PEOPLE, FOUND_BY_NAME, code_digest, sources
-from vlaw_models.checkpoint import LOADERS
+from vlaw_models.autoencoders.base import AUTOENCODERS
+from vlaw_models.policies.base import POLICIES
+from vlaw_models.reward_models.base import REWARD_MODELS
+from vlaw_models.world_models.base import WORLD_MODELS
 
 SEED = 20260304
 OTHER_CODE = "made by other code than today's"
@@ -90,8 +93,8 @@ def test_code_of_a_stage_is_what_it_needs_and_no_more():
     assert "vlaw_assets.reports.success" in code["policy_evaluation"] & code["iteration_report"]
     for asset, kinds in {
         "world_model": ("policies", "reward_models"),
-        "policy": ("reward_models", "world_models"),
-        "expert_demonstrations": ("policies", "world_models", "reward_models"),
+        "policy": ("reward_models", "world_models", "autoencoders"),
+        "expert_demonstrations": LOADED_BY_NAME,
     }.items():
         assert not [name for name in code[asset] for kind in kinds if name.startswith(f"vlaw_models.{kind}")], asset
     stages = {module_of(asset) for asset in STAGES}
@@ -118,28 +121,17 @@ def test_code_of_a_stage_is_what_it_needs_and_no_more():
 
 def test_classes_found_by_name_are_found_by_whoever_loads_them():
     assert {f"vlaw_models.{kind}.base": f"vlaw_models.{kind}" for kind in LOADED_BY_NAME} == FOUND_BY_NAME
-    loads = {
-        module
-        for module in files()
-        if "vlaw_models.checkpoint" in imported(module)
-        and any(word in files()[module].read_text() for word in ("load_checkpoint(", "preset_class(", "LOADERS["))
-    }
-    for target in LOADERS.values():
-        module = target.partition(":")[0]
-        assert any(module in sources(loader) for loader in loads), target
-    # The autoencoders are the one module that loads them; a wrapped policy is loaded by one of its own package.
-    assert loads - FOUND_BY_NAME.keys() == {"vlaw_models.world_models.autoencoder", "vlaw_models.policies.noise_policy"}
+    registries = [POLICIES, WORLD_MODELS, AUTOENCODERS, REWARD_MODELS]
+    for kind, registry in zip(LOADED_BY_NAME, registries, strict=True):
+        assert registry.group == f"vlaw.{kind}"
+        for target in registry.shipped.values():
+            assert target.partition(":")[0] in sources(f"vlaw_models.{kind}.base"), target
     by_name = {
         module
         for module, path in files().items()
         if "import_module(" in path.read_text() or "__import__(" in path.read_text()
     }
-    assert by_name == {
-        "vlaw_models.registry",
-        "vlaw_models.checkpoint",
-        "vlaw_models.policies.base",
-        "vlaw_models.policies.noise_policy",
-    }
+    assert by_name == {"vlaw_models.registry"}
 
 
 def test_an_import_is_an_import_the_code_of_the_importer_of_recordings_too():

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import dataclasses
 
 import numpy as np
 import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from vlaw_models.checkpoint import KINDS, LOADERS, load_checkpoint, preset_class
+from vlaw_models.autoencoders.base import AUTOENCODERS, build_autoencoder, load_autoencoder
+from vlaw_models.autoencoders.folded_pixels import FoldedPixelsConfig
+from vlaw_models.checkpoint import load_checkpoint, preset_class
 from vlaw_models.episodes import CAMERAS, Episode
 from vlaw_models.errors import VlawError
+from vlaw_models.policies.base import POLICIES
 from vlaw_models.presets import AUTOENCODER, POLICY, PRESETS, REWARD_MODEL, WORLD_MODEL, foundation
-from vlaw_models.reward_models.base import build_judge, load_judge
+from vlaw_models.reward_models.base import REWARD_MODELS, build_judge, load_judge
 from vlaw_models.reward_models.qwen_judge import QwenJudge, QwenJudgeConfig
-from vlaw_models.world_models.autoencoder import FoldedPixelsConfig, build_autoencoder, load_autoencoder
-from vlaw_models.world_models.base import Condition, build_world_model, load_world_model
+from vlaw_models.world_models.base import WORLD_MODELS, Condition, build_world_model, load_world_model
 from vlaw_models.world_models.ctrl_world import CtrlWorldConfig
 from vlaw_models.world_models.warp_unet import WarpUNetConfig
 
 INSTRUCTIONS = ["stack the red block", "erase all marks"]
-TABLES = {"policy": POLICY, "world model": WORLD_MODEL, "autoencoder": AUTOENCODER, "reward model": REWARD_MODEL}
+TABLES = [
+    (POLICIES, POLICY),
+    (WORLD_MODELS, WORLD_MODEL),
+    (AUTOENCODERS, AUTOENCODER),
+    (REWARD_MODELS, REWARD_MODEL),
+]
+REGISTRIES = [models for models, _ in TABLES]
 
 
 def count(model: torch.nn.Module) -> float:
@@ -34,20 +42,25 @@ def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in pairs)
 
 
-@pytest.mark.parametrize("kind", TABLES)
-def test_every_preset_names_a_class_of_its_kind(kind):
-    assert tuple(TABLES[kind]) == PRESETS
-    for entry in TABLES[kind].values():
-        assert KINDS[entry["class"]] == kind
+@pytest.mark.parametrize(("models", "presets"), TABLES, ids=lambda value: getattr(value, "kind", ""))
+def test_every_preset_names_a_class_of_its_kind(models, presets):
+    assert tuple(presets) == PRESETS
+    assert {entry["class"] for entry in presets.values()} <= set(models.names())
 
 
 def test_every_class_can_be_loaded_by_its_name():
-    assert set(LOADERS) == set(KINDS)
-    assert Counter(KINDS.values()) == {"policy": 3, "world model": 3, "autoencoder": 3, "reward model": 2}
-    for name in set(LOADERS) - {"FlowPolicy", "Pi0Policy", "NoisePolicy"}:
-        model, config = preset_class({"class": name}, kind=KINDS[name])
-        assert (model.__name__, config.__name__) == (name, f"{name}Config")
-        assert callable(model.load)
+    assert {models.kind: len(models.names()) for models in REGISTRIES} == {
+        "policy": 3,
+        "world model": 3,
+        "autoencoder": 3,
+        "reward model": 2,
+    }
+    for models in REGISTRIES:
+        for name in models.names():
+            model = models.load(name, where="a test")
+            assert model.__name__ == name
+            assert callable(model.load)
+            assert models is POLICIES or dataclasses.is_dataclass(model.config_class)
 
 
 def test_a_preset_of_another_kind_is_refused():
@@ -62,9 +75,9 @@ def test_tiny_presets_are_the_classes_defaults():
     assert WarpUNetConfig(**WORLD_MODEL["tiny"]["sizes"]) == WarpUNetConfig()
     assert FoldedPixelsConfig(**AUTOENCODER["tiny"]["sizes"]) == FoldedPixelsConfig()
     assert CtrlWorldConfig(**WORLD_MODEL["paper"]["sizes"]) == CtrlWorldConfig()
-    model, config = preset_class(REWARD_MODEL["tiny"], kind="reward model")
+    model = preset_class(REWARD_MODEL["tiny"], REWARD_MODELS)
     assert model.__name__ == "ClipJudge"
-    assert config(**REWARD_MODEL["tiny"]["sizes"]) == config()
+    assert model.config_class(**REWARD_MODEL["tiny"]["sizes"]) == model.config_class()
 
 
 def test_tiny_models_are_seeded_and_survive_a_checkpoint(tmp_path):
@@ -83,7 +96,7 @@ def test_tiny_models_are_seeded_and_survive_a_checkpoint(tmp_path):
         folder = model.save(tmp_path / entry["class"])
         assert same(model, load(folder))
         with pytest.raises(VlawError, match="cannot be used as a policy"):
-            load_checkpoint(folder, kind="policy")
+            load_checkpoint(folder, POLICIES)
 
 
 @pytest.mark.parametrize(("preset", "millions"), [("tiny", (3.9, 0.0)), ("small", (64.9, 4.8))])

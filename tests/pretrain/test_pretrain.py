@@ -42,9 +42,9 @@ def pretrained(tmp_path_factory):
 
 
 def test_every_model_loads(pretrained):
+    from vlaw_models.autoencoders.base import load_autoencoder
     from vlaw_models.policies.base import load_policy
     from vlaw_models.reward_models.base import load_judge
-    from vlaw_models.world_models.autoencoder import load_autoencoder
     from vlaw_models.world_models.base import load_world_model
 
     out, _ = pretrained

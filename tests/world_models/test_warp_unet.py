@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from vlaw_models.autoencoders.base import load_autoencoder
+from vlaw_models.autoencoders.folded_pixels import FoldedPixels
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.world_model import train_world_model
 from vlaw_models.rollouts.demonstrate import collect_demonstrations
-from vlaw_models.world_models.autoencoder import FoldedPixels, load_autoencoder
 from vlaw_models.world_models.base import Condition, load_world_model
 from vlaw_models.world_models.latents import draw_unrolled, encode_episodes
 from vlaw_models.world_models.warp_unet import WarpUNet, WarpUNetConfig

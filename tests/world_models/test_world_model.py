@@ -8,6 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from vlaw_models.autoencoders.base import load_autoencoder
+from vlaw_models.autoencoders.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
+from vlaw_models.autoencoders.video_autoencoder import VideoAutoencoder, VideoAutoencoderConfig
+from vlaw_models.autoencoders.views import split_views, stack_views
 from vlaw_models.config import ImagineConfig, WorldModelConfig, WorldModelMetricsConfig
 from vlaw_models.episodes import Episode, Start
 from vlaw_models.errors import VlawError
@@ -17,19 +21,11 @@ from vlaw_models.rollouts.imagine import imagine
 from vlaw_models.rollouts.replay import replay
 from vlaw_models.rollouts.rollout import rollout
 from vlaw_models.world_models import edm
-from vlaw_models.world_models.autoencoder import (
-    TinyAutoencoder,
-    TinyAutoencoderConfig,
-    VideoAutoencoder,
-    VideoAutoencoderConfig,
-    load_autoencoder,
-)
 from vlaw_models.world_models.base import ANCHOR, Condition, load_world_model
 from vlaw_models.world_models.chunk_unet import ChunkUNet, ChunkUNetConfig
 from vlaw_models.world_models.ctrl_world import CtrlWorld, CtrlWorldConfig
 from vlaw_models.world_models.imagined_world import ImaginedWorld
 from vlaw_models.world_models.latents import draw_windows, encode_episodes
-from vlaw_models.world_models.views import split_views, stack_views
 from vlaw_models.worlds import Transition
 
 SIZE = 32

@@ -32,10 +32,11 @@ if TYPE_CHECKING:
 ROOT = Path(vlaw_models.__file__).parent.parent
 PACKAGES = ("vlaw_assets", "vlaw_models")
 FOUND_BY_NAME = {
-    f"vlaw_models.{kind}.base": f"vlaw_models.{kind}" for kind in ("policies", "world_models", "reward_models")
+    f"vlaw_models.{kind}.base": f"vlaw_models.{kind}"
+    for kind in ("policies", "world_models", "autoencoders", "reward_models")
 }
 """Module that loads a checkpoint by the class it names -> package of those classes: who reaches the one reaches the
-other (a test compares this with the table of classes, vlaw_models.checkpoint.LOADERS)."""
+other (a test compares this with the registries of model classes)."""
 FOR_PEOPLE = frozenset(
     {
         "vlaw_assets.pipeline.mirror",

@@ -17,12 +17,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from vlaw_models.autoencoders.base import Autoencoder, load_autoencoder
+from vlaw_models.autoencoders.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
 from vlaw_models.config import WorldModelConfig
 from vlaw_models.device import mixed
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 from vlaw_models.world_models import edm
-from vlaw_models.world_models.autoencoder import Autoencoder, TinyAutoencoder, TinyAutoencoderConfig, load_autoencoder
 from vlaw_models.world_models.base import WorldModel, load_world_model
 from vlaw_models.world_models.latents import LatentEpisodes, draw_unrolled, draw_windows, encode_episodes
 

@@ -6,7 +6,6 @@ Here: loss with a weight per sample (paper Eq. 4), Euler sampling with explicit 
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,11 +16,11 @@ import torch
 from torch import nn
 
 from vlaw_models.checkpoint import (
-    LOADERS,
     load_checkpoint,
     load_config,
     load_tensors,
     load_weights,
+    preset_class,
     read_tokenizer,
     save_checkpoint,
 )
@@ -29,6 +28,18 @@ from vlaw_models.episodes import Observation
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.normalization import Normalization
 from vlaw_models.policies.tokenize import InstructionTokenizer
+from vlaw_models.registry import Registry
+
+POLICIES = Registry(
+    "policy",
+    "vlaw.policies",
+    {
+        "FlowPolicy": "vlaw_models.policies.flow_policy:FlowPolicy",
+        "NoisePolicy": "vlaw_models.policies.noise_policy:NoisePolicy",
+        "Pi0Policy": "vlaw_models.policies.pi0:Pi0Policy",
+    },
+)
+"""Class name, as in a checkpoint's config.json, -> class."""
 
 Generators = torch.Generator | Sequence[torch.Generator]
 """One generator for the batch, or one per sample: then a sample does not depend on what else is in the batch."""
@@ -292,7 +303,7 @@ class FlowMatchingPolicy(nn.Module, ABC):
 
 def load_policy(folder: Path | str) -> FlowMatchingPolicy:
     """The policy in a checkpoint, whichever class it is. Raises VlawError for anything that is not a policy."""
-    return load_checkpoint(folder, kind="policy")
+    return load_checkpoint(folder, POLICIES)
 
 
 def build_policy(
@@ -309,10 +320,10 @@ def build_policy(
     """
     length = preset["instruction_length"]
     tokenizer = tokenizer or InstructionTokenizer.from_instructions(instructions, length=length)
-    module, _, name = LOADERS[preset["class"]].partition(":")
+    policy_class = preset_class(preset, POLICIES)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return getattr(importlib.import_module(module), name)(
+        return policy_class(
             tokenizer,
             normalization,
             execute_steps=preset["execute_steps"],

@@ -8,7 +8,6 @@ deviation, as it does for the wrapped policy: at 0 the chunk is a function of th
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from vlaw_models.checkpoint import (
-    LOADERS,
-    load_config,
-    load_tensors,
-    load_weights,
-    read_tokenizer,
-    save_checkpoint,
-)
+from vlaw_models.checkpoint import class_of, load_config, load_tensors, load_weights, read_tokenizer, save_checkpoint
 from vlaw_models.episodes import Observation
 from vlaw_models.errors import VlawError
-from vlaw_models.policies.base import FlowMatchingPolicy, Generators
+from vlaw_models.policies.base import POLICIES, FlowMatchingPolicy, Generators
 
 LOG_STD = (-4.0, 1.0)
 """Range of the logarithm of the noise's standard deviation; 0 is the frozen policy's own."""
@@ -125,8 +117,7 @@ class NoisePolicy(nn.Module):
         own = {name: value for name, value in tensors.items() if not name.startswith(_BASE)}
         try:
             base: dict[str, Any] = config["base"]
-            module, _, name = LOADERS[base["class"]].partition(":")
-            wrapped = getattr(importlib.import_module(module), name).from_parts(
+            wrapped = class_of(base["class"], POLICIES, where=folder).from_parts(
                 base,
                 {key.removeprefix(_BASE): tensors[key] for key in set(tensors) - set(own)},
                 read_tokenizer(folder),

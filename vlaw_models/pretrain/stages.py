@@ -128,8 +128,8 @@ class Corpora:
 
 def make_autoencoder(out: Path) -> dict:
     """The space in which the tiny world model predicts: pixels, folded. Nothing to train."""
+    from vlaw_models.autoencoders.base import build_autoencoder
     from vlaw_models.presets import AUTOENCODER
-    from vlaw_models.world_models.autoencoder import build_autoencoder
 
     build_autoencoder(AUTOENCODER["tiny"], seed=0).save(out)
     return {}
@@ -139,9 +139,9 @@ def train_world_model(data: Corpora, autoencoder: Path, out: Path, progress=None
     """The pretrained world model: the broad corpus stands in for the paper's DROID."""
     import torch
 
+    from vlaw_models.autoencoders.base import load_autoencoder
     from vlaw_models.learners.world_model import train_world_model as train
     from vlaw_models.presets import WORLD_MODEL
-    from vlaw_models.world_models.autoencoder import load_autoencoder
     from vlaw_models.world_models.base import build_world_model
     from vlaw_models.world_models.latents import encode_episodes
 

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,7 +21,17 @@ from torch import Tensor, nn
 from vlaw_models import checkpoint
 from vlaw_models.episodes import CAMERAS, Episode
 from vlaw_models.errors import VlawError
+from vlaw_models.registry import Registry
 
+REWARD_MODELS = Registry(
+    "reward model",
+    "vlaw.reward_models",
+    {
+        "ClipJudge": "vlaw_models.reward_models.clip_judge:ClipJudge",
+        "QwenJudge": "vlaw_models.reward_models.qwen_judge:QwenJudge",
+    },
+)
+"""Class name, as in a checkpoint's config.json, -> class."""
 YES, NO = 0, 1
 """Order of the two answers in every judge's logits."""
 
@@ -34,6 +44,8 @@ QUESTION = 'Is the task "{instruction}" completed successfully?'
 class Judge(nn.Module, ABC):
     """A reward model. Subclasses set `cameras`, `num_frames` and `image_size` in their constructor."""
 
+    config_class: ClassVar[type]
+    """The dataclass of a preset's sizes."""
     cameras: tuple[str, ...]
     num_frames: int
     image_size: int | tuple[int, int]
@@ -136,7 +148,7 @@ def question(instruction: str) -> str:
 
 def load_judge(folder: Path | str) -> Judge:
     """The judge in a checkpoint folder, in evaluation mode. VlawError where the folder is missing or no judge."""
-    judge: Judge = checkpoint.load_checkpoint(folder, kind="reward model")
+    judge: Judge = checkpoint.load_checkpoint(folder, REWARD_MODELS)
     return judge.eval()
 
 
@@ -149,8 +161,8 @@ def build_judge(
     `from_pretrained`; without it, the preset's own "weights". Raises VlawError for a preset of another kind, one that
     cannot take weights, and weights that cannot be had.
     """
-    judge, config = checkpoint.preset_class(preset, kind="reward model")
-    settings, network = config(**preset["sizes"]), preset.get("network")
+    judge = checkpoint.preset_class(preset, REWARD_MODELS)
+    settings, network = judge.config_class(**preset["sizes"]), preset.get("network")
     weights = weights or preset.get("weights")
     if weights is not None and not hasattr(judge, "from_pretrained"):
         raise VlawError(

@@ -60,6 +60,8 @@ class ClipJudge(Judge):
     """What the eyes see of each frame, and the hand's pose there -> a token per frame; answer token + these ->
     logits."""
 
+    config_class = ClipJudgeConfig
+
     def __init__(self, config: ClipJudgeConfig, tokenizer: InstructionTokenizer):
         super().__init__()
         self.settings = config

@@ -54,6 +54,7 @@ class QwenJudgeConfig:
 class QwenJudge(Judge):
     """16 frames and a question -> logits of yes and no, by a Qwen3-VL."""
 
+    config_class = QwenJudgeConfig
     autocast = False
 
     def __init__(self, config: QwenJudgeConfig, tokenizer: Tokenizer, model: Qwen3VLForConditionalGeneration):

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from vlaw_models.autoencoders.base import load_autoencoder
 from vlaw_models.config import ImagineConfig
 from vlaw_models.episodes import Episode, Start
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.base import load_policy
 from vlaw_models.rollouts.rollout import rollout
-from vlaw_models.world_models.autoencoder import load_autoencoder
 from vlaw_models.world_models.base import load_world_model
 from vlaw_models.world_models.imagined_world import ImaginedWorld, batch_seeds
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from vlaw_models.autoencoders.base import load_autoencoder
 from vlaw_models.config import WorldModelMetricsConfig
 from vlaw_models.episodes import Episode, Start
-from vlaw_models.world_models.autoencoder import load_autoencoder
 from vlaw_models.world_models.base import load_world_model
 from vlaw_models.world_models.imagined_world import ImaginedWorld, batch_seeds
 

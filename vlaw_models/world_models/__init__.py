@@ -1,1 +1,1 @@
-"""World models and autoencoders; see `base.load_world_model` and `autoencoder.load_autoencoder`."""
+"""World models; see `base.load_world_model`."""

@@ -13,15 +13,26 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from vlaw_models.checkpoint import load_checkpoint, preset_class
+from vlaw_models.registry import Registry
 from vlaw_models.world_models.edm import EdmConfig
 
+WORLD_MODELS = Registry(
+    "world model",
+    "vlaw.world_models",
+    {
+        "ChunkUNet": "vlaw_models.world_models.chunk_unet:ChunkUNet",
+        "CtrlWorld": "vlaw_models.world_models.ctrl_world:CtrlWorld",
+        "WarpUNet": "vlaw_models.world_models.warp_unet:WarpUNet",
+    },
+)
+"""Class name, as in a checkpoint's config.json, -> class."""
 ANCHOR = 1_000_000
 """A context offset that always means the first frame of the trajectory (offsets are clipped there)."""
 
@@ -50,6 +61,8 @@ class Condition:
 class WorldModel(nn.Module, ABC):
     """A conditional denoiser of H latent frames; subclasses hold the network."""
 
+    config_class: ClassVar[type]
+    """The dataclass of a preset's sizes, the constructor's only argument."""
     edm: EdmConfig
     chunk: int
     """H: frames (= control steps) that one call predicts."""
@@ -79,6 +92,11 @@ class WorldModel(nn.Module, ABC):
     def augment(self, context: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Context latents with the noise that training adds, so that a closed loop tolerates its own errors."""
 
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path) -> WorldModel:
+        """The model of a checkpoint folder. Raises VlawError for a damaged one."""
+
     @abstractmethod
     def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
         """Writes the checkpoint folder (config.json, model.safetensors)."""
@@ -100,17 +118,17 @@ class WorldModel(nn.Module, ABC):
         return sum(p.numel() for p in self.parameters())
 
 
-def load_world_model(folder: Path | str) -> Any:
+def load_world_model(folder: Path | str) -> WorldModel:
     """The world model in a checkpoint folder, on the CPU, in evaluation mode. Raises VlawError."""
-    return load_checkpoint(folder, kind="world model").eval()
+    return load_checkpoint(folder, WORLD_MODELS).eval()
 
 
-def build_world_model(preset: Mapping[str, Any], *, seed: int) -> Any:
+def build_world_model(preset: Mapping[str, Any], *, seed: int) -> WorldModel:
     """A new world model of a preset (presets.WORLD_MODEL[...]), seeded, on torch's default device.
 
     Raises VlawError for a preset of another kind.
     """
-    model, config = preset_class(preset, kind="world model")
+    model = preset_class(preset, WORLD_MODELS)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return model(config(**preset["sizes"]))
+        return model(model.config_class(**preset["sizes"]))

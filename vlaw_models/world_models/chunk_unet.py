@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from vlaw_models.autoencoders.views import position_maps
 from vlaw_models.checkpoint import load_config, load_tensors, load_weights, save_checkpoint
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.tabletop.controller import HIGH, LOW
 from vlaw_models.world_models.base import ANCHOR, Condition, WorldModel
 from vlaw_models.world_models.edm import EdmConfig, expand
-from vlaw_models.world_models.views import position_maps
 
 WAVES = (0.5, 1.0, 2.0)
 """Frequencies of the sines in which the current and coming poses are also given: they place the hand to a few
@@ -58,6 +58,8 @@ class ChunkUNetConfig:
 
 class ChunkUNet(WorldModel):
     """Denoises the H frames of a chunk at once, as channels of one stacked latent picture."""
+
+    config_class = ChunkUNetConfig
 
     def __init__(self, config: ChunkUNetConfig | None = None):
         super().__init__()

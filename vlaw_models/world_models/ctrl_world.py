@@ -101,6 +101,7 @@ class FrameConditionedUNet(UNetSpatioTemporalConditionModel):
 class CtrlWorld(WorldModel):
     """Denoises the current frame and the H that follow, with K - 1 history frames before them on the time axis."""
 
+    config_class = CtrlWorldConfig
     includes_current = True
 
     def __init__(self, config: CtrlWorldConfig | None = None):

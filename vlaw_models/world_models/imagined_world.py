@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from vlaw_models.autoencoders.base import Autoencoder
 from vlaw_models.episodes import Observation, Outcome, Start
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.tabletop.controller import clip_action
 from vlaw_models.world_models import edm
-from vlaw_models.world_models.autoencoder import Autoencoder
 from vlaw_models.world_models.base import Condition, WorldModel
 from vlaw_models.worlds import Transition
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from vlaw_models.autoencoders.base import Autoencoder
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 from vlaw_models.world_models import edm
-from vlaw_models.world_models.autoencoder import Autoencoder
 from vlaw_models.world_models.base import Condition, WorldModel
 
 

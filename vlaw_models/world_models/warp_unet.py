@@ -21,6 +21,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from vlaw_models.autoencoders.views import position_maps
 from vlaw_models.checkpoint import load_config, load_tensors, load_weights, save_checkpoint
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.cameras import PLANES, TABLETOP, Camera, follow, origins
@@ -28,7 +29,6 @@ from vlaw_models.robots.tabletop.controller import HIGH, LOW
 from vlaw_models.world_models.base import ANCHOR, Condition, WorldModel
 from vlaw_models.world_models.edm import EdmConfig, expand
 from vlaw_models.world_models.pixel_decoder import PixelDecoder
-from vlaw_models.world_models.views import position_maps
 
 WAVES = (0.5, 1.0, 2.0)
 """Frequencies of the sines in which poses are also given: they place the hand to a few pixels."""
@@ -80,6 +80,8 @@ class WarpUNetConfig:
 class WarpUNet(WorldModel):
     """Predicts each frame from the one before, the poses of both, an earlier frame and what the scene looked like at
     first."""
+
+    config_class = WarpUNetConfig
 
     def __init__(self, config: WarpUNetConfig | None = None):
         super().__init__()

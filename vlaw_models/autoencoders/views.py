@@ -1,6 +1,6 @@
 """Several camera views in one latent picture: stacked along its height, in the order of `episodes.CAMERAS`.
 
-Here: stacking and its inverse. Not here: encoding. Why stacked (as Ctrl-World does): one network sees all views of a
+Why stacked (as Ctrl-World does): one network sees all views of a
 moment and keeps them consistent, whatever the number of cameras.
 """
 

@@ -1,0 +1,1 @@
+"""Autoencoders: frames to the space in which a world model predicts, and back; see `base.load_autoencoder`."""

@@ -1,0 +1,134 @@
+"""What every autoencoder is: frames to normalised latents and back, deterministic in both directions.
+
+Pictures are uint8 (height, width, 3); stacked latents put the views under each other (views.py).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from vlaw_models.autoencoders.views import split_views, stack_views
+from vlaw_models.checkpoint import load_checkpoint, preset_class
+from vlaw_models.device import mixed
+from vlaw_models.errors import VlawError
+from vlaw_models.registry import Registry
+
+AUTOENCODERS = Registry(
+    "autoencoder",
+    "vlaw.autoencoders",
+    {
+        "FoldedPixels": "vlaw_models.autoencoders.folded_pixels:FoldedPixels",
+        "TinyAutoencoder": "vlaw_models.autoencoders.tiny_autoencoder:TinyAutoencoder",
+        "VideoAutoencoder": "vlaw_models.autoencoders.video_autoencoder:VideoAutoencoder",
+    },
+)
+"""Class name, as in a checkpoint's config.json, -> class."""
+
+
+class Autoencoder(nn.Module, ABC):
+    """Frames <-> normalised latents; both directions are deterministic."""
+
+    config_class: ClassVar[type]
+    """The dataclass of a preset's sizes, the constructor's only argument."""
+    latent_channels: int
+    factor: int
+    """Pixels per latent pixel, each way."""
+    batch_size = 192
+    """Pictures per pass; fixed, so that results do not depend on how many are asked for at once."""
+    costless = False
+    """Encoding is only a rearrangement: done again and again rather than kept in memory."""
+
+    @abstractmethod
+    def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(N, 3, height, width) in [-1, 1] -> (N, C, h, w) normalised."""
+
+    @abstractmethod
+    def to_pixels(self, latents: torch.Tensor) -> torch.Tensor:
+        """(N, C, h, w) normalised -> (N, 3, height, width), about [-1, 1]."""
+
+    @torch.inference_mode()
+    def encode(self, images: np.ndarray) -> torch.Tensor:
+        """(..., V, height, width, 3) uint8 -> (..., C, V*h, w) float32 stacked latents."""
+        *lead, height, width, _ = images.shape
+        if height % self.factor or width % self.factor:
+            raise VlawError(
+                f"frames of {height}x{width} pixels do not divide by {self.factor}",
+                where="autoencoder",
+                remedy="Resize the frames to the size that the autoencoder was trained for.",
+            )
+        flat = torch.from_numpy(np.require(images, requirements=["C", "W"])).reshape(-1, height, width, 3)
+        parts = []
+        for piece in flat.split(self.batch_size):
+            pixels = piece.movedim(-1, 1).to(self._device).float() / 127.5 - 1  # a permuted view: channels last already
+            with mixed(pixels.device):
+                latents = self.to_latents(pixels)
+            parts.append(latents.float().cpu())
+        latents = torch.cat(parts)
+        return stack_views(latents.reshape(*lead, *latents.shape[1:]))
+
+    @torch.inference_mode()
+    def decode(self, latents: torch.Tensor, views: int) -> np.ndarray:
+        """(..., C, V*h, w) stacked latents -> (..., V, height, width, 3) uint8."""
+        split = split_views(latents, views)
+        flat = split.flatten(0, -4).to(self._device)
+        parts = []
+        for piece in flat.split(self.batch_size):
+            with mixed(piece.device):
+                pixels = self.to_pixels(piece.contiguous(memory_format=torch.channels_last))
+            levels = (pixels.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
+            parts.append(levels.movedim(1, -1).cpu())
+        images = torch.cat(parts)
+        return images.reshape(*split.shape[:-3], *images.shape[1:]).numpy()
+
+    def num_parameters(self) -> int:
+        return sum(p.numel() for p in self.parameters())
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path) -> Autoencoder:
+        """The autoencoder of a checkpoint folder, in evaluation mode. Raises VlawError for a damaged one."""
+
+    @abstractmethod
+    def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
+        """Writes the checkpoint folder (config.json, model.safetensors); float16 halves what is shipped."""
+
+
+def load_autoencoder(folder: Path | str) -> Autoencoder:
+    """The autoencoder in a checkpoint folder, on the CPU, in evaluation mode. Raises VlawError."""
+    return load_checkpoint(folder, AUTOENCODERS)
+
+
+def build_autoencoder(preset: Mapping[str, Any], *, seed: int) -> Autoencoder:
+    """A new autoencoder of a preset (presets.AUTOENCODER[...]), seeded, on torch's default device.
+
+    Raises VlawError for a preset of another kind.
+    """
+    model = preset_class(preset, AUTOENCODERS)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return model(model.config_class(**preset["sizes"]))
+
+
+def config_values(config: Mapping[str, Any], kind: type, *, where: Path) -> dict[str, Any]:
+    """What config.json says of the dataclass `kind`, lists as tuples. Raises VlawError for a key that it lacks."""
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+    values.pop("class")
+    unknown = sorted(set(values) - set(kind.__dataclass_fields__))
+    if unknown:
+        raise VlawError(
+            f"config.json has unknown keys: {', '.join(unknown)}",
+            where=str(where),
+            remedy="The checkpoint was made by another version; make it again with this one.",
+        )
+    return values
