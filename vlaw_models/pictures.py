@@ -45,7 +45,7 @@ def contact_sheet(
     font = ImageFont.load_default(size=14)
     top = GAP
     for episode, row in zip(episodes, rows, strict=True):
-        text = _fit(caption(episode), width - 2 * GAP, draw, font)
+        text = fit(caption(episode), width - 2 * GAP, draw, font)
         draw.text((GAP, top + 2), text, fill=_colour(episode), font=font)
         sheet.paste(row, (GAP, top + CAPTION))
         top += row.height + CAPTION + GAP
@@ -122,7 +122,8 @@ def _row(episode: Episode, columns: int, scale: int) -> Image.Image:
     return row
 
 
-def _fit(text: str, width: int, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont) -> str:
+def fit(text: str, width: int, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont) -> str:
+    """The text, cut off where it is wider than so many pixels."""
     while len(text) > 1 and draw.textlength(text, font=font) > width:
         text = text[:-2].rstrip() + "…"
     return text
