@@ -7,7 +7,10 @@ renamed) until its folder is. Whoever renames a file takes its dirt along.
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +25,19 @@ _LINE = re.compile(r"(\d+) +(.*)")
 _CALL = re.compile(r"(\w+)\((.*)\) += (-?\d+)(.*)")
 _OPENED = re.compile(r"<([^>]*)>")
 _QUOTED = re.compile(r'(?:AT_FDCWD(?:<([^>]*)>)?|\d+<([^>]*)>)?(?:, )?"((?:[^"\\]|\\.)*)"')
+
+
+def can_trace() -> str:
+    """'' where strace works, else why it does not."""
+    if not shutil.which("strace"):
+        return "strace is not installed"
+    done = subprocess.run(["strace", "-f", "-o", os.devnull, "true"], capture_output=True, text=True, check=False)
+    return "" if done.returncode == 0 else f"strace may not trace here: {done.stderr.strip()[:200]}"
+
+
+def tracing(trace: Path) -> list[str]:
+    """What to put before a command so that its calls are written to `trace`."""
+    return ["strace", "-f", "-y", "-s", "1", "--seccomp-bpf", "-e", f"trace={CALLS}", "-o", str(trace)]
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,12 @@ in which Python flushes.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from strace_log import CALLS, Call, Disk, calls
+from strace_log import Call, Disk, calls, can_trace, tracing
 
 TESTS = Path(__file__).parents[1]
 REMOVED = (
@@ -30,14 +29,6 @@ UNIMPORTANT = ("locks/", "tmp/", ".writable-", "lance/frames.lance/_versions/lat
 """Nothing is lost with these: locks, drafts, what Lance finds by itself."""
 
 
-def can_trace() -> str:
-    """'' where strace works, else why it does not."""
-    if not shutil.which("strace"):
-        return "strace is not installed"
-    done = subprocess.run(["strace", "-f", "-o", os.devnull, "true"], capture_output=True, text=True, check=False)
-    return "" if done.returncode == 0 else f"strace may not trace here: {done.stderr.strip()[:200]}"
-
-
 @pytest.fixture(scope="module")
 def commits(tmp_path_factory):
     """For each of REMOVED, the calls of one commit: everything between two marks."""
@@ -47,16 +38,7 @@ def commits(tmp_path_factory):
     folder = tmp_path_factory.mktemp("durable")
     lake, trace = folder / "lake", folder / "trace"
     command = [
-        "strace",
-        "-f",
-        "-y",
-        "-s",
-        "1",
-        "--seccomp-bpf",
-        "-e",
-        f"trace={CALLS}",
-        "-o",
-        str(trace),
+        *tracing(trace),
         sys.executable,
         str(TESTS / "lake_worker.py"),
         "durable",
