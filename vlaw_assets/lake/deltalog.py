@@ -4,15 +4,17 @@ it.
 A log is read here, because after a compaction the table has other files, and only its log tells which commit brought
 which row. It is appended to here, because delta-rs's transaction over files that are already written
 (`DeltaTable.create_write_transaction`, 1.6) lacks what the ledger stands on:
-- durability: the entry gets its name before its bytes are on the disk, and is never flushed. After a power cut a version
-  can be there and empty, and others may have built on it. Here an entry has a name when its bytes are on the disk.
-- the version: the transaction returns none, and leaves that of its table object behind.
-- no number twice: one that was lost is given again, and a transaction cannot be told which versions there were.
-- cost: opening or updating a table takes time in proportion to its files and to the entries since its last checkpoint.
+
+- Durability: the entry gets its name before its bytes are on the disk, and is never flushed. After a power cut a
+  version can be there and empty, with others built on it. Here an entry has a name when its bytes are on the disk.
+- The version: the transaction returns none, and leaves that of its table object behind.
+- No number twice: one that was lost is given again, and a transaction cannot be told which versions there were.
+- Cost: opening or updating a table takes time in proportion to its files and to the entries since its last checkpoint.
   After 500 commits one more takes 19 times the CPU time of one here, 6 times with a checkpoint every 10 versions.
-tests/lake/test_delta_transactions.py shows the first three with delta-rs itself, benchmarks/appends.py the last. All else
-(creation, checkpoints, compaction, deletes, other readers) is delta-rs's, to whom these are ordinary tables. The log is
-complete: tables of a lake never let entries expire.
+
+tests/lake/test_delta_transactions.py shows the first three with delta-rs itself, benchmarks/appends.py the last. All
+else (creation, checkpoints, compaction, deletes, other readers) is delta-rs's, to whom these are ordinary tables. The
+log is complete: tables of a lake never let entries expire.
 """
 
 from __future__ import annotations

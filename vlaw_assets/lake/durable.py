@@ -17,12 +17,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from vlaw_assets.lake import disk
 from vlaw_models.errors import VlawError
 
-_HELD: set[int] = set()
-"""File descriptors of the locks this process holds. A forked child closes its copies: a lock must die with its
-owner."""
+POLL_S = 0.02
+"""How often a lock that is waited for is tried."""
 
 
 def canonical_json(value: Any) -> str:
@@ -125,7 +126,8 @@ def write_page(path: Path, data: str | bytes, *, remedy: str) -> None:
 
 
 class FileLock:
-    """Exclusive lock on a file (`flock`), freed by the kernel however its process ends.
+    """Exclusive lock on a file (`flock`), freed by the kernel however its process ends; a forked child has no part in
+    it.
 
     The file names its holder for the message a second comer gets. Only a holder deletes it (`remove`), and only where
     nobody will want it again or does no harm by it: who waited for a deleted file finds that out and takes the new one.
@@ -133,7 +135,7 @@ class FileLock:
 
     def __init__(self, path: Path):
         self.path = path
-        self._descriptor: int | None = None
+        self._lock = filelock.FileLock(path, thread_local=False, fallback_to_soft=False, poll_interval=POLL_S)
 
     def acquire(self, *, holder: str = "", wait_s: float = 0.0) -> bool:
         """Try for up to `wait_s` seconds. False when somebody else holds it.
@@ -141,25 +143,18 @@ class FileLock:
         Raises VlawError if the lock cannot be made or tried (disk full or read-only, a file system without locks).
         """
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = _locked(self.path, wait_s)
-        except OSError as error:
-            raise self._failed(error) from error
-        if descriptor is None:
+            self._lock.acquire(timeout=max(wait_s, POLL_S))  # twice at least: the file may just be deleted
+        except filelock.Timeout:
             return False
+        except OSError as error:
+            raise disk.failure(error, "the lock cannot be taken", where=str(self.path), remedy=disk.LOCAL) from error
         with suppress(
             OSError
         ):  # for messages only: a full disk must not keep anybody from the lock, `vlaw gc` least of all
             note = {"run_id": holder, "pid": os.getpid(), "host": socket.gethostname()}
-            os.ftruncate(descriptor, 0)
-            os.utime(descriptor)  # `held_since`, also where the note has no place
-            os.pwrite(descriptor, json.dumps(note).encode(), 0)
-        _HELD.add(descriptor)
-        self._descriptor = descriptor
+            os.utime(self.path)  # `held_since`, also where the note has no place
+            self.path.write_text(json.dumps(note))
         return True
-
-    def _failed(self, error: OSError) -> VlawError:
-        return disk.failure(error, "the lock cannot be taken", where=str(self.path), remedy=disk.LOCAL)
 
     @contextmanager
     def hold(self, holder: str, *, wait_s: float, remedy: str) -> Iterator[None]:
@@ -202,53 +197,13 @@ class FileLock:
 
     def remove(self) -> None:
         """Deletes the file while it is held, then frees it. Nothing happens where this process does not hold it."""
-        if self._descriptor in _HELD:
+        if self._lock.is_locked:
             with suppress(FileNotFoundError):
                 self.path.unlink()
         self.release()
 
     def release(self) -> None:
-        if self._descriptor in _HELD:  # in a forked child it is closed already
-            _HELD.discard(self._descriptor)
-            os.close(self._descriptor)
-        self._descriptor = None
-
-
-def _locked(path: Path, wait_s: float) -> int | None:
-    """Descriptor of the file at `path`, locked, after trying for up to `wait_s` seconds; None where it stays taken."""
-    deadline = time.monotonic() + wait_s
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_at(path, descriptor):
-                return descriptor
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                os.close(descriptor)
-                return None
-            time.sleep(0.02)
-        except OSError:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-
-
-def _is_at(path: Path, descriptor: int) -> bool:
-    """Whether an open file is the one that its path names now."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-
-
-def _close_inherited_locks() -> None:
-    for descriptor in _HELD:
-        os.close(descriptor)
-    _HELD.clear()
-
-
-os.register_at_fork(after_in_child=_close_inherited_locks)
+        self._lock.release(force=True)
 
 
 def check_writable(folder: Path, *, remedy: str) -> None:
