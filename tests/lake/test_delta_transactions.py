@@ -1,8 +1,8 @@
 """Why the lake appends to its Delta logs itself: what delta-rs's own write transaction does not keep.
 
-`DeltaTable.create_write_transaction` commits files that are already written and flushed, as `deltalog.append` does. Each
-test shows one guarantee of the lake that it lacks. One that fails says that delta-rs keeps it by now; when all do, and
-`benchmarks/appends.py` finds the cost within its limit, `deltalog.append` can go.
+`DeltaTable.create_write_transaction` commits files that are already written and flushed, as `deltalog.append` does.
+Each test shows one guarantee of the lake that it lacks. One that fails says that delta-rs keeps it by now; when all do,
+and `benchmarks/appends.py` finds the cost within its limit, `deltalog.append` can go.
 """
 
 from __future__ import annotations
