@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "urn:vlaw:materialization:v1"
-"""What externalParameters and the rest mean; explained in the README."""
+"""What externalParameters and the rest mean; explained in docs/audit.md."""
 BUILDER = "urn:vlaw:dagster-in-process"
 
 

@@ -1,0 +1,108 @@
+"""A small LeRobot v3.0 dataset (15 Hz, three cameras, h, w = 24, 40), whose every number is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+CAMERAS = ("observation.images.front", "observation.images.side", "observation.images.wrist")
+LENGTHS = (10, 9, 7)
+EPISODE_TABLE = "meta/episodes/chunk-000/file-000.parquet"
+DATA = "data/chunk-000/file-000.parquet"
+VIDEO = "videos/{}/chunk-000/file-000.mp4"
+
+
+def write_video(path: Path, levels: list[int], size: tuple[int, int] = (24, 40)) -> None:
+    """Frame k is plain grey of brightness levels[k]."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=15)
+        stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
+        stream.codec_context.gop_size = 1
+        stream.codec_context.bit_rate = 20_000_000
+        for level in levels:
+            frame = av.VideoFrame.from_ndarray(np.full((*size, 3), level, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def brightness(camera: int, row: int) -> int:
+    return 20 + 25 * camera + 6 * row
+
+
+def write_lerobot(root: Path) -> Path:
+    """Three episodes at 15 Hz; row r has state (r, -r), action (10 r, 0, 0); success yes, no, unknown."""
+    total = sum(LENGTHS)
+    features = {
+        key: {"dtype": "video", "shape": [24, 40, 3], "names": ["height", "width", "channels"]} for key in CAMERAS
+    }
+    features |= {
+        "observation.state": {"dtype": "float32", "shape": [2]},
+        "action": {"dtype": "float32", "shape": [3]},
+        "next.success": {"dtype": "bool", "shape": [1]},
+    }
+    (root / "meta").mkdir(parents=True)
+    (root / "meta/info.json").write_text(
+        json.dumps(
+            {
+                "codebase_version": "v3.0",
+                "fps": 15,
+                "robot_type": "arm",
+                "features": features,
+                "total_episodes": 3,
+                "total_frames": total,
+                "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
+                "video_path": "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
+            }
+        )
+    )
+    begins = np.cumsum([0, *LENGTHS])
+    rows = [
+        {
+            "episode_index": i,
+            "length": n,
+            "tasks": ["lift the cup"],
+            "dataset_from_index": int(begins[i]),
+            "dataset_to_index": int(begins[i + 1]),
+            "data/chunk_index": 0,
+            "data/file_index": 0,
+        }
+        | {
+            f"videos/{key}/{name}": value
+            for key in CAMERAS
+            for name, value in (
+                ("chunk_index", 0),
+                ("file_index", 0),
+                ("from_timestamp", begins[i] / 15),
+                ("to_timestamp", begins[i + 1] / 15),
+            )
+        }
+        for i, n in enumerate(LENGTHS)
+    ]
+    index = np.arange(total)
+    episode = np.repeat(np.arange(3), LENGTHS)
+    success = [None if e == 2 else bool(e == 0 and r == LENGTHS[0] - 1) for e, r in zip(episode, index, strict=True)]
+    data = {
+        "observation.state": [[float(r), -float(r)] for r in index],
+        "action": [[10.0 * r, 0.0, 0.0] for r in index],
+        "next.success": success,
+        "episode_index": episode,
+        "frame_index": index - begins[episode],
+        "index": index,
+        "task_index": np.where(episode == 1, 1, 0),
+    }
+    for name, table in (
+        (EPISODE_TABLE, pa.Table.from_pylist(rows)),
+        (DATA, pa.table(data)),
+        ("meta/tasks.parquet", pa.table({"task_index": [0, 1], "task": ["lift the cup", ""]})),
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, root / name)
+    for camera, key in enumerate(CAMERAS):
+        write_video(root / VIDEO.format(key), [brightness(camera, row) for row in range(total)])
+    return root
