@@ -19,7 +19,7 @@ said AS (
     max(settings ->> '$.imagine.world') FILTER (WHERE asset = 'imagined_rollouts') AS world,
     max(settings ->> '$.score.labels') AS labels,
     max((settings ->> '$.score.alpha')::DOUBLE) FILTER (WHERE asset = 'training_set') AS alpha,
-    max(settings ->> '$.policy.update') FILTER (WHERE asset = 'policy') AS policy_update,
+    max(coalesce(settings ->> '$.policy.learner', settings ->> '$.policy.update')) FILTER (WHERE asset = 'policy') AS policy_update,
     bool_or((settings ->> '$.policy.use_real')::BOOLEAN) FILTER (WHERE asset = 'policy') AS use_real,
     bool_or((settings ->> '$.world_model.use_rollouts')::BOOLEAN) FILTER (WHERE asset = 'world_model') AS use_rollouts,
     max((settings ->> '$.world_model.expert_per_task')::INTEGER) FILTER (WHERE asset = 'world_model') AS expert_per_task

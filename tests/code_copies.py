@@ -19,6 +19,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("vlaw_assets", "vlaw_models")
 LOADED_BY_NAME = ("policies", "world_models", "autoencoders", "reward_models")
 """Packages of vlaw_models whose classes are found by the name in a checkpoint, by the registry in their base.py."""
+RUN_LEARNERS = ("vlaw_assets.assets.training_set", "vlaw_models.learners.policy")
+"""Modules that run the learner that a recipe names."""
 WAYS = ("raise RuntimeError('rewritten')", "return None", "rewritten = 1")
 """What a function's body is replaced with; the last one is put before the body, which still works then."""
 
@@ -106,6 +108,8 @@ def reached(module: str, *, without: Iterable[str]) -> set[str]:
         for package in LOADED_BY_NAME:
             if name == f"vlaw_models.{package}.base":
                 waiting += [other for other in files() if other.startswith(f"vlaw_models.{package}.")]
+        if name in RUN_LEARNERS:
+            waiting += [f"vlaw_models.learners.{other}" for other in ("imitation", "recap", "dsrl")]
     return found
 
 

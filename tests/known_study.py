@@ -206,7 +206,7 @@ class StudyLake:
             "policy",
             key,
             "policy",
-            {"policy": {"update": "filtered", "use_real": True}, "of": key},
+            {"policy": {"learner": "filtered", "use_real": True}, "of": key},
             learn,
             {"policy": begun, "real": real},
         )

@@ -98,7 +98,7 @@ class ScoreConfig:
 
 @dataclass(frozen=True)
 class PolicyConfig:
-    """Policy update by weighted flow matching (Eq. 4)."""
+    """Policy update: the learner, and what learners have in common."""
 
     steps: int = 2500
     """Paper: 2,000. A few real successes need 600; hundreds of imagined ones still gain between 600 and 2,500."""
@@ -117,11 +117,10 @@ class PolicyConfig:
     """Candidate stopping points, in updates; the best on validation starts is kept. Empty: `steps`, unmeasured."""
     validation_per_task: int = 20
     """Validation starts per task on which stopping points, and the promotion gate, are decided."""
-    update: str = "filtered"
-    """'filtered': weights 0 and 1 (VLAW); 'awr': exp(A / beta) (Eqs. 7, 11); 'recap': conditioned on the advantage's
-    sign, failures used; 'dsrl': reinforcement learning in the frozen policy's noise space ([dsrl])."""
-    beta: float = 0.25
-    """Temperature of 'awr'."""
+    learner: str = "filtered"
+    """What becomes of the episodes, by name (learners/base.py): 'filtered' learns from successes (VLAW), 'awr' from all
+    by exp(A / beta) (Eqs. 7, 11), 'recap' from all by the advantage's sign. What is a learner's own is in the table of
+    its name."""
     frozen_encoder: bool = True
     """Only what comes after the pictures' encoder is trained: five times faster. Paper: False."""
 
@@ -165,14 +164,3 @@ class PromotionConfig:
     """A new policy is promoted where the lower bound of new - old is above -margin."""
     max_false_positive_rate: float = 0.5
     """A new world model is promoted where it shows success in at most this share of the real failures it replays."""
-
-
-@dataclass(frozen=True)
-class DsrlConfig:
-    """Reinforcement learning in the frozen policy's noise space (DSRL, arXiv 2506.15799)."""
-
-    steps: int = 2000
-    batch_size: int = 128
-    learning_rate: float = 3e-4
-    noise_bound: float = 1.5
-    """The mean of the noise that the noise policy chooses lies in [-bound, bound] per number of the chunk."""

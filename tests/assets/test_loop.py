@@ -132,11 +132,11 @@ def test_training_set_is_real_successes_and_what_the_judge_accepts(place):
 
 
 def test_the_policy_has_changed_and_loads(place):
-    from vlaw_models.checkpoint import load_checkpoint
+    from vlaw_models.policies.base import load_policy
 
     before, after = current(place, "base_policy", ""), current(place, "policy")
     assert after.content_digest != before.content_digest
-    assert load_checkpoint(place.lake.read(after).checkpoint()) is not None
+    assert load_policy(place.lake.read(after).checkpoint()) is not None
     members = place.lake.read(current(place, "training_set")).members().num_rows
     assert after.metrics["imagined"] + after.metrics["real"] == members
     assert len(after.metrics["losses"]) == find_recipe("smoke").policy.steps

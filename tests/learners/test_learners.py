@@ -14,13 +14,14 @@ import torch
 from one_stage import Bench
 
 from vlaw_models.checkpoint import load_config, load_tensors
-from vlaw_models.config import DsrlConfig, PolicyConfig
+from vlaw_models.config import PolicyConfig
 from vlaw_models.episodes import Episode, Observation
 from vlaw_models.errors import VlawError
 from vlaw_models.learners import advantages
-from vlaw_models.learners import imitation as learn_policy
-from vlaw_models.learners.dsrl import Transitions
-from vlaw_models.learners.imitation import Lessons, batch_shares, train_policy
+from vlaw_models.learners import policy as policy_update
+from vlaw_models.learners.base import LEARNERS, Examples, load_learner
+from vlaw_models.learners.dsrl import Dsrl, Transitions
+from vlaw_models.learners.flow_matching import batch_shares, train_policy
 from vlaw_models.learners.stopping import Stops
 from vlaw_models.policies.base import load_policy
 from vlaw_models.policies.flow_policy import FlowPolicy
@@ -101,9 +102,16 @@ def share_right(policy, count: int = 200, noise_scale: float = 1.0) -> float:
     return float((ends(chunks, seen) > 2).mean())
 
 
-def update(start, out, real, *, lessons=None, imagined=(), **settings) -> dict:
+def examples(episodes, weights=None, positive=None) -> Examples:
+    equal = Examples.equal(list(episodes))
+    return Examples(equal.episodes, weights or equal.weights, positive or equal.positive)
+
+
+def update(start, out, real, *, imagined=(), learner="filtered", evaluate=None, seed=3, **settings) -> dict:
+    learner = load_learner(learner, where="a test") if isinstance(learner, str) else learner
     cfg = PolicyConfig(**{"steps": 80, **FAST, **settings})
-    return learn_policy.finetune_policy(start, list(real), list(imagined), cfg, out, seed=3, lessons=lessons)
+    real, imagined = (e if isinstance(e, Examples) else examples(e) for e in (real, imagined))
+    return policy_update.update_policy(start, learner, real, imagined, cfg, out, seed=seed, evaluate=evaluate)
 
 
 def test_values_advantages_and_weights_are_those_of_a_calculation_by_hand():
@@ -140,22 +148,14 @@ def test_what_cannot_be_an_advantage_is_refused():
 def test_weights_change_what_is_imitated(start, tmp_path):
     shares = {}
     for name, weights in (("equal", [1.0, 1.0]), ("right", [1.9, 0.1]), ("left", [0.1, 1.9])):
-        update(start, tmp_path / name, walks(BOTH), update="awr", lessons=Lessons(real_weights=weights * 30))
+        update(start, tmp_path / name, examples(walks(BOTH), weights * 30), learner="awr")
         shares[name] = share_right(load_policy(tmp_path / name))
     assert shares["left"] < 0.25 < shares["equal"] < 0.75 < shares["right"]
 
 
 def test_weights_of_imagined_episodes_count_too(start, tmp_path):
-    lessons = Lessons(real_weights=[1.0] * 60, imagined_weights=[1.9, 0.1] * 270)
-    update(
-        start,
-        tmp_path / "new",
-        walks(BOTH),
-        imagined=walks(BOTH, seed=1) * 9,
-        update="awr",
-        lessons=lessons,
-        imagined_fraction=0.9,
-    )
+    imagined = examples(walks(BOTH, seed=1) * 9, [1.9, 0.1] * 270)
+    update(start, tmp_path / "new", walks(BOTH), imagined=imagined, learner="awr", imagined_fraction=0.9)
     assert share_right(load_policy(tmp_path / "new")) > share_right(load_policy(start)) + 0.1
 
 
@@ -177,8 +177,8 @@ def test_a_few_imagined_successes_fill_neither_the_batches_nor_their_own_task():
 
 @pytest.mark.parametrize("frozen_encoder", [True, False])
 def test_a_policy_told_that_its_advantage_is_positive_does_what_had_one(start, tmp_path, frozen_encoder):
-    lessons = Lessons(real_positive=[True, False] * 30)
-    update(start, tmp_path / "new", walks(BOTH), update="recap", lessons=lessons, frozen_encoder=frozen_encoder)
+    real = examples(walks(BOTH), positive=[True, False] * 30)
+    update(start, tmp_path / "new", real, learner="recap", frozen_encoder=frozen_encoder)
     policy = load_policy(tmp_path / "new")
     assert policy.conditioned
     assert share_right(policy) > 0.8  # `sample` asks for positive
@@ -244,13 +244,11 @@ def played(start) -> list[Episode]:
     return episodes
 
 
-DSRL = DsrlConfig(steps=120, batch_size=64, learning_rate=3e-3)
+DSRL = Dsrl(steps=120, batch_size=64, learning_rate=3e-3)
 
 
-def dsrl(start, out, episodes, config=DSRL) -> dict:
-    return learn_policy.finetune_policy(
-        start, episodes, [], PolicyConfig(update="dsrl", ema=0.95), out, seed=4, dsrl=config
-    )
+def dsrl(start, out, episodes, learner=DSRL) -> dict:
+    return update(start, out, episodes, learner=learner, seed=4)
 
 
 @pytest.fixture(scope="module")
@@ -313,7 +311,7 @@ def test_dsrl_learns_on_from_a_noise_policy_and_no_other_update_does(steered, pl
     one, two = load_tensors(steered), load_tensors(tmp_path / "two")
     assert all(torch.equal(one[name], two[name]) == name.startswith("base.") for name in one)
     assert share_right(load_policy(tmp_path / "two")) > 0.9
-    with pytest.raises(VlawError, match=r"NoisePolicy cannot be updated by 'filtered'"):
+    with pytest.raises(VlawError, match=r"policy\.learner does not fit NoisePolicy"):
         update(steered, tmp_path / "three", played, steps=2)
     assert not (tmp_path / "three").exists()
 
@@ -330,7 +328,7 @@ def test_dsrl_refuses_what_it_cannot_learn_from(start, played, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-class Judge:
+class Evaluator:
     """An evaluator that gives out marks in turn and remembers whom it saw."""
 
     def __init__(self, *marks: int):
@@ -345,37 +343,32 @@ class Judge:
 @pytest.mark.parametrize("kind", ["filtered", "awr", "recap", "dsrl"])
 def test_the_best_stop_on_validation_is_kept_and_every_outcome_told(start, played, tmp_path, kind):
     # In the order of training (the stops) and then, or before it, the start policy: see the first assertion.
-    cfg = PolicyConfig(update=kind, stops=(6, 2, 4), steps=99, **FAST)
-    judge = Judge(4, 1, 3, 3)
-    log = learn_policy.finetune_policy(start, played, [], cfg, tmp_path / "new", seed=0, evaluate=judge, dsrl=DSRL)
-    assert all(torch.equal(judge.seen[0][name], tensor) for name, tensor in load_tensors(start).items())
+    evaluator = Evaluator(4, 1, 3, 3)
+    learner = DSRL if kind == "dsrl" else kind
+    log = update(start, tmp_path / "new", played, learner=learner, evaluate=evaluator, stops=(6, 2, 4), steps=99)
+    assert all(torch.equal(evaluator.seen[0][name], tensor) for name, tensor in load_tensors(start).items())
     assert len(log["losses"]) == 6
     assert log["stop"] == 4  # better than 2, as good as 6, earlier; the start policy is never chosen
     assert {stop: sum(found["walk"]) for stop, found in log["outcomes"].items()} == {0: 4, 2: 1, 4: 3, 6: 3}
     written = load_tensors(tmp_path / "new")
-    assert all(torch.equal(written[name], tensor) for name, tensor in judge.seen[2].items())
+    assert all(torch.equal(written[name], tensor) for name, tensor in evaluator.seen[2].items())
     for other in (1, 3):
-        assert any(not torch.equal(written[name], tensor) for name, tensor in judge.seen[other].items())
+        assert any(not torch.equal(written[name], tensor) for name, tensor in evaluator.seen[other].items())
 
 
 def test_without_stops_the_end_is_measured(start, played, tmp_path):
-    log = learn_policy.finetune_policy(
-        start, played, [], PolicyConfig(steps=3, **FAST), tmp_path / "new", seed=0, evaluate=Judge(0, 0)
-    )
+    log = update(start, tmp_path / "new", played, steps=3, evaluate=Evaluator(0, 0))
     assert log["stop"] == 3
     assert list(log["outcomes"]) == [0, 3]
 
 
 def test_measuring_does_not_change_the_policy(start, played, tmp_path):
-    cfg = PolicyConfig(steps=5, **FAST)
-    learn_policy.finetune_policy(start, played, [], cfg, tmp_path / "unseen", seed=0)
-    learn_policy.finetune_policy(
+    update(start, tmp_path / "unseen", played, steps=5)
+    update(
         start,
-        played,
-        [],
-        cfg,
         tmp_path / "seen",
-        seed=0,
+        played,
+        steps=5,
         evaluate=lambda policy: {"walk": [share_right(policy, 3) > 0.5]},
     )
     assert (tmp_path / "seen" / "model.safetensors").read_bytes() == (
@@ -385,36 +378,20 @@ def test_measuring_does_not_change_the_policy(start, played, tmp_path):
 
 def test_stops_that_make_no_sense_are_refused(start, played, tmp_path):
     with pytest.raises(VlawError, match="nothing to choose"):
-        learn_policy.finetune_policy(start, played, [], PolicyConfig(stops=(2, 4)), tmp_path / "new", seed=0)
+        update(start, tmp_path / "new", played, stops=(2, 4))
     with pytest.raises(VlawError, match="stopping point of 0"):
         Stops((0, 4), 9)
     with pytest.raises(VlawError, match="no validation trial"):
-        learn_policy.finetune_policy(
-            start,
-            played,
-            [],
-            PolicyConfig(stops=(1,), **FAST),
-            tmp_path / "new",
-            seed=0,
-            evaluate=lambda _policy: {"walk": []},
-        )
+        update(start, tmp_path / "new", played, stops=(1,), evaluate=lambda _policy: {"walk": []})
     assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("kind", ["awr", "recap", "dsrl"])
 def test_the_same_seed_gives_the_same_checkpoint_and_another_another(start, played, tmp_path, kind):
-    lessons = Lessons(real_weights=[1.5, 0.5] * 100, real_positive=[True, False] * 100)
+    real = examples(played, [1.5, 0.5] * 100, [True, False] * 100)
+    learner = Dsrl(steps=4, batch_size=8) if kind == "dsrl" else kind
     for name, seed in (("one", 1), ("two", 1), ("three", 2)):
-        learn_policy.finetune_policy(
-            start,
-            played,
-            [],
-            PolicyConfig(update=kind, steps=4, **FAST),
-            tmp_path / name,
-            seed=seed,
-            lessons=lessons,
-            dsrl=DsrlConfig(steps=4, batch_size=8),
-        )
+        update(start, tmp_path / name, real, learner=learner, steps=4, seed=seed)
     one, two, three = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two", "three"))
     assert one == two
     assert one != three
@@ -429,9 +406,9 @@ def bench(tmp_path_factory):
     """Iteration 01 of one experiment per update, up to the scores: 4 real episodes per task, half of them successes."""
     made = Bench(tmp_path_factory.mktemp("place"))
     base = small_loop.foundation(made.lake)
-    for kind in ("filtered", "awr", "recap", "dsrl"):
-        more = "[score]\nalpha = 0.65\n" if kind == "recap" else ""
-        made.recipe(kind, f'{more}[policy]\nupdate = "{kind}"\nbeta = 0.5\nstops = [1, 2]\nvalidation_per_task = 2\n')
+    for kind in LEARNERS.names():
+        more = {"recap": "[score]\nalpha = 0.65\n", "awr": "[awr]\nbeta = 0.5\n"}.get(kind, "")
+        made.recipe(kind, f'{more}[policy]\nlearner = "{kind}"\nstops = [1, 2]\nvalidation_per_task = 2\n')
         small_loop.iteration(made.lake, base, {}, f"{kind}|01")
         made.make("loop_state", f"{kind}|01")
     return made
@@ -461,14 +438,18 @@ def test_the_training_set_weighs_and_marks_episodes_as_the_update_wants_them(ben
     assert {row["weight"] for row in recap} == {1.0}
     filtered = members(bench, "filtered")  # alpha is 0.8: nothing imagined is above
     assert [(row["source"], row["weight"]) for row in filtered] == [("real", 1.0)] * 4
+    dsrl = members(bench, "dsrl")  # every real rollout, and nothing that was imagined
+    assert [(row["source"], row["weight"]) for row in dsrl] == [("real", 1.0)] * 8
+    roles = set(dict(bench.lake.ledger.edges(bench.lake.ledger.require("training_set", "dsrl|01").owner)))
+    assert roles == {"real_rollouts_01"}
 
 
 @pytest.mark.parametrize("kind", ["awr", "recap", "dsrl"])
 def test_the_policy_asset_hands_over_what_the_update_needs_and_keeps_the_outcomes(bench, monkeypatch, kind):
     asked = {}
 
-    def finetune(start_dir, real, imagined, cfg, out_dir, **more):
-        asked.update(more, real=real, imagined=imagined, cfg=cfg)
+    def update(start_dir, learner, real, imagined, settings, out_dir, **more):
+        asked.update(more, learner=learner, real=real, imagined=imagined)
         (out_dir / "config.json").write_text("{}")
         outcomes = {
             0: {"stack": [False, True], "book": [False, False]},
@@ -477,20 +458,18 @@ def test_the_policy_asset_hands_over_what_the_update_needs_and_keeps_the_outcome
         }
         return {"losses": [0.5, 0.4], "seconds": 0.1, "stop": 1, "outcomes": outcomes}
 
-    monkeypatch.setattr(learn_policy, "finetune_policy", finetune)
+    monkeypatch.setattr(policy_update, "update_policy", update)
     bench.make("training_set", f"{kind}|01")
     made = bench.make("policy", f"{kind}|01")
     assert asked["evaluate"] is not None
-    assert len(asked["real"]) == 8
-    if kind == "dsrl":
-        assert asked["imagined"] == []
-        assert {e.success for e in asked["real"]} == {True, False}
-    else:
-        assert len(asked["imagined"]) == 16
-        successes = [bool(e.success) for e in asked["real"]]
-        lessons = asked["lessons"]
-        assert lessons.real_positive == (successes if kind == "recap" else [True] * 8)
-        assert [weight > 1 for weight in lessons.real_weights] == (successes if kind == "awr" else [False] * 8)
+    assert isinstance(asked["learner"], LEARNERS.load(kind, where="a test"))
+    real, imagined = asked["real"], asked["imagined"]
+    assert len(real.episodes) == 8
+    successes = [bool(episode.success) for episode in real.episodes]
+    assert set(successes) == {True, False}
+    assert len(imagined.episodes) == (0 if kind == "dsrl" else 16)
+    assert real.positive == (successes if kind == "recap" else [True] * 8)
+    assert [weight > 1 for weight in real.weights] == (successes if kind == "awr" else [False] * 8)
     rows = bench.lake.read(made).table("evaluations").to_pylist()
     details = [json.loads(row["detail_json"]) for row in rows]
     told = {

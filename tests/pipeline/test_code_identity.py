@@ -14,7 +14,7 @@ import tokenize
 from collections import defaultdict
 
 import pytest
-from code_copies import LOADED_BY_NAME, WAYS, Copy, files, reached, rewritten, sample
+from code_copies import LOADED_BY_NAME, RUN_LEARNERS, WAYS, Copy, files, reached, rewritten, sample
 from one_stage import Bench
 from smoke_place import smoke_copy, smoke_place
 
@@ -23,6 +23,7 @@ from vlaw_assets.assets.stage import STAGES
 from vlaw_assets.pipeline import code_identity
 from vlaw_assets.pipeline.code_identity import FOR_PEOPLE, FOUND_BY_NAME, code_digest, sources
 from vlaw_models.autoencoders.base import AUTOENCODERS
+from vlaw_models.learners.base import LEARNERS
 from vlaw_models.policies.base import POLICIES
 from vlaw_models.reward_models.base import REWARD_MODELS
 from vlaw_models.world_models.base import WORLD_MODELS
@@ -120,7 +121,13 @@ def test_code_of_a_stage_is_what_it_needs_and_no_more():
 
 
 def test_classes_found_by_name_are_found_by_whoever_loads_them():
-    assert {f"vlaw_models.{kind}.base": f"vlaw_models.{kind}" for kind in LOADED_BY_NAME} == FOUND_BY_NAME
+    learners = ("vlaw_models.learners.dsrl", "vlaw_models.learners.imitation", "vlaw_models.learners.recap")
+    assert {target.partition(":")[0] for target in LEARNERS.shipped.values()} == set(learners)
+    expected = {f"vlaw_models.{kind}.base": (f"vlaw_models.{kind}",) for kind in LOADED_BY_NAME}
+    assert expected | dict.fromkeys(RUN_LEARNERS, learners) == FOUND_BY_NAME
+    runs = {module for module, path in files().items() if ".learner.members(" in path.read_text()}
+    fits = {module for module, path in files().items() if "learner.fit(" in path.read_text()}
+    assert runs | fits == set(RUN_LEARNERS)
     registries = [POLICIES, WORLD_MODELS, AUTOENCODERS, REWARD_MODELS]
     for kind, registry in zip(LOADED_BY_NAME, registries, strict=True):
         assert registry.group == f"vlaw.{kind}"
@@ -271,7 +278,7 @@ CASES = {
         "return lookup.with_started(quarantined(lake, ref))",
         "return quarantined(lake, ref)",
     ),
-    "weights that are ignored": ("vlaw_assets/assets/policy.py", 'return member["weight"]', "return 1.0"),
+    "weights that are ignored": ("vlaw_models/learners/flow_matching.py", "weights=part.weights", "weights=None"),
     "half the margin": (
         "vlaw_assets/assets/promotion.py",
         "from vlaw_models.errors import VlawError\n",

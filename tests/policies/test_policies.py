@@ -13,7 +13,9 @@ from vlaw_models.checkpoint import load_config, load_tensors, save_checkpoint
 from vlaw_models.config import PolicyConfig
 from vlaw_models.episodes import Observation
 from vlaw_models.errors import VlawError
-from vlaw_models.learners.imitation import finetune_policy, train_policy
+from vlaw_models.learners.base import Examples, load_learner
+from vlaw_models.learners.flow_matching import train_policy
+from vlaw_models.learners.policy import update_policy
 from vlaw_models.policies.base import FlowMatchingPolicy, build_policy, load_policy
 from vlaw_models.policies.data import MixedData, SeenData, StepData
 from vlaw_models.policies.flow_policy import FlowPolicy, pointing_error
@@ -279,13 +281,15 @@ def test_mixture_takes_its_share_and_weight_zero_is_left_out(episodes):
         StepData.from_episodes([])
 
 
-def test_finetune_policy_writes_a_complete_checkpoint_and_repeats_itself(trained, episodes, tmp_path):
+def update(start, real, imagined, settings, out, seed=1):
+    learner = load_learner("filtered", where="a test")
+    return update_policy(start, learner, Examples.equal(real), Examples.equal(imagined), settings, out, seed=seed)
+
+
+def test_an_update_writes_a_complete_checkpoint_and_repeats_itself(trained, episodes, tmp_path):
     trained[0].save(tmp_path / "start")
     cfg = PolicyConfig(steps=6, batch_size=16)
-    done = [
-        finetune_policy(tmp_path / "start", episodes[:4], episodes[4:9], cfg, tmp_path / name, seed=1)
-        for name in ("one", "two")
-    ]
+    done = [update(tmp_path / "start", episodes[:4], episodes[4:9], cfg, tmp_path / name) for name in ("one", "two")]
     assert done[0]["losses"] == done[1]["losses"]
     assert len(done[0]["losses"]) == 6
     assert (done[0]["real_steps"], done[0]["imagined_steps"]) == (32, 40)
@@ -293,10 +297,8 @@ def test_finetune_policy_writes_a_complete_checkpoint_and_repeats_itself(trained
     assert one.read_bytes() == two.read_bytes()
     assert one.read_bytes() != start.read_bytes()
     assert load_config(tmp_path / "one") == load_config(tmp_path / "start")
-    with pytest.raises(VlawError, match="no successful episode"):
-        finetune_policy(
-            tmp_path / "start", episodes[:4], [], PolicyConfig(steps=6, use_real=False), tmp_path / "none", seed=1
-        )
+    with pytest.raises(VlawError, match="no episode to learn from"):
+        update(tmp_path / "start", [], [], cfg, tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
 
@@ -428,7 +430,7 @@ def test_pointing_error_is_least_where_the_attention_is_on_the_point():
 def test_a_frozen_encoder_stays_as_it_is_and_the_head_learns(trained, episodes, tmp_path):
     start = trained[0].save(tmp_path / "start")
     cfg = PolicyConfig(steps=3, batch_size=8, frozen_encoder=True)
-    finetune_policy(start, episodes[:3], episodes[3:5], cfg, tmp_path / "new", seed=0)
+    update(start, episodes[:3], episodes[3:5], cfg, tmp_path / "new")
     before, after = load_tensors(start), load_tensors(tmp_path / "new")
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"state", "join", "head"}

@@ -93,7 +93,7 @@ def test_an_extending_recipe_that_goes_nowhere_is_refused(folder):
 def test_packaged_arms_differ_from_vlaw_in_what_they_are_named_after():
     base = find_recipe("vlaw")
     other = {name: find_recipe(name) for name in recipe_files() if name not in ("smoke", "smoke_real_only")}
-    tables = ("rollouts", "world_model", "reward_model", "imagine", "score", "policy", "evaluation", "dsrl")
+    tables = ("rollouts", "world_model", "reward_model", "imagine", "score", "policy", "evaluation")
     differ = {
         name: {table for table in tables if recipe.tables(table) != base.tables(table)}
         for name, recipe in other.items()

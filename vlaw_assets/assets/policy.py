@@ -1,8 +1,6 @@
-"""The policy update: flow matching on the training set (Eq. 4), or reinforcement learning of its noise; the best stop
-is kept.
+"""The policy update: the recipe's learner fits the policy to the training set, and the best stop is kept.
 
-Here: what goes into the update, and its measurements. Not here: the updates (learners/imitation.py) and which
-episodes count how much (training_set.py). With nothing to learn from, the policy is passed on and says so.
+With nothing to learn from, the policy is passed on and says so.
 
 Every stopping point, and the policy that training started from (stop 0), is measured on validation starts, at the noise
 of [evaluation], when there are stopping points to choose from or a promotion gate to inform; `validation_success` rows
@@ -12,7 +10,7 @@ keep the outcomes. The evaluation's starts decide nothing.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.assets.loop_roles import REAL
@@ -26,13 +24,8 @@ from vlaw_models.robots.tabletop.renderer import renderer_name
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef
     from vlaw_models.config import EvaluationConfig
-    from vlaw_models.episodes import Episode
-    from vlaw_models.learners.imitation import Lessons
+    from vlaw_models.learners.base import Examples
     from vlaw_models.learners.stopping import Outcomes
-
-DSRL = "dsrl"
-IMITATION = ("batch_size", "learning_rate", "imagined_fraction", "use_real", "frozen_encoder")
-"""Keys of [policy] that flow matching reads; noise-space learning has a table of its own."""
 
 
 def plan(stage: Stage) -> Plan:
@@ -41,38 +34,34 @@ def plan(stage: Stage) -> Plan:
     from_base = config.start == "base"
     start = stage.require_foundation("base_policy") if from_base else state.policy
     parents = {"policy": start, **(real_so_far(stage, state) if config.use_real else {})}
-    if config.update != DSRL:
-        parents |= {
-            "training_set": stage.require("training_set"),
-            "imagined_rollouts": stage.require("imagined_rollouts"),
-        }
+    parents["training_set"] = stage.require("training_set")
+    if recipe.learner.imagined:
+        parents["imagined_rollouts"] = stage.require("imagined_rollouts")
     return Plan(kind="policy", recipe=identity_of(stage), parents=parents, chosen_by=None if from_base else state.ref)
 
 
 def make(stage: Stage, _plan: Plan, work: Work) -> None:
-    recipe, config = stage.recipe, stage.recipe.policy
-    own, imagined, lessons = _inputs(stage, work)
-    work.metrics |= {"real": len(own), "imagined": len(imagined)}
-    steps = recipe.dsrl.steps if config.update == DSRL else config.steps
-    if not (own or imagined) or not (steps or config.stops):
+    config, learner = stage.recipe.policy, stage.recipe.learner
+    real, imagined = _examples(work)
+    work.metrics |= {"real": len(real.episodes), "imagined": len(imagined.episodes)}
+    if not (real.episodes or imagined.episodes) or not (config.stops or learner.updates(config)):
         stage.log.warning("there is nothing to learn from: the policy is passed on unchanged")
         work.pass_on("policy")
         return
-    from vlaw_models.learners.imitation import finetune_policy
+    from vlaw_models.learners.policy import update_policy
 
-    log = finetune_policy(
+    log = update_policy(
         work.read("policy").checkpoint(),
-        own,
+        learner,
+        real,
         imagined,
         config,
         work.draft.checkpoint_dir(),
         seed=stage.seed,
-        lessons=lessons,
-        dsrl=recipe.dsrl,
         evaluate=_evaluator(stage),
         progress=stage.progress,
     )
-    work.show("what it learned from", (own[:2] + imagined[:2]))
+    work.show("what it learned from", [*real.episodes[:2], *imagined.episodes[:2]])
     _keep_outcomes(work, log)
     work.learned(log)
 
@@ -84,20 +73,13 @@ def show(_stage: Stage, _plan: Plan, ref: ArtifactRef) -> Mapping[str, Any]:
 
 
 def identity_of(stage: Stage) -> dict[str, Any]:
-    """The keys that this policy depends on: those its update reads, and those of its measurement if there is one.
+    """The keys that this policy depends on: those its learner reads, and those of its measurement if there is one.
 
-    Whether the gate is on enters only by that. `start` and `beta` are not here: the parents' digests tell them.
+    Whether the gate is on enters only by that. `start` and what weighs members are not here: the parents' digests tell
+    them.
     """
     recipe = stage.recipe
-    config = recipe.policy
-    keys = ["update", "ema", "stops" if config.stops else "steps", *IMITATION]
-    tables: dict[str, Any] = {"seed": stage.seed}
-    if config.update == DSRL:
-        keys = ["update", "ema", *(["stops"] if config.stops else [])]
-        tables |= recipe.tables(DSRL)
-        if config.stops:
-            tables[DSRL].pop("steps")
-    tables["policy"] = {key: getattr(config, key) for key in keys}
+    tables: dict[str, Any] = {"seed": stage.seed, **recipe.learner_tables()}
     validation = validation_of(stage)
     if validation is not None:
         tables["validation"] = {
@@ -134,27 +116,18 @@ def _evaluator(stage: Stage) -> Callable[[Any], Outcomes] | None:
     return evaluate
 
 
-def _inputs(stage: Stage, work: Work) -> tuple[list[Episode], list[Episode], Lessons | None]:
-    """Real and imagined episodes with their frames, and what the update is told about each."""
-    real = [role for role in work.parents if role.startswith(REAL)]
-    if stage.recipe.policy.update == DSRL:
-        return [episode for role in real for episode in work.read(role).episodes(frames=True)], [], None
-    from vlaw_models.learners.imitation import Lessons
+def _examples(work: Work) -> tuple[Examples, Examples]:
+    """The members among the real and the imagined episodes, with their frames."""
+    from vlaw_models.learners.base import Examples
 
     members = {row["episode_id"]: row for row in work.read("training_set").members().to_pylist() if row["weight"] > 0}
-    own = [episode for role in real for episode in work.read(role).episodes(frames=True, episode_ids=members)]
-    imagined = work.read("imagined_rollouts").episodes(frames=True, episode_ids=members)
-    told = [[members[e.episode_id] for e in episodes] for episodes in (own, imagined)]
-    weights, positive = ([[read(row) for row in rows] for rows in told] for read in (_weight, _positive))
-    return own, imagined, Lessons(weights[0], weights[1], positive[0], positive[1])
 
+    def examples(roles: Iterable[str]) -> Examples:
+        episodes = [e for role in roles for e in work.read(role).episodes(frames=True, episode_ids=members)]
+        return Examples.of_rows(episodes, members)
 
-def _weight(member: Mapping[str, Any]) -> float:
-    return member["weight"]
-
-
-def _positive(member: Mapping[str, Any]) -> bool:
-    return not member["source"].endswith("_negative")
+    real = [role for role in work.parents if role.startswith(REAL)]
+    return examples(real), examples(role for role in ("imagined_rollouts",) if role in work.parents)
 
 
 def _keep_outcomes(work: Work, log: dict[str, Any]) -> None:

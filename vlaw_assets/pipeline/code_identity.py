@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import vlaw_models
 from vlaw_models.errors import VlawError
+from vlaw_models.learners.base import LEARNERS
 from vlaw_models.robots.tabletop.renderer import RAY, RENDERER
 
 if TYPE_CHECKING:
@@ -31,12 +32,17 @@ if TYPE_CHECKING:
 
 ROOT = Path(vlaw_models.__file__).parent.parent
 PACKAGES = ("vlaw_assets", "vlaw_models")
+LEARNER_FILES = tuple(sorted({target.partition(":")[0] for target in LEARNERS.shipped.values()}))
 FOUND_BY_NAME = {
-    f"vlaw_models.{kind}.base": f"vlaw_models.{kind}"
-    for kind in ("policies", "world_models", "autoencoders", "reward_models")
+    **{
+        f"vlaw_models.{kind}.base": (f"vlaw_models.{kind}",)
+        for kind in ("policies", "world_models", "autoencoders", "reward_models")
+    },
+    "vlaw_assets.assets.training_set": LEARNER_FILES,
+    "vlaw_models.learners.policy": LEARNER_FILES,
 }
-"""Module that loads a checkpoint by the class it names -> package of those classes: who reaches the one reaches the
-other (a test compares this with the registries of model classes)."""
+"""Module that runs what a checkpoint or a recipe names -> packages and modules in which that is: who reaches the one
+reaches the other (a test compares this with the registries). Recipes load learners too, but only to check settings."""
 FOR_PEOPLE = frozenset(
     {
         "vlaw_assets.pipeline.mirror",
@@ -117,7 +123,8 @@ def sources(module: str) -> dict[str, Path]:
         found[name] = _file_of(name)
         waiting += graph.find_modules_directly_imported_by(name)
         if name in FOUND_BY_NAME:
-            waiting += graph.find_descendants(FOUND_BY_NAME[name])
+            for found_there in FOUND_BY_NAME[name]:
+                waiting += [found_there, *graph.find_descendants(found_there)]
     return found
 
 

@@ -4,7 +4,8 @@ Here: reading, checking and listing recipes, and the foundation's own settings. 
 (ranges.py), what they mean (the dataclasses in `vlaw_models/config.py`) and which of them enter an artifact's
 identity (the assets).
 
-A recipe has one table per dataclass of `vlaw_models/config.py`; what it leaves out keeps the dataclass's default, or,
+A recipe has one table per dataclass of `vlaw_models/config.py`, and one for the learner that [policy] names, if it has
+settings of its own (`vlaw_models/learners`); what it leaves out keeps the dataclass's default, or,
 where it says `extends = "vlaw"`, what that recipe has (all but its name and description). A problem of a file is
 reported as a `VlawError` that names file, key and remedy. Not here either: studies (studies/), whose experiments are
 recipes with a seed.
@@ -25,6 +26,7 @@ from vlaw_assets.once import asking, once
 from vlaw_assets.recipes.ranges import contradiction, remedy_for
 from vlaw_models import config as stages
 from vlaw_models.errors import VlawError
+from vlaw_models.learners.base import LEARNERS, Learner
 
 PACKAGED = Path(__file__).parent
 FOUNDATION_FILE = "foundation.toml"
@@ -50,7 +52,6 @@ STAGES: dict[str, type] = {
     "evaluation": stages.EvaluationConfig,
     "world_model_metrics": stages.WorldModelMetricsConfig,
     "promotion": stages.PromotionConfig,
-    "dsrl": stages.DsrlConfig,
 }
 
 
@@ -73,7 +74,8 @@ class Recipe:
     evaluation: stages.EvaluationConfig
     world_model_metrics: stages.WorldModelMetricsConfig
     promotion: stages.PromotionConfig
-    dsrl: stages.DsrlConfig
+    learner: Learner
+    """Of name policy.learner, with the values of the table of that name."""
 
     @property
     def privileged(self) -> bool:
@@ -84,6 +86,11 @@ class Recipe:
     def tables(self, *names: str) -> dict[str, Any]:
         """The named stage tables as plain values: what an artifact's identity covers of this recipe."""
         return {name: dict(self._plain[name]) for name in names}
+
+    def learner_tables(self) -> dict[str, Any]:
+        """What the policy's learner reads of this recipe when it learns."""
+        shared, own = self.learner.fit_tables(self.policy)
+        return {"policy": {"learner": self.policy.learner, **shared}, **({self.policy.learner: own} if own else {})}
 
     @cached_property
     def _plain(self) -> dict[str, dict[str, Any]]:
@@ -217,6 +224,7 @@ def checked(path: Path, document: dict[str, Any]) -> Recipe:
     stage_tables: dict[str, Any] = {
         name: _stage(path, name, cls, document.pop(name, {})) for name, cls in STAGES.items()
     }
+    learner = _learner(path, stage_tables["policy"].learner, document)
     wrong = contradiction(stage_tables)
     if wrong:
         raise problem(path, *wrong)
@@ -230,7 +238,7 @@ def checked(path: Path, document: dict[str, Any]) -> Recipe:
         raise problem(path, "iterations", f"is {values['iterations']}", f"Use 1 to {MAX_ITERATIONS}.")
     if not 0 <= values["seed"] < HELD_OUT_SEEDS:
         raise problem(path, "seed", f"is {values['seed']}", f"Use 0 to {HELD_OUT_SEEDS - 1}.")
-    return Recipe(**{**values, "tasks": _tasks(path, values["tasks"])}, **stage_tables)
+    return Recipe(**{**values, "tasks": _tasks(path, values["tasks"])}, **stage_tables, learner=learner)
 
 
 @once
@@ -285,7 +293,36 @@ def _stage(path: Path, table: str, cls: type, given: Any) -> Any:
 
 @cache
 def _hints(cls: type) -> dict[str, Any]:
-    return get_type_hints(cls)
+    """The types of a dataclass's fields."""
+    types = get_type_hints(cls)
+    return {item.name: types[item.name] for item in dataclasses.fields(cls)}
+
+
+def _learner(path: Path, name: str, document: dict[str, Any]) -> Learner:
+    """The learner that a recipe names; tables of learners leave the document, and each is checked."""
+    known = learner_names()
+    if name not in known:
+        raise problem(
+            path,
+            "policy.learner",
+            f"is {name!r}",
+            f"Use one of {', '.join(known)}; a package adds more by the entry point group {LEARNERS.group!r}.",
+        )
+    # A recipe may have inherited the table of a learner that it does not use.
+    tables = {table: document.pop(table) for table in known if table in document}
+    found = {table: _stage(path, table, learner_class(table), tables.get(table, {})) for table in {*tables, name}}
+    return found[name]
+
+
+@once
+def learner_names() -> list[str]:
+    """What policy.learner may say."""
+    return LEARNERS.names()
+
+
+@once
+def learner_class(name: str) -> type[Learner]:
+    return LEARNERS.load(name, where=f"recipe key 'policy.learner', learner {name!r}")
 
 
 def _tasks(path: Path, tasks: list[Any]) -> tuple[str, ...]:

@@ -19,7 +19,6 @@ class Range(NamedTuple):
 
 CHOICES = {
     "policy.start": ("previous", "base"),
-    "policy.update": ("filtered", "awr", "recap", "dsrl"),
     "imagine.starts": ("rollouts", "real"),
     "imagine.world": ("world_model", "simulator"),
     "score.labels": ("judge", "simulator"),

@@ -1,13 +1,8 @@
 """DSRL: reinforcement learning in the noise space of a frozen flow policy (arXiv 2506.15799, its DSRL-NA variant).
 
-Logged episodes do not say which noise was drawn, so the critic that learns from them judges chunks of actions, Q(s, a);
-a second one judges noise, Q(s, w), and is taught Q(s, pi(s, w)) by running the frozen flow; the noise policy maximises
-that one. Here: transitions, losses, the training run. Not here: the networks (policies/noise_policy.py).
-
-A transition is `execute_steps` control steps long; the reward is the success at an episode's end, and goes to every
-chunk after which no whole chunk is left. Against the published method: returns are in [0, 1] and critics learn by cross
-entropy, and the divergence from the frozen policy's own noise N(0, 1) replaces SAC's entropy: where the data say
-nothing, the policy stays as it was.
+Learns from real rollouts with their outcomes. A transition is `execute_steps` control steps long; the reward is the
+success at an episode's end, and goes to every chunk after which no whole chunk is left. The networks and their losses
+are NoisePolicy's (policies/noise_policy.py).
 """
 
 from __future__ import annotations
@@ -15,27 +10,113 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from torch.nn.functional import binary_cross_entropy_with_logits
-
-from vlaw_models.config import DsrlConfig
-from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
-from vlaw_models.learners.optimise import Progress, optimise
-from vlaw_models.learners.stopping import Stops
-from vlaw_models.policies.base import FlowMatchingPolicy
-from vlaw_models.policies.data import SeenData, StepData, check_fits
-from vlaw_models.policies.noise_policy import NoisePolicy
+from vlaw_models.learners.base import Candidate, Examples, Learner, Member, Misfit, Progress
 
-DISCOUNT = 0.99
-"""gamma, per chunk."""
-STAY = 0.02
-"""Weight of the divergence from N(0, 1), against a probability of success."""
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from vlaw_models.config import PolicyConfig
+    from vlaw_models.episodes import Episode
+    from vlaw_models.learners.stopping import Stops
+    from vlaw_models.policies.base import FlowMatchingPolicy, Policy
+    from vlaw_models.policies.noise_policy import NoisePolicy, TransitionBatch
+
 TARGET_RATE = 0.02
 """How fast the critics that make the targets follow."""
 WEIGHT_DECAY = 1e-2
+
+
+@dataclass(frozen=True)
+class Dsrl(Learner):
+    """The policy's weights stay; a small network learns which initial noise succeeds."""
+
+    steps: int = 2000
+    batch_size: int = 128
+    learning_rate: float = 3e-4
+    noise_bound: float = 1.5
+    """The mean of the noise that the noise policy chooses lies in [-bound, bound] per number of the chunk."""
+
+    imagined = False
+    one_by_one = True
+
+    def members(self, candidates: Sequence[Candidate], *, alpha: float) -> tuple[list[Member], dict[str, Any]]:
+        del alpha
+        return [Member.of(candidate) for candidate in candidates], {}
+
+    def updates(self, settings: PolicyConfig) -> int:
+        del settings
+        return self.steps
+
+    def fits(self, policy_class: type, settings: PolicyConfig) -> Misfit | None:
+        from vlaw_models.policies.base import FlowMatchingPolicy
+        from vlaw_models.policies.noise_policy import NoisePolicy
+
+        if not settings.use_real:
+            return Misfit(
+                "policy.use_real",
+                "= false does not fit the learner: it learns from real rollouts alone",
+                "Set policy.use_real = true, or choose another learner.",
+            )
+        flow = issubclass(policy_class, FlowMatchingPolicy) and policy_class.can_freeze
+        if not (flow or issubclass(policy_class, NoisePolicy)):
+            return Misfit(
+                "policy.learner",
+                f"does not fit {policy_class.__name__}, which has no initial noise to choose or no features to "
+                "choose it by",
+                "Choose another learner, or another base policy.",
+            )
+        return None
+
+    def fit(
+        self,
+        policy: Policy,
+        real: Examples,
+        imagined: Examples,
+        settings: PolicyConfig,
+        *,
+        stops: Stops,
+        seed: int,
+        progress: Progress | None = None,
+    ) -> tuple[Policy, list[float]]:
+        """A NoisePolicy learns on, from its own networks; any other policy is wrapped, and not changed by a bit."""
+        del imagined
+        import numpy as np
+        import torch
+
+        from vlaw_models.learners.optimise import optimise
+        from vlaw_models.policies.noise_policy import NoisePolicy
+
+        if isinstance(policy, NoisePolicy):
+            noise_policy = policy
+            noise_policy.noise_bound = self.noise_bound
+        else:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                noise_policy = NoisePolicy(policy.eval(), noise_bound=self.noise_bound)
+        data = Transitions.of(noise_policy.base, real.episodes)
+        targets = copy.deepcopy(noise_policy.critics)
+        rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+
+        def step_loss() -> torch.Tensor:
+            follow(targets, noise_policy)
+            return noise_policy.loss(data.draw(rng, self.batch_size), targets, generator)
+
+        losses = optimise(
+            noise_policy,
+            noise_policy.trainable(),
+            step_loss,
+            steps=stops.last,
+            lr=self.learning_rate,
+            ema=settings.ema,
+            weight_decay=WEIGHT_DECAY,
+            stops=stops,
+            progress=progress,
+        )
+        return noise_policy, losses
 
 
 @dataclass(frozen=True)
@@ -56,14 +137,17 @@ class Transitions:
     """(N,) 1 where the episode ended here and succeeded."""
 
     @classmethod
-    @torch.no_grad()
     def of(cls, base: FlowMatchingPolicy, episodes: Sequence[Episode]) -> Transitions:
         """Chunks from every control step on that are executed whole. Raises VlawError where there is none, or an
-        episode that nobody judged."""
+        episode without an outcome."""
+        import torch
+
+        from vlaw_models.policies.data import SeenData, StepData, check_fits
+
         if any(episode.success is None for episode in episodes):
             raise VlawError(
                 "an episode has no outcome",
-                where="policy update 'dsrl'",
+                where="learner 'dsrl'",
                 remedy="Give real rollouts: the world knows their outcomes.",
             )
         count, rows, first = base.execute_steps, [], 0
@@ -75,102 +159,40 @@ class Transitions:
         if not rows:
             raise VlawError(
                 f"no episode has the {count} steps of a chunk",
-                where="policy update 'dsrl'",
+                where="learner 'dsrl'",
                 remedy="Raise [rollouts] num_steps.",
             )
         data = StepData.from_episodes(episodes)
         check_fits(base, data)
-        seen = SeenData(base, data)
-        context = base.encode_seen(seen.seen.float(), base.normalization.state(seen.states))
-        features = base.condition(context, torch.ones(len(seen), dtype=torch.int64)).features
-        begin, ended, success = (torch.tensor(column) for column in zip(*rows, strict=True))
-        chunks = base.normalization.actions(seen.actions, seen.states)[begin, :count]
+        with torch.no_grad():
+            seen = SeenData(base, data)
+            context = base.encode_seen(seen.seen.float(), base.normalization.state(seen.states))
+            features = base.condition(context, torch.ones(len(seen), dtype=torch.int64)).features
+            begin, ended, success = (torch.tensor(column) for column in zip(*rows, strict=True))
+            chunks = base.normalization.actions(seen.actions, seen.states)[begin, :count]
         following = (begin + count).clamp(max=len(seen) - 1)
         return cls(features.contiguous(), begin, chunks, following, ended, (ended & success).float())
 
+    def draw(self, rng: np.random.Generator, size: int) -> TransitionBatch:
+        """`size` transitions with replacement."""
+        import torch
 
-def train_noise_policy(
-    policy: FlowMatchingPolicy | NoisePolicy,
-    episodes: Sequence[Episode],
-    cfg: DsrlConfig,
-    *,
-    stops: Stops,
-    ema: float,
-    seed: int,
-    progress: Progress | None = None,
-) -> tuple[NoisePolicy, list[float]]:
-    """The policy with its noise learned from episodes with outcomes, `stops.last` updates, and the loss of every step.
+        from vlaw_models.policies.noise_policy import TransitionBatch
 
-    A NoisePolicy learns on, from its own networks; any other policy is wrapped. The frozen policy's weights do not
-    change by a bit. Same arguments and thread count give the same weights.
-    """
-    if isinstance(policy, NoisePolicy):
-        noise_policy = policy
-        noise_policy.noise_bound = cfg.noise_bound
-    else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            noise_policy = NoisePolicy(policy.eval(), noise_bound=cfg.noise_bound)
-    data = Transitions.of(noise_policy.base, episodes)
-    losses = optimise(
-        noise_policy,
-        noise_policy.trainable(),
-        _Losses(noise_policy, data, cfg, seed),
-        steps=stops.last,
-        lr=cfg.learning_rate,
-        ema=ema,
-        weight_decay=WEIGHT_DECAY,
-        stops=stops,
-        progress=progress,
-    )
-    return noise_policy, losses
-
-
-class _Losses:
-    """The sum of the three losses on a batch of transitions; each is a function of its own networks' weights only."""
-
-    def __init__(self, policy: NoisePolicy, data: Transitions, cfg: DsrlConfig, seed: int):
-        self.policy, self.data, self.batch_size = policy, data, cfg.batch_size
-        self.targets = copy.deepcopy(policy.critics)
-        self.rng, self.generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-
-    def __call__(self) -> torch.Tensor:
-        policy, data = self.policy, self.data
-        with torch.no_grad():
-            pairs = zip(self.targets.parameters(), policy.critics.parameters(), strict=True)
-            for slow, now in pairs:
-                slow.lerp_(now, TARGET_RATE)
-        rows = torch.from_numpy(self.rng.integers(len(data.begin), size=self.batch_size))
-        here, there = data.features[data.begin[rows]], data.features[data.following[rows]]
-        mean, log_std = policy.noise(here)
-        chosen = mean + log_std.exp() * self._normal(mean)
-        with torch.no_grad():
-            next_mean, next_log_std = policy.noise(there)
-            following = next_mean + next_log_std.exp() * self._normal(mean)
-            # The noise critic must know the noise that the policy could turn to as well as the noise it has now.
-            asked = torch.where(torch.arange(len(rows))[:, None, None] % 2 == 0, self._normal(mean), chosen)
-            chunks = policy.base.denoise(
-                policy.base.context_of(torch.cat([there, here])), torch.cat([following, asked])
-            )
-            next_chunk, chunk = chunks[:, : policy.execute_steps, : policy.action_dim].chunk(2)
-            later = torch.stack([critic(there, next_chunk) for critic in self.targets]).sigmoid().amin(0)
-            target = torch.where(data.ended[rows], data.reward[rows], DISCOUNT * later)
-            taught = torch.stack([critic(here, chunk) for critic in policy.critics]).sigmoid().amin(0)
-        loss = sum(
-            binary_cross_entropy_with_logits(critic(here, data.chunks[rows]), target) for critic in policy.critics
+        rows = torch.from_numpy(rng.integers(len(self.begin), size=size))
+        return TransitionBatch(
+            self.features[self.begin[rows]],
+            self.features[self.following[rows]],
+            self.chunks[rows],
+            self.ended[rows],
+            self.reward[rows],
         )
-        loss = loss + binary_cross_entropy_with_logits(policy.noise_critic(here, asked), taught)
-        return loss + self._actor(here, chosen, mean, log_std)
 
-    def _actor(
-        self, here: torch.Tensor, chosen: torch.Tensor, mean: torch.Tensor, log_std: torch.Tensor
-    ) -> torch.Tensor:
-        """A loss with the gradient of STAY * KL(noise || N(0, 1)) - Q(s, w) with respect to the noise policy alone."""
-        noise = chosen.detach().requires_grad_()
-        quality = self.policy.noise_critic(here, noise).sigmoid()
-        slope = torch.autograd.grad(quality.sum(), noise)[0]
-        divergence = 0.5 * (mean**2 + (2 * log_std).exp() - 1 - 2 * log_std).sum(dim=(1, 2))
-        return STAY * divergence.mean() - (slope * chosen).sum(dim=(1, 2)).mean()
 
-    def _normal(self, like: torch.Tensor) -> torch.Tensor:
-        return torch.randn(like.shape, generator=self.generator)
+def follow(targets: torch.nn.ModuleList, policy: NoisePolicy) -> None:
+    """Moves the critics that make the targets a little towards the policy's own."""
+    import torch
+
+    with torch.no_grad():
+        for slow, now in zip(targets.parameters(), policy.critics.parameters(), strict=True):
+            slow.lerp_(now, TARGET_RATE)

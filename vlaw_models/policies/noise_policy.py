@@ -1,20 +1,27 @@
 """NoisePolicy: a frozen flow policy whose initial noise is chosen by a small network (DSRL, arXiv 2506.15799).
 
-Here: the networks (noise policy, critics of chunks and of noise), sampling, the checkpoint. Not here: how they learn
-(learners/dsrl.py). The noise is N(mean(s), std(s)) instead of N(0, 1), with the mean in [-bound, bound] per number; an
-untrained one is N(0, 1), so the policy begins as exactly the one it wraps. `noise_scale` multiplies the standard
-deviation, as it does for the wrapped policy: at 0 the chunk is a function of the observation.
+The networks (noise policy, critics of chunks and of noise), their losses, sampling, the checkpoint; which transitions
+they learn from is up to learners/dsrl.py. The noise is N(mean(s), std(s)) instead of N(0, 1), with the mean in
+[-bound, bound] per number; an untrained one is N(0, 1), so the policy begins as exactly the one it wraps. `noise_scale`
+multiplies the standard deviation, as it does for the wrapped policy: at 0 the chunk is a function of the observation.
+
+Logged episodes do not say which noise was drawn, so the critic that learns from them values chunks of actions, Q(s, a);
+a second one values noise, Q(s, w), and is taught Q(s, pi(s, w)) by running the frozen flow; the noise policy maximises
+that one. Against the published method: returns are in [0, 1] and critics learn by cross entropy, and the divergence
+from the frozen policy's own noise N(0, 1) replaces SAC's entropy: where the data say nothing, the policy stays as it
+was.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from vlaw_models.checkpoint import class_of, load_config, load_tensors, load_weights, read_tokenizer, save_checkpoint
 from vlaw_models.episodes import Observation
@@ -23,7 +30,26 @@ from vlaw_models.policies.base import POLICIES, FlowMatchingPolicy, Generators
 
 LOG_STD = (-4.0, 1.0)
 """Range of the logarithm of the noise's standard deviation; 0 is the frozen policy's own."""
+DISCOUNT = 0.99
+"""gamma, per chunk."""
+STAY = 0.02
+"""Weight of the divergence from N(0, 1), against a probability of success."""
 _BASE = "base."
+
+
+class TransitionBatch(NamedTuple):
+    """B transitions from one chunk to the next."""
+
+    here: torch.Tensor
+    """(B, C): the frozen policy's features where the chunk begins."""
+    there: torch.Tensor
+    """(B, C): where the next one does; where `ended`, of no meaning."""
+    chunks: torch.Tensor
+    """(B, execute_steps, A) normalised actions as executed."""
+    ended: torch.Tensor
+    """(B,) bool: no whole chunk follows."""
+    reward: torch.Tensor
+    """(B,) 1 where the episode ended here and succeeded."""
 
 
 class Critic(nn.Module):
@@ -58,8 +84,8 @@ class NoisePolicy(nn.Module):
         if not base.can_freeze:
             raise VlawError(
                 f"the noise of a {type(base).__name__} cannot be learned",
-                where="policy update 'dsrl'",
-                remedy="Use another policy.update, or the preset 'tiny' (FlowPolicy).",
+                where=type(self).__name__,
+                remedy="Choose another learner, or another base policy.",
             )
         self.base = base.requires_grad_(False)  # noqa: FBT003 (torch's signature)
         self.noise_bound, self._sizes = noise_bound, {"width": width, "critics": critics}
@@ -89,6 +115,45 @@ class NoisePolicy(nn.Module):
         """Mean and logarithm of the standard deviation of the initial noise, (B, H, noise_dim) each."""
         mean, log_std = self.actor(features).unflatten(1, (2, self.chunk_size, self.base.noise_dim)).unbind(1)
         return self.noise_bound * torch.tanh(mean / self.noise_bound), log_std.clamp(*LOG_STD)
+
+    def loss(self, batch: TransitionBatch, targets: nn.ModuleList, generator: torch.Generator) -> torch.Tensor:
+        """The sum of the losses of critics, noise critic and noise policy: each a function of its own weights only.
+
+        `targets`: critics that follow the policy's own slowly. `generator`: a CPU generator of the noise.
+        """
+
+        def normal() -> torch.Tensor:
+            return torch.randn((len(batch.here), self.chunk_size, self.base.noise_dim), generator=generator)
+
+        mean, log_std = self.noise(batch.here)
+        chosen = mean + log_std.exp() * normal()
+        with torch.no_grad():
+            next_mean, next_log_std = self.noise(batch.there)
+            following = next_mean + next_log_std.exp() * normal()
+            # The noise critic must know the noise that the policy could turn to as well as the noise it has now.
+            every_other = torch.arange(len(batch.here))[:, None, None] % 2 == 0
+            asked = torch.where(every_other, normal(), chosen)
+            contexts = self.base.context_of(torch.cat([batch.there, batch.here]))
+            chunks = self.base.denoise(contexts, torch.cat([following, asked]))
+            next_chunk, chunk = chunks[:, : self.execute_steps, : self.action_dim].chunk(2)
+            later = torch.stack([critic(batch.there, next_chunk) for critic in targets]).sigmoid().amin(0)
+            target = torch.where(batch.ended, batch.reward, DISCOUNT * later)
+            taught = torch.stack([critic(batch.here, chunk) for critic in self.critics]).sigmoid().amin(0)
+        loss = sum(
+            binary_cross_entropy_with_logits(critic(batch.here, batch.chunks), target) for critic in self.critics
+        )
+        loss = loss + binary_cross_entropy_with_logits(self.noise_critic(batch.here, asked), taught)
+        return loss + self._actor_loss(batch.here, chosen, mean, log_std)
+
+    def _actor_loss(
+        self, here: torch.Tensor, chosen: torch.Tensor, mean: torch.Tensor, log_std: torch.Tensor
+    ) -> torch.Tensor:
+        """A loss with the gradient of STAY * KL(noise || N(0, 1)) - Q(s, w) with respect to the noise policy alone."""
+        noise = chosen.detach().requires_grad_()
+        quality = self.noise_critic(here, noise).sigmoid()
+        slope = torch.autograd.grad(quality.sum(), noise)[0]
+        divergence = 0.5 * (mean**2 + (2 * log_std).exp() - 1 - 2 * log_std).sum(dim=(1, 2))
+        return STAY * divergence.mean() - (slope * chosen).sum(dim=(1, 2)).mean()
 
     @torch.no_grad()
     def sample(

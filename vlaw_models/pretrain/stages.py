@@ -166,7 +166,7 @@ def train_base_policy(data: Corpora, out: Path, progress=None) -> dict:
     """The base policy: its eyes from the whole corpus, its hands from the lake's own episodes and a little practice."""
     import torch
 
-    from vlaw_models.learners.imitation import train_head, train_policy
+    from vlaw_models.learners.flow_matching import train_head, train_policy
     from vlaw_models.policies.base import build_policy
     from vlaw_models.policies.data import MixedData, StepData
     from vlaw_models.policies.normalization import Normalization

@@ -1,0 +1,217 @@
+"""Training a policy by weighted flow matching (Eq. 4): pretraining, and the update that imitation and RECAP share.
+
+Pictures are encoded anew for every batch (`train_policy`), or once, by an encoder that stays as it is (`train_head`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from vlaw_models.config import PolicyConfig
+from vlaw_models.episodes import Episode
+from vlaw_models.errors import VlawError
+from vlaw_models.learners.base import Examples, Misfit
+from vlaw_models.learners.optimise import WARMUP_STEPS, Progress, optimise
+from vlaw_models.learners.stopping import Stops
+from vlaw_models.policies.base import FlowMatchingPolicy
+from vlaw_models.policies.data import MixedData, SeenData, StepData, check_fits
+
+CONDITION_DROPOUT = 0.3
+"""Share of the samples of a conditioned policy whose advantage is hidden (RECAP)."""
+
+
+def misfit(policy_class: type, settings: PolicyConfig) -> Misfit | None:
+    """Why policies of a class cannot be updated by flow matching as the recipe says; None where they can."""
+    name = policy_class.__name__
+    if not issubclass(policy_class, FlowMatchingPolicy):
+        return Misfit(
+            "policy.learner",
+            f"does not fit {name}, which is no flow-matching policy",
+            'Set policy.start = "base", or choose another learner.',
+        )
+    if settings.frozen_encoder and not policy_class.can_freeze:
+        return Misfit(
+            "policy.frozen_encoder",
+            f"= true does not fit {name}, whose encoder is not apart from the rest",
+            "Set policy.frozen_encoder = false.",
+        )
+    return None
+
+
+def update(
+    policy: FlowMatchingPolicy,
+    real: Examples,
+    imagined: Examples,
+    settings: PolicyConfig,
+    *,
+    stops: Stops,
+    seed: int,
+    progress: Progress | None = None,
+) -> list[float]:
+    """Trains the policy in place on examples in the shares of `batch_shares`; the loss of each of `stops.last` steps.
+
+    Normalisation statistics and tokenizer stay as they are. Raises VlawError for an episode of another robot.
+    """
+    kinds = (real, imagined)
+    counts = [Counter(episode.task for episode in examples.episodes) for examples in kinds]
+    shares = batch_shares(*counts, settings.imagined_fraction)
+    sources = []
+    for task, kind in shares:
+        part = kinds[kind].of_task(task)
+        sources.append(StepData.from_episodes(part.episodes, weights=part.weights, positive=part.positive))
+        check_fits(policy, sources[-1])
+    options = {
+        "steps": stops.last,
+        "batch_size": settings.batch_size,
+        "lr": settings.learning_rate,
+        "ema": settings.ema,
+        "seed": seed,
+        "stops": stops,
+        "progress": progress,
+    }
+    if settings.frozen_encoder:
+        return train_head(policy, sources, list(shares.values()), **options)
+    return train_policy(policy, MixedData(sources, list(shares.values())), **options)
+
+
+def train_policy(
+    policy: FlowMatchingPolicy,
+    data: StepData | MixedData | Sequence[Episode],
+    *,
+    weights: Sequence[float] | None = None,
+    steps: int,
+    batch_size: int,
+    lr: float,
+    ema: float,
+    seed: int,
+    warmup: int = WARMUP_STEPS,
+    weight_decay: float = 1e-4,
+    autocast: torch.dtype | None = torch.bfloat16,
+    stops: Stops | None = None,
+    progress: Progress | None = None,
+) -> list[float]:
+    """Trains in place and leaves the averaged (EMA) weights in the policy; returns the loss of every step.
+
+    `weights`: w per episode, only where `data` is a list of episodes. Cosine schedule after `warmup` steps (at most a
+    tenth of all). Same policy, data, arguments and thread count give the same weights. Raises VlawError where the loss
+    is no longer a finite number.
+    """
+    source = data if isinstance(data, (StepData, MixedData)) else StepData.from_episodes(data, weights=weights)
+    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    tokens: dict[str, torch.Tensor] = {}
+
+    def step_loss() -> torch.Tensor:
+        batch = source.draw(rng, batch_size, policy.chunk_size)
+        for text in set(batch.instructions) - set(tokens):
+            tokens[text] = policy.tokenizer([text])[0]
+        return policy.loss(
+            torch.from_numpy(batch.images),
+            torch.from_numpy(batch.states),
+            torch.stack([tokens[text] for text in batch.instructions]),
+            torch.from_numpy(batch.actions),
+            torch.from_numpy(batch.weights),
+            generator,
+            torch.from_numpy(batch.points),
+            _told(policy, torch.from_numpy(batch.positive), generator),
+        )
+
+    parameters = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+    return optimise(
+        policy,
+        parameters,
+        step_loss,
+        steps=steps,
+        lr=lr,
+        ema=ema,
+        warmup=warmup,
+        weight_decay=weight_decay,
+        autocast=autocast,
+        stops=stops,
+        progress=progress,
+    )
+
+
+def train_head(
+    policy: FlowMatchingPolicy,
+    sources: Sequence[StepData],
+    shares: Sequence[float],
+    *,
+    steps: int,
+    batch_size: int,
+    lr: float,
+    ema: float,
+    seed: int,
+    warmup: int = WARMUP_STEPS,
+    weight_decay: float = 1e-4,
+    stops: Stops | None = None,
+    progress: Progress | None = None,
+) -> list[float]:
+    """Like `train_policy` with the encoder of the pictures frozen: each picture is looked at once, before training.
+
+    `shares`: of every batch, per source. Raises VlawError for a policy that cannot be trained so.
+    """
+    if not policy.can_freeze:
+        raise VlawError(
+            f"a {type(policy).__name__} cannot be trained with a frozen encoder",
+            where="policy training",
+            remedy="Set policy.frozen_encoder = false in the recipe.",
+        )
+    policy.eval()
+    seen = [SeenData(policy, source) for source in sources]
+    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    counts = np.diff(np.round(np.cumsum([0.0, *shares]) * batch_size).astype(int))
+
+    def step_loss() -> torch.Tensor:
+        parts = [source.draw(rng, int(count)) for source, count in zip(seen, counts, strict=True) if count > 0]
+        features, states, actions, weights, positive = (torch.cat(column) for column in zip(*parts, strict=True))
+        context = policy.encode_seen(features, policy.normalization.state(states))
+        told = _told(policy, positive, generator)
+        if told is not None:
+            context = policy.condition(context, told)
+        return policy.flow_error(context, states, actions, weights, generator)
+
+    return optimise(
+        policy,
+        policy.head_parameters(),
+        step_loss,
+        steps=steps,
+        lr=lr,
+        ema=ema,
+        warmup=warmup,
+        weight_decay=weight_decay,
+        autocast=torch.bfloat16,
+        stops=stops,
+        progress=progress,
+    )
+
+
+def batch_shares(
+    real: Mapping[str, int], imagined: Mapping[str, int], imagined_fraction: float
+) -> dict[tuple[str, int], float]:
+    """(task, 0 real or 1 imagined) -> its share of every batch, from the episodes of each kind per task; they add up to
+    1.
+
+    Every task has the same share, and within a task `imagined_fraction` is imagined, at most: no imagined episode is
+    drawn more often than a real one. A handful of imagined successes of one task, some of them wrong, would otherwise
+    fill three quarters of all batches, and the other tasks would be forgotten.
+    """
+    tasks = sorted({*real, *imagined})
+    shares = {}
+    for task in tasks:
+        counts = real.get(task, 0), imagined.get(task, 0)
+        fraction = min(imagined_fraction, counts[1] / sum(counts)) if all(counts) else float(counts[1] > 0)
+        shares |= {
+            (task, kind): part / len(tasks) for kind, part in enumerate((1 - fraction, fraction)) if counts[kind]
+        }
+    return shares
+
+
+def _told(policy: FlowMatchingPolicy, positive: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:
+    """What a conditioned policy is told of each sample's advantage, see `FlowMatchingPolicy.condition`."""
+    if not policy.conditioned:
+        return None
+    return positive.long().masked_fill(torch.rand(len(positive), generator=generator) < CONDITION_DROPOUT, -1)
