@@ -18,6 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 LONGEST = (
     "kills",
+    "documented_commands",
     "study",
     "arms",
     "loop",

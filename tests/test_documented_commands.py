@@ -1,0 +1,304 @@
+"""Every command that the pages show is run: here, on a small lake, or by the test that ELSEWHERE names.
+
+Commands to be copied stand in blocks of shell; each line is run as it stands, in a scratch folder that looks like a
+checkout, on a lake in which `vlaw`, `filtered_bc`, `oracle` and the study `claims` are as small as the recipe `smoke`.
+Words in capitals are filled in. A command that is new in a page is run without anything being added here. A command
+that is only mentioned, as code within the text, has to exist with all its options.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from documents import PAGES, PROGRAMS, ROOT, Said, blocks, commands, is_command, prose, spans
+from recorded_dataset import write_lerobot
+from smoke_place import Place, smoke_copy, smoke_place
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from vlaw_assets.cli import app
+from vlaw_assets.lake import Lake
+
+RECIPES = {
+    "vlaw": 'name = "vlaw"\nextends = "smoke"\n',
+    "filtered_bc": 'name = "filtered_bc"\nextends = "smoke_real_only"\n',
+    "oracle": 'name = "oracle"\nextends = "smoke"\n[imagine]\nworld = "simulator"\n[score]\nlabels = "simulator"\n',
+}
+CLAIMS = 'name = "claims"\ndescription = "small"\n' + "".join(
+    f'[[arms]]\nrecipe = "{name}"\nseeds = [0]\niterations = 1\n' for name in ("vlaw", "oracle")
+)
+ELSEWHERE = {
+    "make ui": "tests/web/test_ui.py::test_the_page_and_its_files_are_served_and_shown_in_no_frame",
+    "make bench": "tests/test_benchmarks.py::test_make_bench_runs_every_benchmark_and_nothing_else",
+    "vlaw ui --origin https://vlaw.example.org": (
+        "tests/web/test_ui.py::test_a_server_on_every_address_is_known_by_the_one_that_was_asked"
+    ),
+}
+"""Command -> the test that runs it, or what it stands for."""
+MAKE_RUN = "make run"
+INSIDE = {"vlaw run --experiment vlaw --iterations 2": MAKE_RUN}
+"""Command -> the one of these pages that runs it, as `make -n` says."""
+BENCHMARK = "tests/test_benchmarks.py::test_a_benchmark_runs"
+THIS_SUITE = ("make test", "make test-long")
+SLOW = (
+    "--replay",
+    "--rebuild-stale",
+    "--experiment filtered_bc",
+    "group:iteration",
+    "study claims --jobs",
+    "study claims --only",
+    "report study",
+)
+"""What takes minutes has one of these in it."""
+BEFORE = {
+    "vlaw quarantine EPISODE --release": 'vlaw quarantine EPISODE --why "test"',
+    "vlaw report study claims": "vlaw study claims --jobs 2",
+}
+"""Command -> what has to be done before, where the test is run by itself."""
+SHOWN = [said for page in PAGES for said in commands(page)]
+MENTIONED = [said for page in PAGES for said in spans(page) if is_command(said.text)]
+WORD = re.compile(r"\b[A-Z]{4,}\b")
+
+
+def runs_here(text: str) -> bool:
+    return text not in {*ELSEWHERE, *INSIDE, *THIS_SUITE} and not text.startswith("python benchmarks/")
+
+
+HERE = [
+    pytest.param(text, marks=[pytest.mark.slow] if any(word in text for word in SLOW) else [], id=text)
+    for text in sorted(dict.fromkeys(said.text for said in SHOWN), key=lambda text: "quarantine" in text)
+    if runs_here(text)
+]
+
+
+@dataclass
+class Checkout:
+    """A folder to run commands in, and what the words in capitals stand for."""
+
+    folder: Path
+    environment: dict[str, str]
+    words: dict[str, str]
+    main_job: tuple[int, str] = (1, "")
+    """What `make run` ended with: everything else looks at what it made."""
+
+    def run(self, text: str) -> tuple[int, str]:
+        """Exit status and output. `vlaw` runs in this process, everything else in a shell."""
+        filled = WORD.sub(lambda found: self.words.get(found[0], found[0]), text)
+        if filled.startswith("vlaw "):
+            result = CliRunner().invoke(app, shlex.split(filled)[1:])
+            return result.exit_code, result.output + result.stderr
+        done = subprocess.run(
+            ["bash", "-c", filled], cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
+        )
+        return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Place:
+    smoke_place(tmp_path_factory)
+    place = smoke_copy(tmp_path_factory.mktemp("documented"))
+    for name, text in RECIPES.items():
+        (place.recipes / f"{name}.toml").write_text(text)
+    (place.recipes / "studies").mkdir()
+    (place.recipes / "studies" / "claims.toml").write_text(CLAIMS)
+    return place
+
+
+@pytest.fixture(scope="module")
+def checkout(place, tmp_path_factory) -> Iterator[Checkout]:
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        shutil.copy2(ROOT / name, folder)
+    shutil.copytree(ROOT / "sql", folder / "sql")
+    (folder / "docs").mkdir()
+    bin_folder = folder / ".venv" / "bin"
+    bin_folder.mkdir(parents=True)
+    (folder / ".venv" / "ready").touch()
+    for name, program in {
+        "vlaw": "-c 'import sys; from vlaw_assets.cli import app; sys.argv[0] = \"vlaw\"; app()'",
+        "dagster": "-m dagster",
+        "python": "",
+    }.items():
+        (bin_folder / name).write_text(f'#!/bin/sh\nexec {sys.executable} {program} "$@"\n')
+        (bin_folder / name).chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in place.environment().items():
+            patch.setenv(key, value)
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv("PATH", f"{bin_folder}{os.pathsep}{os.environ['PATH']}")
+        patch.chdir(folder)
+        made = Checkout(folder, dict(os.environ), {})
+        made.main_job = made.run(MAKE_RUN)
+        assert made.main_job[0] == 0, made.main_job[1][-3000:]
+        made.words = words_in(place.lake, folder)
+        yield made
+
+
+def words_in(lake: Lake, folder: Path) -> dict[str, str]:
+    """What the words in capitals stand for."""
+    rollouts = lake.ledger.require("real_rollouts", "vlaw|01")
+    sealed = CliRunner().invoke(app, ["seal"])
+    assert sealed.exit_code == 0, sealed.output
+    (folder / "kept.txt").write_text(sealed.stdout)
+    return {
+        "EPISODE": lake.read(rollouts).episodes()[0].episode_id,
+        "ARTIFACT": rollouts.artifact_id,
+        "HASH": "kept.txt",
+        "FILE": str(folder / "statement.json"),
+        "PATH": str(write_lerobot(folder / "recorded")),
+    }
+
+
+@pytest.mark.parametrize("text", HERE)
+def test_a_command_that_is_shown_does_what_it_should(checkout, text):
+    if text in BEFORE:
+        checkout.run(BEFORE[text])
+    status, output = checkout.main_job if text == MAKE_RUN else checkout.run(text)
+    assert status == 0, output[-3000:]
+    assert "Traceback" not in output
+    assert output.strip() or text.startswith("python -m vlaw_models.rollouts"), "a command says what it did"
+
+
+def test_the_readme_shows_what_make_run_prints(checkout):
+    (shown,) = [said.text for language, said in blocks(ROOT / "README.md") if language == "text"]
+    title, header, *rates, _, change, verdict = [form_of(line) for line in shown.splitlines()]
+    printed = [form_of(line) for line in checkout.main_job[1].splitlines()]
+    for line in (title, header, rates[-1], change):
+        assert line in printed, f"{line} is not in what was printed: {printed[-20:]}"
+    assert verdict.startswith("The policy after N ")
+    assert any(line.startswith("The policy after N ") for line in printed)
+
+
+@pytest.mark.parametrize(("text", "outer"), INSIDE.items())
+def test_what_runs_inside_another_command_does(checkout, text, outer):
+    done = subprocess.run([*outer.split(), "-n"], cwd=checkout.folder, capture_output=True, text=True, check=True)
+    assert text in done.stdout
+    assert {text, outer} <= {said.text for said in SHOWN}
+
+
+def test_what_runs_elsewhere_is_a_test_and_is_shown():
+    shown = {said.text for said in SHOWN}
+    assert set(ELSEWHERE) <= shown, "or it need not be listed"
+    for node in {*ELSEWHERE.values(), BENCHMARK}:
+        path, _, name = node.partition("::")
+        assert name in names_of_tests(ROOT / path), node
+
+
+@pytest.mark.parametrize("said", [said for said in SHOWN if said.text.startswith("make ")], ids=str)
+def test_a_target_that_is_shown_is_one(checkout, said):
+    done = subprocess.run(
+        ["make", "-n", *said.text.split()[1:]], cwd=checkout.folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    if said.text in THIS_SUITE:
+        assert "-m pytest" in done.stdout
+
+
+@pytest.mark.parametrize("said", [*SHOWN, *MENTIONED], ids=str)
+def test_a_command_that_is_named_exists_with_its_options(said):
+    assert not wrong_with(said.text), wrong_with(said.text)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("vlaw nothing", "no command"),
+        ("vlaw audit --nothing", "no option --nothing"),
+        ("vlaw export provenance --nothing", "no option --nothing"),
+        ("make nothing", "no target"),
+        ("python benchmarks/nothing.py", "no script"),
+        ("python benchmarks/ledger.py --nothing", "no option --nothing"),
+        ("python -m vlaw_models.nothing", "no module"),
+        ("pytest tests/nothing.py", "no file"),
+        ("pytest tests/test_documents.py -k nothing", "no test"),
+        ("pytest tests/test_documents.py -k 'short or nothing'", "no test"),
+    ],
+)
+def test_a_command_that_does_not_exist_is_found(text, what):
+    assert what in wrong_with(text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_command_stands_where_nobody_would_run_it(page):
+    hidden = [
+        Said(line, page, said.line)
+        for language, said in blocks(page)
+        if language != "sh"
+        for line in said.text.splitlines()
+        if is_command(line.strip().removeprefix("$ "))
+    ]
+    hidden += [
+        Said(line, page, number)
+        for number, line in enumerate(prose(page).splitlines(), 1)
+        if line.startswith("    ") and is_command(line.strip().removeprefix("$ "))
+    ]
+    assert not hidden, "set it as a block of sh"
+
+
+@pytest.mark.parametrize("said", SHOWN, ids=str)
+def test_a_block_of_shell_holds_programs_that_are_known(said):
+    assert said.text.split()[0] in PROGRAMS
+
+
+def form_of(line: str) -> str:
+    """A printed line with N for every number and single spaces."""
+    return " ".join(re.sub(r"[+-]?\d+(\.\d+)?", "N", line).split())
+
+
+def wrong_with(text: str) -> str:
+    """Why there is no such command, or ''."""
+    program, *words = shlex.split(text)
+    if program.endswith("python") and words[:2] == ["-m", "pytest"]:
+        program, words = "pytest", words[2:]
+    if program.endswith("vlaw"):
+        return wrong_options(words)
+    if program == "make":
+        targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        return "" if words[0] in targets else f"no target {words[0]}"
+    if program.endswith("python") and words[0] == "-m":
+        module = ROOT.joinpath(*words[1].split("."))
+        return "" if module.with_suffix(".py").is_file() or module.is_dir() else f"no module {words[1]}"
+    if program.endswith("python"):
+        if not (ROOT / words[0]).is_file():
+            return f"no script {words[0]}"
+        text = (ROOT / words[0]).read_text()
+        return next((f"no option {word}" for word in words if word[:2] == "--" and f'"{word}"' not in text), "")
+    return wrong_selection(words) if program == "pytest" else ""
+
+
+def wrong_options(words: list[str]) -> str:
+    command = get_command(app)
+    while words and hasattr(command, "commands"):
+        if words[0] not in command.commands:
+            return f"no command {words[0]}"
+        command, words = command.commands[words[0]], words[1:]
+    known = {"--help", *(option for parameter in command.params for option in parameter.opts)}
+    return next((f"no option {word}" for word in words if word.startswith("-") and word not in known), "")
+
+
+def wrong_selection(words: list[str]) -> str:
+    files = [word for word in words if word.endswith(".py")]
+    absent = [name for name in files if not (ROOT / name).is_file()]
+    if absent:
+        return f"no file {absent[0]}"
+    names = [name for file in files for name in names_of_tests(ROOT / file)]
+    choices = words[words.index("-k") + 1].split(" or ") if "-k" in words else []
+    return next((f"no test {choice}" for choice in choices if not any(choice in name for name in names)), "")
+
+
+def names_of_tests(path: Path) -> list[str]:
+    return [
+        node.name
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    ]
