@@ -162,5 +162,12 @@ def test_every_question_is_listed():
     assert not [name for name in questions if f"`{name}`" not in listed]
 
 
+def test_every_benchmark_is_listed():
+    listed = (ROOT / "docs" / "benchmarks.md").read_text()
+    assert not [
+        path.name for path in (ROOT / "benchmarks").glob("*.py") if f"python benchmarks/{path.name}" not in listed
+    ]
+
+
 def test_the_moving_picture_is_small():
     assert (ROOT / "docs" / "rollout.gif").stat().st_size <= 1_500_000
