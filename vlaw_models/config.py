@@ -19,6 +19,9 @@ class RolloutConfig:
     """Control steps per episode at 5 Hz."""
     noise_scale: float = 1.0
     """Scale of the flow policy's initial noise; 1 is the distribution it was trained with."""
+    source: str = "robot"
+    """'robot': the policy is rolled out on the robot's simulator. 'recorded:NAME': at most `episodes_per_task` episodes
+    of an imported dataset; "{iteration}" in the name is 01, 02, ..., otherwise the iterations share it."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,9 @@ class EvaluationConfig:
     stop_early: bool = False
     """policy_evaluation stops when the sequential test against the policy the iteration started with is settled at 95
     %. Off: a study compares rates of a fixed number of trials."""
+    source: str = "robot"
+    """'recorded:NAME': trials that were recorded on the robot and labelled, at most `episodes_per_task`; "{iteration}"
+    in the name is the number of updates that the evaluated policy has had (00: the base policy)."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +157,8 @@ class WorldModelMetricsConfig:
     """Folder of a feature network for the Frechet distances; empty: the judge's features, and named after them."""
     perceptual_net: str = ""
     """Folder of an LPIPS network; empty: the judge's features, and named after them."""
+    source: str = "robot"
+    """Where the held-out clips come from: 'robot', or 'recorded:NAME'."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,17 @@ that trains on a parent, or counts over it, is not. One table, so that the claim
 from __future__ import annotations
 
 BY_ROW: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        (
+            "expert_demonstrations",
+            "co_training_data",
+            "real_rollouts",
+            "validation_rollouts",
+            "start_evaluation",
+            "policy_evaluation",
+        ),
+        ("recorded_episodes",),
+    ),
     "loop_state": ("real_rollouts",),  # passed on by reference: the state has no row of them
     "imagined_rollouts": ("starts",),
     "reward_scores": ("imagined_rollouts",),

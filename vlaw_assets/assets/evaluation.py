@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from vlaw_assets.assets.recordings import is_recorded, plan_of, take
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state
@@ -24,6 +25,7 @@ from vlaw_models.robots.tabletop.renderer import renderer_name
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef, Lake
+    from vlaw_models.episodes import Episode
 
 REPORTED, LOW_NOISE = "evaluation", "evaluation_low_noise"
 """Kinds of artifacts: at evaluation.noise_scale, and at evaluation.low_noise_scale."""
@@ -48,17 +50,21 @@ class EvaluationPlan(Plan):
         ]
 
 
-def plan(stage: Stage, kind: str) -> EvaluationPlan:
+def plan(stage: Stage, kind: str) -> Plan:
     """Of the policy that this iteration made; with evaluation.stop_early until it can be told from the one before."""
+    if is_recorded(stage.recipe.evaluation.source):
+        return _plan_recorded(stage, kind, stage.require("policy"), stage.iteration)
     parents = {"policy": stage.require("policy")}
     if kind == REPORTED and stage.recipe.evaluation.stop_early:
         parents["before"] = stage.require("start_evaluation")
     return _plan(stage, kind, parents)
 
 
-def plan_start(stage: Stage, kind: str) -> EvaluationPlan:
+def plan_start(stage: Stage, kind: str) -> Plan:
     """Of the policy that this iteration starts with."""
     state = read_state(stage)
+    if is_recorded(stage.recipe.evaluation.source):
+        return _plan_recorded(stage, kind, state.policy, stage.iteration - 1, chosen_by=state.ref)
     return _plan(stage, kind, {"policy": state.policy}, chosen_by=state.ref)
 
 
@@ -71,7 +77,9 @@ def _plan(
         trials = config.episodes_per_task if config.low_noise_scale != config.noise_scale else 0
         config = dataclasses.replace(config, noise_scale=config.low_noise_scale, episodes_per_task=trials)
     read = {
-        key: value for key, value in dataclasses.asdict(config).items() if key not in ("low_noise_scale", "stop_early")
+        key: value
+        for key, value in dataclasses.asdict(config).items()
+        if key not in ("low_noise_scale", "stop_early", "source")
     }
     tables = {"evaluation": read, "tasks": list(recipe.tasks), "noise_seed": recipe.seed, "renderer": renderer_name()}
     if "before" in parents:
@@ -79,12 +87,37 @@ def _plan(
     return EvaluationPlan(kind=kind, recipe=tables, parents=parents, chosen_by=chosen_by, config=config)
 
 
-def check(stage: Stage, plan: EvaluationPlan, work: Work) -> None:
+def _plan_recorded(
+    stage: Stage, kind: str, policy: ArtifactRef, number: int, chosen_by: ArtifactRef | None = None
+) -> Plan:
+    """Trials that were recorded on the robot. `number`: how many updates the policy has had, for "{iteration}"."""
+    config = stage.recipe.evaluation
+    # A recording was made at one noise of the policy: of the other there are no trials.
+    per_task = config.episodes_per_task if kind == REPORTED else 0
+    found = plan_of(
+        stage, kind, config.source, purpose="evaluation", tasks=stage.recipe.tasks, per_task=per_task, number=number
+    )
+    return dataclasses.replace(found, parents={**found.parents, "policy": policy}, chosen_by=chosen_by)
+
+
+def check(stage: Stage, plan: Plan, work: Work) -> None:
     """Also where the work is done: equal weights may have been made from other episodes."""
+    if not isinstance(plan, EvaluationPlan):
+        return
     work.check(held_out(plan.trials(), starts_trained_on(stage.lake, plan.parents["policy"])))
 
 
-def make(stage: Stage, plan: EvaluationPlan, work: Work) -> None:
+def make(stage: Stage, plan: Plan, work: Work) -> None:
+    if isinstance(plan, EvaluationPlan):
+        _roll_out(stage, plan, work)
+    elif plan.recipe["recorded"]["per_task"]:
+        digest = plan.parents["policy"].content_digest
+        episodes = take(stage, plan, work, policy=digest, last_frame=True)
+        work.check(checks.success_varies(bool(e.success) for e in episodes), _not_trained_on(stage, plan, episodes))
+        _write(work, episodes, digest)
+
+
+def _roll_out(stage: Stage, plan: EvaluationPlan, work: Work) -> None:
     from vlaw_models.rollouts.collect import evaluate_policy
 
     tasks, config, planned = stage.recipe.tasks, plan.config, plan.trials()
@@ -108,6 +141,14 @@ def make(stage: Stage, plan: EvaluationPlan, work: Work) -> None:
     )
     digest = plan.parents["policy"].content_digest
     work.draft.write_episodes(episodes, purpose="evaluation", world="tabletop", policy=digest, world_model="")
+    if stopping is not None:
+        work.metrics["stopped"] = stopping.reason
+    work.metrics["noise_scale"] = config.noise_scale
+    _write(work, episodes, digest, stopping)
+
+
+def _write(work: Work, episodes: Sequence[Episode], digest: str, stopping: Any = None) -> None:
+    """The success rates of the policy with this digest, as rows, figures and a picture."""
     rates = rates_of({(e.task, e.seed): bool(e.success) for e in episodes})
     work.draft.write_evaluations(
         [
@@ -115,18 +156,33 @@ def make(stage: Stage, plan: EvaluationPlan, work: Work) -> None:
             for task, rate in rates.items()
         ]
     )
-    if stopping is not None:
-        work.metrics["stopped"] = stopping.reason
-    work.metrics |= {
-        "success": {task: rate.value for task, rate in rates.items()},
-        "trials": len(episodes),
-        "noise_scale": config.noise_scale,
-    }
+    work.metrics |= {"success": {task: rate.value for task, rate in rates.items()}, "trials": len(episodes)}
     _draw(work, rates)
 
 
 def show(_stage: Stage, _plan: EvaluationPlan, ref: ArtifactRef) -> Mapping[str, Any]:
     return {"success": ref.metrics.get("success", {})}
+
+
+def _not_trained_on(stage: Stage, plan: Plan, episodes: Sequence[Episode]) -> checks.Finding:
+    """No recording that is evaluated is one that the policy was made from."""
+    trained = {
+        row["start_episode_id"]: row["episode_id"]
+        for ref in stage.ledger.closure(plan.parents["policy"])
+        if "episodes" in ref.versions
+        for row in stage.lake.read(ref).table("episodes").to_pylist()
+        if row["purpose"] in TRAINED_ON and row["start_episode_id"]
+    }
+    shared = [e.start_episode_id for e in episodes if e.start_episode_id in trained]
+    return checks.Finding(
+        checks.HELD_OUT,
+        passed=not shared,
+        text=f"evaluation on recordings that it was trained on: {', '.join(map(str, shared[: checks.SHOWN]))}"
+        if shared
+        else f"none of {len(episodes)} recordings is among the {len(trained)} that the policy was made from",
+        metadata={"shared": len(shared)},
+        remedy="Name another recording in [evaluation] source.",
+    )
 
 
 def starts_trained_on(lake: Lake, policy: ArtifactRef) -> dict[tuple[str, int], str]:

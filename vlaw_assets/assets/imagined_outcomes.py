@@ -70,8 +70,6 @@ def _refuse_unknown(stage: Stage, plan: Plan, known: int) -> None:
 
 
 def _play(stage: Stage, work: Work, roles: Sequence[str]) -> None:
-    from vlaw_models.rollouts.privileged import true_outcomes
-
     parents, alpha = work.parents, stage.recipe.score.alpha
     owner = parents["imagined_rollouts"].owner
     origins = {name: origin for role in roles for name, origin in origins_in(work.read(role)).items()}
@@ -91,6 +89,8 @@ def _play(stage: Stage, work: Work, roles: Sequence[str]) -> None:
     )
     if unknown or not episodes:
         return
+    from vlaw_models.rollouts.privileged import true_outcomes
+
     true = true_outcomes(episodes, origins, progress=stage.progress)
     said = {row["episode_id"]: row["p_success"] > alpha for row in judged}
     tries = [

@@ -1,7 +1,5 @@
-"""Real rollouts: the policy on the robot (VLAW Algorithm 1, line 3), and held-out ones that nothing is trained on.
-
-Here: rolling out on the embedded robot. Not here: the robot itself (vlaw_models/robots), episodes recorded by people
-(importers), evaluation (evaluation.py).
+"""Real rollouts (VLAW Algorithm 1, line 3), and held-out ones that nothing is trained on: rolled out on the simulated
+robot, or taken from recordings (`source`).
 """
 
 from __future__ import annotations
@@ -10,6 +8,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from vlaw_assets.assets.recordings import ROLE as RECORDING
+from vlaw_assets.assets.recordings import is_recorded, plan_of, take
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state
@@ -24,10 +24,26 @@ if TYPE_CHECKING:
 
 
 def plan(stage: Stage) -> Plan:
-    return _plan(stage, "real_rollouts", stage.recipe.tables("rollouts"))
+    config = stage.recipe.rollouts
+    if is_recorded(config.source):
+        return plan_of(
+            stage,
+            "real_rollouts",
+            config.source,
+            purpose="rollout",
+            tasks=stage.recipe.tasks,
+            per_task=config.episodes_per_task,
+            number=stage.iteration,
+            shares=stage.recipe.iterations,
+        )
+    return _plan(stage, "real_rollouts", _without_source(stage.recipe.tables("rollouts"), "rollouts"))
 
 
-def make(stage: Stage, _plan: Plan, work: Work) -> None:
+def make(stage: Stage, plan: Plan, work: Work) -> None:
+    if RECORDING in plan.parents:
+        episodes = take(stage, plan, work)
+        work.check(checks.success_varies(bool(e.success) for e in episodes))
+        return
     episodes = _collect(stage, work, stage.recipe.rollouts, seed=stage.recipe.seed)
     _keep(stage, work, episodes, stage.recipe.rollouts.episodes_per_task, "rollout")
     work.check(checks.success_varies(e.success for e in episodes))
@@ -38,14 +54,37 @@ def show(_stage: Stage, _plan: Plan, ref: ArtifactRef) -> Mapping[str, Any]:
 
 
 def plan_validation(stage: Stage) -> Plan:
-    return _plan(stage, "validation_rollouts", {"validation": dataclasses.asdict(_validation(stage))})
+    metrics = stage.recipe.world_model_metrics
+    if is_recorded(metrics.source):
+        return plan_of(
+            stage,
+            "validation_rollouts",
+            metrics.source,
+            purpose="validation",
+            tasks=stage.recipe.tasks,
+            per_task=metrics.clips_per_task,
+            number=stage.iteration,
+        )
+    return _plan(
+        stage,
+        "validation_rollouts",
+        _without_source({"validation": dataclasses.asdict(_validation(stage))}, "validation"),
+    )
 
 
-def make_validation(stage: Stage, _plan: Plan, work: Work) -> None:
+def make_validation(stage: Stage, plan: Plan, work: Work) -> None:
     """Their starts are those of an experiment seed that no recipe may have, so nothing is ever trained on them."""
+    if RECORDING in plan.parents:
+        take(stage, plan, work)
+        return
     config = _validation(stage)
     episodes = _collect(stage, work, config, seed=HELD_OUT_SEEDS + stage.recipe.seed)
     _keep(stage, work, episodes, config.episodes_per_task, "validation")
+
+
+def _without_source(tables: dict[str, Any], name: str) -> dict[str, Any]:
+    """Where they come from is not part of how they are made."""
+    return {**tables, name: {key: value for key, value in tables[name].items() if key != "source"}}
 
 
 def _plan(stage: Stage, kind: str, tables: Mapping[str, Any]) -> Plan:
@@ -102,7 +141,7 @@ real_rollouts = stage_asset(
     make=make,
     show=show,
     group="iteration",
-    deps=("loop_state",),
+    deps=("loop_state", "recorded_episodes"),
     pool=POOL,
     kinds=("deltalake", "lance"),
     checks=(*checks.EPISODES, checks.VARIES),
@@ -113,7 +152,7 @@ validation_rollouts = stage_asset(
     plan=plan_validation,
     make=make_validation,
     group="evaluation",
-    deps=("loop_state",),
+    deps=("loop_state", "recorded_episodes"),
     pool=POOL,
     kinds=("deltalake", "lance"),
     checks=checks.EPISODES,

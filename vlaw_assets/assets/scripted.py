@@ -1,10 +1,9 @@
-"""The scripted corpora that every experiment starts from. Unpartitioned.
-
-Not here: the experts (vlaw_models/rollouts/demonstrate.py), the checkpoints (foundation.py).
-"""
+"""The corpora that every experiment starts from: of the robot's scripted experts, or recordings. Unpartitioned."""
 
 from __future__ import annotations
 
+from vlaw_assets.assets.recordings import ROLE as RECORDING
+from vlaw_assets.assets.recordings import is_recorded, plan_of, take
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.pipeline import checks
@@ -12,7 +11,9 @@ from vlaw_assets.recipes import TASKS
 from vlaw_models.robots.tabletop.renderer import renderer_name
 
 
-def plan(stage: Stage, purpose: str, count: int) -> Plan:
+def plan(stage: Stage, purpose: str, source: str, count: int) -> Plan:
+    if is_recorded(source):
+        return plan_of(stage, "recorded_corpus", source, purpose=purpose, tasks=(), per_task=count)
     recipe = {
         "purpose": purpose,
         "count_per_task": count,
@@ -24,6 +25,9 @@ def plan(stage: Stage, purpose: str, count: int) -> Plan:
 
 
 def make(stage: Stage, plan: Plan, work: Work) -> None:
+    if RECORDING in plan.parents:
+        take(stage, plan, work)
+        return
     from vlaw_models.rollouts.demonstrate import collect_demonstrations
 
     purpose, count, seed = (plan.recipe[key] for key in ("purpose", "count_per_task", "seed"))
@@ -40,10 +44,13 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
 
 expert_demonstrations = stage_asset(
     "expert_demonstrations",
-    "Episodes of the scripted experts, what the base policy was warm-started on the like of; all five tasks.",
-    plan=lambda stage: plan(stage, "demonstration", stage.foundation.demonstrations_per_task),
+    "Good episodes, of scripted experts or recorded: what the base policy was warm-started on the like of.",
+    plan=lambda stage: plan(
+        stage, "demonstration", stage.foundation.demonstrations, stage.foundation.demonstrations_per_task
+    ),
     make=make,
     group="foundation",
+    deps=("recorded_episodes",),
     checks=checks.EPISODES,
     kinds=("deltalake", "lance"),
     pool=POOL,
@@ -51,9 +58,10 @@ expert_demonstrations = stage_asset(
 co_training_data = stage_asset(
     "co_training_data",
     "A broad corpus of mixed quality: the world model is finetuned on it too, with weight lambda (Eq. 2).",
-    plan=lambda stage: plan(stage, "co_training", stage.foundation.co_training_per_task),
+    plan=lambda stage: plan(stage, "co_training", stage.foundation.co_training, stage.foundation.co_training_per_task),
     make=make,
     group="foundation",
+    deps=("recorded_episodes",),
     checks=checks.EPISODES,
     kinds=("deltalake", "lance"),
     pool=POOL,

@@ -94,7 +94,8 @@ def identity_of(config: WorldModelMetricsConfig) -> dict[str, Any]:
     from vlaw_models.metrics.networks import folder_digest
 
     given = {key: getattr(config, key) for key in ("feature_net", "perceptual_net")}
-    return dataclasses.asdict(config) | {key: folder_digest(folder) if folder else "" for key, folder in given.items()}
+    networks = {key: folder_digest(folder) if folder else "" for key, folder in given.items()}
+    return {key: value for key, value in (dataclasses.asdict(config) | networks).items() if key != "source"}
 
 
 def networks(work: Work, config: WorldModelMetricsConfig, size: tuple[int, int]) -> tuple[Any, Any, list[str]]:

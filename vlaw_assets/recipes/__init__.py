@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from vlaw_assets.once import asking, once
-from vlaw_assets.recipes.ranges import contradiction, remedy_for
+from vlaw_assets.recipes.ranges import contradiction, is_recording, remedy_for
 from vlaw_models import config as stages
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.base import LEARNERS, Learner
@@ -110,6 +110,9 @@ class Foundation:
     seed: int = 0
     demonstrations_per_task: int = 50
     co_training_per_task: int = 20
+    demonstrations: str = "scripted"
+    """'scripted': by the experts of the robot's simulator; 'recorded:NAME': an imported dataset."""
+    co_training: str = "scripted"
     weights: dict[str, str] = field(default_factory=dict)
 
 
@@ -253,6 +256,10 @@ def load_foundation(folder: Path | None = None) -> Foundation:
     for kind, value in weights.items():
         typed(path, f"weights.{kind}", value, str)
     foundation = Foundation(**document)
+    for key in ("demonstrations", "co_training"):
+        value = typed(path, key, getattr(foundation, key), str)
+        if value != "scripted" and not is_recording(value):
+            raise problem(path, key, f"is {value!r}", "Use 'scripted', or 'recorded:NAME' of an imported dataset.")
     for key, kind in (("preset", str), ("seed", int), ("demonstrations_per_task", int), ("co_training_per_task", int)):
         value = typed(path, key, getattr(foundation, key), kind)
         if kind is int and value < (0 if key == "seed" else 1):

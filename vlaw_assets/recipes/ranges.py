@@ -6,6 +6,7 @@ here: reading files (recipes/__init__.py), types, and what the values mean (`vla
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,6 +18,14 @@ class Range(NamedTuple):
     remedy: str
 
 
+RECORDING = re.compile(r"recorded:[A-Za-z0-9][A-Za-z0-9_{}-]{0,80}")
+
+
+def is_recording(source: str) -> bool:
+    """Whether it names an imported dataset: 'recorded:NAME'."""
+    return RECORDING.fullmatch(source) is not None and not re.search(r"[{}]", source.replace("{iteration}", ""))
+
+
 CHOICES = {
     "policy.start": ("previous", "base"),
     "imagine.starts": ("rollouts", "real"),
@@ -24,6 +33,11 @@ CHOICES = {
     "score.labels": ("judge", "simulator"),
 }
 RANGES = (
+    Range(
+        ("source",),
+        lambda value: value == "robot" or is_recording(value),
+        "Use 'robot', or 'recorded:NAME' of an imported dataset; NAME may hold {iteration}.",
+    ),
     Range(("num_steps", "batch_size", "sampling_steps", "lora_rank"), lambda value: value >= 1, "Use 1 or more."),
     Range(
         ("world_model_metrics.num_steps",),

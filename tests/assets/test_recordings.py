@@ -1,0 +1,139 @@
+"""Recordings as the source of real data: which episodes an iteration gets, what is refused, and what they reach."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from one_stage import Bench
+from small_loop import TASKS, checkpoint, commit, episodes, foundation
+
+from vlaw_assets.lake.quarantine import add
+from vlaw_assets.lineage.impact import impact
+from vlaw_models.errors import VlawError
+
+SOURCE = '[rollouts]\nsource = "recorded:lab"\nepisodes_per_task = 10\n'
+COUNT = 7
+"""Recorded episodes of every task."""
+
+
+def record(bench: Bench, name: str, count: int = COUNT, *, seed: int = 5, judged: bool = True):
+    """An imported dataset; returns its episodes as they are in the lake, by index."""
+
+    def write(draft) -> None:
+        draft.write_episodes(
+            episodes(count, seed=seed, judged=judged), purpose="rollout", world="arm", label_source="recorded"
+        )
+
+    ref = commit(bench.lake, "recorded_episodes", f"{name}|00", "recorded_episodes", {}, write, recipe={"of": name})
+    return bench.lake.read(ref).episodes()
+
+
+@pytest.fixture
+def bench(tmp_path):
+    bench = Bench(tmp_path)
+    foundation(bench.lake)
+    return bench
+
+
+def rolled_out(bench: Bench, iteration: int = 1):
+    if iteration == 1:
+        bench.make("loop_state", f"lab|{iteration:02d}")
+    else:
+        state = {"policy": bench.lake.ledger.require("base_policy", "")}
+        commit(bench.lake, "loop_state", f"lab|{iteration:02d}", "loop_state", state, checkpoint(f"state {iteration}"))
+    return bench.lake.read(bench.make("real_rollouts", f"lab|{iteration:02d}")).episodes()
+
+
+def test_the_episodes_of_a_recording_are_dealt_out_between_iterations(bench):
+    recorded = record(bench, "lab")
+    bench.recipe("lab", SOURCE)  # three iterations
+    for_first = rolled_out(bench)
+    expected = [e for task in TASKS for e in [r for r in recorded if r.task == task][0::3]]
+    assert {e.start_episode_id for e in for_first} == {e.episode_id for e in expected}
+    by_id = {e.episode_id: e for e in recorded}
+    for copy in for_first:
+        original = by_id[copy.start_episode_id]
+        np.testing.assert_array_equal(copy.images, original.images)
+        np.testing.assert_array_equal(copy.states, original.states)
+        np.testing.assert_array_equal(copy.actions, original.actions)
+        assert (copy.success, copy.task, copy.instruction) == (original.success, original.task, original.instruction)
+    rows = bench.lake.read(bench.lake.ledger.require("real_rollouts", "lab|01")).table("episodes").to_pylist()
+    assert {(row["purpose"], row["world"], row["label_source"], row["policy"]) for row in rows} == {
+        ("rollout", "arm", "recorded", "")
+    }
+
+
+def test_a_recording_of_each_iteration_is_taken_whole_and_no_more_than_asked_for(bench):
+    first, _ = record(bench, "lab_01", seed=1), record(bench, "lab_02", seed=2)
+    bench.recipe("lab", SOURCE.replace("lab", "lab_{iteration}").replace("10", "2"))
+    assert {e.start_episode_id for e in rolled_out(bench)} == {
+        e.episode_id for task in TASKS for e in [r for r in first if r.task == task][:2]
+    }
+
+
+def test_what_a_recording_reached_is_told_row_by_row(bench):
+    recorded = record(bench, "lab")
+    bench.recipe("lab", SOURCE)
+    copies = rolled_out(bench)
+    used = copies[0].start_episode_id
+    unused = next(e.episode_id for e in recorded if e.episode_id not in {c.start_episode_id for c in copies})
+    reached = {episode: {found.ref.asset for found in impact(bench.lake, episode)} for episode in (used, unused)}
+    assert "real_rollouts" in reached[used]
+    assert "real_rollouts" not in reached[unused]
+
+
+def test_a_recording_in_quarantine_is_left_out(bench):
+    recorded = record(bench, "lab")
+    bench.recipe("lab", SOURCE)
+    add(bench.lake, [recorded[0].episode_id], why="the camera fell", by="me")
+    assert recorded[0].episode_id not in {e.start_episode_id for e in rolled_out(bench)}
+
+
+def test_evaluations_are_taken_from_recordings_and_never_from_those_trained_on(bench):
+    record(bench, "lab"), record(bench, "eval_00", seed=9)
+    evaluation = '[evaluation]\nepisodes_per_task = 10\nsource = "recorded:eval_{iteration}"\n'
+    bench.recipe("lab", SOURCE + evaluation)
+    rolled_out(bench)
+    ref = bench.make("start_evaluation", "lab|01")
+    found = bench.lake.read(ref)
+    assert len(found.episodes()) == COUNT * len(TASKS)
+    assert all(len(e.images) == 1 for e in found.episodes()), "the last picture of each"
+    rates = {row["task"]: (row["successes"], row["trials"]) for row in found.table("evaluations").to_pylist()}
+    assert rates["stack"] == (COUNT // 2, COUNT)
+    base = bench.lake.ledger.require("base_policy", "")
+    trained = {"policy": base, "real_rollouts_01": bench.lake.ledger.require("real_rollouts", "lab|01")}
+    commit(bench.lake, "policy", "lab|01", "policy", trained, checkpoint("new"))
+    bench.recipe("lab", SOURCE + evaluation.replace("eval_{iteration}", "lab"))
+    with pytest.raises(VlawError, match="recordings that it was trained on") as caught:
+        bench.make("policy_evaluation", "lab|01")
+    assert "source" in caught.value.remedy
+
+
+def test_what_cannot_be_taken_is_refused_and_nothing_is_written(bench):
+    bench.recipe("lab", SOURCE)
+    with pytest.raises(VlawError, match="no recording 'lab'") as caught:
+        rolled_out(bench)
+    assert "vlaw import FORMAT PATH --name lab" in caught.value.remedy
+    record(bench, "other")
+    with pytest.raises(VlawError, match="there are: other"):
+        rolled_out(bench)
+    record(bench, "lab", judged=False)
+    with pytest.raises(VlawError, match="no success label"):
+        rolled_out(bench)
+    record(bench, "lab")
+    bench.recipe("lab", SOURCE)
+    (bench.recipes / "lab.toml").write_text(
+        (bench.recipes / "lab.toml").read_text().replace('["stack", "book"]', '["stack", "draw"]')
+    )
+    with pytest.raises(VlawError, match="no episode of draw") as caught:
+        rolled_out(bench)
+    assert "book, stack" in caught.value.remedy
+    assert bench.lake.ledger.current("real_rollouts", "lab|01") is None
+
+
+@pytest.mark.parametrize("source", ["lab", "recorded:", "recorded:../x", "recorded:lab_{n}", "simulator"])
+def test_a_source_that_is_none_is_refused(bench, source):
+    bench.recipe("lab", SOURCE.replace("recorded:lab", source))
+    with pytest.raises(VlawError, match=r"rollouts\.source") as caught:
+        rolled_out(bench)
+    assert "recorded:NAME" in caught.value.remedy

@@ -1,0 +1,158 @@
+"""Real data that come from recordings instead of a simulator: imported datasets as the source of a stage's episodes.
+
+A recipe says `source = "recorded:NAME"`. The stage copies the chosen episodes of `recorded_episodes[NAME|00]`, in
+bounded memory, and each copy names the recording it is of (`start_episode_id`): so which recordings an iteration has is
+in the lake, and what a recording reached is answered row by row. With "{iteration}" in the name every iteration has a
+dataset of its own, "recorded:lab_{iteration}" is lab_01, lab_02, ...; without it the iterations' rollouts share one
+dataset, each task's episodes dealt out in turn, and evaluations take all of theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.pipeline import checks
+from vlaw_models.errors import VlawError
+
+if TYPE_CHECKING:
+    from vlaw_assets.lake import ArtifactRef, Handle
+    from vlaw_models.episodes import Episode
+
+RECORDED = "recorded:"
+ASSET = ROLE = "recorded_episodes"
+ITERATION = "{iteration}"
+BATCH = 16
+"""Episodes that are in memory at a time."""
+SHOWN = 6
+
+
+def is_recorded(source: str) -> bool:
+    return source.startswith(RECORDED)
+
+
+def recording(stage: Stage, source: str, number: int = 0) -> ArtifactRef:
+    """The imported dataset that a source means in an iteration. Raises VlawError where it was not imported."""
+    name = source.removeprefix(RECORDED).replace(ITERATION, f"{number:02d}")
+    found = stage.ledger.current(ASSET, f"{name}|00")
+    if found is None:
+        known = sorted({ref.partition.partition("|")[0] for ref in stage.ledger.artifacts() if ref.asset == ASSET})
+        raise VlawError(
+            f"there is no recording {name!r}" + (f"; there are: {', '.join(known)}" if known else ""),
+            where=f"{stage.asset} [{stage.partition or 'foundation'}], source = {source!r}",
+            remedy=f"vlaw import FORMAT PATH --name {name}",
+        )
+    stage.required.append(found)
+    return found
+
+
+def plan_of(
+    stage: Stage,
+    kind: str,
+    source: str,
+    *,
+    purpose: str,
+    tasks: Sequence[str],
+    per_task: int,
+    number: int = 0,
+    shares: int = 1,
+) -> Plan:
+    """A plan to take episodes from a recording, of each task at most `per_task`.
+
+    Args:
+        tasks: () takes whatever tasks there are.
+        number: the iteration that they are for: what "{iteration}" becomes, and which share it takes.
+        shares: between how many a recording is dealt out that has no "{iteration}" in its name.
+    """
+    share = [1, 1] if ITERATION in source or shares == 1 else [number, shares]
+    settings = {"tasks": list(tasks), "per_task": per_task, "share": share}
+    return Plan(
+        kind=kind,
+        recipe={"recorded": settings, "purpose": purpose},
+        parents={ROLE: recording(stage, source, number)},
+    )
+
+
+def chosen(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> list[str]:
+    """Ids of the episodes that a plan takes, in recorded order; `rows` are the recording's, as `episodes` has them.
+
+    Of each task the episodes are dealt out in turn over the shares, then at most `per_task` are kept. No tasks: all.
+    """
+    (number, shares), limit = settings["share"], settings["per_task"]
+    tasks = settings["tasks"] or list(dict.fromkeys(row["task"] for row in rows))
+    wanted: set[str] = set()
+    for task in tasks:
+        wanted |= {row["episode_id"] for row in [r for r in rows if r["task"] == task][number - 1 :: shares][:limit]}
+    return [row["episode_id"] for row in rows if row["episode_id"] in wanted]
+
+
+def take(stage: Stage, plan: Plan, work: Work, *, policy: str = "", last_frame: bool = False) -> list[Episode]:
+    """Copies the plan's episodes into the artifact; returns them without frames.
+
+    Args:
+        policy: content digest of the policy that acted, where it is known.
+        last_frame: keep the last picture only, as evaluations do.
+
+    Raises VlawError where there is none of a task, or one without a success label.
+    """
+    settings, handle = plan.recipe["recorded"], work.read(ROLE)
+    available = handle.available()
+    rows = [
+        row
+        for row in stage.lake.read(plan.parents[ROLE]).table("episodes").to_pylist()
+        if row["episode_id"] in available
+    ]
+    ids = chosen(rows, settings)
+    by_id = {row["episode_id"]: row for row in rows}
+    where = (
+        f"{stage.asset} [{stage.partition or 'foundation'}], recording {plan.parents[ROLE].partition.partition('|')[0]}"
+    )
+    missing = [task for task in settings["tasks"] if task not in {by_id[name]["task"] for name in ids}]
+    if missing or not ids:
+        raise VlawError(
+            f"the recording has no episode of {', '.join(missing) or 'any task'} for this iteration",
+            where=where,
+            remedy="Record and import more, lower `iterations`, or name the recording's own tasks in the recipe: "
+            + ", ".join(sorted({row["task"] for row in rows})[:SHOWN]),
+        )
+    unlabelled = [name for name in ids if by_id[name]["success"] is None]
+    if unlabelled:
+        raise VlawError(
+            f"{len(unlabelled)} of {len(ids)} episodes have no success label, such as {unlabelled[0]}",
+            where=where,
+            remedy="Label the recording and import it again (--require-success says which are missing).",
+        )
+    kept: list[Episode] = []
+    for batch in _batches(handle, ids, last_frame=last_frame):
+        work.check(
+            checks.episodes_fit_schema(batch, tasks=sorted({e.task for e in batch}), judged=True),
+            checks.all_finite(batch),
+        )
+        world = by_id[str(batch[0].start_episode_id)]["world"]
+        names = work.draft.write_episodes(
+            batch, purpose=plan.recipe["purpose"], world=world, policy=policy, world_model="", label_source="recorded"
+        )
+        if not kept:
+            work.show("the first ones", batch[:SHOWN])
+        kept += [
+            replace(episode, episode_id=name, images=episode.images[:0])
+            for episode, name in zip(batch, names, strict=True)
+        ]
+    work.metrics |= {"successes": sum(bool(episode.success) for episode in kept), "recorded": len(kept)}
+    return kept
+
+
+def _batches(handle: Handle, ids: Sequence[str], *, last_frame: bool) -> Iterator[list[Episode]]:
+    for begin in range(0, len(ids), BATCH):
+        batch = handle.episodes(frames=True, episode_ids=ids[begin : begin + BATCH])
+        yield [
+            replace(
+                episode,
+                images=episode.images[-1:].copy() if last_frame else episode.images,
+                start_episode_id=episode.episode_id,
+                episode_id="",
+            )
+            for episode in batch
+        ]
