@@ -1,9 +1,10 @@
-"""Presets tiny, small and paper: sizes of every model, as plain dictionaries, and where the shipped weights are.
+"""Presets tiny, small, paper and toy: sizes of every model, as plain dictionaries, and where the shipped weights are.
 
 Here: numbers only, for build_policy, build_world_model, build_autoencoder and build_judge; "sizes" are the fields of
 the class's configuration, which has defaults for the rest. Not here: training settings (config.py).
 'tiny' is what the embedded robot uses on a CPU; 'small' is the published classes scaled down for it, for one GPU;
-'paper' is the size of the VLAW paper and takes published weights.
+'paper' is the size of the VLAW paper and takes published weights; 'toy' is the same classes for the same robot (DROID's
+Franka) at sizes that run in seconds on a CPU, without weights: pictures of 48 x 80 pixels.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from typing import Any
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.tabletop.controller import HIGH, LOW
 
-PRESETS = ("tiny", "small", "paper")
+PRESETS = ("tiny", "small", "paper", "toy")
+UNTRAINED = ("toy",)
+"""Presets that start from new models instead of weights."""
 KINDS = ("autoencoder", "world_model", "reward_model", "base_policy")
 WEIGHTS = Path(__file__).parent / "weights"
 
 _GEMMA_SMALL = {"num_hidden_layers": 6, "num_attention_heads": 8, "num_key_value_heads": 1, "head_dim": 32}
+_GEMMA_TOY = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 8}
 _GEMMA_PAPER = {"num_hidden_layers": 18, "num_attention_heads": 8, "num_key_value_heads": 1, "head_dim": 256}
 
 POLICY: dict[str, dict[str, Any]] = {
@@ -73,6 +77,26 @@ POLICY: dict[str, dict[str, Any]] = {
             },
         },
     },
+    "toy": {
+        "class": "Pi0Policy",
+        "chunk_size": 8,
+        "execute_steps": 4,
+        "euler_steps": 4,
+        "instruction_length": 16,
+        "sizes": {
+            "max_dim": 8,
+            "text": {"hidden_size": 32, "intermediate_size": 64, **_GEMMA_TOY},
+            "expert": {"hidden_size": 32, "intermediate_size": 64, **_GEMMA_TOY},
+            "vision": {
+                "hidden_size": 32,
+                "intermediate_size": 64,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 4,
+                "image_size": 32,
+                "patch_size": 16,
+            },
+        },
+    },
 }
 
 AUTOENCODER: dict[str, dict[str, Any]] = {
@@ -95,6 +119,16 @@ AUTOENCODER: dict[str, dict[str, Any]] = {
         "sizes": {
             "block_out_channels": (128, 256, 512, 512),
             "layers_per_block": 2,
+            "latent_channels": 4,
+            "scaling_factor": 0.18215,
+            "decode_frames": 7,
+        },
+    },
+    "toy": {
+        "class": "VideoAutoencoder",
+        "sizes": {
+            "block_out_channels": (32, 32, 32, 32),
+            "layers_per_block": 1,
             "latent_channels": 4,
             "scaling_factor": 0.18215,
             "decode_frames": 7,
@@ -156,6 +190,22 @@ WORLD_MODEL: dict[str, dict[str, Any]] = {
             "vae_scale": 0.18215,
         },
     },
+    "toy": {
+        "class": "CtrlWorld",
+        "sizes": {
+            "views": 3,
+            "latent_channels": 4,
+            "latent_height": 6,
+            "latent_width": 10,
+            "chunk": 4,
+            "history": 2,
+            "block_out_channels": (32, 64),
+            "layers": 1,
+            "heads": (1, 2),
+            "token_dim": 32,
+            "vae_scale": 0.18215,
+        },
+    },
 }
 
 REWARD_MODEL: dict[str, dict[str, Any]] = {
@@ -206,6 +256,44 @@ REWARD_MODEL: dict[str, dict[str, Any]] = {
             "num_frames": 16,
             "image_size": (192, 320),
             "view_size": 256,
+        },
+    },
+    "toy": {
+        "class": "QwenJudge",
+        "sizes": {
+            "cameras": ("exterior_1", "wrist"),
+            "num_frames": 4,
+            "image_size": (48, 80),
+            "view_size": 32,
+        },
+        "network": {
+            "text_config": {
+                "hidden_size": 32,
+                "intermediate_size": 64,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 2,
+                "num_key_value_heads": 2,
+                "head_dim": 16,
+                "max_position_embeddings": 1024,
+                "rope_parameters": {
+                    "rope_type": "default",
+                    "rope_theta": 10000.0,
+                    "mrope_interleaved": True,
+                    "mrope_section": [4, 2, 2],
+                },
+            },
+            "vision_config": {
+                "depth": 2,
+                "hidden_size": 32,
+                "intermediate_size": 64,
+                "num_heads": 2,
+                "patch_size": 8,
+                "spatial_merge_size": 2,
+                "temporal_patch_size": 2,
+                "out_hidden_size": 32,
+                "num_position_embeddings": 64,
+                "deepstack_visual_indexes": [0],
+            },
         },
     },
 }

@@ -1,7 +1,6 @@
-"""The checkpoints that every experiment starts from. Unpartitioned.
+"""The checkpoints that every experiment starts from: shipped weights, the user's own, or new models. Unpartitioned.
 
-Here: taking shipped (or the user's own) weights into the lake. Not here: the scripted corpora (scripted.py),
-pretraining (`vlaw pretrain`, vlaw_models/pretrain); the tiny preset ships its result with the package.
+The tiny preset's weights are shipped with the package; `vlaw pretrain` makes such ones.
 """
 
 from __future__ import annotations
@@ -23,15 +22,30 @@ if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef
 
 
+CORPUS = "co_training_data"
+"""What a new model takes its statistics and its vocabulary from."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class WeightsPlan(Plan):
-    """A checkpoint folder to take into the lake: the one named in foundation.toml, else what the preset ships."""
+    """A checkpoint to take into the lake: the folder named in foundation.toml, else what the preset ships or makes."""
 
     name: str
-    folder: Path
+    folder: Path | None
+    """None: a new model of the preset."""
 
 
 def plan(stage: Stage, kind: str, name: str) -> WeightsPlan:
+    if _untrained(stage, name):
+        preset, seed = stage.foundation.preset, stage.foundation.seed
+        corpus = {CORPUS: stage.require_foundation(CORPUS)}
+        return WeightsPlan(
+            kind=kind,
+            recipe={"untrained": name, "preset": preset, "seed": seed},
+            parents=corpus,
+            name=name,
+            folder=None,
+        )
     folder = _folder(stage, name)
     files = {path.relative_to(folder).as_posix(): _digest(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     if not any(file.endswith(".safetensors") for file in files) or "config.json" not in files:
@@ -44,12 +58,27 @@ def plan(stage: Stage, kind: str, name: str) -> WeightsPlan:
 
 
 def make(stage: Stage, plan: WeightsPlan, work: Work) -> None:
-    shutil.copytree(plan.folder, work.draft.checkpoint_dir(), dirs_exist_ok=True)
+    if plan.folder is None:
+        from vlaw_models.pretrain.untrained import build_untrained
+
+        episodes = work.read(CORPUS).episodes(frames=False)
+        build_untrained(
+            plan.name, stage.foundation.preset, episodes, work.draft.checkpoint_dir(), seed=stage.foundation.seed
+        )
+        stage.log.warning(f"the {plan.name} is new: preset {stage.foundation.preset!r} has no weights")
+    else:
+        shutil.copytree(plan.folder, work.draft.checkpoint_dir(), dirs_exist_ok=True)
     work.metrics["preset"] = stage.foundation.preset
 
 
 def show(stage: Stage, plan: WeightsPlan, _ref: ArtifactRef) -> Mapping[str, Any]:
     return {"source": plan.name, "preset": stage.foundation.preset}
+
+
+def _untrained(stage: Stage, name: str) -> bool:
+    from vlaw_models.presets import UNTRAINED
+
+    return stage.foundation.preset in UNTRAINED and not stage.foundation.weights.get(name)
 
 
 def _folder(stage: Stage, name: str) -> Path:
@@ -82,6 +111,7 @@ def _weights(asset: str, kind: str, name: str, about: str) -> dg.AssetsDefinitio
         make=make,
         show=show,
         group="foundation",
+        deps=(CORPUS,),
         kinds=("pytorch",),
     )
 

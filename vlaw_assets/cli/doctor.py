@@ -153,10 +153,15 @@ def _weights() -> str:
     from vlaw_models.checkpoint import load_config
 
     foundation = load_foundation(Path(path) if (path := default_recipes()) else None)
+    untrained = foundation.preset in presets.UNTRAINED
+    new = [kind for kind in FOUNDATION_WEIGHTS if untrained and not foundation.weights.get(kind)]
     folders = {
         kind: Path(foundation.weights.get(kind) or presets.foundation(foundation.preset, kind))
         for kind in FOUNDATION_WEIGHTS
+        if kind not in new
     }
+    if new:
+        return f"new models of preset {foundation.preset!r}: {', '.join(new)}"
     return ", ".join(f"{kind} {load_config(folder)['class']}" for kind, folder in folders.items())
 
 

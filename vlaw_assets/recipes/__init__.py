@@ -32,7 +32,7 @@ PACKAGED = Path(__file__).parent
 FOUNDATION_FILE = "foundation.toml"
 TASKS = ("stack", "book", "erase", "scoop", "draw")
 """The task categories of the embedded robot (a test compares them with the simulator, which is slow to import)."""
-PRESETS = ("tiny", "small", "paper")
+PRESETS = ("tiny", "small", "paper", "toy")
 EXTENDS = "extends"
 NOT_INHERITED = ("name", "description", EXTENDS)
 MAX_ITERATIONS = 10
