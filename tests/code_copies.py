@@ -7,6 +7,7 @@ import ast
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -18,9 +19,10 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("vlaw_assets", "vlaw_models")
 LOADED_BY_NAME = ("policies", "world_models", "autoencoders", "reward_models")
-"""Packages of vlaw_models whose classes are found by the name in a checkpoint, by the registry in their base.py."""
+"""Packages of vlaw_models whose classes are found by the name in a checkpoint, by the loader in their base.py."""
 RUN_LEARNERS = ("vlaw_assets.assets.training_set", "vlaw_models.learners.policy")
 """Modules that run the learner that a recipe names."""
+TARGET = re.compile(r'"(vlaw_models[\w.]+):\w+"')
 WAYS = ("raise RuntimeError('rewritten')", "return None", "rewritten = 1")
 """What a function's body is replaced with; the last one is put before the body, which still works then."""
 
@@ -107,7 +109,8 @@ def reached(module: str, *, without: Iterable[str]) -> set[str]:
         waiting += imported(name)
         for package in LOADED_BY_NAME:
             if name == f"vlaw_models.{package}.base":
-                waiting += [other for other in files() if other.startswith(f"vlaw_models.{package}.")]
+                text = files()[f"vlaw_models.{package}.registry"].read_text()
+                waiting += [part for target in TARGET.findall(text) for part in [target, *_above(target)]]
         if name in RUN_LEARNERS:
             waiting += [f"vlaw_models.learners.{other}" for other in ("imitation", "recap", "dsrl")]
     return found
@@ -177,7 +180,7 @@ class Copy:
 
     def stale(self, environment: dict[str, str]) -> dict[str, list[str]]:
         """Artifact -> why it is stale, of a lake, for the code of this copy."""
-        return json.loads(self.python("-c", _STALE, environment=environment))
+        return json.loads(self.python("-c", STALE, environment=environment))
 
 
 def _is_docstring(node: ast.AST) -> bool:
@@ -215,7 +218,7 @@ for path, text in json.load(sys.stdin):
 assert digests() == found[0]
 print(json.dumps(found))
 """
-_STALE = """
+STALE = """
 import json, os
 from vlaw_assets.lineage.staleness import stale
 from vlaw_assets.lake import Lake

@@ -29,7 +29,7 @@ class Bench:
         """Runs the stage; its findings are kept by name in `findings`."""
         making = STAGES[asset]
         place = Workplace(lake=str(self.lake.paths.root), recipes=str(self.recipes))
-        stage = Stage(self.lake, place, asset, partition, making.code, force=force, run_id="run-1")
+        stage = Stage(self.lake, place, asset, partition, force=force, run_id="run-1")
         try:
             making.run(stage)
         finally:

@@ -6,9 +6,11 @@ import json
 import sys
 
 import pytest
+import scratch_package
 
-from vlaw_models.autoencoders.base import AUTOENCODERS, load_autoencoder
+from vlaw_models.autoencoders.base import load_autoencoder
 from vlaw_models.autoencoders.folded_pixels import FoldedPixels
+from vlaw_models.autoencoders.registry import AUTOENCODERS
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.base import load_policy
 from vlaw_models.registry import Registry
@@ -20,12 +22,7 @@ def install(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def put(package: str, code: str, group: str, entries: dict[str, str]) -> None:
-        (tmp_path / f"{package}.py").write_text(code)
-        info = tmp_path / f"{package}-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-        lines = "".join(f"{name} = {target}\n" for name, target in entries.items())
-        (info / "entry_points.txt").write_text(f"[{group}]\n{lines}")
+        scratch_package.install(tmp_path, package, {f"{package}.py": code}, {group: entries})
 
     yield put
     for path in tmp_path.glob("*.py"):

@@ -9,8 +9,9 @@ import av
 import numpy as np
 import pytest
 
-from vlaw_assets.importers.base import IMPORTERS, Options, import_recordings
+from vlaw_assets.importers.base import Options
 from vlaw_assets.importers.ctrl_world import open_recordings
+from vlaw_assets.importers.registry import IMPORTERS, import_recordings
 from vlaw_assets.lake import Lake
 from vlaw_models.errors import VlawError
 

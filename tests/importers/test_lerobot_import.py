@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from recorded_dataset import CAMERAS, DATA, EPISODE_TABLE, VIDEO, brightness, write_lerobot, write_video
 
-from vlaw_assets.importers.base import Options, import_recordings
+from vlaw_assets.importers.base import Options
 from vlaw_assets.importers.lerobot import open_recordings
 from vlaw_assets.importers.lerobot_format import choose_cameras
+from vlaw_assets.importers.registry import import_recordings
 from vlaw_assets.lake import Lake
 from vlaw_assets.pipeline.checks import all_finite, episodes_fit_schema
 from vlaw_assets.query import connect

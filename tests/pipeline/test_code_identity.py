@@ -8,13 +8,14 @@ import inspect
 import io
 import json
 import random
+import subprocess
 import sys
 import threading
 import tokenize
 from collections import defaultdict
 
 import pytest
-from code_copies import LOADED_BY_NAME, RUN_LEARNERS, WAYS, Copy, files, reached, rewritten, sample
+from code_copies import LOADED_BY_NAME, RUN_LEARNERS, WAYS, Copy, files, imported, reached, rewritten, sample
 from one_stage import Bench
 from smoke_place import smoke_copy, smoke_place
 
@@ -22,11 +23,11 @@ from vlaw_assets import definitions
 from vlaw_assets.assets.stage import STAGES
 from vlaw_assets.pipeline import code_identity
 from vlaw_assets.pipeline.code_identity import FOR_PEOPLE, FOUND_BY_NAME, code_digest, sources
-from vlaw_models.autoencoders.base import AUTOENCODERS
+from vlaw_models.autoencoders.registry import AUTOENCODERS
 from vlaw_models.learners.base import LEARNERS
-from vlaw_models.policies.base import POLICIES
-from vlaw_models.reward_models.base import REWARD_MODELS
-from vlaw_models.world_models.base import WORLD_MODELS
+from vlaw_models.policies.registry import POLICIES
+from vlaw_models.reward_models.registry import REWARD_MODELS
+from vlaw_models.world_models.registry import WORLD_MODELS
 
 SEED = 20260304
 OTHER_CODE = "made by other code than today's"
@@ -120,17 +121,21 @@ def test_code_of_a_stage_is_what_it_needs_and_no_more():
         assert not [name for name in set.union(*code.values()) if f"{name}.".startswith(f"vlaw_assets.{apart}.")], apart
 
 
-def test_classes_found_by_name_are_found_by_whoever_loads_them():
-    learners = ("vlaw_models.learners.dsrl", "vlaw_models.learners.imitation", "vlaw_models.learners.recap")
-    assert {target.partition(":")[0] for target in LEARNERS.shipped.values()} == set(learners)
-    expected = {f"vlaw_models.{kind}.base": (f"vlaw_models.{kind}",) for kind in LOADED_BY_NAME}
-    assert expected | dict.fromkeys(RUN_LEARNERS, learners) == FOUND_BY_NAME
+def test_what_is_found_by_name_is_code_of_whoever_runs_it():
+    learners = {"vlaw_models.learners.dsrl", "vlaw_models.learners.imitation", "vlaw_models.learners.recap"}
+    assert {target.partition(":")[0] for target in LEARNERS.shipped.values()} == learners
     runs = {module for module, path in files().items() if ".learner.members(" in path.read_text()}
     fits = {module for module, path in files().items() if "learner.fit(" in path.read_text()}
     assert runs | fits == set(RUN_LEARNERS)
-    registries = [POLICIES, WORLD_MODELS, AUTOENCODERS, REWARD_MODELS]
-    for kind, registry in zip(LOADED_BY_NAME, registries, strict=True):
+    assert {module for module, registry in FOUND_BY_NAME.items() if registry == "vlaw_models.learners.base"} == {
+        *RUN_LEARNERS
+    }
+    assert all(learners < sources(module).keys() for module in RUN_LEARNERS)
+    for kind, registry in zip(LOADED_BY_NAME, [POLICIES, WORLD_MODELS, AUTOENCODERS, REWARD_MODELS], strict=True):
         assert registry.group == f"vlaw.{kind}"
+        assert code_identity.registries_of(f"vlaw_models.{kind}.base") == (registry,)
+        loads = {module for module in files() if f"vlaw_models.{kind}.registry" in imported(module)}
+        assert loads - {"vlaw_models.policies.noise_policy"} == {f"vlaw_models.{kind}.base"}, "that one is its own"
         for target in registry.shipped.values():
             assert target.partition(":")[0] in sources(f"vlaw_models.{kind}.base"), target
     by_name = {
@@ -138,12 +143,22 @@ def test_classes_found_by_name_are_found_by_whoever_loads_them():
         for module, path in files().items()
         if "import_module(" in path.read_text() or "__import__(" in path.read_text()
     }
-    assert by_name == {"vlaw_models.registry"}
+    assert by_name == {"vlaw_models.registry", "vlaw_assets.pipeline.code_identity"}
+
+
+def test_a_module_with_a_registry_is_quick_to_import():
+    holders = [module for module, path in files().items() if " = Registry(" in path.read_text()]
+    assert set(FOUND_BY_NAME.values()) < set(holders)
+    slow = "{'torch', 'mujoco', 'lance', 'dagster'}"
+    code = f"import sys, {', '.join(holders)}; print(sorted({slow} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_an_import_is_an_import_the_code_of_the_importer_of_recordings_too():
     code = set(sources("vlaw_assets.importers.lerobot"))
     assert {"vlaw_assets.importers.videos", "vlaw_assets.importers.lerobot_format", "vlaw_assets.lake.frames"} < code
+    assert not {"vlaw_assets.importers.ctrl_world", "vlaw_models.policies.flow_policy"} & code, "nor another's"
     with pytest.raises(ModuleNotFoundError, match="no_such_thing"):
         code_digest("vlaw_models.no_such_thing")
 

@@ -9,17 +9,20 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from vlaw_models.autoencoders.base import AUTOENCODERS, build_autoencoder, load_autoencoder
+from vlaw_models.autoencoders.base import build_autoencoder, load_autoencoder
 from vlaw_models.autoencoders.folded_pixels import FoldedPixelsConfig
+from vlaw_models.autoencoders.registry import AUTOENCODERS
 from vlaw_models.checkpoint import load_checkpoint, preset_class
 from vlaw_models.episodes import CAMERAS, Episode
 from vlaw_models.errors import VlawError
-from vlaw_models.policies.base import POLICIES
+from vlaw_models.policies.registry import POLICIES
 from vlaw_models.presets import AUTOENCODER, POLICY, PRESETS, REWARD_MODEL, WORLD_MODEL, foundation
-from vlaw_models.reward_models.base import REWARD_MODELS, build_judge, load_judge
+from vlaw_models.reward_models.base import build_judge, load_judge
 from vlaw_models.reward_models.qwen_judge import QwenJudge, QwenJudgeConfig
-from vlaw_models.world_models.base import WORLD_MODELS, Condition, build_world_model, load_world_model
+from vlaw_models.reward_models.registry import REWARD_MODELS
+from vlaw_models.world_models.base import Condition, build_world_model, load_world_model
 from vlaw_models.world_models.ctrl_world import CtrlWorldConfig
+from vlaw_models.world_models.registry import WORLD_MODELS
 from vlaw_models.world_models.warp_unet import WarpUNetConfig
 
 INSTRUCTIONS = ["stack the red block", "erase all marks"]

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from vlaw_assets.assets.by_row import goes_by_row
-from vlaw_assets.pipeline import checks, progress
+from vlaw_assets.pipeline import checks, plugins, progress
 from vlaw_assets.pipeline.checks import Finding
 from vlaw_assets.pipeline.code_identity import code_revision, made_with
 from vlaw_assets.pipeline.partitions import split_key
@@ -28,6 +30,19 @@ if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef, Draft, Handle, Identity, Lake, Ledger
     from vlaw_assets.pipeline.resources import Workplace
     from vlaw_models.episodes import Episode
+
+MODEL_GROUPS = {
+    "policy": "vlaw.policies",
+    "world_model": "vlaw.world_models",
+    "reward_model": "vlaw.reward_models",
+    "autoencoder": "vlaw.autoencoders",
+}
+"""Kind of an artifact -> entry point group of the classes that its checkpoint may be of."""
+LEARNER_GROUP = "vlaw.learners"
+CLASSES = "classes"
+"""Metric of an artifact with a checkpoint: the classes that load it."""
+CODE = "code"
+"""Metric of an artifact that was made by things of other packages: digests of its code by part."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +139,6 @@ class Stage:
     asset: str
     partition: str
     """ "experiment|iteration", or '' for the foundation."""
-    code: str
     force: bool = False
     """Make it again, although an artifact of the same identity is in the ledger."""
     run_id: str = ""
@@ -134,6 +148,11 @@ class Stage:
     """Where quarantined episodes occur, if the asker knows it already (`quarantine.occurrences`)."""
     required: list[ArtifactRef] = field(default_factory=list)
     """The artifacts that were asked for by `require`, in order."""
+
+    @property
+    def code(self) -> str:
+        """Digest of the code of this stage, without what it uses of other packages."""
+        return STAGES[self.asset].code
 
     @property
     def ledger(self) -> Ledger:
@@ -173,10 +192,25 @@ class Stage:
         self.required.append(self.ledger.require(asset, ""))
         return self.required[-1]
 
+    def code_parts(self, plan: Plan) -> Mapping[str, str]:
+        """Digests of the code that makes what is planned: of this stage, and of what it uses of other packages."""
+        names = {
+            (MODEL_GROUPS[ref.kind], name)
+            for ref in plan.parents.values()
+            if ref.kind in MODEL_GROUPS
+            for name in ref.metrics.get(CLASSES, ())
+        }
+        if self.partition:
+            names.add((LEARNER_GROUP, self.recipe.policy.learner))
+        parts = plugins.code_parts(
+            STAGES[self.asset].make.__module__, frozenset(names), f"{self.asset} [{self.partition}]"
+        )
+        return {**parts, plugins.STAGE: self.code} if len(parts) == 1 else parts
+
     def identity(self, plan: Plan) -> tuple[Identity, ArtifactRef | None]:
         """The identity of what a plan makes, and the quarantine list that it leaves out (None where it has none of it).
 
-        It is the plan's kind and recipe, the code digest, the content digests of the parents, and the episodes in
+        It is the plan's kind and recipe, the code's digest, the content digests of the parents, and the episodes in
         quarantine that these hold. The experiment's name is not in it: experiments that agree share the artifact.
         """
         from vlaw_assets.lake import Identity
@@ -184,7 +218,7 @@ class Stage:
 
         identity = Identity(
             kind=plan.kind,
-            code=self.code,
+            code=_code(self.code_parts(plan)),
             recipe=canonical(dict(plan.recipe)),
             parents=tuple(sorted((role, ref.content_digest) for role, ref in plan.parents.items())),
         )
@@ -225,7 +259,33 @@ class Stage:
                 left_out = {"excluded": len(identity.excluded)} if identity.excluded else {}
                 for title, png in work.pictures.items():
                     draft.keep_picture(title, png)
-                draft.set_metrics({**work.metrics, **left_out, "checks": noted, "made_with": made_with()})
+                parts = self.code_parts(plan)
+                code = {CODE: dict(parts)} if len(parts) > 1 else {}
+                classes = {CLASSES: named} if (named := classes_in(draft.checkpoint)) else {}
+                draft.set_metrics(
+                    {**work.metrics, **left_out, **code, **classes, "checks": noted, "made_with": made_with()}
+                )
+
+
+def _code(parts: Mapping[str, str]) -> str:
+    """The code digest of an identity."""
+    from vlaw_assets.lake.durable import digest_of
+
+    return parts[plugins.STAGE] if len(parts) == 1 else digest_of(parts)
+
+
+def classes_in(checkpoint: Path | None) -> list[str]:
+    """Names of the classes that a checkpoint is loaded by: its own first, then those of models inside it."""
+    config = checkpoint / "config.json" if checkpoint else None
+    return list(dict.fromkeys(_classes(json.loads(config.read_text())))) if config and config.is_file() else []
+
+
+def _classes(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get("class"), str):
+            yield value["class"]
+        for inner in value.values():
+            yield from _classes(inner)
 
 
 def nothing(_stage: Stage, _plan: Plan, _work: Work) -> None:

@@ -76,7 +76,6 @@ def stage_asset(
                 workplace,
                 asset,
                 str(partition),
-                making.code,
                 force=config.force,
                 run_id=context.run.run_id,
                 log=context.log,

@@ -38,7 +38,8 @@ def import_(
     Everything is checked before anything is written.
     """
     from vlaw_assets.definitions import default_lake
-    from vlaw_assets.importers.base import Options, import_recordings
+    from vlaw_assets.importers.base import Options
+    from vlaw_assets.importers.registry import import_recordings
     from vlaw_assets.lake import Lake
     from vlaw_models.errors import VlawError
 

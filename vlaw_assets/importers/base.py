@@ -1,6 +1,6 @@
 """What every importer shares: recordings that were opened and checked, and their commit as one artifact.
 
-An importer is a function in a file of its own, found by name (`IMPORTERS`): `open(path, options) -> Recordings`. It
+An importer is a function in a file of its own, found by name (registry.py): `open(path, options) -> Recordings`. It
 looks at metadata only and raises VlawError for what is wrong with it; `read` decodes. Everything is read and checked
 before the commit begins, so a bad dataset writes nothing.
 """
@@ -15,20 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlaw_models.errors import VlawError
-from vlaw_models.registry import Registry
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef, Lake
     from vlaw_models.episodes import Episode
 
-IMPORTERS = Registry(
-    "importer",
-    "vlaw.importers",
-    {
-        "lerobot": "vlaw_assets.importers.lerobot:open_recordings",
-        "ctrl-world": "vlaw_assets.importers.ctrl_world:open_recordings",
-    },
-)
 ASSET = KIND = "recorded_episodes"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 UNNAMED_TASK = "unspecified"
@@ -83,22 +74,20 @@ class Recordings:
         return total.hexdigest()
 
 
-def import_recordings(
-    lake: Lake, importer: str, path: Path | str, options: Options, *, name: str, run_id: str, force: bool = False
+def commit_recordings(
+    lake: Lake, recordings: Recordings, options: Options, *, code: str, name: str, run_id: str, force: bool = False
 ) -> ArtifactRef:
     """Commits a dataset as `recorded_episodes` of partition `name|00` and returns its ledger row.
 
     The identity holds the digest of every file read: the same dataset again is recognised, a changed one becomes the
     partition's new version. Raises VlawError before anything is written.
+
+    Args:
+        code: digest of the code of the importer that opened it.
     """
     from vlaw_assets.lake import Identity, canonical_json
-    from vlaw_assets.pipeline.code_identity import code_digest, made_with
+    from vlaw_assets.pipeline.code_identity import made_with
 
-    if not NAME.fullmatch(name):
-        raise VlawError(
-            f"{name!r} cannot name a dataset", where="import", remedy="Use letters, digits, '_' and '-', at most 63."
-        )
-    recordings = IMPORTERS.load(importer, where="import")(Path(path), options)
     recipe = {
         "format": recordings.format,
         "source_sha256": recordings.source_digest(),
@@ -106,7 +95,6 @@ def import_recordings(
         "task": options.task,
         **recordings.settings,
     }
-    code = code_digest(IMPORTERS.entry(importer, where="import").module)
     identity = Identity(kind=KIND, code=code, recipe=canonical_json(recipe), parents=())
     # Read before the commit block as well as checked: a lock held while videos decode would help nobody.
     known = lake.ledger.find(identity) is not None and not force

@@ -115,6 +115,11 @@ class Draft(Rows):
             self._checkpoint.mkdir(parents=True)
         return self._checkpoint
 
+    @property
+    def checkpoint(self) -> Path | None:
+        """The folder that `checkpoint_dir` gave; None where nobody asked for it."""
+        return self._checkpoint
+
     def keep_picture(self, title: str, png: bytes) -> None:
         """Keep a picture for people beside the data (see pictures.py); the ledger row's metrics name it."""
         self._check_writing()

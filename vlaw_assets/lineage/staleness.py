@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlaw_assets.assets.stage import CODE
 from vlaw_assets.lake import quarantine
 from vlaw_assets.lake.artifact import CHOSEN_BY
 from vlaw_assets.once import asking, once
+from vlaw_assets.pipeline.plugins import STAGE
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ class Answer:
 
     identity: Identity
     parents: Mapping[str, ArtifactRef]
+    code: Mapping[str, str]
+    """Digests of the code by part: the stage's own, and what it uses of other packages."""
     required: tuple[ArtifactRef, ...]
 
 
@@ -110,12 +114,10 @@ def ask(
     """What the stage of an asset would make now of this lake. Raises VlawError where it would stop before that."""
     from vlaw_assets.assets.stage import STAGES, Stage
 
-    making = STAGES[asset]
-    place = _place(str(lake.paths.root), str(recipes or ""))
-    stage = Stage(lake, place, asset, partition, making.code, occurring=occurring)
-    plan = making.plan(stage)
+    stage = Stage(lake, _place(str(lake.paths.root), str(recipes or "")), asset, partition, occurring=occurring)
+    plan = STAGES[asset].plan(stage)
     identity, _ = stage.identity(plan)
-    return Answer(identity, plan.parents, tuple(stage.required))
+    return Answer(identity, plan.parents, stage.code_parts(plan), tuple(stage.required))
 
 
 @once
@@ -141,7 +143,7 @@ def differences(lake: Lake, ref: ArtifactRef, answer: Answer) -> tuple[str, ...]
         return ()
     reasons = []
     if made.code_digest != now.code:
-        reasons.append("made by other code than today's")
+        reasons.append(_other_code(made.metrics.get(CODE, {STAGE: made.code_digest}), answer.code))
     if (made.kind, made.recipe_digest) != (now.kind, now.recipe_digest):
         reasons.append(f"made with another recipe: {_few(_changed(made.recipe_json, now.recipe))}")
     if made.parents_digest != now.parents_digest:
@@ -162,6 +164,17 @@ def differences(lake: Lake, ref: ArtifactRef, answer: Answer) -> tuple[str, ...]
     if released:
         reasons.append(f"it was made without what is no longer in quarantine: {_few(released)}")
     return tuple(reasons or ("made from other inputs than today's",))
+
+
+def _other_code(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Which parts of the code are others, by name where they are of other packages."""
+    named = [
+        part if part in before and part in now else f"{part} (not {'used then' if part in now else 'found now'})"
+        for part in sorted(before.keys() | now.keys())
+        if before.get(part) != now.get(part)
+    ]
+    own = "made by other code than today's"
+    return own if STAGE in named else f"{own}: {_few(named)}"
 
 
 def rebuild_plan(found: list[Stale]) -> list[tuple[str, list[str]]]:

@@ -1,7 +1,7 @@
 """What must hold of data before it is committed: pandera schemas and the checks that the assets share.
 
 Here: pure functions from episodes or rows to a `Finding`. Not here: when they run. A stage evaluates them inside its
-draft, so that a blocking finding stops the commit (`assets/stage.py` turns findings into Dagster's asset checks).
+draft, so that a blocking finding stops the commit (`assets/stage_asset.py` turns findings into Dagster's asset checks).
 numpy, pyarrow and pandera are imported inside functions: `vlaw_assets.definitions` stays quick to load.
 """
 

@@ -1,9 +1,10 @@
 """The digest of the code that makes an artifact: the sources of all modules that its stage can reach, and of no others.
 
 The stage's own module is where it begins; imports are followed through `vlaw_assets` and `vlaw_models`, also those
-inside functions, not those for type checkers only (`grimp` reads them from the files: nothing is imported). Nothing
-else decides what counts. Two kinds of modules cannot be told from imports, and are named here: FOUND_BY_NAME and
-FOR_PEOPLE.
+inside functions, not those for type checkers only (`grimp` reads them from the files: nothing is imported). What
+is found by name in a registry (vlaw_models/registry.py) cannot be told from imports: who runs it is FOUND_BY_NAME, who
+reaches that reaches all that is shipped; and what an installed package adds is code of those artifacts that use it
+(plugins.py). FOR_PEOPLE cannot be told from them either.
 
 Blank lines and comments do not count, docstrings do. What an artifact was made with besides code and inputs (versions,
 kind of machine, threads) is noted in the ledger for people; it is in no digest.
@@ -12,10 +13,12 @@ kind of machine, threads) is noted in the ledger for people; it is in no digest.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import platform
 import re
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from importlib import metadata
@@ -23,26 +26,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import vlaw_models
+from vlaw_assets.pipeline import outside_code
 from vlaw_models.errors import VlawError
-from vlaw_models.learners.base import LEARNERS
 from vlaw_models.robots.tabletop.renderer import RAY, RENDERER
 
 if TYPE_CHECKING:
     from grimp import ImportGraph
 
+    from vlaw_models.registry import Registry
+
 ROOT = Path(vlaw_models.__file__).parent.parent
 PACKAGES = ("vlaw_assets", "vlaw_models")
-LEARNER_FILES = tuple(sorted({target.partition(":")[0] for target in LEARNERS.shipped.values()}))
 FOUND_BY_NAME = {
     **{
-        f"vlaw_models.{kind}.base": (f"vlaw_models.{kind}",)
+        f"vlaw_models.{kind}.base": f"vlaw_models.{kind}.registry"
         for kind in ("policies", "world_models", "autoencoders", "reward_models")
     },
-    "vlaw_assets.assets.training_set": LEARNER_FILES,
-    "vlaw_models.learners.policy": LEARNER_FILES,
+    "vlaw_assets.assets.training_set": "vlaw_models.learners.base",
+    "vlaw_models.learners.policy": "vlaw_models.learners.base",
 }
-"""Module that runs what a checkpoint or a recipe names -> packages and modules in which that is: who reaches the one
-reaches the other (a test compares this with the registries). Recipes load learners too, but only to check settings."""
+"""Module that runs what a checkpoint or a recipe names -> module with the registry that finds it: who reaches the one
+runs what the other finds. Recipes load learners too, but only to check settings."""
 FOR_PEOPLE = frozenset(
     {
         "vlaw_assets.pipeline.mirror",
@@ -97,35 +101,61 @@ _TOKEN = re.compile(
 tokenizer, which takes a second for both packages: loading the definitions pays for it each time."""
 
 
-def code_digest(module: str) -> str:
-    """sha256 (hex) over the sources of `module` and of all that it can reach."""
+def code_digest(*modules: str) -> str:
+    """sha256 (hex) over the sources of some modules and of all that they can reach."""
+    return digest_of_files(sources(*modules))
+
+
+def digest_of_files(files: Mapping[str, Path]) -> str:
+    """sha256 (hex) over the code in some files: module name -> file."""
     digest = hashlib.sha256()
-    for name, path in sorted(sources(module).items()):
+    for name, path in sorted(files.items()):
         digest.update(f"{name}={_source_digest(path)}\n".encode())
     return digest.hexdigest()
 
 
-def sources(module: str) -> dict[str, Path]:
-    """Module name -> file of `module` and all that it can reach. ModuleNotFoundError where it is in neither package."""
+def sources(*modules: str) -> dict[str, Path]:
+    """Module name -> file of some modules and all that they can reach, in these two packages and in their own.
+
+    ModuleNotFoundError where one of them does not exist.
+    """
     graph = _imports()
-    if module not in graph.modules:
-        raise ModuleNotFoundError(
-            f"{module}: the code of a stage must lie in one of the packages {' and '.join(PACKAGES)}"
-        )
+    outside = {top_level(module) for module in modules} - set(PACKAGES)
+    for module in modules:
+        if not (module in graph.modules or (top_level(module) in outside and outside_code.file_of(module))):
+            raise ModuleNotFoundError(f"there is no module {module}, whose code is part of what is made by it")
     found: dict[str, Path] = {}
-    waiting = [module]
+    waiting = list(modules)
     while waiting:
         name = waiting.pop()
         if "." in name:  # importing a.b.c runs the code of a and a.b first
             waiting.append(name.rpartition(".")[0])
         if name in found or name in FOR_PEOPLE:
             continue
-        found[name] = _file_of(name)
-        waiting += graph.find_modules_directly_imported_by(name)
-        if name in FOUND_BY_NAME:
-            for found_there in FOUND_BY_NAME[name]:
-                waiting += [found_there, *graph.find_descendants(found_there)]
+        if name in graph.modules:
+            found[name] = _file_of(name)
+            waiting += graph.find_modules_directly_imported_by(name)
+            for registry in registries_of(name):
+                waiting += [target.partition(":")[0] for target in registry.shipped.values()]
+        elif top_level(name) in outside and (path := outside_code.file_of(name)):
+            found[name] = path
+            waiting += outside_code.names_in(name, path)
     return found
+
+
+def top_level(module: str) -> str:
+    return module.partition(".")[0]
+
+
+@cache
+def registries_of(module: str) -> tuple[Registry, ...]:
+    """The registries whose things a module runs. The module that defines them is imported: it is quick (a test)."""
+    from vlaw_models.registry import Registry
+
+    if module not in FOUND_BY_NAME:
+        return ()
+    held = vars(importlib.import_module(FOUND_BY_NAME[module])).values()
+    return tuple(value for value in held if isinstance(value, Registry))
 
 
 @cache
@@ -153,7 +183,10 @@ def _file_of(module: str) -> Path:
 
 @cache
 def _source_digest(path: Path) -> str:
-    """Digest of a file's code: without comments, and without lines that are blank then."""
+    """Digest of a file's code: without comments, and without lines that are blank then; of all of it where it is no
+    Python."""
+    if path.suffix != ".py":
+        return hashlib.sha256(path.read_bytes()).hexdigest()
     # Line ends inside a string are part of it, whatever its lines look like.
     code = _TOKEN.sub(lambda token: (token[1] or "").replace("\n", "\0"), path.read_text(encoding="utf-8"))
     return hashlib.sha256("\n".join(filter(None, map(str.rstrip, code.split("\n")))).encode()).hexdigest()

@@ -14,22 +14,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from vlaw_models.autoencoders.registry import AUTOENCODERS
 from vlaw_models.autoencoders.views import split_views, stack_views
 from vlaw_models.checkpoint import load_checkpoint, preset_class
 from vlaw_models.device import mixed
 from vlaw_models.errors import VlawError
-from vlaw_models.registry import Registry
-
-AUTOENCODERS = Registry(
-    "autoencoder",
-    "vlaw.autoencoders",
-    {
-        "FoldedPixels": "vlaw_models.autoencoders.folded_pixels:FoldedPixels",
-        "TinyAutoencoder": "vlaw_models.autoencoders.tiny_autoencoder:TinyAutoencoder",
-        "VideoAutoencoder": "vlaw_models.autoencoders.video_autoencoder:VideoAutoencoder",
-    },
-)
-"""Class name, as in a checkpoint's config.json, -> class."""
 
 
 class Autoencoder(nn.Module, ABC):

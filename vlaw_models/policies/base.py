@@ -27,19 +27,8 @@ from vlaw_models.checkpoint import (
 from vlaw_models.episodes import Observation
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.normalization import Normalization
+from vlaw_models.policies.registry import POLICIES
 from vlaw_models.policies.tokenize import InstructionTokenizer
-from vlaw_models.registry import Registry
-
-POLICIES = Registry(
-    "policy",
-    "vlaw.policies",
-    {
-        "FlowPolicy": "vlaw_models.policies.flow_policy:FlowPolicy",
-        "NoisePolicy": "vlaw_models.policies.noise_policy:NoisePolicy",
-        "Pi0Policy": "vlaw_models.policies.pi0:Pi0Policy",
-    },
-)
-"""Class name, as in a checkpoint's config.json, -> class."""
 
 Generators = torch.Generator | Sequence[torch.Generator]
 """One generator for the batch, or one per sample: then a sample does not depend on what else is in the batch."""

@@ -21,17 +21,8 @@ from torch import Tensor, nn
 from vlaw_models import checkpoint
 from vlaw_models.episodes import CAMERAS, Episode
 from vlaw_models.errors import VlawError
-from vlaw_models.registry import Registry
+from vlaw_models.reward_models.registry import REWARD_MODELS
 
-REWARD_MODELS = Registry(
-    "reward model",
-    "vlaw.reward_models",
-    {
-        "ClipJudge": "vlaw_models.reward_models.clip_judge:ClipJudge",
-        "QwenJudge": "vlaw_models.reward_models.qwen_judge:QwenJudge",
-    },
-)
-"""Class name, as in a checkpoint's config.json, -> class."""
 YES, NO = 0, 1
 """Order of the two answers in every judge's logits."""
 

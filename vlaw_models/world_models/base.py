@@ -20,19 +20,9 @@ import torch
 from torch import nn
 
 from vlaw_models.checkpoint import load_checkpoint, preset_class
-from vlaw_models.registry import Registry
 from vlaw_models.world_models.edm import EdmConfig
+from vlaw_models.world_models.registry import WORLD_MODELS
 
-WORLD_MODELS = Registry(
-    "world model",
-    "vlaw.world_models",
-    {
-        "ChunkUNet": "vlaw_models.world_models.chunk_unet:ChunkUNet",
-        "CtrlWorld": "vlaw_models.world_models.ctrl_world:CtrlWorld",
-        "WarpUNet": "vlaw_models.world_models.warp_unet:WarpUNet",
-    },
-)
-"""Class name, as in a checkpoint's config.json, -> class."""
 ANCHOR = 1_000_000
 """A context offset that always means the first frame of the trajectory (offsets are clipped there)."""
 

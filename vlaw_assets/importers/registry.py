@@ -1,0 +1,38 @@
+"""The importers that there are, those shipped here and those of installed packages; importing a dataset by one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlaw_assets.importers.base import NAME, Options, commit_recordings
+from vlaw_models.errors import VlawError
+from vlaw_models.registry import Registry
+
+if TYPE_CHECKING:
+    from vlaw_assets.lake import ArtifactRef, Lake
+
+IMPORTERS = Registry(
+    "importer",
+    "vlaw.importers",
+    {
+        "lerobot": "vlaw_assets.importers.lerobot:open_recordings",
+        "ctrl-world": "vlaw_assets.importers.ctrl_world:open_recordings",
+    },
+)
+"""Name of a format -> function, see base.py."""
+
+
+def import_recordings(
+    lake: Lake, importer: str, path: Path | str, options: Options, *, name: str, run_id: str, force: bool = False
+) -> ArtifactRef:
+    """Opens a dataset and commits it (see `commit_recordings`). Raises VlawError before anything is written."""
+    from vlaw_assets.pipeline.code_identity import code_digest
+
+    if not NAME.fullmatch(name):
+        raise VlawError(
+            f"{name!r} cannot name a dataset", where="import", remedy="Use letters, digits, '_' and '-', at most 63."
+        )
+    recordings = IMPORTERS.load(importer, where="import")(Path(path), options)
+    code = code_digest(IMPORTERS.entry(importer, where="import").module)
+    return commit_recordings(lake, recordings, options, code=code, name=name, run_id=run_id, force=force)
