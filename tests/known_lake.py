@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
+import factories
+from factories import commit, write_checkpoint
 
-from vlaw_assets.lake import Identity, Lake
+from vlaw_assets.lake import ArtifactRef, Draft, Lake
 from vlaw_models.episodes import Episode
-
-PICTURES = np.zeros((1, 1, 2, 2, 3), np.uint8)
 
 
 def episode(task: str, event: str, seed: int, steps: int = 10, start: str | None = None) -> Episode:
     """Judged as `event` says; '' is an imagined episode that nobody judged."""
-    return Episode(
-        task=task,
-        instruction=task,
-        seed=seed,
-        images=PICTURES,
-        states=np.full((steps + 1, 2), seed, np.float32),
-        actions=np.zeros((steps, 2), np.float32),
-        success=(event == "success") if event else None,
-        event=event,
-        start_episode_id=start,
-    )
+    success = (event == "success") if event else None
+    return factories.episode(task, seed, success=success, event=event, instruction=task, start=start, steps=steps)
 
 
 class KnownLake:
@@ -33,43 +23,40 @@ class KnownLake:
 
     def __init__(self, lake: Lake):
         self.lake = lake
-        self.refs: dict[str, Any] = {}
+        self.refs: dict[str, ArtifactRef] = {}
         self.ids: dict[str, str] = {}
 
     def make(
         self,
         name: str,
         parents: dict[str, str],
-        write: Any = None,
+        write: Callable[[Draft], Any] = lambda _draft: None,
         *,
-        partition: str = "",
         checkpoint: str = "",
-        rows: tuple[str, ...] = (),
-        kind: str = "",
-    ) -> Any:
-        """Commit `name`; `write(draft, handles)` fills it. `parents`: role -> name; roles in `rows` are read by row."""
-        asset = name.partition(" ")[0]
-        kept = tuple((role, self.refs[parent].content_digest) for role, parent in parents.items())
-        identity = Identity(kind or asset, "code-1", json.dumps({"of": name.partition(":")[0]}), kept)
-        with self.lake.commit(
-            asset=asset, partition=partition, identity=identity, run_id="run", code_revision="abc"
-        ) as draft:
-            if draft.reused is None:
-                handles = {
-                    role: draft.read(self.refs[parent], role=role, by_row=role in rows)
-                    for role, parent in parents.items()
-                }
-                if checkpoint:
-                    (draft.checkpoint_dir() / "config.json").write_text(json.dumps({"is": checkpoint}))
-                if write:
-                    write(draft, handles)
-        self.refs[name] = draft.ref
-        return draft.ref
+        recipe: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> ArtifactRef:
+        """Commit `name`, of which the part before ':' is its recipe without one; `parents`: role -> name."""
 
-    def episodes(self, prefix: str, purpose: str, found: list[Episode], **models: str) -> Any:
+        def fill(draft: Draft) -> None:
+            if checkpoint:
+                write_checkpoint(draft.checkpoint_dir(), checkpoint)
+            write(draft)
+
+        self.refs[name] = commit(
+            self.lake,
+            name.partition(" ")[0],
+            parents={role: self.refs[parent] for role, parent in parents.items()},
+            write=fill,
+            recipe=recipe or {"of": name.partition(":")[0]},
+            **options,
+        )
+        return self.refs[name]
+
+    def episodes(self, prefix: str, purpose: str, found: list[Episode], **models: str) -> Callable[[Draft], None]:
         """A writer of these episodes; they are called prefix0, prefix1, ..."""
 
-        def write(draft: Any, _handles: Any) -> None:
+        def write(draft: Draft) -> None:
             world = "world_model" if purpose == "imagined" else "tabletop"
             for number, name in enumerate(draft.write_episodes(found, purpose=purpose, world=world, **models)):
                 self.ids[f"{prefix}{number}"] = name
@@ -162,7 +149,7 @@ def known(lake: Lake) -> KnownLake:
     k.make(
         "world_model_metrics 1",
         {"world_model": "world_model 1"},
-        lambda draft, _: draft.write_evaluations([{"task": "stack", "metric": "psnr", "value": 20.0, "trials": 4}]),
+        lambda draft: draft.write_evaluations([{"task": "stack", "metric": "psnr", "value": 20.0, "trials": 4}]),
         partition="vlaw|01",
     )
 
@@ -183,7 +170,7 @@ def known(lake: Lake) -> KnownLake:
     k.make(
         "world_model_metrics 2",
         {"world_model": "world_model 1"},
-        lambda draft, _: draft.write_evaluations([{"task": "stack", "metric": "psnr", "value": 21.5, "trials": 4}]),
+        lambda draft: draft.write_evaluations([{"task": "stack", "metric": "psnr", "value": 21.5, "trials": 4}]),
         partition="vlaw|02",
     )
 
@@ -213,25 +200,22 @@ def evaluate(k: KnownLake, name: str, policy: str, events: list[str], prefix: st
     )
 
 
-def score(k: KnownLake, owner: str, said: dict[str, float], judge: str) -> Any:
-    def write(draft: Any, _handles: Any) -> None:
-        draft.write_scores(
-            [
-                {"episode_id": k.ids[name], "owner": k.refs[owner].artifact_id, "judge": judge, "p_success": p}
-                for name, p in said.items()
-            ]
-        )
-
-    return write
+def score(k: KnownLake, owner: str, said: dict[str, float], judge: str) -> Callable[[Draft], None]:
+    return lambda draft: draft.write_scores(
+        [
+            {"episode_id": k.ids[name], "owner": k.refs[owner].artifact_id, "judge": judge, "p_success": p}
+            for name, p in said.items()
+        ]
+    )
 
 
-def members(k: KnownLake, weights: dict[str, float]) -> Any:
+def members(k: KnownLake, weights: dict[str, float]) -> Callable[[Draft], None]:
     owners = {"r": "real_rollouts 1", "q": "real_rollouts 2", "d": "imagined_rollouts 1"}
 
-    def write(draft: Any, handles: Any) -> None:
-        for handle in handles.values():
-            if "episodes" in handle.ref.versions:
-                handle.episodes(frames=False)
+    def write(draft: Draft) -> None:
+        for role, name in (("real", "r"), ("new", "q"), ("imagined", "d")):
+            if any(known[0] == name for known in weights):
+                draft.read(k.refs[owners[name]], role, by_row=True).episodes(frames=False)
         draft.write_members(
             [
                 {
@@ -247,10 +231,11 @@ def members(k: KnownLake, weights: dict[str, float]) -> Any:
     return write
 
 
-def learn(k: KnownLake, real: list[str], imagined: list[str]) -> Any:
-    def write(_draft: Any, handles: Any) -> None:
-        handles["training_set"].members()
-        handles["real"].episodes(episode_ids=[k.ids[name] for name in real])
-        handles["imagined"].episodes(episode_ids=[k.ids[name] for name in imagined])
+def learn(k: KnownLake, real: list[str], imagined: list[str]) -> Callable[[Draft], None]:
+    def write(draft: Draft) -> None:
+        draft.read(k.refs["training_set 1"], "training_set").members()
+        for role, names in (("real", real), ("imagined", imagined)):
+            chosen = [k.ids[name] for name in names]
+            draft.read(k.refs[f"{role}_rollouts 1"], role).episodes(episode_ids=chosen)
 
     return write

@@ -10,13 +10,12 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
+import factories
+from factories import TASKS, checkpoint, write_checkpoint
 
-from vlaw_assets.lake import ArtifactRef, Draft, Identity, Lake
-from vlaw_assets.recipes import canonical
+from vlaw_assets.lake import ArtifactRef, Draft, Lake
 from vlaw_models.episodes import Episode
 
-TASKS = ("stack", "book")
 STARTS = 4
 EVALUATION, VALIDATION, STOPPING, ROLLOUT = 2000, 6000, 7000, 1000
 """First seeds of the start sets."""
@@ -56,18 +55,8 @@ IMAGINED = "1110010000"
 """True outcomes of the ten imagined episodes of seed 0 and of seed 1; the judge accepts the first four."""
 
 
-def episode(task: str, seed: int, success: bool | None, start: str | None = None, steps: int = 2) -> Episode:
-    return Episode(
-        task=task,
-        instruction=task,
-        seed=seed,
-        images=np.zeros((1, 1, 2, 2, 3), np.uint8),
-        states=np.full((steps + 1, 2), seed % 97, np.float32),
-        actions=np.zeros((steps, 2), np.float32),
-        success=success,
-        event="" if success is None else "success" if success else "missed",
-        start_episode_id=start,
-    )
+def episode(task: str, seed: int, success: bool | None, start: str | None = None) -> Episode:
+    return factories.episode(task, seed, success=success, start=start)
 
 
 class StudyLake:
@@ -89,21 +78,7 @@ class StudyLake:
         write: Callable[[Draft], Any],
         parents: dict[str, ArtifactRef] | None = None,
     ) -> ArtifactRef:
-        parents = parents or {}
-        identity = Identity(
-            kind=kind,
-            code="code-1",
-            recipe=canonical(recipe),
-            parents=tuple((role, ref.content_digest) for role, ref in parents.items()),
-        )
-        with self.lake.commit(
-            asset=asset, partition=partition, identity=identity, run_id="run", code_revision="abc"
-        ) as draft:
-            if draft.reused is None:
-                for role, ref in parents.items():
-                    draft.read(ref, role=role)
-                write(draft)
-        return draft.ref
+        return factories.commit(self.lake, asset, partition, parents or {}, write, kind=kind, recipe=recipe)
 
     def define(self, arms: list[dict[str, Any]]) -> ArtifactRef:
         definition = {"name": self.study, "description": "A study in miniature.", "arms": arms}
@@ -181,7 +156,7 @@ class StudyLake:
         )
 
         def learn(draft: Draft) -> None:
-            (draft.checkpoint_dir() / "config.json").write_text(json.dumps({"is": key}))
+            write_checkpoint(draft.checkpoint_dir(), key)
             rows = [
                 {
                     "task": task,
@@ -327,13 +302,6 @@ class StudyLake:
             )
 
         self.commit("reward_model_metrics", key, "reward_model_metrics", {"seed": seed}, judge, {"clips": clips})
-
-
-def checkpoint(text: str) -> Callable[[Draft], None]:
-    def write(draft: Draft) -> None:
-        (draft.checkpoint_dir() / "config.json").write_text(json.dumps({"is": text}))
-
-    return write
 
 
 def verdicts(what: str, tp: int, fn: int, fp: int, tn: int) -> list[dict[str, Any]]:

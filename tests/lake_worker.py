@@ -1,4 +1,4 @@
-"""Sample data for the lake's tests, and the process that those tests kill: `python lake_worker.py COMMAND LAKE ...`."""
+"""The process that the lake's tests kill: `python lake_worker.py COMMAND LAKE ...`."""
 
 from __future__ import annotations
 
@@ -12,64 +12,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
+from factories import PARTITION, commit_all, fill, identity, sample_episodes
 
 import vlaw_assets.lake
-from vlaw_assets.lake import ArtifactRef, Draft, Identity, Lake, checkpoints, frames, seal, tables
-from vlaw_models.episodes import Episode
-
-PARTITION = "vlaw|01"
-
-
-def sample_episodes(count: int = 3, *, seed: int = 0, steps: int = 4) -> list[Episode]:
-    """Small episodes with noise for pixels, so that any mix-up or loss of a frame shows."""
-    rng = np.random.default_rng(seed)
-    return [
-        Episode(
-            task=("stack", "book")[index % 2],
-            instruction=f"do {index}",
-            seed=1000 + index,
-            images=rng.integers(0, 256, (steps + 1, 3, 16, 24, 3), dtype=np.uint8),
-            states=rng.random((steps + 1, 5), dtype=np.float32),
-            actions=rng.random((steps, 4), dtype=np.float32),
-            success=bool(index % 2),
-            event="success" if index % 2 else "toppled",
-            extra={"note": index},
-        )
-        for index in range(count)
-    ]
-
-
-def identity(kind: str, recipe: dict | None = None, parents: tuple[ArtifactRef, ...] = ()) -> Identity:
-    recipe_json = json.dumps(recipe or {"seed": 0}, sort_keys=True)
-    return Identity(kind, "code-1", recipe_json, tuple((ref.asset, ref.content_digest) for ref in parents))
-
-
-def fill(draft: Draft, episodes: list[Episode] | None = None) -> None:
-    """Write something of everything."""
-    ids = draft.write_episodes(episodes or sample_episodes(), purpose="rollout", world="tabletop", policy="p0")
-    draft.write_scores([{"episode_id": ids[0], "p_success": 0.25}])
-    draft.write_members([{"episode_id": ids[0], "owner": draft.artifact_id, "weight": 1.0, "source": "real"}])
-    draft.write_evaluations([{"task": "stack", "trials": 4, "successes": 1, "value": 0.25}])
-    folder = draft.checkpoint_dir()
-    (folder / "config.json").write_text('{"class": "Sample"}')
-    (folder / "sub").mkdir(exist_ok=True)
-    (folder / "sub" / "model.safetensors").write_bytes(bytes(range(256)) * 8)
-
-
-def commit_all(lake: Lake, *, run_id: str = "run", partition: str = PARTITION, force: bool = False) -> ArtifactRef:
-    """A parent and a child that reads it and writes something of everything. Returns the child's row."""
-    with lake.commit(asset="base", identity=identity("base"), run_id=run_id) as draft:
-        if draft.reused is None:
-            draft.write_episodes(sample_episodes(1, seed=9), purpose="demonstration")
-    parent = draft.ref
-    child = identity("everything", {"seed": 1}, (parent,))
-    with lake.commit(asset="all", partition=partition, identity=child, run_id=run_id, force=force) as draft:
-        if draft.reused is None:
-            draft.read(parent, role="start").episodes()
-            fill(draft)
-    return draft.ref
-
+from vlaw_assets.lake import Lake, checkpoints, frames, seal, tables
 
 WRITES = [
     (frames.FrameWriter, "write"),
@@ -141,7 +87,7 @@ def commit_without_flushes(lake: Lake, marks: Path, removed: Sequence[str]) -> N
         patch = mock.patch.object(place, attribute) if attribute else nullcontext()
         (marks / f"mark-{name}").mkdir()
         with patch:
-            made = identity("durable", {"number": number}, (base,))
+            made = identity("durable", {"number": number}, {"start": base})
             with lake.commit(asset="all", partition=f"durable|{number:02d}", identity=made, run_id="durable") as draft:
                 draft.read(base, role="start").episodes()
                 fill(draft, sample_episodes(2, seed=number))

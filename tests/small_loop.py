@@ -6,17 +6,16 @@ scores 0.1, 0.2, ... of the judge, a training set, and checkpoints of noise.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import factories
 import numpy as np
+from factories import TASKS, checkpoint, episode
 
-from vlaw_assets.lake import ArtifactRef, Draft, Identity, Lake
-from vlaw_assets.recipes import canonical
+from vlaw_assets.lake import ArtifactRef, Draft, Lake
 from vlaw_models.episodes import Episode
 
-TASKS = ("stack", "book")
 REAL, IMAGINED, EXPERT = 4, 8, 2
 ALPHA = 0.65
 """The scores 0.7 and 0.8 are above."""
@@ -27,16 +26,15 @@ def episodes(count: int, *, seed: int, judged: bool = True, starts: list[str] | 
     """`count` tiny episodes per task, tasks interleaved."""
     rng = np.random.default_rng(seed)
     return [
-        Episode(
-            task=task,
-            instruction=f"{task} it",
-            seed=index,
+        episode(
+            task,
+            index,
             success=bool(index % 2) if judged else None,
             event="done",
-            images=rng.integers(0, 256, (3, 2, 8, 8, 3), dtype=np.uint8),
-            states=rng.random((3, 2), dtype=np.float32),
-            actions=rng.random((2, 2), dtype=np.float32),
-            start_episode_id=starts[(index * len(TASKS) + number) % len(starts)] if starts else None,
+            start=starts[(index * len(TASKS) + number) % len(starts)] if starts else None,
+            cameras=2,
+            size=(8, 8),
+            noise=rng,
         )
         for index in range(count)
         for number, task in enumerate(TASKS)
@@ -50,39 +48,10 @@ def commit(
     kind: str,
     parents: Mapping[str, ArtifactRef],
     write: Callable[[Draft], Any],
-    *,
-    recipe: dict[str, Any] | None = None,
-    code: str = "code-1",
-    run_id: str = "run-1",
-    force: bool = False,
+    **options: Any,
 ) -> ArtifactRef:
-    """One artifact that reads all its parents whole and then writes."""
-    identity = Identity(
-        kind=kind,
-        code=code,
-        recipe=canonical(recipe or {}),
-        parents=tuple((role, ref.content_digest) for role, ref in parents.items()),
-    )
-    with lake.commit(
-        asset=asset, partition=partition, identity=identity, run_id=run_id, force=force, code_revision="abc123"
-    ) as draft:
-        if draft.reused is None:
-            for role, ref in parents.items():
-                draft.read(ref, role=role)
-            write(draft)
-    return draft.ref
-
-
-def checkpoint(text: str, **metrics: Any) -> Callable[[Draft], None]:
-    """Writes a checkpoint of which every text makes another."""
-
-    def write(draft: Draft) -> None:
-        folder = draft.checkpoint_dir()
-        (folder / "config.json").write_text(json.dumps({"class": text}))
-        (folder / "model.safetensors").write_bytes(text.encode() * 100)
-        draft.set_metrics(metrics)
-
-    return write
+    """`factories.commit` with the kind before the parents."""
+    return factories.commit(lake, asset, partition, parents, write, kind=kind, **options)
 
 
 def foundation(lake: Lake) -> dict[str, ArtifactRef]:

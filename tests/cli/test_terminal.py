@@ -21,7 +21,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from vlaw_assets.cli.output import SafeConsole, visible
-from vlaw_assets.lake import Identity, Lake, quarantine
+from vlaw_assets.lake import Lake, quarantine
 
 ROOT = Path(__file__).parents[2]
 BAD = "\x1b]0;owned\x07\x1b[2J\x9b31m\x7f\x08\r\u202egpj\u2066\u2028\u200b:bomb:[bold]"
@@ -42,15 +42,13 @@ def root(tmp_path_factory):
     k = KnownLake(Lake.open(root / "lake"))
 
     def make(name: str, parents: dict[str, str], found: list, partition: str, recipe: str) -> None:
-        kept = tuple((role, k.refs[parent].content_digest) for role, parent in parents.items())
-        asset = name.partition(" ")[0]
-        identity = Identity(asset, BAD, json.dumps({BAD: recipe}), kept)
-        with k.lake.commit(asset=asset, partition=partition, identity=identity, run_id=BAD, code_revision=BAD) as draft:
+        def write(draft):
             for role, parent in parents.items():
                 draft.read(k.refs[parent], role=role).episodes()
-            k.episodes("r", "rollout", found, policy=BAD)(draft, {})
-            (draft.checkpoint_dir() / "config.json").write_text("{}")
-        k.refs[name] = draft.ref
+            k.episodes("r", "rollout", found, policy=BAD)(draft)
+
+        bad = {"recipe": {BAD: recipe}, "code": BAD, "run_id": BAD, "code_revision": BAD}
+        k.make(name, parents, write, partition=partition, checkpoint="{}", **bad)
 
     make("real_rollouts 1", {}, [episode(BAD, "success", 1), episode(BAD, BAD, 2)], "vlaw|01", "a")
     make("policy 1", {BAD: "real_rollouts 1"}, [episode(BAD, "", 3)], "vlaw|01", "a")

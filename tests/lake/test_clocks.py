@@ -8,8 +8,9 @@ import random
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
+import factories
 import pytest
-from lake_worker import fill, identity, sample_episodes
+from factories import fill, sample_episodes
 from typer.testing import CliRunner
 
 from vlaw_assets.cli import app
@@ -156,10 +157,15 @@ class Clock:
 
 
 def commit(lake: Lake, partition: str, *, asset: str = "all", run_id: str = "r", seed: int = 0) -> None:
-    with lake.commit(
-        asset=asset, partition=partition, identity=identity(asset, {"p": partition, "s": seed}), run_id=run_id
-    ) as draft:
-        fill(draft, sample_episodes(1, seed=seed + 7 * int(partition[-2:])))
+    found = sample_episodes(1, seed=seed + 7 * int(partition[-2:]))
+    factories.commit(
+        lake,
+        asset,
+        partition,
+        write=lambda draft: fill(draft, found),
+        recipe={"p": partition, "s": seed},
+        run_id=run_id,
+    )
 
 
 @pytest.fixture

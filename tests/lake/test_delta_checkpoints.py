@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
-from lake_worker import PARTITION, commit_all, fill, identity
+from factories import PARTITION, commit_all, fill, identity
 from typer.testing import CliRunner
 
 from vlaw_assets.cli import app

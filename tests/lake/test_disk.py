@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from lake_worker import PARTITION, commit_all, fill, identity
+from factories import PARTITION, commit_all, fill, identity
 from typer.testing import CliRunner
 
 from vlaw_assets.cli import app

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from lake_worker import PARTITION, commit_all, sample_episodes
+from factories import PARTITION, commit_all, sample_episodes
 
 from vlaw_assets.lake import Lake
 from vlaw_assets.lake.artifact import ArtifactRef

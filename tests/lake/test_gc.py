@@ -8,8 +8,8 @@ import shutil
 import time
 
 import pytest
-from lake_worker import commit_all, fill, identity, sample_episodes
-from test_time_travel import moments
+from factories import commit_all, fill, identity, sample_episodes
+from lake_pictures import moments
 from typer.testing import CliRunner
 
 from vlaw_assets.lake import Draft, Lake

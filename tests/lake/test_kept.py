@@ -8,8 +8,9 @@ import re
 import shutil
 
 import pytest
+from factories import commit
 
-from vlaw_assets.lake import Identity, Lake, artifact, deltalog, kept, verified
+from vlaw_assets.lake import Lake, artifact, deltalog, kept, verified
 from vlaw_assets.lake.upkeep import chain_checks
 from vlaw_assets.lake.upkeep.verify import verify_ledger
 from vlaw_models.errors import VlawError
@@ -30,16 +31,15 @@ def root(tmp_path, monkeypatch):
 
 def fill(lake, word):
     """`COUNT` artifacts, each made from the one before."""
-    before = ()
+    parents = {}
     for number in range(COUNT):
-        parents = tuple(("before", ref.content_digest) for ref in before)
-        identity = Identity("note", word * 64, f'{{"number":{number}}}', parents)
-        with lake.commit(asset="note", partition=f"{word}|{number + 1:02d}", identity=identity, run_id="r") as draft:
-            for ref in before:
-                draft.read(ref, "before")
+
+        def write(draft, number=number):
             draft.write_evaluations([{"task": "stack", "metric": word, "value": float(number), "trials": number}])
             draft.set_metrics({"said": f"{word}{number}", "long": list(range(50))})
-        before = (draft.ref,)
+
+        key = f"{word}|{number + 1:02d}"
+        parents = {"before": commit(lake, "note", key, parents, write, recipe={"number": number}, code=word * 64)}
 
 
 def seen(root):

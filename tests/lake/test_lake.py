@@ -9,7 +9,7 @@ import shutil
 
 import numpy as np
 import pytest
-from lake_worker import PARTITION, commit_all, fill, identity, sample_episodes
+from factories import PARTITION, commit_all, fill, identity, sample_episodes, weights
 
 from vlaw_assets.lake import Identity, Lake
 from vlaw_assets.lake.upkeep.garbage import find_garbage
@@ -39,7 +39,7 @@ def test_committed_data_reads_back_exactly(lake):
     assert handle.table("reward_scores")["p_success"].to_pylist() == [0.25]
     assert handle.members()["owner"].to_pylist() == [ref.artifact_id]
     assert handle.table("evaluations")["successes"].to_pylist() == [1]
-    assert (handle.checkpoint() / "sub" / "model.safetensors").read_bytes() == bytes(range(256)) * 8
+    assert (handle.checkpoint() / "sub" / "model.safetensors").read_bytes() == weights("Sample")
     assert not handle.problems()
     assert ref.created_at.utcoffset().total_seconds() == 0
 
@@ -97,7 +97,7 @@ def test_equal_identities_are_computed_once(lake):
     assert pointer.artifact_id != first.artifact_id
     assert pointer.content_digest == first.content_digest
     assert lake.read(pointer).episodes()[1].episode_id == lake.read(first).episodes()[1].episode_id
-    parents = identity("everything", {"seed": 1}, (lake.ledger.require("base"),))
+    parents = identity("everything", {"seed": 1}, {"start": lake.ledger.require("base")})
     assert lake.ledger.find(parents) == first, "a pointer is never found"
     assert [r.asset for r in lake.ledger.closure(pointer)] == ["base", "all"]
 
@@ -107,7 +107,7 @@ def test_equal_identities_are_computed_once(lake):
 
 def test_nothing_may_be_written_when_reused(lake):
     ref = commit_all(lake)
-    same = identity("everything", {"seed": 1}, (lake.ledger.require("base"),))
+    same = identity("everything", {"seed": 1}, {"start": lake.ledger.require("base")})
     assert lake.ledger.find(same) == ref
     with (
         pytest.raises(VlawError, match="exists already"),
@@ -161,7 +161,7 @@ def test_edges_are_what_was_read(lake):
     ref = commit_all(lake)
     base = lake.ledger.require("base")
     assert lake.ledger.edges(ref.artifact_id) == [("start", base)]
-    with lake.commit(asset="b", partition=PARTITION, identity=identity("b", None, (ref,)), run_id="r") as draft:
+    with lake.commit(asset="b", partition=PARTITION, identity=identity("b", parents={"set": ref}), run_id="r") as draft:
         draft.read(ref, role="set")
         draft.read(base, role="below")  # covered: the parent stands on it
         draft.write_scores([{"episode_id": "e", "p_success": 0.5}])

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from lake_worker import PARTITION, commit_all, fill, identity, sample_episodes
+from factories import PARTITION, commit_all, fill, identity, sample_episodes
 
 from vlaw_assets.lake import Lake
 from vlaw_assets.lake.durable import FileLock

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable
-from lake_worker import commit_all
+from factories import commit_all, identity
 from typer.testing import CliRunner
 
 from vlaw_assets.cli import app
@@ -167,7 +167,6 @@ def test_a_reader_at_work_notices_a_gap(root):
 def test_an_entry_that_is_lost_while_something_is_made(root):
     """Between the check at the beginning of a commit and its end."""
     lake = Lake.open(root)
-    from lake_worker import identity
 
     def losing(draft):
         draft.write_scores([{"episode_id": "e", "p_success": 0.5}])

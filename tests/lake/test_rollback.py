@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from lake_worker import identity
+from factories import identity
 from small_loop import loop
 from typer.testing import CliRunner
 

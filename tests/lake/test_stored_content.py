@@ -9,7 +9,7 @@ import json
 
 import numpy as np
 import pytest
-from lake_worker import identity, sample_episodes
+from factories import identity, sample_episodes
 from PIL import Image
 
 from vlaw_assets.lake import Lake, canonical_json

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from lake_worker import PARTITION, commit_all, identity
+from factories import PARTITION, commit_all, identity
 
 from vlaw_assets.lake import Lake, seal
 from vlaw_assets.lake.delta_checkpoints import LAST, RECORD
@@ -33,7 +33,9 @@ def made(tmp_path_factory):
     lake = Lake.open(tmp_path_factory.mktemp("tamper") / "lake")
     ref = commit_all(lake)
     commit_all(lake, partition="ablation|01")
-    with lake.commit(asset="vectors", partition=PARTITION, identity=identity("v", None, (ref,)), run_id="r") as draft:
+    with lake.commit(
+        asset="vectors", partition=PARTITION, identity=identity("v", parents={"all": ref}), run_id="r"
+    ) as draft:
         episodes = draft.read(ref, role="episodes").episodes(frames=False)
         rows = [
             {

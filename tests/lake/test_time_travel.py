@@ -8,15 +8,15 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from lake_worker import PARTITION, commit_all, fill, identity, sample_episodes
+from factories import PARTITION, commit_all, fill, identity, sample_episodes
+from lake_pictures import moments, picture
 
 from vlaw_assets.lake import Lake
 from vlaw_assets.lake.moments import resolve
-from vlaw_assets.lake.schemas import ORDER, TABLES
+from vlaw_assets.lake.schemas import TABLES
 from vlaw_assets.lake.upkeep.compaction import compact
 from vlaw_assets.lake.upkeep.garbage import collect
 from vlaw_assets.lake.upkeep.verify import verify, verify_ledger
-from vlaw_assets.query import connect
 from vlaw_models.errors import VlawError
 
 
@@ -39,32 +39,6 @@ def lake(tmp_path):
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
     return grow(tmp_path_factory.mktemp("moments") / "lake")
-
-
-def picture(lake: Lake) -> dict[str, object]:
-    """All that can be read of a lake: ledger, current versions, edges, rows, pixels, checkpoints, SQL."""
-    refs = lake.ledger.artifacts()
-    names = {(ref.asset, ref.partition) for ref in refs}
-    seen: dict[str, object] = {
-        "refs": refs,
-        "current": {name: lake.ledger.current(*name) for name in names},
-        "edges": [lake.ledger.edge_rows(ref.artifact_id) for ref in refs],
-    }
-    for ref in refs:
-        handle = lake.read(ref)
-        seen[ref.artifact_id] = (
-            [handle.table(name) for name in ORDER],
-            [(e.episode_id, e.images.tobytes(), e.states.tobytes()) for e in handle.episodes()],
-            handle.checkpoint() if ref.location else None,
-        )
-    with connect(lake) as query:
-        for view in (*TABLES, "frames"):
-            seen[f"sql {view}"] = sorted(map(str, query.execute(f"SELECT * FROM {view}").fetchall()))
-    return seen
-
-
-def moments(lake: Lake) -> dict[int, dict[str, object]]:
-    return {number: picture(lake.as_of(number)) for number in range(len(lake.ledger.artifacts()))}
 
 
 def test_each_moment_shows_what_was_there_then(tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from lake_worker import identity, sample_episodes
+from factories import commit, sample_episodes
 from smoke_place import smoke_place
 from typer.testing import CliRunner
 
@@ -26,24 +26,15 @@ from vlaw_models.errors import VlawError
 # ---- a lake known by construction: one iteration of VLAW, one of filtered BC on the same rollouts, one more of VLAW
 
 
-def make(lake, asset, partition, parents, fill, kind=None, excluded=(), listed=None):
+def make(lake, asset, partition, parents, fill, kind="", excluded=(), listed=None):
     """One artifact; `fill(draft, read)` writes it, `read(role, by_row)` reads a parent. Returns its row."""
-    from vlaw_assets.lake import Identity
 
-    made = identity(kind or asset, {"seed": 0}, ())
-    made = Identity(
-        made.kind,
-        made.code,
-        made.recipe,
-        tuple((role, ref.content_digest) for role, ref in parents.items()),
-        tuple(excluded),
-    )
-    with lake.commit(asset=asset, partition=partition, identity=made, run_id="r") as draft:
-        if draft.reused is None:
-            if listed is not None:
-                draft.leave_out(listed)
-            fill(draft, lambda role, *, by_row=False: draft.read(parents[role], role, by_row=by_row))
-    return draft.ref
+    def write(draft):
+        if listed is not None:
+            draft.leave_out(listed)
+        fill(draft, lambda role, *, by_row=False: draft.read(parents[role], role, by_row=by_row))
+
+    return commit(lake, asset, partition, parents, write, kind=kind, excluded=excluded, reads=())
 
 
 @pytest.fixture(scope="module")

@@ -214,7 +214,7 @@ def test_other_code_and_failures_are_told_apart(place, untouched, monkeypatch):
 
 
 def test_what_no_job_makes_is_recorded(tmp_path):
-    from lake_worker import identity, sample_episodes
+    from factories import identity, sample_episodes
 
     from vlaw_assets.lake import Lake
 

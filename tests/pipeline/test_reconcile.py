@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
-from lake_worker import identity
+from factories import identity
 from smoke_place import FOUNDATION_ASSETS, LOOP_ASSETS, smoke_copy, smoke_place
 from typer.testing import CliRunner
 

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from lake_worker import PARTITION, commit_all, identity, sample_episodes
+from factories import PARTITION, commit, commit_all, identity, sample_episodes, write_checkpoint
 
 from vlaw_assets.lake import Lake
 from vlaw_assets.lake.schemas import TABLES
@@ -45,11 +45,12 @@ def loop(lake):
     made = {}
 
     def step(asset, partition, parents, write, recipe=None):
-        key = identity(asset, recipe, tuple(made[name] for name in parents))
-        with lake.commit(asset=asset, partition=partition, identity=key, run_id="r") as draft:
-            if draft.reused is None:
-                write(draft, *(draft.read(made[name], role=name) for name in parents))
-        made[asset] = draft.ref
+        roles = {name: made[name] for name in parents}
+
+        def read_and_write(draft):
+            write(draft, *(draft.read(ref, role=role) for role, ref in roles.items()))
+
+        made[asset] = commit(lake, asset, partition, roles, read_and_write, recipe=recipe)
 
     def rollouts(draft):
         draft.write_episodes(sample_episodes(10), purpose="rollout")
@@ -79,7 +80,7 @@ def loop(lake):
         )
 
     def policy(draft, _members):
-        (draft.checkpoint_dir() / "config.json").write_text("{}")
+        write_checkpoint(draft.checkpoint_dir())
 
     for experiment in ("vlaw", "ablation"):
         partition = f"{experiment}|01"

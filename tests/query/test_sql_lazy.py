@@ -6,7 +6,7 @@ import shutil
 
 import duckdb
 import pytest
-from lake_worker import commit_all
+from factories import commit_all
 from typer.testing import CliRunner
 
 from vlaw_assets.cli import app

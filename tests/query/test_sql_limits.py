@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from lake_worker import commit_all
+from factories import commit_all
 from typer.testing import CliRunner
 
 from vlaw_assets.cli import app

@@ -6,7 +6,7 @@ import hashlib
 import os
 
 import pytest
-from lake_worker import PARTITION, commit_all
+from factories import PARTITION, commit_all
 
 from vlaw_assets.lake import Lake
 from vlaw_assets.query import connect

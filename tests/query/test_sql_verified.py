@@ -240,7 +240,7 @@ def pristine(tmp_path_factory):
     k.make(
         "look 1",
         {"real": "real_rollouts 1"},
-        lambda _draft, handles: handles["real"].episodes(episode_ids=[k.ids["r0"]]),
+        lambda draft: draft.read(k.refs["real_rollouts 1"], "real").episodes(episode_ids=[k.ids["r0"]]),
         partition="vlaw|01",
         checkpoint="look",
     )
