@@ -216,7 +216,7 @@ def test_policies(made):
     assert (one["judge"], one["world_model"]) == tuple(
         k.refs[name].content_digest for name in ("reward_model 1", "world_model 1")
     )
-    assert one["code_revision"] == "abc"
+    assert one["code_revision"] == "abc123"
 
 
 def test_episode_lineage(made):
