@@ -17,7 +17,7 @@ from smoke_place import FOUNDATION_ASSETS, LOOP_ASSETS, add_recipe, new_place
 
 from vlaw_assets import definitions
 from vlaw_assets.assets.stage import STAGES
-from vlaw_assets.pipeline import outside_code
+from vlaw_assets.pipeline import read_code
 from vlaw_assets.pipeline.code_identity import ROOT, code_digest, sources
 from vlaw_assets.pipeline.plugins import STAGE, code_parts
 from vlaw_models.errors import VlawError
@@ -90,7 +90,7 @@ def packages(tmp_path, monkeypatch):
 
 def forget() -> None:
     """Files are read once per process: read them again, and import them again."""
-    for cached in (outside_code.file_of, outside_code.names_in, outside_code.spec_of):
+    for cached in (read_code.file_of, read_code.names_in, read_code.spec_of):
         cached.cache_clear()
     for name in [name for name in sys.modules if name.partition(".")[0] in ("mine", "other", "alone", "spread")]:
         del sys.modules[name]

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import vlaw_models
-from vlaw_assets.pipeline import outside_code
+from vlaw_assets.pipeline import read_code
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.tabletop.renderer import RAY, RENDERER
 
@@ -122,7 +122,7 @@ def sources(*modules: str) -> dict[str, Path]:
     graph = _imports()
     outside = {top_level(module) for module in modules} - set(PACKAGES)
     for module in modules:
-        if not (module in graph.modules or (top_level(module) in outside and outside_code.file_of(module))):
+        if not (module in graph.modules or (top_level(module) in outside and read_code.file_of(module))):
             raise ModuleNotFoundError(f"there is no module {module}, whose code is part of what is made by it")
     found: dict[str, Path] = {}
     waiting = list(modules)
@@ -135,16 +135,21 @@ def sources(*modules: str) -> dict[str, Path]:
         if name in graph.modules:
             found[name] = _file_of(name)
             waiting += graph.find_modules_directly_imported_by(name)
-            for registry in registries_of(name):
-                waiting += [target.partition(":")[0] for target in registry.shipped.values()]
-        elif top_level(name) in outside and (path := outside_code.file_of(name)):
+            for module in shipped_for(name):
+                waiting += [module, *read_code.targets_in(_file_of(module))]
+        elif top_level(name) in outside and (path := read_code.file_of(name)):
             found[name] = path
-            waiting += outside_code.names_in(name, path)
+            waiting += read_code.names_in(name, path)
     return found
 
 
 def top_level(module: str) -> str:
     return module.partition(".")[0]
+
+
+def shipped_for(module: str) -> list[str]:
+    """The modules of what is shipped in the registries whose things a module runs."""
+    return [target.partition(":")[0] for registry in registries_of(module) for target in registry.shipped.values()]
 
 
 @cache

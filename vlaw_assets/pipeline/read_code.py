@@ -1,4 +1,4 @@
-"""Modules of installed packages, read and not run: where the file of one is, and which modules it names.
+"""Modules read and not run: where the file of one lies, and which modules it names.
 
 Named is what it imports, also inside functions, but for type checkers only; and what stands in it as a string
 "module:attribute", which is how a robot names its simulator.
@@ -51,7 +51,19 @@ def names_in(module: str, path: Path) -> tuple[str, ...]:
             remedy="Mend the file, or uninstall its package.",
         ) from error
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    return tuple(sorted(set(_names(tree, package))))
+    return tuple(sorted({*_names(tree, package), *_targets(tree)}))
+
+
+@cache
+def targets_in(path: Path) -> tuple[str, ...]:
+    """The modules that a file names in strings "module:attribute"."""
+    return tuple(sorted(set(_targets(ast.parse(path.read_bytes())))))
+
+
+def _targets(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and (found := _TARGET.fullmatch(node.value)):
+            yield found[1]
 
 
 def _names(node: ast.AST, package: str) -> Iterator[str]:
@@ -64,8 +76,6 @@ def _names(node: ast.AST, package: str) -> Iterator[str]:
     elif isinstance(node, ast.ImportFrom):
         base = resolve_name("." * node.level + (node.module or ""), package) if node.level else str(node.module)
         yield from (base, *(f"{base}.{alias.name}" for alias in node.names))
-    elif isinstance(node, ast.Constant) and isinstance(node.value, str) and (found := _TARGET.fullmatch(node.value)):
-        yield found[1]
     for child in ast.iter_child_nodes(node):
         yield from _names(child, package)
 
