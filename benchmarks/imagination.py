@@ -23,6 +23,7 @@ from vlaw_models.episodes import Start
 from vlaw_models.policies.base import load_policy
 from vlaw_models.presets import foundation
 from vlaw_models.robots.tabletop.controller import HOME
+from vlaw_models.robots.tabletop.spec import SPEC
 from vlaw_models.rollouts.rollout import rollout
 from vlaw_models.world_models.base import load_world_model
 from vlaw_models.world_models.imagined_world import ImaginedWorld
@@ -49,7 +50,7 @@ def main() -> int:
     torch.set_num_threads(args.threads)
     policy, model = load_policy(args.policy), load_world_model(args.world_model)
     autoencoder = load_autoencoder(args.autoencoder)
-    world = ImaginedWorld(model, autoencoder, sampling_steps=args.sampling_steps)
+    world = ImaginedWorld(model, autoencoder, SPEC, sampling_steps=args.sampling_steps)
     rng = np.random.default_rng(0)
     size = world.image_size
     starts = [

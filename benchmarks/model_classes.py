@@ -16,12 +16,12 @@ from dataclasses import replace
 import torch
 from common.limits import options
 
-from vlaw_models.robots.tabletop.controller import HIGH, LOW
+from vlaw_models.robots.tabletop.spec import SPEC
 from vlaw_models.world_models import edm
 from vlaw_models.world_models.base import Condition, WorldModel
-from vlaw_models.world_models.chunk_unet import ChunkUNet
+from vlaw_models.world_models.chunk_unet import ChunkUNet, ChunkUNetConfig
 from vlaw_models.world_models.ctrl_world import CtrlWorld, CtrlWorldConfig
-from vlaw_models.world_models.warp_unet import WarpUNet
+from vlaw_models.world_models.warp_unet import WarpUNet, WarpUNetConfig
 
 
 def small_ctrl_world() -> CtrlWorld:
@@ -30,8 +30,7 @@ def small_ctrl_world() -> CtrlWorld:
         latent_height=8,
         latent_width=8,
         vae_scale=1.0,
-        pose_low=tuple(LOW.tolist()),
-        pose_high=tuple(HIGH.tolist()),
+        **CtrlWorld.of_robot(SPEC),
         block_out_channels=(32, 64),
         layers=1,
         heads=(2, 4),
@@ -84,7 +83,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = options(parser, repeats=1)
     torch.set_num_threads(args.threads)
-    for model, sampling_steps in ((WarpUNet(), 1), (ChunkUNet(), 1), (small_ctrl_world(), 2)):
+    warp, chunk = WarpUNetConfig(**WarpUNet.of_robot(SPEC)), ChunkUNetConfig(**ChunkUNet.of_robot(SPEC))
+    for model, sampling_steps in ((WarpUNet(warp), 1), (ChunkUNet(chunk), 1), (small_ctrl_world(), 2)):
         measure(model, train_batch=16, sample_batch=100, sampling_steps=sampling_steps, repeats=args.repeats)
 
 

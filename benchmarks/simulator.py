@@ -19,9 +19,9 @@ import numpy as np
 from common.limits import Limits, options
 
 from vlaw_models.config import RolloutConfig
-from vlaw_models.episodes import CAMERAS
 from vlaw_models.robots.tabletop.render import RayRenderer
 from vlaw_models.robots.tabletop.scene import Sim
+from vlaw_models.robots.tabletop.spec import SPEC
 from vlaw_models.robots.tabletop.tasks import TASKS, Expert, Quality
 from vlaw_models.robots.tabletop.world import make_sim
 
@@ -74,7 +74,9 @@ def measure(task: str, threads: int, episodes: int, renders: int, repeats: int) 
             for sim in sims:
                 sim.reset(0)
                 play(sim, plans[0][: NUM_STEPS // 2])
-            images.append(threads * renders * len(CAMERAS) / timed(pool, draw, renderers, sims, [renders] * threads))
+            images.append(
+                threads * renders * len(SPEC.cameras) / timed(pool, draw, renderers, sims, [renders] * threads)
+            )
     return np.median(steps, axis=0), np.median(images, axis=0)
 
 

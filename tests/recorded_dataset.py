@@ -10,7 +10,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vlaw_models.robots.registry import ROBOTS
+from vlaw_models.robots.spec import EXTERIOR, WRIST, Camera, RobotSpec, Vector
+
 CAMERAS = ("observation.images.front", "observation.images.side", "observation.images.wrist")
+ARM = RobotSpec(
+    name="arm",
+    cameras=(Camera("exterior_1", EXTERIOR), Camera("exterior_2", EXTERIOR), Camera("wrist", WRIST)),
+    control_hz=5.0,
+    state=Vector(("up", "down"), ("m", "m")),
+    action=Vector(("a", "b", "c"), ("", "", "")),
+    world="arm",
+    success="labelled by whoever recorded it",
+)
+ROBOTS.add("arm", f"{__name__}:ARM")
 LENGTHS = (10, 9, 7)
 EPISODE_TABLE = "meta/episodes/chunk-000/file-000.parquet"
 DATA = "data/chunk-000/file-000.parquet"

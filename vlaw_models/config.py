@@ -16,7 +16,7 @@ class RolloutConfig:
     episodes_per_task: int = 50
     """K. Paper: 50."""
     num_steps: int = 28
-    """Control steps per episode at 5 Hz."""
+    """Control steps per episode."""
     noise_scale: float = 1.0
     """Scale of the flow policy's initial noise; 1 is the distribution it was trained with."""
     source: str = "robot"

@@ -9,18 +9,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-CAMERAS = ("exterior_1", "exterior_2", "wrist")
-"""Camera order everywhere; also the order in which the world model stacks its views (as Ctrl-World does)."""
-
-CONTROL_HZ = 5.0
-
 
 @dataclass(frozen=True)
 class Observation:
     """What a policy sees, for a batch."""
 
     images: np.ndarray
-    """(B, V, height, width, 3) uint8, cameras in the order of `CAMERAS`."""
+    """(B, V, height, width, 3) uint8, cameras in the order of the robot's spec."""
     state: np.ndarray
     """(B, D) float32: the pose commanded last (so that it exists in imagination too)."""
 
@@ -73,6 +68,10 @@ class Episode:
     start_episode_id: str | None = None
     """For an imagined episode: the real episode whose first frame it starts from."""
     episode_id: str = ""
+    cameras: tuple[str, ...] = ()
+    """Names of the V views, in their order; empty where nobody named them."""
+    control_hz: float = 1.0
+    """Control steps per second; 1 where nobody said, so that times are in steps."""
     extra: dict = field(default_factory=dict)
 
     @property

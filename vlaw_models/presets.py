@@ -1,7 +1,8 @@
 """Presets tiny, small, paper and toy: sizes of every model, as plain dictionaries, and where the shipped weights are.
 
-Here: numbers only, for build_policy, build_world_model, build_autoencoder and build_judge; "sizes" are the fields of
-the class's configuration, which has defaults for the rest. Not here: training settings (config.py).
+Numbers only, for build_policy, build_world_model, build_autoencoder and build_judge; "sizes" are the fields of the
+class's configuration, which has defaults for the rest. What follows from the robot (cameras, pose range, frame size) is
+added when a model is built. Training settings are in config.py.
 'tiny' is what the embedded robot uses on a CPU; 'small' is the published classes scaled down for it, for one GPU;
 'paper' is the size of the VLAW paper and takes published weights; 'toy' is the same classes for the same robot (DROID's
 Franka) at sizes that run in seconds on a CPU, without weights: pictures of 48 x 80 pixels.
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vlaw_models.errors import VlawError
-from vlaw_models.robots.tabletop.controller import HIGH, LOW
+from vlaw_models.robots.registry import DEFAULT
 
 PRESETS = ("tiny", "small", "paper", "toy")
 UNTRAINED = ("toy",)
@@ -168,12 +169,9 @@ WORLD_MODEL: dict[str, dict[str, Any]] = {
             "token_dim": 512,
             # Its autoencoder's latents have unit deviation already.
             "vae_scale": 1.0,
-            "pose_low": tuple(float(v) for v in LOW),
-            "pose_high": tuple(float(v) for v in HIGH),
         },
     },
-    # Three views of 192 x 320 pixels as latents 4 x 72 x 40; the poses are DROID's. `load_stable_video` for its
-    # weights.
+    # Views of 192 x 320 pixels, three of them as latents 4 x 72 x 40. `load_stable_video` for its weights.
     "paper": {
         "class": "CtrlWorld",
         "sizes": {
@@ -215,7 +213,8 @@ REWARD_MODEL: dict[str, dict[str, Any]] = {
     },
     "small": {
         "class": "QwenJudge",
-        "sizes": {"cameras": ("exterior_1", "wrist"), "num_frames": 16, "image_size": 64, "view_size": 64},
+        "roles": ("exterior", "wrist"),
+        "sizes": {"num_frames": 16, "image_size": 64, "view_size": 64},
         "network": {
             "text_config": {
                 "hidden_size": 384,
@@ -251,8 +250,8 @@ REWARD_MODEL: dict[str, dict[str, Any]] = {
     "paper": {
         "class": "QwenJudge",
         "weights": "Qwen/Qwen3-VL-4B-Instruct",
+        "roles": ("exterior", "wrist"),
         "sizes": {
-            "cameras": ("exterior_1", "wrist"),
             "num_frames": 16,
             "image_size": (192, 320),
             "view_size": 256,
@@ -260,8 +259,8 @@ REWARD_MODEL: dict[str, dict[str, Any]] = {
     },
     "toy": {
         "class": "QwenJudge",
+        "roles": ("exterior", "wrist"),
         "sizes": {
-            "cameras": ("exterior_1", "wrist"),
             "num_frames": 4,
             "image_size": (48, 80),
             "view_size": 32,
@@ -299,8 +298,9 @@ REWARD_MODEL: dict[str, dict[str, Any]] = {
 }
 
 
-def foundation(preset: str, kind: str) -> Path:
-    """The checkpoint folder of the shipped weights. Only 'tiny' is shipped; raises VlawError otherwise."""
+def foundation(preset: str, kind: str, *, robot: str = DEFAULT) -> Path:
+    """The checkpoint folder of the shipped weights. Only 'tiny' is shipped, for one robot; raises VlawError
+    otherwise."""
     if preset not in PRESETS or kind not in KINDS:
         raise VlawError(
             f"there is no {kind!r} of preset {preset!r}",
@@ -308,11 +308,11 @@ def foundation(preset: str, kind: str) -> Path:
             remedy=f"Presets: {', '.join(PRESETS)}; kinds: {', '.join(KINDS)}.",
         )
     folder = WEIGHTS / kind
-    if preset != "tiny" or not (folder / "config.json").is_file():
+    if (preset, robot) != ("tiny", DEFAULT) or not (folder / "config.json").is_file():
         raise VlawError(
-            f"the weights of {kind} for preset {preset!r} are not shipped",
+            f"the weights of {kind} for preset {preset!r} of robot {robot!r} are not shipped",
             where=str(folder),
-            remedy="Run `vlaw pretrain` for those of preset 'tiny'; for another preset give the path of a "
-            "checkpoint in foundation.toml [weights].",
+            remedy=f"Run `vlaw pretrain` for those of preset 'tiny' of robot {DEFAULT!r}; for others give the path of "
+            "a checkpoint in foundation.toml [weights].",
         )
     return folder

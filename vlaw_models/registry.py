@@ -97,15 +97,20 @@ class Registry:
     def load(self, name: str, *, where: str) -> Any:
         """The thing of that name. Raises VlawError for an unknown or ambiguous name, or one that cannot be imported."""
         entry = self.entry(name, where=where)
-        module, _, attribute = entry.target.partition(":")
         try:
-            return getattr(importlib.import_module(module), attribute)
+            return attribute_of(entry.target)
         except Exception as error:
             if not entry.package and name not in self._added:
                 raise  # a defect of our own, which its traceback shows
             raise VlawError(
-                f"the {self.kind} {name!r} of package {entry.package or module} cannot be imported: "
+                f"the {self.kind} {name!r} of package {entry.package or entry.module} cannot be imported: "
                 f"{type(error).__name__}: {error}",
                 where=where,
                 remedy=f"Mend {entry.target}, or uninstall the package.",
             ) from error
+
+
+def attribute_of(target: str) -> Any:
+    """What "module:attribute" names; the module is imported."""
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)

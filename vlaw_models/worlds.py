@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from vlaw_models.episodes import Observation, Outcome, Start
+
+if TYPE_CHECKING:
+    from vlaw_models.robots.spec import RobotSpec
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class World(Protocol):
     """A batch of trajectories that advance together, one action chunk at a time."""
 
     name: str
+    robot: RobotSpec
     image_size: int
 
     def reset(self, starts: Sequence[Start]) -> Observation:

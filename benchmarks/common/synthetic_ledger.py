@@ -21,7 +21,7 @@ from common.synthetic_answers import ACCEPTED, ALPHA, SLOTS, TASKS, Known, Size,
 from vlaw_assets.assets.by_row import goes_by_row
 from vlaw_assets.lake import ArtifactRef, Identity, Lake
 from vlaw_assets.lake.durable import canonical_json
-from vlaw_models.episodes import CAMERAS, CONTROL_HZ
+from vlaw_models.robots.tabletop.spec import SPEC
 
 DIMENSIONS = 5
 """Of states and actions."""
@@ -254,7 +254,7 @@ class Generator:
                     else pa.array(["failed", "success"]).take(pa.array(won.astype(np.int8))),
                     "label_source": _same("" if won is None else "world", count),
                     "num_frames": np.zeros(count, np.int32),
-                    "cameras": pa.repeat(pa.scalar(list(CAMERAS)), count),
+                    "cameras": pa.repeat(pa.scalar(list(SPEC.camera_names)), count),
                     "height": np.full(count, 64, np.int32),
                     "width": np.full(count, 64, np.int32),
                     "extra_json": _same("{}", count),
@@ -279,7 +279,7 @@ class Generator:
             {
                 "episode_id": ids.take(pa.array(np.repeat(np.arange(len(rows)), rows))),
                 "step": step,
-                "timestamp": step / CONTROL_HZ,
+                "timestamp": step / SPEC.control_hz,
                 "state": _vectors(random, total, np.zeros(total, bool)),
                 "action": _vectors(random, total, last),
                 "reward": pa.array(reward, mask=last | (won is None)),

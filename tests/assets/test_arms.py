@@ -21,6 +21,7 @@ from vlaw_assets.recipes import find_recipe, recipe_files
 from vlaw_models.config import EvaluationConfig, ImagineConfig
 from vlaw_models.episodes import Start
 from vlaw_models.errors import VlawError
+from vlaw_models.robots.tabletop.spec import SPEC
 from vlaw_models.robots.tabletop.world import TabletopWorld
 from vlaw_models.rollouts import collect
 from vlaw_models.rollouts.collect import evaluate_policy
@@ -47,7 +48,7 @@ labels = "simulator"
 @pytest.fixture(scope="module")
 def played():
     """Scripted episodes, some that succeed and some that do not, as if each had been imagined from itself."""
-    found = list(iterate_demonstrations(["book", "draw"], 6, purpose="co_training", seed=3, image_size=8))
+    found = list(iterate_demonstrations(["book", "draw"], 6, robot=SPEC, purpose="co_training", seed=3, image_size=8))
     for number, episode in enumerate(found):
         episode.episode_id = episode.start_episode_id = f"e{number}"
     return found
@@ -58,19 +59,19 @@ def test_true_outcomes_are_what_happened_on_the_robot(played):
     truth = [e.success for e in played]
     assert 0 < sum(truth) < len(truth)
     blind = [dataclasses.replace(e, images=e.images[:0], success=None) for e in played]
-    assert true_outcomes(blind, origins).tolist() == truth
-    assert true_outcomes(blind[::-1], origins, threads=1).tolist() == truth[::-1]
+    assert true_outcomes(blind, origins, robot=SPEC).tolist() == truth
+    assert true_outcomes(blind[::-1], origins, robot=SPEC, threads=1).tolist() == truth[::-1]
     elsewhere = {e.episode_id: Start(e.task, e.seed + 1) for e in played}
-    assert true_outcomes(blind, elsewhere).tolist() != truth, "the same actions from another layout"
+    assert true_outcomes(blind, elsewhere, robot=SPEC).tolist() != truth, "the same actions from another layout"
 
 
 def test_a_start_that_the_simulator_does_not_know_is_refused(played):
     for origins in ({}, {"e0": Start("stack", 1)}):
         with pytest.raises(VlawError, match="cannot be reset to the start 'e0'"):
-            true_outcomes(played[:1], origins)
-        with pytest.raises(VlawError, match="no episode of the embedded robot"):
+            true_outcomes(played[:1], origins, robot=SPEC)
+        with pytest.raises(VlawError, match="no episode that it recorded"):
             rollouts_from_starts(
-                "nowhere", [Start(played[0].task, 0, episode_id="e0")], origins, ImagineConfig(), seed=0
+                "nowhere", [Start(played[0].task, 0, episode_id="e0")], origins, ImagineConfig(), robot=SPEC, seed=0
             )
 
 
@@ -96,7 +97,7 @@ def test_the_oracle_starts_in_the_recorded_frame_and_tries_anew(played, monkeypa
     origins = {e.episode_id: Start(e.task, e.seed) for e in real}
     starts = starts_from(real, ("book", "draw"), 8)
     config = ImagineConfig(num_steps=5, batch_size=5)
-    batches = list(rollouts_from_starts("anywhere", starts, origins, config, seed=7))
+    batches = list(rollouts_from_starts("anywhere", starts, origins, config, robot=SPEC, seed=7))
     assert [len(batch) for batch in batches] == [5, 5, 5, 1]
     done = [e for batch in batches for e in batch]
     assert [(e.task, e.seed, e.start_episode_id) for e in done] == [(s.task, s.seed, s.episode_id) for s in starts]
@@ -105,10 +106,12 @@ def test_the_oracle_starts_in_the_recorded_frame_and_tries_anew(played, monkeypa
     assert all(len(e.images) == 6 for e in done)
     one, again = (next(e for e in done if (e.start_episode_id, e.seed) == (real[0].episode_id, n)) for n in (0, 6))
     assert not np.array_equal(one.actions, again.actions), "other noise for the second try"
-    repeated = [e for batch in rollouts_from_starts("anywhere", starts, origins, config, seed=7) for e in batch]
+    repeated = [
+        e for batch in rollouts_from_starts("anywhere", starts, origins, config, robot=SPEC, seed=7) for e in batch
+    ]
     assert all(np.array_equal(a.images, b.images) for a, b in zip(done, repeated, strict=True))
     assert not np.array_equal(
-        next(rollouts_from_starts("anywhere", starts, origins, config, seed=8))[0].actions, one.actions
+        next(rollouts_from_starts("anywhere", starts, origins, config, robot=SPEC, seed=8))[0].actions, one.actions
     )
 
 
@@ -164,7 +167,9 @@ def test_outcomes_of_an_iteration_are_those_of_its_actions(place):
     told = {row["episode_id"]: row for row in rows_of(place, "imagined_outcomes", "reward_scores")}
     assert {row["judge"] for row in told.values()} == {"simulator"}
     origins = {name: Start(row["task"], row["seed"]) for name, row in real.items()}
-    assert [told[e.episode_id]["p_success"] for e in imagined] == [float(t) for t in true_outcomes(imagined, origins)]
+    assert [told[e.episode_id]["p_success"] for e in imagined] == [
+        float(t) for t in true_outcomes(imagined, origins, robot=SPEC)
+    ]
     success = {(r["task"], r["metric"]): r for r in rows_of(place, "imagined_outcomes", "evaluations")}[
         "all", "imagined_success"
     ]
@@ -308,7 +313,7 @@ def test_imported_starts_have_no_true_outcome(imported):
     with pytest.raises(VlawError, match="does not know their starts"):
         bench.make("imagined_outcomes", "abroad|01")
     bench.recipe("abroad", '[imagine]\nworld = "simulator"\nepisodes_per_task = 1\n')
-    with pytest.raises(VlawError, match="no episode of the embedded robot"):
+    with pytest.raises(VlawError, match="no episode that it recorded"):
         bench.make("imagined_rollouts", "abroad|01")
     assert len(bench.lake.ledger.artifacts()) == before
 
@@ -370,7 +375,9 @@ def test_the_expert_only_world_model_learns_from_so_many_demonstrations(imported
 @pytest.mark.parametrize("purpose", ["rollout", "demonstration", "co_training", "pretraining"])
 def test_evaluating_on_layouts_for_training_is_refused(purpose):
     with pytest.raises(VlawError, match=f"evaluation on training starts: .*'{purpose}'"):
-        collect.evaluate_loaded(Wanderer(), ["stack"], EvaluationConfig(episodes_per_task=1), purpose=purpose)
+        collect.evaluate_loaded(
+            Wanderer(), ["stack"], EvaluationConfig(episodes_per_task=1), robot=SPEC, purpose=purpose
+        )
 
 
 def test_held_out_names_what_is_shared():
@@ -421,7 +428,7 @@ def test_a_policy_trained_on_an_evaluation_start_is_not_evaluated(tmp_path, monk
             bench.make(asset, "loop|01", force=True)
     assert calls == [], "refused before the work"
     assert len(bench.lake.ledger.artifacts()) == before
-    assert ("stack", wrong) in starts_trained_on(bench.lake, made["policy"])
+    assert ("stack", wrong) in starts_trained_on(bench.lake, made["policy"], SPEC)
 
 
 def test_evaluation_at_two_noises_seeded_by_the_recipe(tmp_path, monkeypatch):
@@ -451,7 +458,9 @@ def test_evaluation_at_two_noises_seeded_by_the_recipe(tmp_path, monkeypatch):
 def test_the_noise_seed_moves_the_noise_and_not_the_starts(monkeypatch):
     config = EvaluationConfig(episodes_per_task=2, num_steps=4)
     monkeypatch.setattr("vlaw_models.policies.base.load_policy", lambda folder: Wanderer())
-    first, same, other = (evaluate_policy("anywhere", ["book"], config, noise_seed=seed) for seed in (0, 0, 1))
+    first, same, other = (
+        evaluate_policy("anywhere", ["book"], config, robot=SPEC, noise_seed=seed) for seed in (0, 0, 1)
+    )
     assert [e.seed for e in first] == [e.seed for e in other] == start_seeds("evaluation", "book", 0, 0, 2)
     assert all(np.array_equal(a.actions, b.actions) for a, b in zip(first, same, strict=True))
     assert not any(np.array_equal(a.actions, b.actions) for a, b in zip(first, other, strict=True))

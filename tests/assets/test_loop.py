@@ -18,6 +18,7 @@ from vlaw_assets.pipeline import driver
 from vlaw_assets.recipes import find_recipe
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
+from vlaw_models.robots.registry import find_robot
 
 KEY = "smoke|01"
 TASKS = find_recipe("smoke").tasks
@@ -348,10 +349,9 @@ def bad_label(episodes):
 def test_bad_data_is_never_committed_and_the_check_says_why(empty_place, monkeypatch, spoil, check):
     import dagster as dg
 
-    from vlaw_assets.recipes import TASKS as ALL_TASKS
     from vlaw_models.rollouts import demonstrate
 
-    good = [scripted(1, task)[0] for task in ALL_TASKS]
+    good = [scripted(1, task)[0] for task in find_robot("tabletop").tasks]
     monkeypatch.setattr(demonstrate, "collect_demonstrations", lambda *a, **k: spoil(good))
     with pytest.raises(VlawError, match=f"check '{check}' failed"):
         empty_place.run("foundation", only=["expert_demonstrations"])

@@ -15,7 +15,7 @@ from vlaw_assets.pipeline.checks import evaluations_fit_schema
 from vlaw_assets.reports import plots
 from vlaw_assets.reports import success as summary
 from vlaw_models.config import WorldModelMetricsConfig
-from vlaw_models.episodes import CAMERAS, Episode
+from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 from vlaw_models.metrics.bootstrap import auroc_interval, mean_interval
 from vlaw_models.metrics.calibration import auroc
@@ -26,6 +26,7 @@ from vlaw_models.metrics.rows import check_clips, score_rows, verdict_rows, vide
 from vlaw_models.metrics.sequential import interleaved, paired_sequential
 from vlaw_models.metrics.stats import wilson
 from vlaw_models.presets import foundation
+from vlaw_models.robots.tabletop.spec import SPEC
 from vlaw_models.rollouts.early_stopping import until_settled
 
 KEY = "smoke|01"
@@ -46,6 +47,7 @@ def clip(
         images=rng.integers(0, 256, (steps + 1, 3, size, size, 3), dtype=np.uint8),
         states=rng.random((steps + 1, 5), dtype=np.float32),
         actions=rng.random((steps, 5), dtype=np.float32),
+        cameras=SPEC.camera_names,
     )
 
 
@@ -87,7 +89,7 @@ def test_five_metrics_per_camera_with_their_manifest(judge):
     assert evaluations_fit_schema(rows).passed
     pooled = [row for row in rows if row["task"] == "all"]
     assert [(row["camera"], row["metric"]) for row in pooled] == [
-        (camera, metric) for camera in CAMERAS for metric in FIVE
+        (camera, metric) for camera in SPEC.camera_names for metric in FIVE
     ]
     for row in pooled:
         detail = row["detail"]

@@ -35,16 +35,16 @@ def write_video(path: Path, levels: list[int], size: tuple[int, int] = (192, 320
 
 @pytest.fixture
 def dataset(tmp_path) -> Path:
-    """Two episodes, 2 and 10: state of frame t is t everywhere, command of row r is 100 + r; a success, a failure."""
+    """Two episodes, a success and a failure: state of frame t is .1 t everywhere, command of row r is .2 + .01 r."""
     root = tmp_path / "cups"
     for name, success, text in (("2", 1, "lift the cup"), ("10", 0, " ")):
         rows = LENGTH * RATIO - 1
         annotation = {
             "texts": [text],
             "success": success,
-            "states": [[float(frame)] * 7 for frame in range(LENGTH)],
-            "action.cartesian_position": [[100.0 + row] * 6 for row in range(rows)],
-            "action.gripper_position": [100.0 + row for row in range(rows)],
+            "states": [[0.1 * frame] * 7 for frame in range(LENGTH)],
+            "action.cartesian_position": [[0.2 + 0.01 * row] * 6 for row in range(rows)],
+            "action.gripper_position": [0.2 + 0.01 * row for row in range(rows)],
             "videos": [{"video_path": f"videos/train/{name}/{view}.mp4"} for view in range(3)],
         }
         path = root / f"annotation/train/{name}.json"
@@ -65,8 +65,8 @@ def test_every_frame_of_every_view_with_the_last_command_of_each_step(dataset):
     assert (first.instruction, second.instruction) == ("lift the cup", "unspecified")
     assert (first.success, second.success) == (True, False)
     assert first.images.shape == (LENGTH, 3, 24, 40, 3)
-    np.testing.assert_array_equal(first.states[:, 0], range(LENGTH))
-    np.testing.assert_array_equal(first.actions, np.repeat([[102.0], [105.0], [108.0], [111.0]], 7, axis=1))
+    np.testing.assert_allclose(first.states[:, 0], 0.1 * np.arange(LENGTH), atol=1e-6)
+    np.testing.assert_allclose(first.actions, np.repeat([[0.22], [0.25], [0.28], [0.31]], 7, axis=1), atol=1e-6)
     expected = [[20 + 60 * view + 8 * frame for view in range(3)] for frame in range(LENGTH)]
     np.testing.assert_allclose(first.images.astype(float).mean(axis=(2, 3, 4)), expected, atol=3)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from recorded_dataset import CAMERAS, DATA, EPISODE_TABLE, VIDEO, brightness, write_lerobot, write_video
+from recorded_dataset import ARM, CAMERAS, DATA, EPISODE_TABLE, VIDEO, brightness, write_lerobot, write_video
 
 from vlaw_assets.importers.base import Options
 from vlaw_assets.importers.lerobot import open_recordings
@@ -23,6 +23,7 @@ from vlaw_assets.lake import Lake
 from vlaw_assets.pipeline.checks import all_finite, episodes_fit_schema
 from vlaw_assets.query import connect
 from vlaw_models.errors import VlawError
+from vlaw_models.robots.registry import find_robot
 
 DROID = Path(__file__).parents[3] / "shared" / "data" / "lerobot_v3_droid"
 
@@ -102,10 +103,10 @@ def test_an_explicit_mapping_decides_and_may_use_a_camera_twice(dataset):
 def test_cameras_are_found_by_name():
     video = {"dtype": "video", "shape": [8, 8, 3]}
     droid = {f"observation.images.{name}": video for name in ("exterior_2_left", "wrist_left", "exterior_1_left")}
-    assert choose_cameras(droid, None, where="x")["exterior_2"] == "observation.images.exterior_2_left"
+    assert choose_cameras(droid, ARM, None, where="x")["exterior_2"] == "observation.images.exterior_2_left"
     depth = {"observation.images.z": {**video, "info": {"is_depth_map": True}}}
     other = {f"observation.images.{name}": video for name in ("top", "cam_hand", "left")} | depth
-    assert list(choose_cameras(other, None, where="x").values()) == [
+    assert list(choose_cameras(other, ARM, None, where="x").values()) == [
         "observation.images.left",
         "observation.images.top",
         "observation.images.cam_hand",
@@ -225,7 +226,7 @@ def test_refusals_that_depend_on_the_call(dataset, tmp_path):
     features = json.loads((dataset / "meta/info.json").read_text())["features"]
     features.pop(CAMERAS[2])
     edit_info(dataset, features=features)
-    with pytest.raises(VlawError, match="two exterior cameras and one at the wrist"):
+    with pytest.raises(VlawError, match="has 2 exterior cameras and 1 at the wrist"):
         read_lerobot(dataset)
 
 
@@ -237,11 +238,11 @@ def test_droid_reaches_lake_query_and_world_model(tmp_path):
     from vlaw_models.world_models.chunk_unet import ChunkUNet, ChunkUNetConfig
 
     lake = Lake.open(tmp_path / "lake")
-    ref = import_lerobot(lake, DROID, name="droid", run_id="run", image_size=(64, 64))
+    ref = import_lerobot(lake, DROID, name="droid", run_id="run", image_size=(48, 80))
     episodes = lake.read(ref).episodes()
     assert [episode.num_steps for episode in episodes] == [59, 59, 59, 32, 59]
     assert [episode.success for episode in episodes] == [True, True, False, False, False]
-    assert episodes[0].images.shape == (60, 3, 64, 64, 3)
+    assert episodes[0].images.shape == (60, 3, 48, 80, 3)
     assert episodes[0].images.std() > 20, "pictures, not blanks"
     assert episodes[0].actions.shape[1] == 7
     assert all_finite(episodes).passed
@@ -249,22 +250,16 @@ def test_droid_reaches_lake_query_and_world_model(tmp_path):
     count = (
         connect(lake)
         .execute(
-            "select count(*), sum(success::int), sum(num_steps) from episodes where world = 'panda' and label_source "
+            "select count(*), sum(success::int), sum(num_steps) from episodes where world = 'droid' and label_source "
             "= 'recorded'"
         )
         .fetchall()
     )
     assert count == [(5, 2, 268)]
 
-    states = np.concatenate([episode.states for episode in episodes])
-    margin = 0.1 + 0.1 * np.ptp(states, axis=0)
     TinyAutoencoder(TinyAutoencoderConfig(channels=16)).save(tmp_path / "autoencoder")
     ChunkUNet(
-        ChunkUNetConfig(
-            channels=(32, 64),
-            pose_low=tuple(float(v) for v in states.min(0) - margin),
-            pose_high=tuple(float(v) for v in states.max(0) + margin),
-        )
+        ChunkUNetConfig(**ChunkUNet.of_robot(find_robot("droid")), channels=(32, 64), latent_height=6, latent_width=10)
     ).save(tmp_path / "start")
     result = finetune_world_model(
         tmp_path / "start",

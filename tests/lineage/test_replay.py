@@ -124,7 +124,7 @@ def test_a_stage_that_is_not_deterministic_is_named_and_what_stands_on_it_is_not
         ("torch", "0.1"),
         ("pillow", "1.0"),
         ("libjpeg", "turbo 1.0"),
-        ("renderer", "gl"),
+        ("settings", "VLAW_RENDERER=gl"),
         ("processor", "another"),
         ("blas_threads", "99"),
         ("cpu_kernels", "AVX9"),

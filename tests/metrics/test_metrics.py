@@ -137,7 +137,7 @@ def test_per_camera_leaves_the_given_frame_out():
     predicted = recorded.copy()
     predicted[0] = 0
     predicted[1:, 2] = 255 - predicted[1:, 2]
-    result = per_camera(recorded, predicted)
+    result = per_camera(recorded, predicted, ("exterior_1", "exterior_2", "wrist"))
     assert list(result) == ["exterior_1", "exterior_2", "wrist"]
     assert result["exterior_1"]["psnr"] == 100.0
     assert result["wrist"]["psnr"] < 15

@@ -237,8 +237,12 @@ def test_comparisons_that_cannot_be_made(judge, recorded, tmp_path):
     for clips in (recorded[:0], recorded[:1]):
         with pytest.raises(VlawError, match="at least 2"):
             compare_clips(clips, clips, judge, cameras=CAMERAS)
-    for cameras in ((), ("exterior_1", "ceiling"), ("wrist", "wrist")):
-        with pytest.raises(VlawError, match="Name the views"):
+    for cameras, words in (
+        ((), "Name the robot's cameras"),
+        (("exterior_1", "ceiling"), "does not look at the camera 'ceiling'"),
+        (("wrist", "wrist"), "each once"),
+    ):
+        with pytest.raises(VlawError, match=words):
             compare_clips(recorded, recorded, judge, cameras=cameras)
     with pytest.raises(VlawError, match="2 seeds for 4 clips"):
         compare_clips(recorded, recorded, judge, cameras=CAMERAS, seeds=[1, 2])

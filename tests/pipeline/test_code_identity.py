@@ -15,7 +15,19 @@ import tokenize
 from collections import defaultdict
 
 import pytest
-from code_copies import LOADED_BY_NAME, RUN_LEARNERS, WAYS, Copy, files, imported, reached, rewritten, sample
+from code_copies import (
+    LOADED_BY_NAME,
+    RUN_LEARNERS,
+    SIMULATES,
+    SIMULATOR,
+    WAYS,
+    Copy,
+    files,
+    imported,
+    reached,
+    rewritten,
+    sample,
+)
 from one_stage import Bench
 from smoke_place import smoke_copy, smoke_place
 
@@ -27,6 +39,7 @@ from vlaw_models.autoencoders.registry import AUTOENCODERS
 from vlaw_models.learners.base import LEARNERS
 from vlaw_models.policies.registry import POLICIES
 from vlaw_models.reward_models.registry import REWARD_MODELS
+from vlaw_models.robots.registry import ROBOTS
 from vlaw_models.world_models.registry import WORLD_MODELS
 
 SEED = 20260304
@@ -124,6 +137,9 @@ def test_code_of_a_stage_is_what_it_needs_and_no_more():
 def test_what_is_found_by_name_is_code_of_whoever_runs_it():
     learners = {"vlaw_models.learners.dsrl", "vlaw_models.learners.imitation", "vlaw_models.learners.recap"}
     assert {target.partition(":")[0] for target in LEARNERS.shipped.values()} == learners
+    named = {ROBOTS.load(name, where="here").simulator.partition(":")[0] for name in ROBOTS.shipped}
+    assert named - {""} == {SIMULATOR}
+    assert FOUND_BY_NAME[SIMULATES] == "vlaw_models.robots.registry"
     runs = {module for module, path in files().items() if ".learner.members(" in path.read_text()}
     fits = {module for module, path in files().items() if "learner.fit(" in path.read_text()}
     assert runs | fits == set(RUN_LEARNERS)

@@ -23,6 +23,7 @@ from vlaw_models.policies.normalization import Normalization
 from vlaw_models.policies.pi0 import Pi0Policy, lerobot_key
 from vlaw_models.policies.tokenize import InstructionTokenizer
 from vlaw_models.presets import POLICY, foundation
+from vlaw_models.robots.tabletop.spec import SPEC
 
 FLOW = {
     "image_size": 32,
@@ -405,7 +406,8 @@ def test_foundation_says_what_to_do_when_nothing_is_shipped():
 def test_presets_build_policies_that_are_the_same_for_the_same_seed(preset, episodes):
     normalization = make(FlowPolicy, FLOW, episodes).normalization
     one, two, other = (
-        build_policy(POLICY[preset], normalization, seed=seed, instructions=["push it"]) for seed in (1, 1, 2)
+        build_policy(POLICY[preset], normalization, robot=SPEC, seed=seed, instructions=["push it"])
+        for seed in (1, 1, 2)
     )
     assert type(one).__name__ == POLICY[preset]["class"]
     weights = [torch.cat([p.detach().flatten() for p in policy.parameters()]) for policy in (one, two, other)]

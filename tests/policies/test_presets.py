@@ -13,19 +13,22 @@ from vlaw_models.autoencoders.base import build_autoencoder, load_autoencoder
 from vlaw_models.autoencoders.folded_pixels import FoldedPixelsConfig
 from vlaw_models.autoencoders.registry import AUTOENCODERS
 from vlaw_models.checkpoint import load_checkpoint, preset_class
-from vlaw_models.episodes import CAMERAS, Episode
+from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.registry import POLICIES
 from vlaw_models.presets import AUTOENCODER, POLICY, PRESETS, REWARD_MODEL, WORLD_MODEL, foundation
 from vlaw_models.reward_models.base import build_judge, load_judge
 from vlaw_models.reward_models.qwen_judge import QwenJudge, QwenJudgeConfig
 from vlaw_models.reward_models.registry import REWARD_MODELS
+from vlaw_models.robots.droid import SPEC as DROID
+from vlaw_models.robots.tabletop.spec import SPEC
 from vlaw_models.world_models.base import Condition, build_world_model, load_world_model
-from vlaw_models.world_models.ctrl_world import CtrlWorldConfig
+from vlaw_models.world_models.ctrl_world import CtrlWorld, CtrlWorldConfig
 from vlaw_models.world_models.registry import WORLD_MODELS
-from vlaw_models.world_models.warp_unet import WarpUNetConfig
+from vlaw_models.world_models.warp_unet import WarpUNet, WarpUNetConfig
 
 INSTRUCTIONS = ["stack the red block", "erase all marks"]
+SEEN = {"cameras": SPEC.camera_names}
 TABLES = [
     (POLICIES, POLICY),
     (WORLD_MODELS, WORLD_MODEL),
@@ -68,26 +71,29 @@ def test_every_class_can_be_loaded_by_its_name():
 
 def test_a_preset_of_another_kind_is_refused():
     with pytest.raises(VlawError, match="'FoldedPixels' cannot be used as a world model"):
-        build_world_model(AUTOENCODER["tiny"], seed=0)
+        build_world_model(AUTOENCODER["tiny"], robot=SPEC, seed=0)
     with pytest.raises(VlawError, match="'Unheard' cannot be used as an autoencoder"):
         build_autoencoder({"class": "Unheard", "sizes": {}}, seed=0)
 
 
 def test_tiny_presets_are_the_classes_defaults():
     # What is shipped was made from the defaults: the table must say the same.
-    assert WarpUNetConfig(**WORLD_MODEL["tiny"]["sizes"]) == WarpUNetConfig()
+    own = WarpUNet.of_robot(SPEC)
+    assert WarpUNetConfig(**{**WORLD_MODEL["tiny"]["sizes"], **own}) == WarpUNetConfig(**own)
     assert FoldedPixelsConfig(**AUTOENCODER["tiny"]["sizes"]) == FoldedPixelsConfig()
-    assert CtrlWorldConfig(**WORLD_MODEL["paper"]["sizes"]) == CtrlWorldConfig()
+    own = CtrlWorld.of_robot(DROID)
+    assert CtrlWorldConfig(**{**WORLD_MODEL["paper"]["sizes"], **own}) == CtrlWorldConfig(**own)
     model = preset_class(REWARD_MODEL["tiny"], REWARD_MODELS)
     assert model.__name__ == "ClipJudge"
-    assert model.config_class(**REWARD_MODEL["tiny"]["sizes"]) == model.config_class()
+    own = model.of_robot(SPEC)
+    assert model.config_class(**REWARD_MODEL["tiny"]["sizes"], **own) == model.config_class(**own)
 
 
 def test_tiny_models_are_seeded_and_survive_a_checkpoint(tmp_path):
     for build, load, entry, extra in (
-        (build_world_model, load_world_model, WORLD_MODEL["tiny"], {}),
+        (build_world_model, load_world_model, WORLD_MODEL["tiny"], {"robot": SPEC}),
         (build_autoencoder, load_autoencoder, AUTOENCODER["small"], {}),
-        (build_judge, load_judge, REWARD_MODEL["tiny"], {"instructions": INSTRUCTIONS}),
+        (build_judge, load_judge, REWARD_MODEL["tiny"], {"robot": SPEC, "instructions": INSTRUCTIONS}),
     ):
         before = torch.get_rng_state()
         model = build(entry, seed=3, **extra)
@@ -105,9 +111,9 @@ def test_tiny_models_are_seeded_and_survive_a_checkpoint(tmp_path):
 @pytest.mark.parametrize(("preset", "millions"), [("tiny", (3.9, 0.0)), ("small", (64.9, 4.8))])
 def test_world_model_and_autoencoder_fit_together_on_64_pixels(preset, millions):
     autoencoder = build_autoencoder(AUTOENCODER[preset], seed=0)
-    model = build_world_model(WORLD_MODEL[preset], seed=0).eval()
+    model = build_world_model(WORLD_MODEL[preset], robot=SPEC, seed=0).eval()
     assert (count(model), count(autoencoder)) == pytest.approx(millions, abs=0.06)
-    images = np.random.default_rng(0).integers(0, 256, (1, len(CAMERAS), 64, 64, 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (1, len(SPEC.cameras), 64, 64, 3), dtype=np.uint8)
     latents = autoencoder.encode(images)
     assert tuple(latents.shape[1:]) == model.latent_shape
     assert autoencoder.decode(latents, model.views).shape == images.shape
@@ -122,12 +128,20 @@ def test_world_model_and_autoencoder_fit_together_on_64_pixels(preset, millions)
 
 
 def test_small_judge_answers_about_an_episode():
-    judge = build_judge(REWARD_MODEL["small"], instructions=INSTRUCTIONS, seed=0).eval()
+    judge = build_judge(REWARD_MODEL["small"], robot=SPEC, instructions=INSTRUCTIONS, seed=0).eval()
     assert isinstance(judge, QwenJudge)
     assert 15 < count(judge) < 40
-    images = np.random.default_rng(0).integers(0, 256, (33, len(CAMERAS), 64, 64, 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (33, len(SPEC.cameras), 64, 64, 3), dtype=np.uint8)
     poses = np.zeros((33, 5), dtype=np.float32)
-    episode = Episode(task="stack", instruction=INSTRUCTIONS[0], seed=0, images=images, states=poses, actions=poses[1:])
+    episode = Episode(
+        task="stack",
+        instruction=INSTRUCTIONS[0],
+        seed=0,
+        images=images,
+        states=poses,
+        actions=poses[1:],
+        cameras=SPEC.camera_names,
+    )
     with torch.inference_mode():
         chance = judge.p_yes(judge.clips([episode])[0], [episode.instruction])
     assert 0 < float(chance) < 1
@@ -136,7 +150,7 @@ def test_small_judge_answers_about_an_episode():
 def test_paper_sizes_are_the_published_ones():
     with torch.device("meta"):
         model, autoencoder = (
-            build_world_model(WORLD_MODEL["paper"], seed=0),
+            build_world_model(WORLD_MODEL["paper"], robot=DROID, seed=0),
             build_autoencoder(AUTOENCODER["paper"], seed=0),
         )
     assert 1520 < count(model.unet) < 1530  # Stable Video Diffusion: 1,524.6 M
@@ -151,7 +165,7 @@ def published(tmp_path_factory):
     network = REWARD_MODEL["small"]["network"]
     text = {**network["text_config"], "num_hidden_layers": 2, "max_position_embeddings": 2048}
     vision = {**network["vision_config"], "depth": 2, "patch_size": 16, "deepstack_visual_indexes": [0]}
-    config = QwenJudgeConfig(image_size=64, view_size=64)
+    config = QwenJudgeConfig(cameras=("exterior_1",), image_size=64, view_size=64)
     judge = QwenJudge.build(config, {"text_config": text, "vision_config": vision}, INSTRUCTIONS, seed=1)
     judge.model.save_pretrained(folder)
     PreTrainedTokenizerFast(tokenizer_object=judge.tokenizer, unk_token="[UNK]", pad_token="[PAD]").save_pretrained(
@@ -162,15 +176,31 @@ def published(tmp_path_factory):
 
 def test_paper_judge_comes_from_published_weights_and_wide_frames(published, tmp_path):
     folder, source = published
-    judge = build_judge(REWARD_MODEL["paper"], weights=folder)
+    judge = build_judge(REWARD_MODEL["paper"], robot=DROID, weights=folder)
     assert torch.equal(judge.model.lm_head.weight, source.model.lm_head.weight.bfloat16())
-    images = np.zeros((17, len(CAMERAS), 192, 320, 3), dtype=np.uint8)
+    images = np.zeros((17, len(SPEC.cameras), 192, 320, 3), dtype=np.uint8)
     poses = np.zeros((17, 7), dtype=np.float32)
-    episode = Episode(task="stack", instruction=INSTRUCTIONS[0], seed=0, images=images, states=poses, actions=poses[1:])
+    episode = Episode(
+        task="stack",
+        instruction=INSTRUCTIONS[0],
+        seed=0,
+        images=images,
+        states=poses,
+        actions=poses[1:],
+        cameras=SPEC.camera_names,
+    )
     again = load_judge(judge.save(tmp_path / "judge"))
     for one in (judge, again):
         assert one.clips([episode])[0].shape == (1, 16, 2, 192, 320, 3)
-    square = Episode(task="stack", instruction="", seed=0, images=images[..., :192, :], states=poses, actions=poses[1:])
+    square = Episode(
+        task="stack",
+        instruction="",
+        seed=0,
+        images=images[..., :192, :],
+        states=poses,
+        actions=poses[1:],
+        cameras=SPEC.camera_names,
+    )
     with pytest.raises(VlawError, match="192x192 pixels, this judge was made for 320x192"):
         again.clips([square])
 
@@ -178,9 +208,9 @@ def test_paper_judge_comes_from_published_weights_and_wide_frames(published, tmp
 def test_weights_that_cannot_be_had_are_refused(tmp_path):
     assert REWARD_MODEL["paper"]["weights"] == "Qwen/Qwen3-VL-4B-Instruct"
     with pytest.raises(VlawError, match="cannot be loaded"):
-        build_judge(REWARD_MODEL["paper"], weights=tmp_path)
+        build_judge(REWARD_MODEL["paper"], robot=DROID, weights=tmp_path)
     with pytest.raises(VlawError, match="ClipJudge takes no published weights"):
-        build_judge(REWARD_MODEL["tiny"], instructions=INSTRUCTIONS, weights=tmp_path)
+        build_judge(REWARD_MODEL["tiny"], robot=SPEC, instructions=INSTRUCTIONS, weights=tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["world_model", "reward_model", "autoencoder"])

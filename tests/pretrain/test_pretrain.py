@@ -9,7 +9,7 @@ import json
 import pytest
 
 from vlaw_models.pretrain import STAGES, run_stage, write_provenance
-from vlaw_models.pretrain.stages import PolicyPhase, PretrainConfig
+from vlaw_models.pretrain.stages import ROBOT, PolicyPhase, PretrainConfig
 
 SMALL = PretrainConfig(
     tasks=("stack", "erase"),
@@ -94,7 +94,7 @@ def test_shipped_weights_are_the_ones_provenance_describes():
 
 def test_the_base_has_learned_from_the_very_episodes_of_the_lake():
     """Imagination may start from them: every arm has had them then, through the base."""
-    from vlaw_assets.recipes import TASKS, load_foundation
+    from vlaw_assets.recipes import load_foundation
 
     foundation, cfg = load_foundation(), PretrainConfig()
     assert (foundation.demonstrations_per_task, foundation.co_training_per_task, foundation.seed) == (
@@ -102,4 +102,4 @@ def test_the_base_has_learned_from_the_very_episodes_of_the_lake():
         cfg.co_training_per_task,
         cfg.seed,
     )
-    assert cfg.tasks == TASKS, "start seeds do not depend on the task, but who is there does"
+    assert cfg.tasks == ROBOT.tasks, "start seeds do not depend on the task, but who is there does"

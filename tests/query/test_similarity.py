@@ -27,6 +27,7 @@ from vlaw_models.metrics.coverage import nearest, neighbour_distance
 from vlaw_models.reward_models.clip_judge import ClipJudge, ClipJudgeConfig
 from vlaw_models.reward_models.embed import embed_episodes, steps_seen
 from vlaw_models.reward_models.qwen_judge import QwenJudge, QwenJudgeConfig, toy_sizes
+from vlaw_models.robots.tabletop.spec import SPEC
 
 ROOT = Path(__file__).parents[2]
 MODEL = "ab" * 32
@@ -48,6 +49,7 @@ def clip(seed: int, steps: int = 12) -> Episode:
         images=rng.integers(0, 256, (steps + 1, 3, 32, 32, 3), dtype=np.uint8),
         states=np.zeros((steps + 1, 5), np.float32),
         actions=np.zeros((steps, 5), np.float32),
+        cameras=SPEC.camera_names,
     )
 
 
@@ -55,11 +57,17 @@ def clip(seed: int, steps: int = 12) -> Episode:
 def judge_dir(request, tmp_path_factory):
     if request.param == "clip":
         judge = ClipJudge.build(
-            ClipJudgeConfig(image_size=32, num_frames=8, channels=(8, 16, 24), width=32, layers=1), INSTRUCTIONS, seed=3
+            ClipJudgeConfig(
+                **ClipJudge.of_robot(SPEC), image_size=32, num_frames=8, channels=(8, 16, 24), width=32, layers=1
+            ),
+            INSTRUCTIONS,
+            seed=3,
         )
     else:
         judge = QwenJudge.build(
-            QwenJudgeConfig(cameras=("exterior_1", "wrist"), num_frames=4, image_size=32, view_size=32),
+            QwenJudgeConfig(
+                **QwenJudge.of_robot(SPEC, ("exterior", "wrist")), num_frames=4, image_size=32, view_size=32
+            ),
             toy_sizes(width=32, text_layers=1, vision_layers=1),
             INSTRUCTIONS,
             seed=3,
@@ -98,7 +106,9 @@ def test_a_video_is_near_to_itself_under_another_question():
     from vlaw_models.presets import foundation
     from vlaw_models.rollouts.demonstrate import iterate_demonstrations
 
-    first, other, third = iterate_demonstrations(("stack", "draw", "book"), 1, purpose="pretraining", seed=3)
+    first, other, third = iterate_demonstrations(
+        ("stack", "draw", "book"), 1, robot=SPEC, purpose="pretraining", seed=3
+    )
     asked = Episode(**{**vars(first), "instruction": "stack the blue block on the green block"})
     a, b, *others = embed_episodes(foundation("tiny", "reward_model"), [first, asked, other, third])
     assert a @ b > max(a @ c for c in others)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from vlaw_assets.recipes import PACKAGED, PRESETS, TASKS, find_recipe, load_foundation, load_recipe, recipe_files
+from vlaw_assets.recipes import PACKAGED, PRESETS, find_recipe, load_foundation, load_recipe, recipe_files
 from vlaw_models import presets
 from vlaw_models.errors import VlawError
+from vlaw_models.robots.registry import find_robot
 
 
 def write(folder, text, name="mine"):
@@ -26,18 +27,30 @@ def test_packaged_recipes_load_and_mean_what_they_say():
     assert (found["vlaw"].seed, found["vlaw"].tasks) == (found["filtered_bc"].seed, found["filtered_bc"].tasks)
 
 
-def test_task_and_preset_names_are_those_of_the_models():
-    from vlaw_models.robots.tabletop.tasks import TASKS as SIMULATED
-
-    assert tuple(sorted(TASKS)) == tuple(sorted(SIMULATED))
+def test_preset_names_are_those_of_the_models():
     assert PRESETS == presets.PRESETS
+
+
+def test_tasks_are_those_of_the_robot_and_any_where_it_is_given_instructions(tmp_path):
+    write(tmp_path, 'robot = "droid"\n', "any")
+    write(tmp_path, 'robot = "droid"\ntasks = ["put the cup on the shelf"]\n', "one")
+    assert find_recipe("any", tmp_path).tasks == (), "all that there are episodes of"
+    assert find_recipe("one", tmp_path).tasks == ("put the cup on the shelf",)
+    assert find_recipe("one", tmp_path).robot == "droid"
+    assert find_recipe("vlaw").robot == "tabletop"
+    with pytest.raises(VlawError, match="'put it away', which robot 'tabletop' does not have") as caught:
+        load_recipe(write(tmp_path, 'tasks = ["put it away"]\n'))
+    assert "stack, book, erase, scoop, draw" in caught.value.remedy
+    with pytest.raises(VlawError, match="there is no robot 'toaster'") as caught:
+        load_recipe(write(tmp_path, 'robot = "toaster"\n'))
+    assert "droid, tabletop" in caught.value.remedy
 
 
 def test_own_recipe_wins_over_packaged_and_keeps_defaults(tmp_path):
     write(tmp_path, "[imagine]\nepisodes_per_task = 3\n", "vlaw")
     recipe = find_recipe("vlaw", tmp_path)
     assert recipe.imagine.episodes_per_task == 3
-    assert recipe.tasks == TASKS
+    assert recipe.tasks == find_robot("tabletop").tasks
     assert recipe.score.alpha == 0.8
 
 
@@ -77,6 +90,9 @@ def test_own_recipe_wins_over_packaged_and_keeps_defaults(tmp_path):
         ('tasks = ["stack", "fly"]\n', "tasks"),
         ('tasks = ["stack", "stack"]\n', "tasks"),
         ("tasks = []\n", "tasks"),
+        ('robot = "droid"\ntasks = [3]\n', "tasks"),
+        ('robot = "toaster"\n', "robot"),
+        ("robot = 3\n", "robot"),
         ("iterations = 0\n", "iterations"),
         ("iterations = 11\n", "iterations"),
         ("seed = -1\n", "seed"),
@@ -132,6 +148,7 @@ def test_foundation_file_is_no_recipe_and_is_checked(tmp_path):
         ("demonstrations_per_task = 0\n", "demonstrations_per_task"),
         ("demos = 1\n", "demos"),
         ('[weights]\nbrain = "x"\n', "weights.brain"),
+        ('robot = "toaster"\n', "robot"),
     ):
         (tmp_path / "foundation.toml").write_text(text)
         with pytest.raises(VlawError) as caught:

@@ -17,10 +17,13 @@ from vlaw_models.reward_models.base import frame_indices, load_judge
 from vlaw_models.reward_models.clip_judge import ClipJudge, ClipJudgeConfig
 from vlaw_models.reward_models.qwen_judge import QwenJudge, QwenJudgeConfig, toy_sizes
 from vlaw_models.reward_models.score import score_episodes
+from vlaw_models.robots.tabletop.spec import SPEC
 
 COLOURS = {"red": (220, 40, 40), "blue": (40, 60, 220)}
 INSTRUCTIONS = [f"move the {colour} block to the pad" for colour in COLOURS]
-SMALL = ClipJudgeConfig(image_size=32, num_frames=8, channels=(8, 16, 24), width=32, layers=1)
+SMALL = ClipJudgeConfig(
+    **ClipJudge.of_robot(SPEC), image_size=32, num_frames=8, channels=(8, 16, 24), width=32, layers=1
+)
 
 
 def block_episode(seed: int, *, size: int = 32, steps: int = 12) -> Episode:
@@ -46,11 +49,14 @@ def block_episode(seed: int, *, size: int = 32, steps: int = 12) -> Episode:
         states=np.zeros((steps + 1, 5), np.float32),
         actions=np.zeros((steps, 5), np.float32),
         success=success,
+        cameras=SPEC.camera_names,
     )
 
 
 def toy_qwen(seed: int = 0) -> QwenJudge:
-    config = QwenJudgeConfig(cameras=("exterior_1", "wrist"), num_frames=4, image_size=32, view_size=32)
+    config = QwenJudgeConfig(
+        **QwenJudge.of_robot(SPEC, ("exterior", "wrist")), num_frames=4, image_size=32, view_size=32
+    )
     return QwenJudge.build(config, toy_sizes(width=32, text_layers=1, vision_layers=1), INSTRUCTIONS, seed=seed)
 
 
@@ -208,7 +214,9 @@ def test_augmentation_is_seeded_strong_and_in_range():
     ("spoil", "words"),
     [
         (lambda e: setattr(e, "images", e.images[-1:]), "at least 2 frames"),
-        (lambda e: setattr(e, "images", e.images[:, :2]), "images are"),
+        (lambda e: setattr(e, "images", e.images[:, :2]), "the episode has 2 views"),
+        (lambda e: setattr(e, "cameras", ()), "the episode has 3 views: without names"),
+        (lambda e: setattr(e, "cameras", ("front", "side", "wrist")), "this judge looks at exterior_1"),
         (lambda e: setattr(e, "images", e.images.astype(np.float32)), "float32"),
         (lambda e: setattr(e, "images", e.images[:, :, :16, :16]), "16x16 pixels"),
     ],
@@ -248,12 +256,18 @@ def test_finetuning_refuses_replays_of_other_rollouts(tmp_path):
     """Labels go from rollouts to their replays by position: a mix-up would teach the judge nonsense."""
     from dataclasses import replace
 
-    judge = ClipJudge.build(ClipJudgeConfig(), ["stack"], seed=0)
+    judge = ClipJudge.build(ClipJudgeConfig(**ClipJudge.of_robot(SPEC)), ["stack"], seed=0)
     judge.save(tmp_path / "judge")
     frames = np.zeros((3, 3, 64, 64, 3), dtype=np.uint8)
     states = np.zeros((3, 5), dtype=np.float32)
     rollouts = [
-        Episode("stack", "stack", i, frames, states, states[1:], success=bool(i), episode_id=f"e{i}") for i in range(2)
+        Episode(
+            *("stack", "stack", i, frames, states, states[1:]),
+            success=bool(i),
+            episode_id=f"e{i}",
+            cameras=SPEC.camera_names,
+        )
+        for i in range(2)
     ]
     swapped = [replace(e, success=None, start_episode_id=e.episode_id) for e in rollouts[::-1]]
     with pytest.raises(VlawError, match="not those of the rollouts"):

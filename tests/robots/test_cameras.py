@@ -6,9 +6,12 @@ import mujoco
 import numpy as np
 import torch
 
-from vlaw_models.robots.cameras import PLANES, TABLETOP, axes, follow, origins, places
+from vlaw_models.robots.cameras import PLANES, axes, follow, origins, places
 from vlaw_models.robots.tabletop.render import project
+from vlaw_models.robots.tabletop.spec import SPEC
 from vlaw_models.robots.tabletop.world import make_sim
+
+TABLETOP = [camera.pinhole for camera in SPEC.cameras]
 
 
 def placed(pose: np.ndarray):
@@ -27,7 +30,7 @@ THEN = np.array([0.07, 0.05, 0.20, -0.1, 1.0])
 
 def test_cameras_are_where_the_simulator_has_them():
     sim = placed(NOW)
-    for camera, name in zip(TABLETOP, ("exterior_1", "exterior_2", "wrist"), strict=True):
+    for camera, name in zip(TABLETOP, SPEC.camera_names, strict=True):
         place, turn = axes(camera, torch.tensor(NOW)[None])
         index = sim.model.camera(name).id
         assert np.allclose(place[0], sim.data.cam_xpos[index], atol=1e-4)

@@ -13,20 +13,22 @@ from gymnasium.utils.env_checker import check_env
 from PIL import Image
 
 from vlaw_models.config import EvaluationConfig, RolloutConfig
-from vlaw_models.episodes import CAMERAS, Start
+from vlaw_models.episodes import Start
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.flow_policy import FlowPolicy
 from vlaw_models.policies.normalization import Normalization
 from vlaw_models.policies.tokenize import InstructionTokenizer
-from vlaw_models.robots.gym import ENVIRONMENTS
+from vlaw_models.robots.gym import environments
 from vlaw_models.robots.tabletop.__main__ import main
 from vlaw_models.robots.tabletop.controller import HIGH, HOME, LOW
+from vlaw_models.robots.tabletop.demonstrations import MIXTURE, look_at
 from vlaw_models.robots.tabletop.render import RayRenderer
+from vlaw_models.robots.tabletop.spec import SPEC
 from vlaw_models.robots.tabletop.tasks import TASKS, Expert, Quality
 from vlaw_models.robots.tabletop.tasks.stack import COLOURS
 from vlaw_models.robots.tabletop.world import TabletopWorld, make_sim
 from vlaw_models.rollouts.collect import collect_rollouts, evaluate_policy
-from vlaw_models.rollouts.demonstrate import MIXTURE, collect_demonstrations, iterate_demonstrations, look_at
+from vlaw_models.rollouts.demonstrate import collect_demonstrations, iterate_demonstrations
 from vlaw_models.rollouts.seeds import PURPOSES, start_seeds
 
 TASK = "book"
@@ -44,10 +46,11 @@ def same(first, second) -> bool:
 
 
 def test_every_task_has_an_environment():
-    assert sorted(ENVIRONMENTS.values()) == sorted(TASKS)
+    assert sorted(environments().values()) == sorted(("tabletop", task) for task in TASKS)
+    assert sorted(SPEC.tasks) == sorted(TASKS)
 
 
-@pytest.mark.parametrize("name", sorted(ENVIRONMENTS))
+@pytest.mark.parametrize("name", sorted(environments()))
 def test_environment_passes_gymnasiums_checker(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -61,10 +64,11 @@ def test_an_episodes_return_is_its_success():
     returns = {}
     for mistake in ("", "first"):
         env.reset(seed=5)
-        expert = Expert(env._sim, np.random.default_rng(5), Quality(mistake=mistake))
+        (sim,) = env.world._sims
+        expert = Expert(sim, np.random.default_rng(5), Quality(mistake=mistake))
         total, steps, ended = 0.0, 0, False
         while not ended:
-            action = expert.act(env._sim) if expert.index < len(expert.plan) else env._sim.state
+            action = expert.act(sim) if expert.index < len(expert.plan) else sim.state
             _, reward, ended, _, info = env.step(action)
             total, steps = total + reward, steps + 1
         assert steps == RolloutConfig.num_steps
@@ -77,7 +81,7 @@ def test_environment_and_world_show_the_same_layout():
     observation, _ = gymnasium.make("vlaw/OpenBook-v0").reset(seed=11)
     world = TabletopWorld()
     batch = world.reset([Start(TASK, 11)])
-    assert np.array_equal(np.stack([observation[camera] for camera in CAMERAS]), batch.images[0])
+    assert np.array_equal(np.stack([observation[camera] for camera in SPEC.camera_names]), batch.images[0])
     assert observation["instruction"] == world.instructions()[0]
 
 
@@ -111,7 +115,7 @@ def test_a_longer_list_of_starts_begins_with_the_shorter():
 
 @pytest.mark.parametrize(
     "arguments",
-    [("training", TASK, 0, 0, 1), ("rollout", "juggle", 0, 0, 1), ("rollout", TASK, 1000, 0, 1),
+    [("training", TASK, 0, 0, 1), ("rollout", TASK, 1000, 0, 1),
      ("rollout", TASK, 0, 10**6, 1), ("rollout", TASK, 0, -1, 1), ("rollout", TASK, 0, 0, 10**6 + 1)],
 )  # fmt: skip
 def test_impossible_seeds_are_refused(arguments):
@@ -125,7 +129,7 @@ def test_impossible_seeds_are_refused(arguments):
 def test_demonstrations_succeed_and_have_the_platforms_shapes():
     seen = []
     episodes = collect_demonstrations(
-        [TASK, "stack"], 3, purpose="demonstration", seed=0, progress=lambda *done: seen.append(done)
+        [TASK, "stack"], 3, robot=SPEC, purpose="demonstration", seed=0, progress=lambda *done: seen.append(done)
     )
     assert [e.task for e in episodes] == [TASK] * 3 + ["stack"] * 3
     assert seen[-1][:2] == (6, 6)
@@ -145,7 +149,9 @@ def test_demonstrations_succeed_and_have_the_platforms_shapes():
 def test_collecting_is_reproducible_whatever_the_threads():
     def collect(threads: int, seed: int = 0):
         return list(
-            iterate_demonstrations([TASK, "stack"], 6, purpose="co_training", seed=seed, threads=threads, num_steps=16)
+            iterate_demonstrations(
+                [TASK, "stack"], 6, robot=SPEC, purpose="co_training", seed=seed, threads=threads, num_steps=16
+            )
         )
 
     first = collect(1)
@@ -155,18 +161,18 @@ def test_collecting_is_reproducible_whatever_the_threads():
 
 def test_failed_demonstrations_are_thrown_away_and_replaced():
     # Cut short, some attempts are not finished in time; the kept ones are successes, in the order of their seeds.
-    kept = list(iterate_demonstrations([TASK], 4, purpose="demonstration", seed=0, num_steps=15))
+    kept = list(iterate_demonstrations([TASK], 4, robot=SPEC, purpose="demonstration", seed=0, num_steps=15))
     assert len(kept) == 4
     assert all(e.success for e in kept)
     seeds = [e.seed for e in kept]
     assert seeds == sorted(seeds)
     assert seeds != start_seeds("demonstration", TASK, 0, 0, 4)
     with pytest.raises(VlawError, match="succeeded only 0 times"):
-        list(iterate_demonstrations([TASK], 1, purpose="demonstration", seed=0, num_steps=2))
+        list(iterate_demonstrations([TASK], 1, robot=SPEC, purpose="demonstration", seed=0, num_steps=2))
 
 
 def test_the_broad_corpus_keeps_failures_with_true_labels():
-    episodes = list(iterate_demonstrations([TASK], 40, purpose="co_training", seed=0, image_size=8))
+    episodes = list(iterate_demonstrations([TASK], 40, robot=SPEC, purpose="co_training", seed=0, image_size=8))
     parts = {name: [e for e in episodes if e.extra["quality"] == name] for _, name, _ in MIXTURE}
     assert sum(len(part) for part in parts.values()) == 40
     assert abs(len(parts["clean"]) / 40 - 0.45) < 0.25
@@ -178,7 +184,7 @@ def test_the_broad_corpus_keeps_failures_with_true_labels():
 
 def test_evaluation_layouts_are_never_demonstrated():
     with pytest.raises(VlawError, match="evaluation"):
-        collect_demonstrations([TASK], 1, purpose="evaluation", seed=0)
+        collect_demonstrations([TASK], 1, robot=SPEC, purpose="evaluation", seed=0)
 
 
 # --- Policies
@@ -186,7 +192,7 @@ def test_evaluation_layouts_are_never_demonstrated():
 
 @pytest.fixture(scope="module")
 def policy_dir(tmp_path_factory):
-    episodes = collect_demonstrations([TASK], 2, purpose="demonstration", seed=0)
+    episodes = collect_demonstrations([TASK], 2, robot=SPEC, purpose="demonstration", seed=0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         policy = FlowPolicy(
@@ -200,19 +206,19 @@ def policy_dir(tmp_path_factory):
 
 def test_rollouts_are_reproducible_and_depend_on_iteration(policy_dir):
     cfg = RolloutConfig(episodes_per_task=2, num_steps=6)
-    first = collect_rollouts(policy_dir, [TASK, "stack"], cfg, iteration=0, seed=0)
-    again = collect_rollouts(policy_dir, [TASK, "stack"], cfg, iteration=0, seed=0)
+    first = collect_rollouts(policy_dir, [TASK, "stack"], cfg, robot=SPEC, iteration=0, seed=0)
+    again = collect_rollouts(policy_dir, [TASK, "stack"], cfg, robot=SPEC, iteration=0, seed=0)
     assert [e.task for e in first] == [TASK, TASK, "stack", "stack"]
     assert all(same(a, b) for a, b in zip(first, again, strict=True))
     assert first[0].images.shape == (7, 3, 64, 64, 3)
     assert first[0].success is False
-    later = collect_rollouts(policy_dir, [TASK], cfg, iteration=1, seed=0)
+    later = collect_rollouts(policy_dir, [TASK], cfg, robot=SPEC, iteration=1, seed=0)
     assert not {e.seed for e in first} & {e.seed for e in later}
 
 
 def test_evaluation_uses_held_out_starts_and_keeps_the_last_frame(policy_dir):
     cfg = EvaluationConfig(episodes_per_task=3, num_steps=6)
-    episodes = evaluate_policy(policy_dir, [TASK], cfg)
+    episodes = evaluate_policy(policy_dir, [TASK], cfg, robot=SPEC)
     assert [e.seed for e in episodes] == start_seeds("evaluation", TASK, 0, 0, 3)
     assert all(e.images.shape == (1, 3, 64, 64, 3) for e in episodes)
     assert all(len(e.states) == 7 for e in episodes)

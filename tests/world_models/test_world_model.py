@@ -16,7 +16,9 @@ from vlaw_models.config import ImagineConfig, WorldModelConfig, WorldModelMetric
 from vlaw_models.episodes import Episode, Start
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.world_model import finetune_world_model, train_autoencoder, train_world_model
-from vlaw_models.robots.tabletop.controller import HIGH, HOME, LOW, MAX_DELTA, clip_action
+from vlaw_models.robots.registry import find_robot
+from vlaw_models.robots.tabletop.controller import HIGH, HOME, LOW, MAX_DELTA
+from vlaw_models.robots.tabletop.spec import SPEC
 from vlaw_models.rollouts.imagine import imagine
 from vlaw_models.rollouts.replay import replay
 from vlaw_models.rollouts.rollout import rollout
@@ -30,7 +32,9 @@ from vlaw_models.worlds import Transition
 
 SIZE = 32
 AE = TinyAutoencoderConfig(channels=32, latent_channels=8)
-SMALL = ChunkUNetConfig(latent_channels=8, latent_height=4, latent_width=4, channels=(32, 48))
+SMALL = ChunkUNetConfig(
+    **ChunkUNet.of_robot(SPEC), latent_channels=8, latent_height=4, latent_width=4, channels=(32, 48)
+)
 TOY = CtrlWorldConfig(
     latent_channels=8,
     latent_height=4,
@@ -38,8 +42,7 @@ TOY = CtrlWorldConfig(
     history=2,
     history_spacing=2,
     vae_scale=1.0,
-    pose_low=tuple(LOW.tolist()),
-    pose_high=tuple(HIGH.tolist()),
+    **CtrlWorld.of_robot(SPEC),
     block_out_channels=(32, 32),
     layers=1,
     heads=(2, 2),
@@ -64,11 +67,11 @@ def picture(state: np.ndarray, shade: float) -> np.ndarray:
 def square_episode(seed: int, steps: int = 12) -> Episode:
     rng = np.random.default_rng(seed)
     states, actions, shade = [HOME + rng.uniform(-0.1, 0.1, 5).astype(np.float32)], [], rng.random()
-    states[0] = clip_action(states[0], states[0])
+    states[0] = SPEC.clip(states[0], states[0])
     velocity = rng.uniform(-1, 1, 5).astype(np.float32) * MAX_DELTA
     for _ in range(steps):
         velocity = np.where(rng.random(5) < 0.2, rng.uniform(-1, 1, 5) * MAX_DELTA, velocity)
-        actions.append(clip_action(states[-1], states[-1] + velocity.astype(np.float32)))
+        actions.append(SPEC.clip(states[-1], states[-1] + velocity.astype(np.float32)))
         states.append(actions[-1])
     return Episode(
         task="push",
@@ -85,7 +88,7 @@ def square_episode(seed: int, steps: int = 12) -> Episode:
 class SquareWorld:
     """The true dynamics behind the same protocol."""
 
-    name, image_size = "square", SIZE
+    name, robot, image_size = "square", SPEC, SIZE
 
     def reset(self, starts):
         from vlaw_models.episodes import Observation
@@ -99,7 +102,7 @@ class SquareWorld:
     def step(self, actions):
         states = []
         for action in actions.swapaxes(0, 1):
-            self.state = clip_action(self.state, action)
+            self.state = SPEC.clip(self.state, action)
             states.append(self.state)
         states = np.stack(states, axis=1)
         images = np.stack([[picture(s, 0.5) for s in row] for row in states])
@@ -278,7 +281,7 @@ def test_ctrl_world_conditioning_noise_and_frames():
 
 def test_paper_configuration_is_the_published_one():
     with torch.device("meta"):
-        model = CtrlWorld()
+        model = CtrlWorld(CtrlWorldConfig(**CtrlWorld.of_robot(find_robot("droid"))))
     assert 1.4e9 < model.num_parameters() < 1.6e9
     assert model.latent_shape == (4, 72, 40)
     assert (model.edm.log_mean, model.edm.log_std, model.drop_probability) == (0.7, 1.6, 0.05)
@@ -362,7 +365,7 @@ def test_short_training_follows_the_action(trained, folders):
     _, losses = trained
     assert losses[-1] < 0.75 * losses[0]
     clips = [square_episode(2000 + i, steps=8) for i in range(12)]
-    results = replay(*folders, clips, WorldModelMetricsConfig(num_steps=8), seed=0)
+    results = replay(*folders, clips, WorldModelMetricsConfig(num_steps=8), robot=SPEC, seed=0)
     truth = np.stack([c.images for c in clips]).astype(float)
     moved = np.abs(truth - truth[:, :1]).max(axis=-1) > 30
 
@@ -376,7 +379,7 @@ def test_short_training_follows_the_action(trained, folders):
         replace(c, states=np.concatenate([c.states[:1], d.states[1:]]))
         for c, d in zip(clips, clips[1:] + clips[:1], strict=True)
     ]
-    swapped = replay(*folders, other, WorldModelMetricsConfig(num_steps=8), seed=0)
+    swapped = replay(*folders, other, WorldModelMetricsConfig(num_steps=8), robot=SPEC, seed=0)
     assert predicted < 0.92 * error(np.stack([r.images for r in swapped]))
     assert all(np.array_equal(r.images[0], c.images[0]) for r, c in zip(results, clips, strict=True))
     assert [r.start_episode_id for r in results] == [c.episode_id for c in clips]
@@ -384,7 +387,7 @@ def test_short_training_follows_the_action(trained, folders):
 
 def test_replay_of_unequal_lengths_keeps_each_length(folders):
     clips = [square_episode(1, steps=6), square_episode(2, steps=11), square_episode(3, steps=3)]
-    results = replay(*folders, clips, WorldModelMetricsConfig(num_steps=9), seed=0)
+    results = replay(*folders, clips, WorldModelMetricsConfig(num_steps=9), robot=SPEC, seed=0)
     assert [r.num_steps for r in results] == [6, 9, 3]
     assert all(len(r.images) == r.num_steps + 1 for r in results)
     assert all(np.array_equal(r.actions, c.actions[: r.num_steps]) for r, c in zip(results, clips, strict=True))
@@ -398,7 +401,7 @@ def test_imagined_world_clips_like_the_robot_and_is_seeded(episodes, trained, au
     starts = starts_of(episodes[:3])
     runs = []
     for seed in (5, 5, 6):
-        world = ImaginedWorld(trained[0], autoencoder, seed=seed)
+        world = ImaginedWorld(trained[0], autoencoder, SPEC, seed=seed)
         runs.append(rollout(Drift(), world, starts, num_steps=10, seed=1))
     for first, again, other in zip(*runs, strict=True):
         assert first.images.shape == (11, 3, SIZE, SIZE, 3)
@@ -436,6 +439,7 @@ def test_imagine_yields_batches_in_order(folders, episodes, monkeypatch):
             *folders,
             starts_of(episodes[:5]),
             cfg,
+            robot=SPEC,
             seed=3,
             progress=lambda done, total, text: seen.append((done, total)),
         )
@@ -443,7 +447,7 @@ def test_imagine_yields_batches_in_order(folders, episodes, monkeypatch):
     assert [len(b) for b in batches] == [2, 2, 1]
     assert seen == [(2, 5), (4, 5), (5, 5)]
     assert [e.start_episode_id for b in batches for e in b] == [e.episode_id for e in episodes[:5]]
-    again = next(imagine(folders[0], *folders, starts_of(episodes[:5]), cfg, seed=3))
+    again = next(imagine(folders[0], *folders, starts_of(episodes[:5]), cfg, robot=SPEC, seed=3))
     assert np.array_equal(again[0].images, batches[0][0].images)
 
 

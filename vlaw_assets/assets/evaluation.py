@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from vlaw_assets.assets.origins import RECORDED
 from vlaw_assets.assets.recordings import is_recorded, plan_of, take
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
@@ -21,11 +22,12 @@ from vlaw_assets.assets.state import read_state
 from vlaw_assets.pipeline import checks
 from vlaw_assets.reports.success import Rate, markdown, outcomes_of, rates_of, table
 from vlaw_models.config import EvaluationConfig
-from vlaw_models.robots.tabletop.renderer import renderer_name
+from vlaw_models.robots.simulator import simulator_of
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef, Lake
     from vlaw_models.episodes import Episode
+    from vlaw_models.robots.spec import RobotSpec
 
 REPORTED, LOW_NOISE = "evaluation", "evaluation_low_noise"
 """Kinds of artifacts: at evaluation.noise_scale, and at evaluation.low_noise_scale."""
@@ -81,7 +83,14 @@ def _plan(
         for key, value in dataclasses.asdict(config).items()
         if key not in ("low_noise_scale", "stop_early", "source")
     }
-    tables = {"evaluation": read, "tasks": list(recipe.tasks), "noise_seed": recipe.seed, "renderer": renderer_name()}
+    simulator = simulator_of(stage.robot, needed_by=stage.asset, remedy="Use a robot that can be simulated.")
+    tables = {
+        "evaluation": read,
+        "tasks": list(recipe.tasks),
+        "noise_seed": recipe.seed,
+        "robot": stage.robot.identity(),
+        "renderer": simulator.renderer(),
+    }
     if "before" in parents:
         tables["stop_early"] = True
     return EvaluationPlan(kind=kind, recipe=tables, parents=parents, chosen_by=chosen_by, config=config)
@@ -102,9 +111,9 @@ def _plan_recorded(
 
 def check(stage: Stage, plan: Plan, work: Work) -> None:
     """Also where the work is done: equal weights may have been made from other episodes."""
-    if not isinstance(plan, EvaluationPlan):
-        return
-    work.check(held_out(plan.trials(), starts_trained_on(stage.lake, plan.parents["policy"])))
+    if isinstance(plan, EvaluationPlan):
+        trained = starts_trained_on(stage.lake, plan.parents["policy"], stage.robot)
+        work.check(held_out(plan.trials(), trained))
 
 
 def make(stage: Stage, plan: Plan, work: Work) -> None:
@@ -121,7 +130,7 @@ def _roll_out(stage: Stage, plan: EvaluationPlan, work: Work) -> None:
     from vlaw_models.rollouts.collect import evaluate_policy
 
     tasks, config, planned = stage.recipe.tasks, plan.config, plan.trials()
-    options = {"noise_seed": stage.recipe.seed, "progress": stage.progress}
+    options = {"robot": stage.robot, "noise_seed": stage.recipe.seed, "progress": stage.progress}
     checkpoint, stopping = work.read("policy").checkpoint(), None
     counts: Mapping[str, int] = dict.fromkeys(tasks, config.episodes_per_task)
     if "before" in plan.parents and planned:
@@ -133,14 +142,16 @@ def _roll_out(stage: Stage, plan: EvaluationPlan, work: Work) -> None:
     else:
         episodes = evaluate_policy(checkpoint, tasks, config, **options)
     work.check(
-        checks.episodes_fit_schema(episodes, tasks=tasks, judged=True),
+        checks.episodes_fit_schema(episodes, tasks=tasks, judged=True, robot=stage.robot),
         checks.all_finite(episodes),
         checks.counts_as_asked((e.task for e in episodes), counts),
         checks.success_varies(e.success for e in episodes),
-        held_out([(e.task, e.seed) for e in episodes], starts_trained_on(stage.lake, plan.parents["policy"])),
+        held_out(
+            [(e.task, e.seed) for e in episodes], starts_trained_on(stage.lake, plan.parents["policy"], stage.robot)
+        ),
     )
     digest = plan.parents["policy"].content_digest
-    work.draft.write_episodes(episodes, purpose="evaluation", world="tabletop", policy=digest, world_model="")
+    work.draft.write_episodes(episodes, purpose="evaluation", world=stage.robot.world, policy=digest, world_model="")
     if stopping is not None:
         work.metrics["stopped"] = stopping.reason
     work.metrics["noise_scale"] = config.noise_scale
@@ -185,15 +196,15 @@ def _not_trained_on(stage: Stage, plan: Plan, episodes: Sequence[Episode]) -> ch
     )
 
 
-def starts_trained_on(lake: Lake, policy: ArtifactRef) -> dict[tuple[str, int], str]:
-    """(task, seed) -> episode, of every real episode of the embedded robot that the policy's closure in the ledger
+def starts_trained_on(lake: Lake, policy: ArtifactRef, robot: RobotSpec) -> dict[tuple[str, int], str]:
+    """(task, seed) -> episode, of every episode on the robot's simulator that the policy's closure in the ledger
     holds."""
     return {
         (row["task"], row["seed"]): row["episode_id"]
         for ref in lake.ledger.closure(policy)
         if "episodes" in ref.versions
         for row in lake.read(ref).table("episodes").to_pylist()
-        if row["purpose"] in TRAINED_ON and row["world"] == "tabletop"
+        if row["purpose"] in TRAINED_ON and row["world"] == robot.world and row["label_source"] != RECORDED
     }
 
 

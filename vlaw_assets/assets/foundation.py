@@ -41,7 +41,7 @@ def plan(stage: Stage, kind: str, name: str) -> WeightsPlan:
         corpus = {CORPUS: stage.require_foundation(CORPUS)}
         return WeightsPlan(
             kind=kind,
-            recipe={"untrained": name, "preset": preset, "seed": seed},
+            recipe={"untrained": name, "preset": preset, "seed": seed, "robot": stage.robot.identity()},
             parents=corpus,
             name=name,
             folder=None,
@@ -63,7 +63,12 @@ def make(stage: Stage, plan: WeightsPlan, work: Work) -> None:
 
         episodes = work.read(CORPUS).episodes(frames=False)
         build_untrained(
-            plan.name, stage.foundation.preset, episodes, work.draft.checkpoint_dir(), seed=stage.foundation.seed
+            plan.name,
+            stage.foundation.preset,
+            episodes,
+            work.draft.checkpoint_dir(),
+            robot=stage.robot,
+            seed=stage.foundation.seed,
         )
         stage.log.warning(f"the {plan.name} is new: preset {stage.foundation.preset!r} has no weights")
     else:
@@ -88,7 +93,7 @@ def _folder(stage: Stage, name: str) -> Path:
     else:
         from vlaw_models import presets
 
-        folder = Path(presets.foundation(stage.foundation.preset, name))
+        folder = Path(presets.foundation(stage.foundation.preset, name, robot=stage.robot.name))
     if not folder.is_dir():
         raise VlawError(
             f"the {name} checkpoint does not exist",

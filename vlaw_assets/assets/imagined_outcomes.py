@@ -1,4 +1,4 @@
-"""True outcomes of imagined episodes: their actions played on the embedded robot's simulator. Privileged information.
+"""True outcomes of imagined episodes: their actions played on the robot's simulator. Privileged information.
 
 Here: one score per imagined episode by the judge "simulator", 1 or 0, and what follows from it: how true the judge's
 labels are, and how many failed starts imagination truly mended. For measuring, and for the arms with `score.labels =
@@ -17,6 +17,7 @@ from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.pipeline import checks
 from vlaw_assets.reports.success import ALL, measured_table, rate
 from vlaw_models.errors import VlawError
+from vlaw_models.robots.simulator import simulator_of
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef
@@ -39,11 +40,17 @@ class Try(NamedTuple):
 
 def plan(stage: Stage) -> Plan:
     recipe = stage.recipe
+    if recipe.score.labels == "simulator":
+        simulator_of(stage.robot, needed_by=stage.asset, remedy="Set [score] labels = 'judge'.")
     imagined, scores = stage.require("imagined_rollouts"), stage.require("reward_scores")
     # The starts are those that were imagined from, whatever the recipe says by now.
     starts = {role: ref for role, ref in stage.ledger.edges(imagined.owner) if role.startswith(STARTS)}
     parents = {"imagined_rollouts": imagined, "reward_scores": scores, **starts}
-    tables = {"tasks": list(recipe.tasks), "score": {"alpha": recipe.score.alpha}}
+    tables = {
+        "tasks": list(recipe.tasks),
+        "score": {"alpha": recipe.score.alpha},
+        "robot": stage.robot.identity(),
+    }
     return Plan(kind="imagined_outcomes", recipe=tables, parents=parents)
 
 
@@ -65,14 +72,14 @@ def _refuse_unknown(stage: Stage, plan: Plan, known: int) -> None:
         raise VlawError(
             "imagined episodes are to be labelled by the simulator, which does not know their starts",
             where=f"imagined_outcomes [{stage.partition}]",
-            remedy="Use starts recorded on the embedded robot, or set [score] labels = 'judge'.",
+            remedy="Use starts recorded on the simulated robot, or set [score] labels = 'judge'.",
         )
 
 
 def _play(stage: Stage, work: Work, roles: Sequence[str]) -> None:
     parents, alpha = work.parents, stage.recipe.score.alpha
     owner = parents["imagined_rollouts"].owner
-    origins = {name: origin for role in roles for name, origin in origins_in(work.read(role)).items()}
+    origins = {name: origin for role in roles for name, origin in origins_in(work.read(role), stage.robot).items()}
     episodes = work.read("imagined_rollouts").episodes(frames=False)
     judged = [row for row in work.read("reward_scores").table("reward_scores").to_pylist() if row["owner"] == owner]
     unknown = [e.episode_id for e in episodes if e.start_episode_id not in origins]
@@ -91,7 +98,7 @@ def _play(stage: Stage, work: Work, roles: Sequence[str]) -> None:
         return
     from vlaw_models.rollouts.privileged import true_outcomes
 
-    true = true_outcomes(episodes, origins, progress=stage.progress)
+    true = true_outcomes(episodes, origins, robot=stage.robot, progress=stage.progress)
     said = {row["episode_id"]: row["p_success"] > alpha for row in judged}
     tries = [
         Try(e.task, str(e.start_episode_id), bool(t), said.get(e.episode_id))

@@ -12,13 +12,13 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.assets.origins import EMBEDDED, origins_in
+from vlaw_assets.assets.origins import origins_in
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state
 from vlaw_assets.pipeline import checks
 from vlaw_models.errors import VlawError
-from vlaw_models.robots.tabletop.renderer import renderer_name
+from vlaw_models.robots.simulator import Simulator, simulator_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,13 +27,20 @@ if TYPE_CHECKING:
     from vlaw_assets.recipes import Recipe
     from vlaw_models.episodes import Episode, Start
 
+PRIVILEGED = "imagine.world = 'simulator'"
+
 
 def plan(stage: Stage) -> Plan:
     recipe, state = stage.recipe, read_state(stage)
     parents = {"policy": state.policy}
-    tables = {**recipe.tables("imagine"), "tasks": list(recipe.tasks), "seed": stage.seed}
+    tables = {
+        **recipe.tables("imagine"),
+        "tasks": list(recipe.tasks),
+        "seed": stage.seed,
+        "robot": stage.robot.identity(),
+    }
     if on_the_simulator(recipe):
-        tables["renderer"] = renderer_name()
+        tables["renderer"] = _simulator(stage).renderer()
     else:
         parents |= {
             "world_model": stage.require("world_model"),
@@ -58,14 +65,14 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
     tasks: list[str] = []
     for batch in (_on_the_simulator if oracle else _in_the_world_model)(stage, work, starts):
         work.check(
-            checks.episodes_fit_schema(batch, tasks=recipe.tasks, judged=False),
+            checks.episodes_fit_schema(batch, tasks=recipe.tasks, judged=False, robot=stage.robot),
             checks.all_finite(batch),
-            begin_with_real_frames(batch, first, hint=_renderer() if oracle else ""),
+            begin_with_real_frames(batch, first, hint=_renderer(stage) if oracle else ""),
         )
         work.draft.write_episodes(
             batch,
             purpose="imagined",
-            world=EMBEDDED if oracle else "world_model",
+            world=stage.robot.world if oracle else "world_model",
             policy=plan.parents["policy"].content_digest,
             world_model="" if oracle else plan.parents["world_model"].content_digest,
         )
@@ -158,6 +165,7 @@ def _in_the_world_model(stage: Stage, work: Work, starts: list[Start]) -> Iterat
         work.read("autoencoder").checkpoint(),
         starts,
         stage.recipe.imagine,
+        robot=stage.robot,
         seed=stage.seed,
         progress=stage.progress,
     )
@@ -166,22 +174,31 @@ def _in_the_world_model(stage: Stage, work: Work, starts: list[Start]) -> Iterat
 def _on_the_simulator(stage: Stage, work: Work, starts: list[Start]) -> Iterator[list[Episode]]:
     from vlaw_models.rollouts.privileged import rollouts_from_starts
 
-    origins = {name: origin for role in start_roles(work) for name, origin in origins_in(work.read(role)).items()}
+    origins = {
+        name: origin for role in start_roles(work) for name, origin in origins_in(work.read(role), stage.robot).items()
+    }
     starts = [dataclasses.replace(start, images=None, state=None) for start in starts]
     return rollouts_from_starts(
         work.read("policy").checkpoint(),
         starts,
         origins,
         stage.recipe.imagine,
+        robot=stage.robot,
         seed=stage.seed,
         progress=stage.progress,
     )
 
 
-def _renderer() -> str:
+def _simulator(stage: Stage) -> Simulator:
+    return simulator_of(
+        stage.robot, needed_by=f"{stage.asset} with {PRIVILEGED}", remedy="Set imagine.world = 'world_model'."
+    )
+
+
+def _renderer(stage: Stage) -> str:
     return (
         "the simulator renders other first frames than were recorded: VLAW_RENDERER is now "
-        f"{renderer_name()!r}; use the renderer, picture size and kind of machine of the recording"
+        f"{_simulator(stage).renderer()!r}; use the renderer, picture size and kind of machine of the recording"
     )
 
 

@@ -114,6 +114,12 @@ def _check_recipe(stage: Stage) -> None:
             where=f"partition {stage.partition}",
             remedy="Set the same preset in the recipe and in foundation.toml.",
         )
+    if recipe.robot != foundation.robot:
+        raise VlawError(
+            f"recipe {recipe.name} is for robot {recipe.robot!r}, the foundation is for {foundation.robot!r}",
+            where=f"partition {stage.partition}",
+            remedy="Set the same robot in the recipe and in foundation.toml.",
+        )
 
 
 def _state_before(stage: Stage) -> tuple[dict[str, ArtifactRef], tuple[promotion.Verdict, ...]]:

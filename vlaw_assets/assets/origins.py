@@ -1,4 +1,4 @@
-"""What the embedded simulator can be reset to: the task and seed of episodes recorded on it."""
+"""What a robot's simulator can be reset to: the task and seed of episodes recorded on it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vlaw_assets.lake import Handle
     from vlaw_models.episodes import Start
+    from vlaw_models.robots.spec import RobotSpec
 
-EMBEDDED = "tabletop"
-"""World of the episodes that the embedded simulator can be reset to: by task and seed."""
+RECORDED = "recorded"
+"""Label source of imported episodes."""
 
 
-def origins_in(handle: Handle) -> dict[str, Start]:
-    """Episode id -> (task, seed) of an artifact's episodes of the embedded robot; imported ones have no simulator
-    seed."""
+def origins_in(handle: Handle, robot: RobotSpec) -> dict[str, Start]:
+    """Episode id -> (task, seed) of an artifact's episodes of the robot's own simulator; recordings have no seed of
+    its."""
     from vlaw_models.episodes import Start
 
     return {
         row["episode_id"]: Start(row["task"], row["seed"])
         for row in handle.table("episodes").to_pylist()
-        if row["world"] == EMBEDDED
+        if row["world"] == robot.world and row["label_source"] != RECORDED
     }

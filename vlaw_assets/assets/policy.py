@@ -19,7 +19,7 @@ from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state, real_so_far
 from vlaw_assets.pipeline import checks
 from vlaw_assets.reports.success import VALIDATION, rate
-from vlaw_models.robots.tabletop.renderer import renderer_name
+from vlaw_models.robots.simulator import simulator_of
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef
@@ -82,10 +82,16 @@ def identity_of(stage: Stage) -> dict[str, Any]:
     tables: dict[str, Any] = {"seed": stage.seed, **recipe.learner_tables()}
     validation = validation_of(stage)
     if validation is not None:
+        simulator = simulator_of(
+            stage.robot,
+            needed_by="policy, to measure its stopping points and for the promotion gate,",
+            remedy="Set policy.validation_per_task = 0, policy.stops = [] and promotion.enabled = false.",
+        )
         tables["validation"] = {
             "tasks": list(recipe.tasks),
             "noise_seed": recipe.seed,
-            "renderer": renderer_name(),
+            "robot": stage.robot.identity(),
+            "renderer": simulator.renderer(),
             **{key: getattr(validation, key) for key in ("episodes_per_task", "num_steps", "noise_scale")},
         }
     return tables
@@ -109,7 +115,13 @@ def _evaluator(stage: Stage) -> Callable[[Any], Outcomes] | None:
         from vlaw_models.rollouts.collect import evaluate_loaded
 
         episodes = evaluate_loaded(
-            measured, recipe.tasks, config, purpose="validation", noise_seed=recipe.seed, progress=stage.progress
+            measured,
+            recipe.tasks,
+            config,
+            robot=stage.robot,
+            purpose="validation",
+            noise_seed=recipe.seed,
+            progress=stage.progress,
         )
         return {task: [bool(e.success) for e in episodes if e.task == task] for task in recipe.tasks}
 

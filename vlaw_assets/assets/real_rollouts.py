@@ -16,7 +16,7 @@ from vlaw_assets.assets.state import read_state
 from vlaw_assets.pipeline import checks
 from vlaw_assets.recipes import HELD_OUT_SEEDS
 from vlaw_models.config import RolloutConfig
-from vlaw_models.robots.tabletop.renderer import renderer_name
+from vlaw_models.robots.simulator import simulator_of
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef
@@ -89,11 +89,13 @@ def _without_source(tables: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _plan(stage: Stage, kind: str, tables: Mapping[str, Any]) -> Plan:
     recipe, state = stage.recipe, read_state(stage)
+    simulator = simulator_of(stage.robot, needed_by=stage.asset, remedy="Use a robot that can be simulated.")
     own = {
         "tasks": list(recipe.tasks),
         "seed": recipe.seed,
         "iteration": stage.iteration,
-        "renderer": renderer_name(),
+        "robot": stage.robot.identity(),
+        "renderer": simulator.renderer(),
     }
     return Plan(kind=kind, recipe={**tables, **own}, parents={"policy": state.policy}, chosen_by=state.ref)
 
@@ -113,6 +115,7 @@ def _collect(stage: Stage, work: Work, config: RolloutConfig, *, seed: int) -> l
         work.read("policy").checkpoint(),
         stage.recipe.tasks,
         config,
+        robot=stage.robot,
         iteration=stage.iteration,
         seed=seed,
         progress=stage.progress,
@@ -123,13 +126,12 @@ def _keep(stage: Stage, work: Work, episodes: list[Episode], per_task: int, purp
     """Checks the episodes, then writes them with the policy that made them."""
     tasks = stage.recipe.tasks
     work.check(
-        checks.episodes_fit_schema(episodes, tasks=tasks, judged=True),
+        checks.episodes_fit_schema(episodes, tasks=tasks, judged=True, robot=stage.robot),
         checks.all_finite(episodes),
         checks.counts_as_asked((e.task for e in episodes), dict.fromkeys(tasks, per_task)),
     )
-    work.draft.write_episodes(
-        episodes, purpose=purpose, world="tabletop", policy=work.parents["policy"].content_digest, world_model=""
-    )
+    policy = work.parents["policy"].content_digest
+    work.draft.write_episodes(episodes, purpose=purpose, world=stage.robot.world, policy=policy, world_model="")
     work.metrics["successes"] = sum(bool(e.success) for e in episodes)
     work.show("one episode of every task", [next(e for e in episodes if e.task == task) for task in tasks if per_task])
 

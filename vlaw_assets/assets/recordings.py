@@ -9,6 +9,7 @@ dataset, each task's episodes dealt out in turn, and evaluations take all of the
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,8 @@ def is_recorded(source: str) -> bool:
 
 
 def recording(stage: Stage, source: str, number: int = 0) -> ArtifactRef:
-    """The imported dataset that a source means in an iteration. Raises VlawError where it was not imported."""
+    """The imported dataset that a source means in an iteration. Raises VlawError where it was not imported, or is of
+    another robot."""
     name = source.removeprefix(RECORDED).replace(ITERATION, f"{number:02d}")
     found = stage.ledger.current(ASSET, f"{name}|00")
     if found is None:
@@ -43,6 +45,14 @@ def recording(stage: Stage, source: str, number: int = 0) -> ArtifactRef:
             f"there is no recording {name!r}" + (f"; there are: {', '.join(known)}" if known else ""),
             where=f"{stage.asset} [{stage.partition or 'foundation'}], source = {source!r}",
             remedy=f"vlaw import FORMAT PATH --name {name}",
+        )
+    of_robot = json.loads(found.recipe_json).get("robot", {}).get("name", stage.robot.name)
+    if of_robot != stage.robot.name:
+        raise VlawError(
+            f"recording {name!r} is of robot {of_robot!r}, this is for {stage.robot.name!r}",
+            where=f"{stage.asset} [{stage.partition or 'foundation'}], source = {source!r}",
+            remedy=f"Name a recording of {stage.robot.name!r}, or set robot = {of_robot!r} in the recipe and in "
+            "foundation.toml.",
         )
     stage.required.append(found)
     return found

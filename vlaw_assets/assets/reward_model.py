@@ -23,6 +23,7 @@ def plan(stage: Stage) -> Plan:
         # The world model of before: it has not seen these rollouts, as it will not have seen what it imagines next.
         parents |= {"world_model": state.world_model, "autoencoder": stage.require_foundation("autoencoder")}
         tables["replay"] = {"num_steps": recipe.rollouts.num_steps, "sampling_steps": recipe.imagine.sampling_steps}
+        tables["robot"] = stage.robot.identity()
     return Plan(kind="reward_model", recipe=tables, parents=parents, chosen_by=state.ref)
 
 
@@ -42,6 +43,7 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
             work.read("autoencoder").checkpoint(),
             rollouts,
             WorldModelMetricsConfig(**plan.recipe["replay"]),
+            robot=stage.robot,
             seed=stage.seed,
         )
         if config.replays

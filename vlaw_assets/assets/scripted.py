@@ -7,19 +7,20 @@ from vlaw_assets.assets.recordings import is_recorded, plan_of, take
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.pipeline import checks
-from vlaw_assets.recipes import TASKS
-from vlaw_models.robots.tabletop.renderer import renderer_name
+from vlaw_models.robots.simulator import simulator_of
 
 
 def plan(stage: Stage, purpose: str, source: str, count: int) -> Plan:
     if is_recorded(source):
         return plan_of(stage, "recorded_corpus", source, purpose=purpose, tasks=(), per_task=count)
+    simulator = simulator_of(stage.robot, needed_by=stage.asset, remedy=f"{purpose}s = 'recorded:NAME'")
     recipe = {
         "purpose": purpose,
         "count_per_task": count,
         "seed": stage.foundation.seed,
-        "tasks": list(TASKS),
-        "renderer": renderer_name(),
+        "tasks": list(stage.robot.tasks),
+        "robot": stage.robot.identity(),
+        "renderer": simulator.renderer(),
     }
     return Plan(kind="scripted_episodes", recipe=recipe)
 
@@ -31,13 +32,14 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
     from vlaw_models.rollouts.demonstrate import collect_demonstrations
 
     purpose, count, seed = (plan.recipe[key] for key in ("purpose", "count_per_task", "seed"))
-    episodes = collect_demonstrations(TASKS, count, purpose=purpose, seed=seed, progress=stage.progress)
+    robot, tasks = stage.robot, stage.robot.tasks
+    episodes = collect_demonstrations(tasks, count, robot=robot, purpose=purpose, seed=seed, progress=stage.progress)
     work.check(
-        checks.episodes_fit_schema(episodes, tasks=TASKS, judged=True),
+        checks.episodes_fit_schema(episodes, tasks=tasks, judged=True, robot=robot),
         checks.all_finite(episodes),
-        checks.counts_as_asked((e.task for e in episodes), dict.fromkeys(TASKS, count)),
+        checks.counts_as_asked((e.task for e in episodes), dict.fromkeys(tasks, count)),
     )
-    work.draft.write_episodes(episodes, purpose=purpose, world="tabletop", policy="", world_model="")
+    work.draft.write_episodes(episodes, purpose=purpose, world=robot.world, policy="", world_model="")
     work.metrics["successes"] = sum(bool(e.success) for e in episodes)
     work.show("one episode of every task", episodes[::count])
 

@@ -25,11 +25,13 @@ from vlaw_assets.pipeline.code_identity import code_revision, made_with
 from vlaw_assets.pipeline.partitions import split_key
 from vlaw_assets.recipes import Foundation, Recipe, canonical
 from vlaw_models.errors import VlawError
+from vlaw_models.robots.registry import find_robot
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef, Draft, Handle, Identity, Lake, Ledger
     from vlaw_assets.pipeline.resources import Workplace
     from vlaw_models.episodes import Episode
+    from vlaw_models.robots.spec import RobotSpec
 
 MODEL_GROUPS = {
     "policy": "vlaw.policies",
@@ -173,6 +175,12 @@ class Stage:
     @functools.cached_property
     def foundation(self) -> Foundation:
         return self.workplace.foundation()
+
+    @functools.cached_property
+    def robot(self) -> RobotSpec:
+        """The robot of the experiment, or of the foundation. VlawError where it is unknown."""
+        settings = self.recipe if self.partition else self.foundation
+        return find_robot(settings.robot, where=f"{self.asset} [{self.partition or 'foundation'}]")
 
     @property
     def seed(self) -> int:

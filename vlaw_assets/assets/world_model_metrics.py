@@ -48,7 +48,12 @@ def _plan(stage: Stage, world_model: ArtifactRef, chosen_by: ArtifactRef | None 
     if not (config.feature_net and config.perceptual_net):
         parents["feature_judge"] = stage.require_foundation("pretrained_reward_model")
     # alpha alone of [score]: how labels are made for training does not change what is measured here.
-    tables = {"world_model_metrics": identity_of(config), "score": {"alpha": recipe.score.alpha}, "seed": stage.seed}
+    tables = {
+        "world_model_metrics": identity_of(config),
+        "score": {"alpha": recipe.score.alpha},
+        "seed": stage.seed,
+        "robot": stage.robot.identity(),
+    }
     return Plan(kind="world_model_metrics", recipe=tables, parents=parents, chosen_by=chosen_by)
 
 
@@ -64,7 +69,12 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
     measured.check_clips(clips, num_steps=config.num_steps)
     net, perceptual, left_out = networks(work, config, clips[0].images.shape[2:4])
     replayed = replay(
-        work.read("world_model").checkpoint(), work.read("autoencoder").checkpoint(), clips, config, seed=stage.seed
+        work.read("world_model").checkpoint(),
+        work.read("autoencoder").checkpoint(),
+        clips,
+        config,
+        robot=stage.robot,
+        seed=stage.seed,
     )
     work.check(checks.all_finite(replayed))
     found, more = measured.video_rows(clips, replayed, net, perceptual, replay_seed=stage.seed)

@@ -25,7 +25,11 @@ def import_(
     path: Annotated[Path, typer.Argument(help="Folder of the dataset.")],
     name: Annotated[str, typer.Option(help="Name in the lake; default: the folder's name.")] = "",
     task: Annotated[str, typer.Option(help="Task category of all episodes; default: the recorded task text.")] = "",
-    image_size: Annotated[str, typer.Option(help="Pixels to resize to: 64 (square), or HEIGHTxWIDTH.")] = "64",
+    robot: Annotated[str, typer.Option(help="Robot of the recording; default: by what it says of itself.")] = "",
+    split: Annotated[str, typer.Option(help="Part of the dataset by its own name, such as train; default: all.")] = "",
+    image_size: Annotated[
+        str, typer.Option(help="Pixels to resize to: 64 (square), or HEIGHTxWIDTH; default: the robot's.")
+    ] = "",
     *,
     require_success: Annotated[
         bool, typer.Option("--require-success", help="Refuse episodes without a label.")
@@ -44,11 +48,12 @@ def import_(
     from vlaw_models.errors import VlawError
 
     size = _SIZE.fullmatch(image_size)
-    if size is None:
+    if image_size and size is None:
         raise VlawError(
             f"{image_size!r} is no image size", where="--image-size", remedy="Give 64 (square), or 192x320."
         )
-    options = Options((int(size[1]), int(size[2] or size[1])), task, require_success)
+    pixels = (int(size[1]), int(size[2] or size[1])) if size else None
+    options = Options(pixels, task, require_success, robot, split)
     lake = Lake.open(default_lake(), create=True)
     chosen = name or re.sub(r"[^A-Za-z0-9_-]", "_", path.resolve().name)
     run_id = f"import-{uuid.uuid4()}"

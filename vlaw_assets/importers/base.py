@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlaw_models.errors import VlawError
+from vlaw_models.robots.registry import ROBOTS, find_robot, importable_robots
+from vlaw_models.robots.spec import RobotSpec
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef, Lake
@@ -25,26 +27,44 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 UNNAMED_TASK = "unspecified"
 """Instruction of an episode that was recorded without one (some of DROID's were)."""
 IMAGE_SIDES = range(16, 1025)
+IMAGE_SIZE = (64, 64)
+"""(height, width) of frames where neither the robot nor anybody else says one."""
 
 
 @dataclass(frozen=True)
 class Options:
     """What a person may ask of an import."""
 
-    image_size: tuple[int, int] = (64, 64)
-    """(height, width) in pixels that pictures are resized to."""
+    image_size: tuple[int, int] | None = None
+    """(height, width) in pixels that pictures are resized to; None: the robot's."""
     task: str = ""
     """The task category of all episodes; '': each one's instruction."""
     require_success: bool = False
     """An episode without a success label is an error; by default its success is None."""
+    robot: str = ""
+    """The robot that it was recorded on; '': found by what the recording calls it, or by its cameras."""
+    split: str = ""
+    """The part of the dataset, by its own name ("train"); '': all."""
 
     def __post_init__(self) -> None:
-        if any(side not in IMAGE_SIDES for side in self.image_size):
+        if self.image_size is not None and any(side not in IMAGE_SIDES for side in self.image_size):
             raise VlawError(
                 f"image size {self.image_size[0]}x{self.image_size[1]}",
                 where="import",
                 remedy=f"Give {IMAGE_SIDES[0]} to {IMAGE_SIDES[-1]} pixels a side.",
             )
+
+    def size_for(self, robot: RobotSpec) -> tuple[int, int]:
+        """(height, width) of the pictures of this robot. VlawError where what was asked for is no size of its."""
+        size = self.image_size or robot.frame_size or IMAGE_SIZE
+        if not robot.fits_frame(*size):
+            full = robot.frame_size or size
+            raise VlawError(
+                f"{size[0]}x{size[1]} squeezes or enlarges the frames of robot {robot.name!r}, {full[0]}x{full[1]}",
+                where="import, image size",
+                remedy=f"Leave it out, or give a smaller one of the same shape, e.g. {full[0] // 2}x{full[1] // 2}.",
+            )
+        return size
 
 
 @dataclass(frozen=True)
@@ -53,8 +73,8 @@ class Recordings:
 
     format: str
     root: Path
-    world: str
-    """The robot that they were recorded on, by its own word."""
+    robot: RobotSpec
+    """That they were recorded on."""
     files: Sequence[Path]
     """Every file that an import reads, sorted, all beneath `root`."""
     read: Callable[[], list[Episode]]
@@ -91,8 +111,10 @@ def commit_recordings(
     recipe = {
         "format": recordings.format,
         "source_sha256": recordings.source_digest(),
-        "image_size": list(options.image_size),
+        "image_size": list(options.size_for(recordings.robot)),
         "task": options.task,
+        "split": options.split,
+        "robot": recordings.robot.identity(),
         **recordings.settings,
     }
     identity = Identity(kind=KIND, code=code, recipe=canonical_json(recipe), parents=())
@@ -103,7 +125,8 @@ def commit_recordings(
         if draft.reused is None:
             if known:  # gone between the look and the lock
                 episodes = _checked(recordings, options)
-            draft.write_episodes(episodes, purpose="rollout", world=recordings.world, label_source="recorded")
+            world = recordings.robot.world
+            draft.write_episodes(episodes, purpose="rollout", world=world, label_source="recorded")
             draft.set_metrics({**_summary(name, recordings, episodes), "made_with": made_with()})
     return draft.ref
 
@@ -130,7 +153,11 @@ def _summary(name: str, recordings: Recordings, episodes: Sequence[Episode]) -> 
     tasks = sorted({episode.task for episode in episodes})
     findings = [
         all_finite(episodes),
-        *(episodes_fit_schema(part, tasks=tasks, judged=judged) for judged, part in parts.items() if part),
+        *(
+            episodes_fit_schema(part, tasks=tasks, judged=judged, robot=recordings.robot)
+            for judged, part in parts.items()
+            if part
+        ),
     ]
     for finding in findings:
         if not finding.passed:
@@ -141,6 +168,7 @@ def _summary(name: str, recordings: Recordings, episodes: Sequence[Episode]) -> 
             )
     return {
         "dataset": name,
+        "robot": recordings.robot.name,
         "episodes": len(episodes),
         "successes": sum(bool(episode.success) for episode in episodes),
         "unlabelled": len(parts[False]),
@@ -148,6 +176,25 @@ def _summary(name: str, recordings: Recordings, episodes: Sequence[Episode]) -> 
         **recordings.facts,
         "checks": {finding.name: {"passed": True, "text": finding.text, "blocking": True} for finding in findings},
     }
+
+
+def robot_of(options: Options, *, called: str, cameras: Sequence[str] = (), where: str) -> RobotSpec:
+    """The robot of a recording: the one that was named, else the one that goes by what the recording calls it, else the
+    only one whose cameras have these names. Raises VlawError where that is none, or several."""
+    if options.robot:
+        return find_robot(options.robot, where="import")
+    robots, word = importable_robots(), called.strip().lower()
+    found = [robot for robot in robots if word in (robot.name.lower(), *map(str.lower, robot.recorded_as))]
+    found = found or [robot for robot in robots if set(robot.camera_names) <= set(cameras)]
+    if len(found) != 1:
+        several = f"may be of {' or '.join(robot.name for robot in found)}" if found else "is of no robot known here"
+        raise VlawError(
+            f"this recording, of {called!r} by its own word, {several}",
+            where=where,
+            remedy=f"Name the robot (--robot): one of {', '.join(ROBOTS.names())}; or describe yours: one file with a "
+            f"RobotSpec, added by the entry point group {ROBOTS.group!r}.",
+        )
+    return found[0]
 
 
 def partition_of(name: str) -> str:

@@ -1,6 +1,6 @@
-"""Ctrl-World's dataset layout: one JSON file and one video per camera for each episode, poses at 5 Hz.
+"""Ctrl-World's dataset layout: one JSON file and one video per camera for each episode, a pose for every frame.
 
-    annotation/{train,val}/<episode>.json   texts, success, states (T, 7) at 5 Hz, the commands at the robot's own rate
+    annotation/{train,val}/<episode>.json   texts, success, states (T, 7), the commands at the robot's own rate
     videos/{train,val}/<episode>/<view>.mp4 the same T frames
 
 Conventions as for other recordings: the action of a control step is the last pose commanded within it; the last frame
@@ -18,11 +18,13 @@ from typing import Any
 import numpy as np
 
 from vlaw_assets.importers import videos
-from vlaw_assets.importers.base import UNNAMED_TASK, Options, Recordings
-from vlaw_models.episodes import CAMERAS, CONTROL_HZ, Episode
+from vlaw_assets.importers.base import UNNAMED_TASK, Options, Recordings, robot_of
+from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
+from vlaw_models.robots.spec import RobotSpec
 
-WORLD = "droid"
+CALLED = "droid"
+"""What the layout's recordings are of, where nobody names another robot."""
 SPLITS = ("train", "val")
 SHAPE = (192, 320)
 """(height, width) of the layout's videos."""
@@ -52,22 +54,30 @@ class Annotation:
 def open_recordings(path: Path, options: Options) -> Recordings:
     """The dataset in a folder that holds annotation/ and videos/. Raises VlawError for what is wrong."""
     root = path.expanduser().resolve()
-    files = [file for split in SPLITS for file in sorted((root / "annotation" / split).glob("*.json"), key=_number)]
+    if options.split and options.split not in SPLITS:
+        raise VlawError(
+            f"the layout has no split {options.split!r}", where=str(root), remedy=f"Use one of {', '.join(SPLITS)}."
+        )
+    splits = [split for split in SPLITS if options.split in ("", split)]
+    files = [file for split in splits for file in sorted((root / "annotation" / split).glob("*.json"), key=_number)]
     if not files:
         raise VlawError(
-            "this is not a dataset in Ctrl-World's layout: there is no annotation/train/*.json",
+            f"this is not a dataset in Ctrl-World's layout: there is no annotation/{splits[0]}/*.json",
             where=str(root),
             remedy="Give the folder that contains annotation/ and videos/.",
         )
-    annotations = [_annotation(root, file) for file in files]
+    robot = robot_of(options, called=CALLED, where=str(root))
+    annotations = [_annotation(root, file, robot) for file in files]
+    size = options.size_for(robot)
     return Recordings(
         "ctrl-world",
         root,
-        world=WORLD,
+        robot=robot,
         files=sorted({*files, *(video for annotation in annotations for video in annotation.videos)}),
-        read=lambda: [_episode(number, annotation, options) for number, annotation in enumerate(annotations)],
-        settings={"control_hz": CONTROL_HZ},
-        facts={"recorded_fps": CONTROL_HZ},
+        read=lambda: [
+            _episode(number, annotation, robot, size, options.task) for number, annotation in enumerate(annotations)
+        ],
+        facts={"recorded_fps": robot.control_hz},
     )
 
 
@@ -75,7 +85,7 @@ def _number(path: Path) -> tuple[int, str]:
     return (int(path.stem) if path.stem.isdecimal() else -1, path.stem)
 
 
-def _annotation(root: Path, path: Path) -> Annotation:
+def _annotation(root: Path, path: Path, robot: RobotSpec) -> Annotation:
     def wrong(what: str) -> VlawError:
         return VlawError(what, where=str(path), remedy=REMEDY)
 
@@ -105,14 +115,16 @@ def _annotation(root: Path, path: Path) -> Annotation:
     success = found.get("success")
     if success is not None and (isinstance(success, float) or success not in (0, 1)):
         raise wrong(f"success is {success!r}: labels are 1 or 0")
+    actions = commands[np.arange(1, length) * stride - 1]
+    robot.check_numbers(states, actions, where=str(path))
     return Annotation(
         path,
         f"{path.parent.name}/{path.stem}",
         texts[0].strip() or UNNAMED_TASK,
         None if success is None else bool(success),
         states,
-        commands[np.arange(1, length) * stride - 1],
-        tuple(_video(root, path, found, view) for view in range(len(CAMERAS))),
+        actions,
+        tuple(_video(root, path, found, view) for view in range(len(robot.cameras))),
     )
 
 
@@ -147,14 +159,14 @@ def _video(root: Path, path: Path, found: dict[str, Any], view: int) -> Path:
     return file
 
 
-def _episode(number: int, annotation: Annotation, options: Options) -> Episode:
+def _episode(number: int, annotation: Annotation, robot: RobotSpec, size: tuple[int, int], task: str) -> Episode:
     length = len(annotation.states)
     views = [
-        videos.read_frames(file, length, keep=np.arange(length), shape=SHAPE, image_size=options.image_size)
+        videos.read_frames(file, length, keep=np.arange(length), shape=SHAPE, image_size=size)
         for file in annotation.videos
     ]
     return Episode(
-        task=options.task or annotation.instruction,
+        task=task or annotation.instruction,
         instruction=annotation.instruction,
         seed=number,
         images=np.stack(views, axis=1),
@@ -162,5 +174,7 @@ def _episode(number: int, annotation: Annotation, options: Options) -> Episode:
         actions=annotation.commands,
         success=annotation.success,
         event="success" if annotation.success else "",
-        extra={"recorded_episode": annotation.name, "recorded_fps": CONTROL_HZ},
+        cameras=robot.camera_names,
+        control_hz=robot.control_hz,
+        extra={"recorded_episode": annotation.name, "recorded_fps": robot.control_hz},
     )

@@ -1,24 +1,26 @@
-"""A LeRobot dataset v3.0 (parquet + mp4): rows, labels and resampling to 5 Hz.
+"""A LeRobot dataset v3.0 (parquet + mp4): rows, labels and resampling to the robot's rate.
 
 Metadata and paths are read by lerobot_format.py, videos by videos.py; base.py commits what is read.
 
-Conventions: of a recording at k x 5 Hz every k-th frame and state is kept; the action of a control step is the last
-target commanded within it, which is right for absolute targets (LeRobot's and DROID's default), not for velocities.
-The action of the last kept frame leads nowhere and is dropped. Success is `next.success` of the episode's last row.
+Conventions: of a recording at k times the robot's rate every k-th frame and state is kept; the action of a control step
+is the last target commanded within it, which is right for absolute targets (LeRobot's and DROID's default), not for
+velocities. The action of the last kept frame leads nowhere and is dropped. Success is `next.success` of the episode's
+last row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vlaw_assets.importers import lerobot_format, videos
-from vlaw_assets.importers.base import UNNAMED_TASK, Options, Recordings
+from vlaw_assets.importers.base import UNNAMED_TASK, Options, Recordings, robot_of
 from vlaw_assets.importers.lerobot_format import BROKEN, Dataset, Span
-from vlaw_models.episodes import CAMERAS, CONTROL_HZ, Episode
+from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -29,28 +31,34 @@ SUCCESS_KEYS = ("next.success", "is_episode_successful", "annotation.success", "
 
 
 def open_recordings(path: Path, options: Options, cameras: Mapping[str, str] | None = None) -> Recordings:
-    """The dataset in a folder. Its episodes have images (T+1, 3, height, width, 3) uint8, states (T+1, D) and actions
-    (T, A) float32, at 5 Hz.
+    """The dataset in a folder. Its episodes have images (T+1, V, height, width, 3) uint8, states (T+1, D) and actions
+    (T, A) float32, at the robot's rate.
 
     Args:
-        cameras: {exterior_1, exterior_2, wrist: feature key}; by default found by name (see `choose_cameras`).
+        cameras: {the robot's camera: feature key}; by default found by name (see `choose_cameras`).
 
     Raises VlawError, with the file and a remedy, for anything that does not agree with anything else.
     """
-    dataset = lerobot_format.open_dataset(path, cameras)
+    if options.split:
+        raise VlawError(
+            f"split {options.split!r} of a LeRobot dataset",
+            where=str(path),
+            remedy="Import it whole: leave --split out.",
+        )
+    dataset = lerobot_format.open_dataset(path, partial(robot_of, options), cameras)
     return Recordings(
         "lerobot v3",
         dataset.root,
-        world=dataset.robot_type,
+        robot=dataset.robot,
         files=dataset.files(),
         read=lambda: _read(dataset, options),
-        settings={"cameras": dict(dataset.cameras), "control_hz": CONTROL_HZ},
-        facts={"recorded_fps": dataset.fps},
+        settings={"cameras": dict(dataset.cameras)},
+        facts={"recorded_fps": dataset.fps, "robot_type": dataset.robot_type},
     )
 
 
 def _read(dataset: Dataset, options: Options) -> list[Episode]:
-    stride = _stride(dataset)
+    stride, size, cameras = _stride(dataset), options.size_for(dataset.robot), dataset.robot.camera_names
     rows = _rows(dataset)
     for span in dataset.spans:
         if span.length <= stride:
@@ -60,32 +68,36 @@ def _read(dataset: Dataset, options: Options) -> list[Episode]:
                 remedy="Remove it from the dataset (lerobot-edit-dataset).",
             )
     images = [
-        np.empty((len(range(0, span.length, stride)), len(CAMERAS), *options.image_size, 3), np.uint8)
-        for span in dataset.spans
+        np.empty((len(range(0, span.length, stride)), len(cameras), *size, 3), np.uint8) for span in dataset.spans
     ]
     for key in dict.fromkeys(dataset.cameras.values()):
-        views = [view for view, name in enumerate(CAMERAS) if dataset.cameras[name] == key]
-        for span, frames in _frames(dataset, key, stride, options.image_size):
+        views = [view for view, name in enumerate(cameras) if dataset.cameras[name] == key]
+        for span, frames in _frames(dataset, key, stride, size):
             for view in views:
                 images[span.index][:, view] = frames
     return [
-        _episode(span, row, pictures, stride, task=options.task, fps=dataset.fps)
+        _episode(dataset, span, row, pictures, stride, task=options.task)
         for span, row, pictures in zip(dataset.spans, rows, images, strict=True)
     ]
 
 
 def _stride(dataset: Dataset) -> int:
-    stride = round(dataset.fps / CONTROL_HZ)
-    if stride < 1 or abs(stride * CONTROL_HZ - dataset.fps) > 1e-6:
+    rate = dataset.robot.control_hz
+    stride = round(dataset.fps / rate)
+    if stride < 1 or abs(stride * rate - dataset.fps) > 1e-6:
         raise VlawError(
-            f"recorded at {dataset.fps:g} Hz, which is no multiple of {CONTROL_HZ:g} Hz",
+            f"recorded at {dataset.fps:g} Hz, which is no multiple of {rate:g} Hz, the rate of robot "
+            f"{dataset.robot.name!r}",
             where=str(dataset.root / "meta/info.json"),
-            remedy=f"Resample the dataset to a multiple of {CONTROL_HZ:g} Hz, e.g. 15 or 30 Hz, before the import.",
+            remedy=f"Resample the dataset to a multiple of {rate:g} Hz, e.g. {3 * rate:g} Hz, before the import, or "
+            "name the robot that it was recorded on.",
         )
     return stride
 
 
-def _episode(span: Span, row: dict[str, Any], images: np.ndarray, stride: int, *, task: str, fps: float) -> Episode:
+def _episode(
+    dataset: Dataset, span: Span, row: dict[str, Any], images: np.ndarray, stride: int, *, task: str
+) -> Episode:
     kept = np.arange(0, span.length, stride)
     instruction = row["task"] or next((text for text in span.tasks if text), UNNAMED_TASK)
     return Episode(
@@ -98,7 +110,9 @@ def _episode(span: Span, row: dict[str, Any], images: np.ndarray, stride: int, *
         actions=row["actions"][kept[1:] - 1],
         success=row["success"],
         event="success" if row["success"] else "",
-        extra={"recorded_episode": span.index, "recorded_fps": fps},
+        cameras=dataset.robot.camera_names,
+        control_hz=dataset.robot.control_hz,
+        extra={"recorded_episode": span.index, "recorded_fps": dataset.fps},
     )
 
 
@@ -150,6 +164,13 @@ def _rows(dataset: Dataset) -> list[dict[str, Any]]:
                         where=str(path),
                         remedy="Remove the episode (lerobot-edit-dataset) or mend the recording.",
                     )
+            dataset.robot.check_numbers(
+                states[mine],
+                actions[mine],
+                where=f"{path}, episode {span.index}",
+                state_names=dataset.names("observation.state"),
+                action_names=dataset.names("action"),
+            )
             text = dataset.tasks.get(int(numbers["task_index"][mine[0]]))
             if text is None:
                 raise VlawError(

@@ -11,13 +11,13 @@ import json
 import math
 import re
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from vlaw_models.episodes import CAMERAS
 from vlaw_models.errors import VlawError
+from vlaw_models.robots.spec import EXTERIOR, WRIST, RobotSpec
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,20 +44,34 @@ class Span:
     """Per camera feature: (chunk, file, from, to), seconds within that file."""
 
 
+class RobotFor(Protocol):
+    """Which robot a recording is of: `importers.base.robot_of`, of an import's options."""
+
+    def __call__(self, *, called: str, cameras: Sequence[str], where: str) -> RobotSpec: ...
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Metadata of a LeRobot v3 dataset whose parts agree with each other."""
 
     root: Path
     fps: float
+    robot: RobotSpec
     robot_type: str
+    """What the dataset itself calls the robot."""
     features: Mapping[str, Mapping[str, Any]]
     cameras: Mapping[str, str]
-    """Our camera name -> feature key, in the order of `CAMERAS`."""
+    """The robot's camera -> feature key, in the order of its cameras."""
     spans: tuple[Span, ...]
     data_path: str
     video_path: str
     tasks: Mapping[int, str]
+
+    def names(self, key: str) -> list[str] | None:
+        """What a vector feature's numbers are called; None where it does not say, one by one."""
+        found, shape = self.features[key].get("names"), self.features[key].get("shape")
+        plain = isinstance(found, list) and all(isinstance(name, str) for name in found)
+        return found if plain and isinstance(shape, Sequence) and list(shape) == [len(found)] else None
 
     def data_file(self, place: tuple[int, int]) -> Path:
         relative = self.data_path.format(chunk_index=place[0], file_index=place[1])
@@ -76,7 +90,7 @@ class Dataset:
         return sorted(path for path in found if path.is_file())
 
 
-def open_dataset(path: Path | str, cameras: Mapping[str, str] | None = None) -> Dataset:
+def open_dataset(path: Path | str, robot_for: RobotFor, cameras: Mapping[str, str] | None = None) -> Dataset:
     """Reads and checks the metadata of a dataset. Raises VlawError for the first thing that is wrong with it."""
     root = Path(path).expanduser()
     if not (root / "meta" / "info.json").is_file():
@@ -96,14 +110,18 @@ def open_dataset(path: Path | str, cameras: Mapping[str, str] | None = None) -> 
                 where=where,
                 remedy="Only datasets with observation.state and action as one vector each can be imported.",
             )
-    chosen = choose_cameras(features, cameras, where=where)
+    called = str(info.get("robot_type") or "unknown")
+    names = [*(cameras or ()), *(key.rsplit(".", 1)[-1] for key in features)]
+    robot = robot_for(called=called, cameras=names, where=where)
+    chosen = choose_cameras(features, robot, cameras, where=where)
     data_path = _template(info.get("data_path"), {"chunk_index", "file_index"}, "data_path", where)
     video_path = _template(info.get("video_path"), {"chunk_index", "file_index", "video_key"}, "video_path", where)
     spans = _spans(root, info, list(chosen.values()))
     dataset = Dataset(
         root,
         float(info["fps"]),
-        str(info.get("robot_type") or "unknown"),
+        robot,
+        called,
         features,
         chosen,
         spans,
@@ -115,21 +133,24 @@ def open_dataset(path: Path | str, cameras: Mapping[str, str] | None = None) -> 
     return dataset
 
 
-def choose_cameras(features: Mapping[str, Any], cameras: Mapping[str, str] | None, *, where: str) -> dict[str, str]:
-    """{our camera: feature key}. Without a mapping: features named like ours, else the one whose name speaks of a wrist
-    or hand, and the two others in alphabetical order. Depth maps are left out. VlawError where that is not clear."""
+def choose_cameras(
+    features: Mapping[str, Any], robot: RobotSpec, cameras: Mapping[str, str] | None, *, where: str
+) -> dict[str, str]:
+    """{the robot's camera: feature key}. Without a mapping: features named like the cameras, else by role: those whose
+    names speak of a wrist or hand, and the others, each in alphabetical order. Depth maps are left out. VlawError where
+    that is not clear."""
     videos = sorted(
         key
         for key, feature in features.items()
         if feature.get("dtype") == "video" and not (feature.get("info") or {}).get("is_depth_map")
     )
-    listed = ", ".join(videos) or "none"
+    listed, wanted = ", ".join(videos) or "none", robot.camera_names
     if cameras is not None:
-        if set(cameras) != set(CAMERAS):
+        if set(cameras) != set(wanted):
             raise VlawError(
                 f"the camera mapping names {sorted(cameras)}",
                 where=where,
-                remedy=f"Map each of {', '.join(CAMERAS)}; one feature may serve for two of them.",
+                remedy=f"Map each of {', '.join(wanted)}; one feature may serve for two of them.",
             )
         missing = sorted(set(cameras.values()) - set(videos))
         if missing:
@@ -138,20 +159,23 @@ def choose_cameras(features: Mapping[str, Any], cameras: Mapping[str, str] | Non
                 where=where,
                 remedy=f"Choose from its cameras: {listed}.",
             )
-        return {name: cameras[name] for name in CAMERAS}
-    named = {name: [key for key in videos if key.rsplit(".", 1)[-1] in (name, f"{name}_left")] for name in CAMERAS}
+        return {name: cameras[name] for name in wanted}
+    named = {name: [key for key in videos if key.rsplit(".", 1)[-1] in (name, f"{name}_left")] for name in wanted}
     if all(len(keys) == 1 for keys in named.values()):
         return {name: keys[0] for name, keys in named.items()}
-    wrist = [key for key in videos if any(word in key.rsplit(".", 1)[-1].lower() for word in WRIST_WORDS)]
-    others = [key for key in videos if key not in wrist]
-    if len(wrist) != 1 or len(others) != 2:
+    at_wrist = [key for key in videos if any(word in key.rsplit(".", 1)[-1].lower() for word in WRIST_WORDS)]
+    found = {WRIST: at_wrist, EXTERIOR: [key for key in videos if key not in at_wrist]}
+    of_role = {role: [camera.name for camera in robot.cameras if camera.role == role] for role in found}
+    if any(len(found[role]) != len(of_role[role]) for role in found):
         raise VlawError(
-            f"two exterior cameras and one at the wrist are needed; the dataset's videos are: {listed}",
+            f"robot {robot.name!r} has {len(of_role[EXTERIOR])} exterior cameras and {len(of_role[WRIST])} at the "
+            f"wrist; the dataset's videos are: {listed}",
             where=where,
-            remedy="Say which is which with a camera mapping (exterior_1, exterior_2, wrist); "
-            "one feature may serve for two of them.",
+            remedy=f"Say which is which with a camera mapping ({', '.join(wanted)}); one feature may serve for two of "
+            "them.",
         )
-    return {"exterior_1": others[0], "exterior_2": others[1], "wrist": wrist[0]}
+    key_of = {name: key for role in found for name, key in zip(of_role[role], found[role], strict=True)}
+    return {name: key_of[name] for name in wanted}
 
 
 def inside(root: Path, relative: str, *, what: str) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 
 from vlaw_assets.lake.durable import canonical_json
 from vlaw_assets.lake.frames import Frame, camera_names, content_of
-from vlaw_models.episodes import CONTROL_HZ, Episode
+from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 
 
@@ -21,6 +21,10 @@ def check_episode(episode: Episode, *, where: str) -> None:
     wrong = None
     if episode.images.ndim != 5 or episode.images.dtype != np.uint8 or episode.images.shape[-1] != 3:
         wrong = f"images are {episode.images.dtype} {episode.images.shape}, must be uint8 (T', V, height, width, 3)"
+    elif episode.cameras and len(episode.cameras) != episode.images.shape[1]:
+        wrong = f"{len(episode.cameras)} named cameras for {episode.images.shape[1]} views"
+    elif not episode.control_hz > 0:
+        wrong = f"control_hz is {episode.control_hz}"
     elif len(episode.images) > steps + 1:
         wrong = f"{len(episode.images)} images for {steps} steps"
     elif episode.states.ndim != 2 or len(episode.states) != steps + 1:
@@ -34,7 +38,8 @@ def check_episode(episode: Episode, *, where: str) -> None:
 
 
 def content_digest(episode: Episode, context: dict[str, Any], stored: Sequence[Frame]) -> str:
-    """sha256 over what is stored of the episode: scalars, states, actions, frames. Ids, times and runs are left out.
+    """sha256 over what is stored of the episode: scalars, camera names, times, states, actions, frames. Ids and runs
+    are left out.
 
     Frames as `frames.content_of` gives them: pixels where they are stored without loss, encoded bytes where they are
     not.
@@ -47,9 +52,11 @@ def content_digest(episode: Episode, context: dict[str, Any], stored: Sequence[F
         "event": episode.event,
         "start_episode_id": episode.start_episode_id,
         "extra": episode.extra,
+        "cameras": list(camera_names(episode)),
         "shapes": [list(array.shape) for array in (episode.images, episode.states, episode.actions)],
     }
     total = hashlib.sha256(canonical_json(scalars).encode())
+    total.update(timestamps(episode).astype("<f8").tobytes())
     for array in (episode.states, episode.actions):
         total.update(np.ascontiguousarray(array, dtype="<f4").tobytes())
     for part in content_of(stored, episode.images):
@@ -86,7 +93,7 @@ def episode_row(
         raise VlawError(
             f"episode.extra is not plain JSON: {error}", where=where, remedy="use finite float, int, str, list, dict"
         ) from error
-    frames, views, height, width, _ = episode.images.shape
+    frames, _, height, width, _ = episode.images.shape
     return context | {
         "task": episode.task,
         "instruction": episode.instruction,
@@ -96,7 +103,7 @@ def episode_row(
         "success": bool(episode.success) if judged else None,
         "event": episode.event,
         "num_frames": frames,
-        "cameras": list(camera_names(views)),
+        "cameras": list(camera_names(episode)),
         "height": height,
         "width": width,
         "extra_json": extra_json,
@@ -105,15 +112,20 @@ def episode_row(
     }
 
 
+def timestamps(episode: Episode) -> np.ndarray:
+    """(T+1,) seconds from the episode's beginning, float64."""
+    return np.arange(episode.num_steps + 1) / episode.control_hz
+
+
 def step_rows(episode: Episode) -> Iterator[dict[str, Any]]:
     """T+1 rows: state at each step, the action taken there (none at the last), and the sparse reward of that action."""
-    last = episode.num_steps - 1
+    last, times = episode.num_steps - 1, timestamps(episode).tolist()
     for step, state in enumerate(np.asarray(episode.states, np.float32)):
         acted = step <= last
         known = acted and episode.success is not None
         yield {
             "step": step,
-            "timestamp": step / CONTROL_HZ,
+            "timestamp": times[step],
             "state": state,
             "action": np.asarray(episode.actions[step], np.float32) if acted else None,
             "reward": float(bool(episode.success) and step == last) if known else None,

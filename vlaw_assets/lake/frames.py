@@ -23,7 +23,6 @@ from vlaw_assets.lake import disk
 from vlaw_assets.lake.durable import fsync_files, sha256_file
 from vlaw_assets.lake.paths import Paths
 from vlaw_assets.lake.schemas import FRAMES
-from vlaw_models.episodes import CAMERAS
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -49,9 +48,9 @@ class Frame(NamedTuple):
     image: bytes
 
 
-def camera_names(count: int) -> tuple[str, ...]:
-    """Names of `count` views, in the order of the image array."""
-    return CAMERAS[:count] if count <= len(CAMERAS) else tuple(f"camera_{view}" for view in range(count))
+def camera_names(episode: Episode) -> tuple[str, ...]:
+    """Names of an episode's views, in the order of the image array; numbers where nobody named them."""
+    return episode.cameras or tuple(f"camera_{view}" for view in range(episode.images.shape[1]))
 
 
 def encode(image: np.ndarray, *, lossless: bool) -> tuple[str, bytes]:
@@ -77,7 +76,7 @@ def decode(data: bytes) -> np.ndarray:
 def encoded(episode: Episode, *, purpose: str) -> list[Frame]:
     """All frames of an episode as they are stored. With fewer images than steps + 1, they are the last ones."""
     first = episode.num_steps + 1 - len(episode.images)
-    cameras = camera_names(episode.images.shape[1])
+    cameras = camera_names(episode)
     return [
         Frame(step, camera, *encode(image, lossless=purpose != "imagined" or step == 0))
         for step, views in enumerate(episode.images, start=first)

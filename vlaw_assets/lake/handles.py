@@ -161,18 +161,21 @@ class Handle:
         self._verify("frames")
         return frames.read(self._lake.paths, self.ref.versions.get("frames"), ids, steps)
 
-    def _trajectories(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """{episode_id: (states (T+1, D), actions (T, A))}. The table comes sorted by episode and step."""
+    def _trajectories(self) -> dict[str, tuple[np.ndarray, np.ndarray, float]]:
+        """{episode_id: (states (T+1, D), actions (T, A), control_hz)}. The table comes sorted by episode and step."""
         table = self._table("steps").combine_chunks()
         if not table.num_rows:
             return {}
         ids = np.asarray(table["episode_id"].to_numpy(zero_copy_only=False))
         starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
         states, actions = table["state"].combine_chunks(), table["action"].combine_chunks()
+        times = table["timestamp"].to_numpy()
         out = {}
         for start, end in zip(starts, [*starts[1:], len(ids)], strict=True):
             count = int(end - start)
-            out[str(ids[start])] = _matrix(states, start, count), _matrix(actions, start, count - 1)
+            # The last step's time is the longest known, so its rounding is the smallest.
+            control_hz = round((count - 1) / times[end - 1], 6) if count > 1 else 1.0
+            out[str(ids[start])] = _matrix(states, start, count), _matrix(actions, start, count - 1), control_hz
         return out
 
 
@@ -181,7 +184,9 @@ def _matrix(column: pa.Array, start: int, count: int) -> np.ndarray:
     return values.reshape(count, -1).astype(np.float32) if count else np.zeros((0, 0), np.float32)
 
 
-def _episode(row: dict[str, Any], images: np.ndarray | None, states: np.ndarray, actions: np.ndarray) -> Episode:
+def _episode(
+    row: dict[str, Any], images: np.ndarray | None, states: np.ndarray, actions: np.ndarray, control_hz: float
+) -> Episode:
     if images is None:
         images = np.zeros((0, len(row["cameras"]), row["height"], row["width"], 3), np.uint8)
     return Episode(
@@ -195,6 +200,8 @@ def _episode(row: dict[str, Any], images: np.ndarray | None, states: np.ndarray,
         event=row["event"],
         start_episode_id=row["start_episode_id"],
         episode_id=row["episode_id"],
+        cameras=tuple(row["cameras"]),
+        control_hz=control_hz,
         extra=json.loads(row["extra_json"]),
     )
 

@@ -12,8 +12,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from vlaw_models.errors import VlawError
+
 if TYPE_CHECKING:
     from vlaw_models.episodes import Episode
+    from vlaw_models.robots.spec import RobotSpec
 
 SCHEMA, FINITE, COUNTS, STARTS, VARIES = "schema", "finite", "counts", "starts_equal_real", "success_varies"
 HELD_OUT, KNOWABLE, PROMOTED = "starts_held_out", "simulator_knows", "promoted"
@@ -36,11 +39,19 @@ class Finding:
     remedy: str = "Look at the inputs of this asset; the ledger still has the version before."
 
 
-def episodes_fit_schema(episodes: Sequence[Episode], *, tasks: Sequence[str], judged: bool) -> Finding:
-    """Scalar columns of episodes: known task, instruction, seed, length; success known exactly where `judged`."""
+def episodes_fit_schema(
+    episodes: Sequence[Episode], *, tasks: Sequence[str], judged: bool, robot: RobotSpec | None = None
+) -> Finding:
+    """Scalar columns of episodes: known task, instruction, seed, length; success known exactly where `judged`. Of a
+    robot also its cameras, dimensions and limits."""
     import pandera.pyarrow as pandera
     import pyarrow as pa
 
+    for index, episode in enumerate(episodes if robot is not None else ()):
+        try:
+            robot.check_episode(episode, where=f"episode {index}")
+        except VlawError as error:
+            return Finding(SCHEMA, passed=False, text=f"episode {index}: {error.what}", remedy=error.remedy)
     table = pa.table(
         {
             "task": pa.array([e.task for e in episodes], pa.string()),

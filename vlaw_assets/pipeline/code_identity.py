@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING
 import vlaw_models
 from vlaw_assets.pipeline import read_code
 from vlaw_models.errors import VlawError
-from vlaw_models.robots.tabletop.renderer import RAY, RENDERER
 
 if TYPE_CHECKING:
     from grimp import ImportGraph
@@ -44,9 +43,11 @@ FOUND_BY_NAME = {
     },
     "vlaw_assets.assets.training_set": "vlaw_models.learners.base",
     "vlaw_models.learners.policy": "vlaw_models.learners.base",
+    "vlaw_models.robots.simulator": "vlaw_models.robots.registry",
 }
 """Module that runs what a checkpoint or a recipe names -> module with the registry that finds it: who reaches the one
-runs what the other finds. Recipes load learners too, but only to check settings."""
+runs what the other finds, and what these name as module:attribute (a robot's simulator). Recipes load learners and
+robots too, but only to check settings; what a stage reads of its robot is in the recipe of its identity."""
 FOR_PEOPLE = frozenset(
     {
         "vlaw_assets.pipeline.mirror",
@@ -82,14 +83,17 @@ SETTINGS = (
     "DNNL_",
     "KMP_",
     "MKL_",
+    "MUJOCO_",
     "NVIDIA_TF32_",
     "OMP_",
     "ONEDNN_",
     "OPENBLAS_",
     "PYTORCH_",
     "TORCH_",
+    "VLAW_RENDERER",
 )
-"""Beginnings of the environment variables by which torch, numpy and what they stand on choose how to compute."""
+"""Beginnings of the environment variables by which torch, numpy, simulators and what they stand on choose how to
+compute and to draw."""
 OF_TORCH = ("threads", "cpu_kernels", "float32_matmul", "accelerator")
 """What is noted of torch where it is loaded."""
 _TOKEN = re.compile(
@@ -198,18 +202,12 @@ def _source_digest(path: Path) -> str:
 
 
 def made_with() -> dict[str, str]:
-    """What numbers and bytes depend on besides code and inputs: versions, the machine, the renderer, threads.
+    """What numbers and bytes depend on besides code and inputs: versions, the machine, settings, threads.
 
     Of torch only if it is loaded: what did without it does not depend on it. The CPU's kernels decide whether bfloat16
     is computed in (vlaw_models/device.py), too.
     """
-    found = _libraries() | {
-        "renderer": os.environ.get(RENDERER) or RAY,
-        "blas_threads": _blas_threads(),
-        "settings": _settings(),
-    }
-    if found["renderer"] != RAY:
-        found["opengl"] = os.environ.get("MUJOCO_GL", "default")
+    found = _libraries() | {"blas_threads": _blas_threads(), "settings": _settings()}
     torch = sys.modules.get("torch")
     if torch is not None:
         accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"

@@ -27,11 +27,12 @@ from vlaw_assets.recipes.ranges import contradiction, is_recording, remedy_for
 from vlaw_models import config as stages
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.base import LEARNERS, Learner
+from vlaw_models.robots.registry import DEFAULT as DEFAULT_ROBOT
+from vlaw_models.robots.registry import find_robot
+from vlaw_models.robots.spec import RobotSpec
 
 PACKAGED = Path(__file__).parent
 FOUNDATION_FILE = "foundation.toml"
-TASKS = ("stack", "book", "erase", "scoop", "draw")
-"""The task categories of the embedded robot (a test compares them with the simulator, which is slow to import)."""
 PRESETS = ("tiny", "small", "paper", "toy")
 EXTENDS = "extends"
 NOT_INHERITED = ("name", "description", EXTENDS)
@@ -60,10 +61,12 @@ class Recipe:
     """One experiment: where it starts, how long it goes on, and the configuration of every stage."""
 
     name: str
+    robot: str
     preset: str
     seed: int
     iterations: int
     tasks: tuple[str, ...]
+    """Of the robot; empty, for a robot that is given any instruction: all that it has episodes of."""
     description: str
     rollouts: stages.RolloutConfig
     world_model: stages.WorldModelConfig
@@ -106,6 +109,7 @@ class Recipe:
 class Foundation:
     """What every experiment starts from: sizes of the scripted corpora, and weights other than the shipped ones."""
 
+    robot: str = DEFAULT_ROBOT
     preset: str = "tiny"
     seed: int = 0
     demonstrations_per_task: int = 50
@@ -231,8 +235,16 @@ def checked(path: Path, document: dict[str, Any]) -> Recipe:
     wrong = contradiction(stage_tables)
     if wrong:
         raise problem(path, *wrong)
-    top = {"name": str, "preset": str, "seed": int, "iterations": int, "tasks": list, "description": str}
-    defaults = {"preset": "tiny", "seed": 0, "iterations": 2, "tasks": list(TASKS), "description": ""}
+    robot = _robot(path, document.get("robot", DEFAULT_ROBOT))
+    top = {"name": str, "robot": str, "preset": str, "seed": int, "iterations": int, "tasks": list, "description": str}
+    defaults = {
+        "robot": robot.name,
+        "preset": "tiny",
+        "seed": 0,
+        "iterations": 2,
+        "tasks": list(robot.tasks),
+        "description": "",
+    }
     known_keys(path, "", document, [*top, EXTENDS, *STAGES])
     values = {key: typed(path, key, document.get(key, defaults.get(key)), kind) for key, kind in top.items()}
     if values["preset"] not in PRESETS:
@@ -241,7 +253,7 @@ def checked(path: Path, document: dict[str, Any]) -> Recipe:
         raise problem(path, "iterations", f"is {values['iterations']}", f"Use 1 to {MAX_ITERATIONS}.")
     if not 0 <= values["seed"] < HELD_OUT_SEEDS:
         raise problem(path, "seed", f"is {values['seed']}", f"Use 0 to {HELD_OUT_SEEDS - 1}.")
-    return Recipe(**{**values, "tasks": _tasks(path, values["tasks"])}, **stage_tables, learner=learner)
+    return Recipe(**{**values, "tasks": _tasks(path, values["tasks"], robot)}, **stage_tables, learner=learner)
 
 
 @once
@@ -256,6 +268,7 @@ def load_foundation(folder: Path | None = None) -> Foundation:
     for kind, value in weights.items():
         typed(path, f"weights.{kind}", value, str)
     foundation = Foundation(**document)
+    _robot(path, foundation.robot)
     for key in ("demonstrations", "co_training"):
         value = typed(path, key, getattr(foundation, key), str)
         if value != "scripted" and not is_recording(value):
@@ -332,17 +345,19 @@ def learner_class(name: str) -> type[Learner]:
     return LEARNERS.load(name, where=f"recipe key 'policy.learner', learner {name!r}")
 
 
-def _tasks(path: Path, tasks: list[Any]) -> tuple[str, ...]:
-    unknown = [task for task in tasks if task not in TASKS]
+def _robot(path: Path, name: Any) -> RobotSpec:
+    """The robot of a file. Raises VlawError for an unknown one, the choices listed."""
+    return find_robot(typed(path, "robot", name, str), where=f"{path}, key 'robot'")
+
+
+def _tasks(path: Path, tasks: list[Any], robot: RobotSpec) -> tuple[str, ...]:
+    unknown = [task for task in tasks if not isinstance(task, str) or (robot.tasks and task not in robot.tasks)]
+    listed = f"of {', '.join(robot.tasks)}" if robot.tasks else "as its instruction; none: all"
     if unknown:
-        raise problem(
-            path,
-            "tasks",
-            f"names {', '.join(map(repr, unknown))}, which no world knows",
-            f"Use tasks of {', '.join(TASKS)}.",
-        )
-    if not tasks or len(set(tasks)) != len(tasks):
-        raise problem(path, "tasks", "is empty or names a task twice", f"Name each task once, of {', '.join(TASKS)}.")
+        what = f"names {', '.join(map(repr, unknown))}, which robot {robot.name!r} does not have"
+        raise problem(path, "tasks", what, f"Name tasks {listed}.")
+    if (robot.tasks and not tasks) or len(set(tasks)) != len(tasks):
+        raise problem(path, "tasks", "is empty or names a task twice", f"Name each task once, {listed}.")
     return tuple(tasks)
 
 

@@ -1,4 +1,4 @@
-"""Several camera views in one latent picture: stacked along its height, in the order of `episodes.CAMERAS`.
+"""Several camera views in one latent picture: stacked along its height, in the order of the robot's cameras.
 
 Why stacked (as Ctrl-World does): one network sees all views of a
 moment and keeps them consistent, whatever the number of cameras.

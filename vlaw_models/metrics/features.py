@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlaw_models.episodes import CAMERAS
 from vlaw_models.errors import VlawError
 from vlaw_models.reward_models.base import load_judge
 from vlaw_models.reward_models.clip_judge import ClipJudge
@@ -26,7 +25,8 @@ from vlaw_models.threads import on_threads
 
 
 class FeatureNet(Protocol):
-    """What a Fréchet distance needs of a network. `camera` matters only where a network has a part for each kind."""
+    """What a Fréchet distance needs of a network. `camera` matters only where a network has a part for each; empty: its
+    first."""
 
     name: str
     """What it is, e.g. 'judge', 'torchvision_inception_v3'."""
@@ -37,11 +37,11 @@ class FeatureNet(Protocol):
     clip_metric: str
     """The same of its clip features."""
 
-    def frames(self, images: np.ndarray, *, camera: str = CAMERAS[0]) -> np.ndarray:
+    def frames(self, images: np.ndarray, *, camera: str = "") -> np.ndarray:
         """(N, H, W, 3) uint8 -> (N, D) float32, one vector per picture. VlawError where it cannot read them."""
         ...
 
-    def clips(self, videos: np.ndarray, *, camera: str = CAMERAS[0]) -> np.ndarray:
+    def clips(self, videos: np.ndarray, *, camera: str = "") -> np.ndarray:
         """(N, T, H, W, 3) uint8 -> (N, D) float32, one vector per clip. VlawError where it cannot read them."""
         ...
 
@@ -65,16 +65,21 @@ class JudgeNet:
     def __init__(self, judge: ClipJudge, digest: str):
         self.judge, self.digest = judge.eval(), digest
 
-    def frames(self, images: np.ndarray, *, camera: str = CAMERAS[0]) -> np.ndarray:
+    def frames(self, images: np.ndarray, *, camera: str = "") -> np.ndarray:
         """(N, size, size, 3) uint8 -> (N, width) float32."""
-        return in_batches(lambda part: self.judge.look(part, camera)[0], self._checked(images, 4), self.batch_size)
+        view = camera or self.judge.cameras[0]
+        return in_batches(
+            lambda part: self.judge.look(part, view)[0],
+            self._checked(images, 4),
+            self.batch_size,
+        )
 
-    def clips(self, videos: np.ndarray, *, camera: str = CAMERAS[0]) -> np.ndarray:
+    def clips(self, videos: np.ndarray, *, camera: str = "") -> np.ndarray:
         """(N, T, size, size, 3) uint8 -> (N, 3 width) float32: `pooled_in_time`."""
         self._checked(videos, 5)
         return pooled_in_time(self.frames(videos.reshape(-1, *videos.shape[2:]), camera=camera), len(videos))
 
-    def perceptual(self, a: np.ndarray, b: np.ndarray, *, camera: str = CAMERAS[0]) -> np.ndarray:
+    def perceptual(self, a: np.ndarray, b: np.ndarray, *, camera: str = "") -> np.ndarray:
         """Distance of each picture of `a` (N, size, size, 3) uint8 from that of `b`, (N,) float64: 0 identical.
 
         LPIPS without learned weights: features of every layer before the question, each place of unit length; squared
@@ -88,10 +93,12 @@ class JudgeNet:
             )
         both = np.concatenate([self._checked(a, 4), self._checked(b, 4)], axis=-1)
 
+        view = camera or self.judge.cameras[0]
+
         def apart(part: Tensor) -> Tensor:
             layers = (
-                self.judge.look(part[..., :3].contiguous(), camera)[1],
-                self.judge.look(part[..., 3:].contiguous(), camera)[1],
+                self.judge.look(part[..., :3].contiguous(), view)[1],
+                self.judge.look(part[..., 3:].contiguous(), view)[1],
             )
             return unit_difference(*layers).sum(1)
 
@@ -117,11 +124,11 @@ class PairedNet:
         self.name, self.digest = f"{frames.name}+{clips.name}", f"{frames.digest}+{clips.digest}"
         self.frame_metric, self.clip_metric = frames.frame_metric, clips.clip_metric
 
-    def frames(self, images: np.ndarray, *, camera: str = CAMERAS[0]) -> np.ndarray:
+    def frames(self, images: np.ndarray, *, camera: str = "") -> np.ndarray:
         """The first network's."""
         return self._frames.frames(images, camera=camera)
 
-    def clips(self, videos: np.ndarray, *, camera: str = CAMERAS[0]) -> np.ndarray:
+    def clips(self, videos: np.ndarray, *, camera: str = "") -> np.ndarray:
         """The second network's."""
         return self._clips.clips(videos, camera=camera)
 

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from vlaw_models.checkpoint import load_weights, read_safetensors
-from vlaw_models.episodes import CAMERAS
 from vlaw_models.errors import VlawError
 from vlaw_models.metrics.features import checked_pictures, file_digest, in_batches, unit_difference
 
@@ -35,7 +34,7 @@ class PerceptualNet(Protocol):
     perceptual_metric: str
     """What the distance is called."""
 
-    def perceptual(self, a: np.ndarray, b: np.ndarray, *, camera: str = CAMERAS[0]) -> np.ndarray:
+    def perceptual(self, a: np.ndarray, b: np.ndarray, *, camera: str = "") -> np.ndarray:
         """(N, H, W, 3) uint8 twice -> (N,) float64, 0 for identical pictures. VlawError where it cannot read them."""
         ...
 
@@ -74,7 +73,7 @@ class Lpips:
         self.perceptual_metric = self.name
         self.digest = f"{file_digest(weights)}+{file_digest(linear)}"
 
-    def perceptual(self, a: np.ndarray, b: np.ndarray, *, camera: str = CAMERAS[0]) -> np.ndarray:
+    def perceptual(self, a: np.ndarray, b: np.ndarray, *, camera: str = "") -> np.ndarray:
         """(N, H, W, 3) uint8 twice -> (N,) float64. VlawError for pictures smaller than 32x32 or of unequal shape."""
         for images in (a, b):
             checked_pictures(images, 4)

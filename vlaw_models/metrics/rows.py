@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from vlaw_models.episodes import CAMERAS, Episode
+from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 from vlaw_models.metrics.bootstrap import auroc_interval, mean_interval
 from vlaw_models.metrics.calibration import auroc, brier_score, calibration_curve, threshold_sweep
@@ -105,7 +105,7 @@ def video_rows(
     check_clips(clips, num_steps=replayed[0].num_steps if replayed else None)
     check_replays(clips, replayed)
     ids, tasks = [_called(clip, index) for index, clip in enumerate(clips)], [clip.task for clip in clips]
-    names, views = [clip.episode_id for clip in clips], CAMERAS[: clips[0].images.shape[1]]
+    names, views = [clip.episode_id for clip in clips], clips[0].cameras
     few = len(clips) < 2
     found = compare_clips(
         [clip.images[: len(copy.images)] for clip, copy in zip(clips, replayed, strict=True)],
@@ -322,9 +322,10 @@ def _check_pixels(clip: Episode, where: str) -> None:
 
 
 def _check_alike(clip: Episode, other: Episode, where: str, *, against: str) -> None:
-    if clip.images.shape[1] != other.images.shape[1]:
+    if (clip.images.shape[1], clip.cameras) != (other.images.shape[1], other.cameras):
         raise VlawError(
-            f"{clip.images.shape[1]} and {other.images.shape[1]} cameras",
+            f"{clip.images.shape[1]} and {other.images.shape[1]} cameras: {', '.join(clip.cameras) or 'without names'} "
+            f"and {', '.join(other.cameras) or 'without names'}",
             where=f"{where}, against {against}",
             remedy="Measure on clips of the same cameras.",
         )

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vlaw_models.checkpoint import load_weights, read_safetensors
-from vlaw_models.episodes import CAMERAS
 from vlaw_models.errors import VlawError
 from vlaw_models.metrics.features import checked_pictures, file_digest, in_batches, pooled_in_time
 
@@ -56,13 +55,13 @@ class InceptionFrames:
         )
         self.digest = file_digest(weights)
 
-    def frames(self, images: np.ndarray, *, camera: str = CAMERAS[0]) -> np.ndarray:
+    def frames(self, images: np.ndarray, *, camera: str = "") -> np.ndarray:
         """(N, H, W, 3) uint8 -> (N, 2048) float32."""
         return in_batches(
             lambda part: self._network(_resized(part, (299, 299)) * 2 - 1), checked_pictures(images, 4), self.batch_size
         )
 
-    def clips(self, videos: np.ndarray, *, camera: str = CAMERAS[0]) -> np.ndarray:
+    def clips(self, videos: np.ndarray, *, camera: str = "") -> np.ndarray:
         """(N, T, H, W, 3) uint8 -> (N, 6144) float32."""
         checked_pictures(videos, 5)
         return pooled_in_time(self.frames(videos.reshape(-1, *videos.shape[2:]), camera=camera), len(videos))
@@ -93,7 +92,7 @@ class VideoNet:
         self.name, self.digest = f"torchvision_{architecture}", file_digest(weights)
         self.frame_metric, self.clip_metric = f"frechet_{self.name}_frames", f"fvd_{self.name}"
 
-    def frames(self, images: np.ndarray, *, camera: str = CAMERAS[0]) -> np.ndarray:
+    def frames(self, images: np.ndarray, *, camera: str = "") -> np.ndarray:
         """Refuses, VlawError: one picture is no clip."""
         raise VlawError(
             f"{self.name} reads clips, not single frames",
@@ -101,7 +100,7 @@ class VideoNet:
             remedy="Pair it with a network for frames: PairedNet(frames=..., clips=...).",
         )
 
-    def clips(self, videos: np.ndarray, *, camera: str = CAMERAS[0]) -> np.ndarray:
+    def clips(self, videos: np.ndarray, *, camera: str = "") -> np.ndarray:
         """(N, T, H, W, 3) uint8 -> (N, D) float32. VlawError for fewer than two frames."""
         checked_pictures(videos, 5)
         if videos.shape[1] < 2:

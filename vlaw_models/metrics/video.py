@@ -11,10 +11,11 @@ given, not predicted. Not here: which clips (the manifest is the caller's), LPIP
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
-from vlaw_models.episodes import CAMERAS
 from vlaw_models.errors import VlawError
 
 PSNR_CAP = 100.0
@@ -58,20 +59,20 @@ def ssim_per_frame(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return values.double().numpy()
 
 
-def per_camera(recorded: np.ndarray, predicted: np.ndarray) -> dict[str, dict[str, float]]:
+def per_camera(recorded: np.ndarray, predicted: np.ndarray, cameras: Sequence[str]) -> dict[str, dict[str, float]]:
     """{camera: {"psnr": dB, "ssim": ...}} of two episodes' images (T+1, V, h, w, 3); their first frame is left out."""
-    if recorded.shape != predicted.shape or recorded.ndim != 5 or recorded.shape[1] != len(CAMERAS):
+    if recorded.shape != predicted.shape or recorded.ndim != 5 or recorded.shape[1] != len(cameras):
         raise VlawError(
             f"recorded images {recorded.shape}, predicted images {predicted.shape}",
             where="video metrics",
-            remedy=f"Give two arrays (T+1, {len(CAMERAS)}, height, width, 3) of equal shape.",
+            remedy=f"Give two arrays (T+1, {len(cameras)}, height, width, 3) of equal shape.",
         )
     return {
         name: {
             "psnr": psnr(recorded[1:, view], predicted[1:, view]),
             "ssim": ssim(recorded[1:, view], predicted[1:, view]),
         }
-        for view, name in enumerate(CAMERAS)
+        for view, name in enumerate(cameras)
     }
 
 

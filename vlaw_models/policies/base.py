@@ -29,6 +29,7 @@ from vlaw_models.errors import VlawError
 from vlaw_models.policies.normalization import Normalization
 from vlaw_models.policies.registry import POLICIES
 from vlaw_models.policies.tokenize import InstructionTokenizer
+from vlaw_models.robots.spec import RobotSpec
 
 Generators = torch.Generator | Sequence[torch.Generator]
 """One generator for the batch, or one per sample: then a sample does not depend on what else is in the batch."""
@@ -299,17 +300,19 @@ def build_policy(
     preset: Mapping[str, Any],
     normalization: Normalization,
     *,
+    robot: RobotSpec,
     seed: int,
     instructions: Sequence[str] = (),
     tokenizer: InstructionTokenizer | None = None,
 ) -> FlowMatchingPolicy:
-    """A new policy of a preset (presets.POLICY[...]), seeded.
+    """A new policy of a preset (presets.POLICY[...]) for a robot, seeded.
 
     The tokenizer is made from the words of `instructions` unless one is given (PaliGemma's, for published weights).
     """
     length = preset["instruction_length"]
     tokenizer = tokenizer or InstructionTokenizer.from_instructions(instructions, length=length)
     policy_class = preset_class(preset, POLICIES)
+    sizes = {**preset["sizes"], **({"cameras": len(robot.cameras)} if "cameras" in preset["sizes"] else {})}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return policy_class(
@@ -317,5 +320,5 @@ def build_policy(
             normalization,
             execute_steps=preset["execute_steps"],
             euler_steps=preset["euler_steps"],
-            **preset["sizes"],
+            **sizes,
         )

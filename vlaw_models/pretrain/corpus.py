@@ -1,7 +1,7 @@
 """The pretraining corpus: a broad collection of mixed-quality episodes, kept in flat arrays on disk.
 
 One folder per corpus: `images.npy` (N, T+1, V, h, w, 3) uint8, `states.npy`, `actions.npy`,
-`points.npy` (N, T+1, V, P, 2) float32 (demonstrate.look_at) and `episodes.json`. Loaded
+`points.npy` (N, T+1, V, P, 2) float32 (Simulator.demonstrator) and `episodes.json`. Loaded
 memory-mapped, so several learners share one copy. It is working data of `vlaw pretrain`, not an artifact of the lake.
 """
 
@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from vlaw_models.episodes import Episode
+
+_PLAIN = ("task", "instruction", "seed", "success", "event", "cameras", "control_hz")
 
 
 def save_corpus(folder: Path, episodes: Iterable[Episode], count: int) -> None:
@@ -29,7 +31,7 @@ def save_corpus(folder: Path, episodes: Iterable[Episode], count: int) -> None:
         states.append(episode.states)
         actions.append(episode.actions)
         points.append(episode.extra["points"])
-        rows.append({name: getattr(episode, name) for name in ("task", "instruction", "seed", "success", "event")})
+        rows.append({name: getattr(episode, name) for name in _PLAIN})
     images.flush()
     np.save(folder / "states.npy", np.stack(states))
     np.save(folder / "actions.npy", np.stack(actions))
@@ -43,7 +45,13 @@ def load_corpus(folder: Path) -> list[Episode]:
     images = np.load(folder / "images.npy", mmap_mode="r")
     states, actions, points = (np.load(folder / f"{name}.npy") for name in ("states", "actions", "points"))
     return [
-        Episode(images=images[i], states=states[i], actions=actions[i], extra={"points": points[i]}, **row)
+        Episode(
+            images=images[i],
+            states=states[i],
+            actions=actions[i],
+            extra={"points": points[i]},
+            **{**row, "cameras": tuple(row["cameras"])},
+        )
         for i, row in enumerate(rows)
     ]
 

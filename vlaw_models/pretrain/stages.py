@@ -16,10 +16,11 @@ from vlaw_models.config import RolloutConfig, WorldModelMetricsConfig
 from vlaw_models.episodes import Episode
 from vlaw_models.presets import POLICY
 from vlaw_models.pretrain.corpus import cached_corpus
+from vlaw_models.robots.registry import DEFAULT, find_robot
 from vlaw_models.rollouts.demonstrate import iterate_demonstrations
 
-ABSOLUTE = (4,)
-"""Action dimensions that are learned as they are (the gripper); the others relative to the present pose."""
+ROBOT = find_robot(DEFAULT)
+"""The robot that the shipped weights are for."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,9 @@ class PretrainConfig:
     """Amounts of data and training. Times are for one thread of a 2020s server core."""
 
     seed: int = 0
-    tasks: tuple[str, ...] = ("stack", "book", "erase", "scoop", "draw")
+    tasks: tuple[str, ...] = ROBOT.tasks
     corpus_per_task: int = 500
-    """Episodes of the broad, mixed-quality corpus per task (its mixture: demonstrate.MIXTURE)."""
+    """Episodes of the broad, mixed-quality corpus per task (its mixture: robots/tabletop/demonstrations.py)."""
     hard_stack: int = 1500
     """More of the corpus for stacking: twelve pairs of colours on random layouts are the hardest to ground."""
     hard_erase: int = 500
@@ -98,7 +99,7 @@ class Corpora:
         cfg, seed = self.cfg, self.cfg.seed + 1
         parts = [
             iterate_demonstrations(
-                (task,), count, purpose="pretraining", seed=seed, points=True, progress=self.progress
+                (task,), count, robot=ROBOT, purpose="pretraining", seed=seed, points=True, progress=self.progress
             )
             for task, count in (("stack", cfg.hard_stack), ("erase", cfg.hard_erase))
         ]
@@ -120,7 +121,7 @@ class Corpora:
         return cached_corpus(
             self.work / name,
             lambda: iterate_demonstrations(
-                self.cfg.tasks, count, purpose=purpose, seed=seed, points=True, progress=self.progress
+                self.cfg.tasks, count, robot=ROBOT, purpose=purpose, seed=seed, points=True, progress=self.progress
             ),
             count=count * len(self.cfg.tasks),
         )
@@ -147,7 +148,7 @@ def train_world_model(data: Corpora, autoencoder: Path, out: Path, progress=None
 
     cfg = data.cfg
     encoded = encode_episodes(load_autoencoder(autoencoder), [*data.broad(), *data.hard()], when_drawn=True)
-    model = build_world_model(WORLD_MODEL["tiny"], seed=cfg.seed)
+    model = build_world_model(WORLD_MODEL["tiny"], robot=ROBOT, seed=cfg.seed)
     losses = train(
         model,
         encoded,
@@ -174,9 +175,14 @@ def train_base_policy(data: Corpora, out: Path, progress=None) -> dict:
     cfg, preset = data.cfg, POLICY["tiny"]
     broad, hard = data.broad(), data.hard()
     normalization = Normalization.fit(
-        [e.states for e in broad], [e.actions for e in broad], chunk_size=preset["chunk_size"], absolute=ABSOLUTE
+        [e.states for e in broad],
+        [e.actions for e in broad],
+        chunk_size=preset["chunk_size"],
+        absolute=ROBOT.action.as_is,
     )
-    policy = build_policy(preset, normalization, seed=cfg.seed, instructions=[e.instruction for e in broad])
+    policy = build_policy(
+        preset, normalization, robot=ROBOT, seed=cfg.seed, instructions=[e.instruction for e in broad]
+    )
     more = {task: [e for e in hard if e.task == task] for task in ("stack", "erase")}
     for part, phase in enumerate(cfg.policy_phases):
         sources = [
@@ -242,9 +248,14 @@ def train_reward_model(
 
     cfg, unseen = data.cfg, data.unseen()
     replays = replay(
-        world_model, autoencoder, unseen, WorldModelMetricsConfig(num_steps=RolloutConfig.num_steps), seed=cfg.seed
+        world_model,
+        autoencoder,
+        unseen,
+        WorldModelMetricsConfig(num_steps=RolloutConfig.num_steps),
+        robot=ROBOT,
+        seed=cfg.seed,
     )
-    broad, judge = data.broad(), ClipJudge.from_policy(load_policy(base_policy), seed=cfg.seed)
+    broad, judge = data.broad(), ClipJudge.from_policy(load_policy(base_policy), robot=ROBOT, seed=cfg.seed)
     mixed = [*(broad[i] for i in np.random.default_rng(cfg.seed).permutation(len(broad))[: len(replays)]), *replays]
     known = [*mixed[: -len(replays)], *unseen]
     for episodes, labelled, steps, rate in (

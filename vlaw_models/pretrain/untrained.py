@@ -11,19 +11,22 @@ from pathlib import Path
 
 from vlaw_models import presets
 from vlaw_models.episodes import Episode
+from vlaw_models.robots.spec import RobotSpec
 
 
-def build_untrained(kind: str, preset: str, episodes: Sequence[Episode], out: Path, *, seed: int) -> None:
-    """Writes the checkpoint of a new model to `out`.
+def build_untrained(
+    kind: str, preset: str, episodes: Sequence[Episode], out: Path, *, robot: RobotSpec, seed: int
+) -> None:
+    """Writes the checkpoint of a new model for a robot to `out`.
 
     Args:
         kind: one of `presets.KINDS`.
         episodes: what statistics and vocabulary are taken from; frames are not looked at.
     """
-    _BUILDERS[kind](preset, episodes, out, seed)
+    _BUILDERS[kind](preset, episodes, out, robot, seed)
 
 
-def _policy(preset: str, episodes: Sequence[Episode], out: Path, seed: int) -> None:
+def _policy(preset: str, episodes: Sequence[Episode], out: Path, robot: RobotSpec, seed: int) -> None:
     from vlaw_models.policies.base import build_policy
     from vlaw_models.policies.normalization import Normalization
 
@@ -32,35 +35,34 @@ def _policy(preset: str, episodes: Sequence[Episode], out: Path, seed: int) -> N
         [episode.states for episode in episodes],
         [episode.actions for episode in episodes],
         chunk_size=entry["chunk_size"],
-        # The gripper is the last number of every robot's action here: learned as it is.
-        absolute=(episodes[0].actions.shape[1] - 1,),
+        absolute=robot.action.as_is,
     )
-    build_policy(entry, normalization, seed=seed, instructions=_instructions(episodes)).save(out)
+    build_policy(entry, normalization, robot=robot, seed=seed, instructions=_instructions(episodes)).save(out)
 
 
-def _world_model(preset: str, _episodes: Sequence[Episode], out: Path, seed: int) -> None:
+def _world_model(preset: str, _episodes: Sequence[Episode], out: Path, robot: RobotSpec, seed: int) -> None:
     from vlaw_models.world_models.base import build_world_model
 
-    build_world_model(presets.WORLD_MODEL[preset], seed=seed).save(out)
+    build_world_model(presets.WORLD_MODEL[preset], robot=robot, seed=seed).save(out)
 
 
-def _autoencoder(preset: str, _episodes: Sequence[Episode], out: Path, seed: int) -> None:
+def _autoencoder(preset: str, _episodes: Sequence[Episode], out: Path, _robot: RobotSpec, seed: int) -> None:
     from vlaw_models.autoencoders.base import build_autoencoder
 
     build_autoencoder(presets.AUTOENCODER[preset], seed=seed).save(out)
 
 
-def _reward_model(preset: str, episodes: Sequence[Episode], out: Path, seed: int) -> None:
+def _reward_model(preset: str, episodes: Sequence[Episode], out: Path, robot: RobotSpec, seed: int) -> None:
     from vlaw_models.reward_models.base import build_judge
 
-    build_judge(presets.REWARD_MODEL[preset], instructions=_instructions(episodes), seed=seed).save(out)
+    build_judge(presets.REWARD_MODEL[preset], robot=robot, instructions=_instructions(episodes), seed=seed).save(out)
 
 
 def _instructions(episodes: Sequence[Episode]) -> list[str]:
     return sorted({episode.instruction for episode in episodes})
 
 
-_BUILDERS: dict[str, Callable[[str, Sequence[Episode], Path, int], None]] = {
+_BUILDERS: dict[str, Callable[[str, Sequence[Episode], Path, RobotSpec, int], None]] = {
     "base_policy": _policy,
     "world_model": _world_model,
     "autoencoder": _autoencoder,

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from vlaw_models import checkpoint
-from vlaw_models.episodes import CAMERAS, Episode
+from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 from vlaw_models.reward_models.registry import REWARD_MODELS
+from vlaw_models.robots.spec import RobotSpec
 
 YES, NO = 0, 1
 """Order of the two answers in every judge's logits."""
@@ -64,6 +65,17 @@ class Judge(nn.Module, ABC):
         """`forward` from what `watch` has seen, of `num_frames` frames."""
         raise NotImplementedError
 
+    @classmethod
+    def of_robot(cls, robot: RobotSpec, roles: Sequence[str] | None = None) -> dict[str, Any]:
+        """The fields of the configuration that follow from the robot: its cameras (the first of each of `roles`, else
+        all), and pose range and frame size where the class has them. VlawError for a robot with none of the cameras."""
+        cameras = robot.camera_names if roles is None else robot.cameras_of(roles)
+        low, high = robot.state.scale
+        found = {"cameras": check_cameras(cameras, where=f"robot {robot.name!r}"), "pose_low": low, "pose_high": high}
+        if robot.frame_size is not None:
+            found["image_size"] = robot.frame_size
+        return {key: value for key, value in found.items() if key in cls.config_class.__dataclass_fields__}
+
     @abstractmethod
     def lora_targets(self) -> list[str]:
         """Names of the linear layers that LoRA adapts, as they appear in `named_modules`."""
@@ -96,16 +108,25 @@ class Judge(nn.Module, ABC):
         """All frames of an episode from this judge's cameras, (T+1, V, h, w, 3) uint8. VlawError where it cannot read
         them."""
         images = episode.images
-        if images.ndim != 5 or images.shape[1] != len(CAMERAS) or images.shape[-1] != 3 or images.dtype != np.uint8:
+        where = f"episode {episode.episode_id or episode.seed} of task {episode.task}"
+        if images.ndim != 5 or images.shape[-1] != 3 or images.dtype != np.uint8:
             raise VlawError(
                 f"the episode's images are {images.shape} {images.dtype}",
-                where=f"episode {episode.episode_id or episode.seed} of task {episode.task}",
-                remedy=f"Give (T+1, {len(CAMERAS)}, height, width, 3) uint8 frames of every step.",
+                where=where,
+                remedy="Give (T+1, V, height, width, 3) uint8 frames of every step.",
+            )
+        missing = [name for name in self.cameras if name not in episode.cameras]
+        if missing or images.shape[1] != len(episode.cameras):
+            raise VlawError(
+                f"this judge looks at {', '.join(self.cameras)}; the episode has {images.shape[1]} views: "
+                f"{', '.join(episode.cameras) or 'without names'}",
+                where=where,
+                remedy="Name every view in Episode.cameras, or use a judge that was made for this robot.",
             )
         if len(images) < 2:
             raise VlawError(
                 "a judge needs at least 2 frames, this episode has 1",
-                where=f"episode {episode.episode_id or episode.seed} of task {episode.task}",
+                where=where,
                 remedy="Judge episodes recorded with a frame at every step.",
             )
         size = self.image_size
@@ -113,10 +134,10 @@ class Judge(nn.Module, ABC):
         if images.shape[2:4] != (height, width):
             raise VlawError(
                 f"the frames are {images.shape[3]}x{images.shape[2]} pixels, this judge was made for {width}x{height}",
-                where=f"episode {episode.episode_id or episode.seed} of task {episode.task}",
+                where=where,
                 remedy="Resize the episode, or use a judge of that size.",
             )
-        return images[:, [CAMERAS.index(name) for name in self.cameras]]
+        return images[:, [episode.cameras.index(name) for name in self.cameras]]
 
 
 def frame_indices(length: int, count: int, rng: np.random.Generator | None = None) -> np.ndarray:
@@ -144,16 +165,26 @@ def load_judge(folder: Path | str) -> Judge:
 
 
 def build_judge(
-    preset: Mapping[str, Any], *, instructions: Sequence[str] = (), seed: int = 0, weights: Path | str | None = None
+    preset: Mapping[str, Any],
+    *,
+    robot: RobotSpec,
+    instructions: Sequence[str] = (),
+    seed: int = 0,
+    weights: Path | str | None = None,
 ) -> Judge:
-    """A judge of a preset (presets.REWARD_MODEL[...]): new and seeded, or published weights where there are any.
+    """A judge of a preset (presets.REWARD_MODEL[...]) for a robot: new and seeded, or published weights where there
+    are any. It looks at the first camera of each of the preset's `roles`, or, without them, at all.
 
     `instructions` are the source of a new judge's vocabulary. `weights` is a folder or hub id for the class's
     `from_pretrained`; without it, the preset's own "weights". Raises VlawError for a preset of another kind, one that
     cannot take weights, and weights that cannot be had.
     """
     judge = checkpoint.preset_class(preset, REWARD_MODELS)
-    settings, network = judge.config_class(**preset["sizes"]), preset.get("network")
+    own = judge.of_robot(robot, preset.get("roles"))
+    size = preset["sizes"].get("image_size")
+    if size is not None and robot.fits_frame(*((size, size) if isinstance(size, int) else size)):
+        own["image_size"] = size
+    settings, network = judge.config_class(**{**preset["sizes"], **own}), preset.get("network")
     weights = weights or preset.get("weights")
     if weights is not None and not hasattr(judge, "from_pretrained"):
         raise VlawError(
@@ -169,13 +200,12 @@ def build_judge(
 
 
 def check_cameras(cameras: Sequence[str], *, where: str) -> tuple[str, ...]:
-    """The cameras as a tuple; VlawError for none or an unknown one."""
-    unknown = [name for name in cameras if name not in CAMERAS]
-    if unknown or not cameras:
+    """The cameras as a tuple; VlawError for none, or one named twice."""
+    if not cameras or len(set(cameras)) != len(cameras):
         raise VlawError(
-            f"unknown cameras {unknown}" if unknown else "a judge needs at least one camera",
+            f"cameras {', '.join(cameras) or 'none'}",
             where=where,
-            remedy=f"Choose from {', '.join(CAMERAS)}.",
+            remedy="Name at least one camera of the robot, each once.",
         )
     return tuple(cameras)
 

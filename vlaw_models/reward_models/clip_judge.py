@@ -20,15 +20,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vlaw_models import checkpoint
-from vlaw_models.episodes import CAMERAS
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.encoder import WAVES, Eyes, fold, waves
 from vlaw_models.policies.tokenize import InstructionTokenizer
 from vlaw_models.reward_models.base import Judge, check_cameras, plain, seeded
-from vlaw_models.robots.tabletop.controller import HIGH, LOW
 
 if TYPE_CHECKING:
     from vlaw_models.policies.flow_policy import FlowPolicy
+    from vlaw_models.robots.spec import RobotSpec
 
 INSTRUCTION_LENGTH = 16
 """Tokens that eyes of its own take of an instruction."""
@@ -38,7 +37,10 @@ INSTRUCTION_LENGTH = 16
 class ClipJudgeConfig:
     """Sizes of a ClipJudge; the defaults are the tiny preset."""
 
-    cameras: tuple[str, ...] = CAMERAS
+    cameras: tuple[str, ...]
+    pose_low: tuple[float, ...]
+    """What poses are scaled by, with `pose_high`."""
+    pose_high: tuple[float, ...]
     num_frames: int = 16
     image_size: int = 64
     channels: tuple[int, int, int] = (64, 64, 24)
@@ -52,8 +54,6 @@ class ClipJudgeConfig:
     layers: int = 2
     heads: int = 4
     dropout: float = 0.2
-    pose_low: tuple[float, ...] = tuple(float(v) for v in LOW)
-    pose_high: tuple[float, ...] = tuple(float(v) for v in HIGH)
 
 
 class ClipJudge(Judge):
@@ -67,11 +67,11 @@ class ClipJudge(Judge):
         self.settings = config
         self.cameras = check_cameras(config.cameras, where="ClipJudge")
         self.num_frames, self.image_size = config.num_frames, config.image_size
-        if config.image_size % 8 or config.width % config.heads:
+        if not isinstance(config.image_size, int) or config.image_size % 8 or config.width % config.heads:
             raise VlawError(
                 f"image size {config.image_size}, width {config.width} with {config.heads} heads",
                 where="ClipJudge's configuration",
-                remedy="Give an image size divisible by 8, and a width divisible by heads.",
+                remedy="Give one image size (frames are square) divisible by 8, and a width divisible by heads.",
             )
         self.tokenizer, width = tokenizer, config.width
         self.eyes = Eyes(
@@ -104,12 +104,12 @@ class ClipJudge(Judge):
             return cls(config, InstructionTokenizer.from_instructions(instructions, length=config.instruction_length))
 
     @classmethod
-    def from_policy(cls, policy: FlowPolicy, *, seed: int, **sizes: int | float) -> ClipJudge:
-        """A fresh judge with the eyes of `policy`, frozen. `sizes`: of the reader, where not the default."""
+    def from_policy(cls, policy: FlowPolicy, *, robot: RobotSpec, seed: int, **sizes: int | float) -> ClipJudge:
+        """A fresh judge of `robot` with the eyes of `policy`, frozen. `sizes`: of the reader, where not the default."""
         own = policy.sizes()
         seen = {name: own[name] for name in ("image_size", "camera_features", "text_features")}
         config = ClipJudgeConfig(
-            **seen,
+            **{**cls.of_robot(robot), **seen},
             channels=tuple(own["channels"]),
             instruction_length=policy.tokenizer.length,
             frozen_eyes=True,

@@ -8,6 +8,7 @@ and it reads real and imagined frames alike. Vectors of different judges are not
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -79,12 +80,4 @@ def _whole(judge: Judge, episode: Episode) -> Episode:
         )
     images = np.zeros((length, *episode.images.shape[1:]), episode.images.dtype)
     images[seen] = episode.images
-    return Episode(
-        task=episode.task,
-        instruction=episode.instruction,
-        seed=episode.seed,
-        images=images,
-        states=episode.states,
-        actions=episode.actions,
-        episode_id=episode.episode_id,
-    )
+    return replace(episode, images=images)

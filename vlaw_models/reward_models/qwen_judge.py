@@ -24,7 +24,6 @@ from torch.nn import functional
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from vlaw_models import checkpoint
-from vlaw_models.episodes import CONTROL_HZ
 from vlaw_models.errors import VlawError
 from vlaw_models.reward_models.base import Judge, as_float, check_cameras, plain, question, seeded
 from vlaw_models.reward_models.words import padded_ids, word_tokenizer
@@ -41,13 +40,13 @@ WORDS = "user assistant camera views side by side answer yes or no. < > seconds 
 class QwenJudgeConfig:
     """How a QwenJudge looks at an episode; the sizes of the network are in Qwen3VLConfig."""
 
-    cameras: tuple[str, ...] = ("exterior_1",)
+    cameras: tuple[str, ...]
     num_frames: int = 16
     image_size: int | tuple[int, int] = 64
     """Of the episode's frames, pixels: one number for square ones, else height and width."""
     view_size: int = 64
     """Every camera picture is resized to this, pixels; a multiple of patch size x spatial merge size."""
-    seconds: float = 32 / CONTROL_HZ
+    seconds: float = 6.4
     """Length of the episode as the model is told it, in the time stamps before the frames."""
 
 

@@ -1,40 +1,18 @@
-"""Where the cameras are: the calibration that a world model may know of its robot, and what follows from it.
-
-Here: numbers of the embedded robot's cameras, and where each pixel of a coming picture was in the present one, for
-things that stay on the table and for things that move with the hand. Not here: rendering (tabletop/render.py); a test
-compares.
+"""Where each pixel of a coming picture was in the present one, as the cameras' calibration tells: for things that stay
+on the table, and for things that move with a hand whose orientation is a pitch.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
+from vlaw_models.robots.spec import Pinhole
 
-@dataclass(frozen=True)
-class Camera:
-    """A pinhole camera with square pixels; it looks along its negative z axis, as MuJoCo's cameras do."""
-
-    position: tuple[float, float, float]
-    """In the world, or in the hand's frame where `on_hand`; metres."""
-    right: tuple[float, float, float]
-    up: tuple[float, float, float]
-    half: float
-    """Tangent of half the field of view."""
-    on_hand: bool = False
-
-
-TABLETOP = (
-    Camera((0.44, 0.0, 0.56), (0.0, 1.0, 0.0), (-0.7837, 0.0, 0.6211), 0.334595),
-    Camera((0.0, -0.44, 0.56), (1.0, 0.0, 0.0), (0.0, 0.7837, 0.6211), 0.334595),
-    Camera((0.085, 0.0, 0.10), (0.0, 1.0, 0.0), (-0.866, 0.0, 0.5), 0.726543, on_hand=True),
-)
 PLANES = (0.0, 0.05)
 """Heights of the planes on which a camera on the hand sees things lie: table and block tops, metres."""
 
 
-def axes(camera: Camera, pose: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def axes(camera: Pinhole, pose: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Position (N, 3) and axes (N, 3, 3; columns right, up, backwards) of a camera when the hand is at `pose` (N,
     D)."""
     frame = torch.tensor([camera.right, camera.up], dtype=pose.dtype)
@@ -53,7 +31,7 @@ def turned(pitch: torch.Tensor) -> torch.Tensor:
     return torch.stack([c, zero, s, zero, one, zero, -s, zero, c], dim=-1).unflatten(-1, (3, 3))
 
 
-def origins(camera: Camera, now: torch.Tensor, then: torch.Tensor, layer: int) -> torch.Tensor:
+def origins(camera: Pinhole, now: torch.Tensor, then: torch.Tensor, layer: int) -> torch.Tensor:
     """Homographies (N, 3, 3): where in the present picture were the pixels of the coming one.
 
     They take (x, y, 1), x from the left and y downwards in [-1, 1], to the same, up to a factor that is positive where
@@ -70,7 +48,7 @@ def origins(camera: Camera, now: torch.Tensor, then: torch.Tensor, layer: int) -
     return torch.diag(torch.tensor([-1.0, 1.0, camera.half], dtype=then.dtype, device=then.device)) @ local
 
 
-def places(camera: Camera, pose: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+def places(camera: Pinhole, pose: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
     """(N, 3, P) metres: what each of `pixels` (P, 2; as in `origins`) shows when the hand is at `pose` (N, D).
 
     For a fixed camera in the hand's frame, on the plane through the pinch point that faces the camera: where on the
@@ -82,7 +60,7 @@ def places(camera: Camera, pose: torch.Tensor, pixels: torch.Tensor) -> torch.Te
     return (points @ rays) / (along @ rays).clamp(max=-1e-2)
 
 
-def _met(camera: Camera, pose: torch.Tensor, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _met(camera: Pinhole, pose: torch.Tensor, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Linear maps of a pixel (x, y, 1): where its ray meets the plane times a factor (N, 3, 3), and that factor (N, 1,
     3).
 

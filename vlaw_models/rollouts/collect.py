@@ -1,4 +1,4 @@
-"""Collecting episodes of a policy on the simulated robot: rollouts and evaluations.
+"""Collecting episodes of a policy on a simulated robot: rollouts and evaluations.
 
 Not here: how a policy and a world are run against each other (`rollout.py`), what is imagined (`imagine.py`), scripted
 experts (`demonstrate.py`), which layouts a purpose sees (`seeds.py`).
@@ -16,11 +16,13 @@ import numpy as np
 from vlaw_models.config import EvaluationConfig, RolloutConfig
 from vlaw_models.episodes import Episode, Start
 from vlaw_models.errors import VlawError
-from vlaw_models.robots.tabletop.world import IMAGE_SIZE, TabletopWorld
+from vlaw_models.robots.simulator import simulator_of
+from vlaw_models.robots.spec import RobotSpec
 from vlaw_models.rollouts.seeds import MEASURING, start_seeds
 
 if TYPE_CHECKING:
     from vlaw_models.policies.base import Policy
+    from vlaw_models.worlds import World
 
 Progress = Callable[[int, int, str], None]
 
@@ -28,6 +30,7 @@ EVALUATION_NOISE_SEED = 0
 """Policy noise in evaluations: the same for everybody, as the starts are."""
 _BATCH = 50
 """Robots rolled out together."""
+_RECORDED = "Use a robot that can be simulated; what this one does comes from recordings (vlaw import)."
 
 
 def collect_rollouts(
@@ -35,6 +38,7 @@ def collect_rollouts(
     tasks: Sequence[str],
     cfg: RolloutConfig,
     *,
+    robot: RobotSpec,
     iteration: int,
     seed: int,
     progress: Progress | None = None,
@@ -42,13 +46,15 @@ def collect_rollouts(
     """Rolls the policy out on the simulated robot, task by task; success and event are the simulator's."""
     from vlaw_models.policies.base import load_policy
 
+    robot.check_tasks(tasks)
+    simulator = simulator_of(robot, needed_by="rollouts of a policy", remedy=_RECORDED)
     starts = [
         Start(task, s) for task in tasks for s in start_seeds("rollout", task, iteration, seed, cfg.episodes_per_task)
     ]
     noise = np.random.SeedSequence([seed, iteration])
     policy = load_policy(Path(policy_dir))
     # A policy that says for which picture size it was made is shown that size.
-    world = TabletopWorld(getattr(policy, "image_size", IMAGE_SIZE))
+    world = simulator.world(getattr(policy, "image_size", None))
     return _roll(policy, world, starts, cfg.num_steps, cfg.noise_scale, noise, progress)
 
 
@@ -57,6 +63,7 @@ def evaluate_policy(
     tasks: Sequence[str],
     cfg: EvaluationConfig,
     *,
+    robot: RobotSpec,
     purpose: str = "evaluation",
     noise_seed: int = EVALUATION_NOISE_SEED,
     progress: Progress | None = None,
@@ -69,7 +76,13 @@ def evaluate_policy(
     from vlaw_models.policies.base import load_policy
 
     return evaluate_loaded(
-        load_policy(Path(policy_dir)), tasks, cfg, purpose=purpose, noise_seed=noise_seed, progress=progress
+        load_policy(Path(policy_dir)),
+        tasks,
+        cfg,
+        robot=robot,
+        purpose=purpose,
+        noise_seed=noise_seed,
+        progress=progress,
     )
 
 
@@ -78,6 +91,7 @@ def evaluate_loaded(
     tasks: Sequence[str],
     cfg: EvaluationConfig,
     *,
+    robot: RobotSpec,
     purpose: str,
     noise_seed: int = EVALUATION_NOISE_SEED,
     progress: Progress | None = None,
@@ -89,15 +103,17 @@ def evaluate_loaded(
             where=f"evaluate_policy(purpose={purpose!r})",
             remedy=f"Measure on the layouts of {' or '.join(map(repr, MEASURING))}: nothing is ever trained on them.",
         )
+    robot.check_tasks(tasks)
+    simulator = simulator_of(robot, needed_by=f"{purpose} of a policy", remedy=_RECORDED)
     starts = [Start(task, s) for task in tasks for s in start_seeds(purpose, task, 0, 0, cfg.episodes_per_task)]
     noise = np.random.SeedSequence([noise_seed])
-    world = TabletopWorld(getattr(policy, "image_size", IMAGE_SIZE), render_inner=False)
+    world = simulator.world(getattr(policy, "image_size", None), inner_frames=False)
     return _roll(policy, world, starts, cfg.num_steps, cfg.noise_scale, noise, progress, last_only=True)
 
 
 def _roll(
     policy: Policy,
-    world: TabletopWorld,
+    world: World,
     starts: list[Start],
     num_steps: int,
     noise_scale: float,

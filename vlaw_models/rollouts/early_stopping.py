@@ -19,7 +19,8 @@ from vlaw_models.config import EvaluationConfig
 from vlaw_models.episodes import Episode, Start
 from vlaw_models.errors import VlawError
 from vlaw_models.metrics.sequential import A_BETTER, UNDECIDED, Decision, interleaved, paired_stream
-from vlaw_models.robots.tabletop.world import IMAGE_SIZE, TabletopWorld
+from vlaw_models.robots.simulator import simulator_of
+from vlaw_models.robots.spec import RobotSpec
 from vlaw_models.rollouts.collect import EVALUATION_NOISE_SEED
 from vlaw_models.rollouts.rollout import rollout
 from vlaw_models.rollouts.seeds import start_seeds
@@ -117,14 +118,19 @@ def evaluate_until_settled(
     cfg: EvaluationConfig,
     before: Mapping[Trial, bool],
     *,
+    robot: RobotSpec,
     noise_seed: int = EVALUATION_NOISE_SEED,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> tuple[list[Episode], Stopping]:
     """`collect.evaluate_policy` that stops early: the same held-out starts, batched otherwise, so with other noise."""
     from vlaw_models.policies.base import load_policy
 
+    robot.check_tasks(tasks)
+    simulator = simulator_of(
+        robot, needed_by="an evaluation that stops early", remedy="Set evaluation.stop_early = false."
+    )
     policy = load_policy(Path(policy_dir))
-    world = TabletopWorld(getattr(policy, "image_size", IMAGE_SIZE), render_inner=False)
+    world = simulator.world(getattr(policy, "image_size", None), inner_frames=False)
     planned = [(task, seed) for task in tasks for seed in start_seeds("evaluation", task, 0, 0, cfg.episodes_per_task)]
     seeds = iter(np.random.SeedSequence([noise_seed]).generate_state(-(-len(planned) // BATCH)))
     ran = 0

@@ -13,9 +13,10 @@ from vlaw_models.config import ImagineConfig
 from vlaw_models.episodes import Episode, Start
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.base import load_policy
+from vlaw_models.robots.spec import RobotSpec
 from vlaw_models.rollouts.rollout import rollout
 from vlaw_models.world_models.base import load_world_model
-from vlaw_models.world_models.imagined_world import ImaginedWorld, batch_seeds
+from vlaw_models.world_models.imagined_world import ImaginedWorld, batch_seeds, check_robot
 
 Progress = Callable[[int, int, str], None]
 
@@ -27,16 +28,19 @@ def imagine(
     starts: list[Start],
     cfg: ImagineConfig,
     *,
+    robot: RobotSpec,
     seed: int,
     progress: Progress | None = None,
 ) -> Iterator[list[Episode]]:
     """Rolls the policy out inside the world model from recorded first frames; yields batches in the order of `starts`.
 
-    Episodes have success None, `start_episode_id` set and images[0] equal to the start's frame. The models are loaded
-    (and their errors raised, as VlawError) before the first batch is asked for.
+    `robot` is the one that acts: its limits bound the imagined actions too. Episodes have success None,
+    `start_episode_id` set and images[0] equal to the start's frame. The models are loaded (and their errors raised, as
+    VlawError) before the first batch is asked for.
     """
     policy = load_policy(policy_dir)
     model, autoencoder = load_world_model(world_model_dir), load_autoencoder(autoencoder_dir)
+    check_robot(model, robot)
     if cfg.batch_size < 1 or cfg.sampling_steps < 1:
         raise VlawError("batch_size and sampling_steps must be at least 1", where="imagine", remedy="Mend the recipe.")
 
@@ -44,7 +48,7 @@ def imagine(
         for begin in range(0, len(starts), cfg.batch_size):
             part = starts[begin : begin + cfg.batch_size]
             world_seed, policy_seed = batch_seeds(seed, begin)
-            world = ImaginedWorld(model, autoencoder, sampling_steps=cfg.sampling_steps, seed=world_seed)
+            world = ImaginedWorld(model, autoencoder, robot, sampling_steps=cfg.sampling_steps, seed=world_seed)
             yield rollout(policy, world, part, num_steps=cfg.num_steps, seed=policy_seed, noise_scale=cfg.noise_scale)
             if progress is not None:
                 progress(begin + len(part), len(starts), "imagined episodes")

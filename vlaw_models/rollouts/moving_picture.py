@@ -1,7 +1,8 @@
 """`python -m vlaw_models.rollouts.moving_picture FILE.gif`: a policy on the robot, and in the world model from the same
 starts.
 
-The shipped base policy and world model, as they are before the loop begins. Of each task the first success on the robot
+The shipped base policy and world model, as they are before the loop begins, on the robot that they are for. Of each
+task the first success on the robot
 is shown, and what the world model made of its first frame: the policy acts in both, by what it sees there, with noise
 of its own.
 """
@@ -21,17 +22,19 @@ from vlaw_models.episodes import Episode, Start
 from vlaw_models.errors import VlawError
 from vlaw_models.pictures import fit
 from vlaw_models.presets import foundation
+from vlaw_models.robots.registry import DEFAULT, find_robot
+from vlaw_models.robots.spec import EXTERIOR, WRIST
 from vlaw_models.rollouts.collect import collect_rollouts
 from vlaw_models.rollouts.imagine import imagine
 
-TASKS = ("book", "scoop", "draw")
+ROBOT = find_robot(DEFAULT)
 TRIES = 10
 """Rollouts per task among which a success is looked for."""
-CAMERAS_SHOWN = (0, 2)
+SHOWN = ROBOT.cameras_of((EXTERIOR, WRIST))
 """One camera beside the table, and the one at the wrist."""
 SCALE, GAP, CAPTION, SIDE = 2, 8, 22, 24
-FRAME_MS, LAST_FRAME_MS = 200, 2000
-"""The robot's own speed, 5 frames a second; the end is held."""
+FRAME_MS, LAST_FRAME_MS = round(1000 / ROBOT.control_hz), 2000
+"""The robot's own speed; the end is held."""
 COLOURS = 128
 INK = (40, 44, 52)
 
@@ -42,7 +45,8 @@ def successes(tasks: Sequence[str]) -> list[Episode]:
     found = []
     for task in tasks:
         cfg = RolloutConfig(episodes_per_task=TRIES)
-        won = [episode for episode in collect_rollouts(policy, [task], cfg, iteration=1, seed=0) if episode.success]
+        rolled = collect_rollouts(policy, [task], cfg, robot=ROBOT, iteration=1, seed=0)
+        won = [episode for episode in rolled if episode.success]
         if not won:
             raise VlawError(
                 f"none of {TRIES} rollouts succeeds", where=f"task {task}", remedy="Show other tasks: --tasks."
@@ -58,7 +62,8 @@ def imagined_from(episodes: Sequence[Episode]) -> list[Episode]:
         for episode in episodes
     ]
     folders = (foundation("tiny", kind) for kind in ("base_policy", "world_model", "autoencoder"))
-    return [episode for batch in imagine(*folders, starts, ImagineConfig(), seed=0) for episode in batch]
+    batches = imagine(*folders, starts, ImagineConfig(), robot=ROBOT, seed=0)
+    return [episode for batch in batches for episode in batch]
 
 
 def frames_of(real: Sequence[Episode], imagined: Sequence[Episode]) -> list[Image.Image]:
@@ -99,7 +104,7 @@ def _picture(real: Sequence[Episode], imagined: Sequence[Episode], step: int) ->
 
 def _cell(episode: Episode, step: int) -> Image.Image:
     views = episode.images[min(step, len(episode.images) - 1)]
-    seen = np.concatenate([views[camera] for camera in CAMERAS_SHOWN], axis=1)
+    seen = np.concatenate([views[episode.cameras.index(camera)] for camera in SHOWN], axis=1)
     return Image.fromarray(seen).resize((seen.shape[1] * SCALE, seen.shape[0] * SCALE), Image.Resampling.NEAREST)
 
 
@@ -107,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Makes the picture; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m vlaw_models.rollouts.moving_picture", description=__doc__)
     parser.add_argument("file", type=Path, metavar="FILE.gif", help="picture to write")
-    parser.add_argument("--tasks", nargs="+", default=list(TASKS), metavar="TASK", help=f"default: {' '.join(TASKS)}")
+    parser.add_argument("--tasks", nargs="+", default=list(ROBOT.tasks), metavar="TASK", help="default: all")
     options = parser.parse_args(arguments)
     try:
         real = successes(options.tasks)

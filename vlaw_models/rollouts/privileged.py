@@ -18,12 +18,13 @@ import numpy as np
 from vlaw_models.config import ImagineConfig
 from vlaw_models.episodes import Episode, Start
 from vlaw_models.errors import VlawError
-from vlaw_models.robots.tabletop.scene import Sim
-from vlaw_models.robots.tabletop.world import TabletopWorld, make_sim
+from vlaw_models.robots.simulator import simulator_of
+from vlaw_models.robots.spec import RobotSpec
 
 Progress = Callable[[int, int, str], None]
 Origins = Mapping[str, Start]
-"""Id of a real episode -> the (task, seed) it was reset by; only of episodes of the embedded simulator."""
+"""Id of a real episode -> the (task, seed) it was reset by; only of episodes of the robot's own simulator."""
+NOT_PRIVILEGED = "Set imagine.world = 'world_model' and score.labels = 'judge', which need no simulator."
 
 
 def rollouts_from_starts(
@@ -32,6 +33,7 @@ def rollouts_from_starts(
     origins: Origins,
     cfg: ImagineConfig,
     *,
+    robot: RobotSpec,
     seed: int,
     progress: Progress | None = None,
 ) -> Iterator[list[Episode]]:
@@ -44,10 +46,10 @@ def rollouts_from_starts(
     from vlaw_models.policies.base import load_policy
     from vlaw_models.rollouts.rollout import rollout
 
+    simulator = simulator_of(robot, needed_by="imagine.world = 'simulator'", remedy=NOT_PRIVILEGED)
     resets = [replace(_origin(start.episode_id, start.task, origins), episode_id=start.episode_id) for start in starts]
     policy = load_policy(Path(policy_dir))
-    size = getattr(policy, "image_size", None)
-    world = TabletopWorld(size) if size else TabletopWorld()
+    world = simulator.world(getattr(policy, "image_size", None))
 
     def batches() -> Iterator[list[Episode]]:
         for begin in range(0, len(starts), cfg.batch_size):
@@ -69,25 +71,26 @@ def rollouts_from_starts(
 
 
 def true_outcomes(
-    episodes: Sequence[Episode], origins: Origins, *, threads: int = 2, progress: Progress | None = None
+    episodes: Sequence[Episode],
+    origins: Origins,
+    *,
+    robot: RobotSpec,
+    threads: int = 2,
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """Success (N,) bool of the recorded actions of `episodes`, executed on the simulator from each one's real start.
 
     Physics only: nothing is rendered and no frame is needed. Episodes name their start by `start_episode_id`. The
     result does not depend on `threads`. VlawError for a start that the simulator cannot reset to.
     """
+    simulator = simulator_of(robot, needed_by="true outcomes of imagined episodes", remedy=NOT_PRIVILEGED)
     starts = [_origin(episode.start_episode_id, episode.task, origins) for episode in episodes]
     local = threading.local()
 
     def outcome(episode: Episode, start: Start) -> bool:
-        sims: dict[str, Sim] = local.__dict__.setdefault("sims", {})
-        if start.task not in sims:
-            sims[start.task] = make_sim(start.task)
-        sim = sims[start.task]
-        sim.reset(start.seed)
-        for action in episode.actions:
-            sim.step(action)
-        return bool(sim.task.outcome(sim).success)
+        if not hasattr(local, "player"):
+            local.player = simulator.player()
+        return bool(local.player(start, episode.actions).success)
 
     verdicts = np.zeros(len(episodes), dtype=bool)
     with ThreadPoolExecutor(threads) as pool:
@@ -102,11 +105,9 @@ def _origin(episode_id: str | None, task: str, origins: Origins) -> Start:
     start = origins.get(episode_id or "")
     if start is None or start.task != task:
         raise VlawError(
-            f"the simulator cannot be reset to the start {episode_id!r} of task {task!r}: no episode of the embedded "
-            f"robot "
-            "with a seed is known there",
+            f"the simulator cannot be reset to the start {episode_id!r} of task {task!r}: no episode that it recorded "
+            "is known there",
             where="privileged information of the simulator",
-            remedy="Use starts that were recorded on the embedded robot, or set imagine.world = 'world_model' and "
-            "score.labels = 'judge', which need no simulator.",
+            remedy=f"Use starts that were recorded on the simulated robot. {NOT_PRIVILEGED}",
         )
     return start

@@ -13,6 +13,7 @@ import numpy as np
 from vlaw_models.autoencoders.base import load_autoencoder
 from vlaw_models.config import WorldModelMetricsConfig
 from vlaw_models.episodes import Episode, Start
+from vlaw_models.robots.spec import RobotSpec
 from vlaw_models.world_models.base import load_world_model
 from vlaw_models.world_models.imagined_world import ImaginedWorld, batch_seeds
 
@@ -23,6 +24,7 @@ def replay(
     episodes: Sequence[Episode],
     cfg: WorldModelMetricsConfig,
     *,
+    robot: RobotSpec,
     seed: int,
     batch_size: int = 100,
 ) -> list[Episode]:
@@ -37,7 +39,7 @@ def replay(
         part = episodes[begin : begin + batch_size]
         lengths = [min(e.num_steps, cfg.num_steps) for e in part]
         world = ImaginedWorld(
-            model, autoencoder, sampling_steps=cfg.sampling_steps, seed=batch_seeds(seed, begin)[0], clip=None
+            model, autoencoder, robot, sampling_steps=cfg.sampling_steps, seed=batch_seeds(seed, begin)[0], clips=False
         )
         first = world.reset(
             [Start(e.task, e.seed, e.instruction, e.images[0], e.states[0], e.episode_id) for e in part]
@@ -56,6 +58,8 @@ def replay(
                     states=np.concatenate([first.state[i][None], moved.states[i, :length]]),
                     actions=moved.actions[i, :length],
                     start_episode_id=episode.episode_id,
+                    cameras=robot.camera_names,
+                    control_hz=robot.control_hz,
                 )
             )
     return results

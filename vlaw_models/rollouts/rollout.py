@@ -83,6 +83,8 @@ def rollout(
             success=None if outcomes is None else bool(outcomes[i].success),
             event="" if outcomes is None else outcomes[i].event,
             start_episode_id=start.episode_id,
+            cameras=world.robot.camera_names,
+            control_hz=world.robot.control_hz,
         )
         for i, start in enumerate(starts)
     ]

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from vlaw_models.checkpoint import load_checkpoint, preset_class
+from vlaw_models.robots.spec import RobotSpec
 from vlaw_models.world_models.edm import EdmConfig
 from vlaw_models.world_models.registry import WORLD_MODELS
 
@@ -83,6 +84,12 @@ class WorldModel(nn.Module, ABC):
         """Context latents with the noise that training adds, so that a closed loop tolerates its own errors."""
 
     @classmethod
+    def of_robot(cls, robot: RobotSpec) -> dict[str, Any]:
+        """The fields of the configuration that follow from the robot. VlawError for one that the class cannot model."""
+        low, high = robot.state.scale
+        return {"views": len(robot.cameras), "pose_low": low, "pose_high": high}
+
+    @classmethod
     @abstractmethod
     def load(cls, folder: Path) -> WorldModel:
         """The model of a checkpoint folder. Raises VlawError for a damaged one."""
@@ -113,12 +120,12 @@ def load_world_model(folder: Path | str) -> WorldModel:
     return load_checkpoint(folder, WORLD_MODELS).eval()
 
 
-def build_world_model(preset: Mapping[str, Any], *, seed: int) -> WorldModel:
-    """A new world model of a preset (presets.WORLD_MODEL[...]), seeded, on torch's default device.
+def build_world_model(preset: Mapping[str, Any], *, robot: RobotSpec, seed: int) -> WorldModel:
+    """A new world model of a preset (presets.WORLD_MODEL[...]) for a robot, seeded, on torch's default device.
 
-    Raises VlawError for a preset of another kind.
+    Raises VlawError for a preset of another kind, and for a robot that the class cannot model.
     """
     model = preset_class(preset, WORLD_MODELS)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return model(model.config_class(**preset["sizes"]))
+        return model(model.config_class(**{**preset["sizes"], **model.of_robot(robot)}))

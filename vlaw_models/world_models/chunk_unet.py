@@ -18,7 +18,6 @@ from torch import nn
 from vlaw_models.autoencoders.views import position_maps
 from vlaw_models.checkpoint import load_config, load_tensors, load_weights, save_checkpoint
 from vlaw_models.errors import VlawError
-from vlaw_models.robots.tabletop.controller import HIGH, LOW
 from vlaw_models.world_models.base import ANCHOR, Condition, WorldModel
 from vlaw_models.world_models.edm import EdmConfig, expand
 
@@ -36,6 +35,9 @@ def few_step_edm() -> EdmConfig:
 class ChunkUNetConfig:
     """Shapes, noise and pose range of the tiny world model."""
 
+    pose_low: tuple[float, ...]
+    """What poses are scaled by, with `pose_high`."""
+    pose_high: tuple[float, ...]
     views: int = 3
     latent_channels: int = 32
     latent_height: int = 8
@@ -51,8 +53,6 @@ class ChunkUNetConfig:
     """Deviation r of the change within a chunk, over the whole picture (see `ChunkUNet.forward`)."""
     pose_maps: int = 16
     """Learned maps that say where in each view a pose is: channels of the network's input, 0 for none."""
-    pose_low: tuple[float, ...] = tuple(float(v) for v in LOW)
-    pose_high: tuple[float, ...] = tuple(float(v) for v in HIGH)
     edm: EdmConfig = field(default_factory=few_step_edm)
 
 
@@ -61,11 +61,11 @@ class ChunkUNet(WorldModel):
 
     config_class = ChunkUNetConfig
 
-    def __init__(self, config: ChunkUNetConfig | None = None):
+    def __init__(self, config: ChunkUNetConfig):
         super().__init__()
         from diffusers import UNet2DModel
 
-        self.config = c = config or ChunkUNetConfig()
+        self.config = c = config
         self.edm, self.chunk, self.views, self.pose_dim = c.edm, c.chunk, c.views, len(c.pose_low)
         self.latent_shape = (c.latent_channels, c.views * c.latent_height, c.latent_width)
         depth, self.maps_dim = len(c.channels), self.pose_dim * (c.chunk + 1)

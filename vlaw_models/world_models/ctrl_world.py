@@ -27,6 +27,9 @@ from vlaw_models.world_models.edm import EdmConfig
 class CtrlWorldConfig:
     """Defaults: the published model (about 1.5 billion parameters; latents 4 x 72 x 40 of three views)."""
 
+    pose_low: tuple[float, ...]
+    """1st percentile of each pose dimension, and the 99th: poses are mapped to [-1, 1] between them and clipped."""
+    pose_high: tuple[float, ...]
     views: int = 3
     latent_channels: int = 4
     latent_height: int = 24
@@ -49,9 +52,6 @@ class CtrlWorldConfig:
     noise_aug: float = 0.0
     drop_probability: float = 0.05
     text_dim: int = 512
-    pose_low: tuple[float, ...] = (0.26767, -0.44172, -0.04278, -3.13737, -1.21439, -2.11582, 0.0)
-    pose_high: tuple[float, ...] = (0.78105, 0.43667, 0.78440, 3.13747, 0.90391, 1.99158, 0.99119)
-    """1st and 99th percentile of each pose dimension; poses are mapped to [-1, 1] between them and clipped."""
     block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
     layers: int = 2
     heads: tuple[int, ...] = (5, 10, 20, 20)
@@ -104,9 +104,9 @@ class CtrlWorld(WorldModel):
     config_class = CtrlWorldConfig
     includes_current = True
 
-    def __init__(self, config: CtrlWorldConfig | None = None):
+    def __init__(self, config: CtrlWorldConfig):
         super().__init__()
-        self.config = c = config or CtrlWorldConfig()
+        self.config = c = config
         self.edm, self.chunk, self.views, self.pose_dim = c.edm, c.chunk, c.views, len(c.pose_low)
         self.latent_shape = (c.latent_channels, c.views * c.latent_height, c.latent_width)
         self.drop_probability = c.drop_probability
@@ -216,7 +216,7 @@ class CtrlWorld(WorldModel):
             raise VlawError(
                 f"{len(wrong)} tensors do not fit this configuration, e.g. {wrong[0]}",
                 where=str(file),
-                remedy="Use the paper configuration (CtrlWorldConfig()) with Stable Video Diffusion weights.",
+                remedy="Use the sizes of the preset 'paper' with Stable Video Diffusion weights.",
             )
         return list(self.unet.load_state_dict(tensors, strict=False).missing_keys)
 

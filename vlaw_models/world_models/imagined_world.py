@@ -7,7 +7,7 @@ and never encoded again, so errors of the autoencoder do not add up over chunks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,12 +15,10 @@ import torch
 from vlaw_models.autoencoders.base import Autoencoder
 from vlaw_models.episodes import Observation, Outcome, Start
 from vlaw_models.errors import VlawError
-from vlaw_models.robots.tabletop.controller import clip_action
+from vlaw_models.robots.spec import RobotSpec
 from vlaw_models.world_models import edm
 from vlaw_models.world_models.base import Condition, WorldModel
 from vlaw_models.worlds import Transition
-
-Clip = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class ImaginedWorld:
@@ -32,14 +30,19 @@ class ImaginedWorld:
         self,
         model: WorldModel,
         autoencoder: Autoencoder,
+        robot: RobotSpec,
         *,
         sampling_steps: int = 2,
         seed: int = 0,
-        clip: Clip | None = clip_action,
+        clips: bool = True,
     ):
-        """`clip(state, action)`: the controller's limits, the robot's own function; None executes actions as given."""
-        self.model, self.autoencoder = model.eval(), autoencoder.eval()
-        self.sampling_steps, self.clip = sampling_steps, clip
+        """`robot`: whose actions are imagined. `clips` False executes them as given, not within its limits.
+
+        Raises VlawError as `check_robot` does.
+        """
+        check_robot(model, robot)
+        self.model, self.autoencoder, self.robot = model.eval(), autoencoder.eval(), robot
+        self.sampling_steps, self.clips = sampling_steps, clips
         self.image_size = model.latent_shape[2] * autoencoder.factor
         self._generator = torch.Generator().manual_seed(seed)
         self._instructions: list[str] = []
@@ -78,7 +81,7 @@ class ImaginedWorld:
         """Executes a chunk of absolute pose targets (B, H, A); any H, in pieces of the model's own chunk length."""
         first = len(self._latents)
         for action in np.asarray(actions, dtype=np.float32).swapaxes(0, 1):
-            self._poses.append(action if self.clip is None else self.clip(self._poses[-1], action))
+            self._poses.append(self.robot.clip(self._poses[-1], action) if self.clips else action)
         executed = np.stack(self._poses[first:], axis=1)
         while len(self._latents) < len(self._poses):
             self._imagine_chunk()
@@ -103,6 +106,17 @@ class ImaginedWorld:
         )
         wanted = len(self._poses) - len(self._latents)
         self._latents += list(frames[:, :wanted].unbind(1))
+
+
+def check_robot(model: WorldModel, robot: RobotSpec) -> None:
+    """Raises VlawError for a world model that was made for a robot of other poses or cameras."""
+    if (len(robot.action), len(robot.cameras)) != (model.pose_dim, model.views):
+        raise VlawError(
+            f"the world model was made for poses of {model.pose_dim} numbers and {model.views} cameras; robot "
+            f"{robot.name!r} has {len(robot.action)} and {len(robot.cameras)}",
+            where="imagined world",
+            remedy="Use a world model that was trained for this robot.",
+        )
 
 
 def batch_seeds(seed: int, begin: int) -> tuple[int, int]:

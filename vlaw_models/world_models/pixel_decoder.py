@@ -12,7 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from vlaw_models.robots.cameras import Camera, places
+from vlaw_models.robots.cameras import places
+from vlaw_models.robots.spec import Pinhole
 
 WAVES = (1.0, 2.0, 5.0, 12.0)
 """Frequencies of the sines in which a spot is also given, in half turns per reach: the finest tell two pixels apart."""
@@ -30,7 +31,7 @@ class PixelDecoder(nn.Module):
         pictures: int,
         features: int,
         sources: int,
-        cameras: tuple[Camera, ...],
+        cameras: tuple[Pinhole, ...],
         height: int,
         width: int,
         hidden: int,
@@ -76,7 +77,7 @@ class PixelDecoder(nn.Module):
                 x = _plus(layer.bias[:, None], layer.weight.flatten(1), F.silu(x, inplace=not self.training))
             return x.unflatten(2, pictures.shape[2:])
 
-    def _spots(self, camera: Camera, linear: nn.Linear, poses: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+    def _spots(self, camera: Pinhole, linear: nn.Linear, poses: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
         """(N, hidden, P) from the spots of one view's pixels and what all pixels are `told` (N, hidden)."""
         spot = places(camera, poses.flatten(0, 1).float(), self.pixels)
         spot = (spot / REACH[camera.on_hand]).clamp(-1.5, 1.5).unflatten(0, poses.shape[:2]).flatten(1, 2)

@@ -24,8 +24,8 @@ from torch.nn import functional as F
 from vlaw_models.autoencoders.views import position_maps
 from vlaw_models.checkpoint import load_config, load_tensors, load_weights, save_checkpoint
 from vlaw_models.errors import VlawError
-from vlaw_models.robots.cameras import PLANES, TABLETOP, Camera, follow, origins
-from vlaw_models.robots.tabletop.controller import HIGH, LOW
+from vlaw_models.robots.cameras import PLANES, follow, origins
+from vlaw_models.robots.spec import Pinhole, RobotSpec
 from vlaw_models.world_models.base import ANCHOR, Condition, WorldModel
 from vlaw_models.world_models.edm import EdmConfig, expand
 from vlaw_models.world_models.pixel_decoder import PixelDecoder
@@ -47,6 +47,11 @@ def one_step_edm() -> EdmConfig:
 class WarpUNetConfig:
     """Shapes and pose range of the tiny world model. Latents are folded pixels (autoencoder.FoldedPixels)."""
 
+    pose_low: tuple[float, ...]
+    """What poses are scaled by, with `pose_high`."""
+    pose_high: tuple[float, ...]
+    cameras: tuple[Pinhole, ...]
+    """Calibration of every view."""
     views: int = 3
     fold: int = 4
     """Pixels per latent pixel each way; latents have 3 fold^2 channels."""
@@ -70,10 +75,6 @@ class WarpUNetConfig:
     sharpness: float = 2.0
     """When sampling, logits of where a pixel comes from are multiplied by this: blends look best, but over many frames
     what is blended fades away (ink, a carried block)."""
-    pose_low: tuple[float, ...] = tuple(float(v) for v in LOW)
-    pose_high: tuple[float, ...] = tuple(float(v) for v in HIGH)
-    cameras: tuple[Camera, ...] = TABLETOP
-    """Calibration of every view."""
     edm: EdmConfig = field(default_factory=one_step_edm)
 
 
@@ -83,11 +84,11 @@ class WarpUNet(WorldModel):
 
     config_class = WarpUNetConfig
 
-    def __init__(self, config: WarpUNetConfig | None = None):
+    def __init__(self, config: WarpUNetConfig):
         super().__init__()
         from diffusers import UNet2DModel
 
-        self.config = c = config or WarpUNetConfig()
+        self.config = c = config
         if len(c.cameras) != c.views:
             raise VlawError(
                 f"{len(c.cameras)} calibrated cameras for {c.views} views",
@@ -254,6 +255,19 @@ class WarpUNet(WorldModel):
         del generator
         return context
 
+    @classmethod
+    def of_robot(cls, robot: RobotSpec) -> dict[str, Any]:
+        """Raises VlawError too for a robot whose cameras are not calibrated, or whose hand does more than pitch."""
+        known = tuple(camera.pinhole for camera in robot.cameras if camera.pinhole is not None)
+        if len(known) != len(robot.cameras) or robot.state.orientation != "pitch":
+            raise VlawError(
+                f"robot {robot.name!r} has {len(known)} calibrated cameras of {len(robot.cameras)}, and an orientation "
+                f"written as {robot.state.orientation or 'nothing'!r}; a WarpUNet needs all of them, and a pitch",
+                where="WarpUNet's configuration",
+                remedy="Use a ChunkUNet or a CtrlWorld, which need no calibration.",
+            )
+        return {**super().of_robot(robot), "cameras": known}
+
     def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
         """Writes config.json and model.safetensors (float16 halves what is shipped)."""
         config = {"class": "WarpUNet", **asdict(self.config)}
@@ -265,7 +279,7 @@ class WarpUNet(WorldModel):
         values = load_config(folder)
         try:
             edm = EdmConfig(**values.pop("edm"))
-            cameras = tuple(Camera(**_tuples(camera)) for camera in values.pop("cameras"))
+            cameras = tuple(Pinhole(**_tuples(camera)) for camera in values.pop("cameras"))
             values.pop("class")
             model = cls(WarpUNetConfig(**_tuples(values), cameras=cameras, edm=edm))
         except (KeyError, TypeError) as error:

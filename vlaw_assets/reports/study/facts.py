@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.lake import disk
+from vlaw_assets.reports.study.paper import paper
 from vlaw_assets.reports.success import ALL, Rate, rate
 from vlaw_models.errors import VlawError
 
@@ -73,11 +74,10 @@ class Facts:
 
     @cached_property
     def tasks(self) -> list[str]:
-        """Tasks that were evaluated, in the project's order."""
-        from vlaw_assets.recipes import TASKS
-
+        """Tasks that were evaluated, in the paper's order."""
         found = {row["task"] for row in self.rows["success"]} - {ALL}
-        return sorted(found, key=lambda task: (TASKS.index(task) if task in TASKS else len(TASKS), task))
+        order = list(paper()["table_2"]["tasks"])
+        return sorted(found, key=lambda task: (order.index(task) if task in order else len(order), task))
 
     def rate(
         self, recipe: str, iteration: int, task: str = ALL, *, noise: str = REPORTED, seed: int | None = None

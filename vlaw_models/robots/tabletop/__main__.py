@@ -8,12 +8,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vlaw_models.config import RolloutConfig
 from vlaw_models.errors import VlawError
 from vlaw_models.pictures import caption, contact_sheet
+from vlaw_models.robots.tabletop.demonstrations import record_expert
 from vlaw_models.robots.tabletop.render import make_renderer
 from vlaw_models.robots.tabletop.tasks import TASKS, Quality
 from vlaw_models.robots.tabletop.world import make_sim
-from vlaw_models.rollouts.demonstrate import record_expert
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 options.seed,
                 Quality(mistake=options.mistake),
                 np.random.default_rng(options.seed),
+                RolloutConfig.num_steps,
             )
             for task in options.tasks
         ]

@@ -10,8 +10,8 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
-from vlaw_models.episodes import CAMERAS
 from vlaw_models.robots.tabletop.renderer import GL, renderer_name
+from vlaw_models.robots.tabletop.spec import SPEC
 
 _LIGHT = np.array([0.35, -0.25, 0.9]) / np.linalg.norm([0.35, -0.25, 0.9])
 _BACKGROUND = np.array([70, 78, 92], dtype=np.uint8)
@@ -39,8 +39,8 @@ class RayRenderer:
         return self._rays[fovy]
 
     def render(self, model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
-        """Pictures from all cameras, (V, size, size, 3) uint8, in the order of `CAMERAS`."""
-        return np.stack([self._camera(model, data, name) for name in CAMERAS])
+        """Pictures from all cameras, (V, size, size, 3) uint8, in the order of the spec."""
+        return np.stack([self._camera(model, data, name) for name in SPEC.camera_names])
 
     def _camera(self, model: mujoco.MjModel, data: mujoco.MjData, name: str) -> np.ndarray:
         camera = model.camera(name).id
@@ -74,12 +74,12 @@ class GlRenderer:
         self._renderers: dict[int, mujoco.Renderer] = {}
 
     def render(self, model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
-        """Pictures from all cameras, (V, size, size, 3) uint8, in the order of `CAMERAS`."""
+        """Pictures from all cameras, (V, size, size, 3) uint8, in the order of the spec."""
         renderer = self._renderers.get(id(model))
         if renderer is None:
             renderer = self._renderers[id(model)] = mujoco.Renderer(model, self.size, self.size)
         pictures = []
-        for name in CAMERAS:
+        for name in SPEC.camera_names:
             renderer.update_scene(data, camera=name)
             pictures.append(renderer.render().copy())
         return np.stack(pictures)
@@ -92,7 +92,7 @@ def project(model: mujoco.MjModel, data: mujoco.MjData, points: np.ndarray) -> n
     As a share of the picture: 0 and 1 are its borders, beyond them a point is not seen. Behind the camera: NaN.
     """
     places = []
-    for name in CAMERAS:
+    for name in SPEC.camera_names:
         camera = model.camera(name).id
         local = (points - data.cam_xpos[camera]) @ data.cam_xmat[camera].reshape(3, 3)
         depth = np.where(local[:, 2] < -1e-3, -local[:, 2], np.nan)

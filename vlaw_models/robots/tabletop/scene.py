@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import mujoco
 import numpy as np
 
-from vlaw_models.robots.tabletop.controller import HOME, clip_action
+from vlaw_models.robots.tabletop.controller import HOME
+from vlaw_models.robots.tabletop.spec import SPEC
 
 if TYPE_CHECKING:
     from vlaw_models.robots.tabletop.tasks.base import Task
@@ -117,7 +118,7 @@ class Sim:
 
     def step(self, action: np.ndarray) -> np.ndarray:
         """Executes one control step towards an absolute pose target (5,); returns the target after clipping."""
-        self.state = clip_action(self.state, np.asarray(action, dtype=np.float32))
+        self.state = SPEC.clip(self.state, np.asarray(action, dtype=np.float32))
         self._command(self.state)
         for _ in range(UPDATES_PER_STEP):
             mujoco.mj_step(self.model, self.data, nstep=SUBSTEPS // UPDATES_PER_STEP)

@@ -13,6 +13,7 @@ from vlaw_models.episodes import Observation, Outcome, Start
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.tabletop.render import make_renderer
 from vlaw_models.robots.tabletop.scene import Sim
+from vlaw_models.robots.tabletop.spec import SPEC
 from vlaw_models.robots.tabletop.tasks import TASKS
 from vlaw_models.worlds import Transition
 
@@ -35,11 +36,11 @@ def make_sim(task: str) -> Sim:
 class TabletopWorld:
     """Simulated robots that advance together; MuJoCo releases the interpreter lock, so two threads use two cores."""
 
-    name = "tabletop"
+    name, robot = SPEC.world, SPEC
 
-    def __init__(self, image_size: int = IMAGE_SIZE, threads: int = 2, *, render_inner: bool = True):
+    def __init__(self, image_size: int = IMAGE_SIZE, threads: int = 2, *, inner_frames: bool = True):
         self.image_size = image_size
-        self.render_inner = render_inner
+        self.inner_frames = inner_frames
         """False: pictures only at the end of a chunk (evaluation needs no more); inner frames repeat the last one."""
         self._pool = ThreadPoolExecutor(threads)
         self._sims: list[Sim] = []
@@ -72,9 +73,9 @@ class TabletopWorld:
         images, states = [], []
         for index, action in enumerate(chunk):
             states.append(sim.step(action).copy())
-            if self.render_inner or index == len(chunk) - 1:
+            if self.inner_frames or index == len(chunk) - 1:
                 images.append(renderer.render(sim.model, sim.data))
-        images = [images[-1]] * (len(chunk) - len(images)) + images if not self.render_inner else images
+        images = [images[-1]] * (len(chunk) - len(images)) + images if not self.inner_frames else images
         return np.stack(images), np.stack(states)
 
     def outcomes(self) -> list[Outcome]:

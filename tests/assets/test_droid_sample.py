@@ -1,0 +1,78 @@
+"""The loop on recordings alone: two iterations of `droid_sample` on real DROID episodes, and no simulator anywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vlaw_assets.recipes import PACKAGED
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT.parent / "shared" / "data" / "droid_sample" / "droid_subset"
+SIMULATORS = ("mujoco", "vlaw_models.robots.tabletop.world", "vlaw_models.robots.tabletop.scene")
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not SAMPLE.is_dir(), reason="the DROID sample is not there")]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> dict[str, str]:
+    """Where the sample was imported, and two iterations have run."""
+    root = tmp_path_factory.mktemp("droid")
+    place = {
+        **os.environ,
+        "VLAW_LAKE": str(root / "lake"),
+        "DAGSTER_HOME": str(root / "dagster_home"),
+        "VLAW_RECIPES": str(PACKAGED / "droid"),
+        "PYTHONPATH": str(ROOT),
+    }
+    for split in ("train", "val"):
+        options = ["--split", split, "--name", f"droid_{split}", "--task", "manipulation", "--image-size", "48x80"]
+        vlaw(place, "import", "ctrl-world", str(SAMPLE), *options)
+    vlaw(place, "run", "--experiment", "droid_sample", "--iterations", "2")
+    return place
+
+
+def vlaw(place: dict[str, str], *args: str) -> str:
+    """What a command prints; it fails if it loaded a simulator."""
+    code = (
+        "import sys; from vlaw_assets.cli import app; sys.argv[0] = 'vlaw'\n"
+        f"try: app()\nfinally: assert not set({SIMULATORS!r}) & set(sys.modules), 'a simulator was loaded'"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *args], env=place, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{args}: {done.stdout[-2000:]} {done.stderr[-2000:]}"
+    return done.stdout
+
+
+def test_every_iteration_has_recordings_of_its_own_and_is_audited(place):
+    rows = json.loads(
+        vlaw(
+            place,
+            "sql",
+            "--json",
+            "select partition, count(*) n, count(distinct start_episode_id) recordings from episodes "
+            "where purpose = 'rollout' and world = 'droid' and partition like 'droid_sample%' group by 1 order by 1",
+        )
+    )
+    found = rows["rows"] if isinstance(rows, dict) else rows
+    assert len(found) == 2
+    audit = json.loads(vlaw(place, "audit", "policy", "droid_sample", "2", "--json"))
+    assert "droid_train" in json.dumps(audit)
+    vlaw(place, "audit", "policy", "droid_sample", "2", "--verify")
+
+
+def test_a_stage_that_needs_a_simulator_is_refused_by_name(place, tmp_path):
+    text = (PACKAGED / "droid" / "droid_sample.toml").read_text().replace('"droid_sample"', '"oracle_droid"')
+    for file in (PACKAGED / "droid").glob("*.toml"):
+        (tmp_path / file.name).write_text(file.read_text())
+    (tmp_path / "oracle_droid.toml").write_text(text.replace("[imagine]\n", '[imagine]\nworld = "simulator"\n'))
+    command = [sys.executable, "-c", "from vlaw_assets.cli import app; app()", "run", "-e", "oracle_droid", "-i", "1"]
+    done = subprocess.run(
+        command, env={**place, "VLAW_RECIPES": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "needs a simulator; robot 'droid' has none" in done.stdout + done.stderr

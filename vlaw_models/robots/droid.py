@@ -1,0 +1,44 @@
+"""The Franka arm of DROID, as Ctrl-World lays its recordings out: 5 Hz, three cameras of 192 x 320, seven numbers.
+
+Poses are of the flange in the frame of the arm's base. Limits are the arm's data sheet: reach .855 m about the
+shoulder, which stands .333 m high, 1.7 m/s and 2.5 rad/s; the gripper (Robotiq 2F-85) closes 85 mm at 150 mm/s. The
+usual range is the 1 % and 99 % quantiles that Ctrl-World scales poses by.
+"""
+
+from __future__ import annotations
+
+import math
+
+from vlaw_models.robots.spec import EXTERIOR, WRIST, Camera, RobotSpec, Vector
+
+_NAMES = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
+_UNITS = ("m", "m", "m", "rad", "rad", "rad", "")
+_LOW = (-0.855, -0.855, -0.36, -math.pi, -math.pi, -math.pi, 0.0)
+_HIGH = (0.855, 0.855, 1.19, math.pi, math.pi, math.pi, 1.0)
+_USUAL_LOW = (0.26767, -0.44172, -0.04278, -3.13737, -1.21439, -2.11582, 0.0)
+_USUAL_HIGH = (0.78105, 0.43667, 0.78440, 3.13747, 0.90391, 1.99158, 0.99119)
+_POSE = {
+    "names": _NAMES,
+    "units": _UNITS,
+    "low": _LOW,
+    "high": _HIGH,
+    "orientation": "roll pitch yaw",
+    "wraps": (3, 4, 5),
+    "usual_low": _USUAL_LOW,
+    "usual_high": _USUAL_HIGH,
+}
+
+SPEC = RobotSpec(
+    name="droid",
+    cameras=(
+        Camera("exterior_1", EXTERIOR, 192, 320),
+        Camera("exterior_2", EXTERIOR, 192, 320),
+        Camera("wrist", WRIST, 192, 320),
+    ),
+    control_hz=5.0,
+    state=Vector(**_POSE),
+    action=Vector(**_POSE, largest_step=(0.34, 0.34, 0.34, 0.5, 0.5, 0.5, 0.35), as_is=(6,)),
+    world="droid",
+    success="the person who recorded an episode says whether its instruction was carried out",
+    recorded_as=("panda", "franka", "franka_panda", "fr3"),
+)

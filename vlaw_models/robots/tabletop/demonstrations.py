@@ -1,0 +1,99 @@
+"""One scripted episode at a time on the simulated robot, careful or of mixed quality.
+
+Which layouts are shown, and which attempts are kept, is decided in rollouts/demonstrate.py; the experts are in tasks/.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+
+from vlaw_models.episodes import Episode
+from vlaw_models.robots.tabletop.render import GlRenderer, RayRenderer, make_renderer, project
+from vlaw_models.robots.tabletop.scene import Sim
+from vlaw_models.robots.tabletop.spec import SPEC
+from vlaw_models.robots.tabletop.tasks import TASKS, Expert, Quality
+from vlaw_models.robots.tabletop.world import make_sim
+
+DEMONSTRATION = Quality(jitter=0.003, aim=0.004)
+"""A careful teleoperator."""
+MIXTURE: tuple[tuple[float, str, Quality], ...] = (
+    (0.45, "clean", DEMONSTRATION),
+    (0.20, "last_mistake", Quality(jitter=0.003, aim=0.004, mistake="last")),
+    (0.17, "first_mistake", Quality(jitter=0.003, aim=0.004, mistake="first")),
+    (0.10, "gives_up", Quality(jitter=0.003, aim=0.004, mistake="stop")),
+    (0.08, "noisy", Quality(jitter=0.008, aim=0.015)),
+)
+"""Share, name and quality of the parts of a broad corpus."""
+
+
+class Demonstrator:
+    """Records one scripted episode per call; every thread has robots and a renderer of its own."""
+
+    def __init__(self, num_steps: int, image_size: int, *, mixed: bool, points: bool):
+        self.num_steps, self.image_size, self.mixed, self.points = num_steps, image_size, mixed, points
+        self._local = threading.local()
+
+    def __call__(self, task: str, seed: int) -> Episode:
+        local = self._local
+        if not hasattr(local, "sims"):
+            local.sims, local.renderer = {}, make_renderer(self.image_size)
+        if task not in local.sims:
+            local.sims[task] = make_sim(task)
+        sim: Sim = local.sims[task]
+        rng = np.random.default_rng([seed, TASKS[task].stream])
+        name, quality = _draw_quality(rng) if self.mixed else ("clean", DEMONSTRATION)
+        episode = record_expert(sim, local.renderer, seed, quality, rng, self.num_steps, points=self.points)
+        episode.extra["quality"] = name
+        return episode
+
+
+def record_expert(
+    sim: Sim,
+    renderer: RayRenderer | GlRenderer,
+    seed: int,
+    quality: Quality,
+    rng: np.random.Generator,
+    num_steps: int,
+    *,
+    points: bool = False,
+) -> Episode:
+    """One episode of the scripted expert from the layout of `seed`; `rng` drives the errors that `quality` asks for.
+
+    `points`: with `look_at` of every frame as extra['points'] (T+1, V, P, 2).
+    """
+    sim.reset(seed)
+    expert = Expert(sim, rng, quality)
+    images, states, places = [renderer.render(sim.model, sim.data)], [sim.state.copy()], [look_at(sim)]
+    for _ in range(num_steps):
+        # A finished expert stays where it is: the success must last until the end.
+        action = expert.act(sim) if expert.index < len(expert.plan) else sim.state
+        states.append(sim.step(action).copy())
+        images.append(renderer.render(sim.model, sim.data))
+        places.append(look_at(sim))
+    outcome = sim.task.outcome(sim)
+    return Episode(
+        task=sim.task.name,
+        instruction=sim.instruction,
+        seed=seed,
+        images=np.stack(images),
+        states=np.stack(states),
+        actions=np.stack(states[1:]),
+        success=outcome.success,
+        event=outcome.event,
+        cameras=SPEC.camera_names,
+        control_hz=SPEC.control_hz,
+        extra={"points": np.stack(places)} if points else {},
+    )
+
+
+def look_at(sim: Sim) -> np.ndarray:
+    """(V, P, 2) places in the pictures of what the instruction is about, see `Task.points`."""
+    return project(sim.model, sim.data, sim.task.points(sim))
+
+
+def _draw_quality(rng: np.random.Generator) -> tuple[str, Quality]:
+    edges = np.cumsum([share for share, _, _ in MIXTURE])
+    part = min(int(np.searchsorted(edges, rng.random(), side="right")), len(MIXTURE) - 1)
+    return MIXTURE[part][1:]
