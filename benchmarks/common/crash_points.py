@@ -51,8 +51,7 @@ class Boundaries:
     def install(self) -> None:
         import lance
         import lance.fragment
-        from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
-        from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+        import sqlalchemy
 
         from vlaw_assets import lake
         from vlaw_assets.lake import checkpoints, deltalog, draft, embeddings, frames, seal, tables
@@ -72,15 +71,12 @@ class Boundaries:
         self.wrap(lance.fragment, "write_fragments", lambda *_: "Lance write_fragments")
         self.wrap(seal, "extend", lambda *_: "seal")
         self.wrap(lake.FileLock, "release", lambda held: "lock released" if "--" in held.path.name else None)
-        event = "Dagster event stored"
-        self.wrap(
-            SqliteEventLogStorage,
-            "store_event",
-            lambda _self, entry: (
-                event if entry.is_dagster_event and entry.dagster_event.is_step_materialization else None
-            ),
-        )
-        self.wrap(SqlEventLogStorage, "_store_asset_event_tags", lambda *_: "Dagster event's tags")
+        for moment in ("before", "after"):
+            sqlalchemy.event.listen(
+                sqlalchemy.Engine,
+                f"{moment}_cursor_execute",
+                lambda *said, moment=moment: self.reach_statement(moment, *said[2:4]),
+            )
         for name in ("fsync", "link", "rename", "replace"):
             self.wrap(os, name, lambda what, *_, name=name: self.place_of(what, name))
 
@@ -97,6 +93,13 @@ class Boundaries:
             return value
 
         setattr(holder, name, wrapped)
+
+    def reach_statement(self, moment: str, statement: str, parameters: object) -> None:
+        """What Dagster writes into its event log about a materialization."""
+        if statement.startswith("INSERT INTO event_logs") and "ASSET_MATERIALIZATION" in repr(parameters):
+            self.reach(f"{moment} Dagster event")
+        if statement.startswith("INSERT INTO asset_event_tags"):
+            self.reach(f"{moment} Dagster event's tags")
 
     def place_of(self, what: int | str | os.PathLike, call: str) -> str | None:
         """'fsync delta/episodes/_delta_log' for a file or folder of this lake; None for anything else."""

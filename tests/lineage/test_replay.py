@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 
+import dagster as dg
 import pytest
 import torch
 from smoke_place import add_recipe, smoke_place
@@ -200,9 +201,7 @@ def test_other_code_and_failures_are_told_apart(place, untouched, monkeypatch):
     assert "the judge is away" in row.differences[0]
 
     def stopped(*args, **options):
-        from dagster._core.errors import DagsterExecutionInterruptedError
-
-        raise DagsterExecutionInterruptedError()
+        raise dg.DagsterExecutionInterruptedError()
 
     monkeypatch.setattr(score, "score_episodes", stopped)
     with pytest.raises(BaseException, match=r"(?s)Interrupted|^$"):

@@ -47,6 +47,7 @@ class Server:
 
     place: Place
     port: int
+    pid: int
 
     def ask(self, method: str, path: str, headers: dict[str, str | list[str]], body: str = "") -> tuple[int, str]:
         """A request with these headers; one that is not named is not sent, except for Host and the length."""
@@ -93,13 +94,13 @@ class Server:
 
 
 @contextmanager
-def serving(place: Place, *options: str) -> Iterator[Server]:
+def serving(place: Place, *options: str, exit_code: int = 0) -> Iterator[Server]:
     environment = {**os.environ, **place.environment(), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-c", "from vlaw_assets.cli import app; app()", "ui", "--port", "0", *options]
     with (place.root / "ui.log").open("w+") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=place.root)
         try:
-            server = Server(place, _port(process, place.root / "ui.log"))
+            server = Server(place, _port(process, place.root / "ui.log"), process.pid)
             for _ in range(600):
                 with suppress(OSError):
                     if server.ask("GET", "/server_info", {})[0] == 200:
@@ -108,8 +109,22 @@ def serving(place: Place, *options: str) -> Iterator[Server]:
                 time.sleep(0.2)
             yield server
         finally:
+            others = children(process.pid)
             process.send_signal(signal.SIGTERM)
-            process.wait(60)
+            assert process.wait(60) == exit_code, (place.root / "ui.log").read_text()
+            assert not [pid for pid in others if Path(f"/proc/{pid}").exists()], "nothing is left behind"
+
+
+def children(pid: int) -> dict[int, str]:
+    """Process number -> command line, of what a process has started and not yet seen to end."""
+    return (
+        {
+            int(child): Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        }
+        if Path(f"/proc/{pid}").exists()
+        else {}
+    )
 
 
 def _port(process: subprocess.Popen, log: Path) -> int:
@@ -459,6 +474,20 @@ def test_read_only_shows_and_changes_nothing(tmp_path):
         assert not any(item["value"] for item in permissions), "Dagster itself knows too"
 
 
+def test_without_its_daemon_the_ui_ends_and_says_so(tmp_path):
+    place = new_place(tmp_path / "place")
+    with serving(place, exit_code=2) as server:
+        others = children(server.pid)
+        [daemon] = [pid for pid, command in others.items() if "dagster-daemon" in command]
+        os.kill(daemon, signal.SIGKILL)
+        for _ in range(300):
+            if not children(server.pid):
+                break
+            time.sleep(0.1)
+    assert "dagster-daemon ended" in (place.root / "ui.log").read_text()
+    assert not [pid for pid in others if Path(f"/proc/{pid}").exists()]
+
+
 def test_what_cannot_be_served_is_said_at_once(server, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     for name in ("VLAW_LAKE", "DAGSTER_HOME"):
@@ -539,7 +568,7 @@ def test_a_server_that_others_can_reach_warns_that_there_is_no_login(tmp_path, m
     served = []
     monkeypatch.setattr(
         "vlaw_assets.web.server.serve",
-        lambda instance, listening, allowed, **rest: (served.append(allowed), listening.close()),
+        lambda listening, allowed, **rest: (served.append(allowed), listening.close()),
     )
     result = CliRunner().invoke(app, ["ui", "--port", "0", *options])
     assert result.exit_code == 0, result.output

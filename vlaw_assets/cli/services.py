@@ -49,21 +49,21 @@ def ui(
     with open_instance() as instance:  # writes dagster.yaml on first use and sets DAGSTER_HOME
         if not read_only:
             close_dead_runs(instance)
-        allowed = server.origins(host, port, origin or ())
-        if not server.is_local(host):
-            console.print(
-                "warning: there is no login: whoever reaches this address "
-                f"{'sees everything' if read_only else 'can start and stop runs'} (see SECURITY.md)",
-                markup=False,
-                style="bold",
-            )
-        shown = "localhost" if host in server.EVERY_ADDRESS else f"[{host}]" if ":" in host else host
+    allowed = server.origins(host, port, origin or ())
+    if not server.is_local(host):
         console.print(
-            f"http://{shown}:{port}  (lake {os.environ['VLAW_LAKE']}{', read-only' if read_only else ''})",
+            "warning: there is no login: whoever reaches this address "
+            f"{'sees everything' if read_only else 'can start and stop runs'} (see SECURITY.md)",
             markup=False,
-            soft_wrap=True,
+            style="bold",
         )
-        server.serve(instance, listening, allowed, read_only=read_only)
+    shown = "localhost" if host in server.EVERY_ADDRESS else f"[{host}]" if ":" in host else host
+    console.print(
+        f"http://{shown}:{port}  (lake {os.environ['VLAW_LAKE']}{', read-only' if read_only else ''})",
+        markup=False,
+        soft_wrap=True,
+    )
+    server.serve(listening, allowed, read_only=read_only)
 
 
 def pretrain(

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vlaw_models.errors import VlawError
 
@@ -30,10 +30,12 @@ telemetry:
 nux:
   enabled: false
 concurrency:
-  # One stage at a time in each pool: a model or a simulator wants the whole machine. True without any CLI step.
+  # One run at a time in each pool: a model or a simulator wants the whole machine. True without any CLI step.
+  # By run: Dagster counts when it launches one, and takes up the next when it is over, however it ended. A run that
+  # `vlaw` executes itself is counted, but waits for none.
   pools:
     default_limit: 1
-    granularity: op
+    granularity: run
   runs:
     max_concurrent_runs: 4
 run_monitoring:
@@ -41,7 +43,7 @@ run_monitoring:
   start_timeout_seconds: 180
   max_resume_run_attempts: 0
   poll_interval_seconds: 10
-  # Without this a killed run keeps its place in a pool for ever.
+  # For pools of granularity op: without this a killed run keeps its place for ever.
   free_slots_after_run_end_seconds: 60
 """
 """Written into a DAGSTER_HOME that has no dagster.yaml; dagster_home/dagster.yaml is the same text (a test
@@ -65,14 +67,8 @@ class Done:
     reused: tuple[str, ...]
 
 
-def open_instance(*, pools: bool = True) -> dg.DagsterInstance:
-    """The instance of DAGSTER_HOME (default: dagster_home/ in the working directory); configured on first use.
-
-    Args:
-        pools: False: runs that this process executes do not queue for the pools, whatever others do there. Nothing is
-            changed in the instance itself, so nothing has to be put back: with granularity 'run' Dagster counts places
-            when it launches a run, and a run that is executed here is never launched.
-    """
+def open_instance() -> dg.DagsterInstance:
+    """The instance of DAGSTER_HOME (default: dagster_home/ in the working directory); configured on first use."""
     import dagster as dg
 
     from vlaw_assets.lake.durable import replace_file
@@ -90,20 +86,7 @@ def open_instance(*, pools: bool = True) -> dg.DagsterInstance:
             remedy="Set DAGSTER_HOME to a folder that you can write to.",
         ) from error
     os.environ["DAGSTER_HOME"] = str(home)
-    return dg.DagsterInstance.get() if pools else _without_pools(home)
-
-
-def _without_pools(home: Path) -> dg.DagsterInstance:
-    import dagster as dg
-    import yaml
-    from dagster._core.instance.ref import InstanceRef
-
-    own = (yaml.safe_load((home / "dagster.yaml").read_text()) or {}).get("concurrency") or {}
-    own = {
-        key: value for key, value in own.items() if key != "default_op_concurrency_limit"
-    }  # not allowed beside pools
-    concurrency = {**own, "pools": {**own.get("pools", {}), "granularity": "run"}}
-    return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides={"concurrency": concurrency}))
+    return dg.DagsterInstance.get()
 
 
 def run_job(
@@ -163,7 +146,7 @@ def make_foundation(defs: dg.Definitions, instance: dg.DagsterInstance, lake: La
 
 @contextmanager
 def alone(lake: Lake, experiment: str, holder: str = "vlaw run") -> Iterator[None]:
-    """One run of an experiment at a time; a second one is refused at once instead of waiting in a pool."""
+    """One run of an experiment at a time; a second one is refused at once instead of waiting."""
     from vlaw_assets.lake.durable import FileLock
 
     lock = FileLock(lake.paths.locks / f"experiment--{experiment}.lock")
@@ -190,7 +173,7 @@ def _chosen(names: Sequence[str], only: Sequence[str]) -> list[str]:
     return [name for name in names if not only or name in only]
 
 
-def _raise_failure(result: Any) -> None:
+def _raise_failure(result: dg.ExecuteInProcessResult) -> None:
     for event in result.all_events:
         if event.is_step_failure:
             data = event.step_failure_data

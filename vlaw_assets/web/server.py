@@ -1,9 +1,8 @@
 """The processes behind `vlaw ui`: Dagster's web server (in this process, behind the guard), its code server and its
 daemon.
 
-What `dagster dev` starts, but with the guard around the web application: it cannot be put there from outside, since
-`dagster dev` offers no place for it and a proxy would leave the port behind it open to the same browser. Dagster's
-version is pinned, so what is used of it here is known to be there.
+What `dagster dev` starts, but with the guard around the web application. It cannot be put there from outside: no
+command of Dagster has a place for it, and a proxy would leave the port behind it open to the same browser.
 """
 
 from __future__ import annotations
@@ -12,23 +11,25 @@ import os
 import signal
 import socket
 import subprocess
-import sys
+import sysconfig
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Self
+
+import yaml
 
 from vlaw_models.errors import VlawError
-
-if TYPE_CHECKING:
-    import dagster as dg
 
 MODULE = "vlaw_assets.definitions"
 EVERY_ADDRESS = ("0.0.0.0", "::", "")
 PATIENCE_S = 10
-"""How long the daemon may take to end before it is killed."""
+"""How long a process may take to end before it is killed."""
+LOADING_S = 120
+"""How long the code server may take until it listens."""
 POLL_MS = 2000
 """How often an open page asks for new data, as with `dagster dev`."""
 
@@ -55,21 +56,46 @@ def is_local(host: str) -> bool:
     return host in {"localhost", "::1"} or host.startswith("127.")
 
 
-def serve(
-    instance: dg.DagsterInstance, listening: socket.socket, allowed: Sequence[str], *, read_only: bool = False
-) -> None:
-    """Serves until this process is interrupted or terminated. `read_only`: no daemon, so nothing is started at all.
+def serve(listening: socket.socket, allowed: Sequence[str], *, read_only: bool = False) -> None:
+    """Serves the instance of DAGSTER_HOME until this process is interrupted or terminated. `read_only`: no daemon, so
+    nothing is started at all.
 
-    Raises VlawError if the daemon ends by itself.
+    Raises VlawError if the code server or the daemon ends by itself.
+    """
+    import click
+
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)  # ends the other processes too
+    processes = _Processes()
+    with suppress(KeyboardInterrupt, click.Abort), tempfile.TemporaryDirectory(prefix="vlaw-ui-") as folder:
+        code = Path(folder) / "code.sock"  # in a folder that no other user may enter
+        workspace = Path(folder) / "workspace.yaml"
+        workspace.write_text(
+            yaml.safe_dump({"load_from": [{"grpc_server": {"socket": str(code), "location_name": MODULE}}]})
+        )
+        with processes:
+            options = ["--module-name", MODULE, "--location-name", MODULE, "--working-directory", os.getcwd()]
+            options += ["--socket", str(code), "--log-level", "warning"]
+            processes.start("dagster", "code-server", "start", *options)
+            _wait_for(code)
+            if not read_only:
+                processes.start("dagster-daemon", "run", "--workspace", str(workspace))
+            _serve_pages(workspace, listening, allowed, read_only=read_only)
+    if processes.ended:
+        raise VlawError(f"{processes.ended} ended", where="vlaw ui", remedy="See what it printed above.")
+
+
+def _serve_pages(workspace: Path, listening: socket.socket, allowed: Sequence[str], *, read_only: bool) -> None:
+    """Dagster's own command, which makes the web application and hands it to `uvicorn.run`: here it gets its guard.
+
+    The command is told to listen where we do: if it ever served by other means, it would find the port taken.
     """
     import uvicorn
-    from dagster_webserver.app import create_app_from_workspace_process_context
+    from dagster_webserver.cli import cli
 
-    from vlaw_assets.web.guard import Guard
+    from vlaw_assets.web.guard import App, Guard
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the other processes too
-    with suppress(KeyboardInterrupt), _workspace(instance, read_only=read_only) as workspace:
-        app = create_app_from_workspace_process_context(workspace, live_data_poll_rate=POLL_MS)
+    def run(app: App, **_: object) -> None:
         # h11 refuses what is not plain HTTP; no header of a proxy is believed.
         config = uvicorn.Config(
             Guard(app, allowed, read_only=read_only),
@@ -80,52 +106,56 @@ def serve(
             lifespan="off",
             timeout_graceful_shutdown=2,
         )
-        server = uvicorn.Server(config)
-        if read_only:
-            server.run(sockets=[listening])
+        uvicorn.Server(config).run(sockets=[listening])
+
+    host, port = listening.getsockname()[:2]
+    options = ["--workspace", str(workspace), "--host", host, "--port", str(port)]
+    options += ["--live-data-poll-rate", str(POLL_MS), "--dagster-log-level", "warning"]
+    unguarded, uvicorn.run = uvicorn.run, run
+    try:
+        cli.main([*options, *(["--read-only"] if read_only else [])], standalone_mode=False)
+    finally:
+        uvicorn.run = unguarded
+
+
+def _wait_for(path: Path) -> None:
+    """Until something listens there; whatever ends the process that should interrupts this."""
+    for _ in range(LOADING_S * 10):
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
             return
-        with _daemon(workspace, server):
-            server.run(sockets=[listening])  # a signal is raised again when it has stopped
-            raise VlawError("Dagster's daemon ended", where="vlaw ui", remedy="See what it printed above.")
+        time.sleep(0.1)
+    raise VlawError("Dagster's code server does not answer", where=str(path), remedy="See what it printed above.")
 
 
-@contextmanager
-def _workspace(instance: dg.DagsterInstance, *, read_only: bool) -> Iterator[Any]:
-    """Dagster's view of the definitions, and the code server that loads them."""
-    import dagster_webserver
-    from dagster._core.workspace.context import WorkspaceProcessContext
-    from dagster._core.workspace.load_target import ModuleTarget
-    from dagster._grpc.constants import GrpcServerCommand
+class _Processes:
+    """Processes beside this one, which end with the block. One that ends before interrupts this process."""
 
-    target = ModuleTarget(MODULE, attribute=None, working_directory=os.getcwd(), location_name=None)
-    with WorkspaceProcessContext(
-        instance,
-        target,
-        version=dagster_webserver.__version__,
-        read_only=read_only,
-        server_command=GrpcServerCommand.CODE_SERVER_START,
-    ) as workspace:
-        yield workspace
+    def __init__(self) -> None:
+        self.ended = ""
+        """The command that ended by itself."""
+        self._running: list[subprocess.Popen[bytes]] = []
+        self._leaving = False
 
+    def __enter__(self) -> Self:
+        return self
 
-@contextmanager
-def _daemon(workspace: Any, server: Any) -> Iterator[None]:
-    """The daemon, on the same code server; when it ends by itself, so does the web server."""
-    import yaml
+    def start(self, command: str, *options: str) -> None:
+        script = Path(sysconfig.get_path("scripts")) / command
+        # A group of their own: Ctrl-C is for this process, which then ends them.
+        process = subprocess.Popen([script, *options], process_group=0)
+        self._running.append(process)
+        threading.Thread(target=self._watch, args=(process, command), daemon=True).start()
 
-    with tempfile.TemporaryDirectory(prefix="vlaw-ui-") as folder:
-        file = Path(folder) / "workspace.yaml"
-        file.write_text(yaml.safe_dump({"load_from": [dict(spec) for spec in workspace.get_code_server_specs()]}))
-        process = subprocess.Popen([sys.executable, "-m", "dagster._daemon", "run", "--workspace", str(file)])
+    def _watch(self, process: subprocess.Popen[bytes], command: str) -> None:
+        process.wait()
+        if not self._leaving:
+            self.ended = self.ended or command
+            os.kill(os.getpid(), signal.SIGINT)
 
-        def watch() -> None:
-            process.wait()
-            server.should_exit = True
-
-        threading.Thread(target=watch, daemon=True).start()
-        try:
-            yield
-        finally:
+    def __exit__(self, *_: object) -> None:
+        self._leaving = True
+        for process in reversed(self._running):
             process.terminate()
             try:
                 process.wait(PATIENCE_S)
