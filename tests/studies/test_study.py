@@ -19,12 +19,15 @@ from smoke_place import new_place
 from typer.testing import CliRunner
 
 from vlaw_assets.cli import app
+from vlaw_assets.definitions import build_defs
 from vlaw_assets.lake import Lake
+from vlaw_assets.pipeline import driver
 from vlaw_assets.recipes import find_recipe, load_recipe, recipe_files
 from vlaw_assets.studies import definition as studies
-from vlaw_assets.studies.ledger import changes, hold_to_definition, record_progress
 from vlaw_assets.studies.order import DONE, FAILED, SKIPPED, STOPPED, WAITING, Order
-from vlaw_assets.studies.running import Place, run_slot
+from vlaw_assets.studies.partition import Task, run_partition
+from vlaw_assets.studies.record import changes, hold_to_definition, record_outcome
+from vlaw_assets.studies.running import Place, run_study
 from vlaw_models.errors import VlawError
 
 ROOT = Path(__file__).parents[2]
@@ -192,7 +195,7 @@ def test_a_recipe_that_changes_while_its_study_runs_fails_the_next_partition(fol
     lake, study = Lake.open(tmp_path / "lake", create=True), studies.find_study("small", folder)
     hold_to_definition(lake, studies.definition(study, folder))
     write_recipe(folder, "one", 'tasks = ["stack", "book"]\n[policy]\nsteps = 8\n')
-    ended = run_slot(Place(lake, str(folder), None, ()), None, study.members[0], 1, {})
+    ended = run_partition(Task(str(lake.paths.root), str(folder), study.members[0].experiment, 1, (), jobs=1))
     assert ended.status == FAILED
     assert "experiments.small-one-s0.recipe.policy.steps: was 7, is 8" in ended.why
     assert [ref.asset for ref in lake.ledger.artifacts()] == ["study"]
@@ -293,16 +296,16 @@ def test_until_compares_pooled_success_with_the_same_seed_and_counts_real_rollou
     evaluated(lake, "small-one-s1|01", 1)  # another seed: not looked at
     evaluated(lake, "small-one-s0|01", 6)
     evaluated(lake, "small-two-s0|01", 5)
-    first = record_progress(lake, member, 1, {"wall_s": 1.0}, "run")
-    assert (first["success"], first["target"], first["reached"], first["real_rollouts"]) == (0.5, 0.6, False, 4)
+    first = record_outcome(lake, member, 1, {"wall_s": 1.0}, "run")
+    assert (first.success, first.target, first.reached, first.real_rollouts) == (0.5, 0.6, False, 4)
     evaluated(lake, "small-two-s0|02", 6)
-    second = record_progress(lake, member, 2, {"wall_s": 1.0}, "run")
-    assert (second["reached"], second["real_rollouts"]) == (True, 8)
+    second = record_outcome(lake, member, 2, {"wall_s": 1.0}, "run")
+    assert (second.reached, second.real_rollouts) == (True, 8)
     count = len(lake.ledger.artifacts())
-    assert record_progress(lake, member, 2, {"wall_s": 9.0}, "again") == second, "the first measurement stays"
+    assert record_outcome(lake, member, 2, {"wall_s": 9.0}, "again") == second, "the first measurement stays"
     assert len(lake.ledger.artifacts()) == count
     evaluated(lake, "small-one-s0|01", 7)  # the target was made again, and is better now
-    assert not record_progress(lake, member, 2, {"wall_s": 9.0}, "again")["reached"]
+    assert not record_outcome(lake, member, 2, {"wall_s": 9.0}, "again").reached
 
 
 # ---- two at a time
@@ -339,28 +342,40 @@ def test_what_two_runs_would_both_make_is_made_once(tmp_path):
     assert told == ["waits for run other, which is making the same"]
 
 
-def test_without_pools_a_run_does_not_wait_for_a_place_and_changes_no_limit(tmp_path, monkeypatch):
-    from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
-    from dagster._core.storage.dagster_run import DagsterRun
-
-    from vlaw_assets.pipeline import driver
-
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
-
-    def claim(instance, run):
-        with InstanceConcurrencyContext(instance, DagsterRun(job_name="iteration", run_id=run)) as context:
-            return context.claim("accelerator", "step")
-
-    with driver.open_instance() as instance:
-        assert claim(instance, "00000000-0000-0000-0000-000000000001")
-        assert not claim(instance, "00000000-0000-0000-0000-000000000002"), "the pool has one place"
-        with driver.open_instance(pools=False) as free:
-            assert claim(free, "00000000-0000-0000-0000-000000000003")
-        info = instance.event_log_storage.get_concurrency_info("accelerator")
-        assert (info.slot_count, info.active_slot_count) == (1, 1)
-
-
 # ---- running
+
+
+class Told:
+    """A watcher."""
+
+    def __init__(self):
+        self.ended = {}
+
+    def __call__(self, *progress):
+        pass
+
+    def ends(self, slot, ended):
+        self.ended[slot.key] = ended.why
+
+
+def test_a_partition_that_fails_or_whose_process_dies_does_not_stop_the_others(folder, tmp_path, monkeypatch):
+    """The recipe changed since the study was begun; then, no partition's process even comes to that."""
+    lake, study = Lake.open(tmp_path / "lake", create=True), studies.find_study("small", folder)
+    hold_to_definition(lake, studies.definition(study, folder))
+    write_recipe(folder, "one", 'tasks = ["stack", "book"]\n[policy]\nsteps = 8\n')
+    defs = build_defs(lake=lake.paths.root, recipes=folder)
+    for name in driver.foundation_lacks(defs, lake):
+        small_loop.commit(lake, name, "", name, {}, lambda draft: draft.set_metrics({}))
+    place = Place(lake, str(folder), defs, ("policy",), jobs=2)
+    for why in ("study small is not what it was when it was begun", "its process ended (exit code 1) before"):
+        told, order = Told(), Order(study.members)
+        results = run_study(place, order, told)
+        assert {key: ended.status for key, ended in results.items()} == dict.fromkeys(
+            ("small-one-s0|01", "small-one-s1|01"), FAILED
+        )
+        assert all(text.startswith(why) for text in told.ended.values()), told.ended
+        assert order.count(SKIPPED) == 3
+        monkeypatch.setattr(sys, "executable", shutil.which("false"))
 
 
 def prepared(root):
@@ -382,17 +397,22 @@ def ran(tmp_path_factory):
     """The small study: begun, killed with -9 after its first partition, and gone on with. (place, after the kill,
     result)"""
     place = prepared(tmp_path_factory.mktemp("study"))
-    environment = {**os.environ, **place.environment(), "PYTHONPATH": str(ROOT)}
-    code = (
-        "import os, signal\nfrom vlaw_assets.study import running\nwhole = running._note\n"
-        "def note(*a):\n    whole(*a)\n    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "running._note = note\nfrom vlaw_assets.cli import app\napp(['study', 'small'])\n"
+    environment = {**os.environ, **place.environment(), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    killed = subprocess.Popen(
+        [sys.executable, "-c", "from vlaw_assets.cli import app; app()", "study", "small"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=place.root,
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, cwd=place.root
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    before = [ref.artifact_id for ref in place.lake.ledger.artifacts()]
+    said = []
+    while not any("[1 of 3] small-tiny-s0|01: made" in line for line in said):
+        said.append(killed.stdout.readline())
+        assert said[-1], said
+    time.sleep(5)  # the next one is at work
+    killed.kill()
+    killed.wait()
+    before = {ref.artifact_id for ref in place.lake.ledger.artifacts()}
     return place, before, invoke(place, "study", "small", "--json")
 
 
@@ -424,6 +444,23 @@ def test_a_killed_study_goes_on_and_makes_nothing_again(ran):
     progress = place.lake.ledger.require("study_progress", "small-tiny_real-s0|01").metrics
     assert (progress["threads"], progress["trials"], progress["target"]) == (1, 2, None)
     assert place.lake.ledger.require("policy", "small-tiny-s0|01").metrics["made_with"]["threads"] == "1"
+
+
+@pytest.mark.slow
+def test_dagsters_own_processes_outlive_a_killed_parent(tmp_path):
+    """Why a study starts its processes itself: with Dagster's, whoever goes on with a killed study would not be
+    alone."""
+    home, note = tmp_path / "home", tmp_path / "note"
+    home.mkdir()
+    with subprocess.Popen([sys.executable, Path(__file__).with_name("outliving.py"), home, note]) as parent:
+        while not (note.exists() and note.read_text()):
+            assert parent.poll() is None
+            time.sleep(0.1)
+        parent.kill()
+    step = int(note.read_text())
+    time.sleep(3)
+    os.kill(step, 0)  # raises where there is no such process
+    os.kill(step, signal.SIGKILL)
 
 
 @pytest.mark.slow

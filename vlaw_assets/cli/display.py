@@ -10,19 +10,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from vlaw_assets.pipeline.progress import ENDINGS
+from vlaw_assets.pipeline.progress import ENDINGS, REUSED
 
 QUARTERS = 4
+LONG_S = 5.0
 
 
 class Display:
-    """A progress listener: one line per asset of the partition that is being made. Use as a context manager."""
+    """A progress listener: one line per asset that is being made. Use as a context manager."""
 
-    def __init__(self, console: Console):
-        self.console = console
+    def __init__(self, console: Console, *, brief: bool = False):
+        """`brief`: of assets that have ended only those that were made and took LONG_S or more leave a line."""
+        self.console, self.brief = console, brief
         self.live = console.is_terminal
-        self._progress = Progress(
-            TextColumn("{task.description:<36}"),
+        self.progress = Progress(
+            TextColumn("{task.description:<44}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -35,14 +37,14 @@ class Display:
 
     def __enter__(self) -> Self:
         if self.live:
-            self._progress.start()
+            self.progress.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.live:
-            self._progress.stop()
+            self.progress.stop()
 
     def __call__(self, asset: str, partition: str, done: int, total: int, text: str) -> None:
         key = (asset, partition)
@@ -51,17 +53,23 @@ class Display:
             self._begun[key] = time.monotonic()
             self._quarter[key] = 0
             if self.live:
-                self._tasks[key] = self._progress.add_task(escape(name), total=None, note="")
+                self._tasks[key] = self.progress.add_task(escape(name), total=None, note="")
         elif text in ENDINGS:
             self._end(key, name, text)
         elif self.live and key in self._tasks:
-            self._progress.update(self._tasks[key], completed=done, total=total, note=escape(text))
-        elif QUARTERS * done // total > self._quarter.get(key, 0) and done < total:
+            self.progress.update(self._tasks[key], completed=done, total=total, note=escape(text))
+        elif not self.brief and QUARTERS * done // total > self._quarter.get(key, 0) and done < total:
             self._quarter[key] = QUARTERS * done // total
             self.console.print(f"{name}: {done} of {total} {text}".rstrip(), markup=False)
+
+    def forget(self, partition: str) -> None:
+        """Takes away what is still shown of a partition: its process may have ended without a word."""
+        for key in [key for key in self._tasks if key[1] == partition]:
+            self.progress.remove_task(self._tasks.pop(key))
 
     def _end(self, key: tuple[str, str], name: str, ending: str) -> None:
         seconds = time.monotonic() - self._begun.get(key, time.monotonic())
         if self.live and key in self._tasks:
-            self._progress.remove_task(self._tasks.pop(key))
-        self.console.print(f"{name:<44} {ending:<7} {seconds:7.1f} s", markup=False)
+            self.progress.remove_task(self._tasks.pop(key))
+        if not self.brief or (ending != REUSED and seconds >= LONG_S):
+            self.console.print(f"{name:<44} {ending:<7} {seconds:7.1f} s", markup=False)

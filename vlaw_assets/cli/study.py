@@ -5,23 +5,25 @@ It goes on where it stopped, however it stopped. Exit code 1 where a partition f
 
 from __future__ import annotations
 
-import os
+import dataclasses
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vlaw_assets.cli.display import Display
 from vlaw_assets.cli.output import console, errors, print_json, print_table
 from vlaw_assets.cli.run import warn_of_stale_foundation
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from vlaw_assets.lake import Lake
     from vlaw_assets.studies.definition import Member, Study
-    from vlaw_assets.studies.order import Order
-    from vlaw_assets.studies.running import Ended
+    from vlaw_assets.studies.order import Order, Slot
+    from vlaw_assets.studies.partition import Ended
 
 PRIVILEGED = "privileged"
 INTERRUPTED = 130
@@ -53,10 +55,46 @@ def study(
     if plan:
         _plan(found, defined, members, embeddings=with_embeddings, as_json=as_json)
         return
-    with _one_thread():
-        failed = _run(found, defined, members, jobs=jobs, restart=restart, embeddings=with_embeddings, as_json=as_json)
-    if failed:
+    if _run(found, defined, members, jobs=jobs, restart=restart, embeddings=with_embeddings, as_json=as_json):
         raise typer.Exit(1)
+
+
+class StudyDisplay(Display):
+    """A study's watcher: also a bar over all partitions, and a line for each that has ended."""
+
+    def __init__(self, console: Console, order: Order, name: str):
+        super().__init__(console, brief=True)
+        self._order = order
+        self._all = self.progress.add_task(f"study {name}", total=len(order.slots), note="")
+
+    def ends(self, slot: Slot, ended: Ended) -> None:
+        from vlaw_assets.studies.order import ENDED
+
+        self.forget(slot.key)
+        count = self._order.count(*ENDED)
+        self.progress.update(self._all, completed=count)
+        place = f"[{count} of {len(self._order.slots)}]"
+        self.console.print(f"{place:>12} {slot.key}: {_in_words(ended)}", markup=False, soft_wrap=True)
+
+
+def _in_words(ended: Ended) -> str:
+    if ended.why:
+        return f"{ended.status}: {ended.why.splitlines()[0]}"
+    how = (
+        "was there already"
+        if ended.found
+        else f"made {len(ended.made)}, reused {len(ended.reused)}, {ended.wall_s:.0f} s ({ended.cpu_s:.0f} s CPU)"
+    )
+    outcome = ended.outcome
+    if outcome is None:
+        return how
+    said = [how, f"success {outcome.success:.3f} of {outcome.trials}"]
+    if outcome.target is not None:
+        said.append(
+            f"{'reaches' if ended.reached else 'is below'} {outcome.until}'s {outcome.target:.3f} "
+            f"after {outcome.real_rollouts} real rollouts"
+        )
+    return "; ".join(said)
 
 
 def _run(
@@ -70,17 +108,14 @@ def _run(
     as_json: bool,
 ) -> bool:
     """Returns whether a partition failed."""
-    from vlaw_assets.cli.study_display import StudyDisplay
     from vlaw_assets.definitions import build_defs, default_lake, default_recipes
     from vlaw_assets.lake import Lake
     from vlaw_assets.lake.durable import FileLock
     from vlaw_assets.pipeline import driver, liveness
-    from vlaw_assets.pipeline.progress import listening
     from vlaw_assets.studies.definition import THREADS
-    from vlaw_assets.studies.ledger import hold_to_definition
     from vlaw_assets.studies.order import Order
+    from vlaw_assets.studies.record import hold_to_definition
     from vlaw_assets.studies.running import Place, run_study, wanted_assets
-    from vlaw_models.threads import on_threads
 
     out, begun = errors if as_json else console, time.monotonic()
     lake = Lake.open(default_lake(), create=True)
@@ -88,7 +123,7 @@ def _run(
     with lock.hold("vlaw study", wait_s=0, remedy="Wait until it is done (vlaw study NAME --plan), or stop it."):
         new = hold_to_definition(lake, defined, restart=restart)
         defs = build_defs(lake=lake.paths.root, recipes=default_recipes())
-        place = Place(lake, default_recipes(), defs, wanted_assets(defs, embeddings=embeddings))
+        place = Place(lake, default_recipes(), defs, wanted_assets(defs, embeddings=embeddings), jobs)
         order = Order(members)
         out.print(
             f"study {found.name}: {found.description or 'no description'}\n{len(order.slots)} partitions at most, "
@@ -96,13 +131,11 @@ def _run(
             markup=False,
         )
         try:
+            with driver.open_instance() as instance:
+                liveness.close_dead_runs(instance)
+            warn_of_stale_foundation(out, lake)
             with StudyDisplay(out, order, found.name) as display:
-                with driver.open_instance() as instance, listening(display), on_threads(THREADS):
-                    liveness.close_dead_runs(instance)
-                    with driver.alone(lake, "foundation"):
-                        driver.make_foundation(defs, instance, lake)
-                        warn_of_stale_foundation(out, lake)
-                results = run_study(place, order, jobs=jobs, watcher=display)
+                results = run_study(place, order, display)
         except KeyboardInterrupt as stopped:
             with driver.open_instance() as instance:
                 liveness.close_dead_runs(instance)
@@ -161,8 +194,8 @@ def _plan(found: Study, defined: dict[str, Any], members: list[Member], *, embed
     """The table of partitions: what is done, what is to do, and what it took. Changes nothing."""
     from vlaw_assets.definitions import build_defs, default_lake, default_recipes
     from vlaw_assets.lake import Lake
-    from vlaw_assets.studies.ledger import changes, committed_definition
     from vlaw_assets.studies.order import Order
+    from vlaw_assets.studies.record import changes, committed_definition
     from vlaw_assets.studies.running import wanted_assets
 
     lake = Lake.open(Path(default_lake()), create=False) if Path(default_lake()).exists() else None
@@ -210,9 +243,9 @@ def _plan(found: Study, defined: dict[str, Any], members: list[Member], *, embed
 
 def _states(
     lake: Lake | None, order: Order, assets: tuple[str, ...], recipes: str | None
-) -> Iterator[tuple[Any, dict[str, Any]]]:
+) -> Iterator[tuple[Slot, dict[str, Any]]]:
     from vlaw_assets.lake import quarantine
-    from vlaw_assets.studies.ledger import state_of
+    from vlaw_assets.studies.record import state_of
 
     occurring = quarantine.occurrences(lake) if lake else {}
     stopped: set[str] = set()
@@ -231,14 +264,13 @@ def _states(
             row |= {"state": "not needed", "missing": []}
         elif lake is not None:
             found = state_of(lake, slot.member, slot.iteration, assets, recipes=recipes, occurring=occurring)
-            taken = found.progress["wall_s"] if found.progress else found.seconds
             row |= {
                 "made": found.made,
                 "reused": found.reused,
-                "seconds": taken,
+                "seconds": found.outcome.wall_s if found.outcome else found.seconds,
                 "missing": list(found.missing),
                 "stale": list(found.stale),
-                "success": found.progress["success"] if found.progress else None,
+                "success": found.outcome.success if found.outcome else None,
                 "state": "done" if found.done else "begun" if found.made + found.reused else "to do",
             }
             if found.reached:
@@ -246,7 +278,7 @@ def _states(
         yield slot, row
 
 
-def _row(defined: dict[str, Any], slot: Any) -> dict[str, Any]:
+def _row(defined: dict[str, Any], slot: Slot) -> dict[str, Any]:
     member = slot.member
     return {
         "partition": slot.key,
@@ -258,30 +290,9 @@ def _row(defined: dict[str, Any], slot: Any) -> dict[str, Any]:
 
 
 def _figures(ended: Ended | None) -> dict[str, Any]:
-    if ended is None:
-        return {"found": False, "made": [], "reused": [], "wall_s": 0.0, "cpu_s": 0.0, "success": None, "reached": None}
-    return {
-        "found": ended.found,
-        "made": list(ended.made),
-        "reused": list(ended.reused),
-        "wall_s": ended.wall_s,
-        "cpu_s": ended.cpu_s,
-        "success": ended.progress.get("success"),
-        "reached": ended.progress.get("reached"),
-    }
+    from vlaw_assets.studies.partition import Ended
 
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Libraries that read their number of threads once, when they are loaded, shall read one."""
-    from vlaw_assets.studies.running import ENVIRONMENT
-
-    before = {name: os.environ.get(name) for name in ENVIRONMENT}
-    os.environ.update(ENVIRONMENT)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
+    figures = dataclasses.asdict(ended or Ended(""))
+    outcome = figures.pop("outcome") or {}
+    del figures["status"], figures["why"]
+    return figures | {"success": outcome.get("success"), "reached": outcome.get("reached")}

@@ -31,7 +31,6 @@ ENVIRONMENT = "made in another environment: "
 UNKNOWN = "same code, recipe and parents: another environment, or not deterministic"
 """Where the ledger does not say what it was made with (of an older version): then nobody can tell the two apart."""
 MISSING = "(none)"
-INTERRUPTED = "DagsterExecutionInterruptedError"
 
 
 @dataclass(frozen=True)
@@ -105,8 +104,6 @@ def _replayed(lake: Lake, paths: Paths, item: ArtifactRef, run: Any) -> Replayed
             if status == DIFFERENT:
                 differences += tuple(_environment(item, again, alone=not differences))
         except (VlawError, StageError) as error:
-            if INTERRUPTED in str(error):  # by a person or a signal: no finding, and no reason to go on
-                raise
             status, differences = FAILED, (str(error),)
     return Replayed(
         item.artifact_id, item.name, status, item.content_digest, digest, differences, time.monotonic() - begun

@@ -1,9 +1,7 @@
 """Running iterations in this process, on the Dagster instance that the UI shows.
 
-Here: the instance, and one Dagster run per iteration. Not here: runs whose process was killed (liveness.py), what is
-printed (cli/run.py), several iterations at a time (studies/running.py), and when things are computed again (the ledger
-decides: an artifact that exists is reused). A step process of its own costs two seconds of imports, so everything runs
-in one process.
+One Dagster run per iteration. A step process of its own costs two seconds of imports, so everything runs in one
+process. Nothing here decides what is computed again: an artifact that the ledger has is reused.
 """
 
 from __future__ import annotations
@@ -50,10 +48,6 @@ run_monitoring:
 compares)."""
 
 
-INTERRUPTED = "DagsterExecutionInterruptedError"
-"""What the text of a StageError holds where a person or a signal ended the run."""
-
-
 class StageError(Exception):
     """A step failed with something that is not a VlawError: a defect. Carries Dagster's text with the traceback."""
 
@@ -98,7 +92,10 @@ def run_job(
     only: Sequence[str] = (),
     force: bool = False,
 ) -> Done:
-    """Executes a job for one partition in this process. Raises VlawError (the stage's own) or StageError."""
+    """Executes a job for one partition in this process.
+
+    Raises VlawError (the stage's own), StageError, or KeyboardInterrupt where a person or a signal ended the run.
+    """
     import dagster as dg
 
     from vlaw_assets.pipeline import liveness
@@ -138,10 +135,14 @@ def run_job(
 
 def make_foundation(defs: dg.Definitions, instance: dg.DagsterInstance, lake: Lake, *, force: bool = False) -> None:
     """Materializes what the foundation lacks. Once there it stays: it changes only when asked for (UI, --force)."""
+    if wanted := foundation_lacks(defs, lake, force=force):
+        run_job(defs, instance, "foundation", only=wanted, force=force)
+
+
+def foundation_lacks(defs: dg.Definitions, lake: Lake, *, force: bool = False) -> list[str]:
+    """Assets of the foundation that the ledger has not (all of them with `force`)."""
     names = [key.to_user_string() for key in defs.resolve_job_def("foundation").asset_layer.executable_asset_keys]
-    missing = [name for name in names if force or lake.ledger.current(name, "") is None]
-    if missing:
-        run_job(defs, instance, "foundation", only=missing, force=force)
+    return [name for name in names if force or lake.ledger.current(name, "") is None]
 
 
 @contextmanager
@@ -174,9 +175,13 @@ def _chosen(names: Sequence[str], only: Sequence[str]) -> list[str]:
 
 
 def _raise_failure(result: dg.ExecuteInProcessResult) -> None:
+    import dagster as dg
+
     for event in result.all_events:
         if event.is_step_failure:
             data = event.step_failure_data
+            if dg.DagsterExecutionInterruptedError.__name__ in data.error_display_string:
+                raise KeyboardInterrupt
             if data.user_failure_data is not None and data.user_failure_data.description:
                 what, _, rest = data.user_failure_data.description.partition("\n  where:")
                 where, _, remedy = rest.partition("\n  remedy:")
@@ -187,6 +192,6 @@ def _raise_failure(result: dg.ExecuteInProcessResult) -> None:
                 )
             raise StageError(f"{event.step_key} failed in Dagster run {result.run_id}:\n{data.error_display_string}")
     if any(event.event_type_value == "PIPELINE_CANCELED" for event in result.all_events):
-        raise StageError(f"{INTERRUPTED}: Dagster run {result.run_id} was interrupted between two steps.")
+        raise KeyboardInterrupt  # between two steps
     if not result.success:
         raise StageError(f"Dagster run {result.run_id} failed before any step began; its event log says why.")

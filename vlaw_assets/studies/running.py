@@ -1,32 +1,34 @@
 """Running a study's partitions, one or several at a time, until all are done or cannot be.
 
-Here: the loop that asks the order what comes next, what the ledger has of it, and who computes it. One job: this
-process. Several: as many worker processes (worker.py), each of which holds one partition at a time; what two of them
-would both make is made once (lake/claim.py). Every partition is computed on one CPU thread, so its numbers do not
-depend on the number of jobs. A partition that fails does not stop the others. Not here: what is printed (cli/study.py).
+Each partition is a Dagster run in a process of its own (partition.py), on one CPU thread, so that its numbers do not
+depend on how many run at a time; what two of them would both make is made once (lake/claim.py). A partition that fails,
+or whose process dies, does not stop the others.
+
+Why the processes are started here and not by Dagster: what Dagster starts outlives who asked for it. A killed study
+must leave nothing at work, since the next one goes on where it stopped; but the queue's runs belong to the code server,
+and a step of the multiprocess executor goes on when its parent is killed
+(test_study.py::test_dagsters_own_processes_outlive_a_killed_parent). Nor can a run wait for another run, as an arm that
+runs until it matches another does.
 """
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import json
 import os
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from vlaw_assets.pipeline import driver
 from vlaw_assets.pipeline.partitions import partition_key
-from vlaw_assets.pipeline.progress import Listener, listening
-from vlaw_assets.studies.definition import THREADS, Member, definition, find_study
-from vlaw_assets.studies.ledger import hold_to_definition, record_progress, state_of
+from vlaw_assets.studies.definition import THREADS, Member
 from vlaw_assets.studies.order import DONE, FAILED, Order, Slot
+from vlaw_assets.studies.partition import Ended, Task
+from vlaw_assets.studies.record import Outcome, state_of
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -37,44 +39,27 @@ if TYPE_CHECKING:
 NOT_NEEDED = ("episode_embeddings",)
 """Asset of an iteration that no figure of a study is made of, and that takes most of the disk."""
 ENVIRONMENT = {name: str(THREADS) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+LONGEST_LINE = 2**24
+"""Bytes of one answer of a partition's process; a failure's has a traceback in it."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """What running a partition needs, opened once."""
+    """Where a study runs, and what is wanted of each partition."""
 
     lake: Lake
     recipes: str | None
     defs: dg.Definitions
     assets: tuple[str, ...]
-    """Wanted assets of each partition."""
-
-
-@dataclass
-class Ended:
-    """How one partition ended in this call."""
-
-    status: str
-    why: str = ""
-    found: bool = False
-    """The ledger had it already: nothing was run."""
-    made: tuple[str, ...] = ()
-    reused: tuple[str, ...] = ()
-    wall_s: float = 0.0
-    cpu_s: float = 0.0
-    progress: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def reached(self) -> bool:
-        return bool(self.progress.get("reached"))
+    jobs: int
+    """Partitions at a time."""
 
 
 class Watcher(Protocol):
-    """Who is told how far the study is; called from several threads."""
+    """Who is told how far the study is."""
 
-    def begins(self, key: str) -> None: ...
     def __call__(self, asset: str, partition: str, done: int, total: int, text: str) -> None: ...
-    def ends(self, key: str, ended: Ended) -> None: ...
+    def ends(self, slot: Slot, ended: Ended) -> None: ...
 
 
 def wanted_assets(defs: dg.Definitions, *, embeddings: bool = False) -> tuple[str, ...]:
@@ -84,79 +69,87 @@ def wanted_assets(defs: dg.Definitions, *, embeddings: bool = False) -> tuple[st
     return tuple(sorted(names if embeddings else names - set(NOT_NEEDED)))
 
 
-def run_study(place: Place, order: Order, *, jobs: int, watcher: Watcher) -> dict[str, Ended]:
-    """Runs what `order` hands out. Returns how each partition that was looked at ended, by key.
+def run_study(place: Place, order: Order, watcher: Watcher) -> dict[str, Ended]:
+    """Makes what the foundation lacks, then runs what `order` hands out. Returns how each partition that was looked at
+    ended, by key. An interrupt ends the processes too.
 
-    Raises VlawError where a partition needs an experiment that is neither selected nor complete.
+    Raises VlawError where the foundation cannot be made, or a partition needs an experiment that is neither selected
+    nor complete.
     """
+    _check_targets(place, order)
+    return asyncio.run(_run_study(place, order, watcher))
+
+
+async def _run_study(place: Place, order: Order, watcher: Watcher) -> dict[str, Ended]:
     from vlaw_assets.lake import quarantine
 
-    _check_targets(place, order)
+    if driver.foundation_lacks(place.defs, place.lake):
+        foundation = await _in_a_process(place, "", 0, watcher)
+        if foundation.status == FAILED:
+            raise VlawError(
+                f"the foundation cannot be made:\n{foundation.why}",
+                where=str(place.lake.paths.root),
+                remedy="Mend what it says; the same command goes on from here.",
+            )
     results: dict[str, Ended] = {}
     occurring = quarantine.occurrences(place.lake)
-    with _crew(place, jobs, watcher) as submit:
-        running: dict[Future[Ended], Slot] = {}
-        while True:
-            while len(running) < jobs and (slot := order.next()) is not None:
-                state = state_of(
-                    place.lake, slot.member, slot.iteration, place.assets, recipes=place.recipes, occurring=occurring
-                )
-                if state.done:
-                    _note(order, slot, Ended(DONE, found=True, progress=state.progress or {}), results, watcher)
-                else:
-                    watcher.begins(slot.key)
-                    running[submit(slot)] = slot
-            if not running:
-                return results
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                _note(order, running.pop(future), future.result(), results, watcher)
+    running: dict[asyncio.Task[Ended], Slot] = {}
 
+    def note(slot: Slot, ended: Ended) -> None:
+        results[slot.key] = ended
+        order.end(slot, ended.status, ended.why, reached=ended.reached)
+        watcher.ends(slot, ended)
 
-def run_slot(
-    place: Place, instance: dg.DagsterInstance, member: Member, iteration: int, note: Mapping[str, Any]
-) -> Ended:
-    """One partition in this process: the Dagster run, then the record of how it went. `note` is kept with the record.
-
-    The files are read again for each one: a study whose definition changed while it ran fails here, with the
-    difference.
-    """
-    key = partition_key(member.experiment, iteration)
-    wall, cpu = time.monotonic(), time.process_time()
-    try:
-        folder = Path(place.recipes) if place.recipes else None
-        hold_to_definition(place.lake, definition(find_study(member.study.name, folder), folder))
-        with driver.alone(place.lake, member.experiment, holder="vlaw study"):
-            done = driver.run_job(place.defs, instance, "iteration", partition=key, only=place.assets)
-            ended = Ended(
-                DONE,
-                made=done.made,
-                reused=done.reused,
-                wall_s=round(time.monotonic() - wall, 2),
-                cpu_s=round(time.process_time() - cpu, 2),
+    while True:
+        while len(running) < place.jobs and (slot := order.next()) is not None:
+            state = state_of(
+                place.lake, slot.member, slot.iteration, place.assets, recipes=place.recipes, occurring=occurring
             )
-            run = {
-                "wall_s": ended.wall_s,
-                "cpu_s": ended.cpu_s,
-                "threads": THREADS,
-                "made": len(ended.made),
-                "reused": len(ended.reused),
-                **note,
-            }
-            ended.progress = record_progress(place.lake, member, iteration, run, done.run_id)
-    except (VlawError, driver.StageError) as error:
-        if driver.INTERRUPTED in str(error):
-            raise KeyboardInterrupt from error
-        return Ended(
-            FAILED, str(error), wall_s=round(time.monotonic() - wall, 2), cpu_s=round(time.process_time() - cpu, 2)
-        )
-    return ended
+            if state.done:
+                note(slot, Ended(DONE, found=True, outcome=state.outcome))
+            else:
+                process = _in_a_process(place, slot.member.experiment, slot.iteration, watcher)
+                running[asyncio.create_task(process)] = slot
+        if not running:
+            return results
+        finished, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        for task in finished:
+            note(running.pop(task), task.result())
 
 
-def _note(order: Order, slot: Slot, ended: Ended, results: dict[str, Ended], watcher: Watcher) -> None:
-    results[slot.key] = ended
-    order.end(slot, ended.status, ended.why, reached=ended.reached)
-    watcher.ends(slot.key, ended)
+async def _in_a_process(place: Place, experiment: str, iteration: int, watcher: Watcher) -> Ended:
+    """A process that dies is a failure of its partition. When this is cancelled, it is killed."""
+    task = Task(str(place.lake.paths.root.absolute()), place.recipes, experiment, iteration, place.assets, place.jobs)
+    root = str(Path(__file__).parents[2])
+    environment = {
+        **os.environ,
+        **ENVIRONMENT,
+        "PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])]),
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "vlaw_assets.studies.partition", json.dumps(dataclasses.asdict(task))),
+        env=environment,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=LONGEST_LINE,
+        start_new_session=True,  # Ctrl-C is for the parent, which then ends it
+    )
+    try:
+        async for line in process.stdout:
+            said = json.loads(line)
+            if "progress" in said:
+                watcher(*said["progress"])
+            else:
+                await process.wait()
+                outcome = said["ended"].pop("outcome")
+                return Ended(**said["ended"], outcome=outcome and Outcome(**outcome))
+        code = await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    return Ended(
+        FAILED, f"its process ended ({f'signal {-code}' if code < 0 else f'exit code {code}'}) before it was done"
+    )
 
 
 def _check_targets(place: Place, order: Order) -> None:
@@ -172,110 +165,6 @@ def _check_targets(place: Place, order: Order) -> None:
                 where=f"study {member.study.name}",
                 remedy=f"Run arm {target.arm.recipe} too: leave it in --only.",
             )
-
-
-# ---- who computes
-
-
-Submit = Callable[[Slot], "Future[Ended]"]
-
-
-@contextmanager
-def _crew(place: Place, jobs: int, watcher: Watcher) -> Iterator[Submit]:
-    if jobs == 1:
-        from vlaw_models.threads import on_threads
-
-        with driver.open_instance() as instance, listening(watcher), on_threads(THREADS):
-            yield lambda slot: _done(run_slot(place, instance, slot.member, slot.iteration, {"jobs": 1}))
-        return
-    crew = [_Worker(place, jobs, watcher) for _ in range(jobs)]
-    idle: SimpleQueue[_Worker] = SimpleQueue()
-    for worker in crew:
-        idle.put(worker)
-
-    def task(slot: Slot) -> Ended:
-        worker = idle.get()
-        try:
-            return worker.run(slot)
-        finally:
-            idle.put(worker)
-
-    pool = ThreadPoolExecutor(jobs, thread_name_prefix="study")
-    try:
-        yield lambda slot: pool.submit(task, slot)
-    finally:  # also after Ctrl-C: a worker that is not waited for is stopped, the lake bears it
-        for worker in crew:
-            worker.stop()
-        pool.shutdown()
-
-
-def _done(ended: Ended) -> Future[Ended]:
-    future: Future[Ended] = Future()
-    future.set_result(ended)
-    return future
-
-
-class _Worker:
-    """A worker process and the talk with it: a line of JSON per order, lines of JSON back (see worker.py)."""
-
-    def __init__(self, place: Place, jobs: int, listener: Listener):
-        self._place, self._jobs, self._listener = place, jobs, listener
-        self._process: subprocess.Popen[str] | None = None
-        self._stopped = False
-
-    def run(self, slot: Slot) -> Ended:
-        """Runs one partition there. A process that dies under it is a failure of the partition; the next one gets a new
-        one."""
-        if self._process is None:
-            self._process = self._start()
-        process = self._process
-        told = {"experiment": slot.member.experiment, "iteration": slot.iteration}
-        try:
-            process.stdin.write(json.dumps(told) + "\n")
-            process.stdin.flush()
-            for line in process.stdout:
-                said = json.loads(line)
-                if "ended" in said:
-                    return Ended(
-                        **{
-                            **said["ended"],
-                            "made": tuple(said["ended"]["made"]),
-                            "reused": tuple(said["ended"]["reused"]),
-                        }
-                    )
-                self._listener(*said["progress"])
-        except BrokenPipeError:
-            pass  # as if it had said nothing more
-        code = process.wait()
-        self._process = None
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return Ended(FAILED, "stopped" if self._stopped else f"its process ended ({how}) before it was done")
-
-    def stop(self) -> None:
-        """Ends the process: at once if it is at work, since nobody waits for the result."""
-        self._stopped = True
-        if self._process is not None:
-            self._process.kill()
-
-    def _start(self) -> subprocess.Popen[str]:
-        root = str(Path(driver.__file__).parents[2])
-        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": os.pathsep.join(paths)}
-        options = {
-            "lake": str(self._place.lake.paths.root),
-            "recipes": self._place.recipes,
-            "assets": self._place.assets,
-            "jobs": self._jobs,
-        }
-        # A session of its own: Ctrl-C is for the parent, which then ends it.
-        return subprocess.Popen(
-            [sys.executable, "-m", "vlaw_assets.studies.worker", json.dumps(options)],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
 
 
 def members_of(members: Sequence[Member], only: Sequence[str]) -> list[Member]:

@@ -1,14 +1,14 @@
 """What the ledger has of a study: its definition, which partitions are done, and how each one went.
 
-Here: two kinds of artifacts that no Dagster asset makes. `study` (partition `NAME|00`: the lake's partitions are pairs)
+Two kinds of artifacts that no Dagster asset makes. `study` (partition `NAME|00`: the lake's partitions are pairs)
 holds study.json, what the study was when it was first run; a run with another definition is refused. `study_progress`
 (one per finished partition) holds progress.json: pooled success, real rollouts so far, and whether the arm it runs
-against is reached; its metrics have the wall and CPU seconds. Not here: the order of partitions (order.py) and running
-them (running.py).
+against is reached; its metrics have the wall and CPU seconds.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +34,22 @@ SHOWN = 20
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """How a finished partition went."""
+
+    success: float
+    """Pooled over all tasks."""
+    trials: int
+    until: str
+    target: float | None
+    """Pooled success of the experiment that it runs against, after its last iteration."""
+    reached: bool | None
+    real_rollouts: int
+    """Of this and all iterations before."""
+    wall_s: float
+
+
+@dataclass(frozen=True)
 class State:
     """One partition as the ledger has it."""
 
@@ -45,8 +61,8 @@ class State:
     reused: int
     seconds: float
     """Of the artifacts that this partition made itself."""
-    progress: dict[str, Any] | None
-    """progress.json and the record's metrics, of what is there; None while there is no valid one."""
+    outcome: Outcome | None
+    """As recorded of what is current; None while there is no such record."""
 
     @property
     def done(self) -> bool:
@@ -55,7 +71,7 @@ class State:
     @property
     def reached(self) -> bool:
         """Whether it matches the arm that it runs against."""
-        return self.progress is not None and bool(self.progress["reached"])
+        return self.outcome is not None and bool(self.outcome.reached)
 
 
 def partition_of(study: str) -> str:
@@ -144,21 +160,21 @@ def state_of(
                 continue
             if answer.identity.digest != lake.ledger.get(ref.owner).identity_digest:
                 stale.append(asset)
-    progress = None if missing or stale else _valid_progress(lake, member, iteration)
+    outcome = None if missing or stale else _valid_outcome(lake, member, iteration)
     own = [ref for ref in refs.values() if ref is not None and not ref.source_artifact_id]
     return State(
-        tuple(missing or ([PROGRESS] if progress is None and not stale else [])),
+        tuple(missing or ([PROGRESS] if outcome is None and not stale else [])),
         tuple(stale),
         len(own),
         sum(ref is not None for ref in refs.values()) - len(own),
         sum(float(ref.metrics.get("seconds") or 0) for ref in own),
-        progress,
+        outcome,
     )
 
 
-def record_progress(lake: Lake, member: Member, iteration: int, run: Mapping[str, Any], run_id: str) -> dict[str, Any]:
-    """Commits how a finished partition went, and returns it. The same outcome again is reused, with its first
-    metrics."""
+def record_outcome(lake: Lake, member: Member, iteration: int, run: Mapping[str, float], run_id: str) -> Outcome:
+    """Commits how a finished partition went, and returns it; `run` is kept with it and has at least `wall_s`. The same
+    outcome again is reused, as it was measured first."""
     from vlaw_assets.lake import Identity
 
     parents = _parents(lake, member, iteration)
@@ -196,14 +212,14 @@ def record_progress(lake: Lake, member: Member, iteration: int, run: Mapping[str
             }
             _write(draft.checkpoint_dir() / PROGRESS_FILE, found)
             draft.set_metrics({**found, **run})
-    progress = _valid_progress(lake, member, iteration)
-    if progress is None:
+    outcome = _valid_outcome(lake, member, iteration)
+    if outcome is None:
         raise VlawError(
             f"{PROGRESS} does not stand on what is current",
             where=partition_key(member.experiment, iteration),
             remedy="Something else writes this partition; run the study again.",
         )
-    return progress
+    return outcome
 
 
 def pooled(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -237,7 +253,7 @@ def _parents(lake: Lake, member: Member, iteration: int) -> dict[str, ArtifactRe
     return parents
 
 
-def _valid_progress(lake: Lake, member: Member, iteration: int) -> dict[str, Any] | None:
+def _valid_outcome(lake: Lake, member: Member, iteration: int) -> Outcome | None:
     """What was recorded, if it was recorded of what is current now."""
     ref = lake.ledger.current(PROGRESS, partition_key(member.experiment, iteration))
     if ref is None:
@@ -247,7 +263,9 @@ def _valid_progress(lake: Lake, member: Member, iteration: int) -> dict[str, Any
     except VlawError:  # its target is gone
         return None
     before = {role: parent.content_digest for role, parent in lake.ledger.edges(ref.owner)}
-    return dict(ref.metrics) if before == {role: parent.content_digest for role, parent in today.items()} else None
+    if before != {role: parent.content_digest for role, parent in today.items()}:
+        return None
+    return Outcome(**{part.name: ref.metrics[part.name] for part in dataclasses.fields(Outcome)})
 
 
 def _code() -> str:
