@@ -37,10 +37,11 @@ import vlaw_assets.definitions  # noqa: F401 (defines the stages that `ask` asks
 from vlaw_assets.assets.by_row import goes_by_row
 from vlaw_assets.lake import Lake, seal
 from vlaw_assets.lake.durable import canonical_json
-from vlaw_assets.lake.paths import partition_key, split_partition
+from vlaw_assets.lake.paths import partition_folder
 from vlaw_assets.lake.schemas import validated
 from vlaw_assets.lake.upkeep.verify import verify_ledger
 from vlaw_assets.lineage.staleness import ask
+from vlaw_assets.partitions import split_partition
 
 ITERATIONS = 2
 LOSSES = [0.123456789012345 + step / 1000 for step in range(500)]
@@ -118,7 +119,7 @@ def _copy(lake: Lake, place: Place, template: Any, partition: str) -> None:
         "artifact_id": artifact_id,
         "asset": template.asset,
         "partition": partition,
-        "partition_key": partition_key(partition),
+        "partition_key": partition_folder(partition),
         "experiment": experiment,
         "iteration": iteration,
         "created_at": datetime.now(UTC),

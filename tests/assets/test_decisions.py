@@ -11,14 +11,13 @@ from raw_oracle import Raw
 from small_loop import checkpoint, episodes, foundation, loop
 from test_answers import check_every_answer
 
-from vlaw_assets.lake import Identity, Lake
+from vlaw_assets.lake import Identity, Lake, canonical_json
 from vlaw_assets.lake.artifact import CHOSEN_BY
 from vlaw_assets.lake.upkeep.verify import verify, verify_ledger
 from vlaw_assets.lineage.closure import audit_of
 from vlaw_assets.lineage.impact import impact
 from vlaw_assets.query import connect
 from vlaw_assets.query.questions import FOLDER, read_question
-from vlaw_assets.recipes import canonical
 
 
 def make(lake, asset, partition, parents, write, *, state=None, kind=None, recipe=None):
@@ -26,7 +25,7 @@ def make(lake, asset, partition, parents, write, *, state=None, kind=None, recip
     identity = Identity(
         kind or asset,
         "code-1",
-        canonical(recipe or {}),
+        canonical_json(recipe or {}),
         tuple((role, ref.content_digest) for role, ref in parents.items()),
     )
     with lake.commit(asset=asset, partition=partition, identity=identity, run_id="run") as draft:

@@ -12,8 +12,8 @@ import pytest
 from smoke_place import FOUNDATION_ASSETS, LOOP_ASSETS
 
 from vlaw_assets.definitions import build_defs
+from vlaw_assets.partitions import partition_of, split_partition
 from vlaw_assets.pipeline import driver
-from vlaw_assets.pipeline.partitions import partition_key, split_key
 from vlaw_models.errors import VlawError
 
 ROOT = Path(__file__).parents[2]
@@ -119,10 +119,10 @@ def test_own_recipes_become_partitions(tmp_path):
 
 
 def test_partition_keys_go_both_ways_and_end_at_ten():
-    assert split_key(partition_key("a_b-c", 7)) == ("a_b-c", 7)
-    assert partition_key("vlaw", 2) == "vlaw|02"
+    assert split_partition(partition_of("a_b-c", 7)) == ("a_b-c", 7)
+    assert partition_of("vlaw", 2) == "vlaw|02"
     with pytest.raises(VlawError, match="iteration 11"):
-        partition_key("vlaw", 11)
+        partition_of("vlaw", 11)
 
 
 def test_advance_sensor_is_off_until_switched_on_and_stops_at_the_last_iteration(tmp_path):

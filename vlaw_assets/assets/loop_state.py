@@ -20,9 +20,8 @@ from vlaw_assets.assets import promotion
 from vlaw_assets.assets.loop_roles import GATE_READS, GATED, INCUMBENT, JUDGED, MEASURED, MODELS, REAL
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import stage_asset
+from vlaw_assets.partitions import partition_of
 from vlaw_assets.pipeline import checks
-from vlaw_assets.pipeline.partitions import partition_key
-from vlaw_assets.recipes import canonical
 from vlaw_assets.reports.success import ALL
 from vlaw_models.errors import VlawError
 
@@ -128,13 +127,13 @@ def _state_before(stage: Stage) -> tuple[dict[str, ArtifactRef], tuple[promotion
     ledger, experiment, iteration = stage.ledger, stage.experiment, stage.iteration
     if iteration == 1:
         return {role: ledger.require(asset, "") for role, asset in FOUNDATION_STATE.items()}, ()
-    before = partition_key(experiment, iteration - 1)
+    before = partition_of(experiment, iteration - 1)
     found = {asset: ledger.current(asset, before) for asset in ("loop_state", REAL, *MODELS)}
     missing = [asset for asset, ref in found.items() if ref is None]
     if missing:
         raise VlawError(
             f"iteration {iteration:02d} of {experiment} needs {iteration - 1:02d}: {', '.join(missing)} missing",
-            where=f"loop_state, partition {experiment}|{iteration:02d}",
+            where=f"loop_state, partition {stage.partition}",
             remedy=f"Materialize partition '{before}' first: vlaw run --experiment {experiment} --iterations "
             f"{iteration}",
         )
@@ -166,7 +165,7 @@ def _evidence(stage: Stage, found: Mapping[str, ArtifactRef], old: Mapping[str, 
             # It was not trained from the policy that it would replace: that one's own measurement is on the same
             # starts.
             read[INCUMBENT] = old["policy"]
-    measured = stage.ledger.current(MEASURED, partition_key(stage.experiment, stage.iteration - 1))
+    measured = stage.ledger.current(MEASURED, partition_of(stage.experiment, stage.iteration - 1))
     if "world_model" in new and measured is not None:
         read[MEASURED] = measured
     return read
@@ -174,6 +173,8 @@ def _evidence(stage: Stage, found: Mapping[str, ArtifactRef], old: Mapping[str, 
 
 def _recorded(stage: Stage, read: Mapping[str, ArtifactRef]) -> tuple[promotion.Verdict, ...]:
     """The verdicts of the state that is there, if they were made of the same evidence, settings and code; else none."""
+    from vlaw_assets.lake import canonical_json
+
     current = None if stage.force else stage.ledger.current("loop_state", stage.partition)
     if current is None:
         return ()
@@ -181,7 +182,7 @@ def _recorded(stage: Stage, read: Mapping[str, ArtifactRef]) -> tuple[promotion.
     judged = {role: ref.owner for role, ref in stage.ledger.edges(made.artifact_id) if role in GATE_READS}
     if (made.code_digest, made.recipe_json, judged) != (
         stage.code,
-        canonical(_settings(stage, gate=True)),
+        canonical_json(_settings(stage, gate=True)),
         {role: ref.owner for role, ref in read.items()},
     ):
         return ()

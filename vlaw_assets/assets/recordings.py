@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.partitions import single_partition, split_partition
 from vlaw_assets.pipeline import checks
 from vlaw_models.errors import VlawError
 
@@ -38,9 +39,9 @@ def recording(stage: Stage, source: str, number: int = 0) -> ArtifactRef:
     """The imported dataset that a source means in an iteration. Raises VlawError where it was not imported, or is of
     another robot."""
     name = source.removeprefix(RECORDED).replace(ITERATION, f"{number:02d}")
-    found = stage.ledger.current(ASSET, f"{name}|00")
+    found = stage.ledger.current(ASSET, single_partition(name))
     if found is None:
-        known = sorted({ref.partition.partition("|")[0] for ref in stage.ledger.artifacts() if ref.asset == ASSET})
+        known = sorted({split_partition(ref.partition)[0] for ref in stage.ledger.artifacts() if ref.asset == ASSET})
         raise VlawError(
             f"there is no recording {name!r}" + (f"; there are: {', '.join(known)}" if known else ""),
             where=f"{stage.asset} [{stage.partition or 'foundation'}], source = {source!r}",

@@ -15,7 +15,6 @@ import dagster as dg
 
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import stage_asset
-from vlaw_assets.recipes import canonical
 from vlaw_assets.reports.success import (
     Change,
     Settled,
@@ -63,7 +62,7 @@ def make(_stage: Stage, _plan: Plan, work: Work) -> None:
         ],
     }
     folder = work.draft.checkpoint_dir()
-    (folder / "report.json").write_text(json.dumps(json.loads(canonical(report)), indent=2, sort_keys=True) + "\n")
+    (folder / "report.json").write_text(json.dumps(report, indent=2, sort_keys=True, allow_nan=False) + "\n")
     (folder / "report.md").write_text(_text(columns))
     if any(trials.outcomes for trials in columns.values()):
         from vlaw_assets.reports.plots import success_bars

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from vlaw_assets.assets.by_row import goes_by_row
+from vlaw_assets.partitions import split_partition
 from vlaw_assets.pipeline import checks, plugins, progress
 from vlaw_assets.pipeline.checks import Finding
 from vlaw_assets.pipeline.code_identity import code_revision, made_with
-from vlaw_assets.pipeline.partitions import split_key
-from vlaw_assets.recipes import Foundation, Recipe, canonical
+from vlaw_assets.recipes import Foundation, Recipe
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.registry import find_robot
 
@@ -162,11 +162,11 @@ class Stage:
 
     @property
     def experiment(self) -> str:
-        return split_key(self.partition)[0]
+        return split_partition(self.partition)[0]
 
     @property
     def iteration(self) -> int:
-        return split_key(self.partition)[1]
+        return split_partition(self.partition)[1]
 
     @functools.cached_property
     def recipe(self) -> Recipe:
@@ -221,13 +221,13 @@ class Stage:
         It is the plan's kind and recipe, the code's digest, the content digests of the parents, and the episodes in
         quarantine that these hold. The experiment's name is not in it: experiments that agree share the artifact.
         """
-        from vlaw_assets.lake import Identity
+        from vlaw_assets.lake import Identity, canonical_json
         from vlaw_assets.lake.quarantine import without_quarantined
 
         identity = Identity(
             kind=plan.kind,
             code=_code(self.code_parts(plan)),
-            recipe=canonical(dict(plan.recipe)),
+            recipe=canonical_json(dict(plan.recipe)),
             parents=tuple(sorted((role, ref.content_digest) for role, ref in plan.parents.items())),
         )
         return without_quarantined(

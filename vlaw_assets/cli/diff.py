@@ -10,6 +10,7 @@ import typer
 
 from vlaw_assets.cli.output import AsOf, console, existing_lake, print_json, print_table
 from vlaw_assets.lineage.closure import SHORT
+from vlaw_assets.partitions import join_partition
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def diff(
 def named(lake: Lake, asset: str, name: str) -> ArtifactRef:
     """The artifact that a person means. Raises VlawError for a name that is none or stands for several."""
     if match := PARTITION.fullmatch(name):
-        return lake.ledger.require(asset, f"{match[1]}|{int(match[2]):02d}")
+        return lake.ledger.require(asset, join_partition(match[1], int(match[2])))
     if (ref := lake.ledger.current(name, "")) is not None:
         return ref
     refs = lake.ledger.artifacts()

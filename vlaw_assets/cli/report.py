@@ -75,9 +75,9 @@ def of_study(study: str, out: Path, as_of: str | None) -> None:
 def build(lake: Lake, experiment: str, iteration: int) -> str:
     """The page as text. Raises VlawError where the iteration has no policy yet."""
     from vlaw_assets.lineage.closure import audit_of
-    from vlaw_assets.pipeline.partitions import partition_key
+    from vlaw_assets.partitions import partition_of
 
-    key = partition_key(experiment, iteration)
+    key = partition_of(experiment, iteration)
     policy = lake.ledger.require("policy", key)
     sections = [
         *_success(lake, experiment, iteration),

@@ -17,6 +17,7 @@ import typer
 
 from vlaw_assets.cli.display import Display
 from vlaw_assets.cli.output import console, existing_lake, known_experiment, print_table
+from vlaw_assets.partitions import partition_of, split_partition
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -62,7 +63,6 @@ def run(
     from vlaw_assets.definitions import build_defs, default_lake, default_recipes
     from vlaw_assets.lake import Lake
     from vlaw_assets.pipeline import driver, liveness
-    from vlaw_assets.pipeline.partitions import partition_key
     from vlaw_assets.pipeline.progress import listening
 
     begun = time.monotonic()
@@ -82,7 +82,7 @@ def run(
                     defs,
                     instance,
                     "iteration",
-                    partition=partition_key(experiment, iteration),
+                    partition=partition_of(experiment, iteration),
                     only=assets,
                     force=force,
                 )
@@ -127,7 +127,7 @@ def rebuild(experiment: str = "") -> None:
         while (plan := rebuild_plan(found)) and plan != before:
             for partition, assets in plan:
                 console.print(f"{partition or 'foundation'}: {', '.join(assets)}", markup=False, soft_wrap=True)
-                name = partition.partition("|")[0] or "foundation"
+                name = split_partition(partition)[0] or "foundation"
                 try:
                     with driver.alone(lake, name), Display(console) as display, listening(display):
                         done = driver.run_job(
@@ -153,7 +153,6 @@ def rebuild(experiment: str = "") -> None:
 def close(lake: Lake, experiment: str, last: int, seconds: float) -> None:
     """The closing table: what a person wants to know when the main job is done."""
     from vlaw_assets.lineage.closure import audit_of, short
-    from vlaw_assets.pipeline.partitions import partition_key
     from vlaw_assets.reports import success as summary
 
     columns = summary.evaluations(lake, experiment, range(1, last + 1))
@@ -170,7 +169,7 @@ def close(lake: Lake, experiment: str, last: int, seconds: float) -> None:
         if difference:
             console.print(f"\n{final} - {first}, paired: {difference}", markup=False)
             console.print(f"The policy {final} {difference.verdict}.", style="bold", markup=False, soft_wrap=True)
-    policy = lake.ledger.current("policy", partition_key(experiment, last))
+    policy = lake.ledger.current("policy", partition_of(experiment, last))
     if policy is not None:
         console.print(f"\n{short(audit_of(lake, policy))}", markup=False, soft_wrap=True)
     console.print(f"\nwall time {seconds:.0f} s, peak memory {peak_gib():.2f} GiB", markup=False)

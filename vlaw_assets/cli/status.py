@@ -130,12 +130,12 @@ def _refused(state: ArtifactRef | None) -> dict[str, str]:
 def _privileged(partition: str) -> bool:
     """Whether its experiment uses the simulator where a robot would have nothing. False for one that no recipe names
     now."""
-    from vlaw_assets.pipeline.partitions import split_key
+    from vlaw_assets.partitions import split_partition
 
     if not partition:
         return False
     try:
-        return known_experiment(split_key(partition)[0]).privileged
+        return known_experiment(split_partition(partition)[0]).privileged
     except VlawError:
         return False
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlaw_assets.partitions import single_partition
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.registry import ROBOTS, find_robot, importable_robots
 from vlaw_models.robots.spec import RobotSpec
@@ -121,7 +122,9 @@ def commit_recordings(
     # Read before the commit block as well as checked: a lock held while videos decode would help nobody.
     known = lake.ledger.find(identity) is not None and not force
     episodes = [] if known else _checked(recordings, options)
-    with lake.commit(asset=ASSET, partition=partition_of(name), identity=identity, run_id=run_id, force=force) as draft:
+    with lake.commit(
+        asset=ASSET, partition=single_partition(name), identity=identity, run_id=run_id, force=force
+    ) as draft:
         if draft.reused is None:
             if known:  # gone between the look and the lock
                 episodes = _checked(recordings, options)
@@ -195,8 +198,3 @@ def robot_of(options: Options, *, called: str, cameras: Sequence[str] = (), wher
             f"RobotSpec, added by the entry point group {ROBOTS.group!r}.",
         )
     return found[0]
-
-
-def partition_of(name: str) -> str:
-    """The ledger's partition of an imported dataset: the lake's partitions are pairs, an import is iteration 0."""
-    return f"{name}|00"

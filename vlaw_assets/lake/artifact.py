@@ -11,8 +11,9 @@ from typing import Any
 
 from vlaw_assets.lake.durable import canonical_json, digest_of
 from vlaw_assets.lake.kept import Row
-from vlaw_assets.lake.paths import partition_key, split_partition
+from vlaw_assets.lake.paths import partition_folder
 from vlaw_assets.lake.schemas import ADDED, ARTIFACTS
+from vlaw_assets.partitions import split_partition
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class ArtifactRef:
         experiment, iteration = split_partition(self.partition)
         row = {name: getattr(self, name) for name in PLAIN}
         return row | {
-            "partition_key": partition_key(self.partition),
+            "partition_key": partition_folder(self.partition),
             "experiment": experiment,
             "iteration": iteration,
             "versions_json": self.versions_json if "_texts" in self.__dict__ else canonical_json(self.versions),

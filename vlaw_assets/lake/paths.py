@@ -18,9 +18,12 @@ _ASSET = re.compile(r"[A-Za-z0-9_]+")
 _PARTITION = re.compile(r"([A-Za-z0-9_-]+)\|([0-9]+)")
 
 
-def partition_key(partition: str) -> str:
-    """'vlaw|01' -> 'vlaw__01', '' -> 'foundation'. Only [A-Za-z0-9_-]: other characters get percent-escaped in folder
-    names, and then Delta's vacuum passes over them. Raises VlawError for anything else."""
+def partition_folder(partition: str) -> str:
+    """'vlaw|01' -> 'vlaw__01', '' -> 'foundation': the value of the column `partition_key`.
+
+    Only [A-Za-z0-9_-]: other characters get percent-escaped in folder names, and then Delta's vacuum passes over them.
+    Raises VlawError for anything else.
+    """
     if partition == "":
         return FOUNDATION
     if not _PARTITION.fullmatch(partition):
@@ -30,14 +33,6 @@ def partition_key(partition: str) -> str:
             remedy="use letters, digits, '_' and '-' for the experiment and digits for the iteration, as in 'vlaw|01'",
         )
     return partition.replace("|", "__")
-
-
-def split_partition(partition: str) -> tuple[str, int]:
-    """'vlaw|01' -> ('vlaw', 1); '' -> ('', 0)."""
-    if partition == "":
-        return "", 0
-    experiment, iteration = partition.split("|")
-    return experiment, int(iteration)
 
 
 def check_asset(asset: str) -> str:
@@ -121,7 +116,7 @@ class Paths:
 
     @staticmethod
     def slot(asset: str, partition: str) -> str:
-        return f"{check_asset(asset)}--{partition_key(partition)}"
+        return f"{check_asset(asset)}--{partition_folder(partition)}"
 
     def relative(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()

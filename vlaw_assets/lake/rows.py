@@ -15,8 +15,9 @@ import numpy as np
 from vlaw_assets.lake import embeddings, frames
 from vlaw_assets.lake.durable import canonical_json, digest_of
 from vlaw_assets.lake.episodes import check_episode, episode_row, step_rows
-from vlaw_assets.lake.paths import Paths, partition_key, split_partition
+from vlaw_assets.lake.paths import Paths, partition_folder
 from vlaw_assets.lake.schemas import TABLES, validated
+from vlaw_assets.partitions import split_partition
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ class Rows:
         return {
             "artifact_id": self.artifact_id,
             "asset": self.asset,
-            "partition_key": partition_key(self.partition),
+            "partition_key": partition_folder(self.partition),
             "experiment": experiment,
             "iteration": iteration,
         }

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.lineage.reading import LEARNERS, decisions, episodes_read, learned, name_of
+from vlaw_assets.partitions import join_partition, partition_of
 from vlaw_assets.recipes import find_recipe
 from vlaw_models.errors import VlawError
 
@@ -77,7 +78,7 @@ def subject(lake: Lake, asset: str, experiment: str | None, iteration: int | Non
             where=f"{asset} {experiment or ''}".strip(),
             remedy=f"Give both, as in: {asset} vlaw 2; or neither, for an asset of the foundation.",
         )
-    partition = "" if experiment is None else f"{experiment}|{iteration:02d}"
+    partition = "" if experiment is None or iteration is None else join_partition(experiment, iteration)
     found = lake.ledger.current(asset, partition)
     if found is None:
         _explain_missing(lake, asset, experiment, iteration)
@@ -204,13 +205,13 @@ def _explain_missing(lake: Lake, asset: str, experiment: str | None, iteration: 
     others = list(dict.fromkeys(ref.name for ref in lake.ledger.artifacts() if ref.asset == asset))
     if experiment is not None and iteration is not None:
         from vlaw_assets.environment import default_recipes
-        from vlaw_assets.pipeline.partitions import partition_key
 
         folder = default_recipes()
         find_recipe(experiment, Path(folder) if folder else None)
-        partition_key(experiment, iteration)
+        partition_of(experiment, iteration)
     if others:
-        name = f"{asset}[{experiment}|{iteration:02d}]" if experiment is not None else f"{asset} of the foundation"
+        whole = experiment is None or iteration is None
+        name = f"{asset} of the foundation" if whole else f"{asset}[{join_partition(experiment, iteration)}]"
         raise VlawError(
             f"{name} is not in the ledger",
             where=str(lake.paths.root),

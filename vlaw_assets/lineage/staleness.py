@@ -19,6 +19,7 @@ from vlaw_assets.assets.stage import CODE
 from vlaw_assets.lake import quarantine
 from vlaw_assets.lake.artifact import CHOSEN_BY
 from vlaw_assets.once import asking, once
+from vlaw_assets.partitions import split_partition
 from vlaw_assets.pipeline.plugins import STAGE
 from vlaw_models.errors import VlawError
 
@@ -85,7 +86,7 @@ def _stale(lake: Lake, recipes: str | Path | None, experiment: str, *, foundatio
             continue
         try:
             if ref.partition:
-                _recipe_of(ref.partition.partition("|")[0], str(recipes or ""))
+                _recipe_of(split_partition(ref.partition)[0], str(recipes or ""))
             answer = ask(lake, ref.asset, ref.partition, recipes=recipes, occurring=occurring)
         except VlawError as error:
             found[ref.artifact_id] = Stale(ref, ("it could not be made again as things are",), blocked=str(error))
@@ -208,7 +209,7 @@ def _spread(found: dict[str, Stale], needs: Mapping[str, list[ArtifactRef]], ref
 def _nearby(parent: str, own: str) -> bool:
     """Whether a parent is of the foundation or of the same experiment. A reused artifact may have been made by another
     experiment, whose recipe is no business of this one's."""
-    return not parent or parent.split("|", maxsplit=1)[0] == own.split("|", maxsplit=1)[0]
+    return not parent or split_partition(parent)[0] == split_partition(own)[0]
 
 
 def _changed(before: str, after: str) -> list[str]:

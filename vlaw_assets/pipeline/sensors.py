@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from vlaw_assets.pipeline.partitions import partition_key, split_key
+from vlaw_assets.partitions import partition_of, split_partition
 from vlaw_assets.pipeline.resources import Workplace
 from vlaw_models.errors import VlawError
 
@@ -29,14 +29,14 @@ def advance_sensor(job: dg.UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
         key = asset_event.dagster_event.partition if asset_event.dagster_event else None
         if key is None:
             return dg.SkipReason("the event has no partition")
-        experiment, iteration = split_key(str(key))
+        experiment, iteration = split_partition(str(key))
         try:
             last = workplace.recipe(experiment).iterations
         except VlawError as error:
             return dg.SkipReason(str(error))
         if iteration >= last:
             return dg.SkipReason(f"{experiment} is done: it has {last} iterations")
-        following = partition_key(experiment, iteration + 1)
+        following = partition_of(experiment, iteration + 1)
         # The run key makes it happen once per event, however often the sensor ticks.
         return dg.RunRequest(run_key=f"{following}:{asset_event.run_id}", partition_key=following)
 

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.lake import disk, embeddings, quarantine
+from vlaw_assets.partitions import split_partition
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class _Table:
 
     def narrowed(self, experiment: str | None) -> _Table:
         kept = {
-            key: [name for name in names if experiment is None or name.split("|")[0] == experiment]
+            key: [name for name in names if experiment is None or split_partition(name)[0] == experiment]
             for key, names in self.partitions.items()
         }
         artifacts = {key: ref for key, ref in self.artifacts.items() if kept[key]}
@@ -317,12 +318,12 @@ def _without_embedding(lake: Lake, episode_id: str) -> VlawError:
                 remedy=f"Look at the lake before that: --as-of {ref.artifact_id}",
             )
         if ref.asset in ASSETS.values():
-            experiment, iteration = ref.partition.split("|")
+            experiment, iteration = split_partition(ref.partition)
             return VlawError(
                 f"episode {episode_id} of {ref.name} has no embedding",
                 where=str(lake.paths.root),
                 remedy=f"Materialize {ASSET}, partition '{ref.partition}': "
-                f"vlaw run --experiment {experiment} --iterations {int(iteration)} --only {ASSET}",
+                f"vlaw run --experiment {experiment} --iterations {iteration} --only {ASSET}",
             )
         return VlawError(
             f"episodes of {ref.asset} are not embedded",

@@ -14,7 +14,6 @@ recipes with a seed.
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import tomllib
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from vlaw_assets.once import asking, once
+from vlaw_assets.partitions import MAX_ITERATIONS
 from vlaw_assets.recipes.ranges import contradiction, is_recording, remedy_for
 from vlaw_models import config as stages
 from vlaw_models.errors import VlawError
@@ -36,7 +36,6 @@ FOUNDATION_FILE = "foundation.toml"
 PRESETS = ("tiny", "small", "paper", "toy")
 EXTENDS = "extends"
 NOT_INHERITED = ("name", "description", EXTENDS)
-MAX_ITERATIONS = 10
 HELD_OUT_SEEDS = 500_000
 """Recipe seeds stay below; from here on they are kept for validation rollouts, which nothing is trained on."""
 KEY = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")
@@ -278,11 +277,6 @@ def load_foundation(folder: Path | None = None) -> Foundation:
         if kind is int and value < (0 if key == "seed" else 1):
             raise problem(path, key, f"is {value}", "Use a positive number.")
     return foundation
-
-
-def canonical(value: Any) -> str:
-    """JSON whose text is the same for the same values: what digests are taken of."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 @once

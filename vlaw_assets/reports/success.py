@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vlaw_assets.pipeline.partitions import partition_key
+from vlaw_assets.partitions import partition_of
 from vlaw_models.errors import VlawError
 
 Outcomes = dict[tuple[str, int], bool]
@@ -156,7 +156,7 @@ def evaluations(lake: Any, experiment: str, iterations: Iterable[int]) -> dict[s
     """Column label -> trials: "before" (the policy iteration 01 started with), "after 01", ...; what exists of it."""
     found: dict[str, Trials] = {}
     for iteration in iterations:
-        key = partition_key(experiment, iteration)
+        key = partition_of(experiment, iteration)
         if not found:
             first = lake.ledger.current("start_evaluation", key)
             if first is not None:

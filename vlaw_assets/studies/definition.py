@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from vlaw_assets.once import once
+from vlaw_assets.partitions import MAX_ITERATIONS
 from vlaw_assets.recipes import (
     EXTENDS,
     KEY,
-    MAX_ITERATIONS,
     NOT_INHERITED,
     STAGES,
     Recipe,
-    canonical,
     checked,
     document_of,
     known_keys,
@@ -213,7 +212,7 @@ def definition(study: Study, folder: Path | None = None) -> dict[str, Any]:
         "experiments": experiments,
         "foundation": dataclasses.asdict(load_foundation(folder)),
     }
-    return json.loads(canonical(whole))  # tuples become lists, as they come back from a file
+    return json.loads(json.dumps(whole))  # tuples become lists, as they come back from a file
 
 
 def _arm(path: Path, entry: Any) -> Arm:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vlaw_assets.pipeline.partitions import partition_key
+from vlaw_assets.partitions import partition_of
 from vlaw_assets.studies.definition import Member
 
 WAITING, RUNNING, DONE, FAILED, SKIPPED, STOPPED = "waiting", "running", "done", "failed", "skipped", "not needed"
@@ -27,7 +27,7 @@ class Slot:
 
     @property
     def key(self) -> str:
-        return partition_key(self.member.experiment, self.iteration)
+        return partition_of(self.member.experiment, self.iteration)
 
 
 class Order:
@@ -78,7 +78,7 @@ class Order:
                 return False
             if not all(self.status[item.key] == DONE for item in own):
                 return False
-        if slot.iteration > 1 and self.status[partition_key(slot.member.experiment, slot.iteration - 1)] != DONE:
+        if slot.iteration > 1 and self.status[partition_of(slot.member.experiment, slot.iteration - 1)] != DONE:
             return False
         leader = self._leader[slot.member.seed]
         ahead = Slot(leader, min(slot.iteration, leader.arm.iterations))

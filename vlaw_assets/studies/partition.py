@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from vlaw_assets.pipeline.partitions import partition_key
+from vlaw_assets.partitions import partition_of
 from vlaw_assets.studies.definition import THREADS, definition, find_member, find_study
 from vlaw_assets.studies.order import DONE, FAILED
 from vlaw_assets.studies.record import Outcome, hold_to_definition, record_outcome
@@ -92,7 +92,7 @@ def run_partition(task: Task) -> Ended:
         if member is None:
             raise VlawError(f"there is no experiment {task.experiment}", where="vlaw study", remedy="Start it again.")
         hold_to_definition(lake, definition(find_study(member.study.name, folder), folder))
-        key = partition_key(task.experiment, task.iteration)
+        key = partition_of(task.experiment, task.iteration)
         with driver.alone(lake, task.experiment, holder="vlaw study"), driver.open_instance() as instance:
             defs = build_defs(lake=task.lake, recipes=folder)
             done = driver.run_job(defs, instance, "iteration", partition=key, only=task.assets)

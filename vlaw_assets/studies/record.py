@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.lineage.replay import flat
+from vlaw_assets.partitions import partition_of, single_partition
 from vlaw_assets.pipeline.code_identity import code_digest, code_revision
-from vlaw_assets.pipeline.partitions import partition_key
-from vlaw_assets.recipes import canonical
 from vlaw_assets.studies.definition import Member
 from vlaw_models.errors import VlawError
 
@@ -74,14 +73,9 @@ class State:
         return self.outcome is not None and bool(self.outcome.reached)
 
 
-def partition_of(study: str) -> str:
-    """The ledger's partition of a study's definition."""
-    return f"{study}|00"
-
-
 def committed_definition(lake: Lake, study: str) -> dict[str, Any] | None:
     """The definition that the study was last run with; None if it never was."""
-    ref = lake.ledger.current(STUDY, partition_of(study))
+    ref = lake.ledger.current(STUDY, single_partition(study))
     if ref is None:
         return None
     return json.loads((lake.read(ref).checkpoint() / STUDY_FILE).read_text(encoding="utf-8"))
@@ -103,15 +97,15 @@ def hold_to_definition(lake: Lake, definition: Mapping[str, Any], *, restart: bo
             more = f"\n  and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
             raise VlawError(
                 f"study {name} is not what it was when it was begun:{''.join(lines)}{more}",
-                where=f"{lake.paths.root}, {STUDY}[{partition_of(name)}]",
+                where=f"{lake.paths.root}, {STUDY}[{single_partition(name)}]",
                 remedy="Put the study and its recipes back, give the changed study another name, or go on with "
                 "--restart (what is still the same is reused).",
             )
-    from vlaw_assets.lake import Identity
+    from vlaw_assets.lake import Identity, canonical_json
 
-    identity = Identity(kind=STUDY, code=_code(), recipe=canonical(definition), parents=())
+    identity = Identity(kind=STUDY, code=_code(), recipe=canonical_json(definition), parents=())
     with lake.commit(
-        asset=STUDY, partition=partition_of(name), identity=identity, run_id="study", code_revision=code_revision()
+        asset=STUDY, partition=single_partition(name), identity=identity, run_id="study", code_revision=code_revision()
     ) as draft:
         if draft.reused is None:
             _write(draft.checkpoint_dir() / STUDY_FILE, definition)
@@ -147,7 +141,7 @@ def state_of(
     """How far one partition is, asked of every wanted asset: present, and the same as would be made now?"""
     from vlaw_assets.lineage.staleness import ask
 
-    key = partition_key(member.experiment, iteration)
+    key = partition_of(member.experiment, iteration)
     refs = {asset: lake.ledger.current(asset, key) for asset in assets}
     missing = [asset for asset, ref in refs.items() if ref is None]
     stale = []
@@ -175,7 +169,7 @@ def state_of(
 def record_outcome(lake: Lake, member: Member, iteration: int, run: Mapping[str, float], run_id: str) -> Outcome:
     """Commits how a finished partition went, and returns it; `run` is kept with it and has at least `wall_s`. The same
     outcome again is reused, as it was measured first."""
-    from vlaw_assets.lake import Identity
+    from vlaw_assets.lake import Identity, canonical_json
 
     parents = _parents(lake, member, iteration)
     recipe = {
@@ -189,12 +183,12 @@ def record_outcome(lake: Lake, member: Member, iteration: int, run: Mapping[str,
     identity = Identity(
         kind=PROGRESS,
         code=_code(),
-        recipe=canonical(recipe),
+        recipe=canonical_json(recipe),
         parents=tuple((role, ref.content_digest) for role, ref in parents.items()),
     )
     with lake.commit(
         asset=PROGRESS,
-        partition=partition_key(member.experiment, iteration),
+        partition=partition_of(member.experiment, iteration),
         identity=identity,
         run_id=run_id,
         code_revision=code_revision(),
@@ -216,7 +210,7 @@ def record_outcome(lake: Lake, member: Member, iteration: int, run: Mapping[str,
     if outcome is None:
         raise VlawError(
             f"{PROGRESS} does not stand on what is current",
-            where=partition_key(member.experiment, iteration),
+            where=partition_of(member.experiment, iteration),
             remedy="Something else writes this partition; run the study again.",
         )
     return outcome
@@ -239,23 +233,23 @@ def _parents(lake: Lake, member: Member, iteration: int) -> dict[str, ArtifactRe
     """What an outcome stands on: the evaluation, the real rollouts of every iteration so far, and the target's
     evaluation."""
     real = {
-        f"real_rollouts_{number:02d}": lake.ledger.require("real_rollouts", partition_key(member.experiment, number))
+        f"real_rollouts_{number:02d}": lake.ledger.require("real_rollouts", partition_of(member.experiment, number))
         for number in range(1, iteration + 1)
     }
     parents = {
-        "policy_evaluation": lake.ledger.require("policy_evaluation", partition_key(member.experiment, iteration)),
+        "policy_evaluation": lake.ledger.require("policy_evaluation", partition_of(member.experiment, iteration)),
         **real,
     }
     target = member.target
     if target is not None:
-        key = partition_key(target.experiment, target.arm.iterations)
+        key = partition_of(target.experiment, target.arm.iterations)
         parents["target"] = lake.ledger.require("policy_evaluation", key)
     return parents
 
 
 def _valid_outcome(lake: Lake, member: Member, iteration: int) -> Outcome | None:
     """What was recorded, if it was recorded of what is current now."""
-    ref = lake.ledger.current(PROGRESS, partition_key(member.experiment, iteration))
+    ref = lake.ledger.current(PROGRESS, partition_of(member.experiment, iteration))
     if ref is None:
         return None
     try:

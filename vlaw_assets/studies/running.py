@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from vlaw_assets.partitions import partition_of
 from vlaw_assets.pipeline import driver
-from vlaw_assets.pipeline.partitions import partition_key
 from vlaw_assets.studies.definition import THREADS, Member
 from vlaw_assets.studies.order import DONE, FAILED, Order, Slot
 from vlaw_assets.studies.partition import Ended, Task
@@ -158,7 +158,7 @@ def _check_targets(place: Place, order: Order) -> None:
         target = member.target
         if target is None or target.experiment in members:
             continue
-        key = partition_key(target.experiment, target.arm.iterations)
+        key = partition_of(target.experiment, target.arm.iterations)
         if place.lake.ledger.current("policy_evaluation", key) is None:
             raise VlawError(
                 f"{member.experiment} runs until it matches {target.experiment}, which is not complete",

@@ -1,0 +1,38 @@
+"""The names of partitions: "vlaw|01" is iteration 1 of experiment vlaw, '' is the foundation.
+
+Iterations are zero-padded, because partitions are ordered as text; Dagster joins its two dimensions, in alphabetical
+order, to the same names.
+"""
+
+from __future__ import annotations
+
+from vlaw_models.errors import VlawError
+
+MAX_ITERATIONS = 10
+
+
+def partition_of(experiment: str, iteration: int) -> str:
+    """The partition of one iteration of one experiment. Raises VlawError for an iteration out of range."""
+    if not 1 <= iteration <= MAX_ITERATIONS:
+        raise VlawError(
+            f"there is no iteration {iteration}",
+            where=f"experiment {experiment}",
+            remedy=f"Iterations go from 1 to {MAX_ITERATIONS}.",
+        )
+    return join_partition(experiment, iteration)
+
+
+def single_partition(name: str) -> str:
+    """The partition of what has no iterations, a dataset or a study: "droid|00"."""
+    return join_partition(name, 0)
+
+
+def join_partition(name: str, iteration: int) -> str:
+    """The opposite of `split_partition`, of any number."""
+    return f"{name}|{iteration:02d}"
+
+
+def split_partition(partition: str) -> tuple[str, int]:
+    """("vlaw", 1) of "vlaw|01", ("", 0) of ''."""
+    experiment, _, iteration = partition.partition("|")
+    return experiment, int(iteration or 0)
