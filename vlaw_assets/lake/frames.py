@@ -236,6 +236,16 @@ def pinned(paths: Paths) -> list[Path]:
     return sorted({path for each in files for path in each})
 
 
+def fragments_of(paths: Paths, entry: dict[str, Any]) -> tuple[Any, list[Any]]:
+    """The table at the version of one artifact, and the artifact's fragments in the order written. Raises OSError,
+    ValueError."""
+    import lance
+
+    wanted = {Path(file["path"]).name for file in entry["files"]}
+    dataset = lance.dataset(str(paths.frames), version=entry["version"])
+    return dataset, [item for item in dataset.get_fragments() if any(f.path in wanted for f in item.metadata.files)]
+
+
 def read(
     paths: Paths, entry: dict[str, Any] | None, episode_ids: Sequence[str], steps: Iterable[int] | None = None
 ) -> dict[str, np.ndarray]:
@@ -245,15 +255,11 @@ def read(
         entry: what `FrameWriter.commit` returned, from the ledger.
         steps: only the frames of these steps.
     """
-    import lance
-
     steps = None if steps is None else sorted({int(step) for step in steps})
     if not entry or not episode_ids or steps == []:
         return {}
-    wanted = {Path(file["path"]).name for file in entry["files"]}
     try:
-        dataset = lance.dataset(str(paths.frames), version=entry["version"])
-        fragments = [item for item in dataset.get_fragments() if any(f.path in wanted for f in item.metadata.files)]
+        dataset, fragments = fragments_of(paths, entry)
         clauses = [] if steps is None else [f"step IN ({', '.join(map(str, steps))})"]
         if len(episode_ids) <= FILTERED_IDS:
             clauses.append("episode_id IN ({})".format(", ".join(f"'{name}'" for name in episode_ids)))

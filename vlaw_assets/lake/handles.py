@@ -1,7 +1,8 @@
 """A read handle: the data of one artifact, exactly as the ledger pinned it.
 
 A handle made by a draft leaves quarantined episodes out of every table, and remembers which episodes it gave away: the
-draft writes that down as the edge's selection. Frames have no door of their own: they come with their episodes.
+draft writes that down as the edge's selection. Frames have no door of their own: they come with their episodes, at once
+(`episodes`) or when they are asked for (`source`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import pyarrow.compute as pc
 from vlaw_assets.lake import checkpoints, embeddings, frames
 from vlaw_assets.lake.durable import file_problems
 from vlaw_assets.lake.schemas import ORDER
+from vlaw_assets.lake.source import LanceEpisodes
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 
@@ -132,6 +134,18 @@ class Handle:
         images = self._images([row["episode_id"] for row in rows], steps) if frames else {}
         trajectories = self._trajectories()
         return [_episode(row, images.get(row["episode_id"]), *trajectories[row["episode_id"]]) for row in rows]
+
+    def source(
+        self,
+        *,
+        tasks: Iterable[str] | None = None,
+        success: bool | None = None,
+        episode_ids: Iterable[str] | None = None,
+    ) -> LanceEpisodes:
+        """The episodes that `episodes` gives, with frames that are read when they are asked for. Raises VlawError."""
+        episodes = self.episodes(frames=False, tasks=tasks, success=success, episode_ids=episode_ids)
+        self._verify("frames")
+        return LanceEpisodes(self._lake.paths, self.ref.versions.get("frames"), episodes)
 
     def _table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         self._verify(name)

@@ -1,0 +1,99 @@
+"""Episodes whose frames stay in Lance: what is read later is what is pinned, from any thread and process."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from lake_worker import commit_all, identity, sample_episodes
+
+from vlaw_assets.lake import Lake
+from vlaw_models.errors import VlawError
+
+
+@pytest.fixture
+def lake(tmp_path):
+    return Lake.open(tmp_path / "lake")
+
+
+def _read(source, pairs):
+    return source.take(pairs)
+
+
+PAIRS = [(2, 1), (0, 0), (2, 1), (1, 3), (0, 2)]
+
+
+def test_a_source_gives_what_episodes_give(lake):
+    handle = lake.read(commit_all(lake))
+    whole, source = handle.episodes(), handle.source()
+    assert len(source) == len(whole)
+    for index, episode in enumerate(whole):
+        assert source[index].images.shape == episode.images.shape
+        assert np.array_equal(source.frames(index), episode.images)
+        assert np.array_equal(source[index].states, episode.states)
+        assert (source[index].episode_id, source[index].success) == (episode.episode_id, episode.success)
+    assert np.array_equal(source.take(PAIRS), np.stack([whole[number].images[step] for number, step in PAIRS]))
+
+
+def test_a_source_is_filtered_and_noted_as_episodes_are(lake):
+    ref = commit_all(lake)
+    chosen = [episode.episode_id for episode in lake.read(ref).episodes(success=False)]
+    for options in ({"success": False}, {"episode_ids": chosen}):
+        handle = lake.read(ref)
+        assert [episode.episode_id for episode in handle.source(**options)] == chosen
+        assert handle.given() == set(chosen)
+    assert [episode.task for episode in lake.read(ref).source(tasks=["book"])] == ["book"]
+
+
+def test_many_batches_and_last_frames_only(lake):
+    episodes = sample_episodes()
+    for episode in episodes:
+        episode.images = episode.images[-1:]
+    with lake.commit(asset="policy_evaluation", partition="vlaw|01", identity=identity("e"), run_id="r") as draft:
+        for episode in episodes:
+            draft.write_episodes([episode], purpose="evaluation")
+    source = lake.read(draft.ref).source()
+    assert [len(episode.images) for episode in source] == [1] * len(episodes)
+    pairs = [(index, 0) for index in range(len(episodes))]
+    assert np.array_equal(source.take(pairs), np.concatenate([episode.images for episode in episodes]))
+
+
+def test_other_artifacts_and_later_versions_are_not_seen(lake):
+    source = lake.read(commit_all(lake)).source()
+    before = source.take(PAIRS)
+    commit_all(lake, partition="other|01", force=True)
+    again = pickle.loads(pickle.dumps(source))
+    assert np.array_equal(again.take(PAIRS), before)
+
+
+def test_threads_and_fresh_processes_read_the_same(lake):
+    source = lake.read(commit_all(lake)).source()
+    expected = source.take(PAIRS)
+    with ThreadPoolExecutor(4) as threads:
+        assert all(np.array_equal(read, expected) for read in threads.map(lambda _: source.take(PAIRS), range(16)))
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert np.array_equal(pool.apply(_read, (source, PAIRS)), expected)
+
+
+def test_damaged_frames_are_named_before_any_is_given(lake):
+    ref = commit_all(lake)
+    path = lake.paths.root / ref.versions["frames"]["files"][0]["path"]
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(VlawError, match="is damaged"):
+        lake.read(ref).source()
+
+
+def test_an_artifact_without_frames_has_none(lake):
+    episodes = sample_episodes()
+    for episode in episodes:
+        episode.images = episode.images[:0]
+    with lake.commit(asset="all", partition="vlaw|02", identity=identity("none"), run_id="r") as draft:
+        draft.write_episodes(episodes, purpose="rollout")
+    source = lake.read(draft.ref).source()
+    assert [episode.images.shape for episode in source] == [(0, 3, 16, 24, 3)] * len(episodes)
+    assert source.frames(0).shape == (0, 3, 16, 24, 3)
