@@ -11,9 +11,12 @@ the evaluations are not embedded: they keep only a few of their frames.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.assets.stage import Plan, Stage, Work
@@ -24,10 +27,13 @@ if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef, Handle
     from vlaw_models.episodes import Episode
     from vlaw_models.reward_models.base import Judge
+    from vlaw_models.sources import EpisodeSource
 
 EMBEDDED = {"real_rollouts": "rollout", "imagined_rollouts": "imagined", "validation_rollouts": "validation"}
 """Asset whose episodes are embedded -> their purpose."""
 MODEL = "pretrained_reward_model"
+PART = 64
+"""Episodes whose frames are in memory at once."""
 FEATURES = "mean over frames, 1"
 """What `Judge.features` computes, for the recipe: raise the number when its meaning changes. Vectors of the same model
 but other features lie in one table; only those of the same features are compared."""
@@ -48,9 +54,13 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
     judge = load_judge(work.read(MODEL).checkpoint())
     model, counts, lengths = work.parents[MODEL].content_digest, dict.fromkeys(EMBEDDED.values(), 0), []
     total = sum(work.parents[asset].num_rows for asset in EMBEDDED)
-    for asset, episodes in read_ahead({asset: work.read(asset) for asset in EMBEDDED}, judge, stage.recipe.tasks):
-        vectors = embed_episodes(judge, episodes)
-        rows = [_row(episode, work.parents[asset].owner, EMBEDDED[asset]) for episode in episodes]
+    coming = read_ahead({asset: work.read(asset) for asset in EMBEDDED}, judge, stage.recipe.tasks)
+    for (asset, _), of_task in groupby(coming, key=itemgetter(0, 1)):
+        rows, found = [], []
+        for _, _, episodes in of_task:
+            found.append(embed_episodes(judge, episodes))
+            rows += [_row(episode, work.parents[asset].owner, EMBEDDED[asset]) for episode in episodes]
+        vectors = np.concatenate(found)
         work.draft.write_embeddings(model, rows, vectors)
         counts[EMBEDDED[asset]] += len(rows)
         lengths += np.linalg.norm(vectors, axis=1).tolist()
@@ -72,36 +82,42 @@ def show(_stage: Stage, _plan: Plan, ref: ArtifactRef) -> Mapping[str, Any]:
 
 def read_ahead(
     handles: Mapping[str, Handle], judge: Judge, tasks: Sequence[str]
-) -> Iterator[tuple[str, list[Episode]]]:
-    """(asset, its episodes of one task) in turn; while one part is used, a thread reads the next.
+) -> Iterator[tuple[str, str, list[Episode]]]:
+    """(asset, task, some of its episodes) in turn; while one part is used, a thread reads the next.
 
-    One task at a time: the frames of all would be a gigabyte. Reading costs as much as embedding, on another core.
+    Reading costs as much as embedding, on another core.
     """
-    wanted = [(asset, task) for asset in handles for task in tasks]
+    sources = {asset: handle.source(tasks=tasks) for asset, handle in handles.items()}
+    wanted = [
+        (asset, task, part) for asset, source in sources.items() for task in tasks for part in parts(source, task)
+    ]
     with ThreadPoolExecutor(max_workers=1) as reader:
         coming = deque[Any]()
         for number in range(len(wanted) + 1):
             if number < len(wanted):
-                asset, task = wanted[number]
-                coming.append((asset, reader.submit(frames_seen, handles[asset], judge, task)))
+                asset, task, part = wanted[number]
+                coming.append((asset, task, reader.submit(frames_seen, sources[asset], judge, part)))
             if number:
-                asset, part = coming.popleft()
-                yield asset, part.result()
+                asset, task, read = coming.popleft()
+                yield asset, task, read.result()
 
 
-def frames_seen(handle: Handle, judge: Judge, task: str) -> list[Episode]:
-    """The task's episodes with just the frames that the judge looks at: decoding the others would double the time."""
+def parts(source: EpisodeSource, task: str) -> Iterator[list[int]]:
+    """Numbers of the task's episodes, PART at a time, in the order of their ids."""
+    own = [number for number, episode in enumerate(source) if episode.task == task]
+    own.sort(key=lambda number: source[number].episode_id)
+    return (own[begin : begin + PART] for begin in range(0, len(own), PART))
+
+
+def frames_seen(source: EpisodeSource, judge: Judge, numbers: Sequence[int]) -> list[Episode]:
+    """The episodes with just the frames that the judge looks at: decoding the others would double the time."""
     from vlaw_models.reward_models.embed import steps_seen
 
-    by_length: dict[int, list[str]] = {}
-    for episode in handle.episodes(frames=False, tasks=[task]):
-        by_length.setdefault(episode.num_steps, []).append(episode.episode_id)
-    found = {
-        episode.episode_id: episode
-        for length, ids in by_length.items()
-        for episode in handle.episodes(episode_ids=ids, steps=steps_seen(judge, length))
-    }
-    return [found[name] for name in sorted(found)]
+    found = [(number, source[number]) for number in numbers]
+    return [
+        dataclasses.replace(episode, images=source.frames(number, steps_seen(judge, episode.num_steps)))
+        for number, episode in found
+    ]
 
 
 def _row(episode: Episode, owner: str, purpose: str) -> dict[str, str]:

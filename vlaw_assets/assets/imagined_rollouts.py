@@ -55,15 +55,11 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
     per_task, oracle = recipe.imagine.count, on_the_simulator(recipe)
     if not per_task:
         return
-    real = [
-        episode
-        for role in start_roles(work)
-        for episode in work.read(role).episodes(frames=True, steps=[0], tasks=recipe.tasks)
-    ]
+    real = [episode for role in start_roles(work) for episode in work.read(role).source(tasks=recipe.tasks)]
     starts = starts_from(real, recipe.tasks, per_task)
-    first = {start.episode_id: start.images for start in starts}
     tasks: list[str] = []
     for batch in (_on_the_simulator if oracle else _in_the_world_model)(stage, work, starts):
+        first = {start.episode_id: start.images for start in starts[len(tasks) : len(tasks) + len(batch)]}
         work.check(
             checks.episodes_fit_schema(batch, tasks=recipe.tasks, judged=False, robot=stage.robot),
             checks.all_finite(batch),
@@ -108,10 +104,32 @@ def start_roles(work: Work) -> list[str]:
     return [role for role in work.parents if role.startswith("starts")]
 
 
-def starts_from(real: Sequence[Episode], tasks: Sequence[str], per_task: int) -> list[Start]:
-    """`per_task` starts for every task, taken in turn from the task's real episodes; tasks interleaved."""
-    from vlaw_models.episodes import Start
+class Starts(Sequence["Start"]):
+    """First frames of real episodes, read when they are asked for."""
 
+    def __init__(self, chosen: Sequence[tuple[int, Episode]]):
+        """(seed, episode to start from) of each."""
+        self._chosen = chosen
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[number] for number in range(len(self))[index]]
+        start, (_, episode) = self.blank(index), self._chosen[index]
+        return dataclasses.replace(start, images=episode.images[0], state=episode.states[0])
+
+    def blank(self, index: int) -> Start:
+        """Without its frame and state."""
+        from vlaw_models.episodes import Start
+
+        seed, episode = self._chosen[index]
+        return Start(episode.task, seed, instruction=episode.instruction, episode_id=episode.episode_id)
+
+
+def starts_from(real: Sequence[Episode], tasks: Sequence[str], per_task: int) -> Starts:
+    """`per_task` starts for every task, taken in turn from the task's real episodes; tasks interleaved."""
     pools = {task: [episode for episode in real if episode.task == task] for task in tasks}
     empty = [task for task, pool in pools.items() if not pool]
     if empty:
@@ -120,19 +138,7 @@ def starts_from(real: Sequence[Episode], tasks: Sequence[str], per_task: int) ->
             where="imagined_rollouts",
             remedy="Set [rollouts] episodes_per_task to 1 or more.",
         )
-    return [
-        Start(
-            task=task,
-            seed=index,
-            instruction=episode.instruction,
-            images=episode.images[0],
-            state=episode.states[0],
-            episode_id=episode.episode_id,
-        )
-        for index in range(per_task)
-        for task, pool in pools.items()
-        for episode in [pool[index % len(pool)]]
-    ]
+    return Starts([(index, pool[index % len(pool)]) for index in range(per_task) for pool in pools.values()])
 
 
 def begin_with_real_frames(
@@ -156,7 +162,7 @@ def begin_with_real_frames(
     )
 
 
-def _in_the_world_model(stage: Stage, work: Work, starts: list[Start]) -> Iterator[list[Episode]]:
+def _in_the_world_model(stage: Stage, work: Work, starts: Starts) -> Iterator[list[Episode]]:
     from vlaw_models.rollouts.imagine import imagine
 
     return imagine(
@@ -171,16 +177,15 @@ def _in_the_world_model(stage: Stage, work: Work, starts: list[Start]) -> Iterat
     )
 
 
-def _on_the_simulator(stage: Stage, work: Work, starts: list[Start]) -> Iterator[list[Episode]]:
+def _on_the_simulator(stage: Stage, work: Work, starts: Starts) -> Iterator[list[Episode]]:
     from vlaw_models.rollouts.privileged import rollouts_from_starts
 
     origins = {
         name: origin for role in start_roles(work) for name, origin in origins_in(work.read(role), stage.robot).items()
     }
-    starts = [dataclasses.replace(start, images=None, state=None) for start in starts]
     return rollouts_from_starts(
         work.read("policy").checkpoint(),
-        starts,
+        [starts.blank(index) for index in range(len(starts))],
         origins,
         stage.recipe.imagine,
         robot=stage.robot,

@@ -36,7 +36,7 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
     from vlaw_models.rollouts.replay import replay
 
     config = stage.recipe.reward_model
-    rollouts = work.read("real_rollouts").episodes(frames=True)
+    rollouts = work.read("real_rollouts").source()
     replays = (
         replay(
             work.read("world_model").checkpoint(),

@@ -23,8 +23,8 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
 
     imagined, judge = work.read("imagined_rollouts"), work.read("reward_model").checkpoint()
     rows, shown, read = [], [], {}
-    for number, task in enumerate(recipe.tasks):  # one task at a time: frames of all would be a gigabyte
-        episodes = imagined.episodes(frames=True, tasks=[task])
+    for number, task in enumerate(recipe.tasks):
+        episodes = imagined.source(tasks=[task])
         read[task] = len(episodes)  # as many as were asked for, without those in quarantine
         if not episodes:
             continue

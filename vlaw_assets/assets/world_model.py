@@ -50,7 +50,7 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
         work.read("world_model").checkpoint(),
         work.read("autoencoder").checkpoint(),
         episodes,
-        work.read("co_training").episodes(frames=True),
+        work.read("co_training").source(),
         stage.recipe.world_model,
         work.draft.checkpoint_dir(),
         seed=stage.seed,
@@ -69,12 +69,12 @@ def _episodes(stage: Stage, work: Work) -> list[Episode]:
     recipe = stage.recipe
     if recipe.world_model.use_rollouts:
         roles = [role for role in work.parents if role.startswith(REAL)]
-        return [episode for role in roles for episode in work.read(role).episodes(frames=True)]
+        return [episode for role in roles for episode in work.read(role).source()]
     expert = work.read(EXPERT)
     rows = stage.lake.read(work.parents[EXPERT]).table("episodes").to_pylist()
     present = [row for row in rows if row["episode_id"] in expert.available()]
     chosen = first_of_each(present, recipe.tasks, recipe.world_model.expert_per_task)
-    return expert.episodes(frames=True, episode_ids=chosen)
+    return list(expert.source(episode_ids=chosen))
 
 
 def first_of_each(rows: Sequence[dict[str, Any]], tasks: Sequence[str], per_task: int) -> set[str]:

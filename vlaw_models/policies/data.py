@@ -1,7 +1,7 @@
 """Training samples for a policy: every control step of every episode, drawn uniformly.
 
 Here: a view of episodes as steps, and mixtures of such views. Not here: optimisation (learners/imitation.py). Images
-are referred to, never copied: a batch is gathered when it is drawn, so the data are in memory once (or memory-mapped).
+are referred to, never copied: a batch is gathered when it is drawn, from memory, a memory map or a source.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from vlaw_models.device import mixed
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.base import FlowMatchingPolicy
+from vlaw_models.sources import Frames, gather
 
 POINTS = 2
 """P: places per picture that pretraining points out."""
@@ -47,7 +48,7 @@ class StepData:
 
     def __init__(
         self,
-        images: Sequence[np.ndarray],
+        images: Sequence[np.ndarray | Frames],
         states: Sequence[np.ndarray],
         actions: Sequence[np.ndarray],
         instructions: Sequence[str],
@@ -154,7 +155,7 @@ class StepData:
         ]
         ahead = np.arange(chunk_size)
         return Batch(
-            images=np.stack([self.images[episode][t] for episode, t in pairs]),
+            images=gather(self.images, pairs),
             states=np.stack([self.states[episode][t] for episode, t in pairs]),
             actions=np.stack([self.actions[e][np.minimum(t + ahead, len(self.actions[e]) - 1)] for e, t in pairs]),
             weights=self.weights[episodes].astype(np.float32),

@@ -5,7 +5,7 @@ Not here: the loop (rollout.py), replays of recorded actions (replay.py), the ju
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from vlaw_models.autoencoders.base import load_autoencoder
@@ -25,7 +25,7 @@ def imagine(
     policy_dir: Path,
     world_model_dir: Path,
     autoencoder_dir: Path,
-    starts: list[Start],
+    starts: Sequence[Start],
     cfg: ImagineConfig,
     *,
     robot: RobotSpec,

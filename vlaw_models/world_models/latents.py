@@ -14,6 +14,7 @@ import torch
 from vlaw_models.autoencoders.base import Autoencoder
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
+from vlaw_models.sources import gather
 from vlaw_models.world_models import edm
 from vlaw_models.world_models.base import Condition, WorldModel
 
@@ -35,18 +36,18 @@ class LatentEpisodes:
 
 
 class WhenDrawn:
-    """Frames that are encoded each time they are drawn: for a memory-mapped corpus and an autoencoder that costs
-    nothing."""
+    """Frames that are read and encoded each time they are drawn: for an autoencoder that costs nothing."""
 
     def __init__(self, autoencoder: Autoencoder, episodes: Sequence[Episode], first: np.ndarray):
-        self.autoencoder, self.episodes, self.first = autoencoder, episodes, first
+        self.autoencoder, self.first = autoencoder, first
+        self.images = [episode.images for episode in episodes]
 
     def __getitem__(self, index: torch.Tensor) -> torch.Tensor:
         """(B, F) numbers of frames to (B, F, C, V*h, w) float32."""
         frames = index.flatten().numpy()
         which = np.searchsorted(self.first, frames, side="right") - 1
-        images = np.stack([self.episodes[e].images[t] for e, t in zip(which, frames - self.first[which], strict=True)])
-        return self.autoencoder.encode(images).unflatten(0, tuple(index.shape))
+        pairs = list(zip(which.tolist(), (frames - self.first[which]).tolist(), strict=True))
+        return self.autoencoder.encode(gather(self.images, pairs)).unflatten(0, tuple(index.shape))
 
 
 def encode_episodes(
