@@ -135,7 +135,7 @@ def _examples(work: Work) -> tuple[Examples, Examples]:
     members = {row["episode_id"]: row for row in work.read("training_set").members().to_pylist() if row["weight"] > 0}
 
     def examples(roles: Iterable[str]) -> Examples:
-        episodes = [e for role in roles for e in work.read(role).episodes(frames=True, episode_ids=members)]
+        episodes = [e for role in roles for e in work.read(role).source(episode_ids=members)]
         return Examples.of_rows(episodes, members)
 
     real = [role for role in work.parents if role.startswith(REAL)]
