@@ -244,6 +244,6 @@ def edit_toml(path: Path, **changes: Any) -> None:
 
 
 def write_recipe(folder: Path, name: str, base: str | None = "smoke", **changes: Any) -> Path:
-    """`folder/name.toml`: the packaged recipe `base` (None: nothing but defaults) under this name, with `changes`."""
+    """A recipe file in `folder`: the packaged recipe `base` (None: only defaults) under this name, with `changes`."""
     values = tomllib.loads(recipe_files()[base].read_text()) if base else {}
     return write_toml(folder / f"{name}.toml", changed(values, {"name": name, **changes}))

@@ -25,7 +25,7 @@ from vlaw_assets.pipeline.checks import Finding
 from vlaw_assets.pipeline.code_identity import code_revision, made_with
 from vlaw_assets.recipes import Foundation, Recipe
 from vlaw_models.errors import VlawError
-from vlaw_models.robots.registry import find_robot
+from vlaw_models.robots.registry import ROBOTS, find_robot
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef, Draft, Handle, Identity, Lake, Ledger
@@ -208,6 +208,7 @@ class Stage:
             if ref.kind in MODEL_GROUPS
             for name in ref.metrics.get(CLASSES, ())
         }
+        names.add((ROBOTS.group, self.robot.name))
         if self.partition:
             names.add((LEARNER_GROUP, self.recipe.policy.learner))
         parts = plugins.code_parts(
