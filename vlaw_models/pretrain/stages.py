@@ -179,6 +179,7 @@ def train_base_policy(data: Corpora, out: Path, progress=None) -> dict:
         [e.actions for e in broad],
         chunk_size=preset["chunk_size"],
         absolute=ROBOT.action.as_is,
+        wraps=ROBOT.action.wraps,
     )
     policy = build_policy(
         preset, normalization, robot=ROBOT, seed=cfg.seed, instructions=[e.instruction for e in broad]

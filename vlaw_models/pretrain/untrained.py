@@ -36,6 +36,7 @@ def _policy(preset: str, episodes: Sequence[Episode], out: Path, robot: RobotSpe
         [episode.actions for episode in episodes],
         chunk_size=entry["chunk_size"],
         absolute=robot.action.as_is,
+        wraps=robot.action.wraps,
     )
     build_policy(entry, normalization, robot=robot, seed=seed, instructions=_instructions(episodes)).save(out)
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from vlaw_models.errors import VlawError
 from vlaw_models.registry import attribute_of
-from vlaw_models.worlds import World
 
 if TYPE_CHECKING:
     import numpy as np
 
     from vlaw_models.episodes import Episode, Outcome, Start
     from vlaw_models.robots.spec import RobotSpec
+    from vlaw_models.worlds import World
 
 Demonstrator = Callable[[str, int], "Episode"]
 """(task, seed of the layout) -> one scripted episode with its true outcome. Several threads may call it at once."""
