@@ -62,10 +62,12 @@ def recomputed(lake, ref):
                 {
                     **{key: row[key] for key in SCALARS},
                     "extra": json.loads(row["extra_json"]),
+                    "cameras": row["cameras"],
                     "shapes": [images, list(states.shape), list(actions.shape)],
                 }
             ).encode()
         )
+        total.update(np.array([step["timestamp"] for step in mine], "<f8").tobytes())
         total.update(states.tobytes())
         total.update(actions.tobytes())
         for frame in pictures:
