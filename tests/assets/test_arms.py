@@ -408,9 +408,15 @@ def evaluable(tmp_path, monkeypatch, seed: int | None):
         made = iteration(bench.lake, base, {}, "loop|01")
     calls = []
 
-    def robot(_folder, tasks, config, *, noise_seed, progress=None):
+    def robot(_folder, tasks, config, *, noise_seed, robot, progress=None):
         calls.append((config.noise_scale, noise_seed))
-        found = [e for e in episodes(3, seed=noise_seed) if e.task in tasks]
+        arrays = {
+            "images": np.zeros((3, len(robot.cameras), 8, 8, 3), np.uint8),
+            "states": np.zeros((3, len(robot.state)), np.float32),
+            "actions": np.zeros((2, len(robot.action)), np.float32),
+            "control_hz": robot.control_hz,
+        }
+        found = [dataclasses.replace(e, **arrays) for e in episodes(3, seed=noise_seed) if e.task in tasks]
         for e in found:
             e.seed = start_seeds("evaluation", e.task, 0, 0, 3)[e.seed]
         return found

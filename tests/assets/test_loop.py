@@ -52,8 +52,9 @@ def scripted(count, task="stack", success=True):
             success=success,
             event="success" if success else "missed",
             images=rng.integers(0, 255, (4, 3, 16, 16, 3), dtype=np.uint8),
-            states=rng.normal(size=(4, 5)).astype(np.float32),
-            actions=rng.normal(size=(3, 5)).astype(np.float32),
+            states=rng.uniform(0, 0.2, size=(4, 5)).astype(np.float32),
+            actions=rng.uniform(0, 0.2, size=(3, 5)).astype(np.float32),
+            control_hz=5.0,
         )
         for index in range(count)
     ]

@@ -19,6 +19,7 @@ from vlaw_assets.lake.upkeep.clone import clone, rewind
 from vlaw_assets.lineage import replay as replaying
 from vlaw_assets.recipes import PACKAGED
 from vlaw_models.errors import VlawError
+from vlaw_models.learners.base import Member
 from vlaw_models.robots.tabletop.render import RayRenderer
 from vlaw_models.threads import on_threads
 
@@ -285,10 +286,8 @@ def test_the_command_prints_what_came_out_and_fails_on_a_difference(place, monke
     result = CliRunner().invoke(app, ["audit", "loop_state", "smoke", "1", "--replay", "--only"])
     assert result.exit_code == 0, result.output
     assert "same" in result.stdout
-    monkeypatch.setattr(
-        "vlaw_assets.assets.training_set._member",
-        lambda *args: {"episode_id": args[0], "owner": args[1], "weight": 2.0, "source": args[2]},
-    )
+    row = Member.row
+    monkeypatch.setattr(Member, "row", lambda member: {**row(member), "weight": 2.0})
     result = CliRunner().invoke(app, ["audit", "training_set", "smoke", "1", "--replay", "--only", "--json"])
     assert result.exit_code == 2
     assert json.loads(result.stdout)["replayed"][0]["status"] == "different"

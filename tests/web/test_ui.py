@@ -110,7 +110,8 @@ def serving(place: Place, *options: str, exit_code: int = 0) -> Iterator[Server]
             yield server
         finally:
             others = children(process.pid)
-            process.send_signal(signal.SIGTERM)
+            if not exit_code:  # else it ends by itself
+                process.send_signal(signal.SIGTERM)
             assert process.wait(60) == exit_code, (place.root / "ui.log").read_text()
             assert not [pid for pid in others if Path(f"/proc/{pid}").exists()], "nothing is left behind"
 

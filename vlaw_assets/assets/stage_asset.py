@@ -91,7 +91,8 @@ def stage_asset(
             told = error if isinstance(error, VlawError) else disk.named(error, where=asset)
             if told is None:
                 raise
-            yield from _check_results(findings, [f.name for f in findings if f.name in checks])
+            noted = {finding.name for finding in findings}
+            yield from _check_results(findings, [name for name in checks if name in noted])
             raise dg.Failure(
                 description=f"{asset} [{partition or 'foundation'}]: {told}", allow_retries=False
             ) from error
