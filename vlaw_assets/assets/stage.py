@@ -25,6 +25,7 @@ from vlaw_assets.pipeline.checks import Finding
 from vlaw_assets.pipeline.code_identity import code_revision, made_with
 from vlaw_assets.recipes import Foundation, Recipe
 from vlaw_models.errors import VlawError
+from vlaw_models.progress import Progress
 from vlaw_models.robots.registry import ROBOTS, find_robot
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ class Stage:
         return self.recipe.seed * 1000 + self.iteration
 
     @property
-    def progress(self) -> Callable[[int, int, str], None]:
+    def progress(self) -> Progress:
         return progress.reporter(self.asset, self.partition, self.log.info)
 
     def require(self, asset: str) -> ArtifactRef:

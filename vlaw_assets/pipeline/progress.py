@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
+from vlaw_models.progress import Progress
+
 Listener = Callable[[str, str, int, int, str], None]
 """(asset, partition, done, total, text); an asset begins with total 0 and ends with one of ENDINGS."""
 MADE, REUSED, FAILED = "made", "reused", "failed"
@@ -33,7 +35,7 @@ def tell(asset: str, partition: str, done: int, total: int, text: str) -> None:
         listener(asset, partition, done, total, text)
 
 
-def reporter(asset: str, partition: str, log: Callable[[str], None]) -> Callable[[int, int, str], None]:
+def reporter(asset: str, partition: str, log: Callable[[str], None]) -> Progress:
     """The callback to hand to a stage: forwards to the listeners, or logs each tenth of the way where there are
     none."""
     logged = -1

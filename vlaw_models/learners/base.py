@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
+from vlaw_models.progress import Progress
 from vlaw_models.registry import Registry
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ LEARNERS = Registry(
 REAL, IMAGINED = "real", "imagined"
 NEGATIVE = "_negative"
 """End of the source in the row of a member whose advantage is not positive."""
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vlaw_models.errors import VlawError
-from vlaw_models.learners.base import Candidate, Examples, Learner, Member, Misfit, Progress
+from vlaw_models.learners.base import Candidate, Examples, Learner, Member, Misfit
+from vlaw_models.progress import Progress
 
 if TYPE_CHECKING:
     import numpy as np

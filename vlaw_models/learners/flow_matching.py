@@ -15,10 +15,11 @@ from vlaw_models.config import PolicyConfig
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.base import Examples, Misfit
-from vlaw_models.learners.optimise import WARMUP_STEPS, Progress, optimise
+from vlaw_models.learners.optimise import WARMUP_STEPS, optimise
 from vlaw_models.learners.stopping import Stops
 from vlaw_models.policies.base import FlowMatchingPolicy
 from vlaw_models.policies.data import MixedData, SeenData, StepData, check_fits
+from vlaw_models.progress import Progress
 
 CONDITION_DROPOUT = 0.3
 """Share of the samples of a conditioned policy whose advantage is hidden (RECAP)."""

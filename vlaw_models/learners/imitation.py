@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from vlaw_models.learners.advantages import advantages_of, awr_weights
-from vlaw_models.learners.base import IMAGINED, REAL, Candidate, Examples, Learner, Member, Misfit, Progress
+from vlaw_models.learners.base import IMAGINED, REAL, Candidate, Examples, Learner, Member, Misfit
+from vlaw_models.progress import Progress
 
 if TYPE_CHECKING:
     from vlaw_models.config import PolicyConfig

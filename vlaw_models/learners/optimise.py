@@ -14,8 +14,8 @@ import torch
 from vlaw_models.device import mixed
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.stopping import Stops
+from vlaw_models.progress import Progress
 
-Progress = Callable[[int, int, str], None]
 WARMUP_STEPS = 100
 FINAL_RATE = 0.02
 """The learning rate ends at this share of its peak."""

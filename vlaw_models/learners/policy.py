@@ -8,9 +8,10 @@ from typing import Any
 
 from vlaw_models.config import PolicyConfig
 from vlaw_models.errors import VlawError
-from vlaw_models.learners.base import Examples, Learner, Progress
+from vlaw_models.learners.base import Examples, Learner
 from vlaw_models.learners.stopping import Evaluate, Stops
 from vlaw_models.policies.base import load_policy
+from vlaw_models.progress import Progress
 
 
 def update_policy(

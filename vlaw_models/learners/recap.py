@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vlaw_models.learners.advantages import advantages_of, positive
-from vlaw_models.learners.base import IMAGINED, Candidate, Examples, Member, Misfit, Progress
+from vlaw_models.learners.base import IMAGINED, Candidate, Examples, Member, Misfit
 from vlaw_models.learners.imitation import Imitation
+from vlaw_models.progress import Progress
 
 if TYPE_CHECKING:
     from vlaw_models.config import PolicyConfig

@@ -8,7 +8,7 @@ Real rollouts, scripted episodes and world-model replays carrying the real outco
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,9 @@ from vlaw_models.config import RewardModelConfig
 from vlaw_models.device import mixed
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
+from vlaw_models.progress import Progress
 from vlaw_models.reward_models.augment import augment
 from vlaw_models.reward_models.base import NO, YES, Judge, frame_indices, load_judge, seeded
-
-Progress = Callable[[int, int, str], None]
 
 
 def train_reward_model(

@@ -23,11 +23,11 @@ from vlaw_models.config import WorldModelConfig
 from vlaw_models.device import mixed
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
+from vlaw_models.progress import Progress
 from vlaw_models.world_models import edm
 from vlaw_models.world_models.base import WorldModel, load_world_model
 from vlaw_models.world_models.latents import LatentEpisodes, draw_unrolled, draw_windows, encode_episodes
 
-Progress = Callable[[int, int, str], None]
 CHANGE_WEIGHT = 3.0
 REPORT_EVERY = 20
 

@@ -7,7 +7,7 @@ and it reads real and imagined frames alike. Vectors of different judges are not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -17,6 +17,7 @@ import torch
 
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
+from vlaw_models.progress import Progress
 from vlaw_models.reward_models.base import Judge, frame_indices, load_judge
 from vlaw_models.threads import on_threads
 
@@ -26,7 +27,7 @@ def embed_episodes(
     episodes: Iterable[Episode],
     *,
     batch_size: int = 16,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """One vector per episode in the order given, (N, D) float32 of Euclidean length 1; N may be 0, then D is 0.
 

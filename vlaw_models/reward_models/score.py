@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import torch
 
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
+from vlaw_models.progress import Progress
 from vlaw_models.reward_models.base import load_judge
 
 
@@ -19,7 +20,7 @@ def score_episodes(
     episodes: Iterable[Episode],
     *,
     batch_size: int = 64,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """P(yes) of each episode in the order given, float64 (N,); N may be 0. Episodes are read one batch at a time.
 

@@ -6,7 +6,7 @@ experts (`demonstrate.py`), which layouts a purpose sees (`seeds.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ import numpy as np
 from vlaw_models.config import EvaluationConfig, RolloutConfig
 from vlaw_models.episodes import Episode, Start
 from vlaw_models.errors import VlawError
+from vlaw_models.progress import Progress
 from vlaw_models.robots.simulator import simulator_of
 from vlaw_models.robots.spec import RobotSpec
 from vlaw_models.rollouts.seeds import MEASURING, start_seeds
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from vlaw_models.policies.base import Policy
     from vlaw_models.worlds import World
 
-Progress = Callable[[int, int, str], None]
 
 EVALUATION_NOISE_SEED = 0
 """Policy noise in evaluations: the same for everybody, as the starts are."""

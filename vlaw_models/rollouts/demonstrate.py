@@ -5,18 +5,17 @@ The experts are the simulator's; which layouts are shown is said in seeds.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 from vlaw_models.config import RolloutConfig
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
+from vlaw_models.progress import Progress
 from vlaw_models.robots.simulator import simulator_of
 from vlaw_models.robots.spec import RobotSpec
 from vlaw_models.rollouts.seeds import start_seeds
-
-Progress = Callable[[int, int, str], None]
 
 _GIVE_UP = 20
 """Demonstrations attempted per demonstration wanted, before the expert is declared broken."""

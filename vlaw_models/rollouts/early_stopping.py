@@ -19,6 +19,7 @@ from vlaw_models.config import EvaluationConfig
 from vlaw_models.episodes import Episode, Start
 from vlaw_models.errors import VlawError
 from vlaw_models.metrics.sequential import A_BETTER, UNDECIDED, Decision, interleaved, paired_stream
+from vlaw_models.progress import Progress
 from vlaw_models.robots.simulator import simulator_of
 from vlaw_models.robots.spec import RobotSpec
 from vlaw_models.rollouts.collect import EVALUATION_NOISE_SEED
@@ -120,7 +121,7 @@ def evaluate_until_settled(
     *,
     robot: RobotSpec,
     noise_seed: int = EVALUATION_NOISE_SEED,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[list[Episode], Stopping]:
     """`collect.evaluate_policy` that stops early: the same held-out starts, batched otherwise, so with other noise."""
     from vlaw_models.policies.base import load_policy

@@ -5,7 +5,7 @@ Not here: the loop (rollout.py), replays of recorded actions (replay.py), the ju
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vlaw_models.autoencoders.base import load_autoencoder
@@ -13,12 +13,11 @@ from vlaw_models.config import ImagineConfig
 from vlaw_models.episodes import Episode, Start
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.base import load_policy
+from vlaw_models.progress import Progress
 from vlaw_models.robots.spec import RobotSpec
 from vlaw_models.rollouts.rollout import rollout
 from vlaw_models.world_models.base import load_world_model
 from vlaw_models.world_models.imagined_world import ImaginedWorld, batch_seeds, check_robot
-
-Progress = Callable[[int, int, str], None]
 
 
 def imagine(

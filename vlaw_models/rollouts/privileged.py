@@ -8,7 +8,7 @@ evaluations (collect.py), whose outcomes the robot is allowed to know.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +18,10 @@ import numpy as np
 from vlaw_models.config import ImagineConfig
 from vlaw_models.episodes import Episode, Start
 from vlaw_models.errors import VlawError
+from vlaw_models.progress import Progress
 from vlaw_models.robots.simulator import simulator_of
 from vlaw_models.robots.spec import RobotSpec
 
-Progress = Callable[[int, int, str], None]
 Origins = Mapping[str, Start]
 """Id of a real episode -> the (task, seed) it was reset by; only of episodes of the robot's own simulator."""
 NOT_PRIVILEGED = "Set imagine.world = 'world_model' and score.labels = 'judge', which need no simulator."

@@ -1,0 +1,8 @@
+"""How a long function tells how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Progress = Callable[[int, int, str], None]
+"""(done, total, what): called now and then."""
