@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.assets.origins import RECORDED
-from vlaw_assets.assets.recordings import is_recorded, plan_of, take
+from vlaw_assets.assets.recordings import NO_SIMULATOR, is_recorded, plan_of, take
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state
@@ -83,7 +83,7 @@ def _plan(
         for key, value in dataclasses.asdict(config).items()
         if key not in ("low_noise_scale", "stop_early", "source")
     }
-    simulator = simulator_of(stage.robot, needed_by=stage.asset, remedy="Use a robot that can be simulated.")
+    simulator = simulator_of(stage.robot, needed_by=stage.asset, remedy=NO_SIMULATOR)
     tables = {
         "evaluation": read,
         "tasks": list(recipe.tasks),

@@ -8,8 +8,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from vlaw_assets.assets.recordings import NO_SIMULATOR, is_recorded, plan_of, take
 from vlaw_assets.assets.recordings import ROLE as RECORDING
-from vlaw_assets.assets.recordings import is_recorded, plan_of, take
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state
@@ -89,7 +89,7 @@ def _without_source(tables: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _plan(stage: Stage, kind: str, tables: Mapping[str, Any]) -> Plan:
     recipe, state = stage.recipe, read_state(stage)
-    simulator = simulator_of(stage.robot, needed_by=stage.asset, remedy="Use a robot that can be simulated.")
+    simulator = simulator_of(stage.robot, needed_by=stage.asset, remedy=NO_SIMULATOR)
     own = {
         "tasks": list(recipe.tasks),
         "seed": recipe.seed,

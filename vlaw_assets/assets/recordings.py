@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 RECORDED = "recorded:"
 ASSET = ROLE = "recorded_episodes"
 ITERATION = "{iteration}"
+NO_SIMULATOR = "Set its source to 'recorded:NAME' of an imported dataset, or use a robot that can be simulated."
+"""Remedy where a robot without a simulator is to be rolled out."""
 BATCH = 16
 """Episodes that are in memory at a time."""
 SHOWN = 6
