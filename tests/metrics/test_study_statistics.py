@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from statsmodels.stats.proportion import proportion_confint
 
 from vlaw_models.errors import VlawError
 from vlaw_models.metrics import ranking
@@ -158,7 +159,7 @@ def test_confidence_sequence_holds_at_all_looks_at_once():
     upper, lower = stopping_bounds(200, truth, 0.1)
     left_out = ((seen >= upper[n]) | (seen <= lower[n])).any(axis=1).mean()
     assert 0.01 < left_out <= 0.1
-    wilson_90 = np.array([[wilson(k, m, 1.645) if k <= m else (0, 1) for k in range(201)] for m in n])
+    wilson_90 = np.stack(proportion_confint(np.minimum(np.arange(201), n[:, None]), n[:, None], 0.1, "wilson"), axis=-1)
     low, high = (wilson_90[np.arange(200)[None], seen, side] for side in (0, 1))
     assert ((low > truth) | (high < truth)).any(axis=1).mean() > 0.3
     low, high = confidence_sequence(350, 1000)

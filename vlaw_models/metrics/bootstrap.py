@@ -1,15 +1,15 @@
 """Bootstrap intervals of means over clips, and of the judge's order: for figures that are no rates.
 
-Here: percentile bootstraps with a fixed seed, so that the same values give the same interval. Not here: rates, which
-have exact-like intervals without resampling (stats.py), and policy ranks (ranking.py). Fréchet distances get none: a
-resample has fewer different clips than the sample, which biases the distance upwards.
+Percentile bootstraps (scipy's) with a fixed seed, so that the same values give the same interval. Fréchet distances
+get none: a resample has fewer different clips than the sample, which biases the distance upwards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from scipy.stats import bootstrap, mannwhitneyu
 
 from vlaw_models.metrics.calibration import auroc
 from vlaw_models.metrics.inputs import error_rate, numbers, outcomes, same_length
@@ -27,10 +27,9 @@ def mean_interval(values: Sequence[float] | np.ndarray, alpha: float = 0.05) -> 
     found, tail = numbers(values, "values", where=WHERE), error_rate(alpha, where=WHERE) / 2
     if len(found) < 2:
         return None
-    rows = np.random.default_rng(SEED).integers(len(found), size=(RESAMPLES, len(found)))
-    low, high = np.quantile(found[rows].mean(axis=1), [tail, 1 - tail])
+    drawn = _resampled((found,), np.mean, tail)
     mean = float(found.mean())
-    return Interval(min(float(low), mean), max(float(high), mean))
+    return Interval(min(drawn.low, mean), max(drawn.high, mean))
 
 
 def auroc_interval(scores: np.ndarray, labels: np.ndarray, alpha: float = 0.05) -> Interval:
@@ -42,8 +41,24 @@ def auroc_interval(scores: np.ndarray, labels: np.ndarray, alpha: float = 0.05) 
     found, truth = numbers(scores, "scores", where=WHERE), outcomes(labels, "labels", where=WHERE)
     same_length(scores=found, labels=truth, where=WHERE)
     tail, value = error_rate(alpha, where=WHERE) / 2, auroc(found, truth)
-    rng = np.random.default_rng(SEED)
-    sides = [rng.choice(found[truth == side], size=(RESAMPLES, int((truth == side).sum()))) for side in (True, False)]
-    drawn, sorted_labels = np.concatenate(sides, axis=1), np.sort(truth)[::-1]
-    low, high = np.quantile([auroc(row, sorted_labels) for row in drawn], [tail, 1 - tail])
-    return Interval(min(float(low), value), max(float(high), value))
+    drawn = _resampled((found[truth], found[~truth]), _outscored, tail)
+    return Interval(min(drawn.low, value), max(drawn.high, value))
+
+
+def _outscored(successes: np.ndarray, failures: np.ndarray, axis: int = -1) -> np.ndarray:
+    """The area under the curve is the Mann-Whitney statistic over the number of pairs, here of many resamples."""
+    pairs = successes.shape[axis] * failures.shape[axis]
+    return mannwhitneyu(successes, failures, axis=axis, method="asymptotic").statistic / pairs
+
+
+def _resampled(samples: tuple[np.ndarray, ...], statistic: Callable[..., np.ndarray], tail: float) -> Interval:
+    found = bootstrap(
+        samples,
+        statistic,
+        n_resamples=RESAMPLES,
+        confidence_level=1 - 2 * tail,
+        method="percentile",
+        vectorized=True,
+        rng=np.random.default_rng(SEED),
+    ).confidence_interval
+    return Interval(float(found.low), float(found.high))

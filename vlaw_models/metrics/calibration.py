@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from vlaw_models.errors import VlawError
 from vlaw_models.metrics.confusion import Confusion, confusion
@@ -97,26 +98,23 @@ def expected_calibration_error(scores: np.ndarray, labels: np.ndarray, bins: int
 def brier_score(scores: np.ndarray, labels: np.ndarray) -> float:
     """Mean squared difference of score (N,) in [0, 1] and outcome (N,) bool; 0 is perfect, .25 is always saying .5."""
     found, truth = _pairs(scores, labels, unit_range=True)
-    return float(((found - truth) ** 2).mean())
+    return float(brier_score_loss(truth, found, pos_label=True))
 
 
 def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
-    """P(score of a success > score of a failure) + P(equal) / 2 over all pairs, counted exactly; .5 is no order at all.
+    """P(score of a success > score of a failure) + P(equal) / 2 over all pairs; .5 is no order at all.
 
     `scores` (N,) float of any finite scale, `labels` (N,) bool. VlawError as threshold_sweep, and where all
     trajectories succeeded or all failed.
     """
     found, truth = _pairs(scores, labels)
-    positive, negative = found[truth], np.sort(found[~truth])
-    if not len(positive) or not len(negative):
+    if truth.all() or not truth.any():
         raise VlawError(
-            f"{len(positive)} successes and {len(negative)} failures",
+            f"{truth.sum()} successes and {(~truth).sum()} failures",
             where=WHERE,
             remedy="Give at least one of each: without both there is no order to judge.",
         )
-    # Failures below, plus failures below or equal: twice the pairs won, ties as half, in integers.
-    twice = np.searchsorted(negative, positive, "left").sum() + np.searchsorted(negative, positive, "right").sum()
-    return int(twice) / (2 * len(positive) * len(negative))
+    return float(roc_auc_score(truth, found))
 
 
 def _pairs(scores: np.ndarray, labels: np.ndarray, *, unit_range: bool = False) -> tuple[np.ndarray, np.ndarray]:

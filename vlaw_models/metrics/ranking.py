@@ -13,16 +13,15 @@ and rough; report both. Resamples without an answer (all policies tied) are left
 Redrawing trials adds their noise a second time, which pulls correlations towards 0 and mmrv upwards: the interval's end
 on the bad side is cautious, the end on the good side too modest, at worst on the wrong side of the value itself. The
 interval is then stretched to hold the value. Claim the bad end only ("at least", for mmrv "at most").
-
-Not here: success rates and their own intervals (stats.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from vlaw_models.errors import VlawError
 from vlaw_models.metrics.inputs import count, error_rate, numbers, outcomes, same_length
@@ -130,34 +129,26 @@ def over_trials(
 
 
 def _pearson(a: np.ndarray, b: np.ndarray) -> float:
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return float("nan")
-    x, y = a - a.mean(), b - b.mean()
-    x, y = x / np.abs(x).max(), y / np.abs(y).max()
-    return float(np.clip((x @ y) / np.sqrt((x @ x) * (y @ y)), -1.0, 1.0))
+    return _correlation(stats.pearsonr, a, b)
 
 
 def _spearman(a: np.ndarray, b: np.ndarray) -> float:
-    return _pearson(_ranks(a), _ranks(b))
+    return _correlation(stats.spearmanr, a, b)
 
 
 def _kendall(a: np.ndarray, b: np.ndarray) -> float:
-    upper = np.triu_indices(len(a), 1)
-    first, second = (np.sign(np.subtract.outer(v, v))[upper] for v in (a, b))
-    untied = float((first != 0).sum()) * float((second != 0).sum())
-    return float(first @ second) / untied**0.5 if untied else float("nan")
+    return _correlation(stats.kendalltau, a, b)
+
+
+def _correlation(measure: Callable[..., Any], a: np.ndarray, b: np.ndarray) -> float:
+    """NaN where one side is constant; scipy would also warn of each."""
+    return float("nan") if np.ptp(a) == 0 or np.ptp(b) == 0 else float(measure(a, b).statistic)
 
 
 def _mmrv(a: np.ndarray, b: np.ndarray) -> float:
     apart = np.subtract.outer(b, b)
     violated = (np.subtract.outer(a, a) > 0) != (apart > 0)
     return float(np.where(violated, np.abs(apart), 0.0).max(axis=1).mean())
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Mean ranks (N,) from 1: a value's rank is the mean of the places that it and its equals take."""
-    ordered = np.sort(values)
-    return (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right") + 1) / 2
 
 
 MEASURES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {

@@ -5,6 +5,8 @@
     two rates on the same seeds     paired_difference  Newcombe 1998 for paired data, with its correlation correction
     is there any difference         mcnemar            exact two-sided McNemar test on the discordant pairs
 
+All but the paired interval are statsmodels' (it has none for paired rates).
+
 No bootstrap and no normal approximation: these stay inside [-1, 1] and keep their coverage at 50 trials and rates
 near 0 or 1. Differences are first minus second everywhere.
 """
@@ -15,11 +17,13 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from statsmodels.stats import contingency_tables
+from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 from vlaw_models.errors import VlawError
 
-Z95 = 1.959963984540054
-"""Normal quantile of a two-sided 95 % interval."""
+ALPHA = 0.05
+"""One minus the coverage of every interval here."""
 
 
 class Interval(NamedTuple):
@@ -33,23 +37,23 @@ class Difference(NamedTuple):
     high: float
 
 
-def wilson(k: int, n: int, z: float = Z95) -> Interval:
+def wilson(k: int, n: int) -> Interval:
     """Wilson interval of the rate k/n. VlawError unless 0 <= k <= n and n >= 1."""
     _check_counts(k, n)
-    rate, denominator = k / n, 1 + z * z / n
-    centre = (rate + z * z / (2 * n)) / denominator
-    half = z / denominator * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
+    low, high = proportion_confint(k, n, alpha=ALPHA, method="wilson")
     # At 0 and n the formula equals the bound up to rounding; make it exact.
-    return Interval(0.0 if k == 0 else max(0.0, centre - half), 1.0 if k == n else min(1.0, centre + half))
+    return Interval(float(low) if k else 0.0, float(high) if k < n else 1.0)
 
 
-def newcombe(k1: int, n1: int, k2: int, n2: int, z: float = Z95) -> Difference:
+def newcombe(k1: int, n1: int, k2: int, n2: int) -> Difference:
     """k1/n1 - k2/n2 and its interval for independent samples (different seeds, different robots)."""
-    first, second = wilson(k1, n1, z), wilson(k2, n2, z)
-    return _combine(k1 / n1, first, k2 / n2, second, correlation=0.0)
+    _check_counts(k1, n1)
+    _check_counts(k2, n2)
+    low, high = confint_proportions_2indep(k1, n1, k2, n2, method="newcomb", compare="diff", alpha=ALPHA)
+    return Difference(k1 / n1 - k2 / n2, float(low), float(high))
 
 
-def paired_difference(a: np.ndarray, b: np.ndarray, z: float = Z95) -> Difference:
+def paired_difference(a: np.ndarray, b: np.ndarray) -> Difference:
     """Rate of `a` minus rate of `b` and its interval; a[i] and b[i] are outcomes of the same trial (N,) bool.
 
     Newcombe's hybrid score interval for paired proportions: both Wilson intervals, combined with the correlation of
@@ -63,26 +67,20 @@ def paired_difference(a: np.ndarray, b: np.ndarray, z: float = Z95) -> Differenc
     product = both * neither - only_a * only_b
     shrunk = max(product - n / 2, 0.0) if product > 0 else float(product)
     correlation = shrunk / math.sqrt(margins) if margins else 0.0
-    return _combine(k_a / n, wilson(k_a, n, z), k_b / n, wilson(k_b, n, z), correlation=correlation)
+    first, second = wilson(k_a, n), wilson(k_b, n)
+    down_a, up_a = k_a / n - first.low, first.high - k_a / n
+    down_b, up_b = k_b / n - second.low, second.high - k_b / n
+    below = down_a**2 - 2 * correlation * down_a * up_b + up_b**2
+    above = up_a**2 - 2 * correlation * up_a * down_b + down_b**2
+    diff = k_a / n - k_b / n
+    return Difference(diff, diff - math.sqrt(max(below, 0.0)), diff + math.sqrt(max(above, 0.0)))
 
 
 def mcnemar(a: np.ndarray, b: np.ndarray) -> float:
     """Exact two-sided p-value that `a` and `b` (N,) bool succeed equally often on the same trials; 1 where all
     agree."""
-    _, only_a, only_b, _ = _pairs(a, b)
-    discordant = only_a + only_b
-    tail = sum(math.comb(discordant, count) for count in range(min(only_a, only_b) + 1))
-    # Integers until the last division: 2^discordant overflows a float above 1023 pairs.
-    return min(1.0, 2 * tail / 2**discordant)
-
-
-def _combine(rate1: float, first: Interval, rate2: float, second: Interval, *, correlation: float) -> Difference:
-    down1, up1 = rate1 - first.low, first.high - rate1
-    down2, up2 = rate2 - second.low, second.high - rate2
-    below = down1**2 - 2 * correlation * down1 * up2 + up2**2
-    above = up1**2 - 2 * correlation * up1 * down2 + down2**2
-    diff = rate1 - rate2
-    return Difference(diff, diff - math.sqrt(max(below, 0.0)), diff + math.sqrt(max(above, 0.0)))
+    both, only_a, only_b, neither = _pairs(a, b)
+    return float(contingency_tables.mcnemar([[both, only_a], [only_b, neither]], exact=True).pvalue)
 
 
 def _pairs(a: np.ndarray, b: np.ndarray) -> tuple[int, int, int, int]:
