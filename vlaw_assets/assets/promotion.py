@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.reports.success import ALL, VALIDATION
@@ -86,8 +85,8 @@ def judge_policy(new: Outcomes, old: Outcomes, config: PromotionConfig) -> Verdi
     after, before = (np.array([value for task in new for value in found[task]]) for found in (new, old))
     if not len(after):
         return not_measured("policy", "no validation starts")
-    # A two-sided interval at this quantile has a one-sided lower bound of the confidence asked for.
-    difference = paired_difference(after, before, z=NormalDist().inv_cdf(config.confidence))
+    # The lower bound of a two-sided interval leaves out half of its alpha.
+    difference = paired_difference(after, before, alpha=2 * (1 - config.confidence))
     promoted = bool(difference.low > -config.margin)
     numbers = {
         "new": float(after.mean()),

@@ -22,9 +22,6 @@ from statsmodels.stats.proportion import confint_proportions_2indep, proportion_
 
 from vlaw_models.errors import VlawError
 
-ALPHA = 0.05
-"""One minus the coverage of every interval here."""
-
 
 class Interval(NamedTuple):
     low: float
@@ -37,24 +34,24 @@ class Difference(NamedTuple):
     high: float
 
 
-def wilson(k: int, n: int) -> Interval:
-    """Wilson interval of the rate k/n. VlawError unless 0 <= k <= n and n >= 1."""
+def wilson(k: int, n: int, alpha: float = 0.05) -> Interval:
+    """(1 - alpha) Wilson interval of the rate k/n. VlawError unless 0 <= k <= n and n >= 1."""
     _check_counts(k, n)
-    low, high = proportion_confint(k, n, alpha=ALPHA, method="wilson")
+    low, high = proportion_confint(k, n, alpha=alpha, method="wilson")
     # At 0 and n the formula equals the bound up to rounding; make it exact.
     return Interval(float(low) if k else 0.0, float(high) if k < n else 1.0)
 
 
-def newcombe(k1: int, n1: int, k2: int, n2: int) -> Difference:
-    """k1/n1 - k2/n2 and its interval for independent samples (different seeds, different robots)."""
+def newcombe(k1: int, n1: int, k2: int, n2: int, alpha: float = 0.05) -> Difference:
+    """k1/n1 - k2/n2 and its (1 - alpha) interval for independent samples (different seeds, different robots)."""
     _check_counts(k1, n1)
     _check_counts(k2, n2)
-    low, high = confint_proportions_2indep(k1, n1, k2, n2, method="newcomb", compare="diff", alpha=ALPHA)
+    low, high = confint_proportions_2indep(k1, n1, k2, n2, method="newcomb", compare="diff", alpha=alpha)
     return Difference(k1 / n1 - k2 / n2, float(low), float(high))
 
 
-def paired_difference(a: np.ndarray, b: np.ndarray) -> Difference:
-    """Rate of `a` minus rate of `b` and its interval; a[i] and b[i] are outcomes of the same trial (N,) bool.
+def paired_difference(a: np.ndarray, b: np.ndarray, alpha: float = 0.05) -> Difference:
+    """Rate of `a` minus rate of `b`, (1 - alpha) interval; a[i] and b[i] are outcomes of the same trial (N,) bool.
 
     Newcombe's hybrid score interval for paired proportions: both Wilson intervals, combined with the correlation of
     the two outcomes (its numerator shrunk by n/2 where positive, as Newcombe recommends). The more often the same
@@ -67,7 +64,7 @@ def paired_difference(a: np.ndarray, b: np.ndarray) -> Difference:
     product = both * neither - only_a * only_b
     shrunk = max(product - n / 2, 0.0) if product > 0 else float(product)
     correlation = shrunk / math.sqrt(margins) if margins else 0.0
-    first, second = wilson(k_a, n), wilson(k_b, n)
+    first, second = wilson(k_a, n, alpha), wilson(k_b, n, alpha)
     down_a, up_a = k_a / n - first.low, first.high - k_a / n
     down_b, up_b = k_b / n - second.low, second.high - k_b / n
     below = down_a**2 - 2 * correlation * down_a * up_b + up_b**2
