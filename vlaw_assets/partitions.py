@@ -6,9 +6,17 @@ order, to the same names.
 
 from __future__ import annotations
 
+import re
+
 from vlaw_models.errors import VlawError
 
 MAX_ITERATIONS = 10
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+
+
+def is_name(text: str) -> bool:
+    """Whether it may name an experiment or a study: names become part of partitions and of folders."""
+    return _NAME.fullmatch(text) is not None
 
 
 def partition_of(experiment: str, iteration: int) -> str:

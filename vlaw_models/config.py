@@ -1,4 +1,4 @@
-"""Configuration of every stage of the loop: one frozen dataclass per stage, plain values only (no torch).
+"""Configuration of every stage of the loop: one frozen dataclass per stage, plain values in ranges (no torch).
 
 A recipe (TOML) has one table per class here; a stage's artifact depends on its own table and on nothing else.
 Defaults are the tiny preset on the embedded robot. Paper values are named where they differ.
@@ -7,19 +7,28 @@ Defaults are the tiny preset on the embedded robot. Paper values are named where
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Lt, doc
+
+from vlaw_models.ranges import AboveZero, Count, Positive, Scale, Share, Source
+
+Stop = Annotated[
+    int, Ge(1), doc("Give numbers of updates, 1 or more; the policy that training starts from is measured anyway.")
+]
 
 
 @dataclass(frozen=True)
 class RolloutConfig:
     """Real rollouts (VLAW Algorithm 1, line 3)."""
 
-    episodes_per_task: int = 50
+    episodes_per_task: Count = 50
     """K. Paper: 50."""
-    num_steps: int = 28
+    num_steps: Positive = 28
     """Control steps per episode."""
-    noise_scale: float = 1.0
+    noise_scale: Scale = 1.0
     """Scale of the flow policy's initial noise; 1 is the distribution it was trained with."""
-    source: str = "robot"
+    source: Source = "robot"
     """'robot': the policy is rolled out on the robot's simulator. 'recorded:NAME': at most `episodes_per_task` episodes
     of an imported dataset; "{iteration}" in the name is 01, 02, ..., otherwise the iterations share it."""
 
@@ -28,18 +37,18 @@ class RolloutConfig:
 class WorldModelConfig:
     """World-model finetuning (Eqs. 1 and 2)."""
 
-    steps: int = 300
+    steps: Count = 300
     """Paper: 50,000."""
-    batch_size: int = 16
-    learning_rate: float = 3e-4
-    co_training_weight: float = 0.5
+    batch_size: Positive = 16
+    learning_rate: AboveZero = 3e-4
+    co_training_weight: Scale = 0.5
     """lambda of Eq. 2: weight of the loss on co_training_data."""
-    unroll: int = 0
+    unroll: Count = 0
     """Chunks of its own imagination from which the model learns to go on, at most; 0: from recorded frames only
     (paper)."""
     use_rollouts: bool = True
     """False: finetune on expert demonstrations only (the paper's over-optimistic baseline)."""
-    expert_per_task: int = 25
+    expert_per_task: Count = 25
     """Expert demonstrations per task where `use_rollouts` is false; K of them make the control of equal size."""
 
 
@@ -47,12 +56,12 @@ class WorldModelConfig:
 class RewardModelConfig:
     """Reward-model finetuning with LoRA on labelled rollouts, first iteration only."""
 
-    steps: int = 50
+    steps: Count = 50
     """Paper: 200. More fits the rollouts at hand, and tells success in imagination from failure less well."""
-    batch_size: int = 64
+    batch_size: Positive = 64
     """Paper: 128."""
-    learning_rate: float = 3e-4
-    lora_rank: int = 8
+    learning_rate: AboveZero = 3e-4
+    lora_rank: Positive = 8
     replays: bool = True
     """Learn from the world model's replays of the rollouts too, labelled with what really came of them: imagined
     pictures are what the judge is asked about. The replaying model is the one before, which has not seen these
@@ -63,21 +72,21 @@ class RewardModelConfig:
 class ImagineConfig:
     """Imagined rollouts of the policy inside the world model."""
 
-    episodes_per_task: int = 200
+    episodes_per_task: Count = 200
     """N. Paper: 500."""
-    share: float = 1.0
+    share: Share = 1.0
     """Share of N that is imagined: 0.5 is the paper's ablation (Figure 9), 0 turns imagination off (filtered behaviour
     cloning)."""
-    num_steps: int = 28
-    sampling_steps: int = 1
+    num_steps: Positive = 28
+    sampling_steps: Positive = 1
     """Denoising steps per chunk of frames. The tiny world model is trained for one or two; paper-size ones need
     more."""
-    batch_size: int = 100
-    noise_scale: float = 1.0
-    starts: str = "rollouts"
+    batch_size: Positive = 100
+    noise_scale: Scale = 1.0
+    starts: Literal["rollouts", "real"] = "rollouts"
     """'rollouts': first frames of this iteration's real rollouts; 'real': of the demonstrations and co-training data
     too."""
-    world: str = "world_model"
+    world: Literal["world_model", "simulator"] = "world_model"
     """'simulator': the robot's own physics from the same starts. Privileged: a ceiling, not a method."""
 
     @property
@@ -90,11 +99,11 @@ class ImagineConfig:
 class ScoreConfig:
     """Judging imagined episodes (Eq. 3)."""
 
-    alpha: float = 0.8
+    alpha: Annotated[float, Gt(0), Lt(1), doc("Use a threshold strictly between 0 and 1; the paper has 0.8.")] = 0.8
     """An episode counts as a success where P(yes) > alpha. Applied when the training set is read.
 
     P is normalised over {yes, no}: 0.5 is the judge's plain answer (argmax)."""
-    labels: str = "judge"
+    labels: Literal["judge", "simulator"] = "judge"
     """'simulator': imagined actions are kept by their outcome on the true robot. Privileged: a ceiling, not a
     method."""
 
@@ -103,22 +112,22 @@ class ScoreConfig:
 class PolicyConfig:
     """Policy update: the learner, and what learners have in common."""
 
-    steps: int = 2500
+    steps: Count = 2500
     """Paper: 2,000. A few real successes need 600; hundreds of imagined ones still gain between 600 and 2,500."""
-    batch_size: int = 128
+    batch_size: Positive = 128
     """Paper: 256."""
-    learning_rate: float = 5e-4
-    imagined_fraction: float = 0.75
+    learning_rate: AboveZero = 5e-4
+    imagined_fraction: Share = 0.75
     """Share of a task's part of a batch drawn from imagined successes, at most: where they are few, none is drawn more
     often than a real one."""
     use_real: bool = True
     """False leaves the real successes out of the update (an ablation of the paper)."""
-    start: str = "previous"
+    start: Literal["previous", "base"] = "previous"
     """'previous': continue from the policy this iteration began with; 'base': restart from the base policy."""
-    ema: float = 0.995
-    stops: tuple[int, ...] = ()
+    ema: Annotated[float, Ge(0), Lt(1), doc("Use a decay from 0 to below 1.")] = 0.995
+    stops: tuple[Stop, ...] = ()
     """Candidate stopping points, in updates; the best on validation starts is kept. Empty: `steps`, unmeasured."""
-    validation_per_task: int = 20
+    validation_per_task: Count = 20
     """Validation starts per task on which stopping points, and the promotion gate, are decided."""
     learner: str = "filtered"
     """What becomes of the episodes, by name (learners/base.py): 'filtered' learns from successes (VLAW), 'awr' from all
@@ -132,16 +141,16 @@ class PolicyConfig:
 class EvaluationConfig:
     """Policy evaluation on held-out seeds, the same for every experiment (paired comparisons)."""
 
-    episodes_per_task: int = 50
-    num_steps: int = 28
-    noise_scale: float = 1.0
-    low_noise_scale: float = 0.5
+    episodes_per_task: Count = 50
+    num_steps: Positive = 28
+    noise_scale: Scale = 1.0
+    low_noise_scale: Scale = 0.5
     """Success is measured at this noise too: less noise alone lifts a small flow policy, so both are reported. The same
     as `noise_scale` turns the second measurement off."""
     stop_early: bool = False
     """policy_evaluation stops when the sequential test against the policy the iteration started with is settled at 95
     %. Off: a study compares rates of a fixed number of trials."""
-    source: str = "robot"
+    source: Source = "robot"
     """'recorded:NAME': trials that were recorded on the robot and labelled, at most `episodes_per_task`; "{iteration}"
     in the name is the number of updates that the evaluated policy has had (00: the base policy)."""
 
@@ -150,14 +159,14 @@ class EvaluationConfig:
 class WorldModelMetricsConfig:
     """Replay of recorded actions inside the world model (paper Table 1)."""
 
-    clips_per_task: int = 8
-    num_steps: int = 28
-    sampling_steps: int = 1
+    clips_per_task: Count = 8
+    num_steps: Annotated[int, Ge(2), doc("Use 2 or more: a video metric needs two frames that were imagined.")] = 28
+    sampling_steps: Positive = 1
     feature_net: str = ""
     """Folder of a feature network for the Frechet distances; empty: the judge's features, and named after them."""
     perceptual_net: str = ""
     """Folder of an LPIPS network; empty: the judge's features, and named after them."""
-    source: str = "robot"
+    source: Source = "robot"
     """Where the held-out clips come from: 'robot', or 'recorded:NAME'."""
 
 
@@ -166,9 +175,9 @@ class PromotionConfig:
     """What an iteration must show for the next one to start from its models (loop_state)."""
 
     enabled: bool = True
-    confidence: float = 0.9
+    confidence: Annotated[float, Ge(0.5), Lt(1), doc("Use a confidence from 0.5 to below 1; 0.9 is the default.")] = 0.9
     """One-sided confidence of 'not worse', on validation starts paired with the policy before."""
-    margin: float = 0.1
+    margin: Share = 0.1
     """A new policy is promoted where the lower bound of new - old is above -margin."""
-    max_false_positive_rate: float = 0.5
+    max_false_positive_rate: Share = 0.5
     """A new world model is promoted where it shows success in at most this share of the real failures it replays."""

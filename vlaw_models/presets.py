@@ -19,7 +19,7 @@ from vlaw_models.robots.registry import DEFAULT
 PRESETS = ("tiny", "small", "paper", "toy")
 UNTRAINED = ("toy",)
 """Presets that start from new models instead of weights."""
-KINDS = ("autoencoder", "world_model", "reward_model", "base_policy")
+MODELS = ("base_policy", "world_model", "reward_model", "autoencoder")
 WEIGHTS = Path(__file__).parent / "weights"
 
 _GEMMA_SMALL = {"num_hidden_layers": 6, "num_attention_heads": 8, "num_key_value_heads": 1, "head_dim": 32}
@@ -301,11 +301,11 @@ REWARD_MODEL: dict[str, dict[str, Any]] = {
 def foundation(preset: str, kind: str, *, robot: str = DEFAULT) -> Path:
     """The checkpoint folder of the shipped weights. Only 'tiny' is shipped, for one robot; raises VlawError
     otherwise."""
-    if preset not in PRESETS or kind not in KINDS:
+    if preset not in PRESETS or kind not in MODELS:
         raise VlawError(
             f"there is no {kind!r} of preset {preset!r}",
             where="presets",
-            remedy=f"Presets: {', '.join(PRESETS)}; kinds: {', '.join(KINDS)}.",
+            remedy=f"Presets: {', '.join(PRESETS)}; models: {', '.join(MODELS)}.",
         )
     folder = WEIGHTS / kind
     if (preset, robot) != ("tiny", DEFAULT) or not (folder / "config.json").is_file():

@@ -298,7 +298,7 @@ CASES = {
     ),
     "pictures of low quality": ("vlaw_assets/lake/frames.py", "quality=95", "quality=5"),
     "success inverted": ("vlaw_assets/reports/success.py", 'bool(e["success"]) for e', 'not e["success"] for e'),
-    "another default": ("vlaw_models/config.py", "episodes_per_task: int = 200", "episodes_per_task: int = 201"),
+    "another default": ("vlaw_models/config.py", "episodes_per_task: Count = 200", "episodes_per_task: Count = 201"),
     "another count of the same recipe": (
         "vlaw_models/config.py",
         "self.episodes_per_task * self.share",

@@ -79,12 +79,12 @@ def test_unknown_stage_is_refused(tmp_path):
 
 
 def test_shipped_weights_are_the_ones_provenance_describes():
-    from vlaw_models.presets import KINDS, WEIGHTS
+    from vlaw_models.presets import MODELS, WEIGHTS
 
     record = json.loads((WEIGHTS / "PROVENANCE.json").read_text())
     shipped = {
         str(p.relative_to(WEIGHTS)): hashlib.sha256(p.read_bytes()).hexdigest()
-        for kind in KINDS
+        for kind in MODELS
         for p in (WEIGHTS / kind).rglob("*")
         if p.is_file()
     }

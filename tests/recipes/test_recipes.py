@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import dataclass
+from random import Random
+from typing import Annotated
 
-from vlaw_assets.recipes import PACKAGED, PRESETS, find_recipe, load_foundation, load_recipe, recipe_files
-from vlaw_models import presets
+import pytest
+from annotated_types import Ge
+
+from vlaw_assets.recipes import PACKAGED, find_recipe, load_foundation, load_recipe, recipe_files
 from vlaw_models.errors import VlawError
+from vlaw_models.learners.base import LEARNERS
+from vlaw_models.learners.recap import Recap
 from vlaw_models.robots.registry import find_robot
 
 
@@ -25,10 +31,6 @@ def test_packaged_recipes_load_and_mean_what_they_say():
     shared = ("rollouts", "evaluation", "reward_model", "world_model_metrics", "score")
     assert found["vlaw"].tables(*shared) == found["filtered_bc"].tables(*shared)
     assert (found["vlaw"].seed, found["vlaw"].tasks) == (found["filtered_bc"].seed, found["filtered_bc"].tasks)
-
-
-def test_preset_names_are_those_of_the_models():
-    assert PRESETS == presets.PRESETS
 
 
 def test_tasks_are_those_of_the_robot_and_any_where_it_is_given_instructions(tmp_path):
@@ -154,3 +156,54 @@ def test_foundation_file_is_no_recipe_and_is_checked(tmp_path):
         with pytest.raises(VlawError) as caught:
             load_foundation(tmp_path)
         assert f"'{key}'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("[policy]\nstep = 3\n", "Did you mean 'steps'?"),
+        ("[arw]\nbeta = 1\n", "Did you mean 'awr'?"),
+        ("[recap]\nbeta = 1\n", "this table has none"),
+        ("[policy]\nsteps = 2.0\n", "Give a whole number."),
+        ('[score]\nlabels = "human"\n', "Use 'judge' or 'simulator'."),
+        ("description = 2026-01-01\n", "Give a text in quotes."),
+        ('[policy]\nstops = [300, "late"]\n', "Give a whole number."),
+    ],
+)
+def test_the_remedy_is_what_to_write_instead(tmp_path, text, remedy):
+    with pytest.raises(VlawError) as caught:
+        load_recipe(write(tmp_path, text))
+    assert remedy in caught.value.remedy
+
+
+def test_all_that_is_wrong_is_named_at_once(tmp_path):
+    with pytest.raises(VlawError, match=r"'score\.alpha' is 2; also wrong: 'policy\.ema', 'seed'") as caught:
+        load_recipe(write(tmp_path, "seed = -1\n[score]\nalpha = 2\n[policy]\nema = 7\n"))
+    assert "threshold" in caught.value.remedy
+
+
+def test_the_table_of_an_added_learner_is_what_its_dataclass_says(tmp_path, monkeypatch):
+    monkeypatch.setattr(LEARNERS, "_added", {})
+    LEARNERS.add("patient", f"{__name__}:Patient")
+    LEARNERS.add("opaque", f"{__name__}:Opaque")
+    text = '[policy]\nlearner = "patient"\n[patient]\n'
+    recipe = load_recipe(write(tmp_path, f"{text}num_steps = 0\nweights = [1, 0.5]\n"))
+    assert recipe.learner == Patient(num_steps=0, weights=(1.0, 0.5)), "no range but its own"
+    with pytest.raises(VlawError, match=r"'patient\.patience' is 1") as caught:
+        load_recipe(write(tmp_path, f"{text}patience = 1\n"))
+    assert caught.value.remedy == "Use a value that is greater than or equal to 2."
+    with pytest.raises(VlawError, match="no keys of a recipe") as caught:
+        load_recipe(write(tmp_path, '[policy]\nlearner = "opaque"\n'))
+    assert "Opaque" in caught.value.where
+
+
+@dataclass(frozen=True)
+class Patient(Recap):
+    num_steps: int = 3
+    patience: Annotated[int, Ge(2)] = 2
+    weights: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Opaque(Recap):
+    inside: Random | None = None

@@ -144,7 +144,7 @@ def test_claims_is_what_the_claims_ask_for():
     ("text", "what"),
     [
         ("", "'arms' is empty"),
-        (SMALL + "colour = 1\n", "'arms.colour' is not a key"),
+        (SMALL + "colour = 1\n", "'arms.colour of two' is not a key"),
         (SMALL.replace('"two"', '"six"'), "'six', which is no recipe"),
         (SMALL.replace("[0, 1]", "[1]"), "'arms.until of two' is 'one'"),
         (SMALL.replace("iterations = 3", "iterations = 11"), "'arms.iterations of two' is 11"),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vlaw_assets.lake import ArtifactRef
-    from vlaw_assets.recipes import Recipe
+    from vlaw_assets.recipes.schema import Recipe
     from vlaw_models.episodes import Episode, Start
 
 PRIVILEGED = "imagine.world = 'simulator'"

@@ -14,9 +14,9 @@ from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state
 from vlaw_assets.pipeline import checks
-from vlaw_assets.recipes import HELD_OUT_SEEDS
 from vlaw_models.config import RolloutConfig
 from vlaw_models.robots.simulator import simulator_of
+from vlaw_models.rollouts.seeds import HELD_OUT_SEEDS
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef

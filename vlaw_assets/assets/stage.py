@@ -23,7 +23,6 @@ from vlaw_assets.partitions import split_partition
 from vlaw_assets.pipeline import checks, plugins, progress
 from vlaw_assets.pipeline.checks import Finding
 from vlaw_assets.pipeline.code_identity import code_revision, made_with
-from vlaw_assets.recipes import Foundation, Recipe
 from vlaw_models.errors import VlawError
 from vlaw_models.progress import Progress
 from vlaw_models.robots.registry import ROBOTS, find_robot
@@ -31,6 +30,7 @@ from vlaw_models.robots.registry import ROBOTS, find_robot
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef, Draft, Handle, Identity, Lake, Ledger
     from vlaw_assets.pipeline.resources import Workplace
+    from vlaw_assets.recipes.schema import Foundation, Recipe
     from vlaw_models.episodes import Episode
     from vlaw_models.robots.spec import RobotSpec
 

@@ -18,7 +18,7 @@ from vlaw_assets.pipeline import checks
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
-    from vlaw_assets.recipes import Recipe
+    from vlaw_assets.recipes.schema import Recipe
     from vlaw_models.episodes import Episode
 
 EXPERT = "expert_demonstrations"

@@ -148,16 +148,16 @@ def _recipes() -> str:
 
 def _weights() -> str:
     from vlaw_assets.definitions import default_recipes
-    from vlaw_assets.recipes import FOUNDATION_WEIGHTS, load_foundation
+    from vlaw_assets.recipes import load_foundation
     from vlaw_models import presets
     from vlaw_models.checkpoint import load_config
 
     foundation = load_foundation(Path(path) if (path := default_recipes()) else None)
     untrained = foundation.preset in presets.UNTRAINED
-    new = [kind for kind in FOUNDATION_WEIGHTS if untrained and not foundation.weights.get(kind)]
+    new = [kind for kind in presets.MODELS if untrained and not foundation.weights.get(kind)]
     folders = {
         kind: Path(foundation.weights.get(kind) or presets.foundation(foundation.preset, kind))
-        for kind in FOUNDATION_WEIGHTS
+        for kind in presets.MODELS
         if kind not in new
     }
     if new:

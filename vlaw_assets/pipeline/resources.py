@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from vlaw_assets.recipes import Foundation, Recipe, find_recipe, load_foundation
+from vlaw_assets.recipes import find_recipe, load_foundation
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import Lake
+    from vlaw_assets.recipes.schema import Foundation, Recipe
 
 
 @dataclass(frozen=True)

@@ -8,30 +8,27 @@ study's own `[set.<table>]` values. Not here: what has been run of a study (ledg
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
 
 from vlaw_assets.once import once
-from vlaw_assets.partitions import MAX_ITERATIONS
-from vlaw_assets.recipes import (
+from vlaw_assets.partitions import is_name
+from vlaw_assets.recipes.checking import checked, problem
+from vlaw_assets.recipes.loading import (
     EXTENDS,
-    KEY,
     NOT_INHERITED,
-    STAGES,
-    Recipe,
-    checked,
     document_of,
-    known_keys,
     load_foundation,
     merged,
-    problem,
     read_toml,
     recipe_files,
-    typed,
+    recipe_of,
 )
+from vlaw_assets.recipes.schema import Iterations, Keys, Recipe, Tables, wrong
 from vlaw_models.errors import VlawError
 
 PACKAGED = Path(__file__).parent
@@ -41,29 +38,34 @@ THREADS = 1
 """CPU threads of every partition of a study, whatever runs beside it: numbers depend on how sums are split."""
 
 
-@dataclass(frozen=True)
-class Arm:
+class Arm(Keys):
     """One recipe of a study."""
 
     recipe: str
     seeds: tuple[int, ...]
-    iterations: int
+    iterations: Iterations
     until: str = ""
     """Recipe of another arm: stop as soon as pooled success reaches what that arm has, at the same seed, after its last
     iteration. Empty: run all iterations."""
 
+    @field_validator("seeds")
+    @classmethod
+    def _differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if not seeds or len(set(seeds)) != len(seeds):
+            raise wrong("is empty or names a seed twice", "Name each seed once.")
+        return seeds
 
-@dataclass(frozen=True)
-class Study:
+
+class Study(Keys):
     """A study file's content. Arms run in their order; the first one of a seed goes ahead of the others of that
     seed."""
 
     name: str
-    description: str
-    tasks: tuple[str, ...] | None
-    settings: dict[str, dict[str, Any]]
-    arms: tuple[Arm, ...]
-    path: Path
+    description: str = ""
+    tasks: tuple[str, ...] | None = None
+    settings: dict[Literal[tuple(Tables.model_fields)], dict[str, Any]] = Field({}, alias="set")
+    """What holds for every arm, by table of the recipe."""
+    arms: tuple[Arm, ...] = ()
 
     @property
     def members(self) -> list[Member]:
@@ -98,7 +100,7 @@ def study_files(folder: Path | None = None) -> dict[str, Path]:
     files = [*sorted(PACKAGED.glob("*.toml")), *(sorted(own.glob("*.toml")) if own and own.is_dir() else [])]
     found = {path.stem: path for path in files}
     for name, path in found.items():
-        if not KEY.fullmatch(name):
+        if not is_name(name):
             raise VlawError(
                 f"{name!r} cannot name a study",
                 where=str(path),
@@ -150,36 +152,21 @@ def find_member(name: str, folder: Path | None = None) -> Member | None:
 @once
 def load_study(path: Path, folder: Path | None = None) -> Study:
     """Reads and checks one study file: its own keys, and that its recipes exist. Raises VlawError."""
-    document = read_toml(path)
-    known_keys(path, "", document, ("name", "description", "tasks", "set", "arms"))
-    name = typed(path, "name", document.get("name"), str)
-    if name != path.stem:
-        raise problem(path, "name", f"is {name!r} but the file is {path.name}", "Name the file after the study.")
-    settings = typed(path, "set", document.get("set", {}), dict)
-    known_keys(path, "set", settings, STAGES)
-    for table, values in settings.items():
-        typed(path, f"set.{table}", values, dict)
-    tasks = document.get("tasks")
-    study = Study(
-        name,
-        typed(path, "description", document.get("description", ""), str),
-        None if tasks is None else tuple(typed(path, "tasks", tasks, list)),
-        settings,
-        tuple(_arm(path, entry) for entry in typed(path, "arms", document.get("arms", []), list)),
-        path,
-    )
-    _check_arms(study, recipe_files(folder))
+    study = checked(Study, read_toml(path), path=path)
+    if study.name != path.stem:
+        raise problem(path, "name", f"is {study.name!r} but the file is {path.name}", "Name the file after the study.")
+    _check_arms(study, path, recipe_files(folder))
     return study
 
 
 def resolved(member: Member, folder: Path | None = None) -> Recipe:
     """The recipe of a study's experiment, checked in full. Raises VlawError."""
     study, arm = member.study, member.arm
-    file = recipe_files(folder)[arm.recipe]
-    _check_settings(study, file)
+    path, file = study_files(folder)[study.name], recipe_files(folder)[arm.recipe]
+    _check_settings(study, path, file)
     document = merged(document_of(file), {key: dict(values) for key, values in study.settings.items()})
     document |= {"name": member.experiment, "seed": member.seed, "iterations": arm.iterations}
-    return checked(study.path, document | ({"tasks": list(study.tasks)} if study.tasks is not None else {}))
+    return recipe_of(document | ({"tasks": list(study.tasks)} if study.tasks is not None else {}), path)
 
 
 def definition(study: Study, folder: Path | None = None) -> dict[str, Any]:
@@ -194,11 +181,11 @@ def definition(study: Study, folder: Path | None = None) -> dict[str, Any]:
             "until": member.arm.until,
             "privileged": recipe.privileged,
             "description": recipe.description,
-            "recipe": {key: value for key, value in dataclasses.asdict(recipe).items() if key != "description"},
+            "recipe": {key: value for key, value in recipe.plain().items() if key != "description"},
         }
     arms = [
         {
-            **dataclasses.asdict(arm),
+            **arm.model_dump(),
             "privileged": next(found["privileged"] for found in experiments.values() if found["arm"] == arm.recipe),
         }
         for arm in study.arms
@@ -210,32 +197,19 @@ def definition(study: Study, folder: Path | None = None) -> dict[str, Any]:
         "set": study.settings,
         "arms": arms,
         "experiments": experiments,
-        "foundation": dataclasses.asdict(load_foundation(folder)),
+        "foundation": load_foundation(folder).model_dump(),
     }
     return json.loads(json.dumps(whole))  # tuples become lists, as they come back from a file
 
 
-def _arm(path: Path, entry: Any) -> Arm:
-    entry = typed(path, "arms", entry, dict)
-    known_keys(path, "arms", entry, [field.name for field in dataclasses.fields(Arm)])
-    recipe = typed(path, "arms.recipe", entry.get("recipe"), str)
-    seeds = typed(path, f"arms.seeds of {recipe}", entry.get("seeds"), tuple[int, ...])
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise problem(path, f"arms.seeds of {recipe}", "is empty or names a seed twice", "Name each seed once.")
-    iterations = typed(path, f"arms.iterations of {recipe}", entry.get("iterations"), int)
-    if not 1 <= iterations <= MAX_ITERATIONS:
-        raise problem(path, f"arms.iterations of {recipe}", f"is {iterations}", f"Use 1 to {MAX_ITERATIONS}.")
-    return Arm(recipe, seeds, iterations, typed(path, f"arms.until of {recipe}", entry.get("until", ""), str))
-
-
-def _check_arms(study: Study, recipes: dict[str, Path]) -> None:
+def _check_arms(study: Study, path: Path, recipes: dict[str, Path]) -> None:
     by_recipe = {arm.recipe: arm for arm in study.arms}
     if not study.arms or len(by_recipe) != len(study.arms):
-        raise problem(study.path, "arms", "is empty or names a recipe twice", "Give one [[arms]] table per recipe.")
+        raise problem(path, "arms", "is empty or names a recipe twice", "Give one [[arms]] table per recipe.")
     for arm in study.arms:
         if arm.recipe not in recipes:
             raise problem(
-                study.path,
+                path,
                 "arms.recipe",
                 f"is {arm.recipe!r}, which is no recipe",
                 f"Use one of {', '.join(sorted(recipes))}.",
@@ -244,15 +218,15 @@ def _check_arms(study: Study, recipes: dict[str, Path]) -> None:
             target = by_recipe.get(arm.until)
             if target is None or target.until or not set(arm.seeds) <= set(target.seeds):
                 raise problem(
-                    study.path,
+                    path,
                     f"arms.until of {arm.recipe}",
                     f"is {arm.until!r}",
                     "Name another arm that has these seeds too, and no 'until' of its own.",
                 )
     for member in study.members:
-        if not KEY.fullmatch(member.experiment):
+        if not is_name(member.experiment):
             raise problem(
-                study.path,
+                path,
                 "arms.recipe",
                 f"makes the experiment name {member.experiment!r} of {len(member.experiment)} characters",
                 "Shorten the name of the study or of the recipe: an experiment's name has at most 63 characters, "
@@ -260,7 +234,7 @@ def _check_arms(study: Study, recipes: dict[str, Path]) -> None:
             )
 
 
-def _check_settings(study: Study, file: Path) -> None:
+def _check_settings(study: Study, path: Path, file: Path) -> None:
     """A study must not level what an arm is there for: a value that a recipe gives against the one it extends."""
     own = read_toml(file)
     if EXTENDS not in own:
@@ -271,7 +245,7 @@ def _check_settings(study: Study, file: Path) -> None:
         for key in values.keys() & study.settings.get(table, {}).keys():
             if values[key] != study.settings[table][key]:
                 raise problem(
-                    study.path,
+                    path,
                     f"set.{table}.{key}",
                     f"is {study.settings[table][key]!r}, but {file.stem} differs "
                     f"from {own[EXTENDS]} in just this: {values[key]!r}",

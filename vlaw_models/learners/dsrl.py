@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.base import Candidate, Examples, Learner, Member, Misfit
 from vlaw_models.progress import Progress
+from vlaw_models.ranges import AboveZero, Count, Positive
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,10 +36,10 @@ WEIGHT_DECAY = 1e-2
 class Dsrl(Learner):
     """The policy's weights stay; a small network learns which initial noise succeeds."""
 
-    steps: int = 2000
-    batch_size: int = 128
-    learning_rate: float = 3e-4
-    noise_bound: float = 1.5
+    steps: Count = 2000
+    batch_size: Positive = 128
+    learning_rate: AboveZero = 3e-4
+    noise_bound: AboveZero = 1.5
     """The mean of the noise that the noise policy chooses lies in [-bound, bound] per number of the chunk."""
 
     imagined = False

@@ -11,6 +11,7 @@ import numpy as np
 from vlaw_models.learners.advantages import advantages_of, awr_weights
 from vlaw_models.learners.base import IMAGINED, REAL, Candidate, Examples, Learner, Member, Misfit
 from vlaw_models.progress import Progress
+from vlaw_models.ranges import AboveZero
 
 if TYPE_CHECKING:
     from vlaw_models.config import PolicyConfig
@@ -72,7 +73,7 @@ class Filtered(Imitation):
 class AdvantageWeighted(Imitation):
     """Every episode, with weight exp(A / beta) of mean 1 over the real and over the imagined ones (Eqs. 7, 11)."""
 
-    beta: float = 0.25
+    beta: AboveZero = 0.25
     """Temperature."""
 
     member_keys = ("beta",)

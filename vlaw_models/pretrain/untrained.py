@@ -20,7 +20,7 @@ def build_untrained(
     """Writes the checkpoint of a new model for a robot to `out`.
 
     Args:
-        kind: one of `presets.KINDS`.
+        kind: one of `presets.MODELS`.
         episodes: what statistics and vocabulary are taken from; frames are not looked at.
     """
     _BUILDERS[kind](preset, episodes, out, robot, seed)

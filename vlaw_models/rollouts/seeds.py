@@ -9,6 +9,8 @@ from vlaw_models.errors import VlawError
 PURPOSES = ("rollout", "evaluation", "demonstration", "co_training", "pretraining", "validation")
 MEASURING = ("evaluation", "validation")
 """Purposes whose layouts nothing is trained on: policies are measured on these only."""
+HELD_OUT_SEEDS = 500_000
+"""Seeds of experiments stay below; from here on they are kept for validation rollouts, which nothing is trained on."""
 _PURPOSE, _SEED, _ITERATION = 10**15, 10**9, 10**6
 """A start seed reads purpose | seed (6 digits) | iteration (3) | index (6), so ranges cannot meet. Below 2**53."""
 

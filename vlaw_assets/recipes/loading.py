@@ -1,0 +1,191 @@
+"""Finding and reading recipes, with what they inherit, and the foundation's file.
+
+What they may say is schema.py's, which is imported when the first file is read. The experiments of a study
+(vlaw_assets/studies) are recipes with a seed.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlaw_assets.once import asking, once
+from vlaw_assets.partitions import is_name
+from vlaw_assets.recipes.checking import checked, problem
+from vlaw_models.config import PolicyConfig
+from vlaw_models.errors import VlawError
+from vlaw_models.learners.base import LEARNERS, Learner
+
+if TYPE_CHECKING:
+    from vlaw_assets.recipes.schema import Foundation, Recipe
+
+PACKAGED = Path(__file__).parent
+FOUNDATION_FILE = "foundation.toml"
+EXTENDS = "extends"
+NOT_INHERITED = ("name", "description", EXTENDS)
+
+
+@once
+def recipe_files(folder: Path | None = None) -> dict[str, Path]:
+    """Experiment name -> file: the packaged recipes and those in `folder`, by file name; a user's file wins."""
+    if folder is not None and not folder.is_dir():
+        raise VlawError(
+            "the folder of recipes does not exist",
+            where=str(folder),
+            remedy="Create it, or unset VLAW_RECIPES to use the packaged recipes only.",
+        )
+    files = [*sorted(PACKAGED.glob("*.toml")), *(sorted(folder.glob("*.toml")) if folder else [])]
+    found = {path.stem: path for path in files if path.name != FOUNDATION_FILE}
+    for name, path in found.items():
+        if not is_name(name):
+            raise VlawError(
+                f"{name!r} cannot name an experiment",
+                where=str(path),
+                remedy="Use letters, digits, '_' and '-' only, starting with a letter or digit.",
+            )
+    return found
+
+
+@once
+def find_recipe(name: str, folder: Path | None = None) -> Recipe:
+    """The recipe of an experiment: a recipe's name, or an experiment of a study such as "claims-vlaw-s1".
+
+    Raises VlawError for an unknown experiment or a faulty file.
+    """
+    files = recipe_files(folder)
+    if name in files:
+        return load_recipe(files[name])
+    from vlaw_assets.studies.definition import find_member, resolved  # studies are made of recipes
+
+    member = find_member(name, folder)
+    if member is not None:
+        return resolved(member, folder)
+    raise VlawError(
+        f"there is no experiment {name!r}",
+        where=str(folder or PACKAGED),
+        remedy=f"Use one of {', '.join(sorted(files))}, an experiment of a study (vlaw study NAME --plan), or add "
+        f"{name}.toml to a folder of your own and set VLAW_RECIPES to it.",
+    )
+
+
+@once
+def load_recipe(path: Path) -> Recipe:
+    """Reads and checks one recipe file; `name` must equal the file's name."""
+    return recipe_of(document_of(path), path)
+
+
+@once
+def document_of(path: Path) -> dict[str, Any]:
+    """The plain values of a recipe file with those it inherits, not checked yet, except what they are inherited from.
+
+    A name in `extends` is looked for beside the file, then among the packaged recipes. Raises VlawError.
+    """
+    document = dict(read_toml(path))
+    if "name" not in document:
+        raise problem(path, "name", "is missing", f'Add name = "{path.stem}".')
+    if document["name"] != path.stem:
+        raise problem(
+            path, "name", f"is {document['name']!r} but the file is {path.name}", "Name the file after the experiment."
+        )
+    parent = _parent(path)
+    if parent is None:
+        return document
+    document.pop(EXTENDS)
+    _check_circle(path)
+    with asking():
+        load_recipe(parent)  # so that a fault is reported where it is
+        inherited = document_of(parent)
+    return merged({key: value for key, value in inherited.items() if key not in NOT_INHERITED}, document)
+
+
+def _parent(path: Path) -> Path | None:
+    """The file that a recipe extends."""
+    document = read_toml(path)
+    if EXTENDS not in document:
+        return None
+    name = document[EXTENDS]
+    files = recipe_files(path.parent if path.parent != PACKAGED else None)
+    if not isinstance(name, str) or name not in files:
+        raise problem(path, EXTENDS, f"names {name!r}, which is no recipe", f"Use one of {', '.join(sorted(files))}.")
+    return files[name]
+
+
+def _check_circle(path: Path) -> None:
+    chain = [path]
+    while (parent := _parent(chain[-1])) is not None:
+        if parent in chain:
+            names = " -> ".join(item.stem for item in (*chain, parent))
+            raise problem(chain[-1], EXTENDS, f"goes round in a circle: {names}", "Let one of them stand on its own.")
+        chain.append(parent)
+
+
+def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over`, table by table; both stay as they are."""
+    both = {**base, **over}
+    tables = {
+        key: {**base[key], **over[key]}
+        for key in base.keys() & over.keys()
+        if isinstance(base[key], dict) and isinstance(over[key], dict)
+    }
+    return both | tables
+
+
+def recipe_of(document: Mapping[str, Any], path: Path) -> Recipe:
+    """The recipe of plain values; `path` is the file that errors name. Raises VlawError."""
+    from vlaw_assets.recipes.schema import Recipe
+
+    keys = dict(document)
+    learner = _learner(keys, path)
+    return checked(Recipe, keys, path=path, also=(EXTENDS, *_learner_names()), context=learner)
+
+
+def _learner(document: dict[str, Any], path: Path) -> Learner:
+    """The learner that [policy] names; the tables of learners leave the document, and each is checked."""
+    from vlaw_assets.recipes.schema import Recipe, learner_tables
+
+    policy = document.get("policy")
+    known = [name for name in _learner_names() if name not in Recipe.model_fields]
+    name = policy.get("learner", PolicyConfig.learner) if isinstance(policy, dict) else PolicyConfig.learner
+    if name not in known:
+        choices = f"{', '.join(known)}; a package adds more by the entry point group {LEARNERS.group!r}"
+        raise problem(path, "policy.learner", f"is {name!r}", f"Use one of {choices}.")
+    # A recipe may have inherited the table of a learner that it does not use.
+    given = {table: document.pop(table) for table in known if table in document}
+    model = learner_tables(tuple((table, _learner_class(table)) for table in sorted({*given, name})))
+    return getattr(checked(model, given, path=path), name)
+
+
+@once
+def _learner_names() -> list[str]:
+    """What policy.learner may say."""
+    return LEARNERS.names()
+
+
+@once
+def _learner_class(name: str) -> type[Learner]:
+    return LEARNERS.load(name, where=f"key 'policy.learner', learner {name!r}")
+
+
+@once
+def load_foundation(folder: Path | None = None) -> Foundation:
+    """The foundation's settings: foundation.toml in `folder` where there is one, else the packaged file."""
+    from vlaw_assets.recipes.schema import Foundation
+
+    own = folder / FOUNDATION_FILE if folder else None
+    path = own if own and own.is_file() else PACKAGED / FOUNDATION_FILE
+    return checked(Foundation, read_toml(path), path=path)
+
+
+@once
+def read_toml(path: Path) -> dict[str, Any]:
+    """The plain values of a file, not to be changed. Raises VlawError where it cannot be read."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise VlawError(
+            f"the recipe cannot be read: {error}",
+            where=str(path),
+            remedy="Mend the file; vlaw_assets/recipes/vlaw.toml shows the form.",
+        ) from error
