@@ -48,7 +48,6 @@ class Draft(Rows):
         """The artifact of this identity that is there already: then write nothing. Leaving the block points at it."""
         self.ref: ArtifactRef | None = None
         """The ledger row, after the block."""
-        self._folder = lake.paths.drafts(asset, partition) / self.artifact_id
         self._handles: dict[str, Handle] = {}
         self._edges: dict[tuple[str, str], Edge] = {}
         self._quarantine: Edge | None = None
@@ -176,7 +175,8 @@ class Draft(Rows):
             )
         counted = "episodes" if "episodes" in rows else next(iter(rows), None)
         rows |= {name: validated(name, found, where=self._name) for name, found in self._lineage().items() if found}
-        for name, table in rows.items():
+        spooled = {"steps": self._steps} if self._steps.num_rows else {}
+        for name, table in {**rows, **spooled}.items():
             versions[name] = self.lake.tables.append(
                 name, table, artifact_id=self.artifact_id, least=self.lake.ledger.newest_version(name)
             )

@@ -176,8 +176,9 @@ class Handle:
         return frames.read(self._lake.paths, self.ref.versions.get("frames"), ids, steps)
 
     def _trajectories(self) -> dict[str, tuple[np.ndarray, np.ndarray, float]]:
-        """{episode_id: (states (T+1, D), actions (T, A), control_hz)}. The table comes sorted by episode and step."""
-        table = self._table("steps").combine_chunks()
+        """{episode_id: (states (T+1, D), actions (T, A), control_hz)}."""
+        table = self._table("steps", ("episode_id", "step", "timestamp", "state", "action"))
+        table = table.sort_by(ORDER["steps"]).combine_chunks()
         if not table.num_rows:
             return {}
         ids = np.asarray(table["episode_id"].to_numpy(zero_copy_only=False))

@@ -1,7 +1,8 @@
 """What a draft is given to store: rows of the data tables, frames and vectors, and the digests of their content.
 
-Here: the `write_*` methods; they check and keep, and only frames go to disk at once. Not here: when it is committed
-(draft.py). Digests leave out ids of attempts and times, so that equal content has equal digests.
+Here: the `write_*` methods; they check and keep. Frames and steps, which grow with the length of episodes, go to disk
+at once. Not here: when it is committed (draft.py). Digests leave out ids of attempts and times, so that equal content
+has equal digests, however many calls it was written in.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from vlaw_assets.lake import embeddings, frames
 from vlaw_assets.lake.durable import canonical_json, digest_of
 from vlaw_assets.lake.episodes import check_episode, episode_row, step_rows
 from vlaw_assets.lake.paths import Paths, partition_folder
-from vlaw_assets.lake.schemas import TABLES, validated
+from vlaw_assets.lake.schemas import STEPS, TABLES, validated
+from vlaw_assets.lake.spool import Spool
 from vlaw_assets.partitions import split_partition
 from vlaw_models.errors import VlawError
 
@@ -39,9 +41,13 @@ class Rows:
     def __init__(self, paths: Paths, *, asset: str, partition: str, identity: Identity):
         self.asset, self.partition, self.identity = asset, partition, identity
         self.artifact_id = f"{identity.digest[:16]}-{uuid.uuid4().hex[:8]}"
+        self._folder = paths.drafts(asset, partition) / self.artifact_id
         self._rows: dict[str, list[dict[str, Any]]] = {}
         self._digests: dict[str, list[str]] = {}
         self._columns: dict[str, list[Any]] = {}
+        self._steps = Spool(self._folder / "steps.arrow", STEPS)
+        self._ways: dict[str, str] = {}
+        """Table -> 'rows' or 'columns': how it is written."""
         self._frames = frames.FrameWriter(paths)
         self._embeddings: list[Any] = []
         self._model = ""
@@ -64,12 +70,11 @@ class Rows:
 
         Returns: the ids given to the episodes, the same in every attempt at this identity.
         """
-        self._check_writing()
-        rows = self._rows.setdefault("episodes", [])
-        steps = self._rows.setdefault("steps", [])
-        ids, images = [], []
-        for episode in episodes:
-            index = len(rows)
+        self._check_writing("episodes", "rows")
+        owner = self._owner_columns()
+        first = sum(part.num_rows for part in self._columns.get("episodes", ()))
+        rows, steps, images = [], [], []
+        for index, episode in enumerate(episodes, start=first):
             episode_id = f"{purpose}-{self.identity.digest[:12]}-{index:05d}"
             where = f"{self._name}, episode {index}"
             check_episode(episode, where=where)
@@ -85,17 +90,16 @@ class Rows:
                 where=where,
             )
             self._digests.setdefault("episodes", []).append(row["content_digest"])
-            owner = self._owner_columns()
             rows.append(row | owner | {"episode_id": episode_id, "episode_index": index})
             steps += [step | owner | {"episode_id": episode_id} for step in step_rows(episode)]
             if stored:
                 images.append(frames.frame_rows(stored, artifact_id=self.artifact_id, episode_id=episode_id))
-            ids.append(episode_id)
+        if rows:
+            self._columns.setdefault("episodes", []).append(validated("episodes", rows, where=self._name))
+            self._steps.add(validated("steps", steps, where=self._name))
         if images:
-            import pyarrow as pa
-
-            self._frames.write(pa.concat_tables(images))
-        return ids
+            self._frames.write(concatenated(images))
+        return [row["episode_id"] for row in rows]
 
     def write_scores(self, rows: list[dict[str, Any]]) -> None:
         """Add rows {episode_id, p_success, [owner, judge, task]}."""
@@ -113,7 +117,7 @@ class Rows:
 
     def write_quarantine(self, rows: list[dict[str, Any]]) -> None:
         """Add rows {episode_id, why, by, at (UTC)}: the complete list so far."""
-        self._check_writing()
+        self._check_writing("quarantine", "rows")
         kept = self._rows.setdefault("quarantine", [])
         for row in rows:
             content = row | {"at": row["at"].isoformat()}
@@ -128,21 +132,22 @@ class Rows:
         """
         import pyarrow as pa
 
-        self._check_writing()
-        if self._rows.get(name):
-            raise VlawError(f"rows for {name} were written one by one before", where=self._name, remedy="use one way")
-        parts = self._columns.setdefault(name, [])
+        self._check_writing(name, "columns")
         if "position" in TABLES[name].names:
-            first = sum(part.num_rows for part in parts)
+            first = sum(part.num_rows for part in self._columns.get(name, ()))
             columns = columns.append_column("position", pa.array(np.arange(first, first + columns.num_rows)))
         owner = self._owner_columns()
         for key, value in owner.items():
             columns = columns.append_column(
                 key, pa.repeat(pa.scalar(value, TABLES[name].field(key).type), len(columns))
             )
-        parts.append(validated(name, columns, where=self._name))
+        rows = validated(name, columns, where=self._name)
+        if name == "steps":
+            self._steps.add(rows)
+        else:
+            self._columns.setdefault(name, []).append(rows)
         # Artifact ids differ between attempts, content must not; and it is what is stored, in the types of the table.
-        content = parts[-1].select([key for key in TABLES[name].names if key not in ("owner", "created_at", *owner)])
+        content = rows.select([key for key in TABLES[name].names if key not in ("owner", "created_at", *owner)])
         self._digests.setdefault(name, []).append(digest_of_columns(content))
 
     def write_embeddings(self, model: str, rows: Sequence[dict[str, str]], vectors: np.ndarray) -> None:
@@ -170,7 +175,7 @@ class Rows:
         optional: dict[str, Any],
         rename: dict[str, str] | None = None,
     ) -> None:
-        self._check_writing()
+        self._check_writing(name, "rows")
         kept = self._rows.setdefault(name, [])
         for given in rows:
             unknown, missing = set(given) - set(required) - set(optional), set(required) - set(given)
@@ -187,13 +192,20 @@ class Rows:
             renamed = {(rename or {}).get(key, key): value for key, value in row.items()}
             kept.append(renamed | self._owner_columns() | {"position": len(kept)})
 
-    def _check_writing(self) -> None:
+    def _check_writing(self, table: str = "", way: str = "") -> None:
         if self.reused is not None:
             raise VlawError(
                 f"this artifact exists already ({self.reused.artifact_id}): nothing may be written",
                 where=self._name,
                 remedy="return when draft.reused is set, or commit with force=True",
             )
+        for name in ("episodes", "steps") if table == "episodes" and way == "rows" else (table,):
+            if self._ways.setdefault(name, way) != way:
+                raise VlawError(
+                    f"rows for {name} were written {'one by one' if way == 'columns' else 'as columns'} before",
+                    where=self._name,
+                    remedy="use one way",
+                )
 
     def _owner_columns(self) -> dict[str, Any]:
         experiment, iteration = split_partition(self.partition)

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from vlaw_assets.lake import delta_checkpoints, deltalog, disk
 from vlaw_assets.lake.durable import canonical_json, file_problems, fsync_files, replace_file, sha256_file
 from vlaw_assets.lake.paths import Paths
 from vlaw_assets.lake.schemas import ORDER, PARTITIONED, TABLES
+from vlaw_assets.lake.spool import Spool
 from vlaw_models.errors import VlawError
 
 KEEP_FOREVER = {
@@ -78,9 +80,9 @@ class Tables:
             log = self.paths.table(name) / "_delta_log"
             fsync_files(sorted(log.glob("*.json")), root=self.paths.root)
 
-    def append(self, name: str, rows: pa.Table, *, artifact_id: str, least: int = -1) -> dict[str, Any]:
+    def append(self, name: str, rows: pa.Table | Spool, *, artifact_id: str, least: int = -1) -> dict[str, Any]:
         """Append the rows of one artifact, durably. Returns {"version", "rows", "files", "log"}; `least`: see
-        `deltalog.append`.
+        `deltalog.append`. Rows of a spool pass through memory a row group at a time.
 
         `files` are the data files, `log` is the entry that committed them, each {path, size, sha256}. On return all of
         them and their folders have reached the disk.
@@ -94,7 +96,13 @@ class Tables:
         }
 
     def write(
-        self, name: str, rows: pa.Table, *, artifact_id: str, metadata: dict[str, str] | None = None, least: int = -1
+        self,
+        name: str,
+        rows: pa.Table | Spool,
+        *,
+        artifact_id: str,
+        metadata: dict[str, str] | None = None,
+        least: int = -1,
     ) -> deltalog.Entry:
         """Append rows of one asset partition, durably, and return the log entry of the commit; `least`: see
         `deltalog.append`."""
@@ -106,7 +114,8 @@ class Tables:
             fsync_files([path], root=path.parent if path.parent in self._flushed else self.paths.root)
             self._flushed.add(path.parent)
             adds.append(add)
-        carried = {ROWS: _carried(rows)} if name in CARRIED and rows.num_rows <= MOST_CARRIED else {}
+        small = name in CARRIED and rows.num_rows <= MOST_CARRIED
+        carried = {ROWS: _carried(rows)} if small and isinstance(rows, pa.Table) else {}
         known = self._newest.get(name, -1)
         if known < 0:
             known = deltalog.newest(table, least=least)
@@ -126,7 +135,8 @@ class Tables:
             return None
         found = [(self.paths.root / file["path"], file) for file in files]
         rows = pa.concat_tables([read_file(path, TABLES[name]) for path, _ in found])
-        adds = [_add_action(self.paths.table(name), path, read_file(path, TABLES[name]), {}) for path, _ in found]
+        table = self.paths.table(name)
+        adds = [_add_action(table, path, _statistics(read_file(path, TABLES[name])), {}) for path, _ in found]
         metadata = {ARTIFACT: rows["artifact_id"][0].as_py(), "vlaw.restored": "true"}
         return adds, metadata | ({ROWS: _carried(rows)} if rows.num_rows <= MOST_CARRIED else {})
 
@@ -237,14 +247,13 @@ class Tables:
         return {"path": self.paths.relative(path), "size": path.stat().st_size, "sha256": sha256_file(path)}
 
 
-def _write_file(table: Path, name: str, rows: pa.Table) -> tuple[Path, dict[str, Any]]:
+def _write_file(table: Path, name: str, rows: pa.Table | Spool) -> tuple[Path, dict[str, Any]]:
     """Write rows as one Parquet file of a Delta table; returns it and the `add` action that would commit it."""
     import pyarrow.parquet as pq
 
-    partition = {}
-    if name in PARTITIONED:
-        partition = {column: _only(name, rows, column) for column in PARTITION_BY}
-        rows = rows.drop_columns(list(partition))
+    groups = iter([rows]) if isinstance(rows, pa.Table) else rows.groups(ROW_GROUP)
+    first = next(groups)
+    partition = {column: _only(name, first, column) for column in (PARTITION_BY if name in PARTITIONED else ())}
     folder = table.joinpath(*(f"{column}={value}" for column, value in partition.items()))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"part-00000-{uuid.uuid4()}-c000.zstd.parquet"
@@ -252,11 +261,23 @@ def _write_file(table: Path, name: str, rows: pa.Table) -> tuple[Path, dict[str,
     if name in LOOKED_UP:
         group = LOOKED_UP[name]
         blooms = {"episode_id": {"ndv": min(rows.num_rows, group), "fpp": 0.01}}
-    pq.write_table(rows, path, **_FORM, row_group_size=group, bloom_filter_options=blooms)
-    return path, _add_action(table, path, rows, partition)
+    schema = first.drop_columns(list(partition)).schema
+    statistics = []
+    try:
+        with pq.ParquetWriter(path, schema, **_FORM, bloom_filter_options=blooms) as writer:
+            for part in chain([first], groups):
+                if {column: _only(name, part, column) for column in partition} != partition:
+                    raise VlawError("rows of several partitions in one append", where=name, remedy="append them apart")
+                own = part.drop_columns(list(partition))
+                statistics.append(_statistics(own))
+                writer.write_table(own, row_group_size=group)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return path, _add_action(table, path, _joined(statistics), partition)
 
 
-def _add_action(table: Path, path: Path, rows: pa.Table, partition: dict[str, str]) -> dict[str, Any]:
+def _add_action(table: Path, path: Path, statistics: dict[str, Any], partition: dict[str, str]) -> dict[str, Any]:
     """What commits a data file to a Delta table."""
     return {
         "path": path.relative_to(table).as_posix(),
@@ -264,7 +285,7 @@ def _add_action(table: Path, path: Path, rows: pa.Table, partition: dict[str, st
         "size": path.stat().st_size,
         "modificationTime": int(path.stat().st_mtime * 1000),
         "dataChange": True,
-        "stats": json.dumps(_statistics(rows), separators=(",", ":")),
+        "stats": json.dumps(statistics, separators=(",", ":")),
     }
 
 
@@ -291,6 +312,23 @@ def _statistics(rows: pa.Table) -> dict[str, Any]:
         if not isinstance(low, str) or max(len(low), len(high)) <= STATS_TEXT:
             least[field.name], greatest[field.name] = low, high
     return {"numRecords": rows.num_rows, "minValues": least, "maxValues": greatest, "nullCount": nulls}
+
+
+def _joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """The statistics of a file, from those of its parts; bounds of a column where every part with a value has some."""
+    if len(parts) == 1:
+        return parts[0]
+    columns = parts[0]["nullCount"]
+    bounded = {column: [part for part in parts if part["nullCount"][column] < part["numRecords"]] for column in columns}
+    bounded = {
+        name: having for name, having in bounded.items() if having and all(name in p["minValues"] for p in having)
+    }
+    return {
+        "numRecords": sum(part["numRecords"] for part in parts),
+        "minValues": {name: min(part["minValues"][name] for part in having) for name, having in bounded.items()},
+        "maxValues": {name: max(part["maxValues"][name] for part in having) for name, having in bounded.items()},
+        "nullCount": {column: sum(part["nullCount"][column] for part in parts) for column in columns},
+    }
 
 
 def _carried(rows: pa.Table) -> str:
