@@ -67,7 +67,7 @@ class Frames:
         """As of an array: by number, slice or array of numbers; what follows is applied to the frames read."""
         first, *rest = key if isinstance(key, tuple) else (key,)
         if first is Ellipsis:
-            return self.source.frames(self.index)[key]
+            return np.asarray(self)[key]
         steps = np.asarray(np.arange(len(self))[first])
         read = self.source.frames(self.index, steps.ravel().tolist()).reshape(*steps.shape, *self.shape[1:])
         return read[(*[slice(None)] * steps.ndim, *rest)] if rest else read
@@ -75,7 +75,14 @@ class Frames:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:  # noqa: FBT001 (numpy's signature)
         if copy is False:
             raise ValueError("frames that are not in memory cannot be given without a copy")
-        return np.asarray(self.source.frames(self.index), dtype)
+        return np.asarray(self.source.frames(self.index, range(len(self))), dtype)
+
+
+def cut(images: np.ndarray | Frames, length: int) -> np.ndarray | Frames:
+    """The first `length` frames of an episode; frames that are not in memory stay where they are."""
+    if not isinstance(images, Frames):
+        return images[:length]
+    return Frames(images.source, images.index, (min(length, len(images)), *images.shape[1:]))
 
 
 def gather(images: Sequence[np.ndarray | Frames], pairs: Pairs) -> np.ndarray:

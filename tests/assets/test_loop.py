@@ -353,7 +353,7 @@ def test_bad_data_is_never_committed_and_the_check_says_why(empty_place, monkeyp
     from vlaw_models.rollouts import demonstrate
 
     good = [scripted(1, task)[0] for task in find_robot("tabletop").tasks]
-    monkeypatch.setattr(demonstrate, "collect_demonstrations", lambda *a, **k: spoil(good))
+    monkeypatch.setattr(demonstrate, "iterate_demonstrations", lambda *a, **k: spoil(good))
     with pytest.raises(VlawError, match=f"check '{check}' failed"):
         empty_place.run("foundation", only=["expert_demonstrations"])
     assert empty_place.lake.ledger.artifacts() == []
@@ -397,7 +397,7 @@ def test_a_defect_in_a_stage_keeps_its_traceback_and_writes_nothing(empty_place,
     def broken(*_args, **_kwargs):
         raise ZeroDivisionError("the stage is broken")
 
-    monkeypatch.setattr(demonstrate, "collect_demonstrations", broken)
+    monkeypatch.setattr(demonstrate, "iterate_demonstrations", broken)
     with pytest.raises(driver.StageError, match=r"(?s)expert_demonstrations.*ZeroDivisionError: the stage is broken"):
         empty_place.run("foundation", only=["expert_demonstrations"])
     assert empty_place.lake.ledger.artifacts() == []

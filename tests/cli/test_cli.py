@@ -257,7 +257,7 @@ def test_a_killed_run_is_closed_and_frees_its_pool(tmp_path):
     hold = (
         "import os, time; from vlaw_models.rollouts import demonstrate\n"
         "def hang(*a, **k):\n    print('hanging', flush=True)\n    time.sleep(600)\n"
-        "demonstrate.collect_demonstrations = hang\n"
+        "demonstrate.iterate_demonstrations = hang\n"
         "from vlaw_assets.cli import app\napp(['run', '-e', 'smoke', '-i', '1'])\n"
     )
     process = subprocess.Popen(

@@ -3,6 +3,8 @@ every part of the loop that runs models."""
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 import pytest
 import torch
@@ -23,7 +25,7 @@ from vlaw_models.robots.droid import SPEC
 from vlaw_models.robots.spec import wrapped
 from vlaw_models.robots.tabletop.spec import SPEC as TABLETOP
 from vlaw_models.rollouts.collect import collect_rollouts, evaluate_policy
-from vlaw_models.rollouts.demonstrate import collect_demonstrations
+from vlaw_models.rollouts.demonstrate import iterate_demonstrations
 from vlaw_models.rollouts.imagine import imagine
 from vlaw_models.rollouts.privileged import true_outcomes
 from vlaw_models.rollouts.replay import replay
@@ -116,7 +118,11 @@ def test_a_policy_acts_in_the_world_model_within_the_arms_limits(models, recordi
 
 def test_a_replay_executes_the_recorded_poses_as_they_are(models, recordings):
     config = WorldModelMetricsConfig(num_steps=6, sampling_steps=1)
-    found = replay(models["world_model"], models["autoencoder"], recordings[:2], config, robot=SPEC, seed=0)
+    found = list(
+        chain.from_iterable(
+            replay(models["world_model"], models["autoencoder"], recordings[:2], config, robot=SPEC, seed=0)
+        )
+    )
     for episode, source in zip(found, recordings, strict=False):
         assert np.array_equal(episode.states, source.states[:7])
         assert episode.cameras == SPEC.camera_names
@@ -180,9 +186,13 @@ def test_models_of_another_robot_are_refused(models, recordings):
 @pytest.mark.parametrize(
     "simulated",
     [
-        lambda: collect_rollouts("nowhere", ["rolling"], RolloutConfig(), robot=SPEC, iteration=1, seed=0),
+        lambda: list(
+            chain.from_iterable(
+                collect_rollouts("nowhere", ["rolling"], RolloutConfig(), robot=SPEC, iteration=1, seed=0)
+            )
+        ),
         lambda: evaluate_policy("nowhere", ["rolling"], EvaluationConfig(), robot=SPEC),
-        lambda: collect_demonstrations(["rolling"], 1, robot=SPEC, purpose="demonstration", seed=0),
+        lambda: list(iterate_demonstrations(["rolling"], 1, robot=SPEC, purpose="demonstration", seed=0)),
         lambda: true_outcomes([], {}, robot=SPEC),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from itertools import chain
 
 import gymnasium
 import numpy as np
@@ -28,7 +29,7 @@ from vlaw_models.robots.tabletop.tasks import TASKS, Expert, Quality
 from vlaw_models.robots.tabletop.tasks.stack import COLOURS
 from vlaw_models.robots.tabletop.world import TabletopWorld, make_sim
 from vlaw_models.rollouts.collect import collect_rollouts, evaluate_policy
-from vlaw_models.rollouts.demonstrate import collect_demonstrations, iterate_demonstrations
+from vlaw_models.rollouts.demonstrate import iterate_demonstrations
 from vlaw_models.rollouts.seeds import PURPOSES, start_seeds
 
 TASK = "book"
@@ -128,8 +129,10 @@ def test_impossible_seeds_are_refused(arguments):
 
 def test_demonstrations_succeed_and_have_the_platforms_shapes():
     seen = []
-    episodes = collect_demonstrations(
-        [TASK, "stack"], 3, robot=SPEC, purpose="demonstration", seed=0, progress=lambda *done: seen.append(done)
+    episodes = list(
+        iterate_demonstrations(
+            [TASK, "stack"], 3, robot=SPEC, purpose="demonstration", seed=0, progress=lambda *done: seen.append(done)
+        )
     )
     assert [e.task for e in episodes] == [TASK] * 3 + ["stack"] * 3
     assert seen[-1][:2] == (6, 6)
@@ -184,7 +187,7 @@ def test_the_broad_corpus_keeps_failures_with_true_labels():
 
 def test_evaluation_layouts_are_never_demonstrated():
     with pytest.raises(VlawError, match="evaluation"):
-        collect_demonstrations([TASK], 1, robot=SPEC, purpose="evaluation", seed=0)
+        list(iterate_demonstrations([TASK], 1, robot=SPEC, purpose="evaluation", seed=0))
 
 
 # --- Policies
@@ -192,7 +195,7 @@ def test_evaluation_layouts_are_never_demonstrated():
 
 @pytest.fixture(scope="module")
 def policy_dir(tmp_path_factory):
-    episodes = collect_demonstrations([TASK], 2, robot=SPEC, purpose="demonstration", seed=0)
+    episodes = list(iterate_demonstrations([TASK], 2, robot=SPEC, purpose="demonstration", seed=0))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         policy = FlowPolicy(
@@ -206,13 +209,17 @@ def policy_dir(tmp_path_factory):
 
 def test_rollouts_are_reproducible_and_depend_on_iteration(policy_dir):
     cfg = RolloutConfig(episodes_per_task=2, num_steps=6)
-    first = collect_rollouts(policy_dir, [TASK, "stack"], cfg, robot=SPEC, iteration=0, seed=0)
-    again = collect_rollouts(policy_dir, [TASK, "stack"], cfg, robot=SPEC, iteration=0, seed=0)
+    first = list(
+        chain.from_iterable(collect_rollouts(policy_dir, [TASK, "stack"], cfg, robot=SPEC, iteration=0, seed=0))
+    )
+    again = list(
+        chain.from_iterable(collect_rollouts(policy_dir, [TASK, "stack"], cfg, robot=SPEC, iteration=0, seed=0))
+    )
     assert [e.task for e in first] == [TASK, TASK, "stack", "stack"]
     assert all(same(a, b) for a, b in zip(first, again, strict=True))
     assert first[0].images.shape == (7, 3, 64, 64, 3)
     assert first[0].success is False
-    later = collect_rollouts(policy_dir, [TASK], cfg, robot=SPEC, iteration=1, seed=0)
+    later = list(chain.from_iterable(collect_rollouts(policy_dir, [TASK], cfg, robot=SPEC, iteration=1, seed=0)))
     assert not {e.seed for e in first} & {e.seed for e in later}
 
 

@@ -16,7 +16,7 @@ from vlaw_models.learners.world_model import train_world_model
 from vlaw_models.presets import WORLD_MODEL
 from vlaw_models.robots.registry import find_robot
 from vlaw_models.robots.tabletop.spec import SPEC
-from vlaw_models.rollouts.demonstrate import collect_demonstrations
+from vlaw_models.rollouts.demonstrate import iterate_demonstrations
 from vlaw_models.world_models.base import Condition, build_world_model, load_world_model
 from vlaw_models.world_models.latents import draw_unrolled, encode_episodes
 from vlaw_models.world_models.warp_unet import WarpUNet, WarpUNetConfig
@@ -90,7 +90,7 @@ def test_checkpoint_round_trip_and_missing_calibration(tmp_path):
 
 
 def test_frames_are_drawn_the_same_encoded_before_or_when_drawn():
-    episodes = collect_demonstrations(["stack"], 2, robot=SPEC, purpose="co_training", seed=0)
+    episodes = list(iterate_demonstrations(["stack"], 2, robot=SPEC, purpose="co_training", seed=0))
     now, later = (encode_episodes(FoldedPixels(), episodes, when_drawn=w) for w in (False, True))
     index = torch.tensor([[0, 28, 29], [30, 57, 3]])
     assert torch.allclose(now.latents[index].float(), later.latents[index], atol=1e-3)
@@ -99,7 +99,7 @@ def test_frames_are_drawn_the_same_encoded_before_or_when_drawn():
 @pytest.mark.slow
 def test_calibrated_motion_is_learned_sooner_than_without():
     """The same network and steps with cameras that are not where they say: the loss stays higher."""
-    episodes = collect_demonstrations(["stack"], 2, robot=SPEC, purpose="co_training", seed=0)
+    episodes = list(iterate_demonstrations(["stack"], 2, robot=SPEC, purpose="co_training", seed=0))
     data = encode_episodes(FoldedPixels(), episodes, when_drawn=True)
     wrong = tuple(replace(camera, half=camera.half * 3) for camera in SMALL.cameras)
     losses = []
@@ -115,7 +115,7 @@ def test_unrolled_windows_begin_with_what_the_model_imagined_itself():
     """After one chunk the current frame is the model's own prediction from recorded frames; what is to come is
     recorded."""
     data = encode_episodes(
-        FoldedPixels(), collect_demonstrations(["stack"], 1, robot=SPEC, purpose="co_training", seed=0)
+        FoldedPixels(), list(iterate_demonstrations(["stack"], 1, robot=SPEC, purpose="co_training", seed=0))
     )
     net = model()
     future, given = draw_unrolled(

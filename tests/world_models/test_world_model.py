@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -365,7 +366,9 @@ def test_short_training_follows_the_action(trained, folders):
     _, losses = trained
     assert losses[-1] < 0.75 * losses[0]
     clips = [square_episode(2000 + i, steps=8) for i in range(12)]
-    results = replay(*folders, clips, WorldModelMetricsConfig(num_steps=8), robot=SPEC, seed=0)
+    results = list(
+        chain.from_iterable(replay(*folders, clips, WorldModelMetricsConfig(num_steps=8), robot=SPEC, seed=0))
+    )
     truth = np.stack([c.images for c in clips]).astype(float)
     moved = np.abs(truth - truth[:, :1]).max(axis=-1) > 30
 
@@ -379,7 +382,9 @@ def test_short_training_follows_the_action(trained, folders):
         replace(c, states=np.concatenate([c.states[:1], d.states[1:]]))
         for c, d in zip(clips, clips[1:] + clips[:1], strict=True)
     ]
-    swapped = replay(*folders, other, WorldModelMetricsConfig(num_steps=8), robot=SPEC, seed=0)
+    swapped = list(
+        chain.from_iterable(replay(*folders, other, WorldModelMetricsConfig(num_steps=8), robot=SPEC, seed=0))
+    )
     assert predicted < 0.92 * error(np.stack([r.images for r in swapped]))
     assert all(np.array_equal(r.images[0], c.images[0]) for r, c in zip(results, clips, strict=True))
     assert [r.start_episode_id for r in results] == [c.episode_id for c in clips]
@@ -387,7 +392,9 @@ def test_short_training_follows_the_action(trained, folders):
 
 def test_replay_of_unequal_lengths_keeps_each_length(folders):
     clips = [square_episode(1, steps=6), square_episode(2, steps=11), square_episode(3, steps=3)]
-    results = replay(*folders, clips, WorldModelMetricsConfig(num_steps=9), robot=SPEC, seed=0)
+    results = list(
+        chain.from_iterable(replay(*folders, clips, WorldModelMetricsConfig(num_steps=9), robot=SPEC, seed=0))
+    )
     assert [r.num_steps for r in results] == [6, 9, 3]
     assert all(len(r.images) == r.num_steps + 1 for r in results)
     assert all(np.array_equal(r.actions, c.actions[: r.num_steps]) for r, c in zip(results, clips, strict=True))

@@ -16,6 +16,7 @@ from vlaw_assets.assets.origins import origins_in
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state
+from vlaw_assets.assets.written import write
 from vlaw_assets.pipeline import checks
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.simulator import Simulator, simulator_of
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from vlaw_models.episodes import Episode, Start
 
 PRIVILEGED = "imagine.world = 'simulator'"
+BEGIN_REAL = "{} imagined episodes begin with the frames of their real start"
 
 
 def plan(stage: Stage) -> Plan:
@@ -57,25 +59,33 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
         return
     real = [episode for role in start_roles(work) for episode in work.read(role).source(tasks=recipe.tasks)]
     starts = starts_from(real, recipe.tasks, per_task)
-    tasks: list[str] = []
-    for batch in (_on_the_simulator if oracle else _in_the_world_model)(stage, work, starts):
-        first = {start.episode_id: start.images for start in starts[len(tasks) : len(tasks) + len(batch)]}
-        work.check(
-            checks.episodes_fit_schema(batch, tasks=recipe.tasks, judged=False, robot=stage.robot),
-            checks.all_finite(batch),
-            begin_with_real_frames(batch, first, hint=_renderer(stage) if oracle else ""),
-        )
-        work.draft.write_episodes(
-            batch,
-            purpose="imagined",
-            world=stage.robot.world if oracle else "world_model",
-            policy=plan.parents["policy"].content_digest,
-            world_model="" if oracle else plan.parents["world_model"].content_digest,
-        )
-        if not tasks:
-            work.show("imagined episodes", batch[: len(recipe.tasks)])
-        tasks += [episode.task for episode in batch]
-    work.check(checks.counts_as_asked(tasks, dict.fromkeys(recipe.tasks, per_task)))
+    first: dict[str | None, np.ndarray | None] = {}
+
+    def made() -> Iterator[list[Episode]]:
+        count = 0
+        for batch in (_on_the_simulator if oracle else _in_the_world_model)(stage, work, starts):
+            first.clear()
+            first.update({start.episode_id: start.images for start in starts[count : count + len(batch)]})
+            count += len(batch)
+            yield batch
+
+    done = write(
+        work,
+        made(),
+        purpose="imagined",
+        tasks=recipe.tasks,
+        judged=False,
+        robot=stage.robot,
+        world=stage.robot.world if oracle else "world_model",
+        policy=plan.parents["policy"].content_digest,
+        world_model="" if oracle else plan.parents["world_model"].content_digest,
+        also=lambda batch: begin_with_real_frames(batch, first, hint=_renderer(stage) if oracle else ""),
+    )
+    work.check(
+        checks.Finding(checks.STARTS, passed=True, text=BEGIN_REAL.format(len(done.episodes))),
+        checks.counts_as_asked((e.task for e in done.episodes), dict.fromkeys(recipe.tasks, per_task)),
+    )
+    work.show("imagined episodes", done.shown)
     work.metrics["privileged"] = oracle
 
 
@@ -158,7 +168,7 @@ def begin_with_real_frames(
     return checks.Finding(
         checks.STARTS,
         passed=not bad,
-        text=text if bad else f"{len(episodes)} imagined episodes begin with the frames of their real start",
+        text=text if bad else BEGIN_REAL.format(len(episodes)),
     )
 
 

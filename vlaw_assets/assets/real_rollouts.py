@@ -5,7 +5,7 @@ robot, or taken from recordings (`source`).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.assets.recordings import NO_SIMULATOR, is_recorded, plan_of, take
@@ -13,6 +13,7 @@ from vlaw_assets.assets.recordings import ROLE as RECORDING
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state
+from vlaw_assets.assets.written import write
 from vlaw_assets.pipeline import checks
 from vlaw_models.config import RolloutConfig
 from vlaw_models.robots.simulator import simulator_of
@@ -44,9 +45,9 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
         episodes = take(stage, plan, work)
         work.check(checks.success_varies(bool(e.success) for e in episodes))
         return
-    episodes = _collect(stage, work, stage.recipe.rollouts, seed=stage.recipe.seed)
-    _keep(stage, work, episodes, stage.recipe.rollouts.episodes_per_task, "rollout")
-    work.check(checks.success_varies(e.success for e in episodes))
+    batches = _collect(stage, work, stage.recipe.rollouts, seed=stage.recipe.seed)
+    episodes = _keep(stage, work, batches, stage.recipe.rollouts.episodes_per_task, "rollout")
+    work.check(checks.success_varies(bool(e.success) for e in episodes))
 
 
 def show(_stage: Stage, _plan: Plan, ref: ArtifactRef) -> Mapping[str, Any]:
@@ -78,8 +79,8 @@ def make_validation(stage: Stage, plan: Plan, work: Work) -> None:
         take(stage, plan, work)
         return
     config = _validation(stage)
-    episodes = _collect(stage, work, config, seed=HELD_OUT_SEEDS + stage.recipe.seed)
-    _keep(stage, work, episodes, config.episodes_per_task, "validation")
+    batches = _collect(stage, work, config, seed=HELD_OUT_SEEDS + stage.recipe.seed)
+    _keep(stage, work, batches, config.episodes_per_task, "validation")
 
 
 def _without_source(tables: dict[str, Any], name: str) -> dict[str, Any]:
@@ -108,7 +109,7 @@ def _validation(stage: Stage) -> RolloutConfig:
     )
 
 
-def _collect(stage: Stage, work: Work, config: RolloutConfig, *, seed: int) -> list[Episode]:
+def _collect(stage: Stage, work: Work, config: RolloutConfig, *, seed: int) -> Iterator[list[Episode]]:
     from vlaw_models.rollouts.collect import collect_rollouts
 
     return collect_rollouts(
@@ -122,18 +123,23 @@ def _collect(stage: Stage, work: Work, config: RolloutConfig, *, seed: int) -> l
     )
 
 
-def _keep(stage: Stage, work: Work, episodes: list[Episode], per_task: int, purpose: str) -> None:
-    """Checks the episodes, then writes them with the policy that made them."""
+def _keep(stage: Stage, work: Work, batches: Iterator[list[Episode]], per_task: int, purpose: str) -> list[Episode]:
+    """Checks the episodes and writes them with the policy that made them; returns them without frames."""
     tasks = stage.recipe.tasks
-    work.check(
-        checks.episodes_fit_schema(episodes, tasks=tasks, judged=True, robot=stage.robot),
-        checks.all_finite(episodes),
-        checks.counts_as_asked((e.task for e in episodes), dict.fromkeys(tasks, per_task)),
+    done = write(
+        work,
+        batches,
+        purpose=purpose,
+        tasks=tasks,
+        judged=True,
+        robot=stage.robot,
+        world=stage.robot.world,
+        policy=work.parents["policy"].content_digest,
     )
-    policy = work.parents["policy"].content_digest
-    work.draft.write_episodes(episodes, purpose=purpose, world=stage.robot.world, policy=policy, world_model="")
-    work.metrics["successes"] = sum(bool(e.success) for e in episodes)
-    work.show("one episode of every task", [next(e for e in episodes if e.task == task) for task in tasks if per_task])
+    work.check(checks.counts_as_asked((e.task for e in done.episodes), dict.fromkeys(tasks, per_task)))
+    work.metrics["successes"] = done.successes
+    work.show("one episode of every task", done.shown)
+    return done.episodes
 
 
 real_rollouts = stage_asset(

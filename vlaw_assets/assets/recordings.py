@@ -15,8 +15,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.written import BATCH, write
 from vlaw_assets.partitions import single_partition, split_partition
-from vlaw_assets.pipeline import checks
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ ASSET = ROLE = "recorded_episodes"
 ITERATION = "{iteration}"
 NO_SIMULATOR = "Set its source to 'recorded:NAME' of an imported dataset, or use a robot that can be simulated."
 """Remedy where a robot without a simulator is to be rolled out."""
-BATCH = 16
-"""Episodes that are in memory at a time."""
 SHOWN = 6
 
 
@@ -137,24 +135,19 @@ def take(stage: Stage, plan: Plan, work: Work, *, policy: str = "", last_frame: 
             where=where,
             remedy="Label the recording and import it again (--require-success says which are missing).",
         )
-    kept: list[Episode] = []
-    for batch in _batches(handle, ids, last_frame=last_frame):
-        work.check(
-            checks.episodes_fit_schema(batch, tasks=sorted({e.task for e in batch}), judged=True),
-            checks.all_finite(batch),
-        )
-        world = by_id[str(batch[0].start_episode_id)]["world"]
-        names = work.draft.write_episodes(
-            batch, purpose=plan.recipe["purpose"], world=world, policy=policy, world_model="", label_source="recorded"
-        )
-        if not kept:
-            work.show("the first ones", batch[:SHOWN])
-        kept += [
-            replace(episode, episode_id=name, images=episode.images[:0])
-            for episode, name in zip(batch, names, strict=True)
-        ]
-    work.metrics |= {"successes": sum(bool(episode.success) for episode in kept), "recorded": len(kept)}
-    return kept
+    done = write(
+        work,
+        _batches(handle, ids, last_frame=last_frame),
+        purpose=plan.recipe["purpose"],
+        tasks=None,
+        judged=True,
+        world=lambda batch: by_id[str(batch[0].start_episode_id)]["world"],
+        policy=policy,
+        label_source="recorded",
+    )
+    work.show("one episode of every task", done.shown[:SHOWN])
+    work.metrics |= {"successes": done.successes, "recorded": len(done.episodes)}
+    return done.episodes
 
 
 def _batches(handle: Handle, ids: Sequence[str], *, last_frame: bool) -> Iterator[list[Episode]]:

@@ -34,21 +34,21 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
     from vlaw_models.config import WorldModelMetricsConfig
     from vlaw_models.learners.reward_model import finetune_reward_model
     from vlaw_models.rollouts.replay import replay
+    from vlaw_models.sources import ScratchEpisodes
 
     config = stage.recipe.reward_model
     rollouts = work.read("real_rollouts").source()
-    replays = (
-        replay(
+    replays = ScratchEpisodes()
+    if config.replays:
+        for batch in replay(
             work.read("world_model").checkpoint(),
             work.read("autoencoder").checkpoint(),
             rollouts,
             WorldModelMetricsConfig(**plan.recipe["replay"]),
             robot=stage.robot,
             seed=stage.seed,
-        )
-        if config.replays
-        else []
-    )
+        ):
+            replays.append(batch)
     log = finetune_reward_model(
         work.read("reward_model").checkpoint(),
         rollouts,

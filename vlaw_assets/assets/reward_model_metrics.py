@@ -26,7 +26,7 @@ def plan(stage: Stage) -> Plan:
 
 def make(stage: Stage, _plan: Plan, work: Work) -> None:
     alpha = stage.recipe.score.alpha
-    clips = work.read("clips").episodes(frames=True) if stage.recipe.world_model_metrics.clips_per_task else []
+    clips = work.read("clips").source() if stage.recipe.world_model_metrics.clips_per_task else ()
     if not clips:
         return
     from vlaw_models.metrics import rows as measured

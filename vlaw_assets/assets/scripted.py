@@ -6,6 +6,7 @@ from vlaw_assets.assets.recordings import ROLE as RECORDING
 from vlaw_assets.assets.recordings import is_recorded, plan_of, take
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
+from vlaw_assets.assets.written import in_batches, write
 from vlaw_assets.pipeline import checks
 from vlaw_models.robots.simulator import simulator_of
 
@@ -29,19 +30,15 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
     if RECORDING in plan.parents:
         take(stage, plan, work)
         return
-    from vlaw_models.rollouts.demonstrate import collect_demonstrations
+    from vlaw_models.rollouts.demonstrate import iterate_demonstrations
 
     purpose, count, seed = (plan.recipe[key] for key in ("purpose", "count_per_task", "seed"))
     robot, tasks = stage.robot, stage.robot.tasks
-    episodes = collect_demonstrations(tasks, count, robot=robot, purpose=purpose, seed=seed, progress=stage.progress)
-    work.check(
-        checks.episodes_fit_schema(episodes, tasks=tasks, judged=True, robot=robot),
-        checks.all_finite(episodes),
-        checks.counts_as_asked((e.task for e in episodes), dict.fromkeys(tasks, count)),
-    )
-    work.draft.write_episodes(episodes, purpose=purpose, world=robot.world, policy="", world_model="")
-    work.metrics["successes"] = sum(bool(e.success) for e in episodes)
-    work.show("one episode of every task", episodes[::count])
+    episodes = iterate_demonstrations(tasks, count, robot=robot, purpose=purpose, seed=seed, progress=stage.progress)
+    done = write(work, in_batches(episodes), purpose=purpose, tasks=tasks, judged=True, robot=robot, world=robot.world)
+    work.check(checks.counts_as_asked((e.task for e in done.episodes), dict.fromkeys(tasks, count)))
+    work.metrics["successes"] = done.successes
+    work.show("one episode of every task", done.shown)
 
 
 expert_demonstrations = stage_asset(

@@ -97,8 +97,14 @@ class Work:
     def check(self, *findings: Finding) -> None:
         """Notes findings; a blocking one that failed raises VlawError, so that nothing is committed."""
         self.findings += findings
+        self.demand(*findings)
+
+    def demand(self, *findings: Finding) -> None:
+        """As `check`, but notes only what failed: for a batch, where the findings of all batches are noted later."""
         for finding in findings:
             if finding.blocking and not finding.passed:
+                if finding not in self.findings:
+                    self.findings.append(finding)
                 raise VlawError(
                     f"check '{finding.name}' failed: {finding.text}",
                     where="before the commit: nothing was written",

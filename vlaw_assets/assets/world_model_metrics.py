@@ -59,33 +59,37 @@ def _plan(stage: Stage, world_model: ArtifactRef, chosen_by: ArtifactRef | None 
 
 def make(stage: Stage, _plan: Plan, work: Work) -> None:
     config = stage.recipe.world_model_metrics
-    clips = work.read("clips").episodes(frames=True) if config.clips_per_task else []
+    clips = work.read("clips").source() if config.clips_per_task else ()
     if not clips:
         return
     from vlaw_models.metrics import rows as measured
     from vlaw_models.reward_models.score import score_episodes
     from vlaw_models.rollouts.replay import replay
+    from vlaw_models.sources import ScratchEpisodes
 
     measured.check_clips(clips, num_steps=config.num_steps)
     net, perceptual, left_out = networks(work, config, clips[0].images.shape[2:4])
-    replayed = replay(
+    replayed = ScratchEpisodes()
+    models = {role: work.parents[role].content_digest for role in ("world_model", "reward_model")}
+    for batch in replay(
         work.read("world_model").checkpoint(),
         work.read("autoencoder").checkpoint(),
         clips,
         config,
         robot=stage.robot,
         seed=stage.seed,
-    )
+    ):
+        work.demand(checks.all_finite(batch))
+        work.draft.write_episodes(
+            batch, purpose="replay", world="world_model", policy="", world_model=models["world_model"]
+        )
+        replayed.append(batch)
     work.check(checks.all_finite(replayed))
     found, more = measured.video_rows(clips, replayed, net, perceptual, replay_seed=stage.seed)
     scores = score_episodes(work.read("reward_model").checkpoint(), replayed, progress=stage.progress)
-    models = {role: work.parents[role].content_digest for role in ("world_model", "reward_model")}
     found += measured.verdict_rows(clips, scores, stage.recipe.score.alpha, "replay")
     rows = [{**row, **models} for row in found]
     work.check(checks.evaluations_fit_schema(rows))
-    work.draft.write_episodes(
-        replayed, purpose="replay", world="world_model", policy="", world_model=models["world_model"]
-    )
     work.draft.write_evaluations(rows)
     work.metrics["figures"] = measured.figures(rows)
     if left_out := left_out + more:

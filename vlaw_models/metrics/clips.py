@@ -8,6 +8,8 @@ perceptual.py). The first frame of every clip is left out: it is given to the wo
 from __future__ import annotations
 
 import hashlib
+import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +21,14 @@ from vlaw_models.metrics.features import FeatureNet
 from vlaw_models.metrics.frechet import frechet_distance
 from vlaw_models.metrics.perceptual import PerceptualNet
 from vlaw_models.metrics.video import psnr, ssim
+from vlaw_models.sources import Frames
 
 WHERE = "comparison of clips"
+Pictures = np.ndarray | Frames
+"""Of one clip, (T+1, V, height, width, 3) uint8, in memory or where they lie."""
+PASS = 64
+"""Pictures in one pass of a network, at most: groups of clips are whole passes, so that numbers do not depend
+on how many clips are in memory. Every network's own number divides it."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +46,8 @@ class ClipComparison:
 
 
 def compare_clips(
-    recorded: Sequence[np.ndarray],
-    replayed: Sequence[np.ndarray],
+    recorded: Sequence[Pictures],
+    replayed: Sequence[Pictures],
     net: FeatureNet | None,
     *,
     cameras: Sequence[str],
@@ -51,7 +59,8 @@ def compare_clips(
     """PSNR, SSIM, perceptual distance, Fréchet distance of frames and of clips, per camera.
 
     `recorded` and `replayed` are N >= 2 clips (T+1, V, height, width, 3) uint8, or one array of them; replayed[i] plays
-    the actions of recorded[i] from its first frame, T >= 2. `cameras` names the V views in their order. `perceptual` is
+    the actions of recorded[i] from its first frame, T >= 2. Frames that are not in memory are read a few clips at a
+    time. `cameras` names the V views in their order. `perceptual` is
     `net` itself where that has a perceptual distance (the judge). `seeds` and `clip_ids` (N) go into the manifest.
     `frechet` False leaves the Fréchet distances out, and one clip is enough; so does `net` None, which leaves the
     perceptual distance out too where `perceptual` is not given.
@@ -77,27 +86,41 @@ def compare_clips(
             remedy="Give `perceptual`: an Lpips, or the judge's network.",
         )
     ids = list(clip_ids) if clip_ids is not None else [str(index) for index in range(count)]
+    length, digests = len(recorded[0]) - 1, (hashlib.sha256(), hashlib.sha256())
+    measured: dict[tuple[str, str], list[float]] = defaultdict(list)
+    seen: dict[tuple[str, str], tuple[list[np.ndarray], list[np.ndarray]]] = defaultdict(lambda: ([], []))
+    group = math.lcm(PASS // math.gcd(PASS, length), PASS // 4)
+    for begin in range(0, count, group):
+        sides = [[np.asarray(clip) for clip in clips[begin : begin + group]] for clips in (recorded, replayed)]
+        for digest, clips in zip(digests, sides, strict=True):
+            _update(digest, clips)
+        for view, camera in enumerate(names):
+            # (N, T, h, w, 3), without the frame that was given.
+            real, made = (np.stack([clip[1:, view] for clip in clips]) for clips in sides)
+            flat = [videos.reshape(-1, *videos.shape[2:]) for videos in (real, made)]
+            pairs = list(zip(real, made, strict=True))
+            measured[camera, "psnr"] += [psnr(a, b) for a, b in pairs]
+            measured[camera, "ssim"] += [ssim(a, b) for a, b in pairs]
+            if judge is not None:
+                looks = judge.perceptual(*flat, camera=camera).reshape(len(pairs), length).mean(axis=1)
+                measured[camera, judge.perceptual_metric] += looks.tolist()
+            if frechet:
+                for metric, read, both in (
+                    (net.frame_metric, net.frames, flat),
+                    (net.clip_metric, net.clips, (real, made)),
+                ):
+                    for kept, side in zip(seen[camera, metric], both, strict=True):
+                        kept.append(read(side, camera=camera))
     rows, per_clip = [], []
-    for view, camera in enumerate(names):
-        # (N, T, h, w, 3), without the frame that was given.
-        real, made = (np.stack([clip[1:, view] for clip in clips]) for clips in (recorded, replayed))
-        length = real.shape[1]
-        flat = [videos.reshape(-1, *videos.shape[2:]) for videos in (real, made)]
-        pairs = list(zip(real, made, strict=True))
-        measured = {"psnr": [psnr(a, b) for a, b in pairs], "ssim": [ssim(a, b) for a, b in pairs]}
-        if judge is not None:
-            looks = judge.perceptual(*flat, camera=camera).reshape(count, length).mean(axis=1)
-            measured[judge.perceptual_metric] = looks.tolist()
-        for metric, values in measured.items():
+    for camera in names:
+        for metric, values in ((metric, values) for (view, metric), values in measured.items() if view == camera):
             rows.append(_row(camera, metric, float(np.mean(values)), count * length, None))
             per_clip += [
                 {"clip": name, "camera": camera, "metric": metric, "value": value}
                 for name, value in zip(ids, values, strict=True)
             ]
-        for metric, read, sides in (
-            ((net.frame_metric, net.frames, flat), (net.clip_metric, net.clips, (real, made))) if frechet else ()
-        ):
-            first, second = (read(side, camera=camera) for side in sides)
+        for metric, features in ((metric, features) for (view, metric), features in seen.items() if view == camera):
+            first, second = (np.concatenate(side) for side in features)
             rows.append(_row(camera, metric, frechet_distance(first, second), len(first), first.shape[1]))
     manifest = {
         "clips": count,
@@ -110,8 +133,8 @@ def compare_clips(
         "first_frame_excluded": True,
         "feature_net": {"name": net.name, "digest": net.digest} if frechet else None,
         "perceptual_net": None if judge is None else {"name": judge.name, "digest": judge.digest},
-        "recorded_sha256": _digest(recorded),
-        "replayed_sha256": _digest(replayed),
+        "recorded_sha256": digests[0].hexdigest(),
+        "replayed_sha256": digests[1].hexdigest(),
     }
     return ClipComparison(rows, per_clip, manifest)
 
@@ -127,13 +150,11 @@ def _row(camera: str, metric: str, value: float, samples: int, dimensions: int |
     }
 
 
-def _digest(clips: Sequence[np.ndarray]) -> str:
-    """sha256 over shapes and pixels, first frames included."""
-    total = hashlib.sha256()
+def _update(digest: Any, clips: Sequence[np.ndarray]) -> None:
+    """Shapes and pixels, first frames included."""
     for clip in clips:
-        total.update(repr(clip.shape).encode())
-        total.update(np.ascontiguousarray(clip).data)
-    return total.hexdigest()
+        digest.update(repr(clip.shape).encode())
+        digest.update(np.ascontiguousarray(clip).data)
 
 
 def _checked_cameras(cameras: Sequence[str]) -> tuple[str, ...]:
@@ -146,8 +167,8 @@ def _checked_cameras(cameras: Sequence[str]) -> tuple[str, ...]:
 
 
 def _check(
-    recorded: Sequence[np.ndarray],
-    replayed: Sequence[np.ndarray],
+    recorded: Sequence[Pictures],
+    replayed: Sequence[Pictures],
     names: tuple[str, ...],
     ids: Sequence[str] | None,
     *,
@@ -189,7 +210,7 @@ def _check(
                 )
 
 
-def _check_clip(clip: np.ndarray, names: tuple[str, ...], where: str) -> None:
+def _check_clip(clip: Pictures, names: tuple[str, ...], where: str) -> None:
     if np.issubdtype(clip.dtype, np.floating) and not np.isfinite(clip).all():
         raise VlawError(
             "a clip has NaN or infinite pixels",

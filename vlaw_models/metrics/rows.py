@@ -23,6 +23,7 @@ from vlaw_models.metrics.calibration import auroc, brier_score, calibration_curv
 from vlaw_models.metrics.confusion import Confusion, confusion
 from vlaw_models.metrics.events import ALL, event_confusion
 from vlaw_models.metrics.inputs import numbers, same_length
+from vlaw_models.sources import cut
 
 PLAIN_YES = 0.5
 """The judge's plain answer: yes more likely than no. Compared with the recipe's alpha, as in the paper's Table 3."""
@@ -108,7 +109,7 @@ def video_rows(
     names, views = [clip.episode_id for clip in clips], clips[0].cameras
     few = len(clips) < 2
     found = compare_clips(
-        [clip.images[: len(copy.images)] for clip, copy in zip(clips, replayed, strict=True)],
+        [cut(clip.images, len(copy.images)) for clip, copy in zip(clips, replayed, strict=True)],
         [copy.images for copy in replayed],
         net,
         perceptual=perceptual,

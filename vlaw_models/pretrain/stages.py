@@ -248,7 +248,7 @@ def train_reward_model(
     from vlaw_models.rollouts.replay import replay
 
     cfg, unseen = data.cfg, data.unseen()
-    replays = replay(
+    replayed = replay(
         world_model,
         autoencoder,
         unseen,
@@ -256,6 +256,7 @@ def train_reward_model(
         robot=ROBOT,
         seed=cfg.seed,
     )
+    replays = [episode for batch in replayed for episode in batch]
     broad, judge = data.broad(), ClipJudge.from_policy(load_policy(base_policy), robot=ROBOT, seed=cfg.seed)
     mixed = [*(broad[i] for i in np.random.default_rng(cfg.seed).permutation(len(broad))[: len(replays)]), *replays]
     known = [*mixed[: -len(replays)], *unseen]

@@ -6,7 +6,7 @@ experts (`demonstrate.py`), which layouts a purpose sees (`seeds.py`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,8 +42,12 @@ def collect_rollouts(
     iteration: int,
     seed: int,
     progress: Progress | None = None,
-) -> list[Episode]:
-    """Rolls the policy out on the simulated robot, task by task; success and event are the simulator's."""
+) -> Iterator[list[Episode]]:
+    """Rolls the policy out on the simulated robot, task by task, and yields batches; success and event are the
+    simulator's.
+
+    The policy is loaded (and its errors raised, as VlawError) before the first batch is asked for.
+    """
     from vlaw_models.policies.base import load_policy
 
     robot.check_tasks(tasks)
@@ -108,7 +112,9 @@ def evaluate_loaded(
     starts = [Start(task, s) for task in tasks for s in start_seeds(purpose, task, 0, 0, cfg.episodes_per_task)]
     noise = np.random.SeedSequence([noise_seed])
     world = simulator.world(getattr(policy, "image_size", None), inner_frames=False)
-    return _roll(policy, world, starts, cfg.num_steps, cfg.noise_scale, noise, progress, last_only=True)
+    batches = _roll(policy, world, starts, cfg.num_steps, cfg.noise_scale, noise, progress)
+    # A copy: a view would keep the other frames.
+    return [replace(episode, images=episode.images[-1:].copy()) for batch in batches for episode in batch]
 
 
 def _roll(
@@ -119,18 +125,13 @@ def _roll(
     noise_scale: float,
     noise: np.random.SeedSequence,
     progress: Progress | None,
-    *,
-    last_only: bool = False,
-) -> list[Episode]:
+) -> Iterator[list[Episode]]:
     from vlaw_models.rollouts.rollout import rollout
 
-    episodes: list[Episode] = []
+    done = 0
     batches = [starts[i : i + _BATCH] for i in range(0, len(starts), _BATCH)]
     for batch, seed in zip(batches, noise.generate_state(len(batches)), strict=True):
-        done = rollout(policy, world, batch, num_steps=num_steps, seed=int(seed), noise_scale=noise_scale)
-        if last_only:
-            done = [replace(episode, images=episode.images[-1:].copy()) for episode in done]
-        episodes += done
+        yield rollout(policy, world, batch, num_steps=num_steps, seed=int(seed), noise_scale=noise_scale)
+        done += len(batch)
         if progress:
-            progress(len(episodes), len(starts), f"rollouts: {batch[-1].task}")
-    return episodes
+            progress(done, len(starts), f"rollouts: {batch[-1].task}")

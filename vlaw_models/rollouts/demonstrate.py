@@ -21,21 +21,6 @@ _GIVE_UP = 20
 """Demonstrations attempted per demonstration wanted, before the expert is declared broken."""
 
 
-def collect_demonstrations(
-    tasks: Sequence[str],
-    count_per_task: int,
-    *,
-    robot: RobotSpec,
-    purpose: str,
-    seed: int,
-    progress: Progress | None = None,
-) -> list[Episode]:
-    """Scripted experts, `count_per_task` episodes of each task: see `iterate_demonstrations`."""
-    return list(
-        iterate_demonstrations(tasks, count_per_task, robot=robot, purpose=purpose, seed=seed, progress=progress)
-    )
-
-
 def iterate_demonstrations(
     tasks: Sequence[str],
     count_per_task: int,
@@ -59,7 +44,7 @@ def iterate_demonstrations(
     if purpose == "evaluation":
         raise VlawError(
             "evaluation layouts must not be demonstrated",
-            where="collect_demonstrations",
+            where="scripted demonstrations",
             remedy="use purpose 'demonstration', 'co_training', 'pretraining' or 'validation'",
         )
     robot.check_tasks(tasks)
@@ -82,7 +67,7 @@ def iterate_demonstrations(
                     raise VlawError(
                         f"the scripted expert of {task!r} succeeded only {count_per_task - missing} times in "
                         f"{attempts}",
-                        where="collect_demonstrations",
+                        where="scripted demonstrations",
                         remedy=f"the task's scene or expert is broken: run the tests of robot {robot.name!r}",
                     )
                 for episode in pool.map(demonstrator, [task] * len(window), window):

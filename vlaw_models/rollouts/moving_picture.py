@@ -46,12 +46,12 @@ def successes(tasks: Sequence[str]) -> list[Episode]:
     for task in tasks:
         cfg = RolloutConfig(episodes_per_task=TRIES)
         rolled = collect_rollouts(policy, [task], cfg, robot=ROBOT, iteration=1, seed=0)
-        won = [episode for episode in rolled if episode.success]
-        if not won:
+        won = next((episode for batch in rolled for episode in batch if episode.success), None)
+        if won is None:
             raise VlawError(
                 f"none of {TRIES} rollouts succeeds", where=f"task {task}", remedy="Show other tasks: --tasks."
             )
-        found.append(won[0])
+        found.append(won)
     return found
 
 

@@ -5,7 +5,7 @@ Not here: a policy in a world model (imagine.py), picture metrics (metrics/video
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +27,13 @@ def replay(
     robot: RobotSpec,
     seed: int,
     batch_size: int = 100,
-) -> list[Episode]:
+) -> Iterator[list[Episode]]:
     """The recorded poses of each episode, at most cfg.num_steps, executed in the world model from its first frame.
 
-    Returns one episode per input, in order, as long as its recording (or cfg.num_steps); success None,
+    Yields batches of one episode per input, in order, as long as its recording (or cfg.num_steps); success None,
     `start_episode_id` set. Actions are taken as they were executed: nothing is clipped again.
     """
     model, autoencoder = load_world_model(world_model_dir), load_autoencoder(autoencoder_dir)
-    results: list[Episode] = []
     for begin in range(0, len(episodes), batch_size):
         part = episodes[begin : begin + batch_size]
         lengths = [min(e.num_steps, cfg.num_steps) for e in part]
@@ -48,18 +47,17 @@ def replay(
         steps = np.minimum(np.arange(1, max(lengths) + 1), np.array(lengths)[:, None])
         poses = np.stack([e.states[index] for e, index in zip(part, steps, strict=True)])
         moved = world.step(poses)
-        for i, (episode, length) in enumerate(zip(part, lengths, strict=True)):
-            results.append(
-                Episode(
-                    task=episode.task,
-                    instruction=episode.instruction,
-                    seed=episode.seed,
-                    images=np.concatenate([first.images[i][None], moved.images[i, :length]]),
-                    states=np.concatenate([first.state[i][None], moved.states[i, :length]]),
-                    actions=moved.actions[i, :length],
-                    start_episode_id=episode.episode_id,
-                    cameras=robot.camera_names,
-                    control_hz=robot.control_hz,
-                )
+        yield [
+            Episode(
+                task=episode.task,
+                instruction=episode.instruction,
+                seed=episode.seed,
+                images=np.concatenate([first.images[i][None], moved.images[i, :length]]),
+                states=np.concatenate([first.state[i][None], moved.states[i, :length]]),
+                actions=moved.actions[i, :length],
+                start_episode_id=episode.episode_id,
+                cameras=robot.camera_names,
+                control_hz=robot.control_hz,
             )
-    return results
+            for i, (episode, length) in enumerate(zip(part, lengths, strict=True))
+        ]

@@ -1,0 +1,99 @@
+"""Episodes that a stage makes or copies, written batch by batch: pixels of one batch are in memory, and what is shown.
+
+Each batch is checked before it is written; what the checks found of all of them is noted at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from vlaw_assets.pipeline import checks
+
+if TYPE_CHECKING:
+    from vlaw_assets.assets.stage import Work
+    from vlaw_models.episodes import Episode
+    from vlaw_models.robots.spec import RobotSpec
+
+BATCH = 16
+"""Episodes in memory at a time, where nothing else says how many are made together."""
+
+
+def in_batches(episodes: Iterable[Episode]) -> Iterator[list[Episode]]:
+    """Episodes that come one by one, BATCH at a time."""
+    coming = iter(episodes)
+    while batch := list(islice(coming, BATCH)):
+        yield batch
+
+
+@dataclass
+class Written:
+    """What is known of the episodes once they are written."""
+
+    episodes: list[Episode] = field(default_factory=list)
+    """In order, with their new ids and without frames."""
+    shown: list[Episode] = field(default_factory=list)
+    """With frames: the first of each task."""
+
+    def add(self, batch: Sequence[Episode], names: Sequence[str]) -> None:
+        known = {episode.task for episode in self.shown}
+        for episode, name in zip(batch, names, strict=True):
+            if episode.task not in known:
+                known.add(episode.task)
+                # A copy: a view would keep the batch.
+                self.shown.append(replace(episode, images=episode.images.copy()))
+            self.episodes.append(replace(episode, episode_id=name, images=episode.images[:0].copy()))
+
+    @property
+    def successes(self) -> int:
+        return sum(bool(episode.success) for episode in self.episodes)
+
+
+def write(
+    work: Work,
+    batches: Iterable[Sequence[Episode]],
+    *,
+    purpose: str,
+    tasks: Sequence[str] | None,
+    judged: bool,
+    world: str | Callable[[Sequence[Episode]], str],
+    robot: RobotSpec | None = None,
+    policy: str = "",
+    world_model: str = "",
+    label_source: str | None = None,
+    also: Callable[[Sequence[Episode]], checks.Finding] | None = None,
+) -> Written:
+    """Checks and writes the batches in order. Raises VlawError where a check fails: then nothing is committed.
+
+    Args:
+        tasks: the tasks that are known; None takes whatever tasks there are.
+        judged: whether each episode must have a success label, or none may.
+        world: where they happened, of all of them or by batch.
+        robot: whose episodes they must be; None where that was checked before.
+        also: one more check of each batch.
+    """
+    done = Written()
+    for batch in batches:
+        known = sorted({episode.task for episode in batch}) if tasks is None else tasks
+        work.demand(
+            checks.episodes_fit_schema(batch, tasks=known, judged=judged, robot=robot), checks.all_finite(batch)
+        )
+        if also is not None:
+            work.demand(also(batch))
+        names = work.draft.write_episodes(
+            batch,
+            purpose=purpose,
+            world=world if isinstance(world, str) else world(batch),
+            policy=policy,
+            world_model=world_model,
+            label_source=label_source,
+        )
+        done.add(batch, names)
+    known = sorted({episode.task for episode in done.episodes}) if tasks is None else tasks
+    work.check(
+        checks.episodes_fit_schema(done.episodes, tasks=known, judged=judged, robot=robot),
+        checks.all_finite(done.episodes),
+    )
+    return done
