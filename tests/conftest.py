@@ -15,6 +15,8 @@ import pytest
 # Before anything imports torch, and for the processes that tests start: two workers of two threads each would only wait
 # for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What tests compare was computed on a CPU; set it to another device to run them there.
+os.environ.setdefault("VLAW_DEVICE", "cpu")
 
 LONGEST = (
     "kills",

@@ -115,11 +115,15 @@ def load_weights(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *,
 
 
 def load_checkpoint(folder: Path | str, models: Registry) -> Any:
-    """The model in a checkpoint, built by the class it names, of those in `models`.
+    """The model in a checkpoint, built by the class it names, of those in `models`; on the device that computes.
 
-    Raises VlawError for a missing or damaged folder and for a class that is unknown or of another kind.
+    Raises VlawError for a missing or damaged folder, for a class that is unknown or of another kind, and for a device
+    that is not there.
     """
-    return class_of(load_config(folder)["class"], models, where=folder).load(Path(folder))
+    from vlaw_models.device import compute_device
+
+    device = compute_device()
+    return class_of(load_config(folder)["class"], models, where=folder).load(Path(folder)).to(device)
 
 
 def preset_class(preset: Mapping[str, Any], models: Registry) -> type[Any]:

@@ -1,24 +1,85 @@
-"""Where bfloat16 arithmetic pays: on accelerators, and on CPUs that have instructions for it.
+"""Where and how torch computes: the device, bfloat16, and seeds that leave no trace.
 
-Not here: what the weights are stored in. A CPU without AVX-512 computes bfloat16 convolutions in a plain loop: the tiny
-world model then imagines 4 times slower than in float32 (10 against 38 frames a second, one thread of an AVX2 server
-core).
+Models are loaded onto the device that VLAW_DEVICE names, and what they compute follows them. Noise is drawn by
+generators of the CPU and moved: a seed means the same on every device. What device an artifact was made on is noted in
+the ledger; it is in no identity.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 
 import torch
 
+from vlaw_models.errors import VlawError
 
-def mixed(device: torch.device | str, *, enabled: bool = True, dtype: torch.dtype = torch.bfloat16) -> torch.autocast:
-    """Autocast to `dtype` on `device` where `enabled` and the device is quick at it; otherwise float32 as it is."""
+VARIABLE = "VLAW_DEVICE"
+AUTO = "auto"
+
+
+def compute_device() -> torch.device:
+    """The device that VLAW_DEVICE names ('cpu', 'cuda', 'cuda:1', 'mps'); 'auto', also if unset: CUDA, else the CPU.
+
+    Raises VlawError for a device that this machine does not have.
+    """
+    name = os.environ.get(VARIABLE) or AUTO
+    if name == AUTO:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise VlawError(f"{name!r} is no device", where=VARIABLE, remedy="Use auto, cpu, cuda or cuda:1.") from error
+    if device.type not in devices_here() or (device.index or 0) >= devices_here()[device.type]:
+        found = ", ".join(f"{count} of {kind!r}" for kind, count in devices_here().items())
+        raise VlawError(
+            f"there is no device {name!r} on this machine",
+            where=VARIABLE,
+            remedy=f"Set {VARIABLE}=auto for what there is ({found}), or mend the driver: torch.cuda.is_available() "
+            "says whether torch sees a GPU.",
+        )
+    return device
+
+
+def devices_here() -> dict[str, int]:
+    """Type -> number of devices of it that torch can use."""
+    found = {"cpu": 1}
+    if torch.cuda.is_available():
+        found["cuda"] = torch.cuda.device_count()
+    if torch.backends.mps.is_available():
+        found["mps"] = 1
+    return found
+
+
+def mixed(device: torch.device | str, *, enabled: bool = True) -> AbstractContextManager[object]:
+    """bfloat16 arithmetic on `device` where `enabled` and the device is quick at it; otherwise float32 as it is.
+
+    Not what the weights are stored in. A CPU without AVX-512 computes bfloat16 convolutions in a plain loop: the tiny
+    world model then imagines 4 times slower than in float32 (10 against 38 frames a second, one thread of an AVX2
+    server core).
+    """
     kind = torch.device(device).type
-    return torch.autocast(kind, dtype, enabled=enabled and (kind != "cpu" or cpu_is_quick()))
+    if not torch.amp.is_autocast_available(kind):
+        return nullcontext()
+    return torch.autocast(kind, torch.bfloat16, enabled=enabled and (kind != "cpu" or cpu_is_quick()))
 
 
 @cache
 def cpu_is_quick() -> bool:
     """Whether this CPU's bfloat16 kernels are not slower than its float32 ones."""
     return torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Runs a block with torch's own generators seeded and puts them back afterwards.
+
+    Dropout and the initialisers of torch and peft take no generator of their own; this keeps them reproducible
+    without leaving a trace outside the block.
+    """
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield

@@ -22,6 +22,7 @@ from vlaw_models.learners import policy as policy_update
 from vlaw_models.learners.base import LEARNERS, Examples, load_learner
 from vlaw_models.learners.dsrl import Dsrl, Transitions
 from vlaw_models.learners.flow_matching import batch_shares, train_policy
+from vlaw_models.learners.loop import LoopConfig
 from vlaw_models.learners.stopping import Stops
 from vlaw_models.policies.base import load_policy
 from vlaw_models.policies.flow_policy import FlowPolicy
@@ -82,7 +83,9 @@ def start(tmp_path_factory):
         policy = FlowPolicy(
             InstructionTokenizer.from_instructions(["go"], length=2), statistics, execute_steps=STEPS, **SIZES
         )
-    train_policy(policy, data, steps=200, batch_size=64, lr=3e-3, ema=0.97, seed=1, autocast=None)
+    train_policy(
+        policy, data, LoopConfig(steps=200, learning_rate=3e-3, ema=0.97, bfloat16=False), batch_size=64, seed=1
+    )
     return policy.save(tmp_path_factory.mktemp("walker") / "start")
 
 

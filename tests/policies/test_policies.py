@@ -15,6 +15,7 @@ from vlaw_models.episodes import Observation
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.base import Examples, load_learner
 from vlaw_models.learners.flow_matching import train_policy
+from vlaw_models.learners.loop import LoopConfig
 from vlaw_models.learners.policy import update_policy
 from vlaw_models.policies.base import FlowMatchingPolicy, build_policy, load_policy
 from vlaw_models.policies.data import MixedData, SeenData, StepData
@@ -86,7 +87,9 @@ def sample(policy, episodes, seed=0, instructions=None, noise_scale=1.0):
 @pytest.fixture(scope="module")
 def trained(episodes):
     policy = make(FlowPolicy, FLOW, episodes)
-    losses = train_policy(policy, episodes, steps=450, batch_size=64, lr=2e-3, ema=0.98, seed=3, autocast=None)
+    losses = train_policy(
+        policy, episodes, LoopConfig(steps=450, learning_rate=2e-3, ema=0.98, bfloat16=False), batch_size=64, seed=3
+    )
     return policy, losses
 
 
@@ -312,7 +315,9 @@ def test_training_refuses_data_that_are_not_numbers(episodes):
 
 def test_pi0_learns_on_a_few_samples(episodes):
     policy = make(Pi0Policy, PI0, episodes)
-    losses = train_policy(policy, episodes[:8], steps=60, batch_size=16, lr=3e-3, ema=0.9, seed=0, autocast=None)
+    losses = train_policy(
+        policy, episodes[:8], LoopConfig(steps=60, learning_rate=3e-3, ema=0.9, bfloat16=False), batch_size=16, seed=0
+    )
     assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:5])
 
 

@@ -16,7 +16,8 @@ from vlaw_models.autoencoders.views import split_views, stack_views
 from vlaw_models.config import ImagineConfig, WorldModelConfig, WorldModelMetricsConfig
 from vlaw_models.episodes import Episode, Start
 from vlaw_models.errors import VlawError
-from vlaw_models.learners.world_model import finetune_world_model, train_autoencoder, train_world_model
+from vlaw_models.learners.autoencoder import train_autoencoder
+from vlaw_models.learners.world_model import finetune_world_model, train_world_model, world_model_loop
 from vlaw_models.robots.registry import find_robot
 from vlaw_models.robots.tabletop.controller import HIGH, HOME, LOW, MAX_DELTA
 from vlaw_models.robots.tabletop.spec import SPEC
@@ -140,7 +141,7 @@ def trained(episodes, autoencoder):
     torch.manual_seed(0)
     model = ChunkUNet(SMALL)
     losses = train_world_model(
-        model, encode_episodes(autoencoder, episodes), steps=450, batch_size=16, learning_rate=3e-3, seed=0, ema=0.98
+        model, encode_episodes(autoencoder, episodes), loop=world_model_loop(450, 3e-3, ema=0.98), batch_size=16, seed=0
     )
     return model, losses
 
@@ -300,7 +301,7 @@ def test_ctrl_world_trains_reloads_and_guides(tmp_path, episodes, autoencoder):
 
     before = error()
     train_world_model(
-        model, data, data, steps=30, batch_size=6, learning_rate=3e-3, seed=0, co_training_weight=0.5, ema=0.8
+        model, data, data, loop=world_model_loop(30, 3e-3, ema=0.8), batch_size=6, seed=0, co_training_weight=0.5
     )
     assert error() < 0.97 * before
     loaded = load_world_model(model.save(tmp_path / "m"))
@@ -364,7 +365,7 @@ def test_windows_hold_the_anchor_and_the_poses_of_their_frames(episodes, autoenc
 
 def test_short_training_follows_the_action(trained, folders):
     _, losses = trained
-    assert losses[-1] < 0.75 * losses[0]
+    assert np.mean(losses[-20:]) < 0.75 * np.mean(losses[:20])
     clips = [square_episode(2000 + i, steps=8) for i in range(12)]
     results = list(
         chain.from_iterable(replay(*folders, clips, WorldModelMetricsConfig(num_steps=8), robot=SPEC, seed=0))

@@ -17,7 +17,7 @@ from torch import nn
 from vlaw_models.autoencoders.registry import AUTOENCODERS
 from vlaw_models.autoencoders.views import split_views, stack_views
 from vlaw_models.checkpoint import load_checkpoint, preset_class
-from vlaw_models.device import mixed
+from vlaw_models.device import mixed, seeded
 from vlaw_models.errors import VlawError
 
 
@@ -94,7 +94,7 @@ class Autoencoder(nn.Module, ABC):
 
 
 def load_autoencoder(folder: Path | str) -> Autoencoder:
-    """The autoencoder in a checkpoint folder, on the CPU, in evaluation mode. Raises VlawError."""
+    """The autoencoder in a checkpoint folder, on the device that computes, in evaluation mode. Raises VlawError."""
     return load_checkpoint(folder, AUTOENCODERS)
 
 
@@ -104,8 +104,7 @@ def build_autoencoder(preset: Mapping[str, Any], *, seed: int) -> Autoencoder:
     Raises VlawError for a preset of another kind.
     """
     model = preset_class(preset, AUTOENCODERS)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return model(model.config_class(**preset["sizes"]))
 
 

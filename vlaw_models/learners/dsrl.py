@@ -89,15 +89,15 @@ class Dsrl(Learner):
         import numpy as np
         import torch
 
-        from vlaw_models.learners.optimise import optimise
+        from vlaw_models.device import seeded
+        from vlaw_models.learners.loop import LoopConfig, train
         from vlaw_models.policies.noise_policy import NoisePolicy
 
         if isinstance(policy, NoisePolicy):
             noise_policy = policy
             noise_policy.noise_bound = self.noise_bound
         else:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
+            with seeded(seed):
                 noise_policy = NoisePolicy(policy.eval(), noise_bound=self.noise_bound)
         data = Transitions.of(noise_policy.base, real.episodes)
         targets = copy.deepcopy(noise_policy.critics)
@@ -107,23 +107,23 @@ class Dsrl(Learner):
             follow(targets, noise_policy)
             return noise_policy.loss(data.draw(rng, self.batch_size), targets, generator)
 
-        losses = optimise(
-            noise_policy,
-            noise_policy.trainable(),
-            step_loss,
+        loop = LoopConfig(
             steps=stops.last,
-            lr=self.learning_rate,
+            learning_rate=self.learning_rate,
             ema=settings.ema,
             weight_decay=WEIGHT_DECAY,
-            stops=stops,
-            progress=progress,
+            bfloat16=False,
+        )
+        trained = noise_policy.trainable()
+        losses = train(
+            noise_policy, step_loss, loop, what="noise policy", parameters=trained, stops=stops, progress=progress
         )
         return noise_policy, losses
 
 
 @dataclass(frozen=True)
 class Transitions:
-    """N transitions; `features` has S >= N rows, one per control step."""
+    """N transitions on the policy's device; `features` has S >= N rows, one per control step."""
 
     features: torch.Tensor
     """(S, C): the frozen policy's context of every control step."""
@@ -168,10 +168,11 @@ class Transitions:
         check_fits(base, data)
         with torch.no_grad():
             seen = SeenData(base, data)
-            context = base.encode_seen(seen.seen.float(), base.normalization.state(seen.states))
-            features = base.condition(context, torch.ones(len(seen), dtype=torch.int64)).features
-            begin, ended, success = (torch.tensor(column) for column in zip(*rows, strict=True))
-            chunks = base.normalization.actions(seen.actions, seen.states)[begin, :count]
+            states, actions = seen.states.to(base.device), seen.actions.to(base.device)
+            context = base.encode_seen(seen.seen.to(base.device).float(), base.normalization.state(states))
+            features = base.condition(context, torch.ones(len(seen), dtype=torch.int64, device=base.device)).features
+            begin, ended, success = (torch.tensor(column, device=base.device) for column in zip(*rows, strict=True))
+            chunks = base.normalization.actions(actions, states)[begin, :count]
         following = (begin + count).clamp(max=len(seen) - 1)
         return cls(features.contiguous(), begin, chunks, following, ended, (ended & success).float())
 
@@ -181,7 +182,7 @@ class Transitions:
 
         from vlaw_models.policies.noise_policy import TransitionBatch
 
-        rows = torch.from_numpy(rng.integers(len(self.begin), size=size))
+        rows = torch.from_numpy(rng.integers(len(self.begin), size=size)).to(self.begin.device)
         return TransitionBatch(
             self.features[self.begin[rows]],
             self.features[self.following[rows]],

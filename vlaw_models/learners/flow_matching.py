@@ -15,7 +15,7 @@ from vlaw_models.config import PolicyConfig
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.base import Examples, Misfit
-from vlaw_models.learners.optimise import WARMUP_STEPS, optimise
+from vlaw_models.learners.loop import LoopConfig, train
 from vlaw_models.learners.stopping import Stops
 from vlaw_models.policies.base import FlowMatchingPolicy
 from vlaw_models.policies.data import MixedData, SeenData, StepData, check_fits
@@ -65,41 +65,28 @@ def update(
         part = kinds[kind].of_task(task)
         sources.append(StepData.from_episodes(part.episodes, weights=part.weights, positive=part.positive))
         check_fits(policy, sources[-1])
-    options = {
-        "steps": stops.last,
-        "batch_size": settings.batch_size,
-        "lr": settings.learning_rate,
-        "ema": settings.ema,
-        "seed": seed,
-        "stops": stops,
-        "progress": progress,
-    }
+    loop = LoopConfig(steps=stops.last, learning_rate=settings.learning_rate, ema=settings.ema)
+    options = {"batch_size": settings.batch_size, "seed": seed, "stops": stops, "progress": progress}
     if settings.frozen_encoder:
-        return train_head(policy, sources, list(shares.values()), **options)
-    return train_policy(policy, MixedData(sources, list(shares.values())), **options)
+        return train_head(policy, sources, list(shares.values()), loop, **options)
+    return train_policy(policy, MixedData(sources, list(shares.values())), loop, **options)
 
 
 def train_policy(
     policy: FlowMatchingPolicy,
     data: StepData | MixedData | Sequence[Episode],
+    loop: LoopConfig,
     *,
-    weights: Sequence[float] | None = None,
-    steps: int,
     batch_size: int,
-    lr: float,
-    ema: float,
     seed: int,
-    warmup: int = WARMUP_STEPS,
-    weight_decay: float = 1e-4,
-    autocast: torch.dtype | None = torch.bfloat16,
+    weights: Sequence[float] | None = None,
     stops: Stops | None = None,
     progress: Progress | None = None,
 ) -> list[float]:
     """Trains in place and leaves the averaged (EMA) weights in the policy; returns the loss of every step.
 
-    `weights`: w per episode, only where `data` is a list of episodes. Cosine schedule after `warmup` steps (at most a
-    tenth of all). Same policy, data, arguments and thread count give the same weights. Raises VlawError where the loss
-    is no longer a finite number.
+    `weights`: w per episode, only where `data` is a list of episodes. Same policy, data, arguments and thread count
+    give the same weights. Raises VlawError where the loss is no longer a finite number.
     """
     source = data if isinstance(data, (StepData, MixedData)) else StepData.from_episodes(data, weights=weights)
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
@@ -120,34 +107,17 @@ def train_policy(
             _told(policy, torch.from_numpy(batch.positive), generator),
         )
 
-    parameters = [parameter for parameter in policy.parameters() if parameter.requires_grad]
-    return optimise(
-        policy,
-        parameters,
-        step_loss,
-        steps=steps,
-        lr=lr,
-        ema=ema,
-        warmup=warmup,
-        weight_decay=weight_decay,
-        autocast=autocast,
-        stops=stops,
-        progress=progress,
-    )
+    return train(policy, step_loss, loop, what="policy", stops=stops, progress=progress)
 
 
 def train_head(
     policy: FlowMatchingPolicy,
     sources: Sequence[StepData],
     shares: Sequence[float],
+    loop: LoopConfig,
     *,
-    steps: int,
     batch_size: int,
-    lr: float,
-    ema: float,
     seed: int,
-    warmup: int = WARMUP_STEPS,
-    weight_decay: float = 1e-4,
     stops: Stops | None = None,
     progress: Progress | None = None,
 ) -> list[float]:
@@ -165,29 +135,20 @@ def train_head(
     seen = [SeenData(policy, source) for source in sources]
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     counts = np.diff(np.round(np.cumsum([0.0, *shares]) * batch_size).astype(int))
+    device = policy.device
 
     def step_loss() -> torch.Tensor:
         parts = [source.draw(rng, int(count)) for source, count in zip(seen, counts, strict=True) if count > 0]
-        features, states, actions, weights, positive = (torch.cat(column) for column in zip(*parts, strict=True))
+        columns = (torch.cat(column).to(device) for column in zip(*parts, strict=True))
+        features, states, actions, weights, positive = columns
         context = policy.encode_seen(features, policy.normalization.state(states))
         told = _told(policy, positive, generator)
         if told is not None:
             context = policy.condition(context, told)
         return policy.flow_error(context, states, actions, weights, generator)
 
-    return optimise(
-        policy,
-        policy.head_parameters(),
-        step_loss,
-        steps=steps,
-        lr=lr,
-        ema=ema,
-        warmup=warmup,
-        weight_decay=weight_decay,
-        autocast=torch.bfloat16,
-        stops=stops,
-        progress=progress,
-    )
+    parameters = policy.head_parameters()
+    return train(policy, step_loss, loop, what="policy", parameters=parameters, stops=stops, progress=progress)
 
 
 def batch_shares(
@@ -215,4 +176,5 @@ def _told(policy: FlowMatchingPolicy, positive: torch.Tensor, generator: torch.G
     """What a conditioned policy is told of each sample's advantage, see `FlowMatchingPolicy.condition`."""
     if not policy.conditioned:
         return None
-    return positive.long().masked_fill(torch.rand(len(positive), generator=generator) < CONDITION_DROPOUT, -1)
+    hidden = torch.rand(len(positive), generator=generator).to(positive.device) < CONDITION_DROPOUT
+    return positive.long().masked_fill(hidden, -1)

@@ -17,12 +17,13 @@ import torch
 from torch.nn import functional
 
 from vlaw_models.config import RewardModelConfig
-from vlaw_models.device import mixed
+from vlaw_models.device import seeded
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
+from vlaw_models.learners.loop import LoopConfig, train
 from vlaw_models.progress import Progress
 from vlaw_models.reward_models.augment import augment
-from vlaw_models.reward_models.base import NO, YES, Judge, frame_indices, load_judge, seeded
+from vlaw_models.reward_models.base import NO, YES, Judge, frame_indices, load_judge
 
 
 def train_reward_model(
@@ -55,44 +56,36 @@ def train_reward_model(
     begin = time.perf_counter()
     rng = np.random.default_rng([seed, 0x1A0E])
     generator = torch.Generator().manual_seed(seed)
-    parameters = [parameter for parameter in judge.parameters() if parameter.requires_grad]
-    device = parameters[0].device
-    optimizer = torch.optim.AdamW(
-        parameters, lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.99), fused=True
-    )
-    warmup = max(1, min(50, steps // 10))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min(1.0, (step + 1) / warmup) * 0.5 * (1 + np.cos(np.pi * min(1.0, step / max(1, steps)))),
-    )
+    device = next(judge.parameters()).device
     answers = torch.tensor([YES if label else NO for label in labels])
     costs = torch.tensor([1.0, failure_weight], device=device)  # in the order of YES, NO
-    losses: list[float] = []
     order = np.empty(0, dtype=np.int64)
     seen = _watched(judge, episodes, device) if judge.frozen_eyes and steps else None
-    judge.train()
-    with seeded(seed):
-        for step in range(steps):
-            while len(order) < batch_size:
-                order = np.concatenate([order, rng.permutation(len(episodes))])
-            picked, order = order[:batch_size], order[batch_size:]
-            with mixed(device, enabled=judge.autocast):
-                if seen is not None:
-                    logits = judge.answer_seen(*_glimpses(judge, [seen[index] for index in picked], rng))
-                else:
-                    frames, states = judge.clips([episodes[index] for index in picked], rng)
-                    frames = augment(frames, generator).to(device)
-                    logits = judge(frames, [episodes[index].instruction for index in picked], states.to(device))
-            loss = functional.cross_entropy(logits.float(), answers[picked].to(device), weight=costs)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
-            schedule.step()
-            losses.append(float(loss.detach()))
-            if progress is not None:
-                progress(step + 1, steps, f"reward model: loss {losses[-1]:.3f}")
-    judge.eval()
+
+    def step_loss() -> torch.Tensor:
+        nonlocal order
+        while len(order) < batch_size:
+            order = np.concatenate([order, rng.permutation(len(episodes))])
+        picked, order = order[:batch_size], order[batch_size:]
+        if seen is not None:
+            logits = judge.answer_seen(*_glimpses(judge, [seen[index] for index in picked], rng))
+        else:
+            frames, states = judge.clips([episodes[index] for index in picked], rng)
+            frames = augment(frames, generator).to(device)
+            logits = judge(frames, [episodes[index].instruction for index in picked], states.to(device))
+        return functional.cross_entropy(logits.float(), answers[picked].to(device), weight=costs)
+
+    loop = LoopConfig(
+        steps=steps,
+        learning_rate=learning_rate,
+        warmup=50,
+        final_rate=0.0,
+        betas=(0.9, 0.99),
+        weight_decay=weight_decay,
+        bfloat16=judge.autocast,
+    )
+    with seeded(seed):  # of dropout
+        losses = train(judge, step_loss, loop, what="reward model", progress=progress)
     return {
         "losses": losses,
         "seconds": time.perf_counter() - begin,

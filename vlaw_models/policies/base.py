@@ -24,6 +24,7 @@ from vlaw_models.checkpoint import (
     read_tokenizer,
     save_checkpoint,
 )
+from vlaw_models.device import seeded
 from vlaw_models.episodes import Observation
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.normalization import Normalization
@@ -155,7 +156,7 @@ class FlowMatchingPolicy(nn.Module, ABC):
         targets, weight (B,), points (B, V, P, 2) see policies/data.py, advantage (B,) see `condition`. `generator` is a
         CPU generator: it decides noise, times and augmentation.
         """
-        device = self._device()
+        device = self.device
         tokens = instructions if isinstance(instructions, torch.Tensor) else self.tokenizer(instructions)
         images, points = self.augment(images, points, generator)
         state = state.to(device).float()
@@ -174,7 +175,7 @@ class FlowMatchingPolicy(nn.Module, ABC):
         points: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The part of `loss` after the observation is encoded."""
-        device, batch = self._device(), len(state)
+        device, batch = self.device, len(state)
         state, actions = state.to(device).float(), actions.to(device).float()
         target = nn.functional.pad(self.normalization.actions(actions, state), (0, self.noise_dim - self.action_dim))
         target = target.repeat(self.flow_samples, 1, 1)
@@ -209,7 +210,7 @@ class FlowMatchingPolicy(nn.Module, ABC):
 
     def observe(self, observation: Observation, instructions: Sequence[str]) -> tuple[Any, torch.Tensor]:
         """The context in which actions are sampled, and the state (B, D) as it is. Raises VlawError as `sample`."""
-        device = self._device()
+        device = self.device
         if observation.state.shape[-1] != self.normalization.state_dim or len(instructions) != len(observation):
             raise VlawError(
                 f"the policy takes states of {self.normalization.state_dim} numbers and one instruction per "
@@ -287,7 +288,8 @@ class FlowMatchingPolicy(nn.Module, ABC):
         load_weights(policy, {name: value.float() for name, value in tensors.items()}, where=where)
         return policy.eval()
 
-    def _device(self) -> torch.device:
+    @property
+    def device(self) -> torch.device:
         return next(self.parameters()).device
 
 
@@ -313,8 +315,7 @@ def build_policy(
     tokenizer = tokenizer or InstructionTokenizer.from_instructions(instructions, length=length)
     policy_class = preset_class(preset, POLICIES)
     sizes = {**preset["sizes"], **({"cameras": len(robot.cameras)} if "cameras" in preset["sizes"] else {})}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return policy_class(
             tokenizer,
             normalization,

@@ -184,8 +184,9 @@ class SeenData:
             steps = np.arange(begin, min(begin + batch_size, len(data)))
             batch = data.at(steps, policy.chunk_size)
             episodes = np.searchsorted(data.starts, steps, side="right") - 1
-            with torch.no_grad(), mixed("cpu"):
-                seen.append(policy.see(torch.from_numpy(batch.images), tokens[episodes]).bfloat16())
+            images, words = torch.from_numpy(batch.images).to(policy.device), tokens[episodes].to(policy.device)
+            with torch.no_grad(), mixed(policy.device):
+                seen.append(policy.see(images, words).bfloat16().cpu())
             states.append(batch.states)
             chunks.append(batch.actions)
             weights.append(batch.weights)

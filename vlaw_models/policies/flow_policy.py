@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from vlaw_models.device import seeded
 from vlaw_models.policies.base import FlowMatchingPolicy
 from vlaw_models.policies.encoder import WAVES, Eyes, waves
 from vlaw_models.policies.normalization import Normalization
@@ -159,7 +160,7 @@ class FlowPolicy(FlowMatchingPolicy):
         learns."""
         if self.advantage is None:
             width = self._sizes["context"]
-            self.advantage = nn.Embedding(2, width, _weight=torch.zeros(2, width, device=self._device()))
+            self.advantage = nn.Embedding(2, width, _weight=torch.zeros(2, width, device=self.device))
             self._sizes["advantage"] = True
 
     def condition(self, context: Context, advantage: torch.Tensor) -> Context:
@@ -169,8 +170,7 @@ class FlowPolicy(FlowMatchingPolicy):
         return context._replace(features=context.features + ADVANTAGE_GAIN * told)
 
     def forget_head(self, seed: int) -> None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             for part in (self.state, self.join, self.head):
                 for module in part.modules():
                     if isinstance(module, nn.Linear):

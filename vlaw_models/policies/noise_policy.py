@@ -124,7 +124,8 @@ class NoisePolicy(nn.Module):
         """
 
         def normal() -> torch.Tensor:
-            return torch.randn((len(batch.here), self.chunk_size, self.base.noise_dim), generator=generator)
+            shape = len(batch.here), self.chunk_size, self.base.noise_dim
+            return torch.randn(shape, generator=generator).to(batch.here.device)
 
         mean, log_std = self.noise(batch.here)
         chosen = mean + log_std.exp() * normal()
@@ -132,7 +133,7 @@ class NoisePolicy(nn.Module):
             next_mean, next_log_std = self.noise(batch.there)
             following = next_mean + next_log_std.exp() * normal()
             # The noise critic must know the noise that the policy could turn to as well as the noise it has now.
-            every_other = torch.arange(len(batch.here))[:, None, None] % 2 == 0
+            every_other = torch.arange(len(batch.here), device=batch.here.device)[:, None, None] % 2 == 0
             asked = torch.where(every_other, normal(), chosen)
             contexts = self.base.context_of(torch.cat([batch.there, batch.here]))
             chunks = self.base.denoise(contexts, torch.cat([following, asked]))

@@ -141,20 +141,21 @@ def train_world_model(data: Corpora, autoencoder: Path, out: Path, progress=None
     import torch
 
     from vlaw_models.autoencoders.base import load_autoencoder
+    from vlaw_models.device import compute_device
     from vlaw_models.learners.world_model import train_world_model as train
+    from vlaw_models.learners.world_model import world_model_loop
     from vlaw_models.presets import WORLD_MODEL
     from vlaw_models.world_models.base import build_world_model
     from vlaw_models.world_models.latents import encode_episodes
 
     cfg = data.cfg
     encoded = encode_episodes(load_autoencoder(autoencoder), [*data.broad(), *data.hard()], when_drawn=True)
-    model = build_world_model(WORLD_MODEL["tiny"], robot=ROBOT, seed=cfg.seed)
+    model = build_world_model(WORLD_MODEL["tiny"], robot=ROBOT, seed=cfg.seed).to(compute_device())
     losses = train(
         model,
         encoded,
-        steps=cfg.world_model_steps,
+        loop=world_model_loop(cfg.world_model_steps, cfg.world_model_rate),
         batch_size=cfg.world_model_batch,
-        learning_rate=cfg.world_model_rate,
         unroll=cfg.world_model_unroll,
         seed=cfg.seed,
         progress=progress,
@@ -167,7 +168,9 @@ def train_base_policy(data: Corpora, out: Path, progress=None) -> dict:
     """The base policy: its eyes from the whole corpus, its hands from the lake's own episodes and a little practice."""
     import torch
 
+    from vlaw_models.device import compute_device
     from vlaw_models.learners.flow_matching import train_head, train_policy
+    from vlaw_models.learners.loop import LoopConfig
     from vlaw_models.policies.base import build_policy
     from vlaw_models.policies.data import MixedData, StepData
     from vlaw_models.policies.normalization import Normalization
@@ -183,7 +186,7 @@ def train_base_policy(data: Corpora, out: Path, progress=None) -> dict:
     )
     policy = build_policy(
         preset, normalization, robot=ROBOT, seed=cfg.seed, instructions=[e.instruction for e in broad]
-    )
+    ).to(compute_device())
     more = {task: [e for e in hard if e.task == task] for task in ("stack", "erase")}
     for part, phase in enumerate(cfg.policy_phases):
         sources = [
@@ -194,10 +197,8 @@ def train_base_policy(data: Corpora, out: Path, progress=None) -> dict:
         train_policy(
             policy,
             MixedData(sources, phase.shares),
-            steps=phase.steps,
+            LoopConfig(steps=phase.steps, learning_rate=phase.rate, ema=phase.ema),
             batch_size=cfg.policy_batch,
-            lr=phase.rate,
-            ema=phase.ema,
             seed=cfg.seed + part,
             progress=progress,
         )
@@ -208,10 +209,8 @@ def train_base_policy(data: Corpora, out: Path, progress=None) -> dict:
         policy,
         [StepData.from_episodes(episodes)],
         [1.0],
-        steps=cfg.head_steps,
+        LoopConfig(steps=cfg.head_steps, learning_rate=cfg.head_rate, ema=0.998),
         batch_size=cfg.head_batch,
-        lr=cfg.head_rate,
-        ema=0.998,
         seed=cfg.seed,
         progress=progress,
     )
@@ -242,6 +241,7 @@ def train_reward_model(
     """
     import torch
 
+    from vlaw_models.device import compute_device
     from vlaw_models.learners.reward_model import train_reward_model as train
     from vlaw_models.policies.base import load_policy
     from vlaw_models.reward_models.clip_judge import ClipJudge
@@ -257,7 +257,8 @@ def train_reward_model(
         seed=cfg.seed,
     )
     replays = [episode for batch in replayed for episode in batch]
-    broad, judge = data.broad(), ClipJudge.from_policy(load_policy(base_policy), robot=ROBOT, seed=cfg.seed)
+    broad = data.broad()
+    judge = ClipJudge.from_policy(load_policy(base_policy), robot=ROBOT, seed=cfg.seed).to(compute_device())
     mixed = [*(broad[i] for i in np.random.default_rng(cfg.seed).permutation(len(broad))[: len(replays)]), *replays]
     known = [*mixed[: -len(replays)], *unseen]
     for episodes, labelled, steps, rate in (

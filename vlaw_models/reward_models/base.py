@@ -9,8 +9,7 @@ Dimensions: B batch, F frames of a clip, V cameras of the judge.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -213,19 +212,6 @@ def check_cameras(cameras: Sequence[str], *, where: str) -> tuple[str, ...]:
 def as_float(frames: Tensor) -> Tensor:
     """(..., h, w, 3) in [0, 255] -> (..., 3, h, w) float32 in [-1, 1]."""
     return frames.float().movedim(-1, -3) / 127.5 - 1.0
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Runs a block with torch's own generator seeded and puts it back afterwards.
-
-    Dropout and the initialisers of torch and peft take no generator of their own; this keeps them reproducible
-    without leaving a trace outside the block.
-    """
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
 
 
 def plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vlaw_models import checkpoint
+from vlaw_models.device import seeded
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.encoder import WAVES, Eyes, fold, waves
 from vlaw_models.policies.tokenize import InstructionTokenizer
-from vlaw_models.reward_models.base import Judge, check_cameras, plain, seeded
+from vlaw_models.reward_models.base import Judge, check_cameras, plain
 
 if TYPE_CHECKING:
     from vlaw_models.policies.flow_policy import FlowPolicy

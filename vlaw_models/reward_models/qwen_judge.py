@@ -24,8 +24,9 @@ from torch.nn import functional
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from vlaw_models import checkpoint
+from vlaw_models.device import seeded
 from vlaw_models.errors import VlawError
-from vlaw_models.reward_models.base import Judge, as_float, check_cameras, plain, question, seeded
+from vlaw_models.reward_models.base import Judge, as_float, check_cameras, plain, question
 from vlaw_models.reward_models.words import padded_ids, word_tokenizer
 
 START, END = "<|im_start|>", "<|im_end|>"

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from vlaw_models.checkpoint import load_checkpoint, preset_class
+from vlaw_models.device import seeded
 from vlaw_models.robots.spec import RobotSpec
 from vlaw_models.world_models.edm import EdmConfig
 from vlaw_models.world_models.registry import WORLD_MODELS
@@ -116,7 +117,7 @@ class WorldModel(nn.Module, ABC):
 
 
 def load_world_model(folder: Path | str) -> WorldModel:
-    """The world model in a checkpoint folder, on the CPU, in evaluation mode. Raises VlawError."""
+    """The world model in a checkpoint folder, on the device that computes, in evaluation mode. Raises VlawError."""
     return load_checkpoint(folder, WORLD_MODELS).eval()
 
 
@@ -126,6 +127,5 @@ def build_world_model(preset: Mapping[str, Any], *, robot: RobotSpec, seed: int)
     Raises VlawError for a preset of another kind, and for a robot that the class cannot model.
     """
     model = preset_class(preset, WORLD_MODELS)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return model(model.config_class(**{**preset["sizes"], **model.of_robot(robot)}))

@@ -18,6 +18,7 @@ from diffusers import UNetSpatioTemporalConditionModel
 from torch import nn
 
 from vlaw_models.checkpoint import load_config, load_tensors, load_weights, read_safetensors, save_checkpoint
+from vlaw_models.device import compute_device
 from vlaw_models.errors import VlawError
 from vlaw_models.world_models.base import Condition, WorldModel
 from vlaw_models.world_models.edm import EdmConfig
@@ -226,11 +227,11 @@ def clip_text_encoder(folder: Path) -> Callable[[Sequence[str]], torch.Tensor]:
     from transformers import AutoTokenizer, CLIPTextModelWithProjection
 
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    model = CLIPTextModelWithProjection.from_pretrained(folder, local_files_only=True).eval()
+    model = CLIPTextModelWithProjection.from_pretrained(folder, local_files_only=True).eval().to(compute_device())
 
     @torch.inference_mode()
     def embed(instructions: Sequence[str]) -> torch.Tensor:
         batch = tokenizer(list(instructions), padding="max_length", truncation=True, return_tensors="pt")
-        return model(**batch).text_embeds
+        return model(**batch.to(model.device)).text_embeds
 
     return embed

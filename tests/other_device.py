@@ -1,0 +1,94 @@
+"""A device that is not the CPU, on a machine that has no other: tensors that say "meta" and are computed on the CPU.
+
+Inside `other_device()` whatever is moved to the device "meta" keeps its values, and an operation that is given tensors
+of both devices raises, as it does on a GPU. So a model or a batch that stays on the CPU is found without a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
+
+NAME = "meta"
+COPIES = {torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default}
+INDEXES = {torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default, torch.ops.aten.index_put.default}
+"""A GPU takes indices from the CPU."""
+
+
+class There(torch.Tensor):
+    """A tensor on the other device."""
+
+    @staticmethod
+    def __new__(cls, here: torch.Tensor) -> There:
+        return torch.Tensor._make_wrapper_subclass(
+            cls,
+            here.size(),
+            strides=here.stride(),
+            storage_offset=here.storage_offset(),
+            dtype=here.dtype,
+            device=NAME,
+            requires_grad=False,
+        )
+
+    def __init__(self, here: torch.Tensor):
+        self.here = here
+
+    def __repr__(self) -> str:
+        return f"There({self.here!r})"
+
+    def tolist(self) -> Any:
+        return self.here.tolist()
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        return compute(func, args, kwargs or {})
+
+
+def compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    kwargs = dict(kwargs)
+    tensors = [value for value in tree_flatten((args, kwargs))[0] if isinstance(value, torch.Tensor)]
+    there = any(isinstance(value, There) for value in tensors)
+    asked = kwargs.get("device")
+    if func not in COPIES and there:
+        checked = [args[0]] if func in INDEXES else tensors
+        mixed = [value for value in checked if not isinstance(value, There) and value.dim() > 0]
+        if mixed:
+            raise RuntimeError(f"{func}: tensors on the CPU and on the other device: {[tuple(m.shape) for m in mixed]}")
+    if asked is not None:
+        there = torch.device(asked).type == NAME
+        kwargs["device"] = torch.device("cpu")
+    elif func is torch.ops.aten.copy_.default:
+        there = isinstance(args[0], There)
+    found = func(*tree_map(_here, args), **tree_map(_here, kwargs))
+    if not there:
+        return found
+    by_storage = {id(value.here): value for value in tensors if isinstance(value, There)}
+    # An operation in place gives back the very tensor that it was given.
+    return tree_map(
+        lambda value: (
+            (by_storage.get(id(value)) if id(value) in by_storage else There(value))
+            if isinstance(value, torch.Tensor)
+            else value
+        ),
+        found,
+    )
+
+
+def _here(value: Any) -> Any:
+    return value.here if isinstance(value, There) else value
+
+
+class _Moves(TorchDispatchMode):
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        return compute(func, args, kwargs or {})
+
+
+@contextmanager
+def other_device() -> Iterator[torch.device]:
+    with _Moves():
+        yield torch.device(NAME)
