@@ -12,6 +12,8 @@ import sys
 
 import pytest
 
+import vlaw_models  # noqa: F401  (how threads wait, before anything imports torch)
+
 # Before anything imports torch, and for the processes that tests start: two workers of two threads each would only wait
 # for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -14,6 +14,7 @@ from PIL import features
 
 from vlaw_assets.pipeline import code_identity
 from vlaw_assets.pipeline.code_identity import COMPUTING, OF_TORCH, made_with
+from vlaw_models.device import compute_device
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.tabletop.render import GlRenderer, RayRenderer, make_renderer
 from vlaw_models.robots.tabletop.renderer import renderer_name
@@ -79,8 +80,22 @@ def test_what_torch_chooses_by_the_processor_is_noted(monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX9")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
-    assert (made_with()["cpu_kernels"], made_with()["accelerator"]) == ("AVX9", "a card")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for name in ("auto", "cuda", "cpu"):
+        monkeypatch.setenv("VLAW_DEVICE", name)
+        assert (made_with()["cpu_kernels"], made_with()["accelerator"]) == ("AVX9", "a card")
+        assert made_with()["device"] == ("cpu" if name == "cpu" else "cuda")
     assert set(OF_TORCH) < set(made_with())
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:3", "gpu", "cpu:1"])
+def test_a_device_that_is_not_there_is_named_with_the_setting(monkeypatch, name):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("VLAW_DEVICE", name)
+    with pytest.raises(VlawError, match=name) as raised:
+        compute_device()
+    assert raised.value.where == "VLAW_DEVICE"
+    assert "auto" in raised.value.remedy
 
 
 def test_of_torch_nothing_is_noted_where_it_is_not_loaded():
@@ -122,8 +137,10 @@ def test_no_other_setting_of_the_environment_is_read_by_what_makes_data():
         module for module, path in _files().items() if "environ" in path.read_text() and "os." in path.read_text()
     }
     assert {module for module in readers if module.startswith("vlaw_models")} == {
-        "vlaw_models.robots.tabletop.renderer"
-    }
+        "vlaw_models",
+        "vlaw_models.device",
+        "vlaw_models.robots.tabletop.renderer",
+    }, "vlaw_models: how threads wait, which changes no number"
     assert {module for module in readers if module.startswith(("vlaw_assets.lake", "vlaw_assets.assets"))} == {
         "vlaw_assets.lake.frames",
         "vlaw_assets.lake.verified",

@@ -90,11 +90,12 @@ SETTINGS = (
     "OPENBLAS_",
     "PYTORCH_",
     "TORCH_",
+    "VLAW_DEVICE",
     "VLAW_RENDERER",
 )
 """Beginnings of the environment variables by which torch, numpy, simulators and what they stand on choose how to
 compute and to draw."""
-OF_TORCH = ("threads", "cpu_kernels", "float32_matmul", "accelerator")
+OF_TORCH = ("threads", "cpu_kernels", "float32_matmul", "accelerator", "device")
 """What is noted of torch where it is loaded."""
 _TOKEN = re.compile(
     r"""("{3}[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*"{3}|'{3}[^'\\]*(?:(?:\\.|'(?!''))[^'\\]*)*'{3}"""
@@ -211,6 +212,7 @@ def made_with() -> dict[str, str]:
     torch = sys.modules.get("torch")
     if torch is not None:
         accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+        device = sys.modules.get("vlaw_models.device")  # loaded by whatever computes with torch
         found |= dict(
             zip(
                 OF_TORCH,
@@ -219,6 +221,7 @@ def made_with() -> dict[str, str]:
                     torch.backends.cpu.get_cpu_capability(),
                     torch.get_float32_matmul_precision(),
                     accelerator,
+                    str(device.compute_device()) if device is not None else "cpu",
                 ),
                 strict=True,
             )
@@ -251,8 +254,10 @@ def _processor() -> str:
 
 def _settings() -> str:
     """What the environment tells the libraries about how to compute; numbers of threads are noted as they turned
-    out."""
-    given = sorted(name for name in os.environ if name.startswith(SETTINGS) and not name.endswith("_NUM_THREADS"))
+    out, and how threads wait for one another (OMP_WAIT_POLICY) changes no number."""
+    given = sorted(
+        name for name in os.environ if name.startswith(SETTINGS) and not name.endswith(("_NUM_THREADS", "_WAIT_POLICY"))
+    )
     return " ".join(f"{name}={os.environ[name]}" for name in given)
 
 

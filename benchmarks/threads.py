@@ -1,0 +1,106 @@
+"""What one training step takes on one thread, on two, and on two that wait passively: alone, and beside a busy job.
+
+    python benchmarks/threads.py
+
+A step is one of the tiny world model. The busy job is one process per core that computes without pause. Two threads
+meet hundreds of times in a step: while one of them has lost its core to the other job, the other one spins, which
+costs it its own share, unless OMP_WAIT_POLICY is PASSIVE, which `vlaw_models` sets. Numbers do not depend on it: every
+setting must end in the same weights as the other one of as many threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+from common.limits import Limits, options
+
+SETTINGS = {"1 thread": (1, "PASSIVE"), "2 threads": (2, ""), "2 threads, PASSIVE": (2, "PASSIVE")}
+CHOSEN = "2 threads, PASSIVE"
+SLOWER = 1.3
+"""The chosen setting may take so many times the best of the three, alone and beside a job."""
+BUSY = "while True: sum(range(10_000))"
+
+
+def steps(count: int) -> None:
+    """Prints seconds per step and a digest of the weights after them; run in a process of its own."""
+    if not os.environ.get("OMP_WAIT_POLICY"):
+        os.environ.pop("OMP_WAIT_POLICY", None)
+        import torch  # before vlaw_models sets it
+    import torch
+
+    from vlaw_models.robots.tabletop.spec import SPEC
+    from vlaw_models.world_models import edm
+    from vlaw_models.world_models.base import Condition
+    from vlaw_models.world_models.warp_unet import WarpUNet, WarpUNetConfig
+
+    torch.manual_seed(0)
+    model, generator = WarpUNet(WarpUNetConfig(**WarpUNet.of_robot(SPEC))), torch.Generator().manual_seed(0)
+    future, frames = torch.randn(16, model.chunk, *model.latent_shape), len(model.offsets()[0])
+    given = Condition(torch.randn(16, frames, *model.latent_shape), torch.zeros(16, frames + model.chunk, 5))
+    optimizer, seconds = torch.optim.AdamW(model.parameters(), fused=True), []
+    for _ in range(count + 1):
+        begun = time.perf_counter()
+        optimizer.zero_grad()
+        edm.loss(model, future, given, generator).mean().backward()
+        optimizer.step()
+        seconds.append(time.perf_counter() - begun)
+    weights = hashlib.sha256(b"".join(value.detach().numpy().tobytes() for value in model.parameters()))
+    print(json.dumps({"seconds": seconds[1:], "weights": weights.hexdigest()}))
+
+
+def measure(threads: int, policy: str, count: int) -> dict[str, object]:
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": policy, "VLAW_DEVICE": "cpu"}
+    words = [sys.executable, __file__, "--child", "--steps", str(count)]
+    return json.loads(subprocess.run(words, env=environment, check=True, capture_output=True, text=True).stdout)
+
+
+@contextmanager
+def busy(processes: int):
+    """Runs a block beside so many processes that compute without pause."""
+    jobs = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for job in jobs:
+            job.kill()
+            job.wait()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=20, help="per setting and round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    args = options(parser, steps=3, rounds=1)
+    if args.child:
+        steps(args.steps)
+        return 0
+    cores = len(os.sched_getaffinity(0))
+    print(f"{cores} cores, load before: {os.getloadavg()[0]:.1f}")
+    limits, digests = Limits(), {}
+    for place, others in (("alone", 0), (f"beside {cores} busy processes", cores)):
+        found: dict[str, list[float]] = {name: [] for name in SETTINGS}
+        with busy(others):
+            for _ in range(args.rounds):
+                for name, (threads, policy) in SETTINGS.items():
+                    run = measure(threads, policy, args.steps)
+                    found[name] += run["seconds"]
+                    digests.setdefault(threads, set()).add(run["weights"])
+        medians = {name: statistics.median(seconds) for name, seconds in found.items()}
+        for name, seconds in found.items():
+            print(f"{place}: {name}: {1e3 * medians[name]:.0f} ms a step (slowest {1e3 * max(seconds):.0f})")
+        limits.at_most(f"{place}, against the best", medians[CHOSEN] / min(medians.values()), SLOWER)
+    limits.at_most("different weights from one number of threads", max(map(len, digests.values())), 1)
+    return limits.status()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
