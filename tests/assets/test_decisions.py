@@ -7,9 +7,9 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from every_answer import check_every_answer
 from raw_oracle import Raw
 from small_loop import checkpoint, episodes, foundation, loop
-from test_answers import check_every_answer
 
 from vlaw_assets.lake import Identity, Lake, canonical_json
 from vlaw_assets.lake.artifact import CHOSEN_BY

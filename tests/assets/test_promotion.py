@@ -7,9 +7,9 @@ import logging
 from dataclasses import replace
 
 import pytest
+from asking import ask
 from one_stage import Bench
 from small_loop import checkpoint, commit, episodes, foundation
-from test_query import ask
 
 from vlaw_assets.assets import loop_state, promotion
 from vlaw_assets.assets.stage import STAGES

@@ -4,35 +4,30 @@ smoke runs."""
 from __future__ import annotations
 
 import html
-import json
 import re
 from collections import Counter
 
 import numpy as np
 import pytest
-from raw_oracle import Raw
+from asking import at, vlaw
+from every_answer import check_every_answer
+from factories import write_toml
+from random_ledgers import closed, random_ledger
 from small_loop import loop
-from smoke_place import add_recipe, new_place, smoke_copy, smoke_place
-from test_impact import closed, random_ledger
-from typer.testing import CliRunner
+from smoke_place import new_place, smoke_copy, smoke_place
 
-from vlaw_assets.cli import app
 from vlaw_assets.lake import Lake, quarantine
 from vlaw_assets.lake.artifact import CHOSEN_BY
 from vlaw_assets.lake.reads import rows_read
-from vlaw_assets.lineage.closure import audit_of, short
+from vlaw_assets.lineage.closure import audit_of
 from vlaw_assets.lineage.differences import difference
-from vlaw_assets.lineage.impact import impact
-from vlaw_assets.lineage.provenance import statement
-from vlaw_assets.query import connect
-from vlaw_assets.query.questions import FOLDER, read_question
 from vlaw_assets.recipes import document_of, recipe_files
 
 # ---- the one rule, against following every row
 
 
 def by_hand(lake, child):
-    """{(parent, role, episode): weight} of a random ledger's artifact (see test_impact.py)."""
+    """{(parent, role, episode): weight} of a random ledger's artifact (see random_ledgers.py)."""
     edges = lake.edges_of[child]
     gone = {name for edge in edges if edge.role == "quarantine" for name in closed(lake, lake.lists[edge.parent])}
     sets = [
@@ -80,66 +75,6 @@ def test_random_ledgers_agree_with_following_every_row(tmp_path, count):
 # ---- every door, against the raw tables
 
 
-def check_every_answer(lake, asset, partition):
-    """The audit in all its forms, SQL, provenance and the report of one artifact, against the oracle. Returns the
-    audit."""
-    ref, raw = lake.ledger.require(asset, partition), Raw(lake.paths.root)
-    found = audit_of(lake, ref)
-    node = found["artifacts"][-1]["artifact"]
-    owners = {item["artifact"]: item["owner"] for item in found["artifacts"]}
-    names = {
-        name: row["asset"] + (f"[{row['partition']}]" if row["partition"] else "")
-        for name, row in raw.artifacts.items()
-    }
-    assert {item["artifact"] for item in found["artifacts"]} == raw.closure(ref.artifact_id)
-
-    learned = raw.learned(ref.artifact_id)
-    held_by = {names[item["artifact"]]: item["owner"] for item in found["artifacts"]}
-    said: Counter = Counter()
-    for row in found["learned"]:
-        said[row["artifact"], held_by[row["dataset"]], row["task"], row["outcome"]] += row["count"]
-    assert said == learned
-
-    episodes = Counter()
-    for row in found["episodes"]:
-        if row["count"]:
-            episodes[owners[row["artifact"]], row["purpose"], row["task"], row["outcome"]] += row["count"]
-        assert row["count"] <= row["held"]
-    assert episodes == raw.episodes(ref.artifact_id)
-
-    own = Counter({key[1:]: count for key, count in learned.items() if key[0] == node})
-    with connect(lake) as query:
-        _, sql = read_question(FOLDER / "learned_from.sql")
-        rows = query.table(sql, {"artifact_id": ref.artifact_id}).to_pylist()
-        kinds = Counter()
-        for row in rows:
-            kinds[row["dataset"], row["partition"], row["task"], row["outcome"]] += row["episodes"]
-        if raw.artifacts[node]["kind"] in ("policy", "world_model", "reward_model"):
-            assert kinds == Counter(
-                {
-                    (raw.artifacts[name]["asset"], raw.artifacts[name]["partition"], *rest): count
-                    for (name, *rest), count in own.items()
-                }
-            )
-    if asset in ("policy", "world_model", "reward_model"):
-        total = sum(own.values())
-        assert sum(int(n) for n in re.findall(r"(\d+) \w+", short(found).partition("learned from:")[2])) == total
-        made = statement(lake, ref)["predicate"]["buildDefinition"]
-        assert sum(row["count"] for row in made["internalParameters"]["learnedFrom"]) == total
-        read = Counter()
-        for entry in made["resolvedDependencies"]:
-            for row in entry["annotations"]["episodesRead"]:
-                read[row["purpose"]] += row["count"]
-        assert read == Counter(
-            {"": 0} | {key: sum(n for (_, p, _, _), n in episodes.items() if p == key) for key in read}
-        )
-    listed = quarantine.quarantined(lake)
-    assert {row["episode_id"]: row["in_closure"] for row in found["quarantine"]} == {
-        name: any(item.ref.artifact_id in (node, ref.artifact_id) for item in impact(lake, name)) for name in listed
-    }
-    return found
-
-
 @pytest.fixture
 def small(tmp_path):
     lake = Lake.open(tmp_path / "lake")
@@ -154,7 +89,7 @@ def test_a_small_loop(small):
 
 def test_the_page_and_the_text_have_the_same_numbers(small, monkeypatch, tmp_path):
     monkeypatch.setenv("VLAW_LAKE", str(small.paths.root))
-    result = CliRunner().invoke(app, ["audit", "policy", "vlaw", "2", "--html", str(tmp_path / "page.html")])
+    result = vlaw("audit", "policy", "vlaw", "2", "--html", str(tmp_path / "page.html"))
     page = html.unescape((tmp_path / "page.html").read_text())
     for row in audit_of(small, small.ledger.require("policy", "vlaw|02"))["learned"]:
         assert re.search(rf"{re.escape(row['learner'])} +{re.escape(row['dataset'])}", result.output)
@@ -171,9 +106,8 @@ def place(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_smoke_run_and_what_is_left_after_quarantine_and_rebuild(place, monkeypatch):
-    for key, value in place.environment().items():
-        monkeypatch.setenv(key, value)
+def test_a_smoke_run_and_what_is_left_after_quarantine_and_rebuild(place, monkeypatch, tmp_path):
+    at(monkeypatch, tmp_path, place.environment())
     before = check_every_answer(place.lake, "policy", "smoke|01")
     for asset in (
         "world_model",
@@ -191,7 +125,7 @@ def test_a_smoke_run_and_what_is_left_after_quarantine_and_rebuild(place, monkey
     )["episode_id"]
     quarantine.add(place.lake, [success], why="test", by="me")
     assert {row["in_closure"] for row in check_every_answer(place.lake, "policy", "smoke|01")["quarantine"]} == {True}
-    assert CliRunner().invoke(app, ["run", "--rebuild-stale"]).exit_code == 0
+    assert vlaw("run", "--rebuild-stale").exit_code == 0
     after = check_every_answer(place.lake, "policy", "smoke|01")
     assert {row["in_closure"] for row in after["quarantine"]} == {False}
     for asset in ("world_model", "reward_model"):
@@ -255,18 +189,7 @@ def small_recipe(name):
         kept = document.setdefault(table, {})
         nothing = {key for key in ("episodes_per_task", "steps", "count") if kept.get(key) == 0}
         kept |= {key: value for key, value in values.items() if key not in nothing}
-    document |= {"tasks": ["stack", "erase"], "iterations": 2}
-    top = [
-        f"{key} = {json.dumps(value)}"
-        for key, value in document.items()
-        if not isinstance(value, dict) and key != "name"
-    ]
-    tables = [
-        f"[{table}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in values.items())
-        for table, values in document.items()
-        if isinstance(values, dict)
-    ]
-    return "\n".join([*top, *tables]) + "\n"
+    return document | {"tasks": ["stack", "erase"], "iterations": 2}
 
 
 @pytest.fixture(scope="module")
@@ -279,7 +202,7 @@ def all_recipes(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(recipe_files()) - {"smoke"}))
 def test_every_shipped_recipe_at_smoke_size(all_recipes, name):
-    add_recipe(all_recipes, name, small_recipe(name))
+    write_toml(all_recipes.recipes / f"{name}.toml", small_recipe(name))
     for iteration in (1, 2):
         all_recipes.run("iteration", f"{name}|{iteration:02d}")
     lake = all_recipes.lake

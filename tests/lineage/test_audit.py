@@ -7,11 +7,11 @@ import json
 import re
 from html.parser import HTMLParser
 
+import asking
 import pytest
+from asking import at
 from small_loop import ALPHA, EXPERT, IMAGINED, LAMBDA, REAL, TASKS, commit, episodes, iteration, loop
-from typer.testing import CliRunner
 
-from vlaw_assets.cli import app
 from vlaw_assets.lake import Lake
 from vlaw_assets.lake import contents as counting
 from vlaw_assets.lineage.closure import audit_of, levels, short, subject
@@ -31,9 +31,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def vlaw(made, monkeypatch, tmp_path):
-    monkeypatch.setenv("VLAW_LAKE", str(made[0].paths.root))
-    monkeypatch.chdir(tmp_path)
-    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+    return at(monkeypatch, tmp_path, {"VLAW_LAKE": str(made[0].paths.root)})
 
 
 # ---- contents
@@ -303,7 +301,7 @@ def test_verify_counts_what_it_hashed_and_names_every_damage(tmp_path, monkeypat
     lake = Lake.open(tmp_path / "lake")
     made = loop(lake, iterations=1)
     monkeypatch.setenv("VLAW_LAKE", str(lake.paths.root))
-    result = CliRunner().invoke(app, ["audit", "policy", "vlaw", "1", "--verify", "--json"])
+    result = asking.vlaw("audit", "policy", "vlaw", "1", "--verify", "--json")
     assert result.exit_code == 0, result.output
     verified = json.loads(result.stdout)["verified"]
     assert verified["problems"] == []
@@ -313,7 +311,7 @@ def test_verify_counts_what_it_hashed_and_names_every_damage(tmp_path, monkeypat
     data = scores.read_bytes()
     scores.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     (lake.paths.root / made[0]["base_policy"].location / "config.json").unlink()
-    result = CliRunner().invoke(app, ["audit", "policy", "vlaw", "1", "--verify"])
+    result = asking.vlaw("audit", "policy", "vlaw", "1", "--verify")
     assert result.exit_code == 2
     assert scores.name in result.output
     assert "config.json" in result.output
@@ -446,8 +444,8 @@ def test_a_damaged_ledger_is_named_before_anything_is_believed(tmp_path, monkeyp
     data = row.read_bytes()
     for damaged in (data[: len(data) // 2], data[:100] + bytes([data[100] ^ 1]) + data[101:]):
         row.write_bytes(damaged)
-        result = CliRunner().invoke(app, ["audit", ref.asset, "--verify"])
+        result = asking.vlaw("audit", ref.asset, "--verify")
         assert result.exit_code == 2
         assert row.name in result.output.replace("\n", "")
     row.write_bytes(data)
-    assert CliRunner().invoke(app, ["audit", ref.asset, "--verify"]).exit_code == 0
+    assert asking.vlaw("audit", ref.asset, "--verify").exit_code == 0

@@ -6,11 +6,9 @@ import json
 import re
 
 import pytest
+from asking import ask, at
 from smoke_place import smoke_copy, smoke_place
-from test_sql_questions import ask
-from typer.testing import CliRunner
 
-from vlaw_assets.cli import app
 from vlaw_assets.lake import quarantine
 from vlaw_assets.query import connect
 
@@ -34,16 +32,9 @@ def episode(place, asset):
 
 @pytest.fixture
 def vlaw(place, monkeypatch, tmp_path):
-    for key, value in place.environment().items():
-        monkeypatch.setenv(key, value)
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        result = CliRunner().invoke(app, list(arguments))
-        assert result.exit_code == 0, (result.output, result.exception)
-        return result.output
-
-    return call
+    """What a command prints."""
+    run = at(monkeypatch, tmp_path, place.environment())
+    return lambda *arguments: run(*arguments, code=0).output
 
 
 def test_status_and_the_closing_table(place, vlaw, capsys):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 
+import factories
 import pytest
+from asking import at
+from factories import write_checkpoint
 from small_loop import IMAGINED, REAL, TASKS, commit, episodes, foundation, iteration, loop
-from typer.testing import CliRunner
 
-from vlaw_assets.cli import app
 from vlaw_assets.lake import Lake, quarantine
 from vlaw_assets.lineage.differences import difference
 
@@ -25,9 +26,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def vlaw(made, monkeypatch, tmp_path):
-    monkeypatch.setenv("VLAW_LAKE", str(made[0].paths.root))
-    monkeypatch.chdir(tmp_path)
-    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+    return at(monkeypatch, tmp_path, {"VLAW_LAKE": str(made[0].paths.root)})
 
 
 def counts(group):
@@ -132,21 +131,21 @@ def test_an_episode_made_again_otherwise_and_another_weight_count_as_changed(tmp
 
 
 def test_what_a_quarantine_left_out_was_not_read(tmp_path):
-    from vlaw_assets.lake import Identity
-
     lake = Lake.open(tmp_path / "lake")
     _, first = loop(lake, iterations=1)
     real = first["real_rollouts"]
     ids = lake.read(real).table("episodes")["episode_id"].to_pylist()
 
     def judge(name, excluded=()):
-        identity = Identity("reward_model", "code-1", "{}", (("real_rollouts", real.content_digest),), excluded)
-        with lake.commit(asset="reward_model", partition=f"{name}|01", identity=identity, run_id="run") as draft:
+        def write(draft):
             if excluded:
                 draft.leave_out(quarantine.latest(lake))
             count = len(draft.read(real, role="real_rollouts").episodes(frames=False))
-            (draft.checkpoint_dir() / "config.json").write_text(json.dumps(count))
-        return draft.ref
+            write_checkpoint(draft.checkpoint_dir(), str(count))
+
+        return factories.commit(
+            lake, "reward_model", f"{name}|01", {"real_rollouts": real}, write, excluded=excluded, reads=()
+        )
 
     before = judge("before")
     quarantine.add(lake, [ids[0]], why="slipped", by="ada")

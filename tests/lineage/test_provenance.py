@@ -8,10 +8,9 @@ import re
 from datetime import datetime, timedelta
 
 import pytest
+from asking import at
 from small_loop import loop
-from typer.testing import CliRunner
 
-from vlaw_assets.cli import app
 from vlaw_assets.lake import Lake
 from vlaw_assets.lineage import provenance
 
@@ -30,9 +29,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def vlaw(made, monkeypatch, tmp_path):
-    monkeypatch.setenv("VLAW_LAKE", str(made[0].paths.root))
-    monkeypatch.chdir(tmp_path)
-    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+    return at(monkeypatch, tmp_path, {"VLAW_LAKE": str(made[0].paths.root)})
 
 
 def sha256(data: bytes) -> str:

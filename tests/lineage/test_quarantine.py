@@ -4,16 +4,16 @@ again."""
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
-from smoke_place import add_recipe, smoke_copy, smoke_place
-from typer.testing import CliRunner
+from asking import at
+from factories import write_recipe
+from smoke_place import smoke_copy, smoke_place
 
-from vlaw_assets.cli import app
 from vlaw_assets.lake import Identity, frames, quarantine
 from vlaw_assets.lineage.impact import impact
 from vlaw_assets.pipeline import mirror
-from vlaw_assets.recipes import recipe_files
 from vlaw_models.errors import VlawError
 
 KEY = "smoke|01"
@@ -29,16 +29,8 @@ def place(tmp_path_factory):
 
 @pytest.fixture
 def vlaw(place, monkeypatch, tmp_path):
-    for key, value in place.environment().items():
-        monkeypatch.setenv(key, value)
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments, code=0):
-        result = CliRunner().invoke(app, list(arguments))
-        assert result.exit_code == code, (result.output, result.exception)
-        return result
-
-    return call
+    """A command, which is to end in 0 or in `code`."""
+    return partial(at(monkeypatch, tmp_path, place.environment()), code=0)
 
 
 def digests(lake):
@@ -141,13 +133,7 @@ def test_an_iteration_without_an_episode_and_with_it_again(vlaw, place, monkeypa
 def test_what_an_episode_did_not_reach_is_reused_although_a_parent_holds_it(vlaw, place):
     """Nothing imagined: a failure reaches the judge, and neither dataset nor policy, which have it among their
     parents."""
-    text = (
-        recipe_files()["smoke"]
-        .read_text()
-        .replace('name = "smoke"\n', "")
-        .replace("[imagine]\nepisodes_per_task = 2", "[imagine]\nepisodes_per_task = 0")
-    )
-    add_recipe(place, "bc", text)
+    write_recipe(place.recipes, "bc", imagine={"episodes_per_task": 0})
     assets = [
         "loop_state",
         "real_rollouts",

@@ -5,19 +5,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import dagster as dg
 import pytest
 import torch
-from smoke_place import add_recipe, smoke_place
-from typer.testing import CliRunner
+from asking import at, vlaw
+from factories import commit, sample_episodes, write_recipe
+from smoke_place import smoke_place
 
-from vlaw_assets.cli import app
 from vlaw_assets.lake.durable import sha256_file
 from vlaw_assets.lake.upkeep.clone import clone, rewind
 from vlaw_assets.lineage import replay as replaying
-from vlaw_assets.recipes import PACKAGED
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.base import Member
 from vlaw_models.robots.tabletop.render import RayRenderer
@@ -81,11 +81,9 @@ def test_only_one_artifact_from_the_recorded_inputs_and_the_scratch_lake_kept(pl
 
 
 def test_a_changed_recipe_is_named_where_it_acts(place, untouched, tmp_path):
-    text = (PACKAGED / "smoke.toml").read_text()
     recipes = tmp_path / "recipes"
-    recipes.mkdir()
-    (recipes / "foundation.toml").write_text((place.recipes / "foundation.toml").read_text())
-    (recipes / "smoke.toml").write_text(text.replace("alpha = 0.000001", "alpha = 0.999999"))
+    shutil.copytree(place.recipes, recipes)
+    write_recipe(recipes, "smoke", score={"alpha": 0.999999})
     results = replaying.replay(place.lake, place.lake.ledger.require("training_set", KEY), recipes=recipes, only=True)
     assert [(row.status, row.differences) for row in results] == [
         ("different", ("other recipe: score.alpha: 1e-06 -> 0.999999",))
@@ -214,29 +212,28 @@ def test_other_code_and_failures_are_told_apart(place, untouched, monkeypatch):
 
 
 def test_what_no_job_makes_is_recorded(tmp_path):
-    from factories import identity, sample_episodes
-
     from vlaw_assets.lake import Lake
 
     lake = Lake.open(tmp_path / "lake")
-    with lake.commit(
-        asset="recorded_episodes", partition="droid|00", identity=identity("recorded_episodes"), run_id="import"
-    ) as draft:
-        draft.write_episodes(sample_episodes(2), purpose="rollout")
-    (row,) = replaying.replay(lake, draft.ref, recipes=None)
+    ref = commit(
+        lake,
+        "recorded_episodes",
+        "droid|00",
+        write=lambda draft: draft.write_episodes(sample_episodes(2), purpose="rollout"),
+    )
+    (row,) = replaying.replay(lake, ref, recipes=None)
     assert (row.status, row.replayed_sha256) == ("recorded, not replayable", "")
 
 
 def test_a_pointer_is_replayed_as_what_it_points_at(place):
-    text = (PACKAGED / "smoke.toml").read_text().replace('name = "smoke"', "")
-    add_recipe(place, "smoketwin", text)
+    twin = write_recipe(place.recipes, "smoketwin")
     try:
         place.run("iteration", "smoketwin|01", only=["loop_state"])
         assert place.lake.ledger.require("loop_state", "smoketwin|01").source_artifact_id
         (row,) = again(place, "loop_state", "smoketwin|01", only=True)
         assert (row.name, row.status) == ("loop_state[smoke|01]", "same")
     finally:
-        (place.recipes / "smoketwin.toml").unlink()
+        twin.unlink()
 
 
 def test_a_clone_ends_before_the_artifact_and_is_sealed(place, tmp_path, untouched):
@@ -280,16 +277,14 @@ def test_a_change_of_the_tables_form_after_the_artifact_comes_along(tmp_path):
 
 
 def test_the_command_prints_what_came_out_and_fails_on_a_difference(place, monkeypatch, tmp_path, untouched):
-    for key, value in place.environment().items():
-        monkeypatch.setenv(key, value)
-    monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(app, ["audit", "loop_state", "smoke", "1", "--replay", "--only"])
+    at(monkeypatch, tmp_path, place.environment())
+    result = vlaw("audit", "loop_state", "smoke", "1", "--replay", "--only")
     assert result.exit_code == 0, result.output
     assert "same" in result.stdout
     row = Member.row
     monkeypatch.setattr(Member, "row", lambda member: {**row(member), "weight": 2.0})
-    result = CliRunner().invoke(app, ["audit", "training_set", "smoke", "1", "--replay", "--only", "--json"])
+    result = vlaw("audit", "training_set", "smoke", "1", "--replay", "--only", "--json")
     assert result.exit_code == 2
     assert json.loads(result.stdout)["replayed"][0]["status"] == "different"
     assert "training_set[smoke|01]" in result.stderr
-    assert CliRunner().invoke(app, ["audit", "policy", "smoke", "1", "--only"]).exit_code == 2
+    assert vlaw("audit", "policy", "smoke", "1", "--only").exit_code == 2

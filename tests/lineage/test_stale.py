@@ -7,18 +7,16 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from smoke_place import Place, add_recipe, smoke_copy, smoke_place
-from typer.testing import CliRunner
+from asking import at, vlaw
+from factories import edit_toml, write_recipe
+from smoke_place import Place, smoke_copy, smoke_place
 
 from vlaw_assets.assets.stage import STAGES
-from vlaw_assets.cli import app
 from vlaw_assets.lineage.staleness import ask, rebuild_plan, stale
 from vlaw_assets.pipeline import driver
-from vlaw_assets.recipes import recipe_files
 from vlaw_models.errors import VlawError
 
 KEY = "smoke|01"
-ALPHA = "alpha = 0.000001"
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +24,7 @@ def original(tmp_path_factory):
     """A copy of the smoke place with the state of a second iteration, and an experiment that agrees with the first."""
     smoke_place(tmp_path_factory)
     copy = smoke_copy(tmp_path_factory.mktemp("stale") / "place")
-    add_recipe(copy, "same", recipe("smoke"))
+    write_recipe(copy.recipes, "same")
     copy.run("iteration", "smoke|02", only=["loop_state"])
     copy.run(
         "iteration",
@@ -51,14 +49,8 @@ def place(original, monkeypatch, tmp_path):
     place = Place(tmp_path / "place")
     shutil.copytree(original.recipes, place.recipes)
     (place.root / "lake").symlink_to(original.root / "lake")
-    for key, value in place.environment().items():
-        monkeypatch.setenv(key, value)
-    monkeypatch.chdir(tmp_path)
+    at(monkeypatch, tmp_path, place.environment())
     return place
-
-
-def recipe(name):
-    return recipe_files()[name].read_text().replace(f'name = "{name}"\n', "")
 
 
 def found(place, experiment=""):
@@ -70,15 +62,15 @@ def found(place, experiment=""):
 
 def test_nothing_is_stale_after_a_run(place):
     assert found(place) == {}
-    rows = json.loads(CliRunner().invoke(app, ["status", "--json"]).output)
+    rows = json.loads(vlaw("status", "--json").output)
     assert next(row for row in rows if row["partition"] == KEY)["outdated_because"] == {}
     state = place.lake.ledger.require("loop_state", KEY)
-    rows = json.loads(CliRunner().invoke(app, ["status", "--json", "--as-of", state.artifact_id]).output)
+    rows = json.loads(vlaw("status", "--json", "--as-of", state.artifact_id).output)
     assert [(row["partition"], row["materialized"]) for row in rows] == [("", 6), (KEY, 1)]
 
 
 def test_another_threshold_makes_what_applies_it_stale_and_names_the_key(place):
-    add_recipe(place, "smoke", recipe("smoke").replace(ALPHA, "alpha = 0.5"))
+    write_recipe(place.recipes, "smoke", score={"alpha": 0.5})
     reasons = found(place)
     changed = "made with another recipe: score.alpha 1e-06 -> 0.5"
     assert {name for name, why in reasons.items() if why == changed} == {
@@ -107,7 +99,7 @@ def test_another_threshold_makes_what_applies_it_stale_and_names_the_key(place):
         )
     } | {"loop_state[smoke|02]"}, "not what came before, and not the experiment that shares the artifacts"
     assert found(place, "same") == {}
-    shown = CliRunner().invoke(app, ["status"]).output
+    shown = vlaw("status").output
     assert f"stale: training_set[{KEY}]: {changed}" in shown
 
 
@@ -148,8 +140,7 @@ def test_another_renderer_makes_all_that_renders_stale_and_nothing_else(place, m
 def test_the_simulator_in_the_world_models_place_renders_and_the_world_model_does_not(place, monkeypatch):
     def identity(world, renderer):
         monkeypatch.setenv("VLAW_RENDERER", renderer)
-        text = recipe("smoke").replace("[imagine]\n", f'[imagine]\nworld = "{world}"\n')
-        add_recipe(place, "smoke", text)
+        write_recipe(place.recipes, "smoke", imagine={"world": world})
         return ask(place.lake, "imagined_rollouts", KEY, recipes=place.recipes).identity.digest
 
     assert identity("world_model", "ray") == identity("world_model", "gl")
@@ -163,8 +154,7 @@ def test_an_unknown_renderer_is_refused_before_anything_is_made(place, monkeypat
 
 
 def test_another_foundation_spreads_to_what_reads_it_only(place):
-    text = (place.recipes / "foundation.toml").read_text()
-    (place.recipes / "foundation.toml").write_text(text.replace("co_training_per_task = 1", "co_training_per_task = 2"))
+    edit_toml(place.recipes / "foundation.toml", co_training_per_task=2)
     reasons = found(place)
     assert reasons["co_training_data"] == "made with another recipe: count_per_task 1 -> 2"
     assert reasons[f"world_model[{KEY}]"] == "stands on co_training_data, which is stale"
@@ -179,9 +169,8 @@ def test_another_foundation_spreads_to_what_reads_it_only(place):
 
 
 def test_a_run_says_that_it_goes_on_with_a_stale_foundation(place):
-    text = (place.recipes / "foundation.toml").read_text()
-    (place.recipes / "foundation.toml").write_text(text.replace("co_training_per_task = 1", "co_training_per_task = 2"))
-    said = CliRunner().invoke(app, ["run", "--experiment", "smoke", "--iterations", "1"])
+    edit_toml(place.recipes / "foundation.toml", co_training_per_task=2)
+    said = vlaw("run", "--experiment", "smoke", "--iterations", "1")
     assert said.exit_code == 0
     assert (
         "co_training_data is stale (made with another recipe: count_per_task 1 -> 2) and is used as it is"
@@ -191,7 +180,7 @@ def test_a_run_says_that_it_goes_on_with_a_stale_foundation(place):
 
 def test_a_replaced_input_is_named(place, original, tmp_path):
     mine = smoke_copy(tmp_path / "mine", original)
-    add_recipe(mine, "smoke", recipe("smoke").replace("[policy]\nsteps = 2", "[policy]\nsteps = 1"))
+    write_recipe(mine.recipes, "smoke", policy={"steps": 1})
     mine.run("iteration", KEY, only=["policy"])
     reasons = found(mine, "smoke")
     assert f"made from other inputs: policy is now policy[{KEY}]" in reasons["loop_state[smoke|02]"]
@@ -205,28 +194,26 @@ def test_a_replaced_input_is_named(place, original, tmp_path):
 
 def test_an_experiment_without_a_recipe_cannot_be_rebuilt_and_is_said_so(place, original, tmp_path, monkeypatch):
     mine = smoke_copy(tmp_path / "mine", original)
-    add_recipe(mine, "gone", recipe("smoke"))
+    write_recipe(mine.recipes, "gone")
     mine.run("iteration", "gone|01", only=["loop_state"])
     (mine.recipes / "gone.toml").unlink()
     (item,) = (item for item in stale(mine.lake, recipes=mine.recipes) if item.ref.partition == "gone|01")
     assert "there is no experiment 'gone'" in item.blocked
     assert all(partition != "gone|01" for partition, _ in rebuild_plan([item]))
-    for key, value in mine.environment().items():
-        monkeypatch.setenv(key, value)
-    result = CliRunner().invoke(app, ["run", "--rebuild-stale"])
+    at(monkeypatch, tmp_path, mine.environment())
+    result = vlaw("run", "--rebuild-stale")
     assert result.exit_code == 0, result.output
     assert "cannot be made again: loop_state[gone|01]: there is no experiment 'gone'" in result.output
 
 
 def test_rebuilding_makes_exactly_what_differs_and_ends_it(place, original, tmp_path, monkeypatch):
     mine = smoke_copy(tmp_path / "mine", original)
-    for key, value in mine.environment().items():
-        monkeypatch.setenv(key, value)
+    at(monkeypatch, tmp_path, mine.environment())
     before = len(mine.lake.ledger.artifacts())
     # Another threshold below every score: another recipe, the same members.
-    add_recipe(mine, "smoke", recipe("smoke").replace(ALPHA, "alpha = 0.0000011"))
+    write_recipe(mine.recipes, "smoke", score={"alpha": 0.0000011})
     stale_names = set(found(mine))
-    result = CliRunner().invoke(app, ["run", "--rebuild-stale", "--experiment", "smoke"])
+    result = vlaw("run", "--rebuild-stale", "--experiment", "smoke")
     assert result.exit_code == 0, result.output
     assert f"{KEY}: " in result.output, "the plan comes first"
     assert "nothing is stale" in result.output
@@ -234,14 +221,14 @@ def test_rebuilding_makes_exactly_what_differs_and_ends_it(place, original, tmp_
     assert {f"training_set[{KEY}]", f"reward_model_metrics[{KEY}]"} <= made <= stale_names
     assert f"policy[{KEY}]" not in made, "the members are the same, so the policy is"
     assert found(mine) == {}
-    assert CliRunner().invoke(app, ["run", "--rebuild-stale"]).output.strip() == "nothing is stale"
+    assert vlaw("run", "--rebuild-stale").output.strip() == "nothing is stale"
 
 
 def test_rebuild_takes_no_other_options(place):
-    result = CliRunner().invoke(app, ["run", "--rebuild-stale", "--iterations", "1"])
+    result = vlaw("run", "--rebuild-stale", "--iterations", "1")
     assert result.exit_code == 2
     assert "says itself what to make" in result.stderr
-    assert CliRunner().invoke(app, ["run", "--rebuild-stale", "--experiment", "nobody"]).exit_code == 2
+    assert vlaw("run", "--rebuild-stale", "--experiment", "nobody").exit_code == 2
 
 
 def test_a_recipe_that_is_gone_blocks_its_own_artifacts_and_nothing_else(tmp_path_factory, monkeypatch, tmp_path):
@@ -249,22 +236,17 @@ def test_a_recipe_that_is_gone_blocks_its_own_artifacts_and_nothing_else(tmp_pat
     written."""
     smoke_place(tmp_path_factory)
     place = smoke_copy(tmp_path_factory.mktemp("removed") / "place")
-    for key, value in place.environment().items():
-        monkeypatch.setenv(key, value)
-    monkeypatch.chdir(tmp_path)
-    text = recipe_files()["smoke"].read_text().replace('name = "smoke"\n', "")
+    at(monkeypatch, tmp_path, place.environment())
     assets = ["loop_state", "real_rollouts", "validation_rollouts"]
     for name in ("gone", "stays"):
-        add_recipe(place, name, text.replace("clips_per_task = 1", "clips_per_task = 2"))
+        write_recipe(place.recipes, name, world_model_metrics={"clips_per_task": 2})
         place.run("iteration", f"{name}|01", only=assets)
     (place.recipes / "gone.toml").unlink()
-    (place.recipes / "stays.toml").write_text(
-        (place.recipes / "stays.toml").read_text().replace("clips_per_task = 2", "clips_per_task = 1")
-    )
+    edit_toml(place.recipes / "stays.toml", world_model_metrics={"clips_per_task": 1})
     found = {item.name: item for item in stale(place.lake, recipes=place.recipes)}
     assert {name for name, item in found.items() if item.blocked} == {f"{asset}[gone|01]" for asset in assets}
     assert found["validation_rollouts[stays|01]"].reasons
-    result = CliRunner().invoke(app, ["run", "--rebuild-stale"])
+    result = vlaw("run", "--rebuild-stale")
     assert result.exit_code == 0, (result.output, result.exception)
     assert "there is no experiment 'gone'" in " ".join(result.output.split())
     assert result.output.count("there is no experiment 'gone'") == 2, (
@@ -272,35 +254,31 @@ def test_a_recipe_that_is_gone_blocks_its_own_artifacts_and_nothing_else(tmp_pat
     )
     left = {item.name for item in stale(place.lake, recipes=place.recipes)}
     assert left == {f"{asset}[gone|01]" for asset in assets}
-    assert json.loads(CliRunner().invoke(app, ["status", "--json"]).stdout)
-    assert CliRunner().invoke(app, ["audit", "real_rollouts", "gone", "1"]).exit_code == 0
+    assert json.loads(vlaw("status", "--json").stdout)
+    assert vlaw("audit", "real_rollouts", "gone", "1").exit_code == 0
 
 
 def test_the_report_of_an_experiment_whose_recipe_is_gone(tmp_path_factory, monkeypatch, tmp_path):
     smoke_place(tmp_path_factory)
     place = smoke_copy(tmp_path_factory.mktemp("reported") / "place")
-    text = recipe_files()["smoke"].read_text().replace('name = "smoke"\n', "")
-    add_recipe(place, "gone", text)
+    write_recipe(place.recipes, "gone")
     place.run("iteration", "gone|01")
     (place.recipes / "gone.toml").unlink()
-    for key, value in place.environment().items():
-        monkeypatch.setenv(key, value)
-    result = CliRunner().invoke(app, ["report", "gone", "1", "--out", str(tmp_path / "gone.html")])
+    at(monkeypatch, tmp_path, place.environment())
+    result = vlaw("report", "gone", "1", "--out", str(tmp_path / "gone.html"))
     assert result.exit_code == 0, result.output
     assert "Which data produced this policy" in (tmp_path / "gone.html").read_text()
-    assert CliRunner().invoke(app, ["report", "never", "1"]).exit_code == 2
+    assert vlaw("report", "never", "1").exit_code == 2
 
 
 def test_one_partition_that_fails_does_not_stop_the_others(tmp_path_factory, monkeypatch, tmp_path):
     smoke_place(tmp_path_factory)
     place = smoke_copy(tmp_path_factory.mktemp("failing") / "place")
-    for key, value in place.environment().items():
-        monkeypatch.setenv(key, value)
-    text = recipe_files()["smoke"].read_text().replace('name = "smoke"\n', "")
+    at(monkeypatch, tmp_path, place.environment())
     for name in ("first", "second"):
-        add_recipe(place, name, text.replace("clips_per_task = 1", "clips_per_task = 2"))
+        write_recipe(place.recipes, name, world_model_metrics={"clips_per_task": 2})
         place.run("iteration", f"{name}|01", only=["loop_state", "validation_rollouts"])
-        add_recipe(place, name, text)
+        write_recipe(place.recipes, name)
     run_job = driver.run_job
 
     def failing(defs, instance, job, *, partition="", **options):
@@ -309,7 +287,7 @@ def test_one_partition_that_fails_does_not_stop_the_others(tmp_path_factory, mon
         return run_job(defs, instance, job, partition=partition, **options)
 
     monkeypatch.setattr(driver, "run_job", failing)
-    result = CliRunner().invoke(app, ["run", "--rebuild-stale"])
+    result = vlaw("run", "--rebuild-stale")
     assert result.exit_code == 2
     assert "first|01 could not be made again: no luck" in " ".join(result.output.split())
     assert not stale(place.lake, recipes=place.recipes, experiment="second")

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from asking import ask
 from factories import PARTITION, commit, commit_all, identity, sample_episodes, write_checkpoint
 
 from vlaw_assets.lake import Lake
@@ -27,10 +28,6 @@ VIEWS = (
     "artifacts",
     "edges",
 )
-
-
-def ask(query, name, **parameters):
-    return query.table(read_question(SQL / f"{name}.sql")[1], parameters).to_pylist()
 
 
 @pytest.fixture

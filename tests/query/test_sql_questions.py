@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from asking import ask
 from known_lake import known
-from test_query import ask
 
 from vlaw_assets.lake import Identity, Lake, quarantine
 from vlaw_assets.lineage.impact import impact
