@@ -121,6 +121,13 @@ def reached(module: str, *, without: Iterable[str]) -> set[str]:
     return found
 
 
+def replaced(path: str, old: str, new: str) -> str:
+    """The text of a file of ours with `new` for `old`, which is in it once."""
+    text = (ROOT / path).read_text()
+    assert text.count(old) == 1, f"{path}: {old!r} is there {text.count(old)} times"
+    return text.replace(old, new)
+
+
 def sample(rng: random.Random, modules: Iterable[str], count: int) -> list[Function]:
     """`count` different functions of some modules; each module as likely as the other, so that small ones have their
     turn."""
@@ -152,9 +159,7 @@ class Copy:
                 shutil.copyfile(path, self.folder / name)
 
     def replace(self, path: str, old: str, new: str) -> None:
-        text = (ROOT / path).read_text()
-        assert text.count(old) == 1, f"{path}: {old!r} is there {text.count(old)} times"
-        self.change(path, text.replace(old, new))
+        self.change(path, replaced(path, old, new))
 
     def python(
         self, *arguments: str, environment: dict[str, str] | None = None, given: str = "", ok: bool = True
@@ -209,8 +214,8 @@ from vlaw_assets.pipeline import code_identity
 from vlaw_assets.assets.stage import STAGES
 
 def digests():
-    code_identity._imports.cache_clear()
-    code_identity._source_digest.cache_clear()
+    code_identity.imports.cache_clear()
+    code_identity.source_digest.cache_clear()
     return {asset: code_identity.code_digest(making.make.__module__) for asset, making in STAGES.items()}
 
 found = [{asset: making.code for asset, making in STAGES.items()}]

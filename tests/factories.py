@@ -34,26 +34,28 @@ def episode(
     instruction: str | None = None,
     start: str | None = None,
     steps: int = 2,
-    cameras: int = 1,
+    cameras: int | tuple[str, ...] = 1,
     size: tuple[int, int] = (2, 2),
     dims: tuple[int, int] = (2, 2),
     noise: np.random.Generator | int | None = None,
     images: np.ndarray | None = None,
     states: np.ndarray | None = None,
     actions: np.ndarray | None = None,
-    episode_id: str = "",
-    extra: dict[str, Any] | None = None,
+    **more: Any,
 ) -> Episode:
     """One episode; what is not given as an array is made up.
 
     Args:
+        cameras: their number, or their names.
         event: without one it follows from `success`: 'success', 'missed', or '' for an episode that nobody judged.
         size: height and width of the pictures.
         dims: numbers in a state and in an action.
         noise: pixels and poses are drawn from it. Without it pixels are black, actions 0, and states the seed.
+        more: other fields of the episode.
     """
     steps = next((len(given) - 1 for given in (states, images) if given is not None), steps)
-    shape = (steps + 1, cameras, *size, 3)
+    names, count = ((), cameras) if isinstance(cameras, int) else (tuple(cameras), len(cameras))
+    shape = (steps + 1, count, *size, 3)
     if noise is None:
         made = (
             np.zeros(shape, np.uint8),
@@ -77,8 +79,8 @@ def episode(
         success=success,
         event={True: "success", False: "missed", None: ""}[success] if event is None else event,
         start_episode_id=start,
-        episode_id=episode_id,
-        extra=extra or {},
+        cameras=names,
+        **more,
     )
 
 

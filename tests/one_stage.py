@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from factories import changed, write_recipe
+
 from vlaw_assets import definitions  # noqa: F401 (defines the stages)
 from vlaw_assets.assets.stage import STAGES, Stage
 from vlaw_assets.lake import ArtifactRef, Lake
@@ -20,10 +22,9 @@ class Bench:
         self.lake = Lake.open(root / "lake", create=True)
         self.findings: dict[str, Any] = {}
 
-    def recipe(self, name: str, text: str = "") -> None:
-        (self.recipes / f"{name}.toml").write_text(
-            f'name = "{name}"\ntasks = ["stack", "book"]\niterations = 3\n{text}'
-        )
+    def recipe(self, name: str, **values: Any) -> None:
+        """Three iterations of two tasks, with these values; see `factories.changed`."""
+        write_recipe(self.recipes, name, None, **changed({"tasks": ["stack", "book"], "iterations": 3}, values))
 
     def make(self, asset: str, partition: str, *, force: bool = False) -> ArtifactRef:
         """Runs the stage; its findings are kept by name in `findings`."""

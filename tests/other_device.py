@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
 NAME = "meta"
-COPIES = {torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default}
+COPIES = {torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default}  # noqa: SLF001 (the operation's name)
 INDEXES = {torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default, torch.ops.aten.index_put.default}
 """A GPU takes indices from the CPU."""
 
@@ -25,7 +25,7 @@ class There(torch.Tensor):
 
     @staticmethod
     def __new__(cls, here: torch.Tensor) -> There:
-        return torch.Tensor._make_wrapper_subclass(
+        return torch.Tensor._make_wrapper_subclass(  # noqa: SLF001 (torch has no other way to make one)
             cls,
             here.size(),
             strides=here.stride(),

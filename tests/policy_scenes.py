@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from factories import episode
 
 from vlaw_models.episodes import Episode
 
@@ -33,14 +34,13 @@ def reaching_episodes(count: int, *, seed: int, size: int = 32, steps: int = 8, 
             states.append(state)
             images.append(_views(size, square, names, places, state))
         episodes.append(
-            Episode(
-                task="reach",
+            episode(
+                "reach",
+                number,
                 instruction=SENTENCES[number % 2].format(names[0]),
-                seed=number,
                 images=np.stack(images),
                 states=np.array(states, dtype=np.float32),
                 actions=np.array(actions, dtype=np.float32),
-                success=True,
                 extra={"goal": goal[:2], "other": places[1]},
             )
         )

@@ -8,6 +8,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from factories import write_toml
+
 from vlaw_assets.definitions import build_defs
 from vlaw_assets.lake import Lake
 from vlaw_assets.lake.durable import FileLock
@@ -83,13 +85,8 @@ class Place:
 def new_place(root: Path) -> Place:
     """A place with nothing in it yet: the packaged recipes, a foundation of one scripted episode per task."""
     place = Place(root)
-    place.recipes.mkdir(parents=True)
-    (place.recipes / "foundation.toml").write_text("demonstrations_per_task = 1\nco_training_per_task = 1\n")
+    write_toml(place.recipes / "foundation.toml", {"demonstrations_per_task": 1, "co_training_per_task": 1})
     return place
-
-
-def add_recipe(place: Place, name: str, text: str) -> None:
-    (place.recipes / f"{name}.toml").write_text(f'name = "{name}"\n{text}')
 
 
 _made: dict[str, Place] = {}

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import needed
 
 CALLS = (
     "openat,open,creat,write,pwrite64,writev,pwritev,pwritev2,ftruncate,copy_file_range,sendfile,fsync,fdatasync,"
@@ -27,16 +27,9 @@ _OPENED = re.compile(r"<([^>]*)>")
 _QUOTED = re.compile(r'(?:AT_FDCWD(?:<([^>]*)>)?|\d+<([^>]*)>)?(?:, )?"((?:[^"\\]|\\.)*)"')
 
 
-def can_trace() -> str:
-    """'' where strace works, else why it does not."""
-    if not shutil.which("strace"):
-        return "strace is not installed"
-    done = subprocess.run(["strace", "-f", "-o", os.devnull, "true"], capture_output=True, text=True, check=False)
-    return "" if done.returncode == 0 else f"strace may not trace here: {done.stderr.strip()[:200]}"
-
-
 def tracing(trace: Path) -> list[str]:
-    """What to put before a command so that its calls are written to `trace`."""
+    """What to put before a command so that its calls are written to `trace`; see `needed` for where it cannot be."""
+    needed.worked("strace", "-f", "-o", os.devnull, "true")
     return ["strace", "-f", "-y", "-s", "1", "--seccomp-bpf", "-e", f"trace={CALLS}", "-o", str(trace)]
 
 

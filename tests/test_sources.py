@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 import pytest
+from factories import episode
 
 from vlaw_models.episodes import Episode
 from vlaw_models.sources import Frames, MemoryEpisodes, ScratchEpisodes, gather
@@ -14,14 +15,7 @@ from vlaw_models.sources import Frames, MemoryEpisodes, ScratchEpisodes, gather
 def episodes(count: int = 3) -> list[Episode]:
     rng = np.random.default_rng(0)
     return [
-        Episode(
-            task="stack",
-            instruction="stack it",
-            seed=index,
-            images=rng.integers(0, 256, (index + 2, 2, 4, 6, 3), dtype=np.uint8),
-            states=rng.random((index + 2, 5), dtype=np.float32),
-            actions=rng.random((index + 1, 5), dtype=np.float32),
-        )
+        episode("stack", index, success=None, steps=index + 1, cameras=2, size=(4, 6), dims=(5, 5), noise=rng)
         for index in range(count)
     ]
 
@@ -37,15 +31,15 @@ def source(request):
 
 
 def test_frames_are_those_of_the_episodes(source):
-    for index, (episode, found) in enumerate(zip(episodes(), source, strict=True)):
-        assert found.seed == episode.seed
-        assert np.array_equal(found.states, episode.states)
-        assert np.array_equal(source.frames(index), episode.images)
-        assert np.array_equal(source.frames(index, [1, 0, 1]), episode.images[[1, 0, 1]])
+    for index, (one, found) in enumerate(zip(episodes(), source, strict=True)):
+        assert found.seed == one.seed
+        assert np.array_equal(found.states, one.states)
+        assert np.array_equal(source.frames(index), one.images)
+        assert np.array_equal(source.frames(index, [1, 0, 1]), one.images[[1, 0, 1]])
         assert source.frames(index, []).shape == (0, 2, 4, 6, 3)
         loaded = source.loaded(index)
         assert isinstance(loaded.images, np.ndarray)
-        assert np.array_equal(loaded.images, episode.images)
+        assert np.array_equal(loaded.images, one.images)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from factories import write_recipe
 from one_stage import Bench
 from small_loop import commit, episodes, foundation, iteration
 from smoke_place import smoke_copy, smoke_place
@@ -17,7 +18,7 @@ from vlaw_assets.assets.imagined_rollouts import starts_from
 from vlaw_assets.assets.world_model import first_of_each
 from vlaw_assets.lineage.closure import audit_of
 from vlaw_assets.lineage.staleness import ask
-from vlaw_assets.recipes import find_recipe, recipe_files
+from vlaw_assets.recipes import find_recipe
 from vlaw_models.config import EvaluationConfig, ImagineConfig
 from vlaw_models.episodes import Start
 from vlaw_models.errors import VlawError
@@ -29,17 +30,10 @@ from vlaw_models.rollouts.demonstrate import iterate_demonstrations
 from vlaw_models.rollouts.privileged import rollouts_from_starts, true_outcomes
 from vlaw_models.rollouts.seeds import start_seeds
 
-ORACLE = """
-[imagine]
-episodes_per_task = 3
-num_steps = 8
-batch_size = 4
-starts = "real"
-world = "simulator"
-[score]
-alpha = 0.000001
-labels = "simulator"
-"""
+ORACLE = {
+    "imagine": {"episodes_per_task": 3, "num_steps": 8, "batch_size": 4, "starts": "real", "world": "simulator"},
+    "score": {"alpha": 0.000001, "labels": "simulator"},
+}
 
 
 # ---- the simulator's own word (privileged)
@@ -188,9 +182,7 @@ def ceiling(place, tmp_path_factory):
     """The smoke iteration as the oracle's arm goes on with it: the same real rollouts, everything after them
     privileged."""
     bench = Bench(smoke_copy(tmp_path_factory.mktemp("ceiling") / "place", place).root)
-    smoke = recipe_files()["smoke"].read_text()
-    kept = smoke[: smoke.index("[imagine]")] + smoke[smoke.index("[policy]") :]
-    (bench.recipes / "smoke.toml").write_text(kept + ORACLE)
+    write_recipe(bench.recipes, "smoke", **ORACLE)
     bench.make("world_model", "smoke|01")
     imagined = bench.make("imagined_rollouts", "smoke|01")
     names = bench.lake.read(imagined).table("episodes")["episode_id"].to_pylist()
@@ -309,10 +301,10 @@ def test_imported_starts_have_no_true_outcome(imported):
     assert "4 imagined episodes" in finding.text
     assert ref.num_rows == 0
     before = len(bench.lake.ledger.artifacts())
-    bench.recipe("abroad", '[score]\nlabels = "simulator"\n')
+    bench.recipe("abroad", score={"labels": "simulator"})
     with pytest.raises(VlawError, match="does not know their starts"):
         bench.make("imagined_outcomes", "abroad|01")
-    bench.recipe("abroad", '[imagine]\nworld = "simulator"\nepisodes_per_task = 1\n')
+    bench.recipe("abroad", imagine={"world": "simulator", "episodes_per_task": 1})
     with pytest.raises(VlawError, match="no episode that it recorded"):
         bench.make("imagined_rollouts", "abroad|01")
     assert len(bench.lake.ledger.artifacts()) == before
@@ -320,7 +312,7 @@ def test_imported_starts_have_no_true_outcome(imported):
 
 def test_nothing_imagined_has_no_outcomes(tmp_path):
     bench = Bench(tmp_path)
-    bench.recipe("plain", "[imagine]\nepisodes_per_task = 0\n")
+    bench.recipe("plain", imagine={"episodes_per_task": 0})
     base = foundation(bench.lake)
     empty = commit(bench.lake, "imagined_rollouts", "plain|01", "imagined_rollouts", {}, lambda draft: None)
     commit(bench.lake, "reward_scores", "plain|01", "reward_scores", {}, lambda draft: None)
@@ -339,6 +331,10 @@ def test_the_first_demonstrations_of_every_task():
     assert "foundation.toml" in caught.value.remedy
 
 
+def experts(count):
+    return {"use_rollouts": False, "expert_per_task": count}
+
+
 def test_the_expert_only_world_model_learns_from_so_many_demonstrations(imported, monkeypatch):
     bench, learned = imported.bench, {}
 
@@ -349,24 +345,21 @@ def test_the_expert_only_world_model_learns_from_so_many_demonstrations(imported
         return {"losses": [0.5]}
 
     monkeypatch.setattr("vlaw_models.learners.world_model.finetune_world_model", finetune)
-    bench.recipe("abroad", "[world_model]\nuse_rollouts = false\nexpert_per_task = 2\n")
+    bench.recipe("abroad", world_model=experts(2))
     ref = bench.make("world_model", "abroad|01")
     assert sorted(learned["from"]) == [("book", 0), ("book", 1), ("stack", 0), ("stack", 1)]
     edge = next(edge for edge in bench.lake.ledger.edge_rows(ref.artifact_id) if edge.role == "expert_demonstrations")
     assert edge.selection == "listed", "the lineage says which"
-    bench.recipe("abroad", "[world_model]\nuse_rollouts = false\nexpert_per_task = 9\n")
+    bench.recipe("abroad", world_model=experts(9))
     with pytest.raises(VlawError, match="expert_per_task = 9"):
         bench.make("world_model", "abroad|01")
 
-    def identity(text):
-        bench.recipe("abroad", text)
+    def identity(world_model):
+        bench.recipe("abroad", world_model=world_model)
         return ask(bench.lake, "world_model", "abroad|01", recipes=bench.recipes).identity.digest
 
-    assert identity("[world_model]\nexpert_per_task = 9\n") == identity(""), (
-        "no key of an arm that learns from rollouts"
-    )
-    expert = "[world_model]\nuse_rollouts = false\nexpert_per_task = {}\n"
-    assert identity(expert.format(2)) != identity(expert.format(3))
+    assert identity({"expert_per_task": 9}) == identity({}), "no key of an arm that learns from rollouts"
+    assert identity(experts(2)) != identity(experts(3))
 
 
 # ---- evaluation on held-out starts only
@@ -401,7 +394,7 @@ def evaluable(tmp_path, monkeypatch, seed: int | None):
         return found
 
     bench = Bench(tmp_path)
-    bench.recipe("loop", "[evaluation]\nepisodes_per_task = 3\n")
+    bench.recipe("loop", evaluation={"episodes_per_task": 3})
     with monkeypatch.context() as patch:
         patch.setattr(small_loop, "episodes", forged)
         base = foundation(bench.lake)
@@ -439,8 +432,11 @@ def test_a_policy_trained_on_an_evaluation_start_is_not_evaluated(tmp_path, monk
 
 def test_evaluation_at_two_noises_seeded_by_the_recipe(tmp_path, monkeypatch):
     bench, _, calls = evaluable(tmp_path, monkeypatch, None)
-    text = "[evaluation]\nepisodes_per_task = 3\nlow_noise_scale = 0.25\n"
-    bench.recipe("loop", f"seed = 4\n{text}")
+
+    def recipe(seed=4, scale=0.25):
+        bench.recipe("loop", seed=seed, evaluation={"episodes_per_task": 3, "low_noise_scale": scale})
+
+    recipe()
     full, low = (
         bench.make(asset, "loop|01", force=True) for asset in ("policy_evaluation", "policy_evaluation_low_noise")
     )
@@ -451,14 +447,14 @@ def test_evaluation_at_two_noises_seeded_by_the_recipe(tmp_path, monkeypatch):
     )
     assert low.metrics["noise_scale"] == 0.25
 
-    def identity(asset, text):
-        bench.recipe("loop", text)
+    def identity(asset, **changes):
+        recipe(**changes)
         return ask(bench.lake, asset, "loop|01", recipes=bench.recipes).identity.digest
 
-    assert identity("policy_evaluation", f"seed = 4\n{text}") == full.identity_digest
-    assert identity("policy_evaluation", f"seed = 4\n{text.replace('0.25', '0.5')}") == full.identity_digest
-    assert identity("policy_evaluation_low_noise", f"seed = 4\n{text.replace('0.25', '0.5')}") != low.identity_digest
-    assert identity("policy_evaluation", f"seed = 5\n{text}") != full.identity_digest
+    assert identity("policy_evaluation") == full.identity_digest
+    assert identity("policy_evaluation", scale=0.5) == full.identity_digest
+    assert identity("policy_evaluation_low_noise", scale=0.5) != low.identity_digest
+    assert identity("policy_evaluation", seed=5) != full.identity_digest
 
 
 def test_the_noise_seed_moves_the_noise_and_not_the_starts(monkeypatch):

@@ -10,13 +10,13 @@ import json
 
 import numpy as np
 import pytest
-from smoke_place import FOUNDATION_ASSETS, LOOP_ASSETS, add_recipe, new_place, smoke_place
+from factories import episode, write_recipe
+from smoke_place import FOUNDATION_ASSETS, LOOP_ASSETS, new_place, smoke_place
 
 from vlaw_assets.assets.imagined_rollouts import begin_with_real_frames, starts_from
 from vlaw_assets.lineage.closure import audit_of, short
 from vlaw_assets.pipeline import driver
 from vlaw_assets.recipes import find_recipe
-from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.registry import find_robot
 
@@ -45,15 +45,15 @@ def scripted(count, task="stack", success=True):
     """Episodes that look like a robot's, without one."""
     rng = np.random.default_rng(0)
     return [
-        Episode(
-            task=task,
-            instruction=f"{task} please",
-            seed=index,
+        episode(
+            task,
+            index,
             success=success,
-            event="success" if success else "missed",
-            images=rng.integers(0, 255, (4, 3, 16, 16, 3), dtype=np.uint8),
+            cameras=3,
+            size=(16, 16),
             states=rng.uniform(0, 0.2, size=(4, 5)).astype(np.float32),
             actions=rng.uniform(0, 0.2, size=(3, 5)).astype(np.float32),
+            noise=rng,
             control_hz=5.0,
         )
         for index in range(count)
@@ -108,11 +108,11 @@ def test_imagined_episodes_begin_with_the_pixels_of_their_real_parent(place):
     real = {e.episode_id: e for e in place.lake.read(current(place, "real_rollouts")).episodes()}
     imagined = place.lake.read(current(place, "imagined_rollouts")).episodes()
     assert all(e.success is None for e in imagined)
-    for episode in imagined:
-        parent = real[episode.start_episode_id]
-        assert (episode.task, episode.instruction) == (parent.task, parent.instruction)
-        np.testing.assert_array_equal(episode.images[0], parent.images[0])
-        assert not np.array_equal(episode.images[-1], parent.images[0])
+    for one in imagined:
+        parent = real[one.start_episode_id]
+        assert (one.task, one.instruction) == (parent.task, parent.instruction)
+        np.testing.assert_array_equal(one.images[0], parent.images[0])
+        assert not np.array_equal(one.images[-1], parent.images[0])
 
 
 def test_training_set_is_real_successes_and_what_the_judge_accepts(place):
@@ -200,12 +200,7 @@ def test_a_second_run_reuses_everything(place):
 
 
 def test_an_experiment_that_agrees_shares_the_artifact(place):
-    text = (
-        find_text("smoke")
-        .replace('name = "smoke"\n', "")
-        .replace("[imagine]\nepisodes_per_task = 2", "[imagine]\nepisodes_per_task = 0")
-    )
-    add_recipe(place, "twin", text)
+    write_recipe(place.recipes, "twin", imagine={"episodes_per_task": 0})
     done = place.run("iteration", "twin|01")
     assert {"loop_state", "real_rollouts", "start_evaluation", "validation_rollouts", "reward_model"} <= set(
         done.reused
@@ -285,7 +280,7 @@ def test_same_seed_same_digests(place, tmp_path_factory):
 
 
 def test_iteration_two_needs_one(place):
-    add_recipe(place, "late", find_text("smoke").replace('name = "smoke"\n', ""))
+    write_recipe(place.recipes, "late")
     with pytest.raises(VlawError, match="iteration 02 of late needs 01") as caught:
         place.run("iteration", "late|02", only=["loop_state"])
     assert "'late|01'" in caught.value.remedy
@@ -372,13 +367,7 @@ def test_all_failures_is_a_warning_not_an_error(place, monkeypatch):
 
     episodes = [e for task in TASKS for e in scripted(PER_TASK, task, success=False)]
     monkeypatch.setattr(collect, "evaluate_policy", lambda *a, **k: episodes)
-    add_recipe(
-        place,
-        "hopeless",
-        find_text("smoke")
-        .replace('name = "smoke"\n', "")
-        .replace("[evaluation]\nepisodes_per_task = 2", "[evaluation]\nepisodes_per_task = 2\nnoise_scale = 0.5"),
-    )
+    write_recipe(place.recipes, "hopeless", evaluation={"noise_scale": 0.5})
     place.run("iteration", "hopeless|01", only=["loop_state", "start_evaluation"])
     monkeypatch.setenv("DAGSTER_HOME", str(place.root / "dagster_home"))
     with driver.open_instance() as instance:
@@ -427,8 +416,8 @@ def test_unknown_asset_is_refused_by_name(place):
 
 def test_starts_take_turns_over_real_episodes_and_interleave_tasks():
     real = [*scripted(2, "stack"), *scripted(1, "erase")]
-    for index, episode in enumerate(real):
-        episode.episode_id = f"real-{index}"
+    for index, one in enumerate(real):
+        one.episode_id = f"real-{index}"
     starts = starts_from(real, ("stack", "erase"), 3)
     assert [(s.task, s.episode_id, s.seed) for s in starts] == [
         ("stack", "real-0", 0),
@@ -450,9 +439,3 @@ def test_one_changed_pixel_in_a_first_frame_is_found():
     first["real-0"][0, 0, 0, 0] ^= 1
     assert not begin_with_real_frames([episode], first).passed
     assert not begin_with_real_frames([episode], {}).passed
-
-
-def find_text(name: str) -> str:
-    from vlaw_assets.recipes import recipe_files
-
-    return recipe_files()[name].read_text()

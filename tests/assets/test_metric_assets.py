@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from factories import episode
 from smoke_place import smoke_copy, smoke_place
 
 from vlaw_assets.assets import world_model_metrics as asset
@@ -36,18 +37,17 @@ FIVE = ["psnr", "ssim", "perceptual_judge", "frechet_judge_frames", "frechet_jud
 def clip(
     index: int, *, task: str = "stack", steps: int = 3, size: int = 64, success: bool = True, event: str = "success"
 ) -> Episode:
-    rng = np.random.default_rng(index)
-    return Episode(
-        task=task,
-        instruction=f"{task} it",
-        seed=index,
+    return episode(
+        task,
+        index,
         success=success,
         event=event,
         episode_id=f"clip-{index}",
-        images=rng.integers(0, 256, (steps + 1, 3, size, size, 3), dtype=np.uint8),
-        states=rng.random((steps + 1, 5), dtype=np.float32),
-        actions=rng.random((steps, 5), dtype=np.float32),
+        steps=steps,
         cameras=SPEC.camera_names,
+        size=(size, size),
+        dims=(5, 5),
+        noise=index,
     )
 
 

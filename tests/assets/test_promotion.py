@@ -66,10 +66,14 @@ def shown(model: str, positives: int, negatives: int, alpha: float = 0.8) -> lis
 class Loop(Bench):
     """Iterations of the experiment 'gate' up to what the gate reads, made of noise."""
 
-    def __init__(self, root, text: str = ""):
+    def __init__(self, root, **promotion):
         super().__init__(root)
-        self.recipe("gate", f"[score]\nalpha = 0.8\n{text}")
+        self.gate(**promotion)
         self.base = foundation(self.lake)
+
+    def gate(self, **promotion):
+        """The recipe, with these values of the gate."""
+        self.recipe("gate", score={"alpha": 0.8}, promotion=promotion)
 
     def iterate(self, number: int, *, rows=None, negatives=None, start=None, policy: str = "", evaluated=None):
         """loop_state by the real stage, the rest by hand. `rows` are the policy's evaluations, `negatives` (fp, n)."""
@@ -185,7 +189,7 @@ def test_a_worse_policy_is_refused_and_the_loop_goes_on_with_the_old_one(tmp_pat
     folder = loop.lake.read(state).checkpoint()
     assert json.loads((folder / "promotion.json").read_text()) == said
     assert json.loads((folder / "state.json").read_text())["policy"] == loop.base["base_policy"].content_digest
-    monkeypatch.setattr("vlaw_assets.cli.status._running_partitions", set)
+    monkeypatch.setattr("vlaw_assets.cli.status.running_partitions", set)
     shown = {row["partition"]: row["refused"] for row in collect(loop.lake)}
     assert (shown["gate|01"], shown["gate|02"]) == ({}, {"policy": said["policy"]["reason"]})
     # The next one is judged against what was kept, and its iteration begins where the first one began.
@@ -207,7 +211,7 @@ def test_better_and_equal_policies_are_promoted(tmp_path):
 
 
 def test_switched_off_everything_is_promoted_and_nothing_is_read(tmp_path):
-    loop = Loop(tmp_path, "[promotion]\nenabled = false\n")
+    loop = Loop(tmp_path, enabled=False)
     worse, world = loop.iterate(1, rows=stops(outcomes(20, 40), outcomes(0, 40)), negatives=(10, 10))
     state, roles = loop.state(2)
     assert (roles["policy"].artifact_id, roles["world_model"].artifact_id) == (worse.artifact_id, world.artifact_id)
@@ -224,7 +228,7 @@ def test_a_world_model_that_shows_success_where_the_robot_failed_is_refused(tmp_
     assert roles["world_model_metrics"].asset == "world_model_metrics"
     assert roles["policy"].artifact_id == policy.artifact_id
     assert "6 of 10 real failures" in state.metrics["promotion"]["world_model"]["reason"]
-    again = Loop(tmp_path / "lenient", "[promotion]\nmax_false_positive_rate = 0.6\n")
+    again = Loop(tmp_path / "lenient", max_false_positive_rate=0.6)
     _, kept = again.iterate(1, negatives=(6, 10))
     assert again.state(2)[1]["world_model"].artifact_id == kept.artifact_id
 
@@ -290,14 +294,14 @@ def test_the_same_evidence_gives_the_same_state(tmp_path):
     assert forced.artifact_id != first.artifact_id
     assert forced.content_digest == first.content_digest
     assert would_make(loop.lake, "loop_state", "gate|02", recipes=loop.recipes).identity.digest == first.identity_digest
-    loop.recipe("gate", "[score]\nalpha = 0.8\n[promotion]\nmargin = 0.9\n")
+    loop.gate(margin=0.9)
     assert loop.state(2)[1]["policy"].asset == "policy", "another margin, another verdict"
 
 
 def test_a_verdict_is_read_again_only_where_what_it_follows_from_has_changed(tmp_path, monkeypatch):
     loop, read = Loop(tmp_path), []
-    rows, real = stops(outcomes(20, 40), outcomes(8, 40)), loop_state._evaluations
-    monkeypatch.setattr(loop_state, "_evaluations", lambda lake, ref: read.append(ref.asset) or real(lake, ref))
+    rows, real = stops(outcomes(20, 40), outcomes(8, 40)), loop_state.evaluations
+    monkeypatch.setattr(loop_state, "evaluations", lambda lake, ref: read.append(ref.asset) or real(lake, ref))
 
     def asked():
         read.clear()
@@ -310,9 +314,9 @@ def test_a_verdict_is_read_again_only_where_what_it_follows_from_has_changed(tmp
     assert asked() == ("base_policy", [])
     loop.make("loop_state", "gate|02", force=True)
     assert read, "force: all of it again"
-    loop.recipe("gate", "[score]\nalpha = 0.8\n[promotion]\nmargin = 0.9\n")
+    loop.gate(margin=0.9)
     assert asked() == ("policy", ["policy", "world_model_metrics"]), "another margin"
-    loop.recipe("gate", "[score]\nalpha = 0.8\n")
+    loop.gate()
     assert asked() == ("base_policy", [])
     loop.iterate(1, rows=rows, start=loop.lake.ledger.require("policy", "gate|01"), negatives=(6, 10))
     assert asked() == ("policy", ["policy", "base_policy", "world_model_metrics"]), (

@@ -11,7 +11,7 @@ from vlaw_assets.lake.quarantine import add
 from vlaw_assets.lineage.impact import impact
 from vlaw_models.errors import VlawError
 
-SOURCE = '[rollouts]\nsource = "recorded:lab"\nepisodes_per_task = 10\n'
+SOURCE = {"source": "recorded:lab", "episodes_per_task": 10}
 COUNT = 7
 """Recorded episodes of every task."""
 
@@ -46,7 +46,7 @@ def rolled_out(bench: Bench, iteration: int = 1):
 
 def test_the_episodes_of_a_recording_are_dealt_out_between_iterations(bench):
     recorded = record(bench, "lab")
-    bench.recipe("lab", SOURCE)  # three iterations
+    bench.recipe("lab", rollouts=SOURCE)  # three iterations
     for_first = rolled_out(bench)
     expected = [e for task in TASKS for e in [r for r in recorded if r.task == task][0::3]]
     assert {e.start_episode_id for e in for_first} == {e.episode_id for e in expected}
@@ -65,7 +65,7 @@ def test_the_episodes_of_a_recording_are_dealt_out_between_iterations(bench):
 
 def test_a_recording_of_each_iteration_is_taken_whole_and_no_more_than_asked_for(bench):
     first, _ = record(bench, "lab_01", seed=1), record(bench, "lab_02", seed=2)
-    bench.recipe("lab", SOURCE.replace("lab", "lab_{iteration}").replace("10", "2"))
+    bench.recipe("lab", rollouts={"episodes_per_task": 2, "source": "recorded:lab_{iteration}"})
     assert {e.start_episode_id for e in rolled_out(bench)} == {
         e.episode_id for task in TASKS for e in [r for r in first if r.task == task][:2]
     }
@@ -73,7 +73,7 @@ def test_a_recording_of_each_iteration_is_taken_whole_and_no_more_than_asked_for
 
 def test_what_a_recording_reached_is_told_row_by_row(bench):
     recorded = record(bench, "lab")
-    bench.recipe("lab", SOURCE)
+    bench.recipe("lab", rollouts=SOURCE)
     copies = rolled_out(bench)
     used = copies[0].start_episode_id
     unused = next(e.episode_id for e in recorded if e.episode_id not in {c.start_episode_id for c in copies})
@@ -84,15 +84,14 @@ def test_what_a_recording_reached_is_told_row_by_row(bench):
 
 def test_a_recording_in_quarantine_is_left_out(bench):
     recorded = record(bench, "lab")
-    bench.recipe("lab", SOURCE)
+    bench.recipe("lab", rollouts=SOURCE)
     add(bench.lake, [recorded[0].episode_id], why="the camera fell", by="me")
     assert recorded[0].episode_id not in {e.start_episode_id for e in rolled_out(bench)}
 
 
 def test_evaluations_are_taken_from_recordings_and_never_from_those_trained_on(bench):
     record(bench, "lab"), record(bench, "eval_00", seed=9)
-    evaluation = '[evaluation]\nepisodes_per_task = 10\nsource = "recorded:eval_{iteration}"\n'
-    bench.recipe("lab", SOURCE + evaluation)
+    bench.recipe("lab", rollouts=SOURCE, evaluation={"episodes_per_task": 10, "source": "recorded:eval_{iteration}"})
     rolled_out(bench)
     ref = bench.make("start_evaluation", "lab|01")
     found = bench.lake.read(ref)
@@ -103,14 +102,14 @@ def test_evaluations_are_taken_from_recordings_and_never_from_those_trained_on(b
     base = bench.lake.ledger.require("base_policy", "")
     trained = {"policy": base, "real_rollouts_01": bench.lake.ledger.require("real_rollouts", "lab|01")}
     commit(bench.lake, "policy", "lab|01", "policy", trained, checkpoint("new"))
-    bench.recipe("lab", SOURCE + evaluation.replace("eval_{iteration}", "lab"))
+    bench.recipe("lab", rollouts=SOURCE, evaluation=SOURCE)
     with pytest.raises(VlawError, match="recordings that it was trained on") as caught:
         bench.make("policy_evaluation", "lab|01")
     assert "source" in caught.value.remedy
 
 
 def test_what_cannot_be_taken_is_refused_and_nothing_is_written(bench):
-    bench.recipe("lab", SOURCE)
+    bench.recipe("lab", rollouts=SOURCE)
     with pytest.raises(VlawError, match="no recording 'lab'") as caught:
         rolled_out(bench)
     assert "vlaw import FORMAT PATH --name lab" in caught.value.remedy
@@ -121,10 +120,7 @@ def test_what_cannot_be_taken_is_refused_and_nothing_is_written(bench):
     with pytest.raises(VlawError, match="no success label"):
         rolled_out(bench)
     record(bench, "lab")
-    bench.recipe("lab", SOURCE)
-    (bench.recipes / "lab.toml").write_text(
-        (bench.recipes / "lab.toml").read_text().replace('["stack", "book"]', '["stack", "draw"]')
-    )
+    bench.recipe("lab", rollouts=SOURCE, tasks=["stack", "draw"])
     with pytest.raises(VlawError, match="no episode of draw") as caught:
         rolled_out(bench)
     assert "book, stack" in caught.value.remedy
@@ -133,7 +129,7 @@ def test_what_cannot_be_taken_is_refused_and_nothing_is_written(bench):
 
 @pytest.mark.parametrize("source", ["lab", "recorded:", "recorded:../x", "recorded:lab_{n}", "simulator"])
 def test_a_source_that_is_none_is_refused(bench, source):
-    bench.recipe("lab", SOURCE.replace("recorded:lab", source))
+    bench.recipe("lab", rollouts=SOURCE | {"source": source})
     with pytest.raises(VlawError, match=r"rollouts\.source") as caught:
         rolled_out(bench)
     assert "recorded:NAME" in caught.value.remedy

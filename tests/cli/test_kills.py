@@ -17,7 +17,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from smoke_place import FOUNDATION_ASSETS, LOOP_ASSETS, add_recipe, new_place, smoke_place
+from factories import write_recipe
+from smoke_place import FOUNDATION_ASSETS, LOOP_ASSETS, new_place, smoke_place
 
 from vlaw_assets.query import connect
 
@@ -29,34 +30,18 @@ from common.crash_places import clone  # noqa: E402
 
 KILLS = 10
 SEED = 7
-RECIPE = """
-iterations = 1
-tasks = ["stack"]
-[rollouts]
-episodes_per_task = 2
-num_steps = 8
-[world_model]
-steps = 1
-batch_size = 2
-[reward_model]
-steps = 1
-batch_size = 2
-[imagine]
-episodes_per_task = 2
-num_steps = 8
-batch_size = 1
-[score]
-alpha = 0.000001
-[policy]
-steps = 1
-batch_size = 2
-[evaluation]
-episodes_per_task = 2
-num_steps = 8
-[world_model_metrics]
-clips_per_task = 1
-num_steps = 8
-"""
+RECIPE = {
+    "iterations": 1,
+    "tasks": ["stack"],
+    "rollouts": {"episodes_per_task": 2, "num_steps": 8},
+    "world_model": {"steps": 1, "batch_size": 2},
+    "reward_model": {"steps": 1, "batch_size": 2},
+    "imagine": {"episodes_per_task": 2, "num_steps": 8, "batch_size": 1},
+    "score": {"alpha": 1e-06},
+    "policy": {"steps": 1, "batch_size": 2},
+    "evaluation": {"episodes_per_task": 2, "num_steps": 8},
+    "world_model_metrics": {"clips_per_task": 1, "num_steps": 8},
+}
 
 
 def start(place) -> subprocess.Popen:
@@ -71,7 +56,7 @@ def start(place) -> subprocess.Popen:
 def test_ten_kills_then_complete(tmp_path):
     undisturbed, killed = new_place(tmp_path / "undisturbed"), new_place(tmp_path / "killed")
     for place in (undisturbed, killed):
-        add_recipe(place, "small", RECIPE)
+        write_recipe(place.recipes, "small", None, **RECIPE)
     process = start(undisturbed)
     output = process.communicate()[0]
     assert process.returncode == 0, output

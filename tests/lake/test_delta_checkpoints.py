@@ -190,7 +190,7 @@ def test_one_that_fails_is_nothing(lake, monkeypatch, error):
     def failing(*_args):
         raise error
 
-    monkeypatch.setattr(delta_checkpoints, "_base", failing)
+    monkeypatch.setattr(delta_checkpoints, "base_of", failing)
     append(lake, 300 - deltalog.newest(lake.paths.table("members")))
     assert deltalog.newest(lake.paths.table("members")) == 300
     assert versions(lake) == [100, 200]
@@ -198,7 +198,7 @@ def test_one_that_fails_is_nothing(lake, monkeypatch, error):
     assert said(lake) == []
 
 
-@pytest.mark.parametrize("place", ["_fill", "_write_record", "fsync_path", "_keep"])
+@pytest.mark.parametrize("place", ["fill", "write_record", "fsync_path", "keep"])
 @pytest.mark.parametrize("after", [0, 1])
 def test_a_maker_that_dies_leaves_a_sound_table_and_what_gc_finds(lake, tmp_path, monkeypatch, place, after):
     original, calls = getattr(delta_checkpoints, place), []
@@ -322,7 +322,7 @@ def test_one_that_lies_is_named_and_changes_nothing_here(lake, monkeypatch, lie,
     changed(path, change)
     if not recorded:
         table = lake.paths.table("members")
-        delta_checkpoints._write_record(table, {})
+        delta_checkpoints.write_record(table, {})
     name = lake.paths.relative(path)
     expected = ("bytes instead of", "content changed") if recorded else (text,)
     assert any(line.startswith(name) and any(part in line for part in expected) for line in said(lake))

@@ -13,6 +13,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import needed
 import pytest
 from factories import PARTITION, commit_all, fill, identity
 from typer.testing import CliRunner
@@ -233,9 +234,7 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path, monkeypatch, call):
 @contextmanager
 def mounted(folder: Path, *options: str):
     folder.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(["mount", *options, str(folder)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()[:100]}")
+    needed.worked("mount", *options, str(folder))
     try:
         yield folder
     finally:
@@ -484,7 +483,7 @@ def test_gc_says_how_much_it_could_free(tmp_path, monkeypatch):
     stray = lake.paths.checkpoints / ("0" * 64)
     stray.mkdir()
     (stray / "x.json").write_text("12345")
-    monkeypatch.setattr("vlaw_assets.lake.upkeep.garbage._forget_rows", refuses(errno.ENOSPC))
+    monkeypatch.setattr("vlaw_assets.lake.upkeep.garbage.forget_rows", refuses(errno.ENOSPC))
     with pytest.raises(VlawError, match="5 bytes were freed, then no more could be"):
         collect(lake, older_than_s=0)
     assert not stray.exists()

@@ -112,7 +112,7 @@ def test_orphans_go_and_everything_else_stays(lake):
     assert verify_ledger(lake) == []
 
 
-@pytest.mark.parametrize("step", ["_forget_rows", "_forget_frames", "_remove", "_remove_checkpoint", "_remove_drafts"])
+@pytest.mark.parametrize("step", ["forget_rows", "forget_frames", "remove", "remove_checkpoint", "remove_drafts"])
 @pytest.mark.parametrize("after", [0, 2])
 def test_a_collector_that_dies_does_no_harm(lake, monkeypatch, step, after):
     seen, current = outside(lake), [lake.read(ref).episodes()[0].images.tobytes() for ref in lake.ledger.artifacts()]
@@ -166,7 +166,7 @@ def test_a_checkpoint_that_a_draft_finds_a_use_for_stays(lake, monkeypatch):
     orphan = next(item.path for item in find_garbage(lake, older_than_s=0) if item.kind == "checkpoint")
     old = time.time() - 30 * garbage.DAY_S
     os.utime(orphan, (old, old))
-    remove = garbage._remove_checkpoint
+    remove = garbage.remove_checkpoint
     made = []
 
     def late(paths, path, limit):
@@ -178,7 +178,7 @@ def test_a_checkpoint_that_a_draft_finds_a_use_for_stays(lake, monkeypatch):
             made.append(draft.ref)
         remove(paths, path, limit)
 
-    monkeypatch.setattr(garbage, "_remove_checkpoint", late)
+    monkeypatch.setattr(garbage, "remove_checkpoint", late)
     collect(lake, older_than_s=60)
     assert made[0].location == lake.paths.relative(orphan)
     assert lake.read(made[0]).checkpoint() == orphan

@@ -11,6 +11,7 @@ import pytest
 from factories import commit
 
 from vlaw_assets.lake import Lake, artifact, deltalog, kept, verified
+from vlaw_assets.lake.artifact import Edge
 from vlaw_assets.lake.upkeep import chain_checks
 from vlaw_assets.lake.upkeep.verify import verify_ledger
 from vlaw_models.errors import VlawError
@@ -92,9 +93,10 @@ def test_edges_of_many_are_kept_too(root, plain, reads, monkeypatch):
     # What is asked for is looked up; nothing else is decoded.
     ledger = Lake.open(root, create=False).ledger
     refs = ledger.artifacts()
-    for ref in refs[:10]:
-        ledger.edge_rows(ref.artifact_id)
-    assert len(ledger._edges) == 10
+    decoded = []
+    monkeypatch.setattr("vlaw_assets.lake.ledger.Edge", lambda *values: decoded.append(values) or Edge(*values))
+    asked = [edge for ref in refs[:10] for edge in ledger.edge_rows(ref.artifact_id)]
+    assert len(decoded) == len(asked) == 9, "each but the first stands on the one before"
 
 
 def test_a_changed_entry_is_read_from_the_log_and_named_by_verification(root, plain):
@@ -136,9 +138,9 @@ def test_a_changed_data_file_or_link_is_named_after_a_good_verification(root):
 def test_verification_does_known_work_once_and_again_does_all_of_it(root, monkeypatch):
     lake = Lake.open(root, create=False)
     assert verify_ledger(lake) == []
-    looked, real = [], chain_checks._unlike
+    looked, real = [], chain_checks.unlike
     monkeypatch.setattr(
-        chain_checks, "_unlike", lambda paths, versions: looked.append(versions) or real(paths, versions)
+        chain_checks, "unlike", lambda paths, versions: looked.append(versions) or real(paths, versions)
     )
     assert verify_ledger(lake) == []
     assert looked == []

@@ -302,7 +302,7 @@ def test_an_event_under_newer_ones_is_found_by_reconcile(told):
         by="b",
     )
     with driver.open_instance() as instance:
-        reconcile._Reporter(told.lake, instance, defs, reconcile.Comparison()).report(quarantine.latest(told.lake))
+        reconcile.Reporter(told.lake, instance, defs, reconcile.Comparison()).report(quarantine.latest(told.lake))
     code, output = said("reconcile")
     assert code == 2
     assert lost in output
@@ -399,7 +399,7 @@ def test_a_chain_that_was_written_to_fit_does_not(told):
     item = json.loads(lines[int(version)]) | {"chain": digest}
     text = "".join(f"{line}\n" for line in [*lines[:-1], json.dumps(item, sort_keys=True, separators=(",", ":"))])
     told.lake.paths.chain.write_text(text)
-    seal._write(told.lake.paths, version=int(version), chain=digest, length=len(text))
+    seal.write(told.lake.paths, version=int(version), chain=digest, length=len(text))
     seal.check(told.lake.paths)
     code, output = verified_against(told.file)
     assert code == 2

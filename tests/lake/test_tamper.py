@@ -248,7 +248,7 @@ def test_a_ledger_row_added_by_another_program_is_named_and_not_believed(root):
 def test_a_crash_between_commit_and_seal_leaves_a_tail_that_the_next_commit_seals(root, monkeypatch):
     lake = Lake.open(root)
     with monkeypatch.context() as patch:
-        patch.setattr(seal, "_extend", lambda _paths: (_ for _ in ()).throw(OSError(5, "power cut")))
+        patch.setattr(seal, "seal_tail", lambda _paths: (_ for _ in ()).throw(OSError(5, "power cut")))
         commit_all(lake, force=True)
     assert unsealed(lake) == [lake.tables.open("artifacts").version()]
     assert found(root) == "", "not sealed yet is not damage"
@@ -301,6 +301,6 @@ def test_rows_that_contradict_each_other_are_named(root, monkeypatch):
             dataclasses.replace(edge, parent="nobody") for edge in lake.ledger.edge_rows(child.artifact_id)
         )
     }
-    monkeypatch.setattr(lake.ledger, "_edges", edges)
+    monkeypatch.setattr(lake.ledger, "own_edges", edges.__getitem__)
     assert [problem.path for problem in verify(lake, [child])] == ["delta/edges"]
     assert isinstance(verify(lake, [child])[0], Problem)

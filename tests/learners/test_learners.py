@@ -410,8 +410,8 @@ def bench(tmp_path_factory):
     made = Bench(tmp_path_factory.mktemp("place"))
     base = small_loop.foundation(made.lake)
     for kind in LEARNERS.names():
-        more = {"recap": "[score]\nalpha = 0.65\n", "awr": "[awr]\nbeta = 0.5\n"}.get(kind, "")
-        made.recipe(kind, f'{more}[policy]\nlearner = "{kind}"\nstops = [1, 2]\nvalidation_per_task = 2\n')
+        more = {"recap": {"score": {"alpha": 0.65}}, "awr": {"awr": {"beta": 0.5}}}.get(kind, {})
+        made.recipe(kind, **more, policy={"learner": kind, "stops": [1, 2], "validation_per_task": 2})
         small_loop.iteration(made.lake, base, {}, f"{kind}|01")
         made.make("loop_state", f"{kind}|01")
     return made

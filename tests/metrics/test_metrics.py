@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 import pytest
+from factories import episode
 from PIL import Image
 
 from vlaw_models.episodes import Episode
@@ -165,22 +166,12 @@ def test_ssim_needs_its_window():
         ssim(video(size=10), video(size=10))
 
 
-def episode(*, success: bool | None, length: int = 6, event: str = "") -> Episode:
-    images = np.random.default_rng(length).integers(0, 256, (length + 1, 3, 16, 16, 3), dtype=np.uint8)
-    return Episode(
-        task="stack",
-        instruction="stack the red block on the blue block",
-        seed=4,
-        images=images,
-        states=np.zeros((length + 1, 5), np.float32),
-        actions=np.zeros((length, 5), np.float32),
-        success=success,
-        event=event,
-    )
+def shown_episode(success: bool | None, *, length: int = 6, event: str | None = None) -> Episode:
+    return episode(success=success, event=event, steps=length, cameras=3, size=(16, 16), dims=(5, 5), noise=length)
 
 
 def test_contact_sheet_shows_first_and_last_frames_and_outcomes(tmp_path):
-    shown = [episode(success=True), episode(success=False, event="toppled", length=2), episode(success=None)]
+    shown = [shown_episode(True), shown_episode(False, event="toppled", length=2), shown_episode(None)]
     sheet = contact_sheet(shown, tmp_path / "new" / "sheet.png", columns=4, scale=2)
     pixels = np.asarray(Image.open(tmp_path / "new" / "sheet.png"))
     np.testing.assert_array_equal(pixels, np.asarray(sheet))
@@ -199,7 +190,7 @@ def test_contact_sheet_shows_first_and_last_frames_and_outcomes(tmp_path):
 
 
 def test_png_and_markdown_round_trip():
-    sheet = contact_sheet([episode(success=True)], columns=2, scale=1)
+    sheet = contact_sheet([shown_episode(True)], columns=2, scale=1)
     assert png_bytes(sheet) == png_bytes(sheet)
     head, _, data = md_image(png_bytes(sheet)).partition("base64,")
     assert head == "![contact sheet](data:image/png;"

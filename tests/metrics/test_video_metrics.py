@@ -259,7 +259,8 @@ def test_comparisons_that_cannot_be_made(judge, recorded, tmp_path):
 
 
 def test_a_video_network_by_path_paired_with_the_judge(judge, recorded, tmp_path):
-    video = pytest.importorskip("torchvision.models.video")
+    from torchvision.models import video
+
     path = tmp_path / "s3d.safetensors"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -295,7 +296,8 @@ def test_a_video_network_by_path_paired_with_the_judge(judge, recorded, tmp_path
 
 
 def test_inception_by_path(recorded, tmp_path):
-    models = pytest.importorskip("torchvision.models")
+    from torchvision import models
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         # Its own transform takes ImageNet's normalisation back.
@@ -322,8 +324,8 @@ def test_inception_by_path(recorded, tmp_path):
 
 def test_lpips_is_torchmetrics(recorded, tmp_path):
     from torchmetrics.functional.image.lpips import _LPIPS
+    from torchvision import models
 
-    models = pytest.importorskip("torchvision.models")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         layers = [

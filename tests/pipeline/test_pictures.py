@@ -8,14 +8,14 @@ from contextlib import closing
 
 import numpy as np
 import pytest
+from factories import write_recipe
 from PIL import Image
-from smoke_place import add_recipe, smoke_copy, smoke_place
+from smoke_place import smoke_copy, smoke_place
 
 from vlaw_assets.lake import Identity, Lake, pictures
 from vlaw_assets.lake.upkeep.garbage import collect, find_garbage
 from vlaw_assets.lake.upkeep.verify import verify
 from vlaw_assets.pipeline import driver
-from vlaw_assets.recipes import recipe_files
 from vlaw_models.pictures import PREVIEW_BYTES, md_image, png_bytes, preview
 
 MEAN, LARGEST = 16 << 10, 32 << 10
@@ -78,8 +78,7 @@ def shown(place, asset, partition):
 
 def test_a_reused_artifact_shows_the_same_pictures(place, tmp_path):
     mine = smoke_copy(tmp_path / "mine", place)
-    text = recipe_files()["smoke"].read_text().replace('name = "smoke"\n', "")
-    add_recipe(mine, "same", text)
+    write_recipe(mine.recipes, "same")
     mine.run("iteration", "same|01", only=["loop_state", "real_rollouts"])
     again, first = shown(mine, "real_rollouts", "same|01"), shown(mine, "real_rollouts", "smoke|01")
     assert {title: found["preview"] for title, found in again.items()} == {

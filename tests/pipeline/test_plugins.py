@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 from code_copies import STALE
+from factories import edit_toml, write_recipe
 from one_stage import Bench
 from scratch_package import install
-from smoke_place import FOUNDATION_ASSETS, LOOP_ASSETS, add_recipe, new_place
+from smoke_place import FOUNDATION_ASSETS, LOOP_ASSETS, new_place
 
 from vlaw_assets import definitions
 from vlaw_assets.assets.stage import STAGES
@@ -186,19 +187,20 @@ def place(tmp_path_factory):
     """An iteration from a base policy of a class of the package, with what costs time left out."""
     root = tmp_path_factory.mktemp("plugins")
     mine = new_place(root / "place")
-    add_recipe(
-        mine,
+    write_recipe(
+        mine.recipes,
         "mine",
-        'extends = "smoke"\n[world_model]\nsteps = 0\n[reward_model]\nsteps = 0\n'
-        '[world_model_metrics]\nclips_per_task = 0\n[policy]\nlearner = "careful"\n',
+        world_model={"steps": 0},
+        reward_model={"steps": 0},
+        world_model_metrics={"clips_per_task": 0},
+        policy={"learner": "careful"},
     )
     install(root / "site", "mine", MINE, ENTRIES)
     weights = root / "weights"
     shutil.copytree(foundation("tiny", "base_policy"), weights)
     config = json.loads((weights / "config.json").read_text())
     (weights / "config.json").write_text(json.dumps({**config, "class": "Mine"}))
-    with (mine.recipes / "foundation.toml").open("a") as file:
-        file.write(f'[weights]\nbase_policy = "{weights}"\n')
+    edit_toml(mine.recipes / "foundation.toml", weights={"base_policy": str(weights)})
     bench = Bench(root / "bench")
     bench.lake, bench.recipes = mine.lake, mine.recipes
     with pytest.MonkeyPatch.context() as patch:

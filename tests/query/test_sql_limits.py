@@ -171,7 +171,7 @@ def test_the_kernel_keeps_the_memory_limit(lake):
     """Of what DuckDB does not count: a list of a statement's constants, and its result on its way out."""
     with connect(lake, memory_limit="100MB", threads=1) as query:
         query.table("SELECT 1")
-        worker = query._process._worker.pid
+        worker = query.worker_pid
         highest, done = [0], threading.Event()
 
         def watch() -> None:
@@ -197,19 +197,19 @@ def test_a_worker_that_crashes_is_an_error_and_is_replaced(query):
         (signal.SIGSEGV, "nested too deeply"),
     ):
         query.execute("SELECT 1")
-        worker = query._process._worker.pid
+        worker = query.worker_pid
         threading.Timer(0.3, os.kill, (worker, signal_number)).start()
         with pytest.raises(VlawError, match=said):
             query.table(HOSTILE["cross join"], timeout_s=20)
         assert query.execute("SELECT count(*) FROM episodes").fetchall() == [(4,)]
-        assert query._process._worker.pid != worker
+        assert query.worker_pid != worker
 
 
 def test_a_worker_that_has_grown_is_replaced(lake):
     with connect(lake, memory_limit="400MB") as query:
-        first = query._process._worker.pid
+        first = query.worker_pid
         assert query.execute("SELECT 1").fetchall() == [(1,)]
-        assert query._process._worker.pid == first
+        assert query.worker_pid == first
         with pytest.raises(VlawError, match="emory"):
             query.table("SELECT length(string_agg(repeat('x', 1000), '')) FROM range(1000000)")
         for _ in range(2):  # without that, the second one finds no memory left
@@ -220,11 +220,11 @@ def test_a_worker_that_has_grown_is_replaced(lake):
 
 def test_no_process_is_left(lake):
     query = connect(lake)
-    worker = query._process._worker.pid
+    worker = query.worker_pid
     query.close()
     assert not alive(worker)
     forgotten = connect(lake)
-    worker = forgotten._process._worker.pid
+    worker = forgotten.worker_pid
     del forgotten
     assert not alive(worker)
     with pytest.raises(VlawError):
@@ -248,7 +248,7 @@ from vlaw_assets.query import connect
 def main():
     query = connect({str(lake.paths.root)!r})
     query.execute("SELECT 1")
-    print(query._process._worker.pid, flush=True)
+    print(query.worker_pid, flush=True)
     if {busy}:
         query.execute({HOSTILE["cross join"]!r}, timeout_s=2)
     sys.stdin.read()
@@ -315,7 +315,7 @@ def test_values_are_those_of_duckdb(query):
 
 def test_nothing_can_be_written_by_the_worker(query):
     query.execute("SELECT 1")
-    limits = Path(f"/proc/{query._process._worker.pid}/limits").read_text()
+    limits = Path(f"/proc/{query.worker_pid}/limits").read_text()
     assert "Max file size             0 " in limits
     assert "Max core file size        0 " in limits
 

@@ -47,8 +47,8 @@ def root(tmp_path, monkeypatch):
 def hashed(monkeypatch):
     """How many files were read, as a list of their names."""
     names: list[str] = []
-    check = verified._check
-    monkeypatch.setattr(verified, "_check", lambda root, one: (names.append(one["path"]), check(root, one))[1])
+    check = verified.check
+    monkeypatch.setattr(verified, "check", lambda root, one: (names.append(one["path"]), check(root, one))[1])
     return names
 
 

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from factories import episode
 
 from vlaw_models.config import RewardModelConfig
 from vlaw_models.episodes import Episode
@@ -41,14 +42,13 @@ def block_episode(seed: int, *, size: int = 32, steps: int = 12) -> Episode:
             frame[pad[0] : pad[0] + 10, pad[1] : pad[1] + 10] = 200
             for name, (row, column) in ((moving, place), (next(n for n in COLOURS if n != moving), still)):
                 frame[row + 1 : row + 8, column + 1 : column + 8] = COLOURS[name]
-    return Episode(
-        task="move",
+    return episode(
+        "move",
+        seed,
         instruction=f"move the {target} block to the pad",
-        seed=seed,
         images=images,
-        states=np.zeros((steps + 1, 5), np.float32),
-        actions=np.zeros((steps, 5), np.float32),
         success=success,
+        dims=(5, 5),
         cameras=SPEC.camera_names,
     )
 
@@ -112,7 +112,7 @@ def test_qwen_patches_are_those_of_transformers():
 
     judge = toy_qwen()
     frames = torch.randint(0, 256, (2, 4, 2, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    rows, grid = judge._patches(frames)
+    rows, grid = judge.patches(frames)
     processor = Qwen3VLVideoProcessor(
         patch_size=8, temporal_patch_size=2, merge_size=2, do_resize=False, do_sample_frames=False
     )
@@ -258,15 +258,8 @@ def test_finetuning_refuses_replays_of_other_rollouts(tmp_path):
 
     judge = ClipJudge.build(ClipJudgeConfig(**ClipJudge.of_robot(SPEC)), ["stack"], seed=0)
     judge.save(tmp_path / "judge")
-    frames = np.zeros((3, 3, 64, 64, 3), dtype=np.uint8)
-    states = np.zeros((3, 5), dtype=np.float32)
     rollouts = [
-        Episode(
-            *("stack", "stack", i, frames, states, states[1:]),
-            success=bool(i),
-            episode_id=f"e{i}",
-            cameras=SPEC.camera_names,
-        )
+        episode(success=bool(i), episode_id=f"e{i}", cameras=SPEC.camera_names, size=(64, 64), dims=(5, 5))
         for i in range(2)
     ]
     swapped = [replace(e, success=None, start_episode_id=e.episode_id) for e in rollouts[::-1]]

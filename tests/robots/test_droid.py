@@ -8,6 +8,7 @@ from itertools import chain
 import numpy as np
 import pytest
 import torch
+from factories import episode
 
 from vlaw_models.autoencoders.base import build_autoencoder
 from vlaw_models.config import EvaluationConfig, ImagineConfig, RolloutConfig, WorldModelConfig, WorldModelMetricsConfig
@@ -46,14 +47,15 @@ def recorded(seed: int) -> Episode:
     images = np.full((STEPS + 1, 3, HEIGHT, WIDTH, 3), 60, np.uint8)
     for step in range(STEPS + 1):
         images[step, :, 10:20, 6 * step : 6 * step + 10] = 220
-    return Episode(
-        task="rolling",
+    return episode(
+        "rolling",
+        seed,
         instruction=("roll the cup", "turn it over")[seed % 2],
-        seed=seed,
         images=images,
         states=states,
         actions=states[1:],
         success=bool(seed % 2),
+        event="",
         episode_id=f"rec-{seed}",
         cameras=SPEC.camera_names,
         control_hz=SPEC.control_hz,
@@ -63,8 +65,8 @@ def recorded(seed: int) -> Episode:
 @pytest.fixture(scope="module")
 def recordings() -> list[Episode]:
     found = [recorded(seed) for seed in range(6)]
-    for episode in found:
-        SPEC.check_episode(episode, where="the test's own")
+    for one in found:
+        SPEC.check_episode(one, where="the test's own")
     return found
 
 
@@ -103,15 +105,15 @@ def imagined(models, recordings, **changes) -> list[Episode]:
 def test_a_policy_acts_in_the_world_model_within_the_arms_limits(models, recordings):
     found = imagined(models, recordings, noise_scale=5.0)
     assert [e.start_episode_id for e in found] == ["rec-0", "rec-1", "rec-2"]
-    for episode, start in zip(found, recordings, strict=False):
-        assert episode.images.shape == (7, 3, HEIGHT, WIDTH, 3)
-        assert np.array_equal(episode.images[0], start.images[0])
-        assert (episode.cameras, episode.control_hz) == (SPEC.camera_names, 5.0)
-        SPEC.check_episode(episode, where="imagined")
-        change = np.diff(episode.states.astype(np.float64), axis=0)
+    for one, start in zip(found, recordings, strict=False):
+        assert one.images.shape == (7, 3, HEIGHT, WIDTH, 3)
+        assert np.array_equal(one.images[0], start.images[0])
+        assert (one.cameras, one.control_hz) == (SPEC.camera_names, 5.0)
+        SPEC.check_episode(one, where="imagined")
+        change = np.diff(one.states.astype(np.float64), axis=0)
         change[:, list(SPEC.action.wraps)] = wrapped(change[:, list(SPEC.action.wraps)])
         assert (np.abs(change) <= np.array(SPEC.action.largest_step) + 1e-5).all()
-        assert np.array_equal(episode.states[1:], episode.actions)
+        assert np.array_equal(one.states[1:], one.actions)
     again = imagined(models, recordings, noise_scale=5.0)
     assert all(np.array_equal(a.images, b.images) for a, b in zip(found, again, strict=True))
 
@@ -123,9 +125,9 @@ def test_a_replay_executes_the_recorded_poses_as_they_are(models, recordings):
             replay(models["world_model"], models["autoencoder"], recordings[:2], config, robot=SPEC, seed=0)
         )
     )
-    for episode, source in zip(found, recordings, strict=False):
-        assert np.array_equal(episode.states, source.states[:7])
-        assert episode.cameras == SPEC.camera_names
+    for one, source in zip(found, recordings, strict=False):
+        assert np.array_equal(one.states, source.states[:7])
+        assert one.cameras == SPEC.camera_names
     rows, left_out = video_rows(recordings[:2], found, None, replay_seed=0)
     assert {row["camera"] for row in rows} == set(SPEC.camera_names)
     assert left_out == []

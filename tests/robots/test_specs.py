@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from factories import episode
 from scratch_package import install
 
 from vlaw_models.episodes import Episode
@@ -88,21 +89,19 @@ def test_wrapping_leaves_what_is_in_range_as_it_is_to_the_bit():
 # ---- is an episode this robot's?
 
 
-def episode(robot: RobotSpec = DROID, **changes) -> Episode:
+def episode_of(robot: RobotSpec = DROID, **changes) -> Episode:
     height, width = robot.frame_size or (8, 8)
     low, high = robot.state.scale
     states = np.tile((np.array(low) + np.array(high)) / 2, (4, 1)).astype(np.float32)
     made = {
-        "task": "t",
-        "instruction": "do it",
-        "seed": 0,
+        "success": None,
         "images": np.zeros((4, len(robot.cameras), height // 8, width // 8, 3), np.uint8),
         "states": states,
         "actions": states[1:],
         "cameras": robot.camera_names,
         "control_hz": robot.control_hz,
     }
-    return Episode(**{**made, **changes})
+    return episode(**made | changes)
 
 
 def put(values: np.ndarray, step: int, place: int, value: float) -> np.ndarray:
@@ -113,8 +112,8 @@ def put(values: np.ndarray, step: int, place: int, value: float) -> np.ndarray:
 
 @pytest.mark.parametrize("robot", [DROID, TABLETOP], ids=lambda robot: robot.name)
 def test_an_episode_of_the_robot_is_accepted(robot):
-    robot.check_episode(episode(robot), where="here")
-    robot.check_episode(episode(robot, cameras=()), where="views that nobody named")
+    robot.check_episode(episode_of(robot), where="here")
+    robot.check_episode(episode_of(robot, cameras=()), where="views that nobody named")
 
 
 @pytest.mark.parametrize(
@@ -128,21 +127,21 @@ def test_an_episode_of_the_robot_is_accepted(robot):
         ({"images": np.zeros((4, 3, 384, 640, 3), np.uint8)}, "640x384 pixels"),
         ({"states": np.zeros((4, 5), np.float32)}, r"its states are \(4, 5\), the robot's have 7 numbers"),
         ({"actions": np.zeros((3, 8), np.float32)}, r"its actions are \(3, 8\)"),
-        ({"states": put(episode().states, 2, 0, 1.2)}, "x of its states is 1.2 at step 2, outside -0.855 to 0.855"),
-        ({"actions": put(episode().actions, 1, 6, 85.0)}, "gripper of its actions is 85 at step 1, outside 0 to 1"),
-        ({"actions": put(episode().actions, 0, 3, 4.0)}, "roll of its actions is 4 at step 0"),
+        ({"states": put(episode_of().states, 2, 0, 1.2)}, "x of its states is 1.2 at step 2, outside -0.855 to 0.855"),
+        ({"actions": put(episode_of().actions, 1, 6, 85.0)}, "gripper of its actions is 85 at step 1, outside 0 to 1"),
+        ({"actions": put(episode_of().actions, 0, 3, 4.0)}, "roll of its actions is 4 at step 0"),
     ],
 )
 def test_an_episode_of_another_robot_says_where_what_and_what_to_do(changes, words):
     with pytest.raises(VlawError, match=words) as caught:
-        DROID.check_episode(episode(**changes), where="file 3")
+        DROID.check_episode(episode_of(**changes), where="file 3")
     assert caught.value.where == "file 3"
     assert "no episode of robot 'droid'" in caught.value.what
     assert "Name the robot" in caught.value.remedy
 
 
 def test_names_of_numbers_are_compared_where_a_recording_has_them():
-    one = episode()
+    one = episode_of()
     DROID.check_numbers(one.states, one.actions, where="here", state_names=DROID.state.names)
     moved = [f"delta_{name}" for name in DROID.action.names]
     with pytest.raises(VlawError, match=r"its actions are delta_x, .* the robot's are x, y, z, roll"):

@@ -65,7 +65,7 @@ def test_an_episodes_return_is_its_success():
     returns = {}
     for mistake in ("", "first"):
         env.reset(seed=5)
-        (sim,) = env.world._sims
+        (sim,) = env.world.sims
         expert = Expert(sim, np.random.default_rng(5), Quality(mistake=mistake))
         total, steps, ended = 0.0, 0, False
         while not ended:

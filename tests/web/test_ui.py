@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +21,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import needed
 import pytest
 import websockets.sync.client
 from smoke_place import Place, new_place
@@ -38,7 +38,6 @@ LIMITS = "{ instance { concurrencyLimits { concurrencyKey limit: slotCount } } }
 LAUNCH = """mutation Launch($params: ExecutionParams!) { launchRun(executionParams: $params) {
     __typename ... on LaunchRunSuccess { run { runId } } ... on RunConfigValidationInvalid { errors { message } }
     ... on PythonError { message } } }"""
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @dataclass
@@ -584,8 +583,8 @@ def test_a_server_that_others_can_reach_warns_that_there_is_no_login(tmp_path, m
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="there is no chromium here")
 def test_in_a_browser_the_page_works_and_a_page_elsewhere_cannot_drive_it(server, tmp_path):
+    browser = needed.program("chromium", "chromium-browser", "google-chrome")
     page = f"""<body><iframe src="http://localhost:{server.port}/"></iframe><form id="f" method="POST" enctype="text/plain" target="x"
         action="http://localhost:{server.port}/graphql"><input name='{{"query": "{mutation("evil-form").replace('"', chr(92) + chr(34))}", "a": "' value='"}}'></form>
         <iframe name="x"></iframe><script>
@@ -616,7 +615,7 @@ def test_in_a_browser_the_page_works_and_a_page_elsewhere_cannot_drive_it(server
 
     def shown(address: str, budget_ms: int) -> str:
         command = [
-            BROWSER,
+            browser,
             "--headless=new",
             "--no-sandbox",
             "--disable-gpu",

@@ -192,9 +192,9 @@ def _recorded(stage: Stage, read: Mapping[str, ArtifactRef]) -> tuple[promotion.
 def _judge_policy(stage: Stage, read: Mapping[str, ArtifactRef]) -> promotion.Verdict:
     if JUDGED + "policy" not in read:
         return promotion.passed_on("policy")
-    rows = _evaluations(stage.lake, read[JUDGED + "policy"])
+    rows = evaluations(stage.lake, read[JUDGED + "policy"])
     before = (
-        promotion.validation_outcomes(_evaluations(stage.lake, read[INCUMBENT]))
+        promotion.validation_outcomes(evaluations(stage.lake, read[INCUMBENT]))
         if INCUMBENT in read
         else promotion.validation_outcomes(rows, stop=0)
     )
@@ -210,13 +210,13 @@ def _judge_world_model(stage: Stage, read: Mapping[str, ArtifactRef]) -> promoti
     judged = read[JUDGED + "world_model"].content_digest
     rows = [
         row
-        for row in _evaluations(stage.lake, read[MEASURED])
+        for row in evaluations(stage.lake, read[MEASURED])
         if (row["task"], row["metric"], row["world_model"]) == (ALL, metric, judged)
     ]
     return promotion.judge_world_model(rows[0] if rows else None, stage.recipe.promotion)
 
 
-def _evaluations(lake: Lake, ref: ArtifactRef) -> list[dict[str, Any]]:
+def evaluations(lake: Lake, ref: ArtifactRef) -> list[dict[str, Any]]:
     """An artifact's rows of `evaluations`, their details as values."""
     rows = lake.read(ref).table("evaluations").to_pylist()
     return [{**row, "detail": json.loads(row["detail_json"])} for row in rows]

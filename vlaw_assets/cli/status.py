@@ -78,7 +78,7 @@ def collect(lake: Lake) -> list[dict[str, Any]]:
     }
     current = {(ref.asset, ref.partition): ref for ref in lake.ledger.artifacts()}
     found = {(item.ref.asset, item.ref.partition): item for item in stale(lake, recipes=default_recipes())}
-    running = _running_partitions()
+    running = running_partitions()
     rows = []
     for partition in sorted({"", *(partition for asset, partition in current if asset in names["loop"])}):
         assets = names["loop" if partition else ""]
@@ -140,7 +140,7 @@ def _privileged(partition: str) -> bool:
         return False
 
 
-def _running_partitions() -> set[str]:
+def running_partitions() -> set[str]:
     """Partitions of runs that Dagster has as started and whose process is not known to be gone. Ends none of them."""
     import dagster as dg
 

@@ -63,7 +63,7 @@ def make(paths: Paths, name: str, version: int) -> Path:
         shutil.rmtree(scratch, ignore_errors=True)
         try:
             record = recorded(paths.table(name)) or {}
-            _fill(scratch / "_delta_log", log, version, _base(log, version, record))
+            fill(scratch / "_delta_log", log, version, base_of(log, version, record))
             DeltaTable(str(scratch)).create_checkpoint()
             target = log / f"{version:020d}.checkpoint.parquet"
             made, last = scratch / "_delta_log" / target.name, scratch / "_delta_log" / LAST
@@ -71,7 +71,7 @@ def make(paths: Paths, name: str, version: int) -> Path:
             fsync_path(last)
             said = {"size": made.stat().st_size, "sha256": sha256_file(made)}
             if record.pop(target.name, said) != said or not (paths.table(name) / RECORD).exists():
-                _write_record(
+                write_record(
                     paths.table(name), record
                 )  # a kill must leave no new bytes under an old digest, nor without a record
             made.replace(target)
@@ -79,7 +79,7 @@ def make(paths: Paths, name: str, version: int) -> Path:
             if (pointed_at(log) or 0) <= version or not files_of(log, pointed_at(log)):
                 last.replace(log / LAST)
                 fsync_path(log)
-            _keep(paths.table(name), record | {target.name: said})
+            keep(paths.table(name), record | {target.name: said})
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return target
@@ -95,7 +95,7 @@ def drop(table: Path, bad: Iterable[Path]) -> list[Path]:
         if path in (log / LAST, table / RECORD) or (path.parent == log and ".checkpoint." in path.name)
     )
     if gone:
-        _write_record(table, {key: said for key, said in (recorded(table) or {}).items() if log / key not in gone})
+        write_record(table, {key: said for key, said in (recorded(table) or {}).items() if log / key not in gone})
         if not set(files_of(log, pointed_at(log))) - set(
             gone
         ):  # first: delta-rs opens no table whose last checkpoint is missing
@@ -154,22 +154,22 @@ def recorded(table: Path) -> dict[str, dict[str, Any]] | None:
         return None
 
 
-def _write_record(table: Path, record: dict[str, Any]) -> None:
+def write_record(table: Path, record: dict[str, Any]) -> None:
     found = {"files": record}
     write_json(table / RECORD, found | {"digest": digest_of(found)})
 
 
-def _keep(table: Path, record: dict[str, Any]) -> None:
+def keep(table: Path, record: dict[str, Any]) -> None:
     """Write the record of what stays, then delete what does not: of ours only."""
     versions = {name: int(name[:20]) for name in record}
     newest = set(sorted(versions.values())[-KEPT:])
     stays = {name for name, version in versions.items() if version in newest or version % LANDMARK == 0}
-    _write_record(table, {name: record[name] for name in stays})
+    write_record(table, {name: record[name] for name in stays})
     for name in set(record) - stays:
         (table / "_delta_log" / name).unlink(missing_ok=True)
 
 
-def _base(log: Path, version: int, record: dict[str, Any]) -> Path | None:
+def base_of(log: Path, version: int, record: dict[str, Any]) -> Path | None:
     """The newest earlier checkpoint that is as vlaw made it, for the next one to build on: not one that was tampered
     with."""
     for name in sorted(record, reverse=True):
@@ -179,7 +179,7 @@ def _base(log: Path, version: int, record: dict[str, Any]) -> Path | None:
     return None
 
 
-def _fill(scratch: Path, log: Path, version: int, base: Path | None) -> None:
+def fill(scratch: Path, log: Path, version: int, base: Path | None) -> None:
     """A log that ends at `version`, made of links: a checkpoint, if there is one, and the entries after it."""
     scratch.mkdir(parents=True)
     if base:

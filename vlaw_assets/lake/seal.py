@@ -49,8 +49,8 @@ def link(before: str, log: dict[str, Any], files: list[dict[str, Any]]) -> str:
 def start(paths: Paths) -> None:
     """Seal everything there is, from the first version on. For a lake that is being made, migrated or accepted."""
     with _lock(paths):
-        _write(paths, version=-1, chain="", length=0)
-        _extend(paths)
+        write(paths, version=-1, chain="", length=0)
+        seal_tail(paths)
 
 
 def extend(paths: Paths) -> int:
@@ -60,7 +60,7 @@ def extend(paths: Paths) -> int:
     """
     try:
         with _lock(paths):
-            return _extend(paths)
+            return seal_tail(paths)
     except (OSError, VlawError) as error:
         if isinstance(error, VlawError) and disk.cause(error) is None:
             raise
@@ -197,11 +197,13 @@ def describe(paths: Paths, path: Path) -> dict[str, Any]:
     return {"path": paths.relative(path), "size": path.stat().st_size, "sha256": sha256_file(path)}
 
 
-def _write(paths: Paths, **found: Any) -> None:
+def write(paths: Paths, **found: Any) -> None:
+    """Replace the seal by one over `found` (version, chain, length)."""
     write_json(paths.seal, found | {"digest": digest_of(found)})
 
 
-def _extend(paths: Paths) -> int:
+def seal_tail(paths: Paths) -> int:
+    """Seal the versions that are not sealed yet, with the lock held. Returns how many there were."""
     sealed = check(paths)
     table = paths.table("artifacts")
     chain, lines = sealed["chain"], []
@@ -224,7 +226,7 @@ def _extend(paths: Paths) -> int:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    _write(paths, version=version, chain=chain, length=sealed["length"] + len(added))
+    write(paths, version=version, chain=chain, length=sealed["length"] + len(added))
     return len(lines)
 
 

@@ -186,12 +186,12 @@ def _checked(root: Path, entries: list[Mapping[str, Any]]) -> list[tuple[str, by
     """Per entry (what is wrong, the line to remember): hashed side by side, since hashing lets go of the
     interpreter."""
     if THREADS == 1 or len(entries) == 1 or sum(entry["size"] for entry in entries) < SMALL_BYTES:
-        return [_check(root, entry) for entry in entries]
+        return [check(root, entry) for entry in entries]
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(lambda entry: _check(root, entry), entries))
+        return list(pool.map(lambda entry: check(root, entry), entries))
 
 
-def _check(root: Path, entry: Mapping[str, Any]) -> tuple[str, bytes]:
+def check(root: Path, entry: Mapping[str, Any]) -> tuple[str, bytes]:
     """Reads one file. ('', b'') for one that is as recorded and not to be remembered."""
     try:
         # Not to wait for the other end of a pipe that somebody has put there.

@@ -100,7 +100,7 @@ SETTINGS = (
 compute and to draw."""
 OF_TORCH = ("threads", "cpu_kernels", "float32_matmul", "accelerator", "device")
 """What is noted of torch where it is loaded."""
-_TOKEN = re.compile(
+TOKEN = re.compile(
     r"""("{3}[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*"{3}|'{3}[^'\\]*(?:(?:\\.|'(?!''))[^'\\]*)*'{3}"""
     r"""|"[^"\\\n]*(?:\\.[^"\\\n]*)*"|'[^'\\\n]*(?:\\.[^'\\\n]*)*')|#[^\n]*""",
     re.DOTALL,
@@ -118,7 +118,7 @@ def digest_of_files(files: Mapping[str, Path]) -> str:
     """sha256 (hex) over the code in some files: module name -> file."""
     digest = hashlib.sha256()
     for name, path in sorted(files.items()):
-        digest.update(f"{name}={_source_digest(path)}\n".encode())
+        digest.update(f"{name}={source_digest(path)}\n".encode())
     return digest.hexdigest()
 
 
@@ -127,7 +127,7 @@ def sources(*modules: str) -> dict[str, Path]:
 
     ModuleNotFoundError where one of them does not exist.
     """
-    graph = _imports()
+    graph = imports()
     outside = {top_level(module) for module in modules} - set(PACKAGES)
     for module in modules:
         if not (module in graph.modules or (top_level(module) in outside and read_code.file_of(module))):
@@ -172,7 +172,7 @@ def registries_of(module: str) -> tuple[Registry, ...]:
 
 
 @cache
-def _imports() -> ImportGraph:
+def imports() -> ImportGraph:
     """Who imports whom in both packages, from the files as they are when it is first asked for.
 
     Raises VlawError for a file that is not Python.
@@ -195,13 +195,13 @@ def _file_of(module: str) -> Path:
 
 
 @cache
-def _source_digest(path: Path) -> str:
+def source_digest(path: Path) -> str:
     """Digest of a file's code: without comments, and without lines that are blank then; of all of it where it is no
     Python."""
     if path.suffix != ".py":
         return hashlib.sha256(path.read_bytes()).hexdigest()
     # Line ends inside a string are part of it, whatever its lines look like.
-    code = _TOKEN.sub(lambda token: (token[1] or "").replace("\n", "\0"), path.read_text(encoding="utf-8"))
+    code = TOKEN.sub(lambda token: (token[1] or "").replace("\n", "\0"), path.read_text(encoding="utf-8"))
     return hashlib.sha256("\n".join(filter(None, map(str.rstrip, code.split("\n")))).encode()).hexdigest()
 
 

@@ -137,7 +137,7 @@ def _decidable(run: dg.DagsterRun, path: Path) -> bool:
     """Whether the lock of a run can be asked here: it was taken, it is there, and here is where it would be seen."""
     if run.status not in BEGUN or TAG not in run.tags or not path.exists():
         return False
-    return run.tags[TAG] == place() or _file_system(path.parent) in OF_ONE_KERNEL
+    return run.tags[TAG] == place() or file_system(path.parent) in OF_ONE_KERNEL
 
 
 def _begun(instance: dg.DagsterInstance, run_id: str) -> bool:
@@ -165,7 +165,7 @@ def _tidy(instance: dg.DagsterInstance) -> None:
                 _free(instance, lock, path.stem)
 
 
-def _file_system(folder: Path) -> str:
+def file_system(folder: Path) -> str:
     """Type of the file system that a folder lies on; '' where the system does not say."""
     folder, found = folder.resolve(), (-1, "")
     with suppress(OSError):

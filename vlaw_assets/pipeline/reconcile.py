@@ -218,7 +218,7 @@ def repair(
         found = compare(lake, instance, defs)
         if found.unexplained and not accept:
             return found, 0
-        reporter = _Reporter(lake, instance, defs, found)
+        reporter = Reporter(lake, instance, defs, found)
         for ref in found.to_report:
             reporter.report(ref)
         checks = _report_checks(lake, instance, defs)
@@ -238,11 +238,11 @@ def report_outside(lake: Lake, instance: dg.DagsterInstance, defs: dg.Definition
     known = {ref.artifact_id for ref in lake.ledger.artifacts()} | {"", UNNAMED} | set(accepted.load(lake, instance))
     if last.latest not in known:
         return False
-    _Reporter(lake, instance, defs, Comparison()).report(ref)
+    Reporter(lake, instance, defs, Comparison()).report(ref)
     return True
 
 
-class _Reporter:
+class Reporter:
     """Reports artifacts as events without a run, each with the tags by which Dagster decides what is stale."""
 
     def __init__(self, lake: Lake, instance: dg.DagsterInstance, defs: dg.Definitions, found: Comparison):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Limits", "Query", "Result", "connect", "read_question"]
 
-_WIDE = re.compile(
+WIDE = re.compile(
     r"\bshow\b|\bdescribe\s*(;|$)|\binformation_schema\b|\b(duckdb|pragma|pg|sqlite)_|parquet", re.IGNORECASE
 )
 """Words of most statements that need all there is (see `Admitted`, which says it exactly)."""
@@ -89,7 +89,7 @@ class Query:
         self._uses = dict.fromkeys(views.COPIED, frozenset[str]()) | {
             name: views.uses(text) for name, text in definitions.items()
         }
-        self._all = frozenset(self._uses)
+        self.names = frozenset(self._uses)
         """Names of all tables and views."""
         self._made: frozenset[str] | None = None
         """Those that the process was given."""
@@ -98,6 +98,11 @@ class Query:
         self._hopeless: set[str] = set()
         """Views that could not be made, although their files are sound."""
         self._one_at_a_time = threading.Lock()
+
+    @property
+    def worker_pid(self) -> int | None:
+        """The process that DuckDB runs in; None after it was ended."""
+        return self._process.worker_pid
 
     def read(self) -> None:
         """Read the ledger: from now on the connection shows the lake as it is now."""
@@ -124,14 +129,14 @@ class Query:
         self._process.limits.check(sql)
         with self._one_at_a_time:
             # By its words alone: the worker says what it names, once it has parsed it.
-            likely = self._all if _WIDE.search(sql) else self._all & self._behind(views.uses(sql.lower()))
+            likely = self.names if WIDE.search(sql) else self.names & self._behind(views.uses(sql.lower()))
             if self._made is None:
                 self._make(likely)
             while True:
                 try:
                     return self._ask(sql, parameters or {}, timeout_s)
                 except _MadeAnewError:
-                    self._make(self._all)
+                    self._make(self.names)
 
     def close(self) -> None:
         self._process.close()
@@ -192,7 +197,7 @@ class Query:
 
         def verify(named: frozenset[str], *, any_file: bool, lists: bool) -> None:
             names.update(self._behind(views.DATA_TABLES if any_file else named))
-            if not self._made >= (self._all if any_file or lists else self._all & names):
+            if not self._made >= (self.names if any_file or lists else self.names & names):
                 raise _MadeAnewError
             self._verify(names)
             for name in sorted(names & self._broken.keys()):
@@ -205,7 +210,7 @@ class Query:
         try:
             return self._process.ask(sql, parameters, timeout_s, verify)
         except FailedError as error:
-            if error.kind == "CatalogException" and self._made != self._all:
+            if error.kind == "CatalogException" and self._made != self.names:
                 raise _MadeAnewError from None  # what is not there is said of all there is
             raise self._explained(error, names) from None
 
@@ -214,7 +219,7 @@ class Query:
         found, fresh = set(), set(names)
         while fresh:
             found |= fresh
-            fresh = set().union(*(self._uses.get(name, ()) for name in fresh)) & self._all - found
+            fresh = set().union(*(self._uses.get(name, ()) for name in fresh)) & self.names - found
         return found
 
     def _verify(self, names: set[str]) -> None:

@@ -61,6 +61,11 @@ class SqlProcess:
         """Views that could not be made, with DuckDB's reason."""
         self._start()
 
+    @property
+    def worker_pid(self) -> int | None:
+        """The process id of the worker; None where there is none now."""
+        return None if self._worker is None else self._worker.pid
+
     def make(self, *, tables: Mapping[str, pa.Table], definitions: Mapping[str, str], paths: str) -> None:
         """Give the worker its tables and views, and the list of files it may read. Raises VlawError if it cannot be
         started."""

@@ -7,8 +7,8 @@ or whose process dies, does not stop the others.
 Why the processes are started here and not by Dagster: what Dagster starts outlives who asked for it. A killed study
 must leave nothing at work, since the next one goes on where it stopped; but the queue's runs belong to the code server,
 and a step of the multiprocess executor goes on when its parent is killed
-(test_study.py::test_dagsters_own_processes_outlive_a_killed_parent). Nor can a run wait for another run, as an arm that
-runs until it matches another does.
+(test_running.py::test_dagsters_own_processes_outlive_a_killed_parent). Nor can a run wait for another run, as an arm
+that runs until it matches another does.
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ class QwenJudge(Judge):
 
     def _inputs(self, frames: Tensor, instructions: Sequence[str]) -> dict[str, Tensor]:
         device = self.model.device
-        patches, grid = self._patches(frames.to(device))
+        patches, grid = self.patches(frames.to(device))
         ids, mask = padded_ids(self.tokenizer, [self._prompt(text, grid) for text in instructions], left=True)
         ids, mask = ids.to(device), mask.to(device)
         return {
@@ -198,7 +198,7 @@ class QwenJudge(Judge):
         views = "camera views side by side. " if len(self.cameras) > 1 else ""
         return f"{START}user\n{video}{views}{question(instruction)} Answer yes or no.{END}\n{START}assistant\n"
 
-    def _patches(self, frames: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
+    def patches(self, frames: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
         """(B, F, V, h, w, 3) -> the patch rows Qwen3-VL wants, (B t h w, C p_t p p), and the grid (t, h, w) of a
         clip."""
         vision = self.model.config.vision_config

@@ -78,7 +78,7 @@ def of_chain(paths: Paths, *, again: bool) -> list[tuple[str, str]]:
     checked = 0 if again or problem else sound.links
     unknown = [version for version in range(newest + 1) if version not in damaged and version >= checked]
     for first in range(0, len(unknown), AT_ONCE):
-        found += _unlike(paths, unknown[first : first + AT_ONCE])
+        found += unlike(paths, unknown[first : first + AT_ONCE])
     if not found and sealed is not None:
         sound.note(sealed["length"], len(links))
     return found
@@ -153,7 +153,7 @@ def _links(paths: Paths, sealed: dict[str, Any] | None, sound: int) -> tuple[lis
     return links, ""
 
 
-def _unlike(paths: Paths, versions: list[int]) -> list[tuple[str, str]]:
+def unlike(paths: Paths, versions: list[int]) -> list[tuple[str, str]]:
     """What in these log entries of `artifacts` is not a commit of this program, or not what its data file says."""
     table = paths.table("artifacts")
     found, carried = [], []

@@ -91,28 +91,28 @@ def collect(lake: Lake, *, older_than_s: float = AGE_S) -> list[Garbage]:
         try:
             # First what goes without writing anything: on a full disk that makes the place for the rest.
             for folder in paths.temporary.iterdir():
-                _remove_drafts(paths, folder, limit)
+                remove_drafts(paths, folder, limit)
             committed = {name: deltalog.live(paths.table(name)) if found else set() for name in TABLES}
             for item in found:
                 named = any(item.path in files for files in committed.values())
                 if item.kind in ("temporary", "rows") and not named and item.path.parent != paths.temporary:
-                    _remove(item.path)
+                    remove(item.path)
                     freed.append(item)
             freed += [item for item in found if item.path.parent == paths.temporary]
             for item in found:
                 if item.kind in ("checkpoint", "picture"):
-                    _remove_checkpoint(paths, item.path, limit)
+                    remove_checkpoint(paths, item.path, limit)
                     freed.append(item)
             for name in TABLES:
-                _forget_rows(paths, name, [item for item in found if item.path in committed[name]])
+                forget_rows(paths, name, [item for item in found if item.path in committed[name]])
             for uri in _lance_tables(paths):
                 dead = {artifact for item in found if item.path.is_relative_to(uri) for artifact in item.artifacts}
-                _forget_frames(paths, uri, dead, _dead_tags(uri, marked, limit))
+                forget_frames(paths, uri, dead, _dead_tags(uri, marked, limit))
             for item in found:
                 if item not in freed:
-                    _remove(item.path)
+                    remove(item.path)
             for folder in paths.temporary.iterdir():  # and where checkpoints were moved to
-                _remove_drafts(paths, folder, limit)
+                remove_drafts(paths, folder, limit)
         except Exception as error:
             if disk.cause(error) is None:
                 raise
@@ -217,7 +217,7 @@ def _temporary(paths: Paths, limit: float) -> Iterator[Garbage]:
                 yield Garbage(path, _size(path), "temporary")
 
 
-def _remove_drafts(paths: Paths, folder: Path, limit: float) -> None:
+def remove_drafts(paths: Paths, folder: Path, limit: float) -> None:
     """Remove the drafts of a partition, unless somebody is materializing it; none begins while its lock is held."""
     lock = FileLock(paths.locks / f"{folder.name}.lock")
     if lock.acquire(holder="vlaw gc"):
@@ -228,7 +228,7 @@ def _remove_drafts(paths: Paths, folder: Path, limit: float) -> None:
             lock.release()
 
 
-def _forget_rows(paths: Paths, name: str, found: Iterable[Garbage]) -> None:
+def forget_rows(paths: Paths, name: str, found: Iterable[Garbage]) -> None:
     """Take the rows of orphans out of a Delta table, durably: a commit that other readers understand."""
     from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
 
@@ -250,7 +250,7 @@ def _forget_rows(paths: Paths, name: str, found: Iterable[Garbage]) -> None:
         delta_checkpoints.after(paths, name, newest.version, before=before)
 
 
-def _forget_frames(paths: Paths, uri: Path, dead: set[str], tags: list[str]) -> None:
+def forget_frames(paths: Paths, uri: Path, dead: set[str], tags: list[str]) -> None:
     """Take the rows of orphans out of a Lance table, durably, then the tags that kept their versions."""
     import lance
 
@@ -280,7 +280,7 @@ def _dead_tags(uri: Path, marked: _Marked, limit: float) -> list[str]:
     )
 
 
-def _remove_checkpoint(paths: Paths, path: Path, limit: float) -> None:
+def remove_checkpoint(paths: Paths, path: Path, limit: float) -> None:
     """Move it (or a picture, which comes and goes alike) away at once, so that it is never there in part; unless a
     draft has found a use for it meanwhile."""
     grave = paths.temporary / "collected" / path.name
@@ -289,10 +289,10 @@ def _remove_checkpoint(paths: Paths, path: Path, limit: float) -> None:
         if _changed(path) >= limit:
             return
         path.rename(grave)
-    _remove(grave)
+    remove(grave)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
     else:

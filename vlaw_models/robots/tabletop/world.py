@@ -43,16 +43,16 @@ class TabletopWorld:
         self.inner_frames = inner_frames
         """False: pictures only at the end of a chunk (evaluation needs no more); inner frames repeat the last one."""
         self._pool = ThreadPoolExecutor(threads)
-        self._sims: list[Sim] = []
+        self.sims: list[Sim] = []
         self._idle: dict[str, list[Sim]] = {}
 
     def reset(self, starts: Sequence[Start]) -> Observation:
         """Resets one robot per start by (task, seed)."""
-        for sim in self._sims:
+        for sim in self.sims:
             self._idle.setdefault(sim.task.name, []).append(sim)
-        self._sims = [self._take(start.task) for start in starts]
-        images = list(self._pool.map(_reset_and_render, self._sims, starts, [self.image_size] * len(starts)))
-        return Observation(np.stack(images), np.stack([sim.state for sim in self._sims]))
+        self.sims = [self._take(start.task) for start in starts]
+        images = list(self._pool.map(_reset_and_render, self.sims, starts, [self.image_size] * len(starts)))
+        return Observation(np.stack(images), np.stack([sim.state for sim in self.sims]))
 
     def _take(self, task: str) -> Sim:
         idle = self._idle.get(task)
@@ -60,11 +60,11 @@ class TabletopWorld:
 
     def instructions(self) -> list[str]:
         """The instruction that each robot's seed chose."""
-        return [sim.instruction for sim in self._sims]
+        return [sim.instruction for sim in self.sims]
 
     def step(self, actions: np.ndarray) -> Transition:
         """Executes absolute pose targets (B, H, A) float32."""
-        parts = list(self._pool.map(self._step_one, self._sims, actions))
+        parts = list(self._pool.map(self._step_one, self.sims, actions))
         images, states = (np.stack(column) for column in zip(*parts, strict=True))
         return Transition(images, states, states.copy())
 
@@ -80,7 +80,7 @@ class TabletopWorld:
 
     def outcomes(self) -> list[Outcome]:
         """The simulator's judgement of each robot's present state."""
-        return [sim.task.outcome(sim) for sim in self._sims]
+        return [sim.task.outcome(sim) for sim in self.sims]
 
 
 def _reset_and_render(sim: Sim, start: Start, size: int) -> np.ndarray:

@@ -1,0 +1,32 @@
+"""What tests need that the project does not bring: programs, and rights that not every user has.
+
+A test is skipped where its program is not installed or this user may not use it, and for no other reason: a program
+that is here and does not work fails the test.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+DENIED = re.compile(r"not permitted|permission denied|must be superuser|only root can", re.IGNORECASE)
+
+
+def program(*names: str) -> str:
+    """Path of the first of these programs that is installed."""
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        pytest.skip(f"{' or '.join(names)} is not installed")
+    return found
+
+
+def worked(*command: str) -> None:
+    """Run a command that this user may not be allowed to run."""
+    program(command[0])
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode and DENIED.search(done.stderr):
+        pytest.skip(f"this user may not: {done.stderr.strip()[:200]}")
+    assert done.returncode == 0, f"{command[0]} is installed and failed: {done.stderr.strip()[:500]}"
