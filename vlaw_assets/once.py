@@ -16,7 +16,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from vlaw_models.errors import VlawError
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 _answers: ContextVar[dict[Any, Any] | None] = ContextVar("answers", default=None)
 
 

@@ -6,8 +6,12 @@ Dimensions: B batch, T control steps, H steps of one action chunk, V cameras, A 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from vlaw_models.sources import Frames
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Episode:
     task: str
     instruction: str
     seed: int
-    images: np.ndarray
+    images: np.ndarray | Frames
     """(T+1, V, height, width, 3) uint8: the frame before each action, and the last one."""
     states: np.ndarray
     """(T+1, D) float32."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -72,6 +72,10 @@ class Frames:
         read = self.source.frames(self.index, steps.ravel().tolist()).reshape(*steps.shape, *self.shape[1:])
         return read[(*[slice(None)] * steps.ndim, *rest)] if rest else read
 
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """One after the other, each read on its own."""
+        return (self[step] for step in range(len(self)))
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:  # noqa: FBT001 (numpy's signature)
         if copy is False:
             raise ValueError("frames that are not in memory cannot be given without a copy")
@@ -87,18 +91,20 @@ def cut(images: np.ndarray | Frames, length: int) -> np.ndarray | Frames:
 
 def gather(images: Sequence[np.ndarray | Frames], pairs: Pairs) -> np.ndarray:
     """Frame `step` of `images[number]` for each (number, step): (N, V, height, width, 3), one read per source."""
-    parts: dict[int, tuple[EpisodeSource, list[int]]] = {}
+    parts: dict[int, tuple[EpisodeSource, list[int], list[tuple[int, int]]]] = {}
     out: np.ndarray | None = None
     for row, (number, step) in enumerate(pairs):
         found = images[number]
         if isinstance(found, Frames):
-            parts.setdefault(id(found.source), (found.source, []))[1].append(row)
+            _, rows, wanted = parts.setdefault(id(found.source), (found.source, [], []))
+            rows.append(row)
+            wanted.append((found.index, step))
             continue
         frame = found[step]
         out = np.empty((len(pairs), *frame.shape), frame.dtype) if out is None else out
         out[row] = frame
-    for source, rows in parts.values():
-        read = source.take([(images[pairs[row][0]].index, pairs[row][1]) for row in rows])
+    for source, rows, wanted in parts.values():
+        read = source.take(wanted)
         out = np.empty((len(pairs), *read.shape[1:]), read.dtype) if out is None else out
         out[rows] = read
     if out is None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from vlaw_assets.assets.origins import RECORDED
 from vlaw_assets.assets.recordings import NO_SIMULATOR, is_recorded, plan_of, take
@@ -25,8 +25,11 @@ from vlaw_models.config import EvaluationConfig
 from vlaw_models.robots.simulator import simulator_of
 
 if TYPE_CHECKING:
+    import dagster as dg
+
     from vlaw_assets.lake import ArtifactRef, Lake
     from vlaw_models.episodes import Episode
+    from vlaw_models.progress import Progress
     from vlaw_models.robots.spec import RobotSpec
 
 REPORTED, LOW_NOISE = "evaluation", "evaluation_low_noise"
@@ -126,11 +129,19 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
         _write(work, episodes, digest)
 
 
+class Asked(TypedDict):
+    """What both ways to evaluate a policy are told."""
+
+    robot: RobotSpec
+    noise_seed: int
+    progress: Progress
+
+
 def _roll_out(stage: Stage, plan: EvaluationPlan, work: Work) -> None:
     from vlaw_models.rollouts.collect import evaluate_policy
 
     tasks, config, planned = stage.recipe.tasks, plan.config, plan.trials()
-    options = {"robot": stage.robot, "noise_seed": stage.recipe.seed, "progress": stage.progress}
+    options: Asked = {"robot": stage.robot, "noise_seed": stage.recipe.seed, "progress": stage.progress}
     checkpoint, stopping = work.read("policy").checkpoint(), None
     counts: Mapping[str, int] = dict.fromkeys(tasks, config.episodes_per_task)
     if "before" in plan.parents and planned:
@@ -145,7 +156,7 @@ def _roll_out(stage: Stage, plan: EvaluationPlan, work: Work) -> None:
         checks.episodes_fit_schema(episodes, tasks=tasks, judged=True, robot=stage.robot),
         checks.all_finite(episodes),
         checks.counts_as_asked((e.task for e in episodes), counts),
-        checks.success_varies(e.success for e in episodes),
+        checks.success_varies(bool(e.success) for e in episodes),
         held_out(
             [(e.task, e.seed) for e in episodes], starts_trained_on(stage.lake, plan.parents["policy"], stage.robot)
         ),
@@ -171,7 +182,7 @@ def _write(work: Work, episodes: Sequence[Episode], digest: str, stopping: Any =
     _draw(work, rates)
 
 
-def show(_stage: Stage, _plan: EvaluationPlan, ref: ArtifactRef) -> Mapping[str, Any]:
+def show(_stage: Stage, _plan: Plan, ref: ArtifactRef) -> Mapping[str, Any]:
     return {"success": ref.metrics.get("success", {})}
 
 
@@ -267,16 +278,21 @@ def _draw(work: Work, rates: dict[str, Rate]) -> None:
         work.texts["table"] = markdown(table({"success": rates}))
 
 
-_asset = partial(
-    stage_asset,
-    make=make,
-    check=check,
-    show=show,
-    group="evaluation",
-    pool=POOL,
-    kinds=("deltalake",),
-    checks=(checks.SCHEMA, checks.FINITE, checks.COUNTS, checks.VARIES, checks.HELD_OUT),
-)
+def _asset(asset: str, about: str, *, plan: Callable[[Stage], Plan], deps: Sequence[str]) -> dg.AssetsDefinition:
+    return stage_asset(
+        asset,
+        about,
+        plan=plan,
+        make=make,
+        check=check,
+        show=show,
+        group="evaluation",
+        pool=POOL,
+        kinds=("deltalake",),
+        checks=(checks.SCHEMA, checks.FINITE, checks.COUNTS, checks.VARIES, checks.HELD_OUT),
+        deps=deps,
+    )
+
 
 start_evaluation = _asset(
     "start_evaluation",

@@ -161,8 +161,7 @@ def begin_with_real_frames(
     bad = [
         f"episode {index} ({episode.task}) from {episode.start_episode_id}"
         for index, episode in enumerate(episodes)
-        if episode.start_episode_id not in first
-        or not np.array_equal(episode.images[0], first[episode.start_episode_id])
+        if (begins := first.get(episode.start_episode_id)) is None or not np.array_equal(episode.images[0], begins)
     ]
     text = "; ".join(bad[: checks.SHOWN]) + (f"; {hint}" if hint else "")
     return checks.Finding(

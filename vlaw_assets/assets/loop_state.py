@@ -128,8 +128,9 @@ def _state_before(stage: Stage) -> tuple[dict[str, ArtifactRef], tuple[promotion
     if iteration == 1:
         return {role: ledger.require(asset, "") for role, asset in FOUNDATION_STATE.items()}, ()
     before = partition_of(experiment, iteration - 1)
-    found = {asset: ledger.current(asset, before) for asset in ("loop_state", REAL, *MODELS)}
-    missing = [asset for asset, ref in found.items() if ref is None]
+    wanted = ("loop_state", REAL, *MODELS)
+    found = {asset: ref for asset in wanted if (ref := ledger.current(asset, before)) is not None}
+    missing = [asset for asset in wanted if asset not in found]
     if missing:
         raise VlawError(
             f"iteration {iteration:02d} of {experiment} needs {iteration - 1:02d}: {', '.join(missing)} missing",

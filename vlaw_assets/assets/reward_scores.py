@@ -5,9 +5,14 @@ Not here: the threshold alpha. It is applied when the training set is read, so t
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.pipeline import checks
+
+if TYPE_CHECKING:
+    from vlaw_models.episodes import Episode
 
 
 def plan(stage: Stage) -> Plan:
@@ -22,7 +27,9 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
     from vlaw_models.reward_models.score import score_episodes
 
     imagined, judge = work.read("imagined_rollouts"), work.read("reward_model").checkpoint()
-    rows, shown, read = [], [], {}
+    rows: list[dict[str, Any]] = []
+    shown: list[Episode] = []
+    read: dict[str, int] = {}
     for number, task in enumerate(recipe.tasks):
         episodes = imagined.source(tasks=[task])
         read[task] = len(episodes)  # as many as were asked for, without those in quarantine

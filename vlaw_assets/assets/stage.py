@@ -85,9 +85,7 @@ class Work:
     @property
     def ref(self) -> ArtifactRef:
         """The ledger row, once it is committed."""
-        if self.draft.ref is None:
-            raise RuntimeError(f"{self.draft.asset} is not committed yet")
-        return self.draft.ref
+        return self.draft.committed
 
     def read(self, role: str, *, by_row: bool | None = None) -> Handle:
         """A handle on the parent of that role; recorded as an edge, of the scope that by_row.py gives it by default."""

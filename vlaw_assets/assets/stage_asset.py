@@ -65,7 +65,9 @@ def stage_asset(
         description=about,
         check_specs=[dg.AssetCheckSpec(name, asset=asset, blocking=True) for name in checks],
     )
-    def body(context: dg.AssetExecutionContext, config: StageConfig, workplace: dg.ResourceParam[Workplace]):
+    def body(
+        context: dg.AssetExecutionContext, config: StageConfig, workplace: dg.ResourceParam[Workplace]
+    ) -> Iterator[Any]:
         partition = context.partition_key if context.has_partition_key else ""
         findings: list[Finding] = []
         progress.tell(asset, str(partition), 0, 0, "begins")

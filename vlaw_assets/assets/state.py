@@ -34,8 +34,8 @@ def read_state(stage: Stage) -> LoopState:
     ref = stage.require("loop_state")
     parents = dict(stage.ledger.edges(ref.owner))
     return LoopState(
-        ref,
-        *(parents[role] for role in MODELS),
+        ref=ref,
+        **{role: parents[role] for role in MODELS},
         real={role: parents[role] for role in sorted(parents) if role.startswith(REAL)},
     )
 

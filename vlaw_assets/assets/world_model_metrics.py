@@ -68,7 +68,8 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
     from vlaw_models.sources import ScratchEpisodes
 
     measured.check_clips(clips, num_steps=config.num_steps)
-    net, perceptual, left_out = networks(work, config, clips[0].images.shape[2:4])
+    height, width = clips[0].images.shape[2:4]
+    net, perceptual, left_out = networks(work, config, (height, width))
     replayed = ScratchEpisodes()
     models = {role: work.parents[role].content_digest for role in ("world_model", "reward_model")}
     for batch in replay(

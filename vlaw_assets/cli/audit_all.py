@@ -31,7 +31,7 @@ def audit_all(lake: Lake, *, verify: bool, as_json: bool, seals: Sequence[str] =
 
     `seals`: the kept ones that the ledger was held against.
     """
-    found = (
+    found: dict[str, Any] = (
         _verified(lake) | {"kept_seals": list(seals)}
         if verify
         else {"artifacts": [_row(ref, versions) for ref, versions in _current(lake)]}

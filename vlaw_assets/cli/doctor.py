@@ -135,7 +135,8 @@ def _recipes() -> str:
     from vlaw_assets.recipes import load_foundation, load_recipe, recipe_files
     from vlaw_assets.studies.definition import definition, load_study, study_files
 
-    folder = Path(path) if (path := default_recipes()) else None
+    given = default_recipes()
+    folder = Path(given) if given else None
     files = recipe_files(folder)
     for path in files.values():
         load_recipe(path)

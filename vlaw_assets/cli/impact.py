@@ -10,6 +10,7 @@ import typer
 from vlaw_assets.cli.output import AsOf, console, existing_lake, print_json, print_table
 
 if TYPE_CHECKING:
+    from vlaw_assets.lake import ArtifactRef
     from vlaw_assets.lineage.impact import Reached, Subject
 
 KINDS = (
@@ -88,7 +89,7 @@ def plain(item: Reached) -> dict[str, Any]:
     return {**_plain(item.ref), "how": item.how, "rows": item.rows, "via": item.via, "is_current": item.is_current}
 
 
-def _plain(ref: Any) -> dict[str, Any]:
+def _plain(ref: ArtifactRef) -> dict[str, Any]:
     return {
         "artifact": ref.artifact_id,
         "owner": ref.owner,

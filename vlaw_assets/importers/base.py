@@ -131,7 +131,7 @@ def commit_recordings(
             world = recordings.robot.world
             draft.write_episodes(episodes, purpose="rollout", world=world, label_source="recorded")
             draft.set_metrics({**_summary(name, recordings, episodes), "made_with": made_with()})
-    return draft.ref
+    return draft.committed
 
 
 def _checked(recordings: Recordings, options: Options) -> list[Episode]:

@@ -70,8 +70,9 @@ class Dataset:
     def names(self, key: str) -> list[str] | None:
         """What a vector feature's numbers are called; None where it does not say, one by one."""
         found, shape = self.features[key].get("names"), self.features[key].get("shape")
-        plain = isinstance(found, list) and all(isinstance(name, str) for name in found)
-        return found if plain and isinstance(shape, Sequence) and list(shape) == [len(found)] else None
+        if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+            return None
+        return found if isinstance(shape, Sequence) and list(shape) == [len(found)] else None
 
     def data_file(self, place: tuple[int, int]) -> Path:
         relative = self.data_path.format(chunk_index=place[0], file_index=place[1])

@@ -113,7 +113,7 @@ class ArtifactRef:
         """From a row that `from_row` has taken before (kept.py): not checked again, its long texts not decoded yet."""
         ref = object.__new__(cls)
         ref.__dict__.update(zip(SHORT, row[0], strict=True))
-        ref.__dict__["created_at"] = datetime.fromisoformat(ref.created_at)
+        ref.__dict__["created_at"] = datetime.fromisoformat(ref.__dict__["created_at"])
         ref.__dict__["_texts"] = row[1]
         return ref
 

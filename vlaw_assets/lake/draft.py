@@ -222,6 +222,13 @@ class Draft(Rows):
         """Remove the temporary folder."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    @property
+    def committed(self) -> ArtifactRef:
+        """The ledger row, once the block of `Lake.commit` has ended."""
+        if self.ref is None:
+            raise RuntimeError(f"{self.asset} is not committed yet")
+        return self.ref
+
     def _reusable(self) -> ArtifactRef | None:
         """The artifact of this identity, unless files of it are gone: then making it again mends the lake."""
         found = self.lake.ledger.find(self.identity)

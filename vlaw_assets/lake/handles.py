@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -186,8 +187,8 @@ class Handle:
         states, actions = table["state"].combine_chunks(), table["action"].combine_chunks()
         times = table["timestamp"].to_numpy()
         out = {}
-        for start, end in zip(starts, [*starts[1:], len(ids)], strict=True):
-            count = int(end - start)
+        for start, end in pairwise([*starts.tolist(), len(ids)]):
+            count = end - start
             # The last step's time is the longest known, so its rounding is the smallest.
             control_hz = round((count - 1) / times[end - 1], 6) if count > 1 else 1.0
             out[str(ids[start])] = _matrix(states, start, count), _matrix(actions, start, count - 1), control_hz

@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,10 +61,11 @@ class Kept:
         memory = memory_of(paths.root)
         self._file = memory and memory.with_name(f"ledger-{memory.name.rpartition('-')[2]}-{name}")
         self._now: dict[int, list[int]] = {}
+        self.rows: dict[int, list[Row]] = {}
+        """Version -> the rows that its log entry brought, of every entry that is as it was when it was read."""
         if self._file and deltalog.entry_path(paths.table(name), LEAST).exists():
             self._now = _fingerprints(paths.table(name) / "_delta_log")
-        self.rows: dict[int, list[Row]] = self._read() if self._now else {}
-        """Version -> the rows that its log entry brought, of every entry that is as it was when it was read."""
+            self.rows = self._read(self._file) if self._now else {}
 
     @property
     def nearly_all(self) -> bool:
@@ -75,7 +76,7 @@ class Kept:
     def _few(self) -> int:
         return max(LEAST, len(self._now) // SHARE)
 
-    def keep(self, fresh: Mapping[int, Callable[[], list[tuple[list[Any], list[str]]]]]) -> None:
+    def keep(self, fresh: Mapping[int, Callable[[], Iterable[tuple[list[Any], Sequence[str]]]]]) -> None:
         """Note what was read from the log since this object was made: version -> its rows, as (values, texts).
 
         Only saves work: where it cannot be noted, nothing is said.
@@ -103,8 +104,8 @@ class Kept:
         except (OSError, VlawError, TypeError, ValueError):
             return
 
-    def _read(self) -> dict[int, list[Row]]:
-        data = read_own(self._file, MOST_BYTES)
+    def _read(self, file: Path) -> dict[int, list[Row]]:
+        data = read_own(file, MOST_BYTES)
         begin = data.find(b"\n") + 1
         if data[: begin - 1] != hashlib.sha256(memoryview(data)[begin:]).hexdigest().encode():
             return {}

@@ -10,7 +10,8 @@ the table use: a compaction of the tables changes neither rows nor order, and op
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -225,7 +226,8 @@ class Ledger:
         if self._kept_edges is None and len(self._edges) > FEW:
             self._kept_edges = Kept(self._tables.paths, "edges", ("child", *EDGE))
             names = names if self._kept_edges.nearly_all else self._rows
-        known, fresh = self._kept_edges.rows if self._kept_edges else {}, {}
+        known = self._kept_edges.rows if self._kept_edges else {}
+        fresh: dict[int, Callable[[], list[tuple[list[Any], list[str]]]]] = {}
         found: dict[str, list[Edge]] = {name: [] for name in names if name not in self._edges}
         pinned = {entry["version"]: entry for name in found if (entry := self.edges_entry(self._rows[name]))}
         for version, entry in pinned.items():
@@ -237,22 +239,25 @@ class Ledger:
                     table, version, sha256=next((file["sha256"] for file in entry.get("log", ())), "")
                 )
                 edges = list(self._tables.committed("edges", [log], _edge, pinned=pinned))
-                fresh[version] = lambda edges=edges: [
-                    ([child, *(getattr(edge, name) for name in EDGE)], []) for child, edge in edges
-                ]
+                fresh[version] = partial(_plain, edges)
             for child, edge in edges:
                 if child in found:
                     found[child].append(edge)
-        for name, edges in found.items():
-            if len(edges) != (self.edges_entry(self._rows[name]) or {"rows": 0})["rows"]:
+        for name, own in found.items():
+            if len(own) != (self.edges_entry(self._rows[name]) or {"rows": 0})["rows"]:
                 raise VlawError(
                     f"the edges of {self._rows[name].name} ({name}) are not those of its commit",
                     where=str(table),
                     remedy="`vlaw audit ... --verify` names the files; restore them from a backup",
                 )
-        self._edges |= {child: tuple(edges) for child, edges in found.items()}
+        self._edges |= {child: tuple(own) for child, own in found.items()}
         if self._kept_edges and len(fresh) > 1:
             self._kept_edges.keep(fresh)
+
+
+def _plain(edges: Iterable[tuple[str, Edge]]) -> list[tuple[list[Any], list[str]]]:
+    """As `Kept.keep` takes them."""
+    return [([child, *(getattr(edge, name) for name in EDGE)], []) for child, edge in edges]
 
 
 def _edge(row: dict[str, Any]) -> tuple[str, Edge]:

@@ -222,4 +222,4 @@ def _change(
         if draft.reused is None:
             draft.write_quarantine(list(rows.values()))
             draft.set_metrics({**note, "by": by, "episodes": list(changed)})
-    return Change(draft.ref, changed, unchanged)
+    return Change(draft.committed, changed, unchanged)

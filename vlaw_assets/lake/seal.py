@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -142,11 +142,10 @@ class Watch:
 
     def sealed(self) -> int:
         """The version up to which the log is sealed, and whole at its end. Raises VlawError as `check` does."""
-        try:
+        seen: tuple[int, ...] = ()
+        with suppress(OSError):  # `check` says what is wrong
             stat = self._paths.seal.stat()
             seen = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
-        except OSError:
-            seen = ()  # `check` says what is wrong
         if not seen or seen != self._seen:
             self._version = check(self._paths)["version"]
             self._seen = seen

@@ -36,7 +36,7 @@ def _selected(edge: Edge, handles: Mapping[str, Handle]) -> Edge:
     """The edge with what its handle gave away. By rows, the rows of the child say it themselves."""
     handle = handles.get(edge.parent)
     given = handle.given() if handle else None
-    if edge.scope == "rows" or given is None or given == handle.available():
+    if edge.scope == "rows" or handle is None or given is None or given == handle.available():
         return edge
     for name, dataset in handles.items():
         if "members" in dataset.ref.versions and given == dataset.weighted(edge.parent):

@@ -29,7 +29,7 @@ class LanceEpisodes(EpisodeSource):
     def __init__(self, paths: Paths, entry: dict[str, Any] | None, episodes: Sequence[Episode]):
         """`entry`: what `FrameWriter.commit` returned; `episodes`: without their frames. Raises VlawError for frames
         that are not there or not in order."""
-        self._paths, self._entry = paths, entry
+        self._paths, self._entry = paths, entry or {}
         self._opened: tuple[int, list[Any]] = (0, [])
         self._lock = threading.Lock()
         self._first_rows = np.zeros(1, np.int64)

@@ -210,8 +210,9 @@ def _explain_missing(lake: Lake, asset: str, experiment: str | None, iteration: 
         find_recipe(experiment, Path(folder) if folder else None)
         partition_of(experiment, iteration)
     if others:
-        whole = experiment is None or iteration is None
-        name = f"{asset} of the foundation" if whole else f"{asset}[{join_partition(experiment, iteration)}]"
+        name = f"{asset} of the foundation"
+        if experiment is not None and iteration is not None:
+            name = f"{asset}[{join_partition(experiment, iteration)}]"
         raise VlawError(
             f"{name} is not in the ledger",
             where=str(lake.paths.root),

@@ -226,7 +226,7 @@ def _members(lake: Lake, a: list[dict[str, Any]], b: list[dict[str, Any]]) -> tu
 def _in_the_set(lake: Lake, ref: ArtifactRef) -> Rows:
     """Episode id -> (weight, source, task, outcome) of a dataset's members."""
     members = lake.read(ref).members().to_pylist()
-    labels = {}
+    labels: dict[tuple[str, str], tuple[str, str]] = {}
     for owner in {row["owner"] for row in members}:
         rows = lake.read(lake.ledger.get(owner)).table("episodes").select(["episode_id", "task", "success"]).to_pylist()
         labels |= {(owner, row["episode_id"]): (row["task"], outcome(row["success"])) for row in rows}

@@ -225,7 +225,9 @@ def _pass(
     """Carries the taint through the ledger in commit order, or through the artifacts `among`, parents first."""
     refs = lake.ledger.artifacts() if among is None else among
     current = {(ref.asset, ref.partition): ref.artifact_id for ref in refs}
-    start, taints, found, lists = taints, dict(taints), [], {}
+    start, taints = taints, dict(taints)
+    found: list[Reached] = []
+    lists: dict[str, dict[str, Any]] = {}
     for ref in refs:
         if ref.source_artifact_id and not lake.ledger.own_edges(ref.artifact_id):
             taint, via = taints.get(ref.owner), f"reuses {lake.ledger.get(ref.owner).name}"

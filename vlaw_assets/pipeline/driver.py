@@ -122,7 +122,7 @@ def run_job(
         liveness.let_go(instance, run_id)
     _raise_failure(result)
     reused = {
-        event.step_key: event.materialization.metadata["vlaw/reused"].value
+        str(event.step_key): event.materialization.metadata["vlaw/reused"].value
         for event in result.all_events
         if event.is_step_materialization
     }
@@ -187,7 +187,7 @@ def _raise_failure(result: dg.ExecuteInProcessResult) -> None:
                 where, _, remedy = rest.partition("\n  remedy:")
                 raise VlawError(
                     what,
-                    where=where.strip() or event.step_key,
+                    where=where.strip() or str(event.step_key),
                     remedy=remedy.strip() or f"Dagster run {result.run_id} has the details.",
                 )
             raise StageError(f"{event.step_key} failed in Dagster run {result.run_id}:\n{data.error_display_string}")

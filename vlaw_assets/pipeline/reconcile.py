@@ -46,6 +46,8 @@ class Seen:
     def add(self, record: dg.EventLogRecord) -> None:
         """Events come in the order of their storage ids."""
         event = record.asset_materialization
+        if event is None:
+            return
         self.metadata = {key: value.value for key, value in event.metadata.items()}
         self.data_version = (event.tags or {}).get("dagster/data_version")
         self.latest = str(self.metadata.get(mirror.ARTIFACT) or UNNAMED)

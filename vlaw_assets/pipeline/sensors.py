@@ -24,7 +24,7 @@ def advance_sensor(job: dg.UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
     )
     def advance(
         context: dg.SensorEvaluationContext, asset_event: dg.EventLogEntry, workplace: dg.ResourceParam[Workplace]
-    ):
+    ) -> dg.SkipReason | dg.RunRequest:
         """Requests the next iteration of an experiment when one has been reported on."""
         key = asset_event.dagster_event.partition if asset_event.dagster_event else None
         if key is None:

@@ -197,7 +197,7 @@ class Query:
 
         def verify(named: frozenset[str], *, any_file: bool, lists: bool) -> None:
             names.update(self._behind(views.DATA_TABLES if any_file else named))
-            if not self._made >= (self.names if any_file or lists else self.names & names):
+            if not (self._made or frozenset()) >= (self.names if any_file or lists else self.names & names):
                 raise _MadeAnewError
             self._verify(names)
             for name in sorted(names & self._broken.keys()):

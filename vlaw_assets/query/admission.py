@@ -180,7 +180,7 @@ def _text(value: Any) -> str:
 def _tree(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
     with _errors_told():
         row = connection.cursor().execute("SELECT json_serialize_sql($1::VARCHAR)", [sql]).fetchone()
-        tree = json.loads(row[0])
+        tree = json.loads(row[0] if row else "{}")
     if tree.get("error_message") == "Allocation failure":
         raise MemoryError
     if tree.get("error"):

@@ -37,7 +37,7 @@ ROOT = Path(__file__).parent.parent.parent
 SMALLER = "add LIMIT, aggregate, or name fewer columns; for a whole table, `vlaw sql --attach FILE` and DuckDB itself"
 
 
-_early: list[subprocess.Popen[bytes]] = []
+_early: list[_Worker] = []
 
 
 class FailedError(Exception):
@@ -55,7 +55,7 @@ class SqlProcess:
         self.limits = limits
         self._memory_bytes = limits.memory_bytes
         self._setup, self._made = b"", False
-        self._worker: subprocess.Popen[bytes] | None = None
+        self._worker: _Worker | None = None
         self._end: Any = None
         self.failed: dict[str, str] = {}
         """Views that could not be made, with DuckDB's reason."""
@@ -126,10 +126,17 @@ class SqlProcess:
             self._end()
         self._worker = None
 
+    @property
+    def _running(self) -> _Worker:
+        if self._worker is None:
+            raise _EndedError
+        return self._worker
+
     def _start(self) -> None:
-        self._worker, self._made = _early.pop() if _early else _spawn(), False
-        os.set_blocking(self._worker.stdin.fileno(), False)
-        self._end = weakref.finalize(self, _end, self._worker)
+        worker = _early.pop() if _early else _spawn()
+        os.set_blocking(worker.requests, False)
+        self._worker, self._made = worker, False
+        self._end = weakref.finalize(self, worker.end)
 
     def _ready(self) -> None:
         deadline = time.monotonic() + START_S
@@ -138,7 +145,7 @@ class SqlProcess:
             self._send(self._setup, deadline)
             self.failed = json.loads(self._frame(deadline, MOST_NAMED)[1])["failed"]
         except (_LateError, _EndedError) as error:
-            status = self._worker.poll() if isinstance(error, _EndedError) else None
+            status = self._running.process.poll() if isinstance(error, _EndedError) else None
             self.close()
             raise VlawError(
                 f"the process for SQL did not start ({'it took too long' if status is None else _how(status)})",
@@ -162,7 +169,8 @@ class SqlProcess:
         deadline += time.monotonic() - waiting
         self._send(pickle.dumps({"seconds": max(deadline - time.monotonic(), 0.001)}), deadline)
         schema = pa.ipc.read_schema(pa.py_buffer(self._frame(deadline, MOST_NAMED)[1]))
-        batches, rows, size = [], 0, 0
+        batches: list[pa.RecordBatch] = []
+        rows, size = 0, 0
         while True:
             kind, data = self._frame(deadline, self.limits.bytes - size, "result")
             if kind == b"D":
@@ -180,7 +188,7 @@ class SqlProcess:
 
     def _send(self, message: bytes, deadline: float) -> None:
         data = memoryview(struct.pack("<q", len(message)) + message)
-        pipe = self._worker.stdin.fileno()
+        pipe = self._running.requests
         while data:
             self._wait(pipe, selectors.EVENT_WRITE, deadline)
             try:
@@ -205,7 +213,7 @@ class SqlProcess:
 
     def _bytes(self, count: int, deadline: float) -> bytearray:
         data = bytearray()
-        pipe = self._worker.stdout.fileno()
+        pipe = self._running.answers
         while len(data) < count:
             self._wait(pipe, selectors.EVENT_READ, deadline)
             part = os.read(pipe, min(CHUNK, count - len(data)))
@@ -239,9 +247,9 @@ class SqlProcess:
 
     def _died(self, error: _EndedError) -> VlawError:
         """The error for a worker that ended by itself."""
-        worker = self._worker
+        status: int | None = None
         try:
-            status = worker.wait(5)
+            status = self._running.process.wait(5)
         except subprocess.TimeoutExpired:
             status = None
         self.close()
@@ -256,13 +264,29 @@ class SqlProcess:
         )
 
 
+class _Worker:
+    """The process, and the descriptors of its pipes."""
+
+    def __init__(self, process: subprocess.Popen[bytes]):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self.process, self._pipes = process, (process.stdin, process.stdout)
+        self.requests, self.answers = (pipe.fileno() for pipe in self._pipes)
+
+    def end(self) -> None:
+        self.process.kill()
+        for pipe in self._pipes:
+            pipe.close()
+        self.process.wait()
+
+
 def start_early() -> None:
     """Start a worker that the first connection of this process will take: for a command that is still importing the
     rest."""
     _early.append(_spawn())
 
 
-def _spawn() -> subprocess.Popen[bytes]:
+def _spawn() -> _Worker:
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
         # Allocators that reserve address space in advance would make the limit of address space meaningless.
@@ -273,12 +297,14 @@ def _spawn() -> subprocess.Popen[bytes]:
     main = threading.current_thread() is threading.main_thread()
     watched = [str(os.getpid())] if main else []
     try:
-        return subprocess.Popen(
-            [sys.executable, "-P", "-m", "vlaw_assets.query.worker", *watched],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+        return _Worker(
+            subprocess.Popen(
+                [sys.executable, "-P", "-m", "vlaw_assets.query.worker", *watched],
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
         )
     except OSError as error:
         raise VlawError(
@@ -301,13 +327,6 @@ def _how(status: int) -> str:
         return signal.Signals(-status).name if status < 0 else f"exit code {status}"
     except ValueError:
         return f"signal {-status}"
-
-
-def _end(worker: subprocess.Popen[bytes]) -> None:
-    worker.kill()
-    for pipe in (worker.stdin, worker.stdout):
-        pipe.close()
-    worker.wait()
 
 
 def _ipc(table: pa.Table) -> bytes:

@@ -99,7 +99,7 @@ class Worker:
         _alarm(go["seconds"])
         try:
             self._begin()
-            result = self._connection.execute(admitted.statement, bound).to_arrow_reader(BATCH_ROWS)
+            result: Any = self._connection.execute(admitted.statement, bound).to_arrow_reader(BATCH_ROWS)
             schema = _plain_schema(result.schema)
             self._send(b"S", schema.serialize())
             for batch in result:
@@ -201,7 +201,7 @@ def _bound(statement: duckdb.Statement, parameters: Mapping[str, Any]) -> dict[s
             where="sql",
             remedy=f"its parameters are: {', '.join(sorted(names)) or 'none'}",
         )
-    return dict.fromkeys(names) | parameters if names else None
+    return {**dict.fromkeys(names), **parameters} if names else None
 
 
 def _plain_schema(schema: pa.Schema) -> pa.Schema:

@@ -65,11 +65,9 @@ class Coverage:
 
 def coverage(lake: Lake, partition: str) -> Coverage | None:
     """Coverage of the failures in `real_rollouts` of a partition; None where the iteration is not that far."""
-    refs = {
-        asset: lake.ledger.current(asset, partition)
-        for asset in ("real_rollouts", "imagined_rollouts", "reward_scores", "training_set")
-    }
-    if any(ref is None for ref in refs.values()):
+    wanted = ("real_rollouts", "imagined_rollouts", "reward_scores", "training_set")
+    refs = {asset: ref for asset in wanted if (ref := lake.ledger.current(asset, partition)) is not None}
+    if len(refs) < len(wanted):
         return None
     handles = [lake.counted(refs[asset]) for asset in ("real_rollouts", "imagined_rollouts")]
     real, imagined = (handle.table("episodes").to_pylist() for handle in handles)

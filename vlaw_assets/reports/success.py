@@ -11,10 +11,13 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.partitions import partition_of
 from vlaw_models.errors import VlawError
+
+if TYPE_CHECKING:
+    from vlaw_assets.lake import ArtifactRef, Lake
 
 Outcomes = dict[tuple[str, int], bool]
 """(task, seed) -> success."""
@@ -96,7 +99,7 @@ def change(after: Outcomes, before: Outcomes) -> Change | None:
     if not shared:
         return None
     found = paired_difference(np.array([after[key] for key in shared]), np.array([before[key] for key in shared]))
-    return Change(*(float(value) for value in found), trials=len(shared))
+    return Change(float(found.diff), float(found.low), float(found.high), trials=len(shared))
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ class Trials:
         return rates_of(self.outcomes)
 
 
-def evaluations(lake: Any, experiment: str, iterations: Iterable[int]) -> dict[str, Trials]:
+def evaluations(lake: Lake, experiment: str, iterations: Iterable[int]) -> dict[str, Trials]:
     """Column label -> trials: "before" (the policy iteration 01 started with), "after 01", ...; what exists of it."""
     found: dict[str, Trials] = {}
     for iteration in iterations:
@@ -167,7 +170,7 @@ def evaluations(lake: Any, experiment: str, iterations: Iterable[int]) -> dict[s
     return found
 
 
-def trials_of(lake: Any, ref: Any) -> Trials:
+def trials_of(lake: Lake, ref: ArtifactRef) -> Trials:
     """The trials of one evaluation artifact."""
     handle = lake.counted(ref)
     return Trials(outcomes_of(handle.table("episodes").to_pylist()), handle.left_out)
@@ -183,7 +186,7 @@ def left_out_text(columns: Mapping[str, Trials]) -> str:
     return f"left out, being in quarantine: {', '.join(found)}" if found else ""
 
 
-def success_of(lake: Any, ref: Any) -> tuple[Rate | None, int]:
+def success_of(lake: Lake, ref: ArtifactRef) -> tuple[Rate | None, int]:
     """Success over all tasks of one evaluation artifact (None where nothing was judged), and how many trials are left
     out.
 

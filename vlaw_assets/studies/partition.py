@@ -80,14 +80,15 @@ def run_partition(task: Task) -> Ended:
     folder = Path(task.recipes) if task.recipes else None
     wall, cpu = time.monotonic(), time.process_time()
 
-    def measured() -> dict[str, float]:
-        return {"wall_s": round(time.monotonic() - wall, 2), "cpu_s": round(time.process_time() - cpu, 2)}
+    def measured(ended: Ended) -> Ended:
+        ended.wall_s, ended.cpu_s = round(time.monotonic() - wall, 2), round(time.process_time() - cpu, 2)
+        return ended
 
     try:
         if not task.experiment:
             with driver.alone(lake, "foundation", holder="vlaw study"), driver.open_instance() as instance:
                 driver.make_foundation(build_defs(lake=task.lake, recipes=folder), instance, lake)
-            return Ended(DONE, **measured())
+            return measured(Ended(DONE))
         member = find_member(task.experiment, folder)
         if member is None:
             raise VlawError(f"there is no experiment {task.experiment}", where="vlaw study", remedy="Start it again.")
@@ -96,7 +97,7 @@ def run_partition(task: Task) -> Ended:
         with driver.alone(lake, task.experiment, holder="vlaw study"), driver.open_instance() as instance:
             defs = build_defs(lake=task.lake, recipes=folder)
             done = driver.run_job(defs, instance, "iteration", partition=key, only=task.assets)
-            ended = Ended(DONE, made=done.made, reused=done.reused, **measured())
+            ended = measured(Ended(DONE, made=done.made, reused=done.reused))
             run = {
                 "wall_s": ended.wall_s,
                 "cpu_s": ended.cpu_s,
@@ -107,7 +108,7 @@ def run_partition(task: Task) -> Ended:
             }
             ended.outcome = record_outcome(lake, member, task.iteration, run, done.run_id)
     except (VlawError, driver.StageError) as error:
-        return Ended(FAILED, str(error), **measured())
+        return measured(Ended(FAILED, str(error)))
     return ended
 
 

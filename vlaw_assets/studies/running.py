@@ -134,6 +134,7 @@ async def _in_a_process(place: Place, experiment: str, iteration: int, watcher: 
         limit=LONGEST_LINE,
         start_new_session=True,  # Ctrl-C is for the parent, which then ends it
     )
+    assert process.stdout is not None
     try:
         async for line in process.stdout:
             said = json.loads(line)

@@ -111,7 +111,8 @@ def _serve_pages(workspace: Path, listening: socket.socket, allowed: Sequence[st
     host, port = listening.getsockname()[:2]
     options = ["--workspace", str(workspace), "--host", host, "--port", str(port)]
     options += ["--live-data-poll-rate", str(POLL_MS), "--dagster-log-level", "warning"]
-    unguarded, uvicorn.run = uvicorn.run, run
+    unguarded = uvicorn.run
+    uvicorn.run = run  # type: ignore[assignment] # takes what Dagster gives it
     try:
         cli.main([*options, *(["--read-only"] if read_only else [])], standalone_mode=False)
     finally:

@@ -29,7 +29,7 @@ def finetune_world_model(
     start_dir: Path,
     autoencoder_dir: Path,
     episodes: list[Episode],
-    co_training: list[Episode],
+    co_training: Sequence[Episode],
     cfg: WorldModelConfig,
     out_dir: Path,
     *,

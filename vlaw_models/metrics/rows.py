@@ -157,7 +157,7 @@ def video_rows(
     return rows, left_out
 
 
-def verdict_rows(clips: Sequence[Episode], scores: Sequence[float], alpha: float, what: str) -> list[Row]:
+def verdict_rows(clips: Sequence[Episode], scores: Sequence[float] | np.ndarray, alpha: float, what: str) -> list[Row]:
     """The judge's verdicts on `what` ("real" or "replay") against the robot's own outcome, at 0.5 and at alpha.
 
     A verdict is success where score > threshold. Pooled, then per task: `{what}_precision_at_A`, `{what}_recall_at_A`,
@@ -199,7 +199,9 @@ def verdict_rows(clips: Sequence[Episode], scores: Sequence[float], alpha: float
     return rows
 
 
-def score_rows(clips: Sequence[Episode], scores: Sequence[float], alpha: float) -> tuple[list[Row], list[str]]:
+def score_rows(
+    clips: Sequence[Episode], scores: Sequence[float] | np.ndarray, alpha: float
+) -> tuple[list[Row], list[str]]:
     """The judge's scores on real clips against their outcome, all tasks pooled; and what was left out, with the reason.
 
         real_auroc              chance that a success outscores a failure; bootstrap interval
@@ -280,13 +282,14 @@ def _by_event(clips: Sequence[Episode], judged: np.ndarray, own: Sequence[int]) 
     for event in sorted({clips[index].event for index in own if not clips[index].success and clips[index].event}):
         seen = np.array([judged[index] for index in own if not clips[index].success and clips[index].event == event])
         rate = confusion(np.zeros(len(seen), bool), seen).false_positive_rate
-        found[event] = {
-            "trials": rate.n,
-            "judged_success": rate.k,
-            "value": rate.value,
-            "low": rate.low,
-            "high": rate.high,
-        }
+        if rate is not None:
+            found[event] = {
+                "trials": rate.n,
+                "judged_success": rate.k,
+                "value": rate.value,
+                "low": rate.low,
+                "high": rate.high,
+            }
     return found
 
 

@@ -37,7 +37,10 @@ from vlaw_models.metrics.inputs import count, error_rate, outcomes, same_length
 from vlaw_models.metrics.stats import Interval
 
 WHERE = "sequential test"
-A_BETTER, B_BETTER, UNDECIDED = "a better", "b better", "undecided"
+State = Literal["a better", "b better", "undecided"]
+A_BETTER: State = "a better"
+B_BETTER: State = "b better"
+UNDECIDED: State = "undecided"
 LARGEST_LOG_E = 690.0
 """e-values are reported up to e^690 (about 1e299), so that every figure stays finite."""
 
@@ -46,7 +49,7 @@ LARGEST_LOG_E = 690.0
 class Decision:
     """What is known after `trials` trials; b is the stated rate where one policy is tested against a rate."""
 
-    state: Literal["a better", "b better", "undecided"]
+    state: State
     e_value: float
     """Evidence for the side that is ahead: 1 none; `threshold` decides. At most e^690."""
     threshold: float
@@ -175,7 +178,7 @@ def _decide(s: int, f: int, rate: float, alpha: float, trials: int | None) -> De
             remedy="Give all trials, those on which the policies agreed included.",
         )
     above, below = _log_e(wins, losses, rate), _log_e(losses, wins, 1 - rate)
-    state = A_BETTER if above >= bar else B_BETTER if below >= bar else UNDECIDED
+    state: State = A_BETTER if above >= bar else B_BETTER if below >= bar else UNDECIDED
     return Decision(
         state,
         math.exp(min(max(above, below), LARGEST_LOG_E)),

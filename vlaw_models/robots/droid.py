@@ -8,6 +8,7 @@ usual range is the 1 % and 99 % quantiles that Ctrl-World scales poses by.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from vlaw_models.robots.spec import EXTERIOR, WRIST, Camera, RobotSpec, Vector
 
@@ -17,16 +18,16 @@ _LOW = (-0.855, -0.855, -0.36, -math.pi, -math.pi, -math.pi, 0.0)
 _HIGH = (0.855, 0.855, 1.19, math.pi, math.pi, math.pi, 1.0)
 _USUAL_LOW = (0.26767, -0.44172, -0.04278, -3.13737, -1.21439, -2.11582, 0.0)
 _USUAL_HIGH = (0.78105, 0.43667, 0.78440, 3.13747, 0.90391, 1.99158, 0.99119)
-_POSE = {
-    "names": _NAMES,
-    "units": _UNITS,
-    "low": _LOW,
-    "high": _HIGH,
-    "orientation": "roll pitch yaw",
-    "wraps": (3, 4, 5),
-    "usual_low": _USUAL_LOW,
-    "usual_high": _USUAL_HIGH,
-}
+_POSE = Vector(
+    names=_NAMES,
+    units=_UNITS,
+    low=_LOW,
+    high=_HIGH,
+    orientation="roll pitch yaw",
+    wraps=(3, 4, 5),
+    usual_low=_USUAL_LOW,
+    usual_high=_USUAL_HIGH,
+)
 
 SPEC = RobotSpec(
     name="droid",
@@ -36,8 +37,8 @@ SPEC = RobotSpec(
         Camera("wrist", WRIST, 192, 320),
     ),
     control_hz=5.0,
-    state=Vector(**_POSE),
-    action=Vector(**_POSE, largest_step=(0.34, 0.34, 0.34, 0.5, 0.5, 0.5, 0.35), as_is=(6,)),
+    state=_POSE,
+    action=replace(_POSE, largest_step=(0.34, 0.34, 0.34, 0.5, 0.5, 0.5, 0.35), as_is=(6,)),
     world="droid",
     success="the person who recorded an episode says whether its instruction was carried out",
     recorded_as=("panda", "franka", "franka_panda", "fr3"),

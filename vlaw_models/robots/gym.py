@@ -46,7 +46,10 @@ class RobotEnv(gymnasium.Env):
         """Raises VlawError for a robot without a simulator, and for a task that it does not have."""
         self.robot = find_robot(robot, where="gymnasium environment")
         self.robot.check_tasks([task], where="gymnasium environment")
-        self.metadata = {**type(self).metadata, "render_fps": round(self.robot.control_hz)}
+        self.metadata = {  # type: ignore[misc]  # as Gymnasium has it: of the class, and of each one
+            **type(self).metadata,
+            "render_fps": round(self.robot.control_hz),
+        }
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode must be None or 'rgb_array', not {render_mode!r}")
         self.render_mode, self.task, self.num_steps, self._step = render_mode, task, num_steps, 0
@@ -107,7 +110,7 @@ def _box(vector: Vector) -> spaces.Box:
 
 def environments() -> dict[str, tuple[str, str]]:
     """Gymnasium id -> (robot, task), of every robot that can be simulated."""
-    found = {}
+    found: dict[str, tuple[str, str]] = {}
     for robot in importable_robots():
         if robot.simulator:
             tasks = simulator_of(robot, needed_by="a gymnasium environment", remedy=_REMEDY).environments

@@ -25,8 +25,10 @@ class Simulator(Protocol):
     """What a RobotSpec's `simulator` names. Importing its module and asking for `renderer` is cheap: the identity of
     what it makes is known before anything is simulated."""
 
-    environments: Mapping[str, str]
-    """Gymnasium id -> task, see gym.py."""
+    @property
+    def environments(self) -> Mapping[str, str]:
+        """Gymnasium id -> task, see gym.py."""
+        ...
 
     def renderer(self) -> str:
         """What draws the pictures: part of the identity of whatever holds them. VlawError where it is misspelt."""

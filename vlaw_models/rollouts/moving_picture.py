@@ -61,8 +61,10 @@ def imagined_from(episodes: Sequence[Episode]) -> list[Episode]:
         Start(episode.task, episode.seed, episode.instruction, episode.images[0], episode.states[0])
         for episode in episodes
     ]
-    folders = (foundation("tiny", kind) for kind in ("base_policy", "world_model", "autoencoder"))
-    batches = imagine(*folders, starts, ImagineConfig(), robot=ROBOT, seed=0)
+    policy, world_model, autoencoder = (
+        foundation("tiny", kind) for kind in ("base_policy", "world_model", "autoencoder")
+    )
+    batches = imagine(policy, world_model, autoencoder, starts, ImagineConfig(), robot=ROBOT, seed=0)
     return [episode for batch in batches for episode in batch]
 
 

@@ -52,6 +52,7 @@ class ImaginedWorld:
 
     def reset(self, starts: Sequence[Start]) -> Observation:
         """Begins at the starts' recorded frames. Raises VlawError for a start without frame or state, or a misfit."""
+        frames, states = [], []
         for start in starts:
             if start.images is None or start.state is None:
                 raise VlawError(
@@ -59,8 +60,9 @@ class ImaginedWorld:
                     where=f"start {start.seed} of {start.task}",
                     remedy="Take the start from a real episode.",
                 )
-        images = np.stack([start.images for start in starts])
-        state = np.stack([start.state for start in starts]).astype(np.float32)
+            frames.append(start.images)
+            states.append(start.state)
+        images, state = np.stack(frames), np.stack(states).astype(np.float32)
         latents = self.autoencoder.encode(images)
         if tuple(latents.shape[1:]) != tuple(self.model.latent_shape) or state.shape[1] != self.model.pose_dim:
             raise VlawError(

@@ -173,10 +173,15 @@ def unlike(paths: Paths, versions: list[int]) -> list[tuple[str, str]]:
             found.append((name, f"damaged ({type(error).__name__})"))
     stored = _stored([path for _, added, _ in carried for path in added])
     for name, added, rows in carried:
-        errors = [rows for path in added if isinstance(rows := stored[path], VlawError)]
+        errors, there = [], []
+        for path in added:
+            if isinstance(one := stored[path], VlawError):
+                errors.append(one)
+            else:
+                there += one
         if errors:
             found += [(relative_in(paths, error.where), error.what) for error in errors]
-        elif rows != [row for path in added for row in stored[path]]:
+        elif rows != there:
             found.append((name, "its rows are not those of its data file"))
     return found
 
@@ -185,7 +190,8 @@ def _stored(files: list[Path]) -> dict[Path, list[dict[str, Any]] | VlawError]:
     """The rows of each data file of `artifacts` as a log entry carries them, or why they cannot be read."""
     import pyarrow as pa
 
-    schema, found = TABLES["artifacts"], {path: [] for path in files}
+    schema = TABLES["artifacts"]
+    found: dict[Path, list[dict[str, Any]]] = {path: [] for path in files}
     try:
         # Read together, for a quarter of the time; where that fails, one by one tells which file it is.
         with connected(os.getpid()) as connection:
@@ -202,7 +208,7 @@ def _stored(files: list[Path]) -> dict[Path, list[dict[str, Any]] | VlawError]:
         rows = answer.select(schema.names).cast(schema).to_pylist() if answer else []
         for name, row in zip(names, rows, strict=True):
             found[Path(name)].append(_plain(row))
-        return found
+        return {**found}
     except (VlawError, pa.ArrowException, KeyError, ValueError, AttributeError):
         return {path: _read(path) for path in files}
 

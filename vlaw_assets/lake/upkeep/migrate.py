@@ -76,7 +76,8 @@ def _fill_log(paths: Paths) -> Resealed:
     """An entry for every version that the log of `artifacts` had and has lost."""
     table = paths.table("artifacts")
     links, there = seal.links(paths), set(deltalog.versions(table))
-    restored, lost = [], []
+    restored: list[int] = []
+    lost: list[int] = []
     for version in range(max([*there, *links]) + 1):
         if version in there:
             continue

@@ -10,6 +10,7 @@ same, and it is said how much that is; `verify.py` reads everything. Not here: t
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,8 @@ def look(lake: Lake, *, most_bytes: int = MOST_BYTES, seed: int | None = None) -
     order = [entry for entry in named if entry["path"] not in wrong]
     random.Random(seed).shuffle(order)
     unknown = lake.verified.unknown(order)
-    chosen, total = [], 0
+    chosen: list[Mapping[str, Any]] = []
+    total = 0
     for entry in unknown:
         if not chosen or total + entry["size"] <= most_bytes:
             chosen.append(entry)

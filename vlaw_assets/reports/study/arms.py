@@ -59,7 +59,8 @@ def figure_9(facts: Facts, pictures: Pictures) -> str:
 
 def price(facts: Facts, pictures: Pictures) -> str:
     """Section 6."""
-    rows, lines = [], {}
+    rows: list[list[str]] = []
+    lines: dict[int, list[tuple[int, Rate]]] = {}
     for row in facts.select("real_rollouts", recipe=MORE_REAL):
         goal = facts.goal(MORE_REAL, row["seed"])
         own = rate(row["successes"], row["trials"])

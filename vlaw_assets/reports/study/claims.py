@@ -93,7 +93,8 @@ def _better(facts: Facts, other: str, least: float) -> Claim:
 def _order(facts: Facts) -> Claim:
     name, bound = "order of the paper", "base < filtered BC < VLAW, iterations 1 and 2"
     rows = {i: [facts.rate(BASE, 0), facts.rate(FILTERED_BC, i), facts.rate(VLAW, i)] for i in (1, 2)}
-    whole = {i: [one.value for one in row] for i, row in rows.items() if None not in row}
+    found = {i: [one.value for one in row if one is not None] for i, row in rows.items()}
+    whole = {i: values for i, values in found.items() if len(values) == len(rows[i])}
     ours = "; ".join(f"{i}: {' / '.join(percent(value) for value in row)}" for i, row in whole.items())
     if len(whole) < 2:
         return Claim(name, bound, ours, None)
@@ -106,10 +107,9 @@ def _false_positives(models: WorldModels) -> Claim:
     bound = f"≤ ⅓, on ≥ {NEGATIVES} negatives"
     threshold = models.thresholds[-1] if models.thresholds else None
     seeds = models.common(ROLLOUTS, EXPERT)
-    own, expert = (
-        (models.false_positives(model, threshold, seeds) if threshold is not None else None)
-        for model in (ROLLOUTS, EXPERT)
-    )
+    if threshold is None:
+        return Claim(name, bound, "", None)
+    own, expert = (models.false_positives(model, threshold, seeds) for model in (ROLLOUTS, EXPERT))
     if not own or not expert:
         return Claim(name, bound, "", None)
     ours = f"{shown(own, counts=True)} against {shown(expert, counts=True)} at P(yes) > {threshold:g}"
@@ -145,7 +145,7 @@ def _judge(facts: Facts) -> Claim:
     bound = f"precision > {percent(PRECISION, 0)} at recall ≥ {percent(RECALL, 0)}, on ≥ {JUDGED}"
     counts = judged(facts).get(alpha)
     precision, recall = precision_recall(counts) if counts else (None, None)
-    if precision is None or recall is None:
+    if counts is None or precision is None or recall is None:
         return Claim(name, bound, "", None)
     n = sum(counts.values())
     ours = f"precision {shown(precision)}, recall {shown(recall)}, n = {n}"

@@ -165,7 +165,9 @@ class Facts:
     def matched(self, recipe: str, seed: int) -> int | None:
         """The first iteration at which `recipe` reaches its goal at a seed; None where it does not, or has none."""
         goal = self.goal(recipe, seed)
-        for iteration in range(1, self.last(recipe) + 1) if goal else ():
+        if goal is None:
+            return None
+        for iteration in range(1, self.last(recipe) + 1):
             found = self.rate(recipe, iteration, seed=seed)
             if found is not None and found.value >= goal.value:
                 return iteration

@@ -57,7 +57,9 @@ class WorldModels:
     def label(self, model: str) -> str:
         """With the episodes per task that it was finetuned on, as its artifacts say."""
         key = {EXPERT: "expert_per_task", EXPERT_CONTROL: "expert_per_task", ROLLOUTS: "rollouts_per_task"}.get(model)
-        found = self.facts.select("arms", recipe=SOURCES[model][0]) if key else []
+        if key is None:
+            return LABELS[model]
+        found = self.facts.select("arms", recipe=SOURCES[model][0])
         return f"{LABELS[model]}, {found[0][key]} per task" if found and found[0][key] else LABELS[model]
 
     def values(self, model: str, family: str, camera: str) -> dict[int, float]:

@@ -98,15 +98,18 @@ def _correlations(rows: list[Row], what: str) -> str:
 
     if len(rows) < 2:
         return ""
-    rates = [np.array([row[f"{side}_rate"] for row in rows]) for side in ("imagined", "real")]
-    outcomes = [
+    imagined_rates, real_rates = (np.array([row[f"{side}_rate"] for row in rows]) for side in ("imagined", "real"))
+    imagined, real = (
         [np.arange(row[f"{side}_trials"]) < row[f"{side}_successes"] for row in rows] for side in ("imagined", "real")
-    ]
+    )
     lines, problems = [], []
     for measure, label in MEASURES.items():
         try:
-            by_trials = ranking.over_trials(measure, *outcomes, np.random.default_rng(SEED))
-            by_policies = ranking.over_policies(measure, *rates, np.random.default_rng(SEED)) if len(rows) > 2 else None
+            by_trials = ranking.over_trials(measure, imagined, real, np.random.default_rng(SEED))
+            by_policies = None
+            if len(rows) > 2:
+                drawn = np.random.default_rng(SEED)
+                by_policies = ranking.over_policies(measure, imagined_rates, real_rates, drawn)
         except VlawError as error:
             problems.append(f"{label}: {error.what}")
             continue

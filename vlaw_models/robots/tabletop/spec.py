@@ -6,15 +6,17 @@ closed). A test compares the cameras' calibration with the simulator's.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from vlaw_models.robots.spec import EXTERIOR, WRIST, Camera, Pinhole, RobotSpec, Vector
 
-_POSE = {
-    "names": ("x", "y", "z", "pitch", "gripper"),
-    "units": ("m", "m", "m", "rad", ""),
-    "low": (-0.20, -0.20, 0.0, -1.8, 0.0),
-    "high": (0.20, 0.20, 0.26, 1.8, 1.0),
-    "orientation": "pitch",
-}
+_POSE = Vector(
+    names=("x", "y", "z", "pitch", "gripper"),
+    units=("m", "m", "m", "rad", ""),
+    low=(-0.20, -0.20, 0.0, -1.8, 0.0),
+    high=(0.20, 0.20, 0.26, 1.8, 1.0),
+    orientation="pitch",
+)
 
 SPEC = RobotSpec(
     name="tabletop",
@@ -36,8 +38,8 @@ SPEC = RobotSpec(
         ),
     ),
     control_hz=5.0,
-    state=Vector(**_POSE),
-    action=Vector(**_POSE, largest_step=(0.05, 0.05, 0.05, 0.5, 1.0), as_is=(4,)),
+    state=_POSE,
+    action=replace(_POSE, largest_step=(0.05, 0.05, 0.05, 0.5, 1.0), as_is=(4,)),
     world="tabletop",
     success="the simulator says whether the task stands accomplished at the last step, by the paper's criterion",
     tasks=("stack", "book", "erase", "scoop", "draw"),

@@ -36,6 +36,10 @@ class Quality:
     up)."""
 
 
+Target = Callable[["Sim"], "np.ndarray"]
+"""Where the hand should be: (x, y, z, pitch), metres and radians."""
+
+
 @dataclass
 class Waypoint:
     """Go to `pose(sim)` (x, y, z, pitch), gripper at `gripper`, then stay `hold` steps.
@@ -43,7 +47,7 @@ class Waypoint:
     `group` 'first' or 'last' marks waypoints that belong to the first or last interaction: mistakes shift those.
     """
 
-    pose: Callable[[Sim], np.ndarray]
+    pose: Target
     gripper: float
     hold: int = 0
     group: str = ""

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import mujoco
 import numpy as np
 
 from vlaw_models.episodes import Outcome
 from vlaw_models.robots.tabletop.scene import Sim, compile_scene
-from vlaw_models.robots.tabletop.tasks.base import Task, Waypoint
+from vlaw_models.robots.tabletop.tasks.base import Target, Task, Waypoint
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class OpenBook(Task):
     stream = 2
     home = np.array([-0.14, 0.0, 0.20, 0.0, 1.0], dtype=np.float32)
 
-    def compile(self):
+    def compile(self) -> mujoco.MjModel:
         # The hinge's range stops the cover, not its contact with the pages and the table.
         exclude = "".join(
             f'<exclude body1="{name}_cover" body2="{name}"/><exclude body1="{name}_cover" body2="world"/>'
@@ -132,10 +133,10 @@ class OpenBook(Task):
         hinge = sim.body(sim.memory["book"]) + np.array([0.0, 0.0, book.thickness])
         under = np.array([hinge[0] - book.length + 0.006, hinge[1], 0.019])
 
-        def at(x: float, z: float, pitch: float = _PITCH):
+        def at(x: float, z: float, pitch: float = _PITCH) -> Target:
             return lambda _sim: np.array([under[0] + x, under[1], z, pitch])
 
-        def turned(angle: float, inward: float = 0.0):
+        def turned(angle: float, inward: float = 0.0) -> Target:
             """The hand as if it were fixed to a cover opened by `angle`, `inward` metres nearer to the hinge."""
             dx, dz = under[0] - hinge[0] + inward, under[2] - hinge[2]
             x, z = np.cos(angle) * dx + np.sin(angle) * dz, np.cos(angle) * dz - np.sin(angle) * dx

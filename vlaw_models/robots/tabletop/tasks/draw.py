@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import mujoco
 import numpy as np
 
 from vlaw_models.episodes import Outcome
 from vlaw_models.robots.tabletop.scene import Sim, compile_scene
-from vlaw_models.robots.tabletop.tasks.base import Task, Waypoint
+from vlaw_models.robots.tabletop.tasks.base import Target, Task, Waypoint
 
 COLOURS = {
     "red": (0.90, 0.06, 0.06),
@@ -55,7 +56,7 @@ class Draw(Task):
     stream = 5
     home = np.array([0.0, 0.0, 0.15, 0.0, 1.0], dtype=np.float32)
 
-    def compile(self):
+    def compile(self) -> mujoco.MjModel:
         half = BOARD_TOP / 2
         bodies = (
             f'<body name="board" pos="0 0 {half}">'
@@ -138,7 +139,7 @@ class Draw(Task):
         angles = np.linspace(0.0, 2 * np.pi + 0.12, SEGMENTS + 1)
         centre = np.array(sim.memory["centre"])
 
-        def at(angle: float, z: float):
+        def at(angle: float, z: float) -> Target:
             spot = centre + RADIUS * np.array([np.cos(angle), np.sin(angle)])
             return lambda _sim: np.array([*spot, z, 0.0])
 

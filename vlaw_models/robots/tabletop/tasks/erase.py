@@ -10,11 +10,12 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import permutations, product
 
+import mujoco
 import numpy as np
 
 from vlaw_models.episodes import Outcome
 from vlaw_models.robots.tabletop.scene import Sim, compile_scene
-from vlaw_models.robots.tabletop.tasks.base import Task, Waypoint
+from vlaw_models.robots.tabletop.tasks.base import Target, Task, Waypoint
 
 COLOURS = {
     "red": (0.88, 0.08, 0.08),
@@ -47,7 +48,7 @@ class Erase(Task):
     stream = 3
     home = np.array([0.0, 0.0, 0.15, 0.0, 1.0], dtype=np.float32)
 
-    def compile(self):
+    def compile(self) -> mujoco.MjModel:
         half = BOARD_TOP / 2
         bodies = (
             f'<body name="board" pos="0 0 {half}">'
@@ -184,7 +185,7 @@ def _shortest(start: np.ndarray, ends: list[tuple[np.ndarray, np.ndarray]]) -> l
     return best
 
 
-def _at(spot: np.ndarray, z: float):
+def _at(spot: np.ndarray, z: float) -> Target:
     return lambda _sim: np.array([spot[0], spot[1], z, 0.0])
 
 

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import mujoco
 import numpy as np
 
 from vlaw_models.episodes import Outcome
 from vlaw_models.robots.tabletop.scene import Sim, compile_scene
-from vlaw_models.robots.tabletop.tasks.base import Task, Waypoint
+from vlaw_models.robots.tabletop.tasks.base import Target, Task, Waypoint
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Scoop(Task):
     # The bowl and the scoop are wide: a smaller error would often still succeed.
     mistake_offset = (0.08, 0.10)
 
-    def compile(self):
+    def compile(self) -> mujoco.MjModel:
         # Compiled at the largest size of any kind: the bounding volumes then hold whatever reset() chooses.
         radius = max(kind.radius for kind in KINDS.values())
         length = max(kind.length for kind in KINDS.values())
@@ -160,7 +161,7 @@ class Scoop(Task):
     def waypoints(self, sim: Sim) -> list[Waypoint]:
         heap, bowl = np.array(sim.memory["heap"]), np.array(sim.memory["bowl"])
 
-        def at(x: float, y: float, z: float, pitch: float):
+        def at(x: float, y: float, z: float, pitch: float) -> Target:
             return lambda _sim: np.array([x, y, z, pitch])
 
         nose = 0.10  # The lip touches the table first and slides under the snacks.

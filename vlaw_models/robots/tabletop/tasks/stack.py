@@ -5,11 +5,12 @@ Success (paper, Appendix B): A rests on B, not on the table, is released and upr
 
 from __future__ import annotations
 
+import mujoco
 import numpy as np
 
 from vlaw_models.episodes import Outcome
 from vlaw_models.robots.tabletop.scene import Sim, compile_scene
-from vlaw_models.robots.tabletop.tasks.base import Task, Waypoint
+from vlaw_models.robots.tabletop.tasks.base import Target, Task, Waypoint
 
 COLOURS = {
     "red": (0.85, 0.12, 0.10),
@@ -28,7 +29,7 @@ class Stack(Task):
     name = "stack"
     stream = 1
 
-    def compile(self):
+    def compile(self) -> mujoco.MjModel:
         bodies = "".join(
             f'<body name="{name}" pos="{0.1 * i - 0.15} 0 {HALF}"><freejoint name="{name}"/>'
             f'<geom name="{name}" type="box" size="{HALF} {HALF} {HALF}" mass="0.08" rgba="{r} {g} {b} 1"/></body>'
@@ -67,14 +68,14 @@ class Stack(Task):
         top, base = sim.memory["top"], sim.memory["base"]
         grasp = sim.body(top)
 
-        def over(target: np.ndarray, z: float):
+        def over(target: np.ndarray, z: float) -> Target:
             return lambda _sim: np.array([target[0], target[1], z, 0.0])
 
-        def onto(z: float):
+        def onto(z: float) -> Target:
             # Aim the held block, not the hand: a block that slipped in the fingers is still set down centred.
             def pose(s: Sim) -> np.ndarray:
                 slip = s.body(top)[:2] - s.state[:2]
-                slip = slip if np.linalg.norm(slip) < 0.03 else np.zeros(2)
+                slip = slip if np.linalg.norm(slip) < 0.03 else np.zeros_like(slip)
                 return np.array([*(s.body(base)[:2] - slip), z, 0.0])
 
             return pose
