@@ -7,6 +7,7 @@ on replays (world_model_metrics.py).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.assets.stage import Plan, Stage, Work
@@ -57,7 +58,7 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
         work.metrics["left_out"] = left_out
     for clip, score in zip(clips, scores, strict=True):
         clip.extra["p_success"] = float(score)
-    work.show("clips and their scores", clips[:4])
+    work.show("clips and their scores", list(islice(clips, 4)))
     detail = {row["metric"]: row["detail"] for row in found}
     work.show_png("calibration", calibration_plot(detail["real_calibration"]["bins"]))
     work.show_png("thresholds", threshold_plot(detail["real_threshold_sweep"]["rows"], alpha))

@@ -38,13 +38,15 @@ class Written:
     """With frames: the first of each task."""
 
     def add(self, batch: Sequence[Episode], names: Sequence[str]) -> None:
+        import numpy as np
+
         known = {episode.task for episode in self.shown}
         for episode, name in zip(batch, names, strict=True):
             if episode.task not in known:
                 known.add(episode.task)
                 # A copy: a view would keep the batch.
-                self.shown.append(replace(episode, images=episode.images.copy()))
-            self.episodes.append(replace(episode, episode_id=name, images=episode.images[:0].copy()))
+                self.shown.append(replace(episode, images=np.array(episode.images)))
+            self.episodes.append(replace(episode, episode_id=name, images=np.array(episode.images[:0])))
 
     @property
     def successes(self) -> int:

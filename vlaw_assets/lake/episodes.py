@@ -59,7 +59,7 @@ def content_digest(episode: Episode, context: dict[str, Any], stored: Sequence[F
     total.update(timestamps(episode).astype("<f8").tobytes())
     for array in (episode.states, episode.actions):
         total.update(np.ascontiguousarray(array, dtype="<f4").tobytes())
-    for part in content_of(stored, episode.images):
+    for part in content_of(stored, np.asarray(episode.images)):
         total.update(part)
     return total.hexdigest()
 

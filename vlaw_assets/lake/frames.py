@@ -27,7 +27,6 @@ from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
     from vlaw_models.episodes import Episode
-    from vlaw_models.sources import Frames
 
 os.environ.setdefault("LANCE_LOG", "error")
 """Lance warns on stderr about every dataset it is told to create; it reads this once, when first imported."""
@@ -85,7 +84,7 @@ def encoded(episode: Episode, *, purpose: str) -> list[Frame]:
     ]
 
 
-def content_of(stored: Sequence[Frame], images: np.ndarray | Frames) -> Iterator[bytes]:
+def content_of(stored: Sequence[Frame], images: np.ndarray) -> Iterator[bytes]:
     """What a digest of frames is taken of, frame by frame: of a PNG its pixels, whoever compressed them; of a JPEG its
     bytes.
 

@@ -117,13 +117,13 @@ def _at(model: type[BaseModel], loc: tuple[int | str, ...]) -> Any:
     """The type at a place of a model, as it is annotated."""
     found: Any = model
     for part in loc:
-        kind = get_args(found)[0] if get_origin(found) is Annotated else found
-        found = get_args(kind)[-1 if get_origin(kind) is dict else 0] if get_args(kind) else _fields(kind)[part]
+        kind: Any = get_args(found)[0] if get_origin(found) is Annotated else found
+        found = get_args(kind)[-1 if get_origin(kind) is dict else 0] if get_args(kind) else _fields(kind)[str(part)]
     return found
 
 
 @cache
-def _fields(kind: type) -> dict[str, Any]:
+def _fields(kind: Any) -> dict[str, Any]:
     """Key -> annotation of a model or a dataclass."""
     hints = get_type_hints(kind, include_extras=True)
     if dataclasses.is_dataclass(kind):

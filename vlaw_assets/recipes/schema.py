@@ -40,8 +40,8 @@ Corpus = Annotated[
     Predicate(lambda source: source == "scripted" or is_recording(source)),
     doc("Use 'scripted', or 'recorded:NAME' of an imported dataset."),
 ]
-Preset = Literal[presets.PRESETS]
-Weights = Literal[presets.MODELS]
+Preset = Literal[presets.PRESETS]  # type: ignore[valid-type]  # said there alone
+Weights = Literal[presets.MODELS]  # type: ignore[valid-type]
 
 
 def wrong(what: str, remedy: str, key: str = "") -> PydanticCustomError:

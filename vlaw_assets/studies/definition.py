@@ -63,7 +63,7 @@ class Study(Keys):
     name: str
     description: str = ""
     tasks: tuple[str, ...] | None = None
-    settings: dict[Literal[tuple(Tables.model_fields)], dict[str, Any]] = Field({}, alias="set")
+    settings: dict[Literal[tuple(Tables.model_fields)], dict[str, Any]] = Field({}, alias="set")  # type: ignore[valid-type]
     """What holds for every arm, by table of the recipe."""
     arms: tuple[Arm, ...] = ()
 

@@ -72,16 +72,16 @@ def compare_clips(
     cameras, fewer than two predicted frames, NaN, another dtype than uint8; and for what the network cannot read.
     """
     names = _checked_cameras(cameras)
-    frechet = frechet and net is not None
+    measured_net = net if frechet else None
     count = len(recorded)
     for label, values in (("seeds", seeds), ("clip ids", clip_ids)):
         if values is not None and len(values) != count:
             raise VlawError(f"{len(values)} {label} for {count} clips", where=WHERE, remedy="Give one for each clip.")
-    _check(recorded, replayed, names, clip_ids, least=2 if frechet else 1)
-    judge = perceptual if perceptual is not None else net
+    _check(recorded, replayed, names, clip_ids, least=2 if measured_net else 1)
+    judge: Any = perceptual if perceptual is not None else net
     if judge is not None and not hasattr(judge, "perceptual"):
         raise VlawError(
-            f"{net.name} has no perceptual distance",
+            f"{judge.name} has no perceptual distance",
             where=WHERE,
             remedy="Give `perceptual`: an Lpips, or the judge's network.",
         )
@@ -104,20 +104,20 @@ def compare_clips(
             if judge is not None:
                 looks = judge.perceptual(*flat, camera=camera).reshape(len(pairs), length).mean(axis=1)
                 measured[camera, judge.perceptual_metric] += looks.tolist()
-            if frechet:
+            if measured_net:
                 for metric, read, both in (
-                    (net.frame_metric, net.frames, flat),
-                    (net.clip_metric, net.clips, (real, made)),
+                    (measured_net.frame_metric, measured_net.frames, flat),
+                    (measured_net.clip_metric, measured_net.clips, [real, made]),
                 ):
                     for kept, side in zip(seen[camera, metric], both, strict=True):
                         kept.append(read(side, camera=camera))
     rows, per_clip = [], []
     for camera in names:
-        for metric, values in ((metric, values) for (view, metric), values in measured.items() if view == camera):
-            rows.append(_row(camera, metric, float(np.mean(values)), count * length, None))
+        for metric, found in ((metric, found) for (view, metric), found in measured.items() if view == camera):
+            rows.append(_row(camera, metric, float(np.mean(found)), count * length, None))
             per_clip += [
                 {"clip": name, "camera": camera, "metric": metric, "value": value}
-                for name, value in zip(ids, values, strict=True)
+                for name, value in zip(ids, found, strict=True)
             ]
         for metric, features in ((metric, features) for (view, metric), features in seen.items() if view == camera):
             first, second = (np.concatenate(side) for side in features)
@@ -131,7 +131,7 @@ def compare_clips(
         "width": recorded[0].shape[3],
         "cameras": list(names),
         "first_frame_excluded": True,
-        "feature_net": {"name": net.name, "digest": net.digest} if frechet else None,
+        "feature_net": {"name": measured_net.name, "digest": measured_net.digest} if measured_net else None,
         "perceptual_net": None if judge is None else {"name": judge.name, "digest": judge.digest},
         "recorded_sha256": digests[0].hexdigest(),
         "replayed_sha256": digests[1].hexdigest(),
