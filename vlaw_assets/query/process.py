@@ -272,6 +272,7 @@ class _Worker:
         assert process.stdout is not None
         self.process, self._pipes = process, (process.stdin, process.stdout)
         self.requests, self.answers = (pipe.fileno() for pipe in self._pipes)
+        self.pid = process.pid
 
     def end(self) -> None:
         self.process.kill()
