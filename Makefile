@@ -28,9 +28,10 @@ run: setup  ## two co-improvement iterations on the embedded robot
 ui: setup  ## Dagster on the same lake: http://localhost:3000
 	$(BIN)/vlaw ui
 
-test: setup  ## style, then the tests that end in minutes
+test: setup  ## style and types, then the tests that end in minutes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-long: setup  ## the others: kills, studies, servers, a browser, every shipped recipe

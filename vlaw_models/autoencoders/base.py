@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -108,11 +109,11 @@ def build_autoencoder(preset: Mapping[str, Any], *, seed: int) -> Autoencoder:
         return model(model.config_class(**preset["sizes"]))
 
 
-def config_values(config: Mapping[str, Any], kind: type, *, where: Path) -> dict[str, Any]:
+def config_values(config: Mapping[str, Any], kind: Any, *, where: Path) -> dict[str, Any]:
     """What config.json says of the dataclass `kind`, lists as tuples. Raises VlawError for a key that it lacks."""
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
     values.pop("class")
-    unknown = sorted(set(values) - set(kind.__dataclass_fields__))
+    unknown = sorted(set(values) - {field.name for field in fields(kind)})
     if unknown:
         raise VlawError(
             f"config.json has unknown keys: {', '.join(unknown)}",

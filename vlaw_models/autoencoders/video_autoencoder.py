@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -57,9 +58,12 @@ class VideoAutoencoder(Autoencoder):
     @classmethod
     def load(cls, folder: Path) -> VideoAutoencoder:
         """Reads this platform's checkpoints and a plain diffusers `vae` folder (its keys have no prefix)."""
-        values = load_config(folder)
-        values = {k: v for k, v in values.items() if k in VideoAutoencoderConfig.__dataclass_fields__}
-        model = cls(VideoAutoencoderConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}))
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in load_config(folder).items()
+            if key in VideoAutoencoderConfig.__dataclass_fields__
+        }
+        model = cls(VideoAutoencoderConfig(**values))
         tensors = {
             k if k.startswith("network.") else f"network.{k}": v.float() for k, v in load_tensors(folder).items()
         }

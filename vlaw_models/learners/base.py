@@ -103,7 +103,11 @@ class Examples:
 
     def of_task(self, task: str) -> Examples:
         rows = [row for row, episode in enumerate(self.episodes) if episode.task == task]
-        return Examples(*([column[row] for row in rows] for column in (self.episodes, self.weights, self.positive)))
+        return Examples(
+            [self.episodes[row] for row in rows],
+            [self.weights[row] for row in rows],
+            [self.positive[row] for row in rows],
+        )
 
     @property
     def steps(self) -> int:
@@ -141,7 +145,7 @@ class Learner(ABC):
         """The training set in the order of the candidates, and numbers worth keeping beside it. Raises VlawError."""
 
     @abstractmethod
-    def fits(self, policy_class: type, settings: PolicyConfig) -> Misfit | None:
+    def fits(self, policy_class: type[Any], settings: PolicyConfig) -> Misfit | None:
         """Why a policy of that class cannot be updated so; None where it can."""
 
     @abstractmethod

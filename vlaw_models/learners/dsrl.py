@@ -91,12 +91,14 @@ class Dsrl(Learner):
 
         from vlaw_models.device import seeded
         from vlaw_models.learners.loop import LoopConfig, train
+        from vlaw_models.policies.base import FlowMatchingPolicy
         from vlaw_models.policies.noise_policy import NoisePolicy
 
         if isinstance(policy, NoisePolicy):
             noise_policy = policy
             noise_policy.noise_bound = self.noise_bound
         else:
+            assert isinstance(policy, FlowMatchingPolicy), "`fits` says so before"
             with seeded(seed):
                 noise_policy = NoisePolicy(policy.eval(), noise_bound=self.noise_bound)
         data = Transitions.of(noise_policy.base, real.episodes)

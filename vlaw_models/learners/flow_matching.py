@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,14 +60,14 @@ def update(
     """
     kinds = (real, imagined)
     counts = [Counter(episode.task for episode in examples.episodes) for examples in kinds]
-    shares = batch_shares(*counts, settings.imagined_fraction)
+    shares = batch_shares(counts[0], counts[1], settings.imagined_fraction)
     sources = []
     for task, kind in shares:
         part = kinds[kind].of_task(task)
         sources.append(StepData.from_episodes(part.episodes, weights=part.weights, positive=part.positive))
         check_fits(policy, sources[-1])
     loop = LoopConfig(steps=stops.last, learning_rate=settings.learning_rate, ema=settings.ema)
-    options = {"batch_size": settings.batch_size, "seed": seed, "stops": stops, "progress": progress}
+    options: dict[str, Any] = {"batch_size": settings.batch_size, "seed": seed, "stops": stops, "progress": progress}
     if settings.frozen_encoder:
         return train_head(policy, sources, list(shares.values()), loop, **options)
     return train_policy(policy, MixedData(sources, list(shares.values())), loop, **options)
@@ -162,7 +163,7 @@ def batch_shares(
     fill three quarters of all batches, and the other tasks would be forgotten.
     """
     tasks = sorted({*real, *imagined})
-    shares = {}
+    shares: dict[tuple[str, int], float] = {}
     for task in tasks:
         counts = real.get(task, 0), imagined.get(task, 0)
         fraction = min(imagined_fraction, counts[1] / sum(counts)) if all(counts) else float(counts[1] > 0)

@@ -32,7 +32,7 @@ class Imitation(Learner):
         "frozen_encoder",
     )
 
-    def fits(self, policy_class: type, settings: PolicyConfig) -> Misfit | None:
+    def fits(self, policy_class: type[Any], settings: PolicyConfig) -> Misfit | None:
         from vlaw_models.learners.flow_matching import misfit
 
         return misfit(policy_class, settings)
@@ -49,7 +49,9 @@ class Imitation(Learner):
         progress: Progress | None = None,
     ) -> tuple[Policy, list[float]]:
         from vlaw_models.learners.flow_matching import update
+        from vlaw_models.policies.base import FlowMatchingPolicy
 
+        assert isinstance(policy, FlowMatchingPolicy), "`fits` says so before"
         return policy, update(policy, real, imagined, settings, stops=stops, seed=seed, progress=progress)
 
 

@@ -54,11 +54,11 @@ def update_policy(
     if misfit is not None:
         raise VlawError(f"{misfit.key} {misfit.why}", where="policy update", remedy=misfit.remedy)
     stops = Stops(settings.stops, learner.updates(settings))
-    policy, losses = learner.fit(policy, real, imagined, settings, stops=stops, seed=seed, progress=progress)
+    updated, losses = learner.fit(policy, real, imagined, settings, stops=stops, seed=seed, progress=progress)
     log = {"losses": losses, "real_steps": real.steps, "imagined_steps": imagined.steps}
     if evaluate is not None:
         before = evaluate(load_policy(start_dir))
-        chosen, outcomes = stops.choose(policy, evaluate)
+        chosen, outcomes = stops.choose(updated, evaluate)
         log |= {"stop": chosen, "outcomes": {0: before, **outcomes}}
-    policy.save(out_dir)
+    updated.save(out_dir)
     return {**log, "seconds": time.monotonic() - begun}

@@ -33,7 +33,7 @@ class Recap(Imitation):
         signs = zip(candidates, positive(returns, advantage), strict=True)
         return [Member.of(candidate, positive=bool(good)) for candidate, good in signs], {"value": value}
 
-    def fits(self, policy_class: type, settings: PolicyConfig) -> Misfit | None:
+    def fits(self, policy_class: type[Any], settings: PolicyConfig) -> Misfit | None:
         found = super().fits(policy_class, settings)
         if found is None and not policy_class.can_condition:
             return Misfit(
@@ -54,5 +54,8 @@ class Recap(Imitation):
         seed: int,
         progress: Progress | None = None,
     ) -> tuple[Policy, list[float]]:
+        from vlaw_models.policies.base import FlowMatchingPolicy
+
+        assert isinstance(policy, FlowMatchingPolicy), "`fits` says so before"
         policy.condition_on_advantage()
         return super().fit(policy, real, imagined, settings, stops=stops, seed=seed, progress=progress)

@@ -81,10 +81,10 @@ def train_world_model(
     """
     rng = np.random.default_rng([seed, 1])
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    both = co_training is not None and co_training_weight > 0
-    parts = [(data, batch_size // 2 if both else batch_size, 1.0)]
-    if both:
-        parts.append((co_training, batch_size - batch_size // 2, co_training_weight))
+    parts = [(data, batch_size, 1.0)]
+    if co_training is not None and co_training_weight > 0:
+        half = batch_size // 2
+        parts = [(data, half, 1.0), (co_training, batch_size - half, co_training_weight)]
 
     def step_loss() -> torch.Tensor:
         total = torch.zeros((), device=model.device)

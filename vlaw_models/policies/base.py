@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from vlaw_models.policies.registry import POLICIES
 from vlaw_models.policies.tokenize import InstructionTokenizer
 from vlaw_models.robots.spec import RobotSpec
 
-Generators = torch.Generator | Sequence[torch.Generator]
+Generators: TypeAlias = "torch.Generator | Sequence[torch.Generator]"
 """One generator for the batch, or one per sample: then a sample does not depend on what else is in the batch."""
 
 
@@ -48,6 +48,9 @@ class Policy(Protocol):
         self, observation: Observation, instructions: Sequence[str], generator: Generators, noise_scale: float = 1.0
     ) -> np.ndarray:
         """(B, H, A) float32 absolute pose targets."""
+
+    def save(self, folder: Path) -> Path:
+        """The checkpoint that `load_policy` reads."""
 
 
 class FlowMatchingPolicy(nn.Module, ABC):

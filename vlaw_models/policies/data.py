@@ -132,7 +132,7 @@ class StepData:
                 remedy="Give the number of steps of every episode.",
             )
         split = [np.split(array, cuts) for array in (images, states, actions)]
-        return cls(*split, instructions, weights=weights)
+        return cls(split[0], split[1], split[2], instructions, weights=weights)
 
     def __len__(self) -> int:
         """Number of control steps."""

@@ -37,7 +37,7 @@ class Eyes(nn.Module):
             nn.Linear(32 * length, text_features), nn.GELU(), nn.Linear(text_features, text_features)
         )
         self.cameras = nn.ModuleList(
-            CameraEncoder(image_size, tuple(channels), text_features, camera_features) for _ in range(cameras)
+            CameraEncoder(image_size, channels, text_features, camera_features) for _ in range(cameras)
         )
         self.places = sum(2 * camera.look.heads for camera in self.cameras)
         self.size = cameras * camera_features + text_features + (1 + 2 * len(WAVES)) * self.places

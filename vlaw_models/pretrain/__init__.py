@@ -13,8 +13,10 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from vlaw_models.pretrain.stages import Corpora, PretrainConfig
+from vlaw_models.progress import Progress
 
 STAGES = ("corpus", "autoencoder", "world_model", "base_policy", "reward_model")
 LANES = (("autoencoder", "world_model"), ("base_policy",))
@@ -49,7 +51,7 @@ def run_stage(name: str, out: Path, work: Path, cfg: PretrainConfig) -> None:
         data = Corpora(work, cfg, _printer(name))
         begun = time.monotonic()
         if name == "corpus":
-            result = {
+            result: dict[str, Any] = {
                 "episodes": sum(
                     len(part()) for part in (data.broad, data.hard, data.unseen, data.demonstrations, data.co_training)
                 )
@@ -61,8 +63,14 @@ def run_stage(name: str, out: Path, work: Path, cfg: PretrainConfig) -> None:
         elif name == "base_policy":
             result = stages.train_base_policy(data, out / "base_policy", _printer(name))
         else:
-            models = [out / kind for kind in ("autoencoder", "world_model", "base_policy", "reward_model")]
-            result = stages.train_reward_model(data, *models, _printer(name))
+            result = stages.train_reward_model(
+                data,
+                out / "autoencoder",
+                out / "world_model",
+                out / "base_policy",
+                out / "reward_model",
+                _printer(name),
+            )
     result["seconds"] = round(time.monotonic() - begun, 1)
     work.mkdir(parents=True, exist_ok=True)
     done.write_text(json.dumps(result))
@@ -81,7 +89,7 @@ def write_provenance(out: Path, work: Path, cfg: PretrainConfig, code_revision: 
     (out / "PROVENANCE.json").write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
 
 
-def _printer(stage: str):
+def _printer(stage: str) -> Progress:
     last = 0.0
 
     def progress(done: int, total: int, text: str) -> None:

@@ -32,7 +32,8 @@ def save_corpus(folder: Path, episodes: Iterable[Episode], count: int) -> None:
         actions.append(episode.actions)
         points.append(episode.extra["points"])
         rows.append({name: getattr(episode, name) for name in _PLAIN})
-    images.flush()
+    if images is not None:
+        images.flush()
     np.save(folder / "states.npy", np.stack(states))
     np.save(folder / "actions.npy", np.stack(actions))
     np.save(folder / "points.npy", np.stack(points))

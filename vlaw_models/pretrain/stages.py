@@ -16,6 +16,7 @@ from vlaw_models.config import RolloutConfig, WorldModelMetricsConfig
 from vlaw_models.episodes import Episode
 from vlaw_models.presets import POLICY
 from vlaw_models.pretrain.corpus import cached_corpus
+from vlaw_models.progress import Progress
 from vlaw_models.robots.registry import DEFAULT, find_robot
 from vlaw_models.rollouts.demonstrate import iterate_demonstrations
 
@@ -87,7 +88,7 @@ class PretrainConfig:
 class Corpora:
     """The simulated data of pretraining, collected when first asked for and kept in `work`."""
 
-    def __init__(self, work: Path, cfg: PretrainConfig, progress=None):
+    def __init__(self, work: Path, cfg: PretrainConfig, progress: Progress | None = None):
         self.work, self.cfg, self.progress = work, cfg, progress
 
     def broad(self) -> list[Episode]:
@@ -136,7 +137,7 @@ def make_autoencoder(out: Path) -> dict:
     return {}
 
 
-def train_world_model(data: Corpora, autoencoder: Path, out: Path, progress=None) -> dict:
+def train_world_model(data: Corpora, autoencoder: Path, out: Path, progress: Progress | None = None) -> dict:
     """The pretrained world model: the broad corpus stands in for the paper's DROID."""
     import torch
 
@@ -164,7 +165,7 @@ def train_world_model(data: Corpora, autoencoder: Path, out: Path, progress=None
     return {"loss": losses[-1], "episodes": len(encoded)}
 
 
-def train_base_policy(data: Corpora, out: Path, progress=None) -> dict:
+def train_base_policy(data: Corpora, out: Path, progress: Progress | None = None) -> dict:
     """The base policy: its eyes from the whole corpus, its hands from the lake's own episodes and a little practice."""
     import torch
 
@@ -230,7 +231,7 @@ def practice(episodes: list[Episode], cfg: PretrainConfig) -> list[Episode]:
 
 
 def train_reward_model(
-    data: Corpora, autoencoder: Path, world_model: Path, base_policy: Path, out: Path, progress=None
+    data: Corpora, autoencoder: Path, world_model: Path, base_policy: Path, out: Path, progress: Progress | None = None
 ) -> dict:
     """The pretrained judge: the base policy's eyes, and a reader that learns from labelled episodes and from replays of
     others.

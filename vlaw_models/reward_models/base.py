@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -43,8 +44,11 @@ class Judge(nn.Module, ABC):
     """Of the episodes' frames, pixels: one number for square ones, else height and width."""
     autocast = True
     """Whether training computes in bfloat16 where that is allowed; False where the weights' own type decides."""
-    frozen_eyes: bool = False
-    """True where only what comes after `watch` learns: then training looks at each frame once (`answer_seen`)."""
+
+    @property
+    def frozen_eyes(self) -> bool:
+        """True where only what comes after `watch` learns: then training looks at each frame once (`answer_seen`)."""
+        return False
 
     @abstractmethod
     def forward(self, frames: Tensor, instructions: Sequence[str], states: Tensor | None = None) -> Tensor:
@@ -73,7 +77,7 @@ class Judge(nn.Module, ABC):
         found = {"cameras": check_cameras(cameras, where=f"robot {robot.name!r}"), "pose_low": low, "pose_high": high}
         if robot.frame_size is not None:
             found["image_size"] = robot.frame_size
-        return {key: value for key, value in found.items() if key in cls.config_class.__dataclass_fields__}
+        return {key: value for key, value in found.items() if key in {field.name for field in fields(cls.config_class)}}
 
     @abstractmethod
     def lora_targets(self) -> list[str]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -105,7 +105,7 @@ class ClipJudge(Judge):
             return cls(config, InstructionTokenizer.from_instructions(instructions, length=config.instruction_length))
 
     @classmethod
-    def from_policy(cls, policy: FlowPolicy, *, robot: RobotSpec, seed: int, **sizes: int | float) -> ClipJudge:
+    def from_policy(cls, policy: FlowPolicy, *, robot: RobotSpec, seed: int, **sizes: Any) -> ClipJudge:
         """A fresh judge of `robot` with the eyes of `policy`, frozen. `sizes`: of the reader, where not the default."""
         own = policy.sizes()
         seen = {name: own[name] for name in ("image_size", "camera_features", "text_features")}

@@ -7,7 +7,7 @@ and it reads real and imagined frames alike. Vectors of different judges are not
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -38,7 +38,7 @@ def embed_episodes(
     """
     judge = judge_dir if isinstance(judge_dir, Judge) else load_judge(judge_dir)
     device = next(judge.parameters()).device
-    total = len(episodes) if hasattr(episodes, "__len__") else 0
+    total = len(episodes) if isinstance(episodes, Sized) else 0
     vectors: list[np.ndarray] = []
     done = 0
     stream = iter(episodes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from itertools import islice
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def score_episodes(
     """
     judge = load_judge(reward_dir)
     device = next(judge.parameters()).device
-    total = len(episodes) if hasattr(episodes, "__len__") else 0
+    total = len(episodes) if isinstance(episodes, Sized) else 0
     scores: list[np.ndarray] = []
     done = 0
     stream = iter(episodes)

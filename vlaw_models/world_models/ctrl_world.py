@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
-from torch import nn
+from torch import Tensor, nn
 
 from vlaw_models.checkpoint import load_config, load_tensors, load_weights, read_safetensors, save_checkpoint
 from vlaw_models.device import compute_device
@@ -64,7 +64,9 @@ class CtrlWorldConfig:
 class FrameConditionedUNet(UNetSpatioTemporalConditionModel):
     """diffusers' network, except that `encoder_hidden_states` (B, F, dim) is one token for each frame."""
 
-    def forward(self, sample, timestep, encoder_hidden_states, added_time_ids):
+    def forward(
+        self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, added_time_ids: Tensor
+    ) -> Tensor:
         """sample (B, F, C, h, w), timestep (B,), tokens (B, F, dim), added_time_ids (B, 3) -> (B, F, C, h, w).
 
         h and w must divide by 2 ** (levels - 1): the stock network's odd-size handling is not needed here.
