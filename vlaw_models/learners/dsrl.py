@@ -100,7 +100,7 @@ class Dsrl(Learner):
         else:
             assert isinstance(policy, FlowMatchingPolicy), "`fits` says so before"
             with seeded(seed):
-                noise_policy = NoisePolicy(policy.eval(), noise_bound=self.noise_bound)
+                noise_policy = NoisePolicy(policy.eval(), noise_bound=self.noise_bound).to(policy.device)
         data = Transitions.of(noise_policy.base, real.episodes)
         targets = copy.deepcopy(noise_policy.critics)
         rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)

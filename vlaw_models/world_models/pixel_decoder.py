@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from vlaw_models.device import mixed
 from vlaw_models.robots.cameras import places
 from vlaw_models.robots.spec import Pinhole
 
@@ -58,7 +59,7 @@ class PixelDecoder(nn.Module):
         """(N, 3 pictures, V*height, width), (N, features, same), poses and normalised poses (N, MOMENTS, D) to (N,
         sources + 3, same)."""
         # In float32 and as sums of products: most of the time goes into moving pixels around, not into multiplying.
-        with torch.autocast(poses.device.type, enabled=False):
+        with mixed(poses.device, enabled=False):
             told = self.poses(normal.flatten(1)) + self.colours.bias
             x = torch.cat(
                 [

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from vlaw_models.autoencoders.views import position_maps
 from vlaw_models.checkpoint import load_config, load_tensors, load_weights, save_checkpoint
+from vlaw_models.device import mixed
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.cameras import PLANES, follow, origins
 from vlaw_models.robots.spec import Pinhole, RobotSpec
@@ -206,7 +207,7 @@ class WarpUNet(WorldModel):
         """(B, K, 3, V*height, width), poses (B, 3, D) and motion (B, V W 6) to (B, W + 1, 3, V*height, width): the last
         frame as each of the maps moves it, and the first one as the cameras' calibration does."""
         c = self.config
-        with torch.autocast(seen.device.type, enabled=False):
+        with mixed(seen.device, enabled=False):
             maps = F.pad(motion.float().view(-1, c.views, c.warps, 2, 3), (0, 0, 0, 1)) + self.identity
             first, last, coming = poses.unbind(1)
             calibrated = torch.stack(
