@@ -6,9 +6,12 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from smoke_place import Place
+from ui_server import serving
 
 from vlaw_assets.recipes import PACKAGED
 
@@ -22,18 +25,18 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not SAMPLE.is_dir(), reason="
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> dict[str, str]:
     """Where the sample was imported, and two iterations have run."""
-    root = tmp_path_factory.mktemp("droid")
-    place = {
-        **os.environ,
-        "VLAW_LAKE": str(root / "lake"),
-        "DAGSTER_HOME": str(root / "dagster_home"),
-        "VLAW_RECIPES": str(PACKAGED / "droid"),
-        "PYTHONPATH": str(ROOT),
-    }
+    place = imported(tmp_path_factory.mktemp("droid"))
+    vlaw(place, "run", "--experiment", "droid_sample", "--iterations", "2")
+    return place
+
+
+def imported(root: Path) -> dict[str, str]:
+    """The environment of a lake that has the recordings."""
+    (root / "recipes").symlink_to(PACKAGED / "droid")
+    place = {**os.environ, **Place(root).environment(), "PYTHONPATH": str(ROOT)}
     for split in ("train", "val"):
         options = ["--split", split, "--name", f"droid_{split}", "--task", "manipulation", "--image-size", "48x80"]
         vlaw(place, "import", "ctrl-world", str(SAMPLE), *options)
-    vlaw(place, "run", "--experiment", "droid_sample", "--iterations", "2")
     return place
 
 
@@ -58,6 +61,20 @@ def test_every_iteration_has_recordings_of_its_own_and_is_audited(place):
     audit = json.loads(vlaw(place, "audit", "policy", "droid_sample", "2", "--json"))
     assert "droid_train" in json.dumps(audit)
     vlaw(place, "audit", "policy", "droid_sample", "2", "--verify")
+
+
+def test_both_iterations_are_materialized_from_the_page(tmp_path):
+    place = imported(tmp_path)
+    with serving(Place(tmp_path)) as server:
+        for job, partition in (("foundation", ""), ("iteration", "droid_sample|01"), ("iteration", "droid_sample|02")):
+            answer = server.launch(job, partition=partition, config={})
+            assert answer["__typename"] == "LaunchRunSuccess", answer
+            deadline = time.monotonic() + 900
+            while (status := server.status(answer["run"]["runId"])) not in ("SUCCESS", "FAILURE", "CANCELED"):
+                assert time.monotonic() < deadline, status
+                time.sleep(1)
+            assert status == "SUCCESS", f"{job} {partition}"
+    assert "droid_train" in vlaw(place, "audit", "policy", "droid_sample", "2")
 
 
 def test_a_stage_that_needs_a_simulator_is_refused_by_name(place, tmp_path):

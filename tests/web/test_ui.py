@@ -10,13 +10,9 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,8 +20,9 @@ from pathlib import Path
 import needed
 import pytest
 import websockets.sync.client
-from smoke_place import Place, new_place
+from smoke_place import new_place
 from typer.testing import CliRunner
+from ui_server import JSON, children, serving
 
 from vlaw_assets.cli import app
 from vlaw_assets.pipeline import driver, liveness
@@ -33,108 +30,6 @@ from vlaw_assets.web.guard import Guard
 from vlaw_assets.web.server import origins
 
 ROOT = Path(__file__).parents[2]
-JSON = {"Content-Type": "application/json"}
-LIMITS = "{ instance { concurrencyLimits { concurrencyKey limit: slotCount } } }"
-LAUNCH = """mutation Launch($params: ExecutionParams!) { launchRun(executionParams: $params) {
-    __typename ... on LaunchRunSuccess { run { runId } } ... on RunConfigValidationInvalid { errors { message } }
-    ... on PythonError { message } } }"""
-
-
-@dataclass
-class Server:
-    """A running `vlaw ui`."""
-
-    place: Place
-    port: int
-    pid: int
-
-    def ask(self, method: str, path: str, headers: dict[str, str | list[str]], body: str = "") -> tuple[int, str]:
-        """A request with these headers; one that is not named is not sent, except for Host and the length."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
-        for name, value in {"Host": f"localhost:{self.port}", **headers}.items():
-            for one in value if isinstance(value, list) else [value]:
-                connection.putheader(name, one.replace("PORT", str(self.port)))
-        if body:
-            connection.putheader("Content-Length", str(len(body)))
-        connection.endheaders(body.encode() if body else None)
-        answer = connection.getresponse()
-        try:
-            return answer.status, answer.read().decode(errors="replace")
-        finally:
-            connection.close()
-
-    def graphql(self, query: str, **variables: object) -> dict:
-        """As the UI's own page asks."""
-        headers = {
-            **JSON,
-            "Origin": "http://localhost:PORT",
-            "Referer": "http://localhost:PORT/runs?x=1",
-            "Sec-Fetch-Site": "same-origin",
-        }
-        status, body = self.ask("POST", "/graphql", headers, json.dumps({"query": query, "variables": variables}))
-        assert status == 200, body
-        return json.loads(body)["data"]
-
-    def limits(self) -> set[str]:
-        return {item["concurrencyKey"] for item in self.graphql(LIMITS)["instance"]["concurrencyLimits"]}
-
-    def launch(self, asset: str, config: dict) -> dict:
-        selector = {
-            "repositoryName": "__repository__",
-            "repositoryLocationName": "vlaw_assets.definitions",
-            "pipelineName": "foundation",
-            "assetSelection": [{"path": [asset]}],
-            "assetCheckSelection": [],
-        }
-        return self.graphql(LAUNCH, params={"selector": selector, "runConfigData": config, "mode": "default"})[
-            "launchRun"
-        ]
-
-
-@contextmanager
-def serving(place: Place, *options: str, exit_code: int = 0) -> Iterator[Server]:
-    environment = {**os.environ, **place.environment(), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-c", "from vlaw_assets.cli import app; app()", "ui", "--port", "0", *options]
-    with (place.root / "ui.log").open("w+") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=place.root)
-        try:
-            server = Server(place, _port(process, place.root / "ui.log"), process.pid)
-            for _ in range(600):
-                with suppress(OSError):
-                    if server.ask("GET", "/server_info", {})[0] == 200:
-                        break
-                assert process.poll() is None, (place.root / "ui.log").read_text()
-                time.sleep(0.2)
-            yield server
-        finally:
-            others = children(process.pid)
-            if not exit_code:  # else it ends by itself
-                process.send_signal(signal.SIGTERM)
-            assert process.wait(60) == exit_code, (place.root / "ui.log").read_text()
-            assert not [pid for pid in others if Path(f"/proc/{pid}").exists()], "nothing is left behind"
-
-
-def children(pid: int) -> dict[int, str]:
-    """Process number -> command line, of what a process has started and not yet seen to end."""
-    return (
-        {
-            int(child): Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-            for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        }
-        if Path(f"/proc/{pid}").exists()
-        else {}
-    )
-
-
-def _port(process: subprocess.Popen, log: Path) -> int:
-    for _ in range(600):
-        found = re.search(r"http://\S+:(\d+) ", log.read_text())
-        if found:
-            return int(found[1])
-        assert process.poll() is None, log.read_text()
-        time.sleep(0.1)
-    raise AssertionError(log.read_text())
 
 
 @pytest.fixture(scope="module")
@@ -403,7 +298,7 @@ def test_the_page_and_its_files_are_served_and_shown_in_no_frame(server):
 def test_a_runs_configuration_cannot_name_another_place(server, tmp_path, config):
     elsewhere = tmp_path / "elsewhere"
     told = json.loads(json.dumps(config).replace("ELSEWHERE", str(elsewhere)))
-    answer = server.launch("autoencoder", told)
+    answer = server.launch(assets=["autoencoder"], config=told)
     assert answer["__typename"] == "RunConfigValidationInvalid", answer
     assert not elsewhere.exists()
     assert not (server.place.root / "lake").exists(), "nothing was run"
@@ -412,7 +307,7 @@ def test_a_runs_configuration_cannot_name_another_place(server, tmp_path, config
 def test_a_run_is_started_from_the_page_and_holds_its_lock(server, monkeypatch):
     for name, value in server.place.environment().items():
         monkeypatch.setenv(name, value)
-    answer = server.launch("autoencoder", {})
+    answer = server.launch(assets=["autoencoder"], config={})
     assert answer["__typename"] == "LaunchRunSuccess", answer
     with driver.open_instance() as instance:
         for _ in range(900):
