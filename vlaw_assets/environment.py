@@ -7,6 +7,7 @@ A file of its own: commands that only look at the lake start twice as fast witho
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from vlaw_assets.local_folder import check_local
 
@@ -27,3 +28,8 @@ def given_lake() -> str:
 def default_recipes() -> str | None:
     """VLAW_RECIPES, or None for the packaged recipes only."""
     return os.environ.get("VLAW_RECIPES") or None
+
+
+def recipes_folder() -> Path | None:
+    """`default_recipes` as a path."""
+    return Path(path) if (path := default_recipes()) else None

@@ -133,6 +133,12 @@ def preset_class(preset: Mapping[str, Any], models: Registry) -> type[Any]:
 
 def class_of(name: str, models: Registry, *, where: Path | str) -> type[Any]:
     """The class of that name among `models`. Raises VlawError for one that is unknown or of another kind."""
+    check_class(name, models, where=where)
+    return models.load(name, where=str(where))
+
+
+def check_class(name: str, models: Registry, *, where: Path | str) -> None:
+    """Raises VlawError for a class that is not among `models`; imports none of them."""
     known = models.names()
     if name not in known:
         article = "an" if models.kind[0] in "aeiou" else "a"
@@ -142,7 +148,6 @@ def class_of(name: str, models: Registry, *, where: Path | str) -> type[Any]:
             remedy=f"Give one of: {', '.join(known)}; an installed package adds more by the entry point group "
             f"{models.group!r}.",
         )
-    return models.load(name, where=str(where))
 
 
 _REMEDY = "Point to a complete checkpoint folder (config.json and *.safetensors), or make it again."

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import stage_asset
+from vlaw_assets.recipes.fit import check_weights
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def plan(stage: Stage, kind: str, name: str) -> WeightsPlan:
             where=str(folder),
             remedy="Point foundation.toml [weights] to a complete checkpoint, or run `vlaw pretrain`.",
         )
+    check_weights(name, folder)
     return WeightsPlan(kind=kind, recipe={"imported": files}, name=name, folder=folder)
 
 

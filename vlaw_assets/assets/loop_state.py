@@ -18,10 +18,11 @@ import dagster as dg
 
 from vlaw_assets.assets import promotion
 from vlaw_assets.assets.loop_roles import GATE_READS, GATED, INCUMBENT, JUDGED, MEASURED, MODELS, REAL
-from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.stage import CLASSES, Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import stage_asset
 from vlaw_assets.partitions import partition_of
 from vlaw_assets.pipeline import checks
+from vlaw_assets.recipes.fit import check_foundation, check_learner
 from vlaw_assets.reports.success import ALL
 from vlaw_models.errors import VlawError
 
@@ -50,7 +51,9 @@ def plan(stage: Stage) -> StatePlan:
 
 
 def check(stage: Stage, plan: StatePlan, work: Work) -> None:
-    """Says what the gate decided: a finding for the asset's page, a warning in the log for each model refused."""
+    """Refuses a recipe whose learner cannot update the policy. Says what the gate decided: a finding for the asset's
+    page, a warning in the log for each model refused."""
+    _check_learner(stage, plan)
     refused = [verdict for verdict in plan.verdicts if not verdict.promoted]
     texts = [
         f"{verdict.model} {'promoted' if verdict.promoted else 'refused'}: {verdict.reason}"
@@ -100,25 +103,22 @@ def show(_stage: Stage, plan: StatePlan, ref: ArtifactRef) -> Mapping[str, Any]:
 
 
 def _check_recipe(stage: Stage) -> None:
-    recipe, foundation = stage.recipe, stage.foundation
+    recipe = stage.recipe
     if stage.iteration > recipe.iterations:
         raise VlawError(
             f"experiment {recipe.name} has {recipe.iterations} iterations, not {stage.iteration}",
             where=f"partition {stage.partition}",
             remedy=f"Raise 'iterations' in {recipe.name}.toml.",
         )
-    if recipe.preset != foundation.preset:
-        raise VlawError(
-            f"recipe {recipe.name} is for preset {recipe.preset!r}, the foundation is {foundation.preset!r}",
-            where=f"partition {stage.partition}",
-            remedy="Set the same preset in the recipe and in foundation.toml.",
-        )
-    if recipe.robot != foundation.robot:
-        raise VlawError(
-            f"recipe {recipe.name} is for robot {recipe.robot!r}, the foundation is for {foundation.robot!r}",
-            where=f"partition {stage.partition}",
-            remedy="Set the same robot in the recipe and in foundation.toml.",
-        )
+    check_foundation(recipe, stage.foundation)
+
+
+def _check_learner(stage: Stage, plan: StatePlan) -> None:
+    """Of the policy that this iteration updates; one of unknown class, of an older lake, is checked when it is."""
+    from_base = stage.recipe.policy.start == "base"
+    policy = stage.ledger.require("base_policy", "") if from_base else plan.parents["policy"]
+    for policy_class in policy.metrics.get(CLASSES, ())[:1]:
+        check_learner(stage.recipe, policy_class)
 
 
 def _state_before(stage: Stage) -> tuple[dict[str, ArtifactRef], tuple[promotion.Verdict, ...]]:

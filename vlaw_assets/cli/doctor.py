@@ -131,16 +131,17 @@ def _memory() -> str:
 
 
 def _recipes() -> str:
-    from vlaw_assets.definitions import default_recipes
+    from vlaw_assets.environment import recipes_folder
     from vlaw_assets.recipes import load_foundation, load_recipe, recipe_files
+    from vlaw_assets.recipes.fit import check_fits
     from vlaw_assets.studies.definition import definition, load_study, study_files
 
-    given = default_recipes()
-    folder = Path(given) if given else None
-    files = recipe_files(folder)
+    folder = recipes_folder()
+    files, foundation = recipe_files(folder), load_foundation(folder)
     for path in files.values():
-        load_recipe(path)
-    load_foundation(folder)
+        recipe = load_recipe(path)
+        if (recipe.preset, recipe.robot) == (foundation.preset, foundation.robot):  # the others are for other lakes
+            check_fits(recipe, foundation)
     known = study_files(folder)
     for path in known.values():
         definition(load_study(path, folder), folder)
@@ -148,12 +149,12 @@ def _recipes() -> str:
 
 
 def _weights() -> str:
-    from vlaw_assets.definitions import default_recipes
+    from vlaw_assets.environment import recipes_folder
     from vlaw_assets.recipes import load_foundation
     from vlaw_models import presets
     from vlaw_models.checkpoint import load_config
 
-    foundation = load_foundation(Path(path) if (path := default_recipes()) else None)
+    foundation = load_foundation(recipes_folder())
     untrained = foundation.preset in presets.UNTRAINED
     new = [kind for kind in presets.MODELS if untrained and not foundation.weights.get(kind)]
     folders = {

@@ -9,7 +9,6 @@ import gc
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from unicodedata import category
 
@@ -25,6 +24,7 @@ from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import Lake
+    from vlaw_assets.recipes.schema import Recipe
 
 GARBAGE_EVERY = 50_000
 """Objects that Python may make before it looks for cycles. A ledger is a million of them, all in use: looking for
@@ -161,10 +161,9 @@ def existing_lake(as_of: str | None = None) -> Lake:
     return lake
 
 
-def known_experiment(name: str) -> Any:
+def known_experiment(name: str) -> Recipe:
     """The recipe of an experiment. Raises VlawError for an unknown one."""
-    from vlaw_assets.environment import default_recipes
+    from vlaw_assets.environment import recipes_folder
     from vlaw_assets.recipes import find_recipe
 
-    folder = default_recipes()
-    return find_recipe(name, Path(folder) if folder else None)
+    return find_recipe(name, recipes_folder())

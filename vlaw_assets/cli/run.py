@@ -61,10 +61,14 @@ def run(
             remedy=f"Use 1 to {recipe.iterations}, or raise 'iterations' in {experiment}.toml.",
         )
     from vlaw_assets.definitions import build_defs, default_lake, default_recipes
+    from vlaw_assets.environment import recipes_folder
     from vlaw_assets.lake import Lake
     from vlaw_assets.pipeline import driver, liveness
     from vlaw_assets.pipeline.progress import listening
+    from vlaw_assets.recipes import load_foundation
+    from vlaw_assets.recipes.fit import check_fits
 
+    check_fits(recipe, load_foundation(recipes_folder()))
     begun = time.monotonic()
     lake = Lake.open(default_lake(), create=True)
     defs = build_defs(lake=lake.paths.root, recipes=default_recipes())

@@ -44,11 +44,11 @@ def study(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Run a study: several recipes with several seeds, on the same ledger. Resumes where it stopped."""
-    from vlaw_assets.environment import default_recipes
+    from vlaw_assets.environment import recipes_folder
     from vlaw_assets.studies.definition import definition, find_study
     from vlaw_assets.studies.running import members_of
 
-    folder = Path(path) if (path := default_recipes()) else None
+    folder = recipes_folder()
     found = find_study(name, folder)
     defined = definition(found, folder)  # every recipe is checked before anything runs
     members = members_of(found.members, [arm.strip() for arm in only.split(",") if arm.strip()])

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.lineage.reading import LEARNERS, decisions, episodes_read, learned, name_of
@@ -204,10 +203,9 @@ def _explain_missing(lake: Lake, asset: str, experiment: str | None, iteration: 
     """Raises VlawError with the best that can be said: a name that nobody knows, or what there is instead."""
     others = list(dict.fromkeys(ref.name for ref in lake.ledger.artifacts() if ref.asset == asset))
     if experiment is not None and iteration is not None:
-        from vlaw_assets.environment import default_recipes
+        from vlaw_assets.environment import recipes_folder
 
-        folder = default_recipes()
-        find_recipe(experiment, Path(folder) if folder else None)
+        find_recipe(experiment, recipes_folder())
         partition_of(experiment, iteration)
     if others:
         name = f"{asset} of the foundation"

@@ -153,7 +153,8 @@ def _learner(document: dict[str, Any], path: Path) -> Learner:
         raise problem(path, "policy.learner", f"is {name!r}", f"Use one of {choices}.")
     # A recipe may have inherited the table of a learner that it does not use.
     given = {table: document.pop(table) for table in known if table in document}
-    model = learner_tables(tuple((table, _learner_class(table)) for table in sorted({*given, name})))
+    tables = sorted({*given, name})
+    model = learner_tables(tuple((table, _known_learner(table, path, chosen=table == name)) for table in tables))
     return getattr(checked(model, given, path=path), name)
 
 
@@ -163,9 +164,24 @@ def _learner_names() -> list[str]:
     return LEARNERS.names()
 
 
+def _known_learner(name: str, path: Path, *, chosen: bool) -> type[Learner]:
+    try:
+        return _learner_class(name)
+    except VlawError as error:
+        key, held = ("policy.learner", f"is {name!r}") if chosen else (name, "is the table of a learner")
+        raise problem(path, key, f"{held}: {error.what}", error.remedy) from error
+
+
 @once
 def _learner_class(name: str) -> type[Learner]:
-    return LEARNERS.load(name, where=f"key 'policy.learner', learner {name!r}")
+    found = LEARNERS.load(name, where="policy.learner")
+    if not (isinstance(found, type) and issubclass(found, Learner)):
+        raise VlawError(
+            f"{LEARNERS.entry(name, where='policy.learner').target} is no class of learners",
+            where="policy.learner",
+            remedy="Let the entry point name a frozen dataclass that is a vlaw_models.learners.base.Learner.",
+        )
+    return found
 
 
 @once

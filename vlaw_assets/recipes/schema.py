@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Lt, Predicate, doc
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -34,6 +35,21 @@ from vlaw_models.robots.registry import DEFAULT as DEFAULT_ROBOT
 from vlaw_models.robots.registry import find_robot
 from vlaw_models.rollouts.seeds import HELD_OUT_SEEDS
 
+
+def wrong(what: str, remedy: str, key: str = "") -> PydanticCustomError:
+    """The error of a validator; `key` where it is not that of the validated field."""
+    return PydanticCustomError("wrong", "{what}", {"what": what, "remedy": remedy, "key": key})
+
+
+def known_robot(name: str) -> str:
+    """The name, if a robot has it; else the error of a validator."""
+    try:
+        find_robot(name)
+    except VlawError as error:
+        raise wrong(f"is {name!r}: {error.what}", error.remedy) from error
+    return name
+
+
 Iterations = Annotated[int, Ge(1), Lt(MAX_ITERATIONS + 1), doc(f"Use 1 to {MAX_ITERATIONS}.")]
 Corpus = Annotated[
     str,
@@ -42,11 +58,7 @@ Corpus = Annotated[
 ]
 Preset = Literal[presets.PRESETS]  # type: ignore[valid-type]  # said there alone
 Weights = Literal[presets.MODELS]  # type: ignore[valid-type]
-
-
-def wrong(what: str, remedy: str, key: str = "") -> PydanticCustomError:
-    """The error of a validator; `key` where it is not that of the validated field."""
-    return PydanticCustomError("wrong", "{what}", {"what": what, "remedy": remedy, "key": key})
+Robot = Annotated[str, Field(validate_default=True), AfterValidator(known_robot)]
 
 
 class Keys(BaseModel):
@@ -105,7 +117,7 @@ class Recipe(Tables):
     """One experiment: where it starts, how long it goes on, and the configuration of every stage."""
 
     name: str
-    robot: str = DEFAULT_ROBOT
+    robot: Robot = DEFAULT_ROBOT
     preset: Preset = "tiny"
     seed: Annotated[int, Ge(0), Lt(HELD_OUT_SEEDS), doc(f"Use 0 to {HELD_OUT_SEEDS - 1}.")] = 0
     iterations: Iterations = 2
@@ -147,11 +159,6 @@ class Recipe(Tables):
         """Takes the learner, which is validated by its own class, from pydantic's context."""
         self._learner = learner
 
-    @field_validator("robot")
-    @classmethod
-    def _exists(cls, robot: str) -> str:
-        return _robot(robot)
-
     @field_validator("tasks")
     @classmethod
     def _are_the_robots(cls, tasks: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
@@ -171,7 +178,7 @@ class Recipe(Tables):
 class Foundation(Keys):
     """What every experiment starts from: sizes of the scripted corpora, and weights other than the shipped ones."""
 
-    robot: str = DEFAULT_ROBOT
+    robot: Robot = DEFAULT_ROBOT
     preset: Preset = "tiny"
     seed: Count = 0
     demonstrations_per_task: Positive = 50
@@ -180,16 +187,3 @@ class Foundation(Keys):
     """'scripted': by the experts of the robot's simulator; 'recorded:NAME': an imported dataset."""
     co_training: Corpus = "scripted"
     weights: dict[Weights, str] = {}
-
-    @field_validator("robot")
-    @classmethod
-    def _exists(cls, robot: str) -> str:
-        return _robot(robot)
-
-
-def _robot(name: str) -> str:
-    try:
-        find_robot(name)
-    except VlawError as error:
-        raise wrong(f"is {name!r}: {error.what}", error.remedy) from error
-    return name
