@@ -6,8 +6,8 @@ by their entry points:
     [project.entry-points."vlaw.robots"]
     arm = "my_package.arm:ARM"
 
-A package that cannot be imported is named when somebody asks for what it adds, and whenever the choices are listed;
-the rest goes on. Two entries of the same name are refused when that name is asked for: nobody can tell which was meant.
+A package that cannot be imported is named when somebody asks for what it adds, and by `vlaw doctor`; the rest goes on.
+Two entries of the same name are refused when that name is asked for: nobody can tell which was meant.
 """
 
 from __future__ import annotations

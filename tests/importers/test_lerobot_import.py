@@ -14,10 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from recorded_dataset import ARM, CAMERAS, DATA, EPISODE_TABLE, VIDEO, brightness, write_lerobot, write_video
+from typer.testing import CliRunner
 
+from vlaw_assets.cli import app
 from vlaw_assets.importers.base import Options
+from vlaw_assets.importers.cameras import choose_cameras
 from vlaw_assets.importers.lerobot import open_recordings
-from vlaw_assets.importers.lerobot_format import choose_cameras
 from vlaw_assets.importers.registry import import_recordings
 from vlaw_assets.lake import Lake
 from vlaw_assets.pipeline.checks import all_finite, episodes_fit_schema
@@ -28,8 +30,8 @@ from vlaw_models.robots.registry import find_robot
 DROID = Path(__file__).parents[3] / "shared" / "data" / "lerobot_v3_droid"
 
 
-def read_lerobot(path, cameras=None, **options):
-    return open_recordings(path, Options(**{"image_size": (16, 16), **options}), cameras).read()
+def read_lerobot(path, **options):
+    return open_recordings(path, Options(**{"image_size": (16, 16), **options})).read()
 
 
 def import_lerobot(lake, path, *, name="cups", run_id="run", **options):
@@ -103,10 +105,10 @@ def test_an_explicit_mapping_decides_and_may_use_a_camera_twice(dataset):
 def test_cameras_are_found_by_name():
     video = {"dtype": "video", "shape": [8, 8, 3]}
     droid = {f"observation.images.{name}": video for name in ("exterior_2_left", "wrist_left", "exterior_1_left")}
-    assert choose_cameras(droid, ARM, None, where="x")["exterior_2"] == "observation.images.exterior_2_left"
+    assert choose_cameras(droid, ARM, {}, where="x")["exterior_2"] == "observation.images.exterior_2_left"
     depth = {"observation.images.z": {**video, "info": {"is_depth_map": True}}}
     other = {f"observation.images.{name}": video for name in ("top", "cam_hand", "left")} | depth
-    assert list(choose_cameras(other, ARM, None, where="x").values()) == [
+    assert list(choose_cameras(other, ARM, {}, where="x").values()) == [
         "observation.images.left",
         "observation.images.top",
         "observation.images.cam_hand",
@@ -219,15 +221,58 @@ def test_refusals_that_depend_on_the_call(dataset, tmp_path):
             import_lerobot(lake, options.pop("path", dataset), **{"name": "cups", "run_id": "run", **options})
     for words, cameras in (
         ("no video of camera 'x'", dict.fromkeys(("exterior_1", "exterior_2", "wrist"), "x")),
-        ("mapping names", {"wrist": CAMERAS[0]}),
+        ("has more cameras than wrist", {"wrist": CAMERAS[0]}),
     ):
         with pytest.raises(VlawError, match=words):
-            read_lerobot(dataset, cameras)
+            read_lerobot(dataset, cameras=cameras)
     features = json.loads((dataset / "meta/info.json").read_text())["features"]
     features.pop(CAMERAS[2])
     edit_info(dataset, features=features)
-    with pytest.raises(VlawError, match="has 2 exterior cameras and 1 at the wrist"):
+    with pytest.raises(VlawError, match="has 2 exterior cameras and 1 at the wrist") as caught:
         read_lerobot(dataset)
+    assert "--camera NAME=FEATURE for each of exterior_1, exterior_2, wrist" in caught.value.remedy
+
+
+def test_the_command_takes_cameras_one_by_one_and_names_the_robots_where_one_is_unknown(dataset, tmp_path, monkeypatch):
+    monkeypatch.setenv("VLAW_LAKE", str(tmp_path / "lake"))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster_home"))
+
+    def said(*cameras: str) -> tuple[int, str]:
+        options = [part for camera in cameras for part in ("--camera", camera)]
+        done = CliRunner().invoke(app, ["import", "lerobot", str(dataset), "--image-size", "16", *options])
+        return done.exit_code, done.output
+
+    twice = [f"exterior_1={CAMERAS[0]}", f"exterior_2={CAMERAS[0]}"]
+    for given, words in (
+        ([*twice, f"tip={CAMERAS[2]}"], ("robot 'arm' has no camera 'tip'", "each of exterior_1, exterior_2, wrist")),
+        ([*twice, "wrist=tip"], ("no video of camera 'tip'", f"Choose from its cameras: {', '.join(CAMERAS)}")),
+        (twice, ("has more cameras than exterior_1, exterior_2",)),
+        ([twice[0], twice[0]], ("names a camera twice", "--camera wrist=")),
+        (["wrist"], ("'wrist' is no camera and feature",)),
+    ):
+        code, output = said(*given)
+        assert code == 2
+        assert all(word in output for word in words), output
+    code, output = said(*twice, f"wrist={CAMERAS[2]}")
+    assert code == 0, output
+    lake = Lake.open(tmp_path / "lake")
+    (images,) = {episode.images[0, :2].tobytes() for episode in lake.read(lake.ledger.artifacts()[0]).episodes()[:1]}
+    assert images[: len(images) // 2] == images[len(images) // 2 :], "one video for two cameras"
+
+
+@pytest.mark.parametrize("names", [None, {"height": 0, "width": 1}, "height,width,channels", ["width", "height", "c"]])
+def test_frames_of_another_shape_than_the_robots_are_refused_and_smaller_ones_are_not(dataset, names):
+    features = json.loads((dataset / "meta/info.json").read_text())["features"]
+    portrait = names is not None and "width" in list(names)[:1]
+    cameras = dict(zip(find_robot("droid").camera_names, CAMERAS, strict=True))
+    options = Options(robot="droid", cameras=cameras)
+    shape = [40, 24, 3] if portrait else [24, 40, 3]
+    edit_info(dataset, features=features | {key: {**features[key], "names": names, "shape": shape} for key in CAMERAS})
+    assert open_recordings(dataset, options).robot.frame_size == (192, 320)
+    edit_info(dataset, features=features | {CAMERAS[1]: {**features[CAMERAS[1]], "names": names, "shape": [40, 40, 3]}})
+    with pytest.raises(VlawError, match="40x40 pixels, those of robot 'droid' are 192x320") as caught:
+        open_recordings(dataset, options)
+    assert CAMERAS[1] in caught.value.where
 
 
 @pytest.mark.skipif(not DROID.is_dir(), reason="the DROID sample is not on this machine")

@@ -12,6 +12,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from factories import identity
+from scratch_package import install
 from smoke_place import FOUNDATION_ASSETS, LOOP_ASSETS, smoke_copy, smoke_place
 from typer.testing import CliRunner
 
@@ -20,7 +21,9 @@ from vlaw_assets.definitions import build_defs
 from vlaw_assets.lake import Lake
 from vlaw_assets.lake.durable import FileLock
 from vlaw_assets.pipeline import driver, liveness, mirror, reconcile
+from vlaw_assets.recipes import PACKAGED
 from vlaw_models.errors import VlawError
+from vlaw_models.learners.base import LEARNERS
 
 ROOT = Path(__file__).parents[2]
 KEY = "smoke|01"
@@ -165,6 +168,27 @@ def test_lost_dagster_home_is_rebuilt_from_the_ledger(place, defs):
     assert sorted(done.reused) == sorted(LOOP_ASSETS)
     with driver.open_instance() as instance:
         assert reconcile.compare(lake, instance, defs).in_line
+
+
+def test_what_a_plug_in_made_is_reported_with_the_code_version_of_its_stage(place, defs, tmp_path, monkeypatch):
+    learner = "from vlaw_models.learners.imitation import Filtered as Careful\n"
+    install(tmp_path / "site", "mine", {"mine.py": learner}, {LEARNERS.group: {"careful": "mine:Careful"}})
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    (place.recipes / "smoke.toml").write_text(
+        (PACKAGED / "smoke.toml").read_text().replace("[policy]\n", '[policy]\nlearner = "careful"\n')
+    )
+    assert place.run("iteration", KEY, only=["training_set"]).made == ("training_set",)
+    ref = place.lake.ledger.require("training_set", KEY)
+    assert "learner 'careful' of package mine" in ref.metrics["code"]
+    with driver.open_instance() as instance:
+        told = newest(instance, "training_set").tags["dagster/code_version"]
+    shutil.rmtree(place.root / "dagster_home")
+    with driver.open_instance() as instance:
+        reconcile.repair(place.lake, instance, defs)
+        event = newest(instance, "training_set")
+    (spec,) = [spec for spec in defs.resolve_all_asset_specs() if spec.key.to_user_string() == "training_set"]
+    assert event.tags["dagster/code_version"] == told == spec.code_version
+    assert event.metadata["vlaw/code_sha256"].value == ref.code_digest != told, "which has the package's code too"
 
 
 def test_rebuilt_history_knows_what_became_stale(place, defs):

@@ -101,6 +101,8 @@ def test_own_recipe_wins_over_packaged_and_keeps_defaults(tmp_path):
         ("seed = 500000\n", "seed"),
         ('preset = "huge"\n', "preset"),
         ("rollouts = 3\n", "rollouts"),
+        ('[rollouts]\nsource = "camera"\n', "rollouts.source"),
+        ('[evaluation]\nsource = "recorded:"\n', "evaluation.source"),
     ],
 )
 def test_faulty_recipe_names_file_and_key(tmp_path, text, key):
@@ -167,6 +169,8 @@ def test_foundation_file_is_no_recipe_and_is_checked(tmp_path):
         ("[policy]\nsteps = 2.0\n", "Give a whole number."),
         ('[score]\nlabels = "human"\n', "Use 'judge' or 'simulator'."),
         ("description = 2026-01-01\n", "Give a text in quotes."),
+        ('[policy]\nlearner = "ppo"\n', "Use one of awr, dsrl, filtered, recap"),
+        ('[rollouts]\nsource = "camera"\n', "Use 'robot', or 'recorded:NAME' of an imported dataset"),
         ('[policy]\nstops = [300, "late"]\n', "Give a whole number."),
     ],
 )

@@ -22,7 +22,7 @@ ROLES = {"exterior", "wrist"}
 ALLOWED = {
     "vlaw_models/pretrain/stages.py": (TASKS, "how much of each task the shipped weights have seen"),
     "vlaw_assets/importers/ctrl_world.py": ({"droid"}, "the layout is that of one robot's recordings"),
-    "vlaw_assets/importers/lerobot_format.py": ({"wrist"}, "words in the names of cameras at a wrist"),
+    "vlaw_assets/importers/cameras.py": ({"wrist"}, "words in the names of cameras at a wrist"),
     "vlaw_models/presets.py": ({"wrist"}, "roles of the cameras that a judge looks at"),
 }
 """File -> the words it may say, and why."""

@@ -274,7 +274,7 @@ class Stage:
                 for title, png in work.pictures.items():
                     draft.keep_picture(title, png)
                 parts = self.code_parts(plan)
-                code = {CODE: dict(parts)} if len(parts) > 1 else {}
+                code = {CODE: dict(parts), plugins.CODE_VERSION: self.code} if len(parts) > 1 else {}
                 classes = {CLASSES: named} if (named := classes_in(draft.checkpoint)) else {}
                 draft.set_metrics(
                     {**work.metrics, **left_out, **code, **classes, "checks": noted, "made_with": made_with()}

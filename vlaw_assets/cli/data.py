@@ -11,6 +11,7 @@ import typer
 
 from vlaw_assets.cli.output import console, print_json
 from vlaw_assets.cli.tell import tell_dagster
+from vlaw_models.errors import VlawError
 
 _SIZE = re.compile(r"(\d{1,5})(?:x(\d{1,5}))?")
 
@@ -27,6 +28,12 @@ def import_(
     task: Annotated[str, typer.Option(help="Task category of all episodes; default: the recorded task text.")] = "",
     robot: Annotated[str, typer.Option(help="Robot of the recording; default: by what it says of itself.")] = "",
     split: Annotated[str, typer.Option(help="Part of the dataset by its own name, such as train; default: all.")] = "",
+    camera: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FEATURE", help="Which video is which of the robot's cameras; once for each. Default: by name."
+        ),
+    ] = None,
     image_size: Annotated[
         str, typer.Option(help="Pixels to resize to: 64 (square), or HEIGHTxWIDTH; default: the robot's.")
     ] = "",
@@ -45,7 +52,6 @@ def import_(
     from vlaw_assets.importers.base import Options
     from vlaw_assets.importers.registry import import_recordings
     from vlaw_assets.lake import Lake
-    from vlaw_models.errors import VlawError
 
     size = _SIZE.fullmatch(image_size)
     if image_size and size is None:
@@ -53,7 +59,7 @@ def import_(
             f"{image_size!r} is no image size", where="--image-size", remedy="Give 64 (square), or 192x320."
         )
     pixels = (int(size[1]), int(size[2] or size[1])) if size else None
-    options = Options(pixels, task, require_success, robot, split)
+    options = Options(pixels, task, require_success, robot, split, _cameras(camera or []))
     lake = Lake.open(default_lake(), create=True)
     chosen = name or re.sub(r"[^A-Za-z0-9_-]", "_", path.resolve().name)
     run_id = f"import-{uuid.uuid4()}"
@@ -80,3 +86,18 @@ def import_(
         markup=False,
         soft_wrap=True,
     )
+
+
+def _cameras(given: list[str]) -> dict[str, str]:
+    """The robot's camera -> feature, of texts NAME=FEATURE. VlawError for anything else, or a name given twice."""
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, feature = text.partition("=")
+        if not (name and equals and feature) or name in found:
+            raise VlawError(
+                f"{text!r} {'names a camera twice' if name in found else 'is no camera and feature'}",
+                where="--camera",
+                remedy="Give each camera once, e.g. --camera wrist=observation.images.hand",
+            )
+        found[name] = feature
+    return found

@@ -53,8 +53,8 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Check Python, packages, disk, memory, recipes, weights, the lake's folder, lake, seal, files, the Dagster
-    instance and whether it mirrors the lake."""
+    """Check Python, packages and their plug-ins, disk, memory, recipes, weights, the lake's folder, lake, seal, files,
+    the Dagster instance and whether it mirrors the lake."""
     findings = [_examine(name, partial(check, seed) if check is _files else check) for name, check in CHECKS.items()]
     if as_json:
         print_json(findings)
@@ -165,6 +165,33 @@ def _weights() -> str:
     if new:
         return f"new models of preset {foundation.preset!r}: {', '.join(new)}"
     return ", ".join(f"{kind} {load_config(folder)['class']}" for kind, folder in folders.items())
+
+
+def _plugins() -> str:
+    """Whether everything that installed packages add can be loaded; what cannot is named, each by itself."""
+    from vlaw_assets.importers.registry import IMPORTERS
+    from vlaw_assets.recipes.fit import MODELS
+    from vlaw_models.learners.base import LEARNERS
+    from vlaw_models.robots.registry import ROBOTS
+
+    fine, wrong = [], []
+    for registry in (ROBOTS, LEARNERS, IMPORTERS, *MODELS.values()):
+        for name, entries in sorted(registry.entries().items()):
+            if not any(entry.package for entry in entries):
+                continue
+            try:
+                registry.load(name, where="doctor")
+            except VlawError as error:
+                wrong.append(error)
+            else:
+                fine.append(f"{registry.kind} {name} of {entries[0].package}")
+    if wrong:
+        raise VlawError(
+            "; ".join(error.what for error in wrong),
+            where=f"entry points of {sys.prefix}",
+            remedy=" ".join(dict.fromkeys(error.remedy for error in wrong)),
+        )
+    return ", ".join(fine) or "no package adds anything"
 
 
 def _lake() -> str:
@@ -280,6 +307,7 @@ def _refuse(problems: Sequence[str], lake: Lake, remedy: str) -> None:
 CHECKS: dict[str, Callable[..., str]] = {
     "python": _python,
     "packages": _packages,
+    "plug-ins": _plugins,
     "disk": _disk,
     "memory": _memory,
     "recipes": _recipes,

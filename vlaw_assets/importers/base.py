@@ -46,6 +46,8 @@ class Options:
     """The robot that it was recorded on; '': found by what the recording calls it, or by its cameras."""
     split: str = ""
     """The part of the dataset, by its own name ("train"); '': all."""
+    cameras: Mapping[str, str] = field(default_factory=dict)
+    """The robot's camera -> what the recording calls it; {}: found by name."""
 
     def __post_init__(self) -> None:
         if self.image_size is not None and any(side not in IMAGE_SIDES for side in self.image_size):

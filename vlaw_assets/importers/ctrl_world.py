@@ -19,6 +19,7 @@ import numpy as np
 
 from vlaw_assets.importers import videos
 from vlaw_assets.importers.base import UNNAMED_TASK, Options, Recordings, robot_of
+from vlaw_assets.importers.cameras import check_shape
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.spec import RobotSpec
@@ -58,6 +59,12 @@ def open_recordings(path: Path, options: Options) -> Recordings:
         raise VlawError(
             f"the layout has no split {options.split!r}", where=str(root), remedy=f"Use one of {', '.join(SPLITS)}."
         )
+    if options.cameras:
+        raise VlawError(
+            f"the layout has no name for camera {next(iter(options.cameras))!r}: its videos are numbered",
+            where=str(root),
+            remedy="Leave --camera out: the videos are the robot's cameras in their order.",
+        )
     splits = [split for split in SPLITS if options.split in ("", split)]
     files = [file for split in splits for file in sorted((root / "annotation" / split).glob("*.json"), key=_number)]
     if not files:
@@ -69,6 +76,7 @@ def open_recordings(path: Path, options: Options) -> Recordings:
     robot = robot_of(options, called=CALLED, where=str(root))
     annotations = [_annotation(root, file, robot) for file in files]
     size = options.size_for(robot)
+    check_shape(robot, SHAPE, where=str(root))
     return Recordings(
         "ctrl-world",
         root,

@@ -10,7 +10,7 @@ last row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,9 @@ import numpy as np
 
 from vlaw_assets.importers import lerobot_format, videos
 from vlaw_assets.importers.base import UNNAMED_TASK, Options, Recordings, robot_of
-from vlaw_assets.importers.lerobot_format import BROKEN, Dataset, Span
+from vlaw_assets.importers.files import BROKEN, read_parquet
+from vlaw_assets.importers.lerobot_format import Dataset
+from vlaw_assets.importers.lerobot_index import Span
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 
@@ -30,12 +32,9 @@ SUCCESS_KEYS = ("next.success", "is_episode_successful", "annotation.success", "
 """Where recordings keep the success label, in order of preference; booleans or 0 and 1."""
 
 
-def open_recordings(path: Path, options: Options, cameras: Mapping[str, str] | None = None) -> Recordings:
+def open_recordings(path: Path, options: Options) -> Recordings:
     """The dataset in a folder. Its episodes have images (T+1, V, height, width, 3) uint8, states (T+1, D) and actions
     (T, A) float32, at the robot's rate.
-
-    Args:
-        cameras: {the robot's camera: feature key}; by default found by name (see `choose_cameras`).
 
     Raises VlawError, with the file and a remedy, for anything that does not agree with anything else.
     """
@@ -45,7 +44,7 @@ def open_recordings(path: Path, options: Options, cameras: Mapping[str, str] | N
             where=str(path),
             remedy="Import it whole: leave --split out.",
         )
-    dataset = lerobot_format.open_dataset(path, partial(robot_of, options), cameras)
+    dataset = lerobot_format.open_dataset(path, partial(robot_of, options), options.cameras)
     return Recordings(
         "lerobot v3",
         dataset.root,
@@ -132,7 +131,7 @@ def _rows(dataset: Dataset) -> list[dict[str, Any]]:
     for place in dict.fromkeys(span.data for span in dataset.spans):
         path = dataset.data_file(place)
         spans = [span for span in dataset.spans if span.data == place]
-        table = lerobot_format.read_parquet(path, columns)
+        table = read_parquet(path, columns)
         numbers = {
             name: _integers(table[name], name, path) for name in ("episode_index", "frame_index", "index", "task_index")
         }
@@ -193,13 +192,6 @@ def _rows(dataset: Dataset) -> list[dict[str, Any]]:
 
 def _frames(dataset: Dataset, key: str, stride: int, image_size: tuple[int, int]) -> list[tuple[Span, np.ndarray]]:
     """The kept frames of one camera, per episode. Episodes must follow each other in their video file."""
-    shape = dataset.features[key].get("shape")
-    if not isinstance(shape, Sequence) or len(shape) != 3 or not all(isinstance(side, int) for side in shape):
-        raise VlawError(f"the shape of {key} is {shape!r}", where=str(dataset.root / "meta/info.json"), remedy=BROKEN)
-    names = dataset.features[key].get("names") or ["height", "width", "channels"]
-    height, width = (
-        shape[names.index(side)] if side in names else shape[place] for place, side in enumerate(("height", "width"))
-    )
     out: list[tuple[Span, np.ndarray]] = []
     for place in dict.fromkeys(span.videos[key][:2] for span in dataset.spans):
         path = dataset.video_file(key, place)
@@ -221,7 +213,7 @@ def _frames(dataset: Dataset, key: str, stride: int, image_size: tuple[int, int]
             begin += span.length
         kept = [np.arange(first, first + span.length, stride) for first, span in zip(begins, spans, strict=True)]
         frames = videos.read_frames(
-            path, begin, keep=np.concatenate(kept), shape=(height, width), image_size=image_size
+            path, begin, keep=np.concatenate(kept), shape=dataset.frame_size(key), image_size=image_size
         )
         ends = np.cumsum([len(numbers) for numbers in kept])[:-1]
         out += zip(spans, np.split(frames, ends), strict=True)

@@ -11,6 +11,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from vlaw_assets.pipeline.plugins import CODE_VERSION
+
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef, Lake
 
@@ -33,6 +35,11 @@ DIGESTS = {
 def data_version_of(ref: ArtifactRef) -> str:
     """Dagster's data version: two artifacts of an asset have the same one where content and recipe are the same."""
     return f"{ref.content_digest[:16]}-{ref.recipe_digest[:16]}"
+
+
+def code_version_of(ref: ArtifactRef) -> str:
+    """Dagster's code version: of the stage, as its definition has it. The code of plug-ins is in the digest only."""
+    return str(ref.metrics.get(CODE_VERSION, ref.code_digest))[:16]
 
 
 def metadata_of(lake: Lake, ref: ArtifactRef) -> dict[str, Any]:

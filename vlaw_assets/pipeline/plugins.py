@@ -18,6 +18,8 @@ from vlaw_models.registry import Entry, Registry
 
 STAGE = "stage"
 """Key of the digest of our own code."""
+CODE_VERSION = "code_version"
+"""Metric of an artifact whose code digest covers other packages too: the digest of its stage's code without them."""
 Names = frozenset[tuple[str, str]]
 """(entry point group, name in it)."""
 

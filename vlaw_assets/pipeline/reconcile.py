@@ -288,7 +288,7 @@ class Reporter:
             tags |= {f"dagster/partition/{dimension}": value for dimension, value in key.keys_by_dimension.items()}
         if spec.code_version is None:  # an external asset: no code of the definitions makes it
             return tags
-        tags["dagster/code_version"] = ref.code_digest[:16]
+        tags["dagster/code_version"] = mirror.code_version_of(ref)
         for dep in spec.deps:
             name = dep.asset_key.to_user_string()
             partitioned = name in self._specs and self._specs[name].partitions_def is not None

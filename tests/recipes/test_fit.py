@@ -1,0 +1,182 @@
+"""What a file alone cannot say: that a recipe fits its foundation, its policies and what packages add. Before anything
+runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+
+import pytest
+from one_stage import Bench
+from scratch_package import install
+
+from vlaw_assets.cli.doctor import CHECKS
+from vlaw_assets.recipes import find_recipe, load_foundation, load_recipe, recipe_files
+from vlaw_assets.recipes.fit import check_fits, check_learner, check_weights
+from vlaw_models import presets
+from vlaw_models.errors import VlawError
+from vlaw_models.learners.base import LEARNERS
+from vlaw_models.policies.registry import POLICIES
+from vlaw_models.robots.registry import ROBOTS, importable_robots
+
+
+def recipe(folder, text, name="mine"):
+    (folder / f"{name}.toml").write_text(f'name = "{name}"\n{text}')
+    return find_recipe(name, folder)
+
+
+def weights(folder, policy_class: str):
+    """Shipped weights that say they are of another class."""
+    shutil.copytree(presets.foundation("tiny", "base_policy"), folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "class": policy_class}))
+    return folder
+
+
+def test_packaged_recipes_fit_the_packaged_foundation():
+    for path in recipe_files().values():
+        check_fits(load_recipe(path), load_foundation())
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "remedy"),
+    [
+        ("", "policy.frozen_encoder", "Set policy.frozen_encoder = false."),
+        ('learner = "dsrl"\n', "policy.learner", "Choose another learner"),
+        ('learner = "dsrl"\nuse_real = false\n', "policy.use_real", "Set policy.use_real = true"),
+        ('learner = "recap"\nfrozen_encoder = false\n', "policy.learner", "Choose another learner"),
+    ],
+)
+def test_a_learner_that_does_not_fit_the_policy_is_refused_by_key(tmp_path, text, key, remedy):
+    found = recipe(tmp_path, f"[policy]\n{text}")
+    with pytest.raises(VlawError, match=f"^{key}.* does not fit") as caught:
+        check_learner(found, "Pi0Policy")
+    assert caught.value.where == f"recipe mine, key '{key}'"
+    assert remedy in caught.value.remedy
+    check_learner(recipe(tmp_path, f"[policy]\n{text}steps = 0\n[dsrl]\nsteps = 0\n"), "Pi0Policy")
+
+
+def test_a_recipe_for_another_foundation_is_refused_by_key(tmp_path):
+    (tmp_path / "foundation.toml").write_text('robot = "droid"\npreset = "toy"\n')
+    foundation = load_foundation(tmp_path)
+    with pytest.raises(VlawError, match="for preset 'tiny', the foundation is for 'toy'"):
+        check_fits(recipe(tmp_path, 'robot = "droid"\n'), foundation)
+    with pytest.raises(VlawError, match="for robot 'tabletop', the foundation is for 'droid'"):
+        check_fits(recipe(tmp_path, 'preset = "toy"\n'), foundation)
+    with pytest.raises(VlawError, match=r"^policy\.frozen_encoder"):
+        check_fits(recipe(tmp_path, 'preset = "toy"\nrobot = "droid"\n'), foundation)
+    check_fits(recipe(tmp_path, 'preset = "toy"\nrobot = "droid"\n[policy]\nfrozen_encoder = false\n'), foundation)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "one"),
+    [
+        ("base_policy", "a policy", "Pi0Policy"),
+        ("world_model", "a world model", "CtrlWorld"),
+        ("reward_model", "a reward model", "QwenJudge"),
+        ("autoencoder", "an autoencoder", "VideoAutoencoder"),
+    ],
+)
+def test_weights_of_an_unknown_class_or_another_kind_are_refused_with_the_choices(tmp_path, name, kind, one):
+    folder = weights(tmp_path / "weights", "Brain")
+    (tmp_path / "foundation.toml").write_text(f'[weights]\n{name} = "{folder}"\n')
+    with pytest.raises(VlawError, match=f"a model of class 'Brain' cannot be used as {kind}") as caught:
+        check_fits(recipe(tmp_path, ""), load_foundation(tmp_path))
+    assert f"key 'weights.{name}': {folder}" in caught.value.where
+    assert one in caught.value.remedy
+    with pytest.raises(VlawError, match="cannot be used"):
+        check_weights(name, presets.foundation("tiny", "autoencoder" if name != "autoencoder" else "world_model"))
+    assert check_weights(name, presets.foundation("tiny", name))
+
+
+def test_an_iteration_whose_policy_the_learner_cannot_update_is_refused_at_its_first_stage(tmp_path):
+    bench = Bench(tmp_path)
+    folder = weights(tmp_path / "weights", "Pi0Policy")
+    (bench.recipes / "foundation.toml").write_text(f'[weights]\nbase_policy = "{folder}"\n')
+    for asset in ("base_policy", "pretrained_world_model", "pretrained_reward_model"):
+        bench.make(asset, "")
+    bench.recipe("frozen")
+    bench.recipe("frozen_base", '[policy]\nstart = "base"\n')
+    bench.recipe("thawed", "[policy]\nfrozen_encoder = false\n")
+    for name in ("frozen", "frozen_base"):
+        with pytest.raises(VlawError, match=r"policy\.frozen_encoder = true does not fit Pi0Policy"):
+            bench.make("loop_state", f"{name}|01")
+        assert bench.lake.ledger.current("loop_state", f"{name}|01") is None
+    bench.make("loop_state", "thawed|01")
+
+
+def test_the_first_stage_takes_no_weights_of_another_kind(tmp_path):
+    bench = Bench(tmp_path)
+    folder = presets.foundation("tiny", "reward_model")
+    (bench.recipes / "foundation.toml").write_text(f'[weights]\nbase_policy = "{folder}"\n')
+    with pytest.raises(VlawError, match="a model of class 'ClipJudge' cannot be used as a policy"):
+        bench.make("base_policy", "")
+    assert bench.lake.ledger.artifacts() == []
+
+
+@pytest.fixture
+def packages(tmp_path, monkeypatch):
+    """Packages that are broken in one way each, and a sound one."""
+    site = tmp_path / "site"
+    for package, group, name, text in (
+        ("broken_arm", ROBOTS.group, "arm", "import nothing_there\n"),
+        ("broken_way", LEARNERS.group, "half", "raise RuntimeError('half installed')\n"),
+        ("number", LEARNERS.group, "number", "X = 1\n"),
+        ("first", LEARNERS.group, "twice", "X = 1\n"),
+        ("second", LEARNERS.group, "twice", "X = 1\n"),
+        ("rival", POLICIES.group, "FlowPolicy", "X = 1\n"),
+        ("sound", POLICIES.group, "Sound", "X = 1\n"),
+    ):
+        install(site, package, {f"{package}.py": text}, {group: {name: f"{package}:X"}})
+    monkeypatch.syspath_prepend(str(site))
+    yield
+    for package in ("number", "first", "second", "rival", "sound"):
+        sys.modules.pop(package, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "what"),
+    [
+        ('robot = "arm"\n', "robot", "the robot 'arm' of package broken_arm cannot be imported: ModuleNotFoundError"),
+        ('[policy]\nlearner = "half"\n', "policy.learner", "of package broken_way cannot be imported: RuntimeError"),
+        ('[policy]\nlearner = "twice"\n', "policy.learner", "more than one learner is called 'twice': of first and s"),
+        ("[twice]\nx = 1\n", "twice", "more than one learner is called 'twice'"),
+        ('[policy]\nlearner = "number"\n', "policy.learner", "number:X is no class of learners"),
+    ],
+)
+def test_a_recipe_that_needs_a_broken_or_ambiguous_plug_in_is_refused_by_file_and_key(
+    packages, tmp_path, text, key, what
+):
+    with pytest.raises(VlawError, match=what) as caught:
+        recipe(tmp_path, text)
+    assert caught.value.where == f"{tmp_path / 'mine.toml'}, key '{key}'"
+
+
+def test_the_others_go_on_and_doctor_names_every_broken_plug_in(packages, tmp_path, caplog):
+    assert recipe(tmp_path, "").learner == LEARNERS.load("filtered", where="x")()
+    assert {robot.name for robot in importable_robots()} >= {"tabletop", "droid"}
+    assert "robot arm is left out: the robot 'arm' of package broken_arm cannot be imported" in caplog.text
+    with pytest.raises(VlawError, match="more than one policy is called 'FlowPolicy': of vlaw and rival"):
+        check_fits(recipe(tmp_path, ""), load_foundation())
+    with pytest.raises(VlawError) as caught:
+        CHECKS["plug-ins"]()
+    for named in ("'arm' of package broken_arm", "'half' of package broken_way", "called 'twice'", "vlaw and rival"):
+        assert named in caught.value.what
+    assert "Sound" not in caught.value.what
+
+
+def test_a_robot_that_two_packages_have_is_refused_by_the_recipe_that_takes_it_by_default(tmp_path, monkeypatch):
+    install(tmp_path / "site", "rival", {"rival.py": "X = 1\n"}, {ROBOTS.group: {"tabletop": "rival:X"}})
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    with pytest.raises(VlawError, match="more than one robot is called 'tabletop': of vlaw and rival"):
+        ROBOTS.load("tabletop", where="x")
+    from vlaw_models.robots.registry import find_robot
+
+    find_robot.cache_clear()
+    try:
+        with pytest.raises(VlawError, match="more than one robot") as caught:
+            recipe(tmp_path, "")
+        assert caught.value.where == f"{tmp_path / 'mine.toml'}, key 'robot'"
+    finally:
+        find_robot.cache_clear()

@@ -1,0 +1,79 @@
+"""Which of a recording's videos is which of the robot's cameras, and whether their pictures fit it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vlaw_models.errors import VlawError
+from vlaw_models.robots.spec import EXTERIOR, WRIST, RobotSpec
+
+WRIST_WORDS = ("wrist", "hand", "gripper")
+STRETCH = 1.2
+"""By how much a picture may be squeezed: 16:9 into DROID's 192x320 is 1.07, 4:3 would be 1.25."""
+
+
+def choose_cameras(
+    features: Mapping[str, Any], robot: RobotSpec, cameras: Mapping[str, str], *, where: str
+) -> dict[str, str]:
+    """{the robot's camera: feature key}, as `cameras` says.
+
+    Where that is empty: features named like the cameras, else by role, those whose names speak of a wrist or hand and
+    the others, each in alphabetical order. Depth maps are left out. Raises VlawError where that is not clear.
+    """
+    videos = sorted(
+        key
+        for key, feature in features.items()
+        if feature.get("dtype") == "video" and not (feature.get("info") or {}).get("is_depth_map")
+    )
+    listed, wanted = ", ".join(videos) or "none", robot.camera_names
+    if cameras:
+        if set(cameras) != set(wanted):
+            unknown = sorted(set(cameras) - set(wanted))
+            what = f"has no camera {unknown[0]!r}" if unknown else f"has more cameras than {', '.join(cameras)}"
+            raise VlawError(f"robot {robot.name!r} {what}", where=where, remedy=_mapping(wanted))
+        missing = sorted(set(cameras.values()) - set(videos))
+        if missing:
+            raise VlawError(
+                f"the dataset has no video of camera {missing[0]!r}",
+                where=where,
+                remedy=f"Choose from its cameras: {listed}.",
+            )
+        return {name: cameras[name] for name in wanted}
+    named = {name: [key for key in videos if key.rsplit(".", 1)[-1] in (name, f"{name}_left")] for name in wanted}
+    if all(len(keys) == 1 for keys in named.values()):
+        return {name: keys[0] for name, keys in named.items()}
+    at_wrist = [key for key in videos if any(word in key.rsplit(".", 1)[-1].lower() for word in WRIST_WORDS)]
+    found = {WRIST: at_wrist, EXTERIOR: [key for key in videos if key not in at_wrist]}
+    of_role = {role: [camera.name for camera in robot.cameras if camera.role == role] for role in found}
+    if any(len(found[role]) != len(of_role[role]) for role in found):
+        raise VlawError(
+            f"robot {robot.name!r} has {len(of_role[EXTERIOR])} exterior cameras and {len(of_role[WRIST])} at the "
+            f"wrist; the dataset's videos are: {listed}",
+            where=where,
+            remedy=_mapping(wanted),
+        )
+    key_of = {name: key for role in found for name, key in zip(of_role[role], found[role], strict=True)}
+    return {name: key_of[name] for name in wanted}
+
+
+def _mapping(wanted: Sequence[str]) -> str:
+    return (
+        f"Say which is which: --camera NAME=FEATURE for each of {', '.join(wanted)}; one feature may serve for several."
+    )
+
+
+def check_shape(robot: RobotSpec, recorded: tuple[int, int], *, where: str) -> None:
+    """VlawError for recorded frames (height, width) of another shape than those of the robot's cameras."""
+    if robot.frame_size is None:
+        return
+    full, (height, width) = robot.frame_size, recorded
+    ratio = (width / height) / (full[1] / full[0])
+    if max(ratio, 1 / ratio) > STRETCH:
+        raise VlawError(
+            f"the recorded frames are {height}x{width} pixels, those of robot {robot.name!r} are {full[0]}x{full[1]}: "
+            "they would be squeezed",
+            where=where,
+            remedy="Name the robot that it was recorded on, crop the videos, or describe your robot: one file with a "
+            "RobotSpec.",
+        )
