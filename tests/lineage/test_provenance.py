@@ -36,7 +36,7 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def canonical(value) -> bytes:
+def sorted_json(value) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -77,7 +77,7 @@ def test_every_digest_is_that_of_the_bytes_on_the_disk(made):
         assert entry["digest"] == {"sha256": sha256((root / ref.location / entry["name"]).read_bytes())}
     manifest = json.loads((root / ref.location / "MANIFEST.json").read_text())
     (binding,) = (entry["annotations"]["content"] for entry in found["subject"] if entry["name"] == "MANIFEST.json")
-    assert binding == sha256(canonical(manifest["files"])) == ref.content_digest
+    assert binding == sha256(sorted_json(manifest["files"])) == ref.content_digest
     files = 0
     for dependency in found["predicate"]["buildDefinition"]["resolvedDependencies"]:
         for file in dependency["annotations"]["files"]:
@@ -92,9 +92,9 @@ def test_every_digest_is_that_of_the_bytes_on_the_disk(made):
         }
         if owner.location:
             files_of = json.loads((root / owner.location / "MANIFEST.json").read_text())["files"]
-            assert dependency["digest"]["sha256"] == sha256(canonical(files_of))
+            assert dependency["digest"]["sha256"] == sha256(sorted_json(files_of))
         elif rows:
-            assert dependency["digest"]["sha256"] == sha256(canonical(rows))
+            assert dependency["digest"]["sha256"] == sha256(sorted_json(rows))
     assert files > 40
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from factories import identity
+from factories import identity, write_recipe
 from scratch_package import install
 from smoke_place import FOUNDATION_ASSETS, LOOP_ASSETS, smoke_copy, smoke_place
 from typer.testing import CliRunner
@@ -21,7 +21,6 @@ from vlaw_assets.definitions import build_defs
 from vlaw_assets.lake import Lake
 from vlaw_assets.lake.durable import FileLock
 from vlaw_assets.pipeline import driver, liveness, mirror, reconcile
-from vlaw_assets.recipes import PACKAGED
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.base import LEARNERS
 
@@ -174,9 +173,7 @@ def test_what_a_plug_in_made_is_reported_with_the_code_version_of_its_stage(plac
     learner = "from vlaw_models.learners.imitation import Filtered as Careful\n"
     install(tmp_path / "site", "mine", {"mine.py": learner}, {LEARNERS.group: {"careful": "mine:Careful"}})
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    (place.recipes / "smoke.toml").write_text(
-        (PACKAGED / "smoke.toml").read_text().replace("[policy]\n", '[policy]\nlearner = "careful"\n')
-    )
+    write_recipe(place.recipes, "smoke", policy={"learner": "careful"})
     assert place.run("iteration", KEY, only=["training_set"]).made == ("training_set",)
     ref = place.lake.ledger.require("training_set", KEY)
     assert "learner 'careful' of package mine" in ref.metrics["code"]

@@ -97,8 +97,8 @@ def test_an_iteration_whose_policy_the_learner_cannot_update_is_refused_at_its_f
     for asset in ("base_policy", "pretrained_world_model", "pretrained_reward_model"):
         bench.make(asset, "")
     bench.recipe("frozen")
-    bench.recipe("frozen_base", '[policy]\nstart = "base"\n')
-    bench.recipe("thawed", "[policy]\nfrozen_encoder = false\n")
+    bench.recipe("frozen_base", policy={"start": "base"})
+    bench.recipe("thawed", policy={"frozen_encoder": False})
     for name in ("frozen", "frozen_base"):
         with pytest.raises(VlawError, match=r"policy\.frozen_encoder = true does not fit Pi0Policy"):
             bench.make("loop_state", f"{name}|01")
@@ -120,7 +120,7 @@ def packages(tmp_path, monkeypatch):
     """Packages that are broken in one way each, and a sound one."""
     site = tmp_path / "site"
     for package, group, name, text in (
-        ("broken_arm", ROBOTS.group, "arm", "import nothing_there\n"),
+        ("broken_arm", ROBOTS.group, "lame", "import nothing_there\n"),
         ("broken_way", LEARNERS.group, "half", "raise RuntimeError('half installed')\n"),
         ("number", LEARNERS.group, "number", "X = 1\n"),
         ("first", LEARNERS.group, "twice", "X = 1\n"),
@@ -138,7 +138,7 @@ def packages(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "key", "what"),
     [
-        ('robot = "arm"\n', "robot", "the robot 'arm' of package broken_arm cannot be imported: ModuleNotFoundError"),
+        ('robot = "lame"\n', "robot", "the robot 'lame' of package broken_arm cannot be imported: ModuleNotFoundError"),
         ('[policy]\nlearner = "half"\n', "policy.learner", "of package broken_way cannot be imported: RuntimeError"),
         ('[policy]\nlearner = "twice"\n', "policy.learner", "more than one learner is called 'twice': of first and s"),
         ("[twice]\nx = 1\n", "twice", "more than one learner is called 'twice'"),
@@ -156,12 +156,12 @@ def test_a_recipe_that_needs_a_broken_or_ambiguous_plug_in_is_refused_by_file_an
 def test_the_others_go_on_and_doctor_names_every_broken_plug_in(packages, tmp_path, caplog):
     assert recipe(tmp_path, "").learner == LEARNERS.load("filtered", where="x")()
     assert {robot.name for robot in importable_robots()} >= {"tabletop", "droid"}
-    assert "robot arm is left out: the robot 'arm' of package broken_arm cannot be imported" in caplog.text
+    assert "robot lame is left out: the robot 'lame' of package broken_arm cannot be imported" in caplog.text
     with pytest.raises(VlawError, match="more than one policy is called 'FlowPolicy': of vlaw and rival"):
         check_fits(recipe(tmp_path, ""), load_foundation())
     with pytest.raises(VlawError) as caught:
         CHECKS["plug-ins"]()
-    for named in ("'arm' of package broken_arm", "'half' of package broken_way", "called 'twice'", "vlaw and rival"):
+    for named in ("'lame' of package broken_arm", "'half' of package broken_way", "called 'twice'", "vlaw and rival"):
         assert named in caught.value.what
     assert "Sound" not in caught.value.what
 

@@ -11,7 +11,7 @@ from expert_play import play
 from vlaw_models.robots.tabletop.render import RayRenderer
 from vlaw_models.robots.tabletop.scene import Sim
 from vlaw_models.robots.tabletop.tasks import Expert, Quality
-from vlaw_models.robots.tabletop.tasks.scoop import COUNT, KINDS
+from vlaw_models.robots.tabletop.tasks.scoop import COUNT, SNACKS
 from vlaw_models.robots.tabletop.world import make_sim
 
 
@@ -80,7 +80,7 @@ def test_every_kind_is_asked_for_and_the_start_varies(sim):
         instructions.add(sim.instruction)
         starts.append(sim.state.copy())
         assert np.allclose([sim.data.joint(n).qpos[0] for n in ("x", "y", "z")], sim.state[:3], atol=0.005)
-    assert instructions == {f"transfer some {kind} to the bowl" for kind in KINDS}
+    assert instructions == {f"transfer some {kind} to the bowl" for kind in SNACKS}
     assert np.std(starts, axis=0)[:2].min() > 0.02
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef
     from vlaw_assets.lineage.impact import Reached, Subject
 
-KINDS = (
+COUNTED = (
     ("training_set", "datasets"),
     ("world_model", "world models"),
     ("reward_model", "reward models"),
@@ -70,7 +70,7 @@ def counts(reached: list[Reached]) -> dict[str, int]:
     """How many of each kind, reused ones counted once."""
     owners = {item.ref.owner: item.ref.kind for item in reached}
     by_kind = Counter(owners.values())
-    return {"artifacts": len(owners), **{words.replace(" ", "_"): by_kind[kind] for kind, words in KINDS}}
+    return {"artifacts": len(owners), **{words.replace(" ", "_"): by_kind[kind] for kind, words in COUNTED}}
 
 
 def summary(subject: Subject, reached: list[Reached]) -> str:
@@ -79,7 +79,7 @@ def summary(subject: Subject, reached: list[Reached]) -> str:
     if not reached:
         return f"{what} reached nothing"
     found = counts(reached)
-    named = ", ".join(f"{found[words.replace(' ', '_')]} {words}" for _, words in KINDS)
+    named = ", ".join(f"{found[words.replace(' ', '_')]} {words}" for _, words in COUNTED)
     current = sum(item.is_current for item in reached)
     lines = f"{current} of {len(reached)} lines are current"
     return f"{what} reached {found['artifacts']} artifacts, among them {named}; {lines}"

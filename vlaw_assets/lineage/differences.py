@@ -14,7 +14,7 @@ from vlaw_assets.lake.contents import outcome
 from vlaw_assets.lake.reads import rows_read
 from vlaw_assets.lineage.closure import audit_of, levels
 from vlaw_assets.lineage.reading import LEARNERS, SOURCES, name_of
-from vlaw_assets.lineage.replay import flat
+from vlaw_assets.lineage.recipe_keys import by_key
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef, Lake
@@ -87,7 +87,7 @@ def _pairs(left: Closure, right: Closure) -> list[tuple[dict[str, Any], dict[str
 
 
 def _recipe(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
-    before, after = flat(a["recipe"]), flat(b["recipe"])
+    before, after = by_key(a["recipe"]), by_key(b["recipe"])
     return [
         {
             "key": f"{a['asset']}.{key}",

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlaw_assets.lineage.recipe_keys import by_key
 from vlaw_assets.pipeline.code_identity import OF_TORCH
 from vlaw_models.errors import VlawError
 
@@ -133,20 +134,9 @@ def _differences(lake: Lake, item: ArtifactRef, scratch: Lake, again: ArtifactRe
 
 def recipe_differences(before: str, after: str) -> list[str]:
     """'policy.steps: 2 -> 3' for every key that differs between two recipes given as JSON."""
-    a, b = flat(json.loads(before or "{}")), flat(json.loads(after or "{}"))
+    a, b = (by_key(json.loads(text or "{}")) for text in (before, after))
     both = [(key, _value(a, key), _value(b, key)) for key in sorted(a.keys() | b.keys())]
     return [f"{key}: {old} -> {new}" for key, old, new in both if old != new]
-
-
-def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested tables as {'table.key': value}."""
-    if not isinstance(value, dict):
-        return {prefix: value}
-    return {
-        key: found
-        for name, inner in value.items()
-        for key, found in flat(inner, f"{prefix}.{name}".lstrip(".")).items()
-    }
 
 
 def _value(values: dict[str, Any], key: str) -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from vlaw_assets.assets.stage import CODE
 from vlaw_assets.lake import quarantine
 from vlaw_assets.lake.artifact import CHOSEN_BY
+from vlaw_assets.lineage.recipe_keys import by_key
 from vlaw_assets.once import asking, once
 from vlaw_assets.partitions import split_partition
 from vlaw_assets.pipeline.plugins import STAGE
@@ -214,7 +215,7 @@ def _nearby(parent: str, own: str) -> bool:
 
 def _changed(before: str, after: str) -> list[str]:
     """'score.alpha 0.8 -> 0.9' for every key of two recipes (canonical JSON) that differs."""
-    old, new = _flat(json.loads(before or "{}")), _flat(json.loads(after or "{}"))
+    old, new = (by_key(json.loads(text or "{}")) for text in (before, after))
     return [
         f"{key} {_said(old, key)} -> {_said(new, key)}"
         for key in sorted(old.keys() | new.keys())
@@ -224,12 +225,6 @@ def _changed(before: str, after: str) -> list[str]:
 
 def _said(values: Mapping[str, Any], key: str) -> str:
     return json.dumps(values[key])[:40] if key in values else "(none)"
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {prefix.rstrip("."): value}
-    return {name: leaf for key, inner in value.items() for name, leaf in _flat(inner, f"{prefix}{key}.").items()}
 
 
 def _few(texts: Any) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.lineage.replay import flat
+from vlaw_assets.lineage.recipe_keys import by_key
 from vlaw_assets.partitions import partition_of, single_partition
 from vlaw_assets.pipeline.code_identity import code_digest, code_revision
 from vlaw_assets.studies.definition import Member
@@ -114,7 +114,7 @@ def hold_to_definition(lake: Lake, definition: Mapping[str, Any], *, restart: bo
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """(key, was, is) of every value that differs, as text; descriptions are passed over."""
-    was, now = (flat(_keyed(value)) for value in (before, after))
+    was, now = (by_key(_keyed(value)) for value in (before, after))
     texts = {
         key: tuple(json.dumps(side[key], sort_keys=True) if key in side else ABSENT for side in (was, now))
         for key in sorted(was.keys() | now.keys())

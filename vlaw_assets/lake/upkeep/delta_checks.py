@@ -25,7 +25,7 @@ from vlaw_models.errors import VlawError
 if TYPE_CHECKING:
     from vlaw_assets.lake.artifact import ArtifactRef
 
-_KINDS = {"metaData": None, "protocol": None, "txn": "appId", "domainMetadata": "domain"}
+_STATE_ACTIONS = {"metaData": None, "protocol": None, "txn": "appId", "domainMetadata": "domain"}
 """Kinds of action besides added and removed files, and the key that tells several of a kind apart."""
 _OTHER_FORMS = {"dataChange", "stats_parsed", "partitionValues_parsed"}
 """Of an added file: false in a checkpoint by the protocol, or as it was; and what some writers repeat in another
@@ -156,7 +156,7 @@ def _apply(state: dict[str, Any], path: Path) -> None:
             elif kind == "remove":
                 state["add"].pop(value["path"], None)
                 state["removed"].add(value["path"])
-            elif kind in _KINDS:
+            elif kind in _STATE_ACTIONS:
                 state[_key(kind, value)] = _plain(value)
 
 
@@ -171,7 +171,7 @@ def _difference(files: list[Path], state: dict[str, Any]) -> str:
         if kind == "remove":
             if value["path"] not in state["removed"]:
                 return f"says that {value['path']} was removed, and the log does not"
-        elif kind not in _KINDS or state.get(_key(kind, value)) != _plain(value):
+        elif kind not in _STATE_ACTIONS or state.get(_key(kind, value)) != _plain(value):
             return f"its {kind} is not that of the log"
         else:
             names.add(_key(kind, value))
@@ -212,7 +212,7 @@ def _read(files: list[Path]) -> tuple[list[tuple[str, dict[str, Any]]], list[tup
 
 
 def _key(kind: str, value: dict[str, Any]) -> str:
-    name = _KINDS[kind]
+    name = _STATE_ACTIONS[kind]
     return f"{kind} {value[name]}" if name else kind
 
 

@@ -29,7 +29,7 @@ class Snack:
     rgb: tuple[float, float, float]
 
 
-KINDS = {
+SNACKS = {
     "peanuts": Snack(0.0140, 0.006, (0.98, 0.62, 0.10)),
     "candies": Snack(0.0170, 0.0, (0.95, 0.08, 0.35)),
     "almonds": Snack(0.0155, 0.004, (0.38, 0.16, 0.04)),
@@ -71,8 +71,8 @@ class Scoop(Task):
 
     def compile(self) -> mujoco.MjModel:
         # Compiled at the largest size of any kind: the bounding volumes then hold whatever reset() chooses.
-        radius = max(kind.radius for kind in KINDS.values())
-        length = max(kind.length for kind in KINDS.values())
+        radius = max(kind.radius for kind in SNACKS.values())
+        length = max(kind.length for kind in SNACKS.values())
         snacks = "".join(
             f'<body name="{name}" pos="{0.05 * i} 0.1 {radius}">'
             f'<joint name="{name}" type="free" damping="0.00006"/>'
@@ -113,13 +113,13 @@ class Scoop(Task):
         return model
 
     def reset(self, sim: Sim, rng: np.random.Generator) -> str:
-        kind = str(rng.choice(list(KINDS)))
+        kind = str(rng.choice(list(SNACKS)))
         side = rng.choice([-1.0, 1.0])
         heap = np.array([rng.uniform(0.06, 0.12), side * rng.uniform(0.07, 0.115)])
         bowl = np.array([rng.uniform(-0.06, 0.09), -side * rng.uniform(0.07, 0.115)])
         sim.model.body("backstop").pos[:2] = heap
         sim.model.body("bowl").pos[:2] = bowl
-        look = KINDS[kind]
+        look = SNACKS[kind]
         places = _heap(rng, look) + heap
         for name, place in zip(_SNACKS, places, strict=True):
             sim.model.geom(name).size[:2] = look.radius, look.length
