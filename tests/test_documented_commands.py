@@ -17,10 +17,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pytest
 from documents import PAGES, PROGRAMS, ROOT, Said, blocks, commands, is_command, prose, spans
+from factories import write_recipe, write_toml
 from recorded_dataset import write_lerobot
 from smoke_place import Place, smoke_copy, smoke_place
 from typer.main import get_command
@@ -30,13 +32,16 @@ from vlaw_assets.cli import app
 from vlaw_assets.lake import Lake
 
 RECIPES = {
-    "vlaw": 'name = "vlaw"\nextends = "smoke"\n',
-    "filtered_bc": 'name = "filtered_bc"\nextends = "smoke_real_only"\n',
-    "oracle": 'name = "oracle"\nextends = "smoke"\n[imagine]\nworld = "simulator"\n[score]\nlabels = "simulator"\n',
+    "vlaw": ("smoke", {}),
+    "filtered_bc": ("smoke_real_only", {}),
+    "oracle": ("smoke", {"imagine": {"world": "simulator"}, "score": {"labels": "simulator"}}),
 }
-CLAIMS = 'name = "claims"\ndescription = "small"\n' + "".join(
-    f'[[arms]]\nrecipe = "{name}"\nseeds = [0]\niterations = 1\n' for name in ("vlaw", "oracle")
-)
+"""Name -> the packaged recipe that it is as small as, and what it changes."""
+CLAIMS = {
+    "name": "claims",
+    "description": "small",
+    "arms": [{"recipe": name, "seeds": [0], "iterations": 1} for name in ("vlaw", "oracle")],
+}
 ELSEWHERE = {
     "make ui": "tests/web/test_ui.py::test_the_page_and_its_files_are_served_and_shown_in_no_frame",
     "make bench": "tests/test_benchmarks.py::test_make_bench_runs_every_benchmark_and_nothing_else",
@@ -50,16 +55,15 @@ INSIDE = {"vlaw run --experiment vlaw --iterations 2": MAKE_RUN}
 """Command -> the one of these pages that runs it, as `make -n` says."""
 BENCHMARK = "tests/test_benchmarks.py::test_a_benchmark_runs"
 THIS_SUITE = ("make test", "make test-long")
-SLOW = (
-    "--replay",
-    "--rebuild-stale",
-    "--experiment filtered_bc",
-    "group:iteration",
-    "study claims --jobs",
-    "study claims --only",
-    "report study",
+QUICK = (
+    "vlaw doctor",
+    "vlaw gc --dry-run",
+    "vlaw reconcile",
+    "vlaw seal",
+    "vlaw sql --list",
+    "vlaw status",
 )
-"""What takes minutes has one of these in it."""
+"""Commands that say something of any lake. The others look at what `make run` made, and are of the long tier."""
 BEFORE = {
     "vlaw quarantine EPISODE --release": 'vlaw quarantine EPISODE --why "test"',
     "vlaw report study claims": "vlaw study claims --jobs 2",
@@ -75,7 +79,7 @@ def runs_here(text: str) -> bool:
 
 
 HERE = [
-    pytest.param(text, marks=[pytest.mark.slow] if any(word in text for word in SLOW) else [], id=text)
+    pytest.param(text, marks=[] if text in QUICK else [pytest.mark.slow], id=text)
     for text in sorted(dict.fromkeys(said.text for said in SHOWN), key=lambda text: "quarantine" in text)
     if runs_here(text)
 ]
@@ -87,18 +91,31 @@ class Checkout:
 
     folder: Path
     environment: dict[str, str]
-    words: dict[str, str]
-    main_job: tuple[int, str] = (1, "")
-    """What `make run` ended with: everything else looks at what it made."""
+    lake: Lake
+
+    @cached_property
+    def main_job(self) -> tuple[int, str]:
+        """What `make run` ended with: all but a few others look at what it made."""
+        return self._in_a_shell(MAKE_RUN)
+
+    @cached_property
+    def words(self) -> dict[str, str]:
+        """What the words in capitals stand for."""
+        return words_in(self.lake, self.folder)
 
     def run(self, text: str) -> tuple[int, str]:
         """Exit status and output. `vlaw` runs in this process, everything else in a shell."""
+        if text not in QUICK:
+            assert self.main_job[0] == 0, self.main_job[1][-3000:]
         filled = WORD.sub(lambda found: self.words.get(found[0], found[0]), text)
         if filled.startswith("vlaw "):
             result = CliRunner().invoke(app, shlex.split(filled)[1:])
             return result.exit_code, result.output + result.stderr
+        return self._in_a_shell(filled)
+
+    def _in_a_shell(self, text: str) -> tuple[int, str]:
         done = subprocess.run(
-            ["bash", "-c", filled], cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
+            ["bash", "-c", text], cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
         )
         return done.returncode, done.stdout + done.stderr
 
@@ -107,10 +124,9 @@ class Checkout:
 def place(tmp_path_factory) -> Place:
     smoke_place(tmp_path_factory)
     place = smoke_copy(tmp_path_factory.mktemp("documented"))
-    for name, text in RECIPES.items():
-        (place.recipes / f"{name}.toml").write_text(text)
-    (place.recipes / "studies").mkdir()
-    (place.recipes / "studies" / "claims.toml").write_text(CLAIMS)
+    for name, (base, changes) in RECIPES.items():
+        write_recipe(place.recipes, name, base, **changes)
+    write_toml(place.recipes / "studies" / "claims.toml", CLAIMS)
     return place
 
 
@@ -137,15 +153,11 @@ def checkout(place, tmp_path_factory) -> Iterator[Checkout]:
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.setenv("PATH", f"{bin_folder}{os.pathsep}{os.environ['PATH']}")
         patch.chdir(folder)
-        made = Checkout(folder, dict(os.environ), {})
-        made.main_job = made.run(MAKE_RUN)
-        assert made.main_job[0] == 0, made.main_job[1][-3000:]
-        made.words = words_in(place.lake, folder)
-        yield made
+        yield Checkout(folder, dict(os.environ), place.lake)
 
 
 def words_in(lake: Lake, folder: Path) -> dict[str, str]:
-    """What the words in capitals stand for."""
+    """Something of the lake for each word in capitals."""
     rollouts = lake.ledger.require("real_rollouts", "vlaw|01")
     sealed = CliRunner().invoke(app, ["seal"])
     assert sealed.exit_code == 0, sealed.output
@@ -169,6 +181,7 @@ def test_a_command_that_is_shown_does_what_it_should(checkout, text):
     assert output.strip() or text.startswith("python -m vlaw_models.rollouts"), "a command says what it did"
 
 
+@pytest.mark.slow
 def test_the_readme_shows_what_make_run_prints(checkout):
     (shown,) = [said.text for language, said in blocks(ROOT / "README.md") if language == "text"]
     title, header, *rates, _, change, verdict = [form_of(line) for line in shown.splitlines()]

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from factories import episode, identity
+from factories import commit, episode
 
 from vlaw_assets.lake import Lake
 from vlaw_assets.query import connect
@@ -22,9 +22,10 @@ def recorded(**changes):
 
 def stored(tmp_path, name: str, *episodes):
     lake = Lake.open(tmp_path / name, create=True)
-    with lake.commit(asset="made", partition="one|01", identity=identity("made"), run_id="run") as draft:
-        draft.write_episodes(episodes, purpose="rollout", world="arm")
-    return lake, draft.ref
+    ref = commit(
+        lake, "made", "one|01", write=lambda draft: draft.write_episodes(episodes, purpose="rollout", world="arm")
+    )
+    return lake, ref
 
 
 def test_cameras_and_rate_come_back_as_they_were(tmp_path):

@@ -9,7 +9,7 @@ import json
 
 import numpy as np
 import pytest
-from factories import identity, sample_episodes
+from factories import commit, sample_episodes
 from PIL import Image
 
 from vlaw_assets.lake import Lake, canonical_json
@@ -34,9 +34,10 @@ def stored(tmp_path, name, purpose, *, shift=0, coarse=False):
     lake, episodes = Lake.open(tmp_path / name), sample_episodes(2)
     for episode in episodes if coarse else ():
         episode.images[1:] = episode.images[1:] // 64 * 64 + shift
-    with lake.commit(asset="made", partition="one|01", identity=identity("made"), run_id="run") as draft:
-        draft.write_episodes(episodes, purpose=purpose, world="somewhere")
-    return lake, draft.ref
+    ref = commit(
+        lake, "made", "one|01", write=lambda draft: draft.write_episodes(episodes, purpose=purpose, world="somewhere")
+    )
+    return lake, ref
 
 
 def recomputed(lake, ref):

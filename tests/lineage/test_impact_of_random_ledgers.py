@@ -6,6 +6,7 @@ from collections import defaultdict
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from random_ledgers import closed, random_ledger
 
 from vlaw_assets.lineage.impact import impact
@@ -68,9 +69,10 @@ def oracle(lake, episode=None, artifact=None):
     return found
 
 
-def test_two_hundred_random_ledgers_agree_with_following_every_row(tmp_path):
+@pytest.mark.parametrize("count", [50, pytest.param(200, marks=pytest.mark.slow)])
+def test_random_ledgers_agree_with_following_every_row(tmp_path, count):
     kinds, answers = set(), 0
-    for seed in range(200):
+    for seed in range(count):
         rng = np.random.default_rng(seed)
         folder = tmp_path / str(seed)
         folder.mkdir()
@@ -93,4 +95,4 @@ def test_two_hundred_random_ledgers_agree_with_following_every_row(tmp_path):
                 lake, artifact=ref.artifact_id
             ), seed
     assert kinds == {"whole", "rows"}
-    assert answers > 150, "most questions must have an answer for this to say anything"
+    assert answers > 3 * count / 4, "most questions must have an answer for this to say anything"

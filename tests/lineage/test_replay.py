@@ -51,12 +51,13 @@ def again(place, asset, partition=KEY, **options):
     return replaying.replay(place.lake, place.lake.ledger.require(asset, partition), recipes=place.recipes, **options)
 
 
-def test_the_closure_of_a_policy_comes_out_the_same(place, untouched, monkeypatch):
+@pytest.mark.parametrize("asset", ["real_rollouts", pytest.param("policy", marks=pytest.mark.slow)])
+def test_a_closure_comes_out_the_same(place, untouched, monkeypatch, asset):
     monkeypatch.setenv("DAGSTER_HOME", "/nowhere")
     monkeypatch.setattr("tempfile.tempdir", None)
     with on_threads(3 - min(2, torch.get_num_threads())):  # a replay computes on as many threads as the ledger says
-        results = again(place, "policy")
-    closure = place.lake.ledger.closure(place.lake.ledger.require("policy", KEY))
+        results = again(place, asset)
+    closure = place.lake.ledger.closure(place.lake.ledger.require(asset, KEY))
     assert [row.artifact for row in results] == [ref.artifact_id for ref in closure], "all of it, parents first"
     assert {row.name: (row.status, row.differences) for row in results} == {row.name: ("same", ()) for row in results}
     assert all(row.replayed_sha256 == row.content_sha256 for row in results)
@@ -122,12 +123,17 @@ def test_a_stage_that_is_not_deterministic_is_named_and_what_stands_on_it_is_not
     ("name", "other"),
     [
         ("torch", "0.1"),
-        ("pillow", "1.0"),
-        ("libjpeg", "turbo 1.0"),
         ("settings", "VLAW_RENDERER=gl"),
-        ("processor", "another"),
-        ("blas_threads", "99"),
-        ("cpu_kernels", "AVX9"),
+        *(
+            pytest.param(*of, marks=pytest.mark.slow)
+            for of in (
+                ("pillow", "1.0"),
+                ("libjpeg", "turbo 1.0"),
+                ("processor", "another"),
+                ("blas_threads", "99"),
+                ("cpu_kernels", "AVX9"),
+            )
+        ),
     ],
 )
 def test_another_environment_is_named_and_is_not_called_nondeterminism(place, untouched, monkeypatch, name, other):

@@ -13,6 +13,7 @@ import sys
 import threading
 import tokenize
 from collections import defaultdict
+from collections.abc import Sequence
 
 import pytest
 from code_copies import (
@@ -219,12 +220,12 @@ def test_reading_the_imports_leaves_nothing_behind(copy):
 # ---- proof by mutation
 
 
-def check_samples(copy, count: int) -> None:
-    """`count` rewritten functions that each stage reaches, and as many that it does not: digests change with the first
-    only."""
+def check_samples(copy, count: int, stages: Sequence[str]) -> None:
+    """`count` rewritten functions that each of these stages reaches, and as many that it does not: digests change with
+    the first only."""
     rng = random.Random(SEED)
     samples = {}
-    for asset in STAGES:
+    for asset in stages:
         code = code_of(asset)
         samples[asset] = sample(rng, code, count), sample(rng, files().keys() - code, count)
     chosen = sorted(
@@ -237,7 +238,7 @@ def check_samples(copy, count: int) -> None:
         },
         key=str,
     )
-    sys.stdout.write(f"seed {SEED}: {len(chosen)} functions rewritten for {len(STAGES)} stages\n")
+    sys.stdout.write(f"seed {SEED}: {len(chosen)} functions rewritten for {len(stages)} stages\n")
     before, *after = copy.digests([(function.path, rewritten(function, way)) for function, way in chosen])
     assert before == {asset: making.code for asset, making in STAGES.items()}
     changed = {
@@ -256,12 +257,12 @@ def hash_of(function) -> int:
 
 
 def test_a_few_changed_functions_change_the_digests_of_what_reaches_them(copy):
-    check_samples(copy, 1)
+    check_samples(copy, 1, [*STAGES][::4])
 
 
 @pytest.mark.slow
 def test_every_stage_changes_with_the_functions_it_reaches_and_with_no_others(copy):
-    check_samples(copy, 12)
+    check_samples(copy, 12, [*STAGES])
 
 
 @pytest.mark.slow

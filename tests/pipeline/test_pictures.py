@@ -8,11 +8,11 @@ from contextlib import closing
 
 import numpy as np
 import pytest
-from factories import write_recipe
+from factories import identity, write_recipe
 from PIL import Image
 from smoke_place import smoke_copy, smoke_place
 
-from vlaw_assets.lake import Identity, Lake, pictures
+from vlaw_assets.lake import Lake, pictures
 from vlaw_assets.lake.upkeep.garbage import collect, find_garbage
 from vlaw_assets.lake.upkeep.verify import verify
 from vlaw_assets.pipeline import driver
@@ -92,7 +92,7 @@ def picture(seed, size=(64, 64)):
 
 def test_the_collector_takes_what_no_row_names_and_verification_reads_the_others(tmp_path):
     lake = Lake.open(tmp_path / "lake")
-    with lake.commit(asset="note", partition="a|01", identity=Identity("note", "c", "{}", ()), run_id="r") as draft:
+    with lake.commit(asset="note", partition="a|01", identity=identity("note"), run_id="r") as draft:
         draft.write_evaluations([{"task": "stack", "metric": "m", "value": 1.0, "trials": 1}])
         draft.keep_picture("one", picture(1))
     kept = pictures.path_of(lake.paths, pictures.named(draft.ref)["one"])

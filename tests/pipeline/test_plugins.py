@@ -254,8 +254,8 @@ def test_artifacts_say_which_classes_load_them_and_whose_code_made_them(place):
     ("path", "old", "new"),
     [
         ("mine/gentle.py", "actions.clip", "0 * actions.clip"),
-        ("mine/parts/limits.py", "9.0", "0.0"),
-        ("mine/late.py", "return limit", "return 0 * limit"),
+        pytest.param("mine/parts/limits.py", "9.0", "0.0", marks=pytest.mark.slow),
+        pytest.param("mine/late.py", "return limit", "return 0 * limit", marks=pytest.mark.slow),
     ],
 )
 def test_another_source_of_what_was_used_makes_what_it_made_stale_and_what_stands_on_that(place, site, path, old, new):
@@ -290,6 +290,7 @@ def test_what_was_not_used_makes_nothing_stale(place, site):
     assert stale(place, site) == {}
 
 
+@pytest.mark.slow
 def test_status_names_the_package(place, site):
     (site / "mine" / "late.py").write_text("def of(limit):\n    return 2 * limit\n")
     said = json.loads(python(place, site, "-c", "from vlaw_assets.cli import app; app()", "status", "--json"))
@@ -297,6 +298,7 @@ def test_status_names_the_package(place, site):
     assert row["outdated_because"]["real_rollouts"] == f"made by other code than today's: {POLICY}"
 
 
+@pytest.mark.slow
 def test_a_package_that_is_gone_or_has_a_rival_is_told(place, site):
     install(site, "other", {"other.py": "X = 1\n"}, {POLICIES.group: {"Mine": "other:X"}})
     found = stale(place, site)

@@ -10,8 +10,9 @@ import sysconfig
 from pathlib import Path
 
 import dagster as dg
+import factories
 import pytest
-from factories import identity, write_recipe
+from factories import write_recipe
 from scratch_package import install
 from smoke_place import FOUNDATION_ASSETS, LOOP_ASSETS, smoke_copy, smoke_place
 from typer.testing import CliRunner
@@ -51,11 +52,14 @@ def instance(place):
 
 def commit(lake: Lake, asset: str, partition: str = KEY, run_id: str = "gone", **recipe: int):
     """An artifact that Dagster is not told of."""
-    with lake.commit(
-        asset=asset, partition=partition, identity=identity(asset, recipe or {"seed": 1}), run_id=run_id
-    ) as draft:
-        draft.write_scores([{"episode_id": "e", "p_success": 0.5}])
-    return draft.ref
+    return factories.commit(
+        lake,
+        asset,
+        partition,
+        write=lambda draft: draft.write_scores([{"episode_id": "e", "p_success": 0.5}]),
+        recipe=recipe or {"seed": 1},
+        run_id=run_id,
+    )
 
 
 def newest(instance, asset: str, partition: str | None = KEY) -> dg.AssetMaterialization:

@@ -85,7 +85,9 @@ def test_a_video_is_near_to_itself_under_another_question():
     from vlaw_models.presets import foundation
     from vlaw_models.rollouts.demonstrate import iterate_demonstrations
 
-    first, other, third = iterate_demonstrations(("stack", "draw", "book"), 1, purpose="pretraining", seed=3)
+    first, other, third = iterate_demonstrations(
+        ("stack", "draw", "book"), 1, robot=SPEC, purpose="pretraining", seed=3
+    )
     asked = replace(first, instruction="stack the blue block on the green block")
     a, b, *others = embed_episodes(foundation("tiny", "reward_model"), [first, asked, other, third])
     assert a @ b > max(a @ c for c in others)

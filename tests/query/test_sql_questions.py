@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 from asking import ask
+from factories import commit, write_checkpoint
 from known_lake import known
 
-from vlaw_assets.lake import Identity, Lake, quarantine
+from vlaw_assets.lake import Lake, quarantine
 from vlaw_assets.lineage.impact import impact
 from vlaw_assets.query import connect
 from vlaw_assets.query.questions import questions
@@ -329,14 +330,14 @@ def test_quarantined(tmp_path):
 
 def made_after(k, asset, excluded):
     """An artifact of iteration 2 that read all rollouts of iteration 1, but for those excluded; its id."""
-    real = k.refs["real_rollouts 1"]
-    identity = Identity(asset, "code-2", "{}", (("real", real.content_digest),), excluded=excluded)
-    with k.lake.commit(asset=asset, partition="vlaw|02", identity=identity, run_id="run") as draft:
-        draft.read(real, role="real").episodes()
+
+    def write(draft):
         if excluded:
             draft.leave_out(quarantine.latest(k.lake))
-        (draft.checkpoint_dir() / "config.json").write_text("{}")
-    return draft.ref.artifact_id
+        write_checkpoint(draft.checkpoint_dir())
+
+    real = {"real": k.refs["real_rollouts 1"]}
+    return commit(k.lake, asset, "vlaw|02", real, write, code="code-2", excluded=excluded).artifact_id
 
 
 def test_every_question_says_what_it_asks_and_which_parameters(made):

@@ -9,17 +9,13 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import threading
 import time
-import urllib.parse
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import needed
 import pytest
 import websockets.sync.client
+from attacks import ATTACKS, as_json, mutation
 from smoke_place import new_place
 from typer.testing import CliRunner
 from ui_server import JSON, children, serving
@@ -29,145 +25,7 @@ from vlaw_assets.pipeline import driver, liveness
 from vlaw_assets.web.guard import Guard
 from vlaw_assets.web.server import origins
 
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with serving(new_place(tmp_path_factory.mktemp("ui"))) as server:
-        yield server
-
-
-def mutation(key: str) -> str:
-    return f'mutation {{ setConcurrencyLimit(concurrencyKey: "{key}", limit: 7) }}'
-
-
 # ---- another page
-
-
-def in_address(path: str, key: str, query: str = "") -> str:
-    return f"{path}?query={urllib.parse.quote(query or mutation(key))}"
-
-
-def as_json(key: str) -> str:
-    return json.dumps({"query": mutation(key)})
-
-
-ATTACKS = {
-    "get": lambda key: ("GET", in_address("/graphql", key), {}, ""),
-    "get-html": lambda key: ("GET", in_address("/graphql", key), {"Accept": "text/html"}, ""),
-    "get-encoded-path": lambda key: ("GET", in_address("/%67raphq%6C", key), {}, ""),
-    "get-two-operations": lambda key: (
-        "GET",
-        in_address("/graphql", key, f"query A {{ version }} mutation B {mutation(key)[8:]}") + "&operationName=B",
-        {},
-        "",
-    ),
-    "get-same-origin": lambda key: (
-        "GET",
-        in_address("/graphql", key),
-        {"Origin": "http://localhost:PORT", "Sec-Fetch-Site": "same-origin"},
-        "",
-    ),
-    "get-with-body": lambda key: ("GET", "/graphql", JSON, as_json(key)),
-    "head": lambda key: ("HEAD", in_address("/graphql", key), {}, ""),
-    "absolute-address": lambda key: ("GET", f"http://evil.example{in_address('/graphql', key)}", {}, ""),
-    "absolute-address-post": lambda key: ("POST", "http://evil.example/graphql", JSON, as_json(key)),
-    "put": lambda key: ("PUT", "/graphql", JSON, as_json(key)),
-    "options": lambda key: (
-        "OPTIONS",
-        "/graphql",
-        {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"},
-        "",
-    ),
-    "post-text": lambda key: ("POST", "/graphql", {"Content-Type": "text/plain"}, as_json(key)),
-    "post-text-that-mentions-json": lambda key: (
-        "POST",
-        "/graphql",
-        {"Content-Type": "text/plain; x=application/json"},
-        as_json(key),
-    ),
-    "post-form": lambda key: (
-        "POST",
-        in_address("/graphql", key),
-        {"Content-Type": "application/x-www-form-urlencoded"},
-        "a=b",
-    ),
-    "post-multipart": lambda key: (
-        "POST",
-        in_address("/graphql", key),
-        {"Content-Type": "multipart/form-data; boundary=x"},
-        "--x--",
-    ),
-    "post-graphql": lambda key: ("POST", "/graphql", {"Content-Type": "application/graphql"}, mutation(key)),
-    "post-nothing": lambda key: ("POST", in_address("/graphql", key), {}, ""),
-    "post-two-types": lambda key: (
-        "POST",
-        "/graphql",
-        {"Content-Type": ["application/json", "text/plain"]},
-        as_json(key),
-    ),
-    "foreign-origin": lambda key: ("POST", "/graphql", {**JSON, "Origin": "http://evil.example"}, as_json(key)),
-    "null-origin": lambda key: ("POST", "/graphql", {**JSON, "Origin": "null"}, as_json(key)),
-    "other-port": lambda key: ("POST", "/graphql", {**JSON, "Origin": "http://localhost:1"}, as_json(key)),
-    "other-scheme": lambda key: ("POST", "/graphql", {**JSON, "Origin": "https://localhost:PORT"}, as_json(key)),
-    "prefix-origin": lambda key: (
-        "POST",
-        "/graphql",
-        {**JSON, "Origin": "http://localhost:PORT.evil.example"},
-        as_json(key),
-    ),
-    "user-origin": lambda key: (
-        "POST",
-        "/graphql",
-        {**JSON, "Origin": "http://localhost:PORT@evil.example"},
-        as_json(key),
-    ),
-    "user-origin-back": lambda key: (
-        "POST",
-        "/graphql",
-        {**JSON, "Origin": "http://evil.example@localhost:PORT"},
-        as_json(key),
-    ),
-    "two-origins": lambda key: (
-        "POST",
-        "/graphql",
-        {**JSON, "Origin": ["http://localhost:PORT", "http://evil.example"]},
-        as_json(key),
-    ),
-    "foreign-referer": lambda key: (
-        "POST",
-        "/graphql",
-        {**JSON, "Referer": "http://evil.example/localhost:PORT"},
-        as_json(key),
-    ),
-    "cross-site": lambda key: ("POST", "/graphql", {**JSON, "Sec-Fetch-Site": "cross-site"}, as_json(key)),
-    "same-site": lambda key: ("POST", "/graphql", {**JSON, "Sec-Fetch-Site": "Same-Site"}, as_json(key)),
-    "rebound-name": lambda key: (
-        "POST",
-        "/graphql",
-        {**JSON, "Host": "evil.example:PORT", "Origin": "http://evil.example:PORT"},
-        as_json(key),
-    ),
-    "no-port": lambda key: ("POST", "/graphql", {**JSON, "Host": "localhost"}, as_json(key)),
-    "no-host": lambda key: ("POST", "/graphql", {**JSON, "Host": []}, as_json(key)),
-    "two-hosts": lambda key: ("POST", "/graphql", {**JSON, "Host": ["localhost:PORT", "evil.example"]}, as_json(key)),
-    "host-with-more": lambda key: ("POST", "/graphql", {**JSON, "Host": "evil.example#@localhost:PORT"}, as_json(key)),
-    "forwarded-host": lambda key: (
-        "POST",
-        "/graphql",
-        {**JSON, "Host": "evil.example", "X-Forwarded-Host": "localhost:PORT", "X-Forwarded-For": "127.0.0.1"},
-        as_json(key),
-    ),
-    "report-form": lambda key: ("POST", f"/report_asset_materialization/{key}", {}, ""),
-    "report-text": lambda key: ("POST", f"/report_asset_observation/{key}", {"Content-Type": "text/plain"}, "{}"),
-    "report-foreign": lambda key: (
-        "POST",
-        f"/report_asset_check/{key}?check_name=x&passed=true",
-        {**JSON, "Origin": "http://evil.example"},
-        "{}",
-    ),
-}
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -472,64 +330,3 @@ def test_a_server_that_others_can_reach_warns_that_there_is_no_login(tmp_path, m
     assert {f"http://{name}" for name in ("localhost", "127.0.0.1", "[::1]")} <= {
         address.rpartition(":")[0] for address in served[0]
     }
-
-
-# ---- a browser
-
-
-@pytest.mark.slow
-def test_in_a_browser_the_page_works_and_a_page_elsewhere_cannot_drive_it(server, tmp_path):
-    browser = needed.program("chromium", "chromium-browser", "google-chrome")
-    page = f"""<body><iframe src="http://localhost:{server.port}/"></iframe><form id="f" method="POST" enctype="text/plain" target="x"
-        action="http://localhost:{server.port}/graphql"><input name='{{"query": "{mutation("evil-form").replace('"', chr(92) + chr(34))}", "a": "' value='"}}'></form>
-        <iframe name="x"></iframe><script>
-        const graphql = "http://localhost:{server.port}/graphql", query = key => `mutation {{ setConcurrencyLimit(concurrencyKey: "${{key}}", limit: 7) }}`;
-        new Image().src = graphql + "?query=" + encodeURIComponent(query("evil-image"));
-        const socket = new WebSocket(graphql.replace("http", "ws"), "graphql-ws");
-        const opened = new Promise(done => {{ socket.onopen = () => done("open"); socket.onerror = () => done("refused"); }});
-        document.getElementById("f").submit();
-        const tries = [["evil-text", "no-cors", "text/plain"], ["evil-json", "cors", "application/json"]].map(([key, mode, type]) =>
-            fetch(graphql, {{method: "POST", mode, headers: {{"Content-Type": type}}, body: JSON.stringify({{query: query(key)}})}}).catch(() => 0));
-        Promise.all([opened, ...tries]).then(([how]) => fetch("/done?" + how));
-        </script>"""  # noqa: E501
-    visits: list[str] = []
-
-    class Page(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            visits.append(self.path)
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html")
-            self.end_headers()
-            self.wfile.write(page.encode())
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    elsewhere = ThreadingHTTPServer(("127.0.0.1", 0), Page)
-    threading.Thread(target=elsewhere.serve_forever, daemon=True).start()
-
-    def shown(address: str, budget_ms: int) -> str:
-        command = [
-            browser,
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            f"--user-data-dir={tmp_path / 'profile'}",
-            f"--virtual-time-budget={budget_ms}",
-            "--timeout=60000",
-            "--dump-dom",
-            address,
-        ]
-        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
-
-    try:
-        shown(f"http://localhost:{elsewhere.server_address[1]}/", 15_000)  # the same site, another origin
-        for _ in range(100):
-            if any(path.startswith("/done") for path in visits):
-                break
-            time.sleep(0.1)
-        assert "/done?refused" in visits, visits
-        assert not {key for key in server.limits() if key.startswith("evil")}
-        assert "co_training_data" in shown(f"http://localhost:{server.port}/assets", 60_000)
-    finally:
-        elsewhere.shutdown()

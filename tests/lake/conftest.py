@@ -1,0 +1,40 @@
+"""A lake that Dagster was told of, to spoil."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from small_loop import loop
+from told import LAKE_CHECKS, Told
+
+from vlaw_assets.cli import doctor
+from vlaw_assets.definitions import defs
+from vlaw_assets.lake import Lake
+from vlaw_assets.pipeline import driver, reconcile
+
+
+@pytest.fixture(scope="session")
+def mirrored(tmp_path_factory) -> Path:
+    """A lake of one iteration, in line with Dagster."""
+    folder = tmp_path_factory.mktemp("made")
+    loop(Lake.open(folder / "lake"), iterations=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLAW_LAKE", str(folder / "lake"))
+        patch.setenv("DAGSTER_HOME", str(folder / "dagster_home"))
+        with driver.open_instance() as instance:
+            found, added = reconcile.repair(Lake.open(folder / "lake"), instance, defs)
+    assert added >= len(found.missing) > 10
+    return folder
+
+
+@pytest.fixture
+def told(mirrored, tmp_path, monkeypatch) -> Told:
+    for name in ("lake", "dagster_home"):
+        shutil.copytree(mirrored / name, tmp_path / name)
+    monkeypatch.setenv("VLAW_LAKE", str(tmp_path / "lake"))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster_home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(doctor, "CHECKS", {name: doctor.CHECKS[name] for name in LAKE_CHECKS})
+    return Told(tmp_path)
