@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from vlaw_assets.assets.stage import STAGES
+from vlaw_assets.pipeline.code_identity import FOR_PEOPLE
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("vlaw_assets", "vlaw_models")
 LOADED_BY_NAME = ("policies", "world_models", "autoencoders", "reward_models")
@@ -119,6 +122,14 @@ def reached(module: str, *, without: Iterable[str]) -> set[str]:
         if name in RUN_LEARNERS:
             waiting += [f"vlaw_models.learners.{other}" for other in ("imitation", "recap", "dsrl")]
     return found
+
+
+def module_of(asset: str) -> str:
+    return STAGES[asset].make.__module__
+
+
+def code_of(asset: str) -> set[str]:
+    return reached(module_of(asset), without=FOR_PEOPLE)
 
 
 def replaced(path: str, old: str, new: str) -> str:

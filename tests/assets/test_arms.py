@@ -5,108 +5,27 @@ from __future__ import annotations
 import dataclasses
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from factories import write_recipe
 from one_stage import Bench
-from small_loop import commit, episodes, foundation, iteration
+from small_loop import commit, episodes, foundation
 from smoke_place import smoke_copy, smoke_place
 
-from vlaw_assets.assets.evaluation import held_out, starts_trained_on
 from vlaw_assets.assets.imagined_outcomes import Try, label_rows
-from vlaw_assets.assets.imagined_rollouts import starts_from
 from vlaw_assets.assets.world_model import first_of_each
 from vlaw_assets.lineage.closure import audit_of
 from vlaw_assets.lineage.staleness import ask
 from vlaw_assets.recipes import find_recipe
-from vlaw_models.config import EvaluationConfig, ImagineConfig
 from vlaw_models.episodes import Start
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.tabletop.spec import SPEC
 from vlaw_models.robots.tabletop.world import TabletopWorld
-from vlaw_models.rollouts import collect
-from vlaw_models.rollouts.collect import evaluate_policy
-from vlaw_models.rollouts.demonstrate import iterate_demonstrations
-from vlaw_models.rollouts.privileged import rollouts_from_starts, true_outcomes
-from vlaw_models.rollouts.seeds import start_seeds
+from vlaw_models.rollouts.privileged import true_outcomes
 
 ORACLE = {
     "imagine": {"episodes_per_task": 3, "num_steps": 8, "batch_size": 4, "starts": "real", "world": "simulator"},
     "score": {"alpha": 0.000001, "labels": "simulator"},
 }
-
-
-# ---- the simulator's own word (privileged)
-
-
-@pytest.fixture(scope="module")
-def played():
-    """Scripted episodes, some that succeed and some that do not, as if each had been imagined from itself."""
-    found = list(iterate_demonstrations(["book", "draw"], 6, robot=SPEC, purpose="co_training", seed=3, image_size=8))
-    for number, episode in enumerate(found):
-        episode.episode_id = episode.start_episode_id = f"e{number}"
-    return found
-
-
-def test_true_outcomes_are_what_happened_on_the_robot(played):
-    origins = {e.episode_id: Start(e.task, e.seed) for e in played}
-    truth = [e.success for e in played]
-    assert 0 < sum(truth) < len(truth)
-    blind = [dataclasses.replace(e, images=e.images[:0], success=None) for e in played]
-    assert true_outcomes(blind, origins, robot=SPEC).tolist() == truth
-    assert true_outcomes(blind[::-1], origins, robot=SPEC, threads=1).tolist() == truth[::-1]
-    elsewhere = {e.episode_id: Start(e.task, e.seed + 1) for e in played}
-    assert true_outcomes(blind, elsewhere, robot=SPEC).tolist() != truth, "the same actions from another layout"
-
-
-def test_a_start_that_the_simulator_does_not_know_is_refused(played):
-    for origins in ({}, {"e0": Start("stack", 1)}):
-        with pytest.raises(VlawError, match="cannot be reset to the start 'e0'"):
-            true_outcomes(played[:1], origins, robot=SPEC)
-        with pytest.raises(VlawError, match="no episode that it recorded"):
-            rollouts_from_starts(
-                "nowhere", [Start(played[0].task, 0, episode_id="e0")], origins, ImagineConfig(), robot=SPEC, seed=0
-            )
-
-
-class Wanderer:
-    """A policy of noise."""
-
-    execute_steps, image_size = 4, 16
-
-    def sample(self, observation, instructions, generator, noise_scale=1.0):
-        import torch
-
-        noise = torch.randn(len(observation), 4, 5, generator=generator).numpy()
-        return (observation.state[:, None] + 0.03 * noise_scale * noise).astype(np.float32)
-
-
-def test_the_oracle_starts_in_the_recorded_frame_and_tries_anew(played, monkeypatch):
-    monkeypatch.setattr("vlaw_models.policies.base.load_policy", lambda folder: Wanderer())
-    real = [dataclasses.replace(e, images=e.images[:1]) for e in played]
-    world = TabletopWorld(16)
-    first = dict(
-        zip((e.episode_id for e in real), world.reset([Start(e.task, e.seed) for e in real]).images, strict=True)
-    )
-    origins = {e.episode_id: Start(e.task, e.seed) for e in real}
-    starts = starts_from(real, ("book", "draw"), 8)
-    config = ImagineConfig(num_steps=5, batch_size=5)
-    batches = list(rollouts_from_starts("anywhere", starts, origins, config, robot=SPEC, seed=7))
-    assert [len(batch) for batch in batches] == [5, 5, 5, 1]
-    done = [e for batch in batches for e in batch]
-    assert [(e.task, e.seed, e.start_episode_id) for e in done] == [(s.task, s.seed, s.episode_id) for s in starts]
-    assert {(e.success, e.event) for e in done} == {(None, "")}
-    assert all(np.array_equal(e.images[0], first[e.start_episode_id]) for e in done)
-    assert all(len(e.images) == 6 for e in done)
-    one, again = (next(e for e in done if (e.start_episode_id, e.seed) == (real[0].episode_id, n)) for n in (0, 6))
-    assert not np.array_equal(one.actions, again.actions), "other noise for the second try"
-    repeated = [
-        e for batch in rollouts_from_starts("anywhere", starts, origins, config, robot=SPEC, seed=7) for e in batch
-    ]
-    assert all(np.array_equal(a.images, b.images) for a, b in zip(done, repeated, strict=True))
-    assert not np.array_equal(
-        next(rollouts_from_starts("anywhere", starts, origins, config, robot=SPEC, seed=8))[0].actions, one.actions
-    )
 
 
 # ---- what the labels are worth
@@ -360,109 +279,3 @@ def test_the_expert_only_world_model_learns_from_so_many_demonstrations(imported
 
     assert identity({"expert_per_task": 9}) == identity({}), "no key of an arm that learns from rollouts"
     assert identity(experts(2)) != identity(experts(3))
-
-
-# ---- evaluation on held-out starts only
-
-
-@pytest.mark.parametrize("purpose", ["rollout", "demonstration", "co_training", "pretraining"])
-def test_evaluating_on_layouts_for_training_is_refused(purpose):
-    with pytest.raises(VlawError, match=f"evaluation on training starts: .*'{purpose}'"):
-        collect.evaluate_loaded(
-            Wanderer(), ["stack"], EvaluationConfig(episodes_per_task=1), robot=SPEC, purpose=purpose
-        )
-
-
-def test_held_out_names_what_is_shared():
-    trained = {("stack", 5): "rollout-1", ("book", 6): "rollout-2"}
-    assert held_out([("stack", 6), ("book", 5)], trained).passed
-    finding = held_out([("stack", 6), ("book", 6)], trained)
-    assert (finding.passed, finding.blocking) == (False, True)
-    assert "book, seed 6 is the start of rollout-2" in finding.text
-    assert "vlaw quarantine" in finding.remedy
-
-
-def evaluable(tmp_path, monkeypatch, seed: int | None):
-    """A small loop whose policy comes from rollouts of which one has this seed, and stand-ins for evaluation on the
-    robot."""
-    import small_loop
-
-    def forged(count, **options):
-        found = episodes(count, **options)
-        if seed is not None and options.get("judged", True):
-            found[2].seed = seed
-        return found
-
-    bench = Bench(tmp_path)
-    bench.recipe("loop", evaluation={"episodes_per_task": 3})
-    with monkeypatch.context() as patch:
-        patch.setattr(small_loop, "episodes", forged)
-        base = foundation(bench.lake)
-        made = iteration(bench.lake, base, {}, "loop|01")
-    calls = []
-
-    def robot(_folder, tasks, config, *, noise_seed, robot, progress=None):
-        calls.append((config.noise_scale, noise_seed))
-        arrays = {
-            "images": np.zeros((3, len(robot.cameras), 8, 8, 3), np.uint8),
-            "states": np.zeros((3, len(robot.state)), np.float32),
-            "actions": np.zeros((2, len(robot.action)), np.float32),
-            "control_hz": robot.control_hz,
-        }
-        found = [dataclasses.replace(e, **arrays) for e in episodes(3, seed=noise_seed) if e.task in tasks]
-        for e in found:
-            e.seed = start_seeds("evaluation", e.task, 0, 0, 3)[e.seed]
-        return found
-
-    monkeypatch.setattr(collect, "evaluate_policy", robot)
-    return bench, made, calls
-
-
-def test_a_policy_trained_on_an_evaluation_start_is_not_evaluated(tmp_path, monkeypatch):
-    wrong = start_seeds("evaluation", "stack", 0, 0, 3)[2]
-    bench, made, calls = evaluable(tmp_path, monkeypatch, wrong)
-    before = len(bench.lake.ledger.artifacts())
-    for asset in ("policy_evaluation", "policy_evaluation_low_noise"):
-        with pytest.raises(VlawError, match=rf"evaluation on training starts: stack, seed {wrong} is the start of"):
-            bench.make(asset, "loop|01", force=True)
-    assert calls == [], "refused before the work"
-    assert len(bench.lake.ledger.artifacts()) == before
-    assert ("stack", wrong) in starts_trained_on(bench.lake, made["policy"], SPEC)
-
-
-def test_evaluation_at_two_noises_seeded_by_the_recipe(tmp_path, monkeypatch):
-    bench, _, calls = evaluable(tmp_path, monkeypatch, None)
-
-    def recipe(seed=4, scale=0.25):
-        bench.recipe("loop", seed=seed, evaluation={"episodes_per_task": 3, "low_noise_scale": scale})
-
-    recipe()
-    full, low = (
-        bench.make(asset, "loop|01", force=True) for asset in ("policy_evaluation", "policy_evaluation_low_noise")
-    )
-    assert calls == [(1.0, 4), (0.25, 4)]
-    assert bench.findings["starts_held_out"].passed
-    assert (full.kind, low.kind) == ("evaluation", "evaluation_low_noise"), (
-        "what averages over evaluations must not mix them"
-    )
-    assert low.metrics["noise_scale"] == 0.25
-
-    def identity(asset, **changes):
-        recipe(**changes)
-        return ask(bench.lake, asset, "loop|01", recipes=bench.recipes).identity.digest
-
-    assert identity("policy_evaluation") == full.identity_digest
-    assert identity("policy_evaluation", scale=0.5) == full.identity_digest
-    assert identity("policy_evaluation_low_noise", scale=0.5) != low.identity_digest
-    assert identity("policy_evaluation", seed=5) != full.identity_digest
-
-
-def test_the_noise_seed_moves_the_noise_and_not_the_starts(monkeypatch):
-    config = EvaluationConfig(episodes_per_task=2, num_steps=4)
-    monkeypatch.setattr("vlaw_models.policies.base.load_policy", lambda folder: Wanderer())
-    first, same, other = (
-        evaluate_policy("anywhere", ["book"], config, robot=SPEC, noise_seed=seed) for seed in (0, 0, 1)
-    )
-    assert [e.seed for e in first] == [e.seed for e in other] == start_seeds("evaluation", "book", 0, 0, 2)
-    assert all(np.array_equal(a.actions, b.actions) for a, b in zip(first, same, strict=True))
-    assert not any(np.array_equal(a.actions, b.actions) for a, b in zip(first, other, strict=True))

@@ -1,11 +1,14 @@
-"""A lake that Dagster was told of, to spoil."""
+"""Lakes that take long to make, made once for the tests of this folder."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
+from factories import commit_all
+from long_log import COMMITS, append
 from small_loop import loop
 from told import LAKE_CHECKS, Told
 
@@ -38,3 +41,14 @@ def told(mirrored, tmp_path, monkeypatch) -> Told:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(doctor, "CHECKS", {name: doctor.CHECKS[name] for name in LAKE_CHECKS})
     return Told(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def long(tmp_path_factory):
+    """A lake with real artifacts, and a table of 250 commits; fsync does nothing while they are made."""
+    lake = Lake.open(tmp_path_factory.mktemp("long") / "lake")
+    commit_all(lake)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _descriptor: None)
+        append(lake, COMMITS)
+    return lake.paths.root

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 
 import needed
 import pytest
+from asking import at, vlaw
 from factories import PARTITION, commit_all, fill, identity
 
 from vlaw_assets.lake import Lake
@@ -40,25 +39,24 @@ def stuff(folder: Path) -> Path:
     return full
 
 
-def ask(lake: Path, home: Path, *words: str) -> subprocess.CompletedProcess:
-    environment = {
-        **os.environ,
-        "VLAW_LAKE": str(lake),
-        "DAGSTER_HOME": str(home),
-        "COLUMNS": "400",
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-    }
-    return subprocess.run(
-        [sys.executable, "-c", "from vlaw_assets.cli import app; app()", *words],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=home,
-    )
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """Where commands are given, on a disk that is well, for the lake on the other one."""
+    (tmp_path / "home").mkdir()
+    lake = tmp_path / "disk" / "lake"
+    at(monkeypatch, tmp_path / "home", {"VLAW_LAKE": str(lake), "DAGSTER_HOME": str(tmp_path / "home")})
+    return tmp_path / "home"
 
 
-def test_a_full_disk(tmp_path):
+def refused(*words: str) -> str:
+    """What a command says that cannot be done: an error of its own and no traceback."""
+    done = vlaw(*words)
+    assert (done.exit_code, done.exc_info[0]) == (2, SystemExit), (words, done.output, done.exception)
+    assert "error:" in done.stderr, (words, done.stderr)
+    return " ".join(done.stderr.split())
+
+
+def test_a_full_disk(tmp_path, home):
     with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=24m", "tmpfs") as folder:
         lake = Lake.open(folder / "lake")
         ref = commit_all(lake)
@@ -73,8 +71,6 @@ def test_a_full_disk(tmp_path):
         torn.write_bytes(b"PAR1 torn" * 1000)
         page = folder / "audit.html"
         page.write_text("the old page")
-        home = tmp_path / "home"
-        home.mkdir()
         shutil.rmtree(lake.paths.locks)
         lake.paths.locks.mkdir()
         stuff(folder)
@@ -86,38 +82,32 @@ def test_a_full_disk(tmp_path):
             ["sql", "--attach", str(folder / "lake.duckdb")],
             ["export", "provenance", "all", "vlaw", "1", str(folder / "p.json")],
         ):
-            done = ask(lake.paths.root, home, *words)
-            assert done.returncode == 2, (words, done.stdout, done.stderr)
-            assert "error:" in done.stderr, (words, done.stderr)
-            assert "Traceback" not in done.stderr + done.stdout, (words, done.stderr)
-            assert "full" in done.stderr or "No space left" in done.stderr, (words, done.stderr)
+            said = refused(*words)
+            assert "full" in said or "No space left" in said, (words, said)
         assert page.read_text() == "the old page"
         assert {path.name for path in folder.iterdir()} == {"lake", "audit.html", "ballast"}, (
             "nothing half-written is left"
         )
-        assert ask(lake.paths.root, home, "sql", "select 1").returncode == 0
+        vlaw("sql", "select 1", code=0)
         with (
             pytest.raises(VlawError, match="No space left"),
             lake.commit(asset="x", partition=PARTITION, identity=identity("x"), run_id="r") as made,
         ):
             fill(made)
-        done = ask(lake.paths.root, home, "gc", "--older-than", "0")
-        assert done.returncode == 0, done.stderr
+        vlaw("gc", "--older-than", "0", code=0)
         assert not draft.exists()
         assert not stray.exists()
         assert not torn.exists()
-        assert ask(lake.paths.root, home, "audit", "all", "vlaw", "1", "--verify").returncode == 0, "nothing was lost"
+        vlaw("audit", "all", "vlaw", "1", "--verify", code=0)  # nothing was lost
         assert commit_all(Lake.open(lake.paths.root), force=True), "and there is space again"
 
 
-def test_a_read_only_disk(tmp_path):
+def test_a_read_only_disk(tmp_path, home):
     with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=64m", "tmpfs") as folder:
         lake = Lake.open(folder / "lake")
         ref = commit_all(lake)
         name = lake.read(ref).table("episodes")["episode_id"][0].as_py()
         subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True, capture_output=True)
-        home = tmp_path / "home"
-        home.mkdir()
         for words in (
             ["status"],
             ["audit", "all", "vlaw", "1", "--verify"],
@@ -129,8 +119,7 @@ def test_a_read_only_disk(tmp_path):
             ["sql", "--attach", str(tmp_path / "lake.duckdb")],
             ["gc", "--dry-run"],
         ):
-            done = ask(lake.paths.root, home, *words)
-            assert done.returncode == 0, (words, done.stderr)
+            vlaw(*words, code=0)
         for words in (
             ["gc"],
             ["quarantine", name, "--why", "w"],
@@ -139,10 +128,8 @@ def test_a_read_only_disk(tmp_path):
             ["run", "--experiment", "smoke"],
             ["audit", "all", "vlaw", "1", "--html", str(folder / "page.html")],
         ):
-            done = ask(lake.paths.root, home, *words)
-            assert done.returncode == 2, (words, done.stderr)
-            assert "read-only" in done.stderr.lower(), (words, done.stderr)
-            assert "Traceback" not in done.stderr, (words, done.stderr)
+            said = refused(*words)
+            assert "read-only" in said.lower(), (words, said)
 
 
 def test_a_full_disk_inside_a_stage_is_no_defect(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from factories import commit_all, fill, identity, sample_episodes
-from lake_pictures import moments
+from lake_pictures import moments, picture
 from typer.testing import CliRunner
 
 from vlaw_assets.lake import Draft, Lake
@@ -97,8 +97,10 @@ def test_orphans_go_and_everything_else_stays(lake):
 
     assert collect(lake, older_than_s=0) == found
     assert not any(item.path.exists() for item in found)
-    for reader in (lake, Lake.open(lake.paths.root)):
-        assert moments(reader) == before
+    fresh = Lake.open(lake.paths.root)
+    assert moments(fresh) == before
+    for reader in (lake, fresh):
+        assert picture(reader) == before[max(before)]
         assert verify_ledger(reader) + verify(reader, reader.ledger.artifacts()) == []
     assert outside(lake) == seen
     live = {ref.artifact_id for ref in lake.ledger.artifacts()}

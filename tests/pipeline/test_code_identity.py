@@ -1,19 +1,11 @@
-"""An artifact's code is all that its stage can reach, and nothing else: proved by changing functions of the two
-packages."""
+"""An artifact's code is all that its stage can reach, and nothing else: held against another reading of the imports."""
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import io
-import json
-import random
 import subprocess
 import sys
-import threading
 import tokenize
-from collections import defaultdict
-from collections.abc import Sequence
 
 import pytest
 from code_copies import (
@@ -21,67 +13,21 @@ from code_copies import (
     RUN_LEARNERS,
     SIMULATES,
     SIMULATOR,
-    WAYS,
-    Copy,
+    code_of,
     files,
     imported,
-    reached,
-    replaced,
-    rewritten,
-    sample,
+    module_of,
 )
-from one_stage import Bench
-from smoke_place import smoke_copy, smoke_place
 
-from vlaw_assets import definitions
 from vlaw_assets.assets.stage import STAGES
 from vlaw_assets.pipeline import code_identity
-from vlaw_assets.pipeline.code_identity import FOR_PEOPLE, FOUND_BY_NAME, code_digest, sources
+from vlaw_assets.pipeline.code_identity import FOUND_BY_NAME, code_digest, sources
 from vlaw_models.autoencoders.registry import AUTOENCODERS
 from vlaw_models.learners.base import LEARNERS
 from vlaw_models.policies.registry import POLICIES
 from vlaw_models.reward_models.registry import REWARD_MODELS
 from vlaw_models.robots.registry import ROBOTS
 from vlaw_models.world_models.registry import WORLD_MODELS
-
-SEED = 20260304
-OTHER_CODE = "made by other code than today's"
-KEY = "smoke|01"
-VLAW = "from vlaw_assets.cli import app; app()"
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return smoke_place(tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
-def copied(tmp_path_factory):
-    return Copy(tmp_path_factory.mktemp("copy"))
-
-
-@pytest.fixture
-def copy(copied):
-    yield copied
-    copied.restore()
-
-
-def module_of(asset: str) -> str:
-    return STAGES[asset].make.__module__
-
-
-def code_of(asset: str) -> set[str]:
-    return reached(module_of(asset), without=FOR_PEOPLE)
-
-
-def of_other_code(copy, place) -> set[str]:
-    """Assets of `smoke` and the foundation that are stale since their own code is another."""
-    return {
-        name.partition("[")[0] for name, reasons in copy.stale(place.environment()).items() if OTHER_CODE in reasons
-    }
-
-
-# ---- what is in a digest
 
 
 def test_code_of_a_stage_is_what_an_independent_reading_of_the_imports_says():
@@ -209,216 +155,3 @@ def test_comments_are_found_as_the_tokenizer_finds_them():
             if token.type == tokenize.COMMENT
         ]
         assert [found[0] for found in code_identity.TOKEN.finditer(text) if found[1] is None] == expected, path
-
-
-def test_reading_the_imports_leaves_nothing_behind(copy):
-    before = {path.relative_to(copy.folder) for path in copy.folder.rglob("*")}
-    copy.python("-c", "import vlaw_assets.definitions")
-    assert {path.relative_to(copy.folder) for path in copy.folder.rglob("*")} == before
-
-
-# ---- proof by mutation
-
-
-def check_samples(copy, count: int, stages: Sequence[str]) -> None:
-    """`count` rewritten functions that each of these stages reaches, and as many that it does not: digests change with
-    the first only."""
-    rng = random.Random(SEED)
-    samples = {}
-    for asset in stages:
-        code = code_of(asset)
-        samples[asset] = sample(rng, code, count), sample(rng, files().keys() - code, count)
-    chosen = sorted(
-        {
-            (function, way)
-            for pair in samples.values()
-            for part in pair
-            for function in part
-            for way in [WAYS[hash_of(function) % len(WAYS)]]
-        },
-        key=str,
-    )
-    sys.stdout.write(f"seed {SEED}: {len(chosen)} functions rewritten for {len(stages)} stages\n")
-    before, *after = copy.digests([(function.path, rewritten(function, way)) for function, way in chosen])
-    assert before == {asset: making.code for asset, making in STAGES.items()}
-    changed = {
-        function: {asset for asset in STAGES if digests[asset] != before[asset]}
-        for (function, _), digests in zip(chosen, after, strict=True)
-    }
-    for asset, (inside, outside) in samples.items():
-        assert not [str(function) for function in inside if asset not in changed[function]], f"{asset} reaches these"
-        assert not [str(function) for function in outside if asset in changed[function]], (
-            f"{asset} does not reach these"
-        )
-
-
-def hash_of(function) -> int:
-    return sum(map(ord, str(function))) + function.line
-
-
-def test_a_few_changed_functions_change_the_digests_of_what_reaches_them(copy):
-    check_samples(copy, 1, [*STAGES][::4])
-
-
-@pytest.mark.slow
-def test_every_stage_changes_with_the_functions_it_reaches_and_with_no_others(copy):
-    check_samples(copy, 12, [*STAGES])
-
-
-@pytest.mark.slow
-def test_every_stage_is_stale_by_a_function_it_reaches_and_by_none_it_does_not(copy, place):
-    """In a process of its own for each change, asking the smoke lake."""
-    rng = random.Random(SEED + 1)
-    common = set.intersection(*map(code_of, STAGES))
-    seen = defaultdict(set)
-    for asset in STAGES:
-        own = [module for module in code_of(asset) - common if module not in seen[asset]] or list(common)
-        (function,) = sample(rng, own, 1)
-        # One that still works: the question is what it would make, and asking runs a part of the stage.
-        copy.change(function.path, rewritten(function, WAYS[-1]))
-        found = of_other_code(copy, place)
-        sys.stdout.write(f"seed {SEED + 1}: {function} makes stale: {', '.join(sorted(found))}\n")
-        assert found == {other for other in STAGES if function.module in code_of(other)}, str(function)
-        assert asset in found
-        copy.restore()
-    for function in sample(rng, files().keys() - set.union(*map(code_of, STAGES)), 5):
-        copy.change(function.path, rewritten(function, WAYS[-1]))
-        assert copy.stale(place.environment()) == {}, str(function)
-        copy.restore()
-
-
-CASES = {
-    "actions read as zeros": (
-        "vlaw_assets/lake/handles.py",
-        "_matrix(actions, start, count - 1)",
-        "0 * _matrix(actions, start, count - 1)",
-    ),
-    "actions stored as zeros": (
-        "vlaw_assets/lake/episodes.py",
-        "np.asarray(episode.actions[step], np.float32) if",
-        "0 * np.asarray(episode.actions[step], np.float32) if",
-    ),
-    "pictures of low quality": ("vlaw_assets/lake/frames.py", "quality=95", "quality=5"),
-    "success inverted": ("vlaw_assets/reports/success.py", 'bool(e["success"]) for e', 'not e["success"] for e'),
-    "another default": ("vlaw_models/config.py", "episodes_per_task: Count = 200", "episodes_per_task: Count = 201"),
-    "another count of the same recipe": (
-        "vlaw_models/config.py",
-        "self.episodes_per_task * self.share",
-        "self.episodes_per_task * self.share / 2",
-    ),
-    "quarantine without what was imagined": (
-        "vlaw_assets/lake/quarantine.py",
-        "return lookup.with_started(quarantined(lake, ref))",
-        "return quarantined(lake, ref)",
-    ),
-    "weights that are ignored": ("vlaw_models/learners/flow_matching.py", "weights=part.weights", "weights=None"),
-    "half the margin": (
-        "vlaw_assets/assets/promotion.py",
-        "from vlaw_models.errors import VlawError\n",
-        "from vlaw_models.errors import VlawError\n\nSLACK = 0.5\n",
-    ),
-}
-
-
-def reaching(path: str) -> set[str]:
-    module = path.removesuffix(".py").replace("/", ".")
-    found = {asset for asset in STAGES if module in code_of(asset)}
-    assert found
-    return found
-
-
-def test_what_would_make_other_data_changes_the_code_of_what_reaches_it(copy):
-    before, *after = copy.digests([(case[0], replaced(*case)) for case in CASES.values()])
-    for (name, (path, *_)), digests in zip(CASES.items(), after, strict=True):
-        assert {asset for asset in STAGES if digests[asset] != before[asset]} == reaching(path), name
-
-
-@pytest.mark.parametrize(
-    "case", [case if case == "success inverted" else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
-)
-def test_what_would_make_other_data_makes_what_reaches_it_stale(copy, place, case):
-    """In a process of its own, asking the smoke lake."""
-    copy.replace(*CASES[case])
-    assert of_other_code(copy, place) == reaching(CASES[case][0])
-
-
-@pytest.mark.slow
-def test_the_commands_say_so(copy, place):
-    copy.replace(*CASES["pictures of low quality"])
-    said = copy.python("-c", VLAW, "status", "--json", environment=place.environment())
-    (row,) = [row for row in json.loads(said) if row["partition"] == KEY]
-    assert OTHER_CODE in row["outdated_because"]["imagined_rollouts"]
-    found = copy.python(
-        "-c",
-        VLAW,
-        "audit",
-        "imagined_rollouts",
-        "smoke",
-        "1",
-        "--replay",
-        "--only",
-        "--json",
-        environment=place.environment(),
-        ok=False,
-    )
-    (replayed,) = json.loads(found)["replayed"]
-    assert replayed["status"] == "different", "the pictures that can be read back are others"
-    assert [line.partition(":")[0] for line in replayed["differences"]] == ["other code"]
-
-
-# ---- what runs
-
-
-@pytest.mark.slow
-def test_whatever_runs_while_a_stage_is_made_is_its_code_and_what_is_for_people_makes_nothing(
-    place, tmp_path, monkeypatch
-):
-    """Every stage made again with its pictures, progress and reports to Dagster replaced, each call of ours written
-    down."""
-    mine = smoke_copy(tmp_path / "place", place)
-    bench = Bench(tmp_path / "bench")
-    bench.lake, bench.recipes = mine.lake, mine.recipes
-    _without_what_is_for_people(monkeypatch)
-    root = str(code_identity.ROOT)
-    module_at = {str(path): module for module, path in files().items()}
-    ran: set[str] = set()
-
-    def watch(frame, event, _argument):
-        if event == "call" and frame.f_code.co_filename.startswith(root) and frame.f_code.co_name != "<module>":
-            ran.add(module_at.get(frame.f_code.co_filename, ""))
-
-    for definition in (*definitions.FOUNDATION, *definitions.LOOP):
-        asset = definition.key.to_user_string()
-        partition = KEY if definition in definitions.LOOP else ""
-        before = mine.lake.ledger.require(asset, partition)
-        ran.clear()
-        threading.setprofile(watch)
-        sys.setprofile(watch)
-        try:
-            made = bench.make(asset, partition, force=True)
-        finally:
-            sys.setprofile(None)
-            threading.setprofile(None)
-        assert made.artifact_id != before.artifact_id
-        assert made.content_digest == before.content_digest, asset
-        assert ran - {""} - FOR_PEOPLE <= code_of(asset), asset
-        assert module_of(asset) in ran
-
-
-def _without_what_is_for_people(monkeypatch) -> None:
-    """Every function of these modules gives something useless of its type, wherever somebody has imported it
-    already."""
-    useless = {"str": "", "bytes": b"", "dict": {}, "list": [], "None": None, "Callable": lambda *_arguments: None}
-    for name in FOR_PEOPLE:
-        module = importlib.import_module(name)
-        for key, value in list(vars(module).items()):
-            if inspect.isfunction(value) and value.__module__ == name:
-                said = str(value.__annotations__["return"]).partition("[")[0]
-                given = useless.get(said)  # of other types nothing: no stage asks for them
-
-                def instead(*_arguments, _given=given, **_options):
-                    return _given
-
-                for user in [found for other, found in sys.modules.items() if other.startswith("vlaw_")]:
-                    if getattr(user, key, None) is value:
-                        monkeypatch.setattr(user, key, instead)

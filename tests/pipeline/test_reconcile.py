@@ -166,9 +166,8 @@ def test_lost_dagster_home_is_rebuilt_from_the_ledger(place, defs):
         assert there[dg.AssetCheckKey(dg.AssetKey("real_rollouts"), "finite")].event.asset_check_evaluation.passed
         again, added = reconcile.repair(lake, instance, defs)
         assert (again.in_line, added) == (True, 0)
-    done = place.run("iteration", KEY)
-    assert done.made == ()
-    assert sorted(done.reused) == sorted(LOOP_ASSETS)
+    done = place.run("iteration", KEY, only=["training_set", "policy"])
+    assert (done.made, sorted(done.reused)) == ((), ["policy", "training_set"])
     with driver.open_instance() as instance:
         assert reconcile.compare(lake, instance, defs).in_line
 
@@ -192,6 +191,7 @@ def test_what_a_plug_in_made_is_reported_with_the_code_version_of_its_stage(plac
     assert event.metadata["vlaw/code_sha256"].value == ref.code_digest != told, "which has the package's code too"
 
 
+@pytest.mark.slow
 def test_rebuilt_history_knows_what_became_stale(place, defs):
     """An input that was replaced after its reader was made: Dagster must say so of the rebuilt log as of the old
     one."""
