@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,27 +22,39 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("VLAW_DEVICE", "cpu")
 
 LONGEST = (
-    "kills",
-    "documented_commands",
-    "study",
-    "arms",
     "loop",
-    "cli",
-    "ui",
-    "quarantine",
-    "replay",
-    "learners",
-    "policies",
     "world_model",
+    "stale",
     "reconcile",
+    "policies",
+    "ui",
+    "learners",
+    "replay",
+    "tamper",
+    "sql_limits",
+    "delta_checkpoints",
+    "rollback",
+    "plugins",
+    "liveness",
+    "gc",
+    "code_mutations",
+    "cli",
+    "sql_verified",
+    "study_report",
+    "answers",
+    "quarantine",
+    "arms",
+    "bad_input",
+    "sql_lazy",
+    "full_disk",
     "rewards",
+    "decisions",
     "definitions",
     "lake_crashes",
-    "gc",
     "time_travel",
-    "tamper",
-    "stale",
+    "documented_commands",
 )
+"""The first one makes the smoke iteration; the second does not need it, so that neither of two processes waits."""
 SHORTEST = (
     "metrics",
     "recipes",
@@ -54,6 +67,10 @@ SHORTEST = (
     "task_scoop",
 )
 """Many quick tests each: they fill what the others leave."""
+
+_files = {path.stem.removeprefix("test_") for path in Path(__file__).parent.rglob("test_*.py")}
+if _gone := {*LONGEST, *SHORTEST} - _files:
+    raise AssertionError(f"conftest.py names no file of tests: {', '.join(sorted(_gone))}")
 
 
 def _turn(item: pytest.Item) -> int:

@@ -170,7 +170,7 @@ def test_another_foundation_spreads_to_what_reads_it_only(place):
 
 def test_a_run_says_that_it_goes_on_with_a_stale_foundation(place):
     edit_toml(place.recipes / "foundation.toml", co_training_per_task=2)
-    said = vlaw("run", "--experiment", "smoke", "--iterations", "1")
+    said = vlaw("run", "--experiment", "smoke", "--iterations", "1", "--only", "loop_state")
     assert said.exit_code == 0
     assert (
         "co_training_data is stale (made with another recipe: count_per_task 1 -> 2) and is used as it is"
@@ -258,6 +258,7 @@ def test_a_recipe_that_is_gone_blocks_its_own_artifacts_and_nothing_else(tmp_pat
     assert vlaw("audit", "real_rollouts", "gone", "1").exit_code == 0
 
 
+@pytest.mark.slow
 def test_the_report_of_an_experiment_whose_recipe_is_gone(tmp_path_factory, monkeypatch, tmp_path):
     smoke_place(tmp_path_factory)
     place = smoke_copy(tmp_path_factory.mktemp("reported") / "place")
