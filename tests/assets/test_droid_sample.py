@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from factories import edit_toml
 from smoke_place import Place
 from ui_server import serving
 
@@ -78,13 +80,12 @@ def test_both_iterations_are_materialized_from_the_page(tmp_path):
 
 
 def test_a_stage_that_needs_a_simulator_is_refused_by_name(place, tmp_path):
-    text = (PACKAGED / "droid" / "droid_sample.toml").read_text().replace('"droid_sample"', '"oracle_droid"')
-    for file in (PACKAGED / "droid").glob("*.toml"):
-        (tmp_path / file.name).write_text(file.read_text())
-    (tmp_path / "oracle_droid.toml").write_text(text.replace("[imagine]\n", '[imagine]\nworld = "simulator"\n'))
+    recipes = shutil.copytree(PACKAGED / "droid", tmp_path / "recipes")
+    shutil.copy(recipes / "droid_sample.toml", recipes / "oracle_droid.toml")
+    edit_toml(recipes / "oracle_droid.toml", name="oracle_droid", imagine={"world": "simulator"})
     command = [sys.executable, "-c", "from vlaw_assets.cli import app; app()", "run", "-e", "oracle_droid", "-i", "1"]
     done = subprocess.run(
-        command, env={**place, "VLAW_RECIPES": str(tmp_path)}, capture_output=True, text=True, check=False
+        command, env={**place, "VLAW_RECIPES": str(recipes)}, capture_output=True, text=True, check=False
     )
     assert done.returncode != 0
     assert "needs a simulator; robot 'droid' has none" in done.stdout + done.stderr

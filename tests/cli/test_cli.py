@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from factories import write_recipe
 from smoke_place import LOOP_ASSETS, new_place, smoke_place
 from typer.testing import CliRunner
 
@@ -208,8 +209,7 @@ def test_doctor_is_content_here_and_not_with_a_faulty_recipe(vlaw, place):
     assert all(findings[name]["ok"] for name in ("python", "packages", "recipes", "weights", "lake", "dagster")), (
         findings
     )
-    faulty = place.recipes / "faulty.toml"
-    faulty.write_text('name = "faulty"\n[score]\nalpha = 7\n')
+    faulty = write_recipe(place.recipes, "faulty", None, score={"alpha": 7})
     try:
         result = vlaw("doctor", "--json")
     finally:

@@ -115,7 +115,7 @@ def test_orphans_go_and_everything_else_stays(lake):
 
 
 @pytest.mark.parametrize("step", ["forget_rows", "forget_frames", "remove", "remove_checkpoint", "remove_drafts"])
-@pytest.mark.parametrize("after", [0, 2])
+@pytest.mark.parametrize("after", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_collector_that_dies_does_no_harm(lake, monkeypatch, step, after):
     seen, current = outside(lake), [lake.read(ref).episodes()[0].images.tobytes() for ref in lake.ledger.artifacts()]
     original, calls = getattr(garbage, step), []

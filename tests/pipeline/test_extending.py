@@ -9,6 +9,7 @@ import tomllib
 import numpy as np
 import pytest
 import torch
+from factories import write_recipe
 from scratch_package import install
 
 from vlaw_assets import definitions  # noqa: F401 (defines the stages)
@@ -53,10 +54,9 @@ def test_the_robot_the_learner_and_the_backbone_are_found(lab, tmp_path):
     robot = find_robot("lab_arm")
     assert (robot.camera_names, robot.control_hz, len(robot.state)) == (("front", "hand"), 10.0, 4)
     recipes = tmp_path / "recipes"
-    recipes.mkdir()
-    (recipes / "mine.toml").write_text(
-        'name = "mine"\nrobot = "lab_arm"\ntasks = ["shelve"]\n[rollouts]\nsource = "recorded:lab"\n'
-        '[policy]\nlearner = "recent"\n'
+    rollouts = {"source": "recorded:lab"}
+    write_recipe(
+        recipes, "mine", None, robot="lab_arm", tasks=["shelve"], rollouts=rollouts, policy={"learner": "recent"}
     )
     recipe = find_recipe("mine", recipes)
     assert (recipe.robot, recipe.policy.learner) == ("lab_arm", "recent")
@@ -64,7 +64,7 @@ def test_the_robot_the_learner_and_the_backbone_are_found(lab, tmp_path):
     old, new = (Candidate(name, "owner", "shelve", "real", 1.0, newest=name == "new") for name in ("old", "new"))
     members, _ = recipe.learner.members([old, new], alpha=0.5)
     assert [member.episode_id for member in members] == ["new"]
-    (recipes / "other.toml").write_text('name = "other"\nrobot = "lab_leg"\n')
+    write_recipe(recipes, "other", None, robot="lab_leg")
     with pytest.raises(VlawError, match="no robot 'lab_leg'") as caught:
         find_recipe("other", recipes)
     assert "lab_arm" in caught.value.remedy
