@@ -83,6 +83,19 @@ def test_run_resumes_and_closes_with_the_table(vlaw, place):
     assert "vlaw report smoke 01" in result.output
 
 
+def test_a_device_that_is_not_there_is_refused_before_anything_runs(vlaw, place, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setenv("VLAW_DEVICE", "cuda")
+    before = len(place.lake.ledger.artifacts())
+    result = vlaw("run", "-e", "smoke", "-i", "2")
+    assert result.exit_code == 2
+    assert "no device 'cuda'" in result.stderr
+    assert "VLAW_DEVICE=auto" in result.stderr
+    assert len(place.lake.ledger.artifacts()) == before
+    found = {finding["check"]: finding for finding in json.loads(vlaw("doctor", "--json").stdout)}
+    assert not found["device"]["ok"]
+
+
 def test_run_refuses_while_another_runs_the_same_experiment(vlaw, place):
     from vlaw_assets.lake.durable import FileLock
 

@@ -53,8 +53,8 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Check Python, packages and their plug-ins, disk, memory, recipes, weights, the lake's folder, lake, seal, files,
-    the Dagster instance and whether it mirrors the lake."""
+    """Check Python, packages and their plug-ins, the device, disk, memory, recipes, weights, the lake's folder, lake,
+    seal, files, the Dagster instance and whether it mirrors the lake."""
     findings = [_examine(name, partial(check, seed) if check is _files else check) for name, check in CHECKS.items()]
     if as_json:
         print_json(findings)
@@ -88,6 +88,14 @@ def _packages() -> str:
                 f"package {name} is missing", where=sys.prefix, remedy="Install from the lock file again."
             ) from error
     return ", ".join(f"{name} {version}" for name, version in found.items())
+
+
+def _device() -> str:
+    """Where models compute."""
+    from vlaw_models.device import compute_device, devices_here
+
+    found = ", ".join(f"{count} {name}" for name, count in devices_here().items())
+    return f"models compute on {compute_device()} (here: {found})"
 
 
 def _disk() -> str:
@@ -308,6 +316,7 @@ CHECKS: dict[str, Callable[..., str]] = {
     "python": _python,
     "packages": _packages,
     "plug-ins": _plugins,
+    "device": _device,
     "disk": _disk,
     "memory": _memory,
     "recipes": _recipes,

@@ -8,6 +8,7 @@ stays so.
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 import time
@@ -60,6 +61,10 @@ def run(
             where="--iterations",
             remedy=f"Use 1 to {recipe.iterations}, or raise 'iterations' in {experiment}.toml.",
         )
+    if os.environ.get("VLAW_DEVICE"):  # what torch finds by itself is there, and loading it takes seconds
+        from vlaw_models.device import compute_device
+
+        compute_device()
     from vlaw_assets.definitions import build_defs, default_lake, default_recipes
     from vlaw_assets.environment import recipes_folder
     from vlaw_assets.lake import Lake
