@@ -16,6 +16,7 @@ from vlaw_assets.assets import (
     foundation,
     imagined_outcomes,
     imagined_rollouts,
+    latents,
     loop_state,
     outside,
     policy,
@@ -46,10 +47,12 @@ FOUNDATION = (
     foundation.pretrained_world_model,
     foundation.pretrained_reward_model,
     foundation.autoencoder,
+    latents.corpus_latents,
 )
 LOOP = (
     loop_state.loop_state,
     real_rollouts.real_rollouts,
+    latents.latents,
     reward_model.reward_model,
     world_model.world_model,
     imagined_rollouts.imagined_rollouts,

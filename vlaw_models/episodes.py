@@ -41,6 +41,8 @@ class Start:
     """(D,) float32, state at that frame."""
     episode_id: str | None = None
     """The real episode that this start was taken from."""
+    latents: np.ndarray | None = None
+    """(C, V*h, w), the first frame as an autoencoder encodes it; None where that is not known yet."""
 
 
 @dataclass(frozen=True)

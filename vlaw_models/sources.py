@@ -12,7 +12,7 @@ import tempfile
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -51,14 +51,30 @@ class EpisodeSource(Sequence[Episode]):
         return replace(self[index], images=self.frames(index))
 
 
+class Reader(Protocol):
+    """Where frames, or what was made of them, are read by number."""
+
+    def take(self, pairs: Pairs) -> np.ndarray:
+        """(N, ...) in the order of `pairs`, N >= 1. Raises VlawError where they cannot be read."""
+
+
+class KeptLatents(Protocol):
+    """Latents of episodes that an autoencoder has encoded before."""
+
+    def of(self, episode: Episode) -> Frames:
+        """Those of an episode's frames: (T', C, V*h, w), read when indexed. Raises VlawError where there are none."""
+
+
 class Frames:
-    """The frames of one episode of a source: (T', V, height, width, 3) uint8, read when indexed."""
+    """One episode's frames in a source: (T', V, height, width, 3) uint8, read when indexed; or other arrays, one per
+    frame."""
 
-    dtype = np.dtype(np.uint8)
-    ndim = 5
+    def __init__(self, source: Reader, index: int, shape: tuple[int, ...], dtype: Any = np.uint8):
+        self.source, self.index, self.shape, self.dtype = source, index, shape, np.dtype(dtype)
 
-    def __init__(self, source: EpisodeSource, index: int, shape: tuple[int, ...]):
-        self.source, self.index, self.shape = source, index, shape
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -69,7 +85,7 @@ class Frames:
         if first is Ellipsis:
             return np.asarray(self)[key]
         steps = np.asarray(np.arange(len(self))[first])
-        read = self.source.frames(self.index, steps.ravel().tolist()).reshape(*steps.shape, *self.shape[1:])
+        read = self._read(steps.ravel().tolist()).reshape(*steps.shape, *self.shape[1:])
         return read[(*[slice(None)] * steps.ndim, *rest)] if rest else read
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -79,19 +95,24 @@ class Frames:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:  # noqa: FBT001 (numpy's signature)
         if copy is False:
             raise ValueError("frames that are not in memory cannot be given without a copy")
-        return np.asarray(self.source.frames(self.index, range(len(self))), dtype)
+        return np.asarray(self._read(range(len(self))), dtype)
+
+    def _read(self, steps: Sequence[int]) -> np.ndarray:
+        if not len(steps):
+            return np.empty((0, *self.shape[1:]), self.dtype)
+        return self.source.take([(self.index, step) for step in steps])
 
 
 def cut(images: np.ndarray | Frames, length: int) -> np.ndarray | Frames:
     """The first `length` frames of an episode; frames that are not in memory stay where they are."""
     if not isinstance(images, Frames):
         return images[:length]
-    return Frames(images.source, images.index, (min(length, len(images)), *images.shape[1:]))
+    return Frames(images.source, images.index, (min(length, len(images)), *images.shape[1:]), images.dtype)
 
 
 def gather(images: Sequence[np.ndarray | Frames], pairs: Pairs) -> np.ndarray:
     """Frame `step` of `images[number]` for each (number, step): (N, V, height, width, 3), one read per source."""
-    parts: dict[int, tuple[EpisodeSource, list[int], list[tuple[int, int]]]] = {}
+    parts: dict[int, tuple[Reader, list[int], list[tuple[int, int]]]] = {}
     out: np.ndarray | None = None
     for row, (number, step) in enumerate(pairs):
         found = images[number]

@@ -20,7 +20,9 @@ BY_ROW: dict[str, tuple[str, ...]] = {
         ("recorded_episodes",),
     ),
     "loop_state": ("real_rollouts",),  # passed on by reference: the state has no row of them
-    "imagined_rollouts": ("starts",),
+    "latents": ("real_rollouts",),
+    "corpus_latents": ("expert_demonstrations", "co_training_data"),
+    "imagined_rollouts": ("starts", "latents"),
     "reward_scores": ("imagined_rollouts",),
     "episode_embeddings": ("real_rollouts", "imagined_rollouts", "validation_rollouts"),
     "training_set": ("real_rollouts", "imagined_rollouts", "reward_scores"),

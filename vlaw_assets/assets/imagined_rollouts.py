@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from vlaw_assets.assets.latents import latents_for, read_latents
 from vlaw_assets.assets.origins import origins_in
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef
     from vlaw_assets.recipes.schema import Recipe
     from vlaw_models.episodes import Episode, Start
+    from vlaw_models.sources import KeptLatents
 
 PRIVILEGED = "imagine.world = 'simulator'"
 BEGIN_REAL = "{} imagined episodes begin with the frames of their real start"
@@ -47,6 +49,7 @@ def plan(stage: Stage) -> Plan:
         parents |= {
             "world_model": stage.require("world_model"),
             "autoencoder": stage.require_foundation("autoencoder"),
+            **latents_for(stage, ["real_rollouts"], corpora=recipe.imagine.starts == "real"),
         }
     parents |= start_parents(stage)
     return Plan(kind="imagined_rollouts", recipe=tables, parents=parents, chosen_by=state.ref)
@@ -58,7 +61,7 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
     if not per_task:
         return
     real = [episode for role in start_roles(work) for episode in work.read(role).source(tasks=recipe.tasks)]
-    starts = starts_from(real, recipe.tasks, per_task)
+    starts = starts_from(real, recipe.tasks, per_task, latents=read_latents(work))
     first: dict[str | None, np.ndarray | None] = {}
 
     def made() -> Iterator[list[Episode]]:
@@ -117,9 +120,9 @@ def start_roles(work: Work) -> list[str]:
 class Starts(Sequence["Start"]):
     """First frames of real episodes, read when they are asked for."""
 
-    def __init__(self, chosen: Sequence[tuple[int, Episode]]):
-        """(seed, episode to start from) of each."""
-        self._chosen = chosen
+    def __init__(self, chosen: Sequence[tuple[int, Episode]], latents: KeptLatents | None = None):
+        """(seed, episode to start from) of each; its latents where they are kept."""
+        self._chosen, self._latents = chosen, latents
 
     def __len__(self) -> int:
         return len(self._chosen)
@@ -128,7 +131,8 @@ class Starts(Sequence["Start"]):
         if isinstance(index, slice):
             return [self[number] for number in range(len(self))[index]]
         start, (_, episode) = self.blank(index), self._chosen[index]
-        return dataclasses.replace(start, images=episode.images[0], state=episode.states[0])
+        kept = self._latents.of(episode)[0] if self._latents is not None else None
+        return dataclasses.replace(start, images=episode.images[0], state=episode.states[0], latents=kept)
 
     def blank(self, index: int) -> Start:
         """Without its frame and state."""
@@ -138,7 +142,9 @@ class Starts(Sequence["Start"]):
         return Start(episode.task, seed, instruction=episode.instruction, episode_id=episode.episode_id)
 
 
-def starts_from(real: Sequence[Episode], tasks: Sequence[str], per_task: int) -> Starts:
+def starts_from(
+    real: Sequence[Episode], tasks: Sequence[str], per_task: int, latents: KeptLatents | None = None
+) -> Starts:
     """`per_task` starts for every task, taken in turn from the task's real episodes; tasks interleaved."""
     pools = {task: [episode for episode in real if episode.task == task] for task in tasks}
     empty = [task for task, pool in pools.items() if not pool]
@@ -148,7 +154,8 @@ def starts_from(real: Sequence[Episode], tasks: Sequence[str], per_task: int) ->
             where="imagined_rollouts",
             remedy="Set [rollouts] episodes_per_task to 1 or more.",
         )
-    return Starts([(index, pool[index % len(pool)]) for index in range(per_task) for pool in pools.values()])
+    chosen = [(index, pool[index % len(pool)]) for index in range(per_task) for pool in pools.values()]
+    return Starts(chosen, latents)
 
 
 def begin_with_real_frames(
@@ -223,7 +230,16 @@ imagined_rollouts = stage_asset(
     make=make,
     show=show,
     group="iteration",
-    deps=("loop_state", "real_rollouts", "world_model", "autoencoder", "expert_demonstrations", "co_training_data"),
+    deps=(
+        "loop_state",
+        "real_rollouts",
+        "world_model",
+        "autoencoder",
+        "expert_demonstrations",
+        "co_training_data",
+        "latents",
+        "corpus_latents",
+    ),
     pool=POOL,
     kinds=("deltalake", "lance"),
     checks=(*checks.EPISODES, checks.STARTS),

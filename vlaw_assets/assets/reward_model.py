@@ -6,6 +6,7 @@ unchanged.
 
 from __future__ import annotations
 
+from vlaw_assets.assets.latents import latents_for, read_latents
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state
@@ -22,6 +23,7 @@ def plan(stage: Stage) -> Plan:
     if recipe.reward_model.replays:
         # The world model of before: it has not seen these rollouts, as it will not have seen what it imagines next.
         parents |= {"world_model": state.world_model, "autoencoder": stage.require_foundation("autoencoder")}
+        parents |= latents_for(stage, ["real_rollouts"])
         tables["replay"] = {"num_steps": recipe.rollouts.num_steps, "sampling_steps": recipe.imagine.sampling_steps}
         tables["robot"] = stage.robot.identity()
     return Plan(kind="reward_model", recipe=tables, parents=parents, chosen_by=state.ref)
@@ -47,6 +49,7 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
             WorldModelMetricsConfig(**plan.recipe["replay"]),
             robot=stage.robot,
             seed=stage.seed,
+            latents=read_latents(work),
         ):
             replays.append(batch)
     log = finetune_reward_model(
@@ -71,7 +74,7 @@ reward_model = stage_asset(
     plan=plan,
     make=make,
     group="iteration",
-    deps=("loop_state", "real_rollouts", "autoencoder"),
+    deps=("loop_state", "real_rollouts", "autoencoder", "latents", "corpus_latents"),
     pool=POOL,
     kinds=("pytorch",),
     checks=(checks.FINITE,),

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from vlaw_assets.assets.latents import latents_for, read_latents
 from vlaw_assets.assets.loop_roles import REAL
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
@@ -34,6 +35,7 @@ def plan(stage: Stage) -> Plan:
         "autoencoder": stage.require_foundation("autoencoder"),
         "co_training": stage.require_foundation("co_training_data"),
         **data,
+        **latents_for(stage, data if recipe.world_model.use_rollouts else (), corpora=True),
     }
     tables = {**_tables(recipe), "seed": stage.seed}
     return Plan(kind="world_model", recipe=tables, parents=parents, chosen_by=state.ref)
@@ -54,6 +56,7 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
         stage.recipe.world_model,
         work.draft.checkpoint_dir(),
         seed=stage.seed,
+        latents=read_latents(work),
         progress=stage.progress,
     )
     work.metrics["episodes"] = len(episodes)
@@ -110,7 +113,15 @@ world_model = stage_asset(
     plan=plan,
     make=make,
     group="iteration",
-    deps=("loop_state", "real_rollouts", "autoencoder", "co_training_data", "expert_demonstrations"),
+    deps=(
+        "loop_state",
+        "real_rollouts",
+        "autoencoder",
+        "co_training_data",
+        "expert_demonstrations",
+        "latents",
+        "corpus_latents",
+    ),
     pool=POOL,
     kinds=("pytorch",),
     checks=(checks.FINITE,),

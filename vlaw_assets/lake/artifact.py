@@ -15,6 +15,9 @@ from vlaw_assets.lake.paths import partition_folder
 from vlaw_assets.lake.schemas import ADDED, ARTIFACTS
 from vlaw_assets.partitions import split_partition
 
+PER_EPISODE = ("embeddings", "latents")
+"""Keys of an artifact's versions that are Lance tables with something of every episode that it read by rows."""
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -82,6 +85,11 @@ class ArtifactRef:
     def owner(self) -> str:
         """Id of the artifact whose rows hold the data."""
         return self.source_artifact_id or self.artifact_id
+
+    @property
+    def per_episode(self) -> bool:
+        """Whether it holds something of every episode that it read by rows."""
+        return any(kind in self.versions for kind in PER_EPISODE)
 
     @property
     def name(self) -> str:

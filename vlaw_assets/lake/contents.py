@@ -53,9 +53,10 @@ def contents(tables: Mapping[str, pa.Table], episodes_of: Callable[[str], pa.Tab
 
 
 def at_commit(
-    lake: Lake, artifact_id: str, tables: Mapping[str, pa.Table], *, embeds: bool = False
+    lake: Lake, artifact_id: str, tables: Mapping[str, pa.Table], *, per_episode: bool = False
 ) -> dict[str, list[dict[str, Any]]]:
-    """Contents of an artifact whose ledger row is about to be written; `embeds`: it holds vectors."""
+    """Contents of an artifact whose ledger row is about to be written; `per_episode`: it holds
+    something of every episode that it read by rows."""
     found = contents(
         tables,
         lambda owner: (
@@ -64,7 +65,7 @@ def at_commit(
     )
     parents = tables["edges"]["parent_id"].to_pylist() if "edges" in tables else ()
     if reads.holds_episodes(lake, parents):
-        found["reads"] = reads.counts_at_commit(lake, artifact_id, tables, embeds=embeds)
+        found["reads"] = reads.counts_at_commit(lake, artifact_id, tables, per_episode=per_episode)
     return found
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.lake import checkpoints, contents, disk, embeddings, pictures, quarantine
-from vlaw_assets.lake.artifact import CHOSEN_BY, ArtifactRef, Edge, Identity
+from vlaw_assets.lake.artifact import CHOSEN_BY, PER_EPISODE, ArtifactRef, Edge, Identity
 from vlaw_assets.lake.durable import canonical_json, digest_of
 from vlaw_assets.lake.handles import Handle
 from vlaw_assets.lake.rows import Rows, concatenated
@@ -173,6 +173,8 @@ class Draft(Rows):
             versions["embeddings"] = embeddings.write(
                 self.lake.paths, self._model, concatenated(self._embeddings), artifact_id=self.artifact_id
             )
+        if kept := self._latents.commit(self.artifact_id):
+            versions["latents"] = kept
         counted = "episodes" if "episodes" in rows else next(iter(rows), None)
         rows |= {name: validated(name, found, where=self._name) for name, found in self._lineage().items() if found}
         spooled = {"steps": self._steps} if self._steps.num_rows else {}
@@ -196,12 +198,16 @@ class Draft(Rows):
                 versions=versions,
                 recipe_json=self.identity.recipe,
                 metrics=self._metrics | {"seconds": round(time.monotonic() - self._began, 3)},
-                num_rows=rows[counted].num_rows if counted else versions.get("embeddings", {}).get("rows", 0),
+                num_rows=rows[counted].num_rows
+                if counted
+                else sum(versions[kind]["rows"] for kind in PER_EPISODE if kind in versions),
                 run_id=self.run_id,
                 created_at=datetime.now(UTC),
                 code_revision=self.code_revision,
                 contents_json=canonical_json(
-                    contents.at_commit(self.lake, self.artifact_id, rows, embeds=bool(self._embeddings))
+                    contents.at_commit(
+                        self.lake, self.artifact_id, rows, per_episode=any(kind in versions for kind in PER_EPISODE)
+                    )
                 ),
             )
         )

@@ -18,17 +18,16 @@ import numpy as np
 import pyarrow as pa
 
 from vlaw_assets.lake import disk
-from vlaw_assets.lake.durable import FileLock, fsync_files, sha256_file
-from vlaw_assets.lake.frames import log_files, settled_hint
+from vlaw_assets.lake.durable import FileLock, fsync_files
+from vlaw_assets.lake.frames import fragments_of, log_files, settled_hint
+from vlaw_assets.lake.model_table import ModelTable
 from vlaw_assets.lake.paths import Paths
 from vlaw_models.errors import VlawError
 
-STORAGE_VERSION = "2.1"
 TEXTS = ("artifact_id", "owner", "episode_id", "task", "purpose", "outcome")
 """Columns besides the vector. `owner` is the artifact that holds the episode, `artifact_id` the one that embedded
 it."""
 OUTCOMES = ("success", "failure", "not judged")
-NAME_LENGTH = 12
 
 INDEX_FROM = 256
 """Fewer vectors than this are compared one by one just as quickly."""
@@ -37,14 +36,6 @@ UNINDEXED_SHARE = 0.25
 then, and rebuilding at a fixed share keeps the cost per row constant however many artifacts there are."""
 ROWS_PER_CELL = 1000
 """Of the index. A search opens a few cells and compares every vector in them."""
-LOCK_S = 60.0
-CREATED = "created"
-"""Tag of the version that a new table has before any row."""
-
-
-def table_name(model: str) -> str:
-    """The name of the table of a model, given the model's content digest."""
-    return model[:NAME_LENGTH]
 
 
 def folder(paths: Paths, name: str) -> Path:
@@ -81,55 +72,19 @@ def write(paths: Paths, model: str, table: pa.Table, *, artifact_id: str) -> dic
 
     They count only once the ledger names them. Raises VlawError where the model's table holds vectors of another size.
     """
-    import lance
-    from lance.fragment import write_fragments
-
-    name = table_name(model)
-    uri = folder(paths, name)
-    _create(paths, uri, table.schema)
-    if (found := lance.dataset(str(uri)).schema.field("vector").type) != table.schema.field("vector").type:
-        raise VlawError(
-            f"vectors of {table.schema.field('vector').type} for a table of {found}",
-            where=str(uri),
-            remedy="one model gives vectors of one size: was another table moved here?",
-        )
-    fragments = write_fragments(
-        table, str(uri), schema=table.schema, mode="append", data_storage_version=STORAGE_VERSION
-    )
-    files = [uri / "data" / file.path for fragment in fragments for file in fragment.files]
-    fsync_files(files, root=paths.root)
-    dataset = lance.LanceDataset.commit(
-        str(uri),
-        lance.LanceOperation.Append(fragments),
-        read_version=lance.dataset(str(uri)).version,
-        commit_message=artifact_id,
-        max_retries=100,
-    )
-    tag = f"artifact-{artifact_id}"
-    dataset.tags.create(tag, dataset.version)  # Lance's clean-up deletes versions that have no tag
-    log = [*log_files(dataset, uri, tag), *_first_version(uri)]
-    fsync_files([*log, settled_hint(uri)], root=paths.root, missing_ok=True)
-    return {
-        "table": name,
-        "version": dataset.version,
-        "rows": table.num_rows,
-        "files": [_described(paths, path) for path in files],
-        "log": [_described(paths, path) for path in log],
-    }
+    made = ModelTable(paths, paths.embeddings, model, table.schema, "vector")
+    made.write(table)
+    return made.commit(artifact_id)
 
 
 def read(paths: Paths, entry: dict[str, Any] | None) -> pa.Table:
     """Exactly the rows behind one entry returned by `write`, in the order written. Raises VlawError if files are
     gone."""
-    import lance
-
     if not entry:
         return schema(1).empty_table()
     uri = folder(paths, entry["table"])
-    wanted = {Path(file["path"]).name for file in entry["files"]}
     try:
-        dataset = lance.dataset(str(uri), version=entry["version"])
-        fragments = [item for item in dataset.get_fragments() if any(f.path in wanted for f in item.metadata.files)]
+        dataset, fragments = fragments_of(uri, entry)
         table = dataset.scanner(fragments=fragments, scan_in_order=True).to_table()
     except (OSError, ValueError) as error:
         disk.refuse_if_out_of_files(error)
@@ -211,38 +166,3 @@ def _indexed(uri: Path) -> int:
         if all((uri / "_indices" / segment.uuid).is_dir() for segment in index.segments)
     ]
     return max((index.num_rows_indexed for index in found), default=0)
-
-
-def _create(paths: Paths, uri: Path, made: pa.Schema) -> None:
-    """The empty table of a model, if it is missing; one process at a time."""
-    import lance
-
-    if any((uri / "_versions").glob("*.manifest")):
-        return
-    lock = FileLock(paths.locks / f"embeddings-create--{uri.stem}.lock")
-    if not lock.acquire(holder="create", wait_s=LOCK_S):
-        raise VlawError("another process has been creating this table for a minute", where=str(uri), remedy="stop it")
-    try:
-        if not any((uri / "_versions").glob("*.manifest")):
-            uri.parent.mkdir(parents=True, exist_ok=True)
-            dataset = lance.write_dataset(
-                made.empty_table(), str(uri), mode="overwrite", data_storage_version=STORAGE_VERSION
-            )
-            dataset.tags.create(CREATED, dataset.version)
-            fsync_files(log_files(dataset, uri, CREATED), root=paths.root)
-    finally:
-        lock.release()
-
-
-def _first_version(uri: Path) -> list[Path]:
-    """Files of the empty version that the table began with, which is under no other digest: each artifact stands on it,
-    so each names it. By their names, so that damage to it keeps nobody from writing."""
-    tag = uri / "_refs" / "tags" / f"{CREATED}.json"
-    if not tag.exists():  # without its tag Lance's clean-up may delete it
-        return []
-    first = [uri / "_versions" / f"{2**64 - 2:020d}.manifest", *sorted((uri / "_transactions").glob("0-*.txn")), tag]
-    return [path for path in first if path.exists()]
-
-
-def _described(paths: Paths, path: Path) -> dict[str, Any]:
-    return {"path": paths.relative(path), "size": path.stat().st_size, "sha256": sha256_file(path)}

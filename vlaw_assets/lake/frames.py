@@ -236,13 +236,13 @@ def pinned(paths: Paths) -> list[Path]:
     return sorted({path for each in files for path in each})
 
 
-def fragments_of(paths: Paths, entry: dict[str, Any]) -> tuple[Any, list[Any]]:
-    """The table at the version of one artifact, and the artifact's fragments in the order written. Raises OSError,
+def fragments_of(uri: Path, entry: dict[str, Any]) -> tuple[Any, list[Any]]:
+    """A table at the version of one artifact, and the artifact's fragments in the order written. Raises OSError,
     ValueError."""
     import lance
 
     wanted = {Path(file["path"]).name for file in entry["files"]}
-    dataset = lance.dataset(str(paths.frames), version=entry["version"])
+    dataset = lance.dataset(str(uri), version=entry["version"])
     return dataset, [item for item in dataset.get_fragments() if any(f.path in wanted for f in item.metadata.files)]
 
 
@@ -259,7 +259,7 @@ def read(
     if not entry or not episode_ids or steps == []:
         return {}
     try:
-        dataset, fragments = fragments_of(paths, entry)
+        dataset, fragments = fragments_of(paths.frames, entry)
         clauses = [] if steps is None else [f"step IN ({', '.join(map(str, steps))})"]
         if len(episode_ids) <= FILTERED_IDS:
             clauses.append("episode_id IN ({})".format(", ".join(f"'{name}'" for name in episode_ids)))

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from vlaw_assets.lake import checkpoints, embeddings, frames
 from vlaw_assets.lake.durable import file_problems
+from vlaw_assets.lake.latents import LanceLatents
 from vlaw_assets.lake.schemas import ORDER
 from vlaw_assets.lake.source import LanceEpisodes
 from vlaw_models.episodes import Episode
@@ -101,6 +102,13 @@ class Handle:
         self._whole = True
         self._verify("embeddings")
         return embeddings.read(self._lake.paths, self.ref.versions.get("embeddings"))
+
+    def latents(self) -> LanceLatents | None:
+        """Latents of other artifacts' episodes, by episode; None where it holds none."""
+        self._whole = True
+        self._verify("latents")
+        entry = self.ref.versions.get("latents")
+        return LanceLatents(self._lake.paths, entry, self._excluded) if entry else None
 
     def members(self) -> pa.Table:
         """The episodes of this dataset: episode_id, owner, weight, source, in the order written."""

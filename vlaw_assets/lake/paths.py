@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vlaw_models.errors import VlawError
 
@@ -78,6 +80,19 @@ class Paths:
     @property
     def embeddings(self) -> Path:
         return self.root / "lance" / "embeddings"
+
+    @property
+    def latents(self) -> Path:
+        return self.root / "lance" / "latents"
+
+    @property
+    def lance_tables(self) -> list[Path]:
+        """All tables of Lance that there are."""
+        return [self.frames, *sorted(self.embeddings.glob("*.lance")), *sorted(self.latents.glob("*.lance"))]
+
+    def lance_table(self, kind: str, entry: Mapping[str, Any]) -> Path:
+        """The table that an entry of the ledger is about; `kind` is its key."""
+        return self.frames if kind == "frames" else self.root / "lance" / kind / f"{entry['table']}.lance"
 
     @property
     def frames(self) -> Path:

@@ -185,8 +185,8 @@ def _used(lake: Lake, made: ArtifactRef, ids: set[str], occurring: Mapping[str, 
         if made.artifact_id in present:
             return True
         for edge in [edge for edge in edges if edge.parent in present]:
-            if edge.scope == "rows" and "embeddings" not in made.versions:
-                continue  # its own rows say it; of embeddings there is one per row of the parent
+            if edge.scope == "rows" and not made.per_episode:
+                continue  # its own rows say it; else there is something for each row of the parent
             if edge.selection == "all":
                 return True
             if edge.selection == "members":

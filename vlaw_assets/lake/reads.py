@@ -5,7 +5,8 @@ Over each edge, the parent's episodes, of these the selection, without those tha
 - scope 'whole', selection 'all': every one; 'members': those that weigh more than nothing in the dataset
   `selection_id`;
   'listed': those in `reads`;
-- scope 'rows': those that the child's own rows name, as member, as scored or as start; of embeddings every one;
+- scope 'rows': those that the child's own rows name, as member, as scored or as start; of embeddings and of latents
+  every one;
 - the edges to the list of quarantined episodes and to the state that chose the models read no episodes.
 
 `weight` is the episode's in a dataset that the child read too (0 where it is no member of it), else 1; `source` is what
@@ -112,7 +113,7 @@ FROM found GROUP BY ALL ORDER BY ALL
 def statement(edges: str) -> str:
     """The SELECT over a relation `edges` (child_id, parent_id, role, scope, selection, selection_id) of artifacts that
     hold their own data, and over episodes, members, reads, reward_scores, quarantine and embedders (artifacts that hold
-    vectors).
+    vectors or latents of what they read by rows).
 
     Columns: child_id, parent_id, role, episode_id, purpose, task, success, num_steps, content_digest, source, weight.
     """
@@ -137,13 +138,20 @@ def counts(lake: Lake, ref: ArtifactRef) -> list[dict[str, Any]]:
 
 
 def counts_at_commit(
-    lake: Lake, artifact_id: str, tables: Mapping[str, pa.Table], *, embeds: bool
+    lake: Lake, artifact_id: str, tables: Mapping[str, pa.Table], *, per_episode: bool
 ) -> list[dict[str, Any]]:
     """The same of an artifact whose ledger row is about to be written: `tables` are its rows, edges and reads among
     them."""
     edges = tables["edges"].to_pylist() if "edges" in tables else []
     return _plain(
-        _ask(lake, _COUNTED, [(artifact_id, _Row(row)) for row in edges], [], tables, embeds=[artifact_id] * embeds)
+        _ask(
+            lake,
+            _COUNTED,
+            [(artifact_id, _Row(row)) for row in edges],
+            [],
+            tables,
+            per_episode=[artifact_id] * per_episode,
+        )
     )
 
 
@@ -167,7 +175,7 @@ def _ask(
     children: list[ArtifactRef],
     own: Mapping[str, pa.Table],
     *,
-    embeds: Iterable[str] = (),
+    per_episode: Iterable[str] = (),
 ) -> list[dict[str, Any]]:
     """Asks over the files that can matter to these edges: of parents, datasets and children; `own` are rows not written
     yet."""
@@ -193,7 +201,7 @@ def _ask(
                 }
             ),
         )
-        embedders = [*embeds, *(ref.artifact_id for ref in children if "embeddings" in ref.versions)]
+        embedders = [*per_episode, *(ref.artifact_id for ref in children if ref.per_episode)]
         connection.register("embedders", pa.table({"artifact_id": pa.array(embedders, pa.string())}))
         for table, columns in _COLUMNS.items():
             among = lake.ledger.artifacts() if quarantined and table == "episodes" else near

@@ -7,13 +7,14 @@ has equal digests, however many calls it was written in.
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vlaw_assets.lake import embeddings, frames
+from vlaw_assets.lake import embeddings, frames, latents
 from vlaw_assets.lake.durable import canonical_json, digest_of
 from vlaw_assets.lake.episodes import check_episode, episode_row, step_rows
 from vlaw_assets.lake.paths import Paths, partition_folder
@@ -51,6 +52,7 @@ class Rows:
         self._frames = frames.FrameWriter(paths)
         self._embeddings: list[Any] = []
         self._model = ""
+        self._latents = latents.LatentWriter(paths)
 
     def write_episodes(
         self,
@@ -166,6 +168,21 @@ class Rows:
         content = self._embeddings[-1].drop_columns(["artifact_id", "owner"])
         self._digests.setdefault("embeddings", []).append(digest_of_columns(content))
 
+    def write_latents(self, model: str, owner: str, episode: Episode, made: np.ndarray) -> None:
+        """Add the latents (T', C, V*h, w) float16 of an episode's frames; `owner` is the artifact that holds it.
+
+        `model` is the content digest of the autoencoder, the same in every call. They go to disk a few at a time.
+        """
+        self._check_writing()
+        self._latents.add(self.artifact_id, model, owner, episode, made, where=self._name)
+        # Artifact ids differ between attempts, content must not.
+        content = {
+            "episode_id": episode.episode_id,
+            "shape": list(made.shape),
+            "sha256": hashlib.sha256(made.tobytes()).hexdigest(),
+        }
+        self._digests.setdefault("latents", []).append(digest_of(content))
+
     def _add(
         self,
         name: str,
@@ -242,8 +259,6 @@ def concatenated(parts: Sequence[Any]) -> Any:
 
 def digest_of_columns(columns: Any) -> str:
     """sha256 (hex) of an Arrow table's names, types and values: its IPC stream, all rows in one batch."""
-    import hashlib
-
     import pyarrow as pa
 
     sink = pa.BufferOutputStream()

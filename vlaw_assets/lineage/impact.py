@@ -278,7 +278,7 @@ def _incoming(
                 if key in keys or (key is None and name in names):
                     hit[index] = own
                     via = via or said
-            if "embeddings" in ref.versions:  # one vector per episode of these parents
+            if ref.per_episode:  # a vector, or latents, for each episode of these parents
                 hit |= {key: key for key in keys if key[0] == edge.parent}
                 via = via or (said if hit else "")
     return whole if whole.roles else _Taint(keys=set(hit.values()), rows=len(hit), via=via)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from vlaw_assets.lake import quarantine
+from vlaw_assets.lake.artifact import PER_EPISODE
 from vlaw_assets.lake.reads import statement
 from vlaw_assets.lake.schemas import ARTIFACTS, PARTITIONED, TABLES
 from vlaw_assets.query.reach import REACHED_BY
@@ -51,10 +52,11 @@ WHERE e.num_frames > 0
 """
 """One row per stored image, without its pixels: `lance.dataset(lance_path, version=lance_version)` holds them."""
 
-_EMBEDDERS = (
-    "SELECT artifact_id FROM artifacts WHERE source_artifact_id = '' AND (versions_json -> '$.embeddings') IS NOT NULL"
+_EMBEDDERS = " UNION ".join(
+    f"SELECT artifact_id FROM artifacts WHERE source_artifact_id = '' AND (versions_json -> '$.{kind}') IS NOT NULL"
+    for kind in PER_EPISODE
 )
-"""Artifacts that hold a vector per episode of what they read by rows."""
+"""Artifacts that hold something of every episode of what they read by rows."""
 
 _STUDY_ARTIFACTS = """
 SELECT a.*, s.study, regexp_extract(arm, '^(.+)-s[0-9]+$', 1) AS recipe,

@@ -18,6 +18,7 @@ from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.loop import LoopConfig, train
 from vlaw_models.progress import Progress
+from vlaw_models.sources import KeptLatents
 from vlaw_models.world_models import edm
 from vlaw_models.world_models.base import WorldModel, load_world_model
 from vlaw_models.world_models.latents import LatentEpisodes, draw_unrolled, draw_windows, encode_episodes
@@ -34,18 +35,22 @@ def finetune_world_model(
     out_dir: Path,
     *,
     seed: int,
+    latents: KeptLatents | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Continues a world model on real episodes, successes and failures alike; writes `out_dir`.
+    """Continues a world model on real episodes, successes and failures alike; writes `out_dir`. `latents`: those of
+    all these episodes, where they were encoded before.
 
     Returns {"losses": one per step, "steps", "seconds"}. Raises VlawError before anything is written.
     """
     began = time.perf_counter()
     model, autoencoder = load_world_model(start_dir), load_autoencoder(autoencoder_dir)
     check_fit(model, autoencoder, episodes, where=str(start_dir))
-    data = encode_episodes(autoencoder, episodes, when_drawn=autoencoder.costless)
+    data = encode_episodes(autoencoder, episodes, when_drawn=autoencoder.costless, kept=latents)
     weight = cfg.co_training_weight if co_training else 0.0
-    others = encode_episodes(autoencoder, co_training, when_drawn=autoencoder.costless) if weight else None
+    others = (
+        encode_episodes(autoencoder, co_training, when_drawn=autoencoder.costless, kept=latents) if weight else None
+    )
     losses = train_world_model(
         model,
         data,

@@ -14,6 +14,7 @@ from vlaw_models.autoencoders.base import load_autoencoder
 from vlaw_models.config import WorldModelMetricsConfig
 from vlaw_models.episodes import Episode, Start
 from vlaw_models.robots.spec import RobotSpec
+from vlaw_models.sources import KeptLatents
 from vlaw_models.world_models.base import load_world_model
 from vlaw_models.world_models.imagined_world import ImaginedWorld, batch_seeds
 
@@ -26,12 +27,14 @@ def replay(
     *,
     robot: RobotSpec,
     seed: int,
+    latents: KeptLatents | None = None,
     batch_size: int = 100,
 ) -> Iterator[list[Episode]]:
     """The recorded poses of each episode, at most cfg.num_steps, executed in the world model from its first frame.
 
     Yields batches of one episode per input, in order, as long as its recording (or cfg.num_steps); success None,
-    `start_episode_id` set. Actions are taken as they were executed: nothing is clipped again.
+    `start_episode_id` set. Actions are taken as they were executed: nothing is clipped again. `latents`: those of the
+    episodes' frames, where they were encoded before.
     """
     model, autoencoder = load_world_model(world_model_dir), load_autoencoder(autoencoder_dir)
     for begin in range(0, len(episodes), batch_size):
@@ -41,7 +44,18 @@ def replay(
             model, autoencoder, robot, sampling_steps=cfg.sampling_steps, seed=batch_seeds(seed, begin)[0], clips=False
         )
         first = world.reset(
-            [Start(e.task, e.seed, e.instruction, e.images[0], e.states[0], e.episode_id) for e in part]
+            [
+                Start(
+                    e.task,
+                    e.seed,
+                    e.instruction,
+                    e.images[0],
+                    e.states[0],
+                    e.episode_id,
+                    latents.of(e)[0] if latents else None,
+                )
+                for e in part
+            ]
         )
         # Shorter recordings hold their last pose until the longest is over; the surplus is cut off below.
         steps = np.minimum(np.arange(1, max(lengths) + 1), np.array(lengths)[:, None])

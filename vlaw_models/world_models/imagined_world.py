@@ -63,7 +63,10 @@ class ImaginedWorld:
             frames.append(start.images)
             states.append(start.state)
         images, state = np.stack(frames), np.stack(states).astype(np.float32)
-        latents = self.autoencoder.encode(images)
+        known = [start.latents for start in starts if start.latents is not None]
+        latents = (
+            torch.from_numpy(np.stack(known)).float() if len(known) == len(starts) else self.autoencoder.encode(images)
+        )
         if tuple(latents.shape[1:]) != tuple(self.model.latent_shape) or state.shape[1] != self.model.pose_dim:
             raise VlawError(
                 f"first frames give latents {tuple(latents.shape[1:])} and states of {state.shape[1]} numbers; "

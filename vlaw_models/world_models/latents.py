@@ -1,4 +1,4 @@
-"""Training data of a world model: all frames encoded once, windows drawn from them.
+"""Training data of a world model: frames that were encoded once, windows drawn from them.
 
 Here: the encoded episodes and the random choice of windows. Not here: the objective, the optimiser.
 """
@@ -14,7 +14,7 @@ import torch
 from vlaw_models.autoencoders.base import Autoencoder
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
-from vlaw_models.sources import gather
+from vlaw_models.sources import Frames, KeptLatents, gather
 from vlaw_models.world_models import edm
 from vlaw_models.world_models.base import Condition, WorldModel
 
@@ -24,7 +24,7 @@ class LatentEpisodes:
     """E episodes with N frames in all, one after the other."""
 
     latents: torch.Tensor | WhenDrawn
-    """(N, C, V*h, w) float16, normalised and stacked; or encoded when they are drawn."""
+    """(N, C, V*h, w) float16, normalised and stacked; or read, or encoded, when they are drawn."""
     poses: torch.Tensor
     """(N, D) float32: the pose commanded when the frame was taken."""
     first: np.ndarray
@@ -36,24 +36,34 @@ class LatentEpisodes:
 
 
 class WhenDrawn:
-    """Frames that are read and encoded each time they are drawn: for an autoencoder that costs nothing."""
+    """Latents that are read each time they are drawn, or frames that are then encoded: by an autoencoder that costs
+    nothing."""
 
-    def __init__(self, autoencoder: Autoencoder, episodes: Sequence[Episode], first: np.ndarray):
-        self.autoencoder, self.first = autoencoder, first
-        self.images = [episode.images for episode in episodes]
+    def __init__(self, kept: Sequence[np.ndarray | Frames], first: np.ndarray, autoencoder: Autoencoder | None = None):
+        """`kept`: one array per episode; of frames where they are to be encoded."""
+        self.kept, self.first, self.autoencoder = kept, first, autoencoder
 
     def __getitem__(self, index: torch.Tensor) -> torch.Tensor:
-        """(B, F) numbers of frames to (B, F, C, V*h, w) float32."""
+        """(B, F) numbers of frames to (B, F, C, V*h, w)."""
         frames = index.flatten().numpy()
         which = np.searchsorted(self.first, frames, side="right") - 1
         pairs = list(zip(which.tolist(), (frames - self.first[which]).tolist(), strict=True))
-        return self.autoencoder.encode(gather(self.images, pairs)).unflatten(0, tuple(index.shape))
+        found = gather(self.kept, pairs)
+        latents = torch.from_numpy(found) if self.autoencoder is None else self.autoencoder.encode(found)
+        return latents.unflatten(0, tuple(index.shape))
 
 
 def encode_episodes(
-    autoencoder: Autoencoder, episodes: Sequence[Episode], *, when_drawn: bool = False
+    autoencoder: Autoencoder,
+    episodes: Sequence[Episode],
+    *,
+    when_drawn: bool = False,
+    kept: KeptLatents | None = None,
 ) -> LatentEpisodes:
-    """Encodes every frame, once or `when_drawn`. Raises VlawError for no episodes, or poses that are not finite."""
+    """Latents of every frame: those that are kept, else encoded, once or `when_drawn`.
+
+    Raises VlawError for no episodes, poses that are not finite, and an episode without kept latents.
+    """
     if not episodes:
         raise VlawError(
             "there are no episodes to learn from", where="world-model data", remedy="Collect or import episodes first."
@@ -67,11 +77,13 @@ def encode_episodes(
             )
     poses = torch.from_numpy(np.concatenate([episode.states for episode in episodes]).astype(np.float32))
     first = np.concatenate([[0], np.cumsum([len(episode.images) for episode in episodes])]).astype(np.int64)
-    latents = (
-        WhenDrawn(autoencoder, episodes, first)
-        if when_drawn
-        else torch.cat([autoencoder.encode(episode.images).half() for episode in episodes])
-    )
+    latents: torch.Tensor | WhenDrawn
+    if kept is not None:
+        latents = WhenDrawn([kept.of(episode) for episode in episodes], first)
+    elif when_drawn:
+        latents = WhenDrawn([episode.images for episode in episodes], first, autoencoder)
+    else:
+        latents = torch.cat([autoencoder.encode(episode.images).half() for episode in episodes])
     return LatentEpisodes(latents, poses, first, [episode.instruction for episode in episodes])
 
 

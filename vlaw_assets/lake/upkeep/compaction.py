@@ -62,7 +62,7 @@ def compact(lake: Lake, *, checkpoints_only: bool = False) -> list[Compacted]:
     lake.ledger.artifacts()  # a ledger that has lost something is mended first
     with FileLock(lake.paths.collector_lock).hold("compaction", wait_s=0.0, remedy="wait until it is done"):
         done = [_delta(lake, name, data=not checkpoints_only) for name in TABLES]
-        for uri in [lake.paths.frames, *sorted(lake.paths.embeddings.glob("*.lance"))]:
+        for uri in lake.paths.lance_tables:
             if checkpoints_only:
                 settled_hint(uri)
             else:

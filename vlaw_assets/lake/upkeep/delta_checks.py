@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.lake import delta_checkpoints, deltalog, frames
+from vlaw_assets.lake.artifact import PER_EPISODE
 from vlaw_assets.lake.delta_checkpoints import LAST, RECORD
 from vlaw_assets.lake.durable import sha256_file
 from vlaw_assets.lake.paths import Paths
@@ -101,8 +102,8 @@ def hint_problems(paths: Paths, refs: Iterable[ArtifactRef]) -> list[tuple[str, 
     """
     named: dict[Path, int] = {}
     for ref in refs:
-        for kind in {"frames", "embeddings"} & set(ref.versions):
-            uri = paths.frames if kind == "frames" else paths.embeddings / f"{ref.versions[kind]['table']}.lance"
+        for kind in {"frames", *PER_EPISODE} & set(ref.versions):
+            uri = paths.lance_table(kind, ref.versions[kind])
             named[uri] = max(named.get(uri, 0), int(ref.versions[kind]["version"]))
     found = []
     for uri, least in sorted(named.items()):

@@ -60,13 +60,14 @@ class Garbage:
     size: int
     """Bytes."""
     kind: str
-    """'rows', 'frames', 'embeddings', 'checkpoint', 'picture' or 'temporary'."""
+    """'rows', 'frames', 'embeddings', 'latents', 'checkpoint', 'picture' or 'temporary'."""
     artifacts: tuple[str, ...] = ()
     """The dead artifacts whose rows it holds."""
 
 
 def find_garbage(lake: Lake, *, older_than_s: float = DAY_S) -> list[Garbage]:
-    """Data files, frames, vectors, checkpoints and temporary files that no artifact consists of. Nothing is changed.
+    """Data files, frames, vectors, latents, checkpoints and temporary files that no artifact consists of; nothing is
+    changed.
 
     Args:
         older_than_s: leave out what changed since; it may belong to a run that has not committed yet.
@@ -105,7 +106,7 @@ def collect(lake: Lake, *, older_than_s: float = AGE_S) -> list[Garbage]:
                     freed.append(item)
             for name in TABLES:
                 forget_rows(paths, name, [item for item in found if item.path in committed[name]])
-            for uri in _lance_tables(paths):
+            for uri in paths.lance_tables:
                 dead = {artifact for item in found if item.path.is_relative_to(uri) for artifact in item.artifacts}
                 forget_frames(paths, uri, dead, _dead_tags(uri, marked, limit))
             for item in found:
@@ -125,7 +126,7 @@ def collect(lake: Lake, *, older_than_s: float = AGE_S) -> list[Garbage]:
 
 def _find(paths: Paths, marked: _Marked, limit: float) -> list[Garbage]:
     found = [item for name in TABLES if name != "artifacts" for item in _delta_orphans(paths, name, marked, limit)]
-    for uri in _lance_tables(paths):
+    for uri in paths.lance_tables:
         found += _lance_orphans(paths, uri, marked, limit)
     found += [
         Garbage(path, _size(path), "checkpoint")
@@ -202,7 +203,7 @@ def _lance_orphans(paths: Paths, uri: Path, marked: _Marked, limit: float) -> It
             if path.name in committed:
                 continue
         if not (ids or set()) & marked.artifacts:
-            kind = "frames" if uri == paths.frames else "embeddings"
+            kind = "frames" if uri == paths.frames else uri.parent.name
             yield Garbage(path, _size(path), kind, tuple(sorted(ids or ())))
 
 
@@ -321,10 +322,6 @@ def _ids_in_lance(path: Path) -> set[str] | None:
     except (OSError, ValueError, KeyError) as error:
         disk.refuse_if_out_of_files(error)
         return None
-
-
-def _lance_tables(paths: Paths) -> list[Path]:
-    return [paths.frames, *sorted(paths.embeddings.glob("*.lance"))]
 
 
 def _size(path: Path) -> int:

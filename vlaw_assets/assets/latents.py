@@ -1,0 +1,127 @@
+"""Latents of real episodes, encoded once per autoencoder and episode: what world models learn from and imagine from.
+
+`latents` has those of an iteration's real rollouts, `corpus_latents` those of the corpora of the foundation. An
+autoencoder that costs nothing (`Autoencoder.costless`) keeps none: then frames are encoded whenever they are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from vlaw_assets.assets.loop_roles import REAL
+from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.stage_asset import POOL, stage_asset
+from vlaw_assets.partitions import partition_of
+from vlaw_models.errors import VlawError
+
+if TYPE_CHECKING:
+    from vlaw_assets.lake import ArtifactRef
+    from vlaw_assets.lake.latents import LanceLatents
+    from vlaw_models.episodes import Episode
+    from vlaw_models.sources import Frames
+
+AUTOENCODER = "autoencoder"
+CORPORA = ("expert_demonstrations", "co_training_data")
+COSTLESS = "costless"
+"""Metric of an artifact that holds no latents, because encoding costs nothing."""
+ROLE, CORPUS_ROLE = "latents", "latents_of_corpora"
+
+
+def plan_corpora(stage: Stage) -> Plan:
+    return _plan(stage, {asset: stage.require_foundation(asset) for asset in CORPORA})
+
+
+def plan(stage: Stage) -> Plan:
+    return _plan(stage, {REAL: stage.require(REAL)})
+
+
+def _plan(stage: Stage, episodes: Mapping[str, ArtifactRef]) -> Plan:
+    return Plan(kind="latents", recipe={}, parents={AUTOENCODER: stage.require_foundation(AUTOENCODER), **episodes})
+
+
+def make(stage: Stage, plan: Plan, work: Work) -> None:
+    from vlaw_models.autoencoders.base import load_autoencoder
+
+    autoencoder = load_autoencoder(work.read(AUTOENCODER).checkpoint())
+    held = {role: work.read(role) for role in plan.parents if role != AUTOENCODER}
+    work.metrics |= {COSTLESS: autoencoder.costless, "encoded": 0}
+    if autoencoder.costless:
+        return
+    total = sum(plan.parents[role].num_rows for role in held)
+    for role, handle in held.items():
+        for episode, latents in autoencoder.encode_all(handle.source()):
+            work.draft.write_latents(
+                plan.parents[AUTOENCODER].content_digest, plan.parents[role].owner, episode, latents
+            )
+            work.metrics["encoded"] += 1
+            stage.progress(work.metrics["encoded"], total, f"encoded {role}")
+
+
+def show(_stage: Stage, _plan: Plan, ref: ArtifactRef) -> Mapping[str, Any]:
+    return {"encoded": ref.metrics.get("encoded", 0), COSTLESS: bool(ref.metrics.get(COSTLESS))}
+
+
+def latents_for(stage: Stage, real: Iterable[str] = (), *, corpora: bool = False) -> dict[str, ArtifactRef]:
+    """Role -> artifact with the latents of D_real in these roles ("real_rollouts_01"), and of the corpora.
+
+    Empty where the foundation's autoencoder costs nothing. Raises VlawError naming what to materialize.
+    """
+    of_corpora = stage.require_foundation("corpus_latents")
+    if of_corpora.metrics.get(COSTLESS):
+        return {}
+    found = {CORPUS_ROLE: of_corpora} if corpora else {}
+    for role in real:
+        number = int(role.removeprefix(f"{REAL}_")) if role != REAL else stage.iteration
+        partition = partition_of(stage.experiment, number)
+        found[f"{ROLE}_{number:02d}"] = stage.ledger.require("latents", partition)
+        stage.required.append(found[f"{ROLE}_{number:02d}"])
+    return found
+
+
+class Latents:
+    """Latents of the episodes of several artifacts."""
+
+    def __init__(self, parts: Iterable[LanceLatents]):
+        self._parts = list(parts)
+
+    def of(self, episode: Episode) -> Frames:
+        """(T', C, V*h, w) float16, one for each of its frames. Raises VlawError where it has none."""
+        for part in self._parts:
+            if episode.episode_id in part:
+                return part.of(episode)
+        raise VlawError(
+            "an episode has no latents",
+            where=f"episode {episode.episode_id}",
+            remedy="Materialize latents (of the foundation: corpus_latents) again.",
+        )
+
+
+def read_latents(work: Work) -> Latents | None:
+    """What `latents_for` named among the parents; None where frames are encoded when they are read."""
+    found = [work.read(role).latents() for role in work.parents if role.startswith(ROLE)]
+    return Latents(part for part in found if part is not None) if found else None
+
+
+corpus_latents = stage_asset(
+    "corpus_latents",
+    "What the autoencoder makes of every frame of the corpora; nothing where it costs nothing.",
+    plan=plan_corpora,
+    make=make,
+    show=show,
+    group="foundation",
+    deps=(AUTOENCODER, *CORPORA),
+    pool=POOL,
+    kinds=("lance",),
+)
+latents = stage_asset(
+    "latents",
+    "What the autoencoder makes of every frame of this iteration's real rollouts; nothing where it costs nothing.",
+    plan=plan,
+    make=make,
+    show=show,
+    group="iteration",
+    deps=(AUTOENCODER, REAL),
+    pool=POOL,
+    kinds=("lance",),
+)
