@@ -75,6 +75,11 @@ def foundation(lake: Lake) -> dict[str, ArtifactRef]:
     return made
 
 
+def no_latents(lake: Lake) -> ArtifactRef:
+    """What `corpus_latents` is where encoding costs nothing: stages that could read latents want to know."""
+    return commit(lake, "corpus_latents", "", "latents", {}, lambda draft: draft.set_metrics({"costless": True}))
+
+
 def iteration(
     lake: Lake,
     base: Mapping[str, ArtifactRef],

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from factories import write_recipe
 from one_stage import Bench
-from small_loop import commit, episodes, foundation
+from small_loop import commit, episodes, foundation, no_latents
 from smoke_place import smoke_copy, smoke_place
 
 from vlaw_assets.assets.imagined_outcomes import Try, label_rows
@@ -264,6 +264,7 @@ def test_the_expert_only_world_model_learns_from_so_many_demonstrations(imported
         return {"losses": [0.5]}
 
     monkeypatch.setattr("vlaw_models.learners.world_model.finetune_world_model", finetune)
+    no_latents(bench.lake)
     bench.recipe("abroad", world_model=experts(2))
     ref = bench.make("world_model", "abroad|01")
     assert sorted(learned["from"]) == [("book", 0), ("book", 1), ("stack", 0), ("stack", 1)]
