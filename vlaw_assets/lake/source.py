@@ -46,10 +46,11 @@ class LanceEpisodes(EpisodeSource):
         # Each row once, in order: the same frame may be asked for several times, and Lance reads forwards best.
         rows, back = np.unique(rows, return_inverse=True)
         pictures = np.empty((len(rows), *shape[1:]), np.uint8)
-        for here, column in self._rows.take(rows, "image") if self._rows else ():
-            try:
-                for row, data in zip(here, column, strict=True):
-                    pictures[row] = frames.decode(data.as_py())
-            except (OSError, ValueError) as error:
-                raise self._rows.damaged(error) from error
+        if self._rows is not None:
+            for here, column in self._rows.take(rows, "image"):
+                try:
+                    for row, data in zip(here, column, strict=True):
+                        pictures[row] = frames.decode(data.as_py())
+                except (OSError, ValueError) as error:
+                    raise self._rows.damaged(error) from error
         return pictures[back].reshape(len(pairs), *shape)
