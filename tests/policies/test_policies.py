@@ -18,7 +18,7 @@ from vlaw_models.learners.flow_matching import train_policy
 from vlaw_models.learners.loop import LoopConfig
 from vlaw_models.learners.policy import update_policy
 from vlaw_models.policies.base import FlowMatchingPolicy, build_policy, load_policy
-from vlaw_models.policies.data import MixedData, SeenData, StepData
+from vlaw_models.policies.data import FeatureData, MixedData, StepData
 from vlaw_models.policies.flow_policy import FlowPolicy, pointing_error
 from vlaw_models.policies.normalization import Normalization
 from vlaw_models.policies.pi0 import Pi0Policy, lerobot_key
@@ -446,13 +446,13 @@ def test_a_frozen_encoder_stays_as_it_is_and_the_head_learns(trained, episodes, 
 def test_seen_data_give_the_loss_of_the_pictures_themselves(episodes):
     policy = make(FlowPolicy, FLOW, episodes).eval()
     data = StepData.from_episodes(episodes[:3])
-    seen = SeenData(policy, data, batch_size=7)
+    seen = FeatureData(policy, data, batch_size=7)
     steps = np.array([0, 5, len(data) - 1])
     batch = data.at(steps, policy.chunk_size)
     state = torch.from_numpy(batch.states)
     whole = policy.encode(
         torch.from_numpy(batch.images), policy.normalization.state(state), policy.tokenizer(batch.instructions)
     )
-    part = policy.encode_seen(seen.seen[steps].float(), policy.normalization.state(seen.states[steps]))
+    part = policy.encode_features(seen.features[steps].float(), policy.normalization.state(seen.states[steps]))
     assert torch.allclose(part.features, whole.features, atol=0.05)
     assert torch.equal(seen.actions[steps], torch.from_numpy(batch.actions))

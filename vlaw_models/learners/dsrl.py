@@ -146,7 +146,7 @@ class Transitions:
         episode without an outcome."""
         import torch
 
-        from vlaw_models.policies.data import SeenData, StepData, check_fits
+        from vlaw_models.policies.data import FeatureData, StepData, check_fits
 
         if any(episode.success is None for episode in episodes):
             raise VlawError(
@@ -169,13 +169,13 @@ class Transitions:
         data = StepData.from_episodes(episodes)
         check_fits(base, data)
         with torch.no_grad():
-            seen = SeenData(base, data)
-            states, actions = seen.states.to(base.device), seen.actions.to(base.device)
-            context = base.encode_seen(seen.seen.to(base.device).float(), base.normalization.state(states))
-            features = base.condition(context, torch.ones(len(seen), dtype=torch.int64, device=base.device)).features
+            encoded = FeatureData(base, data)
+            states, actions = encoded.states.to(base.device), encoded.actions.to(base.device)
+            context = base.encode_features(encoded.features.to(base.device).float(), base.normalization.state(states))
+            features = base.condition(context, torch.ones(len(encoded), dtype=torch.int64, device=base.device)).features
             begin, ended, success = (torch.tensor(column, device=base.device) for column in zip(*rows, strict=True))
             chunks = base.normalization.actions(actions, states)[begin, :count]
-        following = (begin + count).clamp(max=len(seen) - 1)
+        following = (begin + count).clamp(max=len(encoded) - 1)
         return cls(features.contiguous(), begin, chunks, following, ended, (ended & success).float())
 
     def draw(self, rng: np.random.Generator, size: int) -> TransitionBatch:

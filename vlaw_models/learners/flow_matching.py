@@ -19,7 +19,7 @@ from vlaw_models.learners.base import Examples, Misfit
 from vlaw_models.learners.loop import LoopConfig, train
 from vlaw_models.learners.stopping import Stops
 from vlaw_models.policies.base import FlowMatchingPolicy
-from vlaw_models.policies.data import MixedData, SeenData, StepData, check_fits
+from vlaw_models.policies.data import FeatureData, MixedData, StepData, check_fits
 from vlaw_models.progress import Progress
 
 CONDITION_DROPOUT = 0.3
@@ -105,7 +105,7 @@ def train_policy(
             torch.from_numpy(batch.weights),
             generator,
             torch.from_numpy(batch.points),
-            _told(policy, torch.from_numpy(batch.positive), generator),
+            _shown_advantage(policy, torch.from_numpy(batch.positive), generator),
         )
 
     return train(policy, step_loss, loop, what="policy", stops=stops, progress=progress)
@@ -133,19 +133,19 @@ def train_head(
             remedy="Set policy.frozen_encoder = false in the recipe.",
         )
     policy.eval()
-    seen = [SeenData(policy, source) for source in sources]
+    frozen = [FeatureData(policy, source) for source in sources]
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     counts = np.diff(np.round(np.cumsum([0.0, *shares]) * batch_size).astype(int))
     device = policy.device
 
     def step_loss() -> torch.Tensor:
-        parts = [source.draw(rng, int(count)) for source, count in zip(seen, counts, strict=True) if count > 0]
+        parts = [source.draw(rng, int(count)) for source, count in zip(frozen, counts, strict=True) if count > 0]
         columns = (torch.cat(column).to(device) for column in zip(*parts, strict=True))
         features, states, actions, weights, positive = columns
-        context = policy.encode_seen(features, policy.normalization.state(states))
-        told = _told(policy, positive, generator)
-        if told is not None:
-            context = policy.condition(context, told)
+        context = policy.encode_features(features, policy.normalization.state(states))
+        advantage = _shown_advantage(policy, positive, generator)
+        if advantage is not None:
+            context = policy.condition(context, advantage)
         return policy.flow_error(context, states, actions, weights, generator)
 
     parameters = policy.head_parameters()
@@ -173,7 +173,9 @@ def batch_shares(
     return shares
 
 
-def _told(policy: FlowMatchingPolicy, positive: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:
+def _shown_advantage(
+    policy: FlowMatchingPolicy, positive: torch.Tensor, generator: torch.Generator
+) -> torch.Tensor | None:
     """What a conditioned policy is told of each sample's advantage, see `FlowMatchingPolicy.condition`."""
     if not policy.conditioned:
         return None

@@ -43,7 +43,7 @@ def train_reward_model(
 
     Cross-entropy of the right answer over the two answers, AdamW, a short warm-up and cosine decay. Batches run
     through shuffled passes over the episodes, so P(yes) keeps the success rate of the data as its prior. A judge with
-    frozen eyes looks at every frame once, before training; another one is shown augmented frames. `failure_weight`
+    a frozen encoder encodes every frame once, before training; another one is given augmented frames. `failure_weight`
     above 1 makes the judge surer before it says yes: a false success costs more than a missed one.
     Returns {"losses": [one per step], "seconds": ..., "episodes": n, "successes": k}. VlawError without episodes.
     """
@@ -60,15 +60,15 @@ def train_reward_model(
     answers = torch.tensor([YES if label else NO for label in labels])
     costs = torch.tensor([1.0, failure_weight], device=device)  # in the order of YES, NO
     order = np.empty(0, dtype=np.int64)
-    seen = _watched(judge, episodes, device) if judge.frozen_eyes and steps else None
+    encoded = _frame_features(judge, episodes, device) if judge.frozen_eyes and steps else None
 
     def step_loss() -> torch.Tensor:
         nonlocal order
         while len(order) < batch_size:
             order = np.concatenate([order, rng.permutation(len(episodes))])
         picked, order = order[:batch_size], order[batch_size:]
-        if seen is not None:
-            logits = judge.answer_seen(*_glimpses(judge, [seen[index] for index in picked], rng))
+        if encoded is not None:
+            logits = judge.answer_features(*_draw_clips(judge, [encoded[index] for index in picked], rng))
         else:
             frames, states = judge.clips([episodes[index] for index in picked], rng)
             frames = augment(frames, generator).to(device)
@@ -149,33 +149,33 @@ def finetune_reward_model(
     return result
 
 
-def _watched(
+def _frame_features(
     judge: Judge, episodes: Sequence[Episode], device: torch.device
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Per episode what frozen eyes see of each of its frames (T+1, E) float16, and the robot's states (T+1, D)."""
+    """Per episode the frozen encoder's features of each frame (T+1, E) float16, and the robot's states (T+1, D)."""
     judge.eval()
-    watched = []
+    encoded = []
     with torch.inference_mode():
         for episode in episodes:
             frames = torch.from_numpy(judge.pictures(episode)).to(device)
-            watched.append(
+            encoded.append(
                 (
-                    judge.watch(frames[None], [episode.instruction])[0].half(),
+                    judge.frame_features(frames[None], [episode.instruction])[0].half(),
                     torch.from_numpy(np.asarray(episode.states, dtype=np.float32)).to(device),
                 )
             )
-    return watched
+    return encoded
 
 
-def _glimpses(
-    judge: Judge, watched: Sequence[tuple[torch.Tensor, torch.Tensor]], rng: np.random.Generator
+def _draw_clips(
+    judge: Judge, encoded: Sequence[tuple[torch.Tensor, torch.Tensor]], rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Of each episode the frames that the judge looks at, at jittered times: (B, F, E) float32 and (B, F, D)."""
-    steps = [frame_indices(len(seen), judge.num_frames, rng) for seen, _ in watched]
+    steps = [frame_indices(len(features), judge.num_frames, rng) for features, _ in encoded]
     # float32 before stacking: under bfloat16 autocast on a CPU, stack takes no float16.
     return (
-        torch.stack([seen[index].float() for (seen, _), index in zip(watched, steps, strict=True)]),
-        torch.stack([states[index] for (_, states), index in zip(watched, steps, strict=True)]),
+        torch.stack([features[index].float() for (features, _), index in zip(encoded, steps, strict=True)]),
+        torch.stack([states[index] for (_, states), index in zip(encoded, steps, strict=True)]),
     )
 
 

@@ -49,8 +49,8 @@ class FeatureNet(Protocol):
 class JudgeNet:
     """The vision of a ClipJudge: the offline substitute, also for the perceptual distance. Load with `judge_net`.
 
-    A frame's vector is what its eyes see with no instruction in mind: what any task could ask about. They look at every
-    camera with an encoder of its own.
+    A frame's vector is what the image encoder makes of it with no instruction given: what any task could ask
+    about. Each camera has an encoder of its own.
     """
 
     name, frame_metric, clip_metric, perceptual_metric = (
@@ -69,7 +69,7 @@ class JudgeNet:
         """(N, size, size, 3) uint8 -> (N, width) float32."""
         view = camera or self.judge.cameras[0]
         return in_batches(
-            lambda part: self.judge.look(part, view)[0],
+            lambda part: self.judge.camera_features(part, view)[0],
             self._checked(images, 4),
             self.batch_size,
         )
@@ -97,8 +97,8 @@ class JudgeNet:
 
         def apart(part: Tensor) -> Tensor:
             layers = (
-                self.judge.look(part[..., :3].contiguous(), view)[1],
-                self.judge.look(part[..., 3:].contiguous(), view)[1],
+                self.judge.camera_features(part[..., :3].contiguous(), view)[1],
+                self.judge.camera_features(part[..., 3:].contiguous(), view)[1],
             )
             return unit_difference(*layers).sum(1)
 

@@ -74,15 +74,15 @@ class FlowMatchingPolicy(nn.Module, ABC):
         """Context of a batch: images (B, V, h, w, 3) uint8, normalised state (B, D), tokens (B, L)."""
 
     can_freeze: bool = False
-    """True where `see`, `encode_seen`, `forget_head` and `head_parameters` are there: pictures can be looked at once
-    and for all. The context then is `context_of(features)`, of features (B, C)."""
+    """True where `picture_features`, `encode_features`, `forget_head` and `head_parameters` are there: pictures can be
+    encoded once and for all. The context then is `context_of(features)`, of features (B, C)."""
 
-    def see(self, images: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    def picture_features(self, images: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """What the encoder makes of pictures and instruction alone, (B, F): all that a frozen one needs to be asked."""
         raise NotImplementedError
 
-    def encode_seen(self, seen: torch.Tensor, state: torch.Tensor) -> Any:
-        """The context from `see`'s features and the normalised state (B, D)."""
+    def encode_features(self, features: torch.Tensor, state: torch.Tensor) -> Any:
+        """The context from what `picture_features` gives and the normalised state (B, D)."""
         raise NotImplementedError
 
     context_size: int
@@ -97,7 +97,7 @@ class FlowMatchingPolicy(nn.Module, ABC):
         raise NotImplementedError
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """What is trained while the encoder is frozen: everything after `see`."""
+        """What is trained while the encoder is frozen: everything after `picture_features`."""
         raise NotImplementedError
 
     can_condition: bool = False

@@ -170,8 +170,8 @@ class StepData:
         return np.stack([self.points[episode][t] for episode, t in pairs])
 
 
-class SeenData:
-    """Steps whose pictures a frozen encoder has looked at: features, states and chunks as tensors, drawn uniformly.
+class FeatureData:
+    """Steps whose pictures a frozen encoder has encoded: features, states and chunks as tensors, drawn uniformly.
 
     A training step on them costs a fifth of one on pictures. There is no random shift of pictures then.
     """
@@ -179,31 +179,31 @@ class SeenData:
     def __init__(self, policy: FlowMatchingPolicy, data: StepData, *, batch_size: int = 256):
         """`policy.can_freeze` must be true; its encoder is asked once per control step of `data`."""
         tokens = policy.tokenizer(data.instructions)
-        seen, states, chunks, weights, positive = [], [], [], [], []
+        features, states, chunks, weights, positive = [], [], [], [], []
         for begin in range(0, len(data), batch_size):
             steps = np.arange(begin, min(begin + batch_size, len(data)))
             batch = data.at(steps, policy.chunk_size)
             episodes = np.searchsorted(data.starts, steps, side="right") - 1
             images, words = torch.from_numpy(batch.images).to(policy.device), tokens[episodes].to(policy.device)
             with torch.no_grad(), mixed(policy.device):
-                seen.append(policy.see(images, words).bfloat16().cpu())
+                features.append(policy.picture_features(images, words).bfloat16().cpu())
             states.append(batch.states)
             chunks.append(batch.actions)
             weights.append(batch.weights)
             positive.append(batch.positive)
-        self.seen = torch.cat(seen)
+        self.features = torch.cat(features)
         self.states, self.actions, self.weights, self.positive = (
             torch.from_numpy(np.concatenate(parts)) for parts in (states, chunks, weights, positive)
         )
 
     def __len__(self) -> int:
-        return len(self.seen)
+        return len(self.features)
 
     def draw(self, rng: np.random.Generator, size: int) -> tuple[torch.Tensor, ...]:
-        """`size` samples with replacement: seen (B, F), states (B, D), actions (B, H, A), weights (B,),
+        """`size` samples with replacement: features (B, F), states (B, D), actions (B, H, A), weights (B,),
         positive (B,)."""
         index = torch.from_numpy(rng.integers(len(self), size=size))
-        return self.seen[index], self.states[index], self.actions[index], self.weights[index], self.positive[index]
+        return self.features[index], self.states[index], self.actions[index], self.weights[index], self.positive[index]
 
 
 class MixedData:

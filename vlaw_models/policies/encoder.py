@@ -1,4 +1,4 @@
-"""Eyes: pictures and an instruction in, features and places of what the instruction names out.
+"""The image encoder: pictures and an instruction in, features and places of what the instruction names out.
 
 Here: the encoder that the small policy acts by and the small judge watches by (frozen, once the policy has learned it).
 Not here: what is done with what is seen (flow_policy.py, reward_models/clip_judge.py).
@@ -15,7 +15,7 @@ WAVES = (1.0, 2.0, 4.0)
 """Frequencies of the sines and cosines in which places and states are also given."""
 
 
-class Eyes(nn.Module):
+class ImageEncoder(nn.Module):
     """Looks at every camera's picture with the instruction in mind."""
 
     def __init__(

@@ -1,6 +1,6 @@
 """FlowPolicy: a small language-conditioned flow-matching policy that trains in minutes on one CPU core.
 
-Here: the network behind the eyes (encoder.py). Not here: flow matching itself (base.py), training
+Here: the network behind the image encoder (encoder.py). Not here: flow matching itself (base.py), training
 (learners/imitation.py). Why not PI0 at this size: a transformer over 3 x 64 px images costs several times more per step
 on a CPU; see pi0.py for the paper's class.
 """
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from vlaw_models.device import seeded
 from vlaw_models.policies.base import FlowMatchingPolicy
-from vlaw_models.policies.encoder import WAVES, Eyes, waves
+from vlaw_models.policies.encoder import WAVES, ImageEncoder, waves
 from vlaw_models.policies.normalization import Normalization
 from vlaw_models.policies.tokenize import InstructionTokenizer
 
@@ -113,7 +113,7 @@ class FlowPolicy(FlowMatchingPolicy):
         self.image_size, self.shift, self.context_size = image_size, shift, context
         self.noise_dim, self.flow_samples = normalization.action_dim, flow_samples
         self.regression, self.pointing = regression, pointing
-        self.eyes = Eyes(
+        self.eyes = ImageEncoder(
             tokenizer.vocabulary_size,
             tokenizer.length,
             image_size=image_size,
@@ -123,8 +123,8 @@ class FlowPolicy(FlowMatchingPolicy):
             text_features=text_features,
         )
         self.state = nn.Sequential(nn.Linear(normalization.state_dim, 128), nn.GELU(), nn.Linear(128, 64))
-        told = 64 + (1 + 2 * len(WAVES)) * normalization.state_dim
-        self.join = nn.Sequential(nn.Linear(self.eyes.size + told, context), nn.GELU(), nn.Linear(context, context))
+        beside = 64 + (1 + 2 * len(WAVES)) * normalization.state_dim
+        self.join = nn.Sequential(nn.Linear(self.eyes.size + beside, context), nn.GELU(), nn.Linear(context, context))
         self.head = FlowHead(self.chunk_size * self.noise_dim, context, head_width, head_blocks)
         self.advantage: nn.Embedding | None = None
         if advantage:
@@ -135,21 +135,21 @@ class FlowPolicy(FlowMatchingPolicy):
         return self._sizes
 
     def encode(self, images: torch.Tensor, state: torch.Tensor, tokens: torch.Tensor) -> Context:
-        seen, scores = self.eyes(images, tokens)
-        return self.encode_seen(seen, state)._replace(scores=scores)
+        features, scores = self.eyes(images, tokens)
+        return self.encode_features(features, state)._replace(scores=scores)
 
-    def see(self, images: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    def picture_features(self, images: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         return self.eyes(images, tokens)[0]
 
-    def encode_seen(self, seen: torch.Tensor, state: torch.Tensor) -> Context:
-        return Context(self.join(torch.cat([seen, self.state(state), waves(state)], dim=1)), None)
+    def encode_features(self, features: torch.Tensor, state: torch.Tensor) -> Context:
+        return Context(self.join(torch.cat([features, self.state(state), waves(state)], dim=1)), None)
 
     def context_of(self, features: torch.Tensor) -> Context:
         return Context(features, None)
 
     def head_parameters(self) -> list[nn.Parameter]:
-        told = self.advantage.parameters() if self.advantage is not None else ()
-        return [*self.state.parameters(), *self.join.parameters(), *self.head.parameters(), *told]
+        embedding = self.advantage.parameters() if self.advantage is not None else ()
+        return [*self.state.parameters(), *self.join.parameters(), *self.head.parameters(), *embedding]
 
     @property
     def conditioned(self) -> bool:
@@ -166,8 +166,8 @@ class FlowPolicy(FlowMatchingPolicy):
     def condition(self, context: Context, advantage: torch.Tensor) -> Context:
         if self.advantage is None:
             return context
-        told = self.advantage(advantage.clamp(min=0)) * (advantage >= 0)[:, None]
-        return context._replace(features=context.features + ADVANTAGE_GAIN * told)
+        shift = self.advantage(advantage.clamp(min=0)) * (advantage >= 0)[:, None]
+        return context._replace(features=context.features + ADVANTAGE_GAIN * shift)
 
     def forget_head(self, seed: int) -> None:
         with seeded(seed):

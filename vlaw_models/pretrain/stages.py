@@ -70,7 +70,7 @@ class PretrainConfig:
         ("draw", 60, 30),
     )
     """Task, successes and failures (as far as there are so many) of the broad corpora from which, besides the lake's
-    own episodes, what follows the encoder is learned anew: eyes that have seen much, hands that have practised little.
+    own episodes, what follows the encoder is learned anew: an encoder of many pictures, a head of little practice.
     A policy whose failures come from too little practice gains from hundreds of imagined successes what twenty real
     ones do not give; one that merely makes mistakes on purpose (a large corpus of mixed quality) unlearns them from
     twenty, and no world model can add to that."""
@@ -166,7 +166,7 @@ def train_world_model(data: Corpora, autoencoder: Path, out: Path, progress: Pro
 
 
 def train_base_policy(data: Corpora, out: Path, progress: Progress | None = None) -> dict:
-    """The base policy: its eyes from the whole corpus, its hands from the lake's own episodes and a little practice."""
+    """The base policy: its encoder from the whole corpus, its head from the lake's own episodes and some practice."""
     import torch
 
     from vlaw_models.device import compute_device
@@ -233,8 +233,8 @@ def practice(episodes: list[Episode], cfg: PretrainConfig) -> list[Episode]:
 def train_reward_model(
     data: Corpora, autoencoder: Path, world_model: Path, base_policy: Path, out: Path, progress: Progress | None = None
 ) -> dict:
-    """The pretrained judge: the base policy's eyes, and a reader that learns from labelled episodes and from replays of
-    others.
+    """The pretrained judge: the base policy's image encoder, and a reader that learns from labelled episodes and from
+    replays of others.
 
     First from real clips, then for a shorter time half from the world model's replays of episodes that neither has
     seen, with what really came of them: it is to know what outcomes look like in imagination, and how far imagination

@@ -47,7 +47,8 @@ class Judge(nn.Module, ABC):
 
     @property
     def frozen_eyes(self) -> bool:
-        """True where only what comes after `watch` learns: then training looks at each frame once (`answer_seen`)."""
+        """True where only what comes after `frame_features` learns: then training encodes each frame once
+        (`answer_features`)."""
         return False
 
     @abstractmethod
@@ -58,14 +59,14 @@ class Judge(nn.Module, ABC):
 
     @abstractmethod
     def features(self, frames: Tensor, instructions: Sequence[str], states: Tensor | None = None) -> Tensor:
-        """What the judge sees in the frames, whatever it is asked about them, (B, D) float32."""
+        """Features of the frames, the same whatever is asked about them, (B, D) float32."""
 
-    def watch(self, frames: Tensor, instructions: Sequence[str]) -> Tensor:
-        """What frozen eyes see of each frame, (B, F, E); any F."""
+    def frame_features(self, frames: Tensor, instructions: Sequence[str]) -> Tensor:
+        """The frozen encoder's features of each frame, (B, F, E); any F."""
         raise NotImplementedError
 
-    def answer_seen(self, seen: Tensor, states: Tensor | None) -> Tensor:
-        """`forward` from what `watch` has seen, of `num_frames` frames."""
+    def answer_features(self, features: Tensor, states: Tensor | None) -> Tensor:
+        """`forward` from the `frame_features` of `num_frames` frames."""
         raise NotImplementedError
 
     @classmethod

@@ -1,9 +1,9 @@
-"""ClipJudge: a small judge that watches a clip with the policy's eyes and reads it with a transformer over time.
+"""ClipJudge: the policy's image encoder on each frame of a clip, and a transformer over time.
 
 Here: the network of the tiny preset. It stands in for QwenJudge there, behind the same protocol (same frames, same
-question, same yes/no logits). Its eyes are those of the base policy, frozen: they place the hand and what the
+question, same yes/no logits). Its encoder is that of the base policy, frozen: it places the hand and what the
 instruction names to millimetres, where a small network trained on labels alone sees blurs. Its reader is also told the
-commanded pose of the hand at every frame, which is as exact in imagination as on the robot. Not here: the eyes
+commanded pose of the hand at every frame, which is as exact in imagination as on the robot. Not here: the encoder
 (policies/encoder.py), training. On 250 rollouts of the base policy, trained on scripted episodes alone: AUC .94,
 precision .93 at recall .69 (P(yes) > .8).
 """
@@ -22,7 +22,7 @@ from torch.nn import functional
 from vlaw_models import checkpoint
 from vlaw_models.device import seeded
 from vlaw_models.errors import VlawError
-from vlaw_models.policies.encoder import WAVES, Eyes, fold, waves
+from vlaw_models.policies.encoder import WAVES, ImageEncoder, fold, waves
 from vlaw_models.policies.tokenize import InstructionTokenizer
 from vlaw_models.reward_models.base import Judge, check_cameras, plain
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from vlaw_models.robots.spec import RobotSpec
 
 INSTRUCTION_LENGTH = 16
-"""Tokens that eyes of its own take of an instruction."""
+"""Tokens that an encoder of its own takes of an instruction."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ class ClipJudgeConfig:
     num_frames: int = 16
     image_size: int = 64
     channels: tuple[int, int, int] = (64, 64, 24)
-    """Of the eyes, as are the next two; see FlowPolicy."""
+    """Of the encoder, as are the next two; see FlowPolicy."""
     camera_features: int = 256
     text_features: int = 128
     instruction_length: int = INSTRUCTION_LENGTH
     frozen_eyes: bool = False
-    """The eyes are somebody else's (`from_policy`): only the reader learns."""
+    """The encoder is a policy's (`from_policy`): only the reader learns."""
     width: int = 128
     layers: int = 2
     heads: int = 4
@@ -58,7 +58,7 @@ class ClipJudgeConfig:
 
 
 class ClipJudge(Judge):
-    """What the eyes see of each frame, and the hand's pose there -> a token per frame; answer token + these ->
+    """The encoder's features of each frame, and the hand's pose there -> a token per frame; answer token + these ->
     logits."""
 
     config_class = ClipJudgeConfig
@@ -75,7 +75,7 @@ class ClipJudge(Judge):
                 remedy="Give one image size (frames are square) divisible by 8, and a width divisible by heads.",
             )
         self.tokenizer, width = tokenizer, config.width
-        self.eyes = Eyes(
+        self.eyes = ImageEncoder(
             tokenizer.vocabulary_size,
             tokenizer.length,
             image_size=config.image_size,
@@ -100,13 +100,13 @@ class ClipJudge(Judge):
 
     @classmethod
     def build(cls, config: ClipJudgeConfig, instructions: Sequence[str], *, seed: int) -> ClipJudge:
-        """A fresh judge with eyes of its own, whose vocabulary covers `instructions`."""
+        """A fresh judge with an encoder of its own, whose vocabulary covers `instructions`."""
         with seeded(seed):
             return cls(config, InstructionTokenizer.from_instructions(instructions, length=config.instruction_length))
 
     @classmethod
     def from_policy(cls, policy: FlowPolicy, *, robot: RobotSpec, seed: int, **sizes: Any) -> ClipJudge:
-        """A fresh judge of `robot` with the eyes of `policy`, frozen. `sizes`: of the reader, where not the default."""
+        """A fresh judge of `robot` with the encoder of `policy`, frozen. `sizes`: of the reader, else the default's."""
         own = policy.sizes()
         seen = {name: own[name] for name in ("image_size", "camera_features", "text_features")}
         config = ClipJudgeConfig(
@@ -126,30 +126,30 @@ class ClipJudge(Judge):
         return self.settings.frozen_eyes
 
     def forward(self, frames: Tensor, instructions: Sequence[str], states: Tensor | None = None) -> Tensor:
-        return self.answer_seen(self.watch(frames, instructions), states)
+        return self.answer_features(self.frame_features(frames, instructions), states)
 
-    def answer_seen(self, seen: Tensor, states: Tensor | None) -> Tensor:
-        hidden = self._read(seen, states)
+    def answer_features(self, features: Tensor, states: Tensor | None) -> Tensor:
+        hidden = self._read(features, states)
         return self.answer(self.drop(torch.cat([hidden[:, 0], hidden[:, -1]], -1))).float()
 
     def features(self, frames: Tensor, instructions: Sequence[str], states: Tensor | None = None) -> Tensor:
         # What is seen with no instruction in mind, late minus early too: what the reader makes of it hangs on the
         # question.
         del instructions, states
-        seen = self.enter(self._watch(frames, None).float())
+        seen = self.enter(self._features_of(frames, None).float())
         half = seen.shape[1] // 2
         return torch.cat([seen.mean(1), seen[:, half:].mean(1) - seen[:, :half].mean(1)], -1)
 
-    def watch(self, frames: Tensor, instructions: Sequence[str]) -> Tensor:
-        return self._watch(
+    def frame_features(self, frames: Tensor, instructions: Sequence[str]) -> Tensor:
+        return self._features_of(
             frames, self.tokenizer(instructions).to(self.time.device).repeat_interleave(frames.shape[1], 0)
         )
 
-    def _watch(self, frames: Tensor, tokens: Tensor | None) -> Tensor:
+    def _features_of(self, frames: Tensor, tokens: Tensor | None) -> Tensor:
         pictures = frames.round().to(torch.uint8) if frames.is_floating_point() else frames
         return self.eyes(pictures.flatten(0, 1), tokens)[0].unflatten(0, frames.shape[:2])
 
-    def look(self, pictures: Tensor, camera: str) -> tuple[Tensor, list[Tensor]]:
+    def camera_features(self, pictures: Tensor, camera: str) -> tuple[Tensor, list[Tensor]]:
         """Pictures (N, h, w, 3) uint8 of one camera, looked at with no instruction: vectors (N, features), and the maps
         (N, C, h', w') of the layers before the instruction comes in."""
         if camera not in self.cameras:
