@@ -11,7 +11,7 @@ import pytest
 from clips import clip, replay_of
 
 from vlaw_assets.assets import world_model_metrics as asset
-from vlaw_assets.pipeline.checks import evaluations_fit_schema
+from vlaw_assets.pipeline.checks import rows_fit_schema
 from vlaw_assets.reports import plots
 from vlaw_models.config import WorldModelMetricsConfig
 from vlaw_models.episodes import Episode
@@ -41,7 +41,7 @@ def test_five_metrics_per_camera_with_their_manifest(judge):
     replayed = [replay_of(one, 10 + 20 * index, steps=3) for index, one in enumerate(clips)]
     rows, left_out = video_rows(clips, replayed, judge, replay_seed=7)
     assert left_out == []
-    assert evaluations_fit_schema(rows).passed
+    assert rows_fit_schema("evaluations", rows).passed
     pooled = [row for row in rows if row["task"] == "all"]
     assert [(row["camera"], row["metric"]) for row in pooled] == [
         (camera, metric) for camera in SPEC.camera_names for metric in FIVE
@@ -178,7 +178,7 @@ def test_scores_as_probabilities_as_an_order_and_at_every_threshold():
     clips, scores = judged_clips()
     rows, left_out = score_rows(clips, scores, 0.8)
     assert left_out == []
-    assert evaluations_fit_schema(rows).passed
+    assert rows_fit_schema("evaluations", rows).passed
     by = {row["metric"]: row for row in rows}
     assert by["real_auroc"]["value"] == 5 / 8  # .9 beats three of four failures, .4 two
     assert by["real_auroc"]["low"] <= 5 / 8 <= by["real_auroc"]["high"]

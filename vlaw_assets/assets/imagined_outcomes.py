@@ -113,7 +113,7 @@ def _play(stage: Stage, work: Work, roles: Sequence[str]) -> None:
         {"episode_id": e.episode_id, "owner": owner, "task": e.task, "judge": JUDGE, "p_success": float(t)}
         for e, t in zip(episodes, true, strict=True)
     ]
-    work.check(checks.scores_fit_schema(outcomes), checks.evaluations_fit_schema(rows))
+    work.check(checks.rows_fit_schema("reward_scores", outcomes), checks.rows_fit_schema("evaluations", rows))
     work.draft.write_scores(outcomes)
     work.draft.write_evaluations(rows)
     work.metrics |= {

@@ -175,7 +175,7 @@ def _keep_outcomes(work: Work, log: dict[str, Any]) -> None:
     if rows:
         from vlaw_models.learners.stopping import pooled
 
-        work.check(checks.evaluations_fit_schema(rows))
+        work.check(checks.rows_fit_schema("evaluations", rows))
         work.draft.write_evaluations(rows)
         log["validation"] = {str(stop): pooled(found) for stop, found in outcomes.items()}
 

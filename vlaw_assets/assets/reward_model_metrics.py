@@ -39,7 +39,7 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
     judge = work.parents["reward_model"].content_digest
     found, left_out = measured.score_rows(clips, scores, alpha)
     rows = [{**row, "reward_model": judge} for row in [*measured.verdict_rows(clips, scores, alpha, "real"), *found]]
-    work.check(checks.evaluations_fit_schema(rows))
+    work.check(checks.rows_fit_schema("evaluations", rows))
     work.draft.write_scores(
         [
             {

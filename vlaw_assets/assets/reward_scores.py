@@ -51,7 +51,7 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
         shown += [episodes[order[-1]], episodes[order[0]]]
     work.check(
         checks.numbers_finite([row["p_success"] for row in rows], what="scores"),
-        checks.scores_fit_schema(rows),
+        checks.rows_fit_schema("reward_scores", rows),
         checks.counts_as_asked((row["task"] for row in rows), read),
     )
     work.draft.write_scores(rows)

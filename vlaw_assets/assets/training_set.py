@@ -37,7 +37,7 @@ def plan(stage: Stage) -> Plan:
 def make(stage: Stage, _plan: Plan, work: Work) -> None:
     members, notes = stage.recipe.learner.members(_candidates(stage, work), alpha=stage.recipe.score.alpha)
     rows = [member.row() for member in members]
-    work.check(checks.members_fit_schema(rows))
+    work.check(checks.rows_fit_schema("members", rows))
     work.draft.write_members(rows)
     work.metrics |= notes
     work.metrics |= {kind: sum(row["source"].startswith(kind) for row in rows) for kind in ("real", "imagined")}

@@ -90,7 +90,7 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
     scores = score_episodes(work.read("reward_model").checkpoint(), replayed, progress=stage.progress)
     found += measured.verdict_rows(clips, scores, stage.recipe.score.alpha, "replay")
     rows = [{**row, **models} for row in found]
-    work.check(checks.evaluations_fit_schema(rows))
+    work.check(checks.rows_fit_schema("evaluations", rows))
     work.draft.write_evaluations(rows)
     work.metrics["figures"] = measured.figures(rows)
     if left_out := left_out + more:

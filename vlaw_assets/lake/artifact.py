@@ -165,9 +165,9 @@ class Edge:
     read_as: str
     """Id of the artifact it was asked for by: the parent, or a pointer to it."""
     scope: str
-    """'rows' or 'whole', see `schemas.SCOPES`."""
+    """'rows' or 'whole', see `rules.SCOPES`."""
     selection: str
-    """'all', 'members' or 'listed', see `schemas.SELECTIONS`."""
+    """'all', 'members' or 'listed', see `rules.SELECTIONS`."""
     selection_id: str
 
 

@@ -1,25 +1,17 @@
-"""Arrow schemas of the Delta and Lance tables, and the checks every row passes before it is written.
+"""Arrow schemas of the Delta and Lance tables; a row that does not fit, or breaks a rule (rules.py), never reaches the
+disk.
 
-Checks are whole-column Arrow expressions: they cost nothing next to the write, and a row that violates one never
-reaches the disk. Unsigned types are avoided (Delta stores them as signed ones of the same width).
+Unsigned types are avoided (Delta stores them as signed ones of the same width).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from vlaw_assets.lake.rules import broken
 from vlaw_models.errors import VlawError
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
-PURPOSES = ("demonstration", "co_training", "pretraining", "validation", "rollout", "imagined", "evaluation", "replay")
-SCOPES = ("rows", "whole")
-"""rows: a row of the child depends only on the parent rows it names. whole: on every parent row that was read."""
-SELECTIONS = ("all", "members", "listed")
-"""Which episodes of the parent were read: all; those with weight > 0 in the dataset `selection_id`; those in
-`reads`."""
 
 _OWNER = [
     pa.field("artifact_id", pa.string(), nullable=False),
@@ -202,34 +194,6 @@ ORDER: dict[str, list[tuple[str, str]]] = {
 PARTITIONED = {"episodes", "steps", "reward_scores", "members", "evaluations", "reads", "quarantine"}
 """Ledger tables (artifacts, edges) are small and read whole: partitioning them would only make more folders."""
 
-_Check = tuple[str, str, Callable[[pa.ChunkedArray], pa.ChunkedArray]]
-
-
-def _between(low: float, high: float) -> Callable[[pa.ChunkedArray], pa.ChunkedArray]:
-    return lambda column: pc.and_(pc.greater_equal(column, low), pc.less_equal(column, high))
-
-
-CHECKS: dict[str, tuple[_Check, ...]] = {
-    "episodes": (
-        ("purpose", f"one of {', '.join(PURPOSES)}", lambda column: pc.is_in(column, pa.array(PURPOSES))),
-        ("num_steps", "at least 0", lambda column: pc.greater_equal(column, 0)),
-        ("task", "not empty", lambda column: pc.greater(pc.utf8_length(column), 0)),
-    ),
-    "reward_scores": (("p_success", "a probability in [0, 1]", _between(0.0, 1.0)),),
-    "members": (
-        ("weight", "finite and at least 0", lambda column: pc.and_(pc.is_finite(column), pc.greater_equal(column, 0))),
-    ),
-    "evaluations": (
-        ("trials", "at least 0", lambda column: pc.greater_equal(column, 0)),
-        ("successes", "at least 0", lambda column: pc.greater_equal(column, 0)),
-    ),
-    "edges": (
-        ("scope", f"one of {', '.join(SCOPES)}", lambda column: pc.is_in(column, pa.array(SCOPES))),
-        ("selection", f"one of {', '.join(SELECTIONS)}", lambda column: pc.is_in(column, pa.array(SELECTIONS))),
-    ),
-}
-"""Per table: (column, what it must be, expression that is true where it is). Nulls are judged by nullability alone."""
-
 
 def validated(name: str, rows: list[dict] | pa.Table, *, where: str) -> pa.Table:
     """Rows as an Arrow table of the schema of `name`. Raises VlawError naming column and value of the first bad row."""
@@ -248,9 +212,6 @@ def validated(name: str, rows: list[dict] | pa.Table, *, where: str) -> pa.Table
             raise VlawError(
                 f"{name}.{field.name} is missing in a row", where=where, remedy=f"give every row a {field.name}"
             )
-    for column, rule, holds in CHECKS.get(name, ()):
-        bad = pc.invert(pc.fill_null(holds(table[column]), fill_value=True))
-        if pc.any(bad).as_py():
-            value = table[column].filter(bad)[0].as_py()
-            raise VlawError(f"{name}.{column} = {value!r}, must be {rule}", where=where, remedy="mend the rows")
+    for column, rule, value in broken(name, table)[:1]:
+        raise VlawError(f"{name}.{column} = {value!r}, must be {rule}", where=where, remedy="mend the rows")
     return table

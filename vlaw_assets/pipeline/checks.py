@@ -1,4 +1,4 @@
-"""What must hold of data before it is committed: pandera schemas and the checks that the assets share.
+"""What must hold of data before it is committed: the rules of the tables (lake/rules.py) and what stages expect.
 
 Here: pure functions from episodes or rows to a `Finding`. Not here: when they run. A stage evaluates them inside its
 draft, so that a blocking finding stops the commit (`assets/stage_asset.py` turns findings into Dagster's asset checks).
@@ -44,135 +44,59 @@ def episodes_fit_schema(
 ) -> Finding:
     """Scalar columns of episodes: known task, instruction, seed, length; success known exactly where `judged`. Of a
     robot also its cameras, dimensions and limits."""
-    import pandera.pyarrow as pandera
     import pyarrow as pa
+    from pandera.pyarrow import Check
 
-    for index, episode in enumerate(episodes):
+    for index, episode in enumerate(episodes if robot is not None else ()):
         try:
-            if robot is not None:
-                robot.check_episode(episode, where=f"episode {index}")
+            robot.check_episode(episode, where=f"episode {index}")
         except VlawError as error:
             return Finding(SCHEMA, passed=False, text=f"episode {index}: {error.what}", remedy=error.remedy)
     table = pa.table(
         {
             "task": pa.array([e.task for e in episodes], pa.string()),
-            "instruction_length": pa.array([len(e.instruction) for e in episodes], pa.int64()),
+            "instruction": pa.array([e.instruction for e in episodes], pa.string()),
             "seed": pa.array([e.seed for e in episodes], pa.int64()),
             "num_steps": pa.array([e.num_steps for e in episodes], pa.int64()),
             "judged": pa.array([e.success is not None for e in episodes], pa.bool_()),
         }
     )
-    return fits(
+    return _fits(
         "episodes",
         table,
-        pandera.DataFrameSchema(
-            {
-                "task": pandera.Column(str, pandera.Check.isin(list(tasks))),
-                "instruction_length": pandera.Column(int, pandera.Check.ge(1)),
-                "seed": pandera.Column(int, pandera.Check.ge(0)),
-                "num_steps": pandera.Column(int, pandera.Check.ge(1)),
-                "judged": pandera.Column(bool, pandera.Check.eq(judged)),
-            }
-        ),
+        {
+            "task": [Check.isin(list(tasks), error=f"one of {', '.join(tasks)}")],
+            "instruction": [Check.str_length(min_value=1, error="not empty")],
+            "seed": [Check.ge(0, error="at least 0")],
+            "num_steps": [Check.ge(1, error="at least 1")],
+            "judged": [Check.isin([judged], error=f"{judged}".lower())],
+        },
     )
 
 
-def scores_fit_schema(rows: Sequence[dict]) -> Finding:
-    """reward_scores: an episode and a judge each, p_success in [0, 1]."""
-    import pandera.pyarrow as pandera
+def rows_fit_schema(name: str, rows: Sequence[Mapping[str, Any]]) -> Finding:
+    """Whether rows that are to be written to a table keep its rules (lake/rules.py)."""
     import pyarrow as pa
 
-    table = pa.table(
-        {
-            "episode_id": pa.array([r["episode_id"] for r in rows], pa.string()),
-            "judge": pa.array([r["judge"] for r in rows], pa.string()),
-            "p_success": pa.array([r["p_success"] for r in rows], pa.float64()),
-        }
-    )
-    return fits(
-        "reward_scores",
-        table,
-        pandera.DataFrameSchema(
-            {
-                "episode_id": pandera.Column(str, pandera.Check.str_length(min_value=1), unique=True),
-                "judge": pandera.Column(str, pandera.Check.str_length(min_value=1)),
-                "p_success": pandera.Column(float, [pandera.Check.ge(0.0), pandera.Check.le(1.0)]),
-            }
-        ),
-    )
+    from vlaw_assets.lake.schemas import TABLES
 
-
-def members_fit_schema(rows: Sequence[dict]) -> Finding:
-    """members: every episode once, a weight of at least 0, a source the policy update knows."""
-    import pandera.pyarrow as pandera
-    import pyarrow as pa
-
-    table = pa.table(
-        {
-            "episode_id": pa.array([r["episode_id"] for r in rows], pa.string()),
-            "owner": pa.array([r["owner"] for r in rows], pa.string()),
-            "weight": pa.array([r["weight"] for r in rows], pa.float64()),
-            "source": pa.array([r["source"] for r in rows], pa.string()),
-        }
-    )
-    return fits(
-        "members",
-        table,
-        pandera.DataFrameSchema(
-            {
-                "episode_id": pandera.Column(str, pandera.Check.str_length(min_value=1), unique=True),
-                "owner": pandera.Column(str, pandera.Check.str_length(min_value=1)),
-                "weight": pandera.Column(float, pandera.Check.ge(0.0)),
-                "source": pandera.Column(
-                    str, pandera.Check.isin(["real", "imagined", "real_negative", "imagined_negative"])
-                ),
-            }
-        ),
-    )
-
-
-def evaluations_fit_schema(rows: Sequence[dict]) -> Finding:
-    """evaluations: a task and a metric each; a finite value between its interval's ends where it has one."""
-    import pandera.pyarrow as pandera
-    import pyarrow as pa
-
-    table = pa.table(
-        {
-            "task": pa.array([r["task"] for r in rows], pa.string()),
-            "metric": pa.array([r["metric"] for r in rows], pa.string()),
-            "value": pa.array([r["value"] for r in rows], pa.float64()),
-            "trials": pa.array([r.get("trials", 0) for r in rows], pa.int64()),
-            "ordered": pa.array(
-                [r.get("low", r["value"]) <= r["value"] <= r.get("high", r["value"]) for r in rows], pa.bool_()
-            ),
-        }
-    )
-    return fits(
-        "evaluations",
-        table,
-        pandera.DataFrameSchema(
-            {
-                "task": pandera.Column(str, pandera.Check.str_length(min_value=1)),
-                "metric": pandera.Column(str, pandera.Check.str_length(min_value=1)),
-                "value": pandera.Column(float, pandera.Check.lt(float("inf"))),
-                "trials": pandera.Column(int, pandera.Check.ge(0)),
-                "ordered": pandera.Column(bool, pandera.Check.eq(True)),  # noqa: FBT003 (pandera's signature)
-            }
-        ),
-    )
-
-
-def fits(name: str, table: Any, schema: Any) -> Finding:
-    """The finding of a pandera schema on an Arrow table: every failed check with a value that fails it."""
-    from pandera.errors import SchemaErrors
-
-    if table.num_rows == 0:
-        return Finding(SCHEMA, passed=True, text=f"{name}: no rows")
+    given = [field for field in TABLES[name] if any(field.name in row for row in rows)]
     try:
-        schema.validate(table, lazy=True)
-    except SchemaErrors as errors:
-        cases = errors.failure_cases.to_pylist()
-        listed = sorted({f"{case['column']}: {case['check']} (e.g. {case['failure_case']})" for case in cases})
+        table = pa.table({field.name: pa.array([row.get(field.name) for row in rows], field.type) for field in given})
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        return Finding(SCHEMA, passed=False, text=f"{name}: {error}")
+    return _fits(name, table, {})
+
+
+def _fits(name: str, table: Any, also: Mapping[str, Any]) -> Finding:
+    """The finding of a table's rules: every one that is broken, with a value that breaks it."""
+    from vlaw_assets.lake.rules import broken
+
+    found = dict.fromkeys(
+        f"{column}: must be {rule} (e.g. {value})" for column, rule, value in broken(name, table, also)
+    )
+    if found:
+        listed = sorted(found)
         return Finding(SCHEMA, passed=False, text=f"{name}: {'; '.join(listed[:SHOWN])}", metadata={"failures": listed})
     return Finding(SCHEMA, passed=True, text=f"{name}: {table.num_rows} rows fit the schema")
 
