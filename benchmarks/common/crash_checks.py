@@ -109,7 +109,7 @@ def examine(
     Returns {"visible", "mirrored", "orphans", "violations": {invariant: [lines]}}.
     """
     from vlaw_assets.lake import Lake
-    from vlaw_assets.pipeline import driver, liveness, reconcile
+    from vlaw_assets.pipeline import comparison, driver, liveness, reconcile
 
     broken: dict[str, list[str]] = {name: [] for name in INVARIANTS}
     begun = time.monotonic()
@@ -123,12 +123,12 @@ def examine(
         broken["I4"].append(f"the ledger got {[ref.name for ref in refs[count:]]}")
     with driver.open_instance() as instance:
         liveness.close_dead_runs(instance)
-        if instance.get_runs(reconcile.active_runs()):
+        if instance.get_runs(comparison.active_runs()):
             broken["I9"].append("a killed run is still shown as started")
         found, _ = reconcile.repair(lake, instance, defs)
         if not {ref.artifact_id for ref in found.to_report} <= {ref.artifact_id for ref in refs[count:]}:
             broken["I7"].append(f"reported {[ref.name for ref in found.to_report]}")
-        broken["I7"] += _out_of_line(reconcile.compare(lake, instance, defs), "after reconcile")
+        broken["I7"] += _out_of_line(comparison.compare(lake, instance, defs), "after reconcile")
     recovered = time.monotonic() - begun
 
     broken["I1"] += whole(lake, *refs) + _seal(lake)
@@ -149,7 +149,7 @@ def examine(
     broken["I4"] += _twice(lake)
     broken["I1"] += whole(lake, refs[-1]) + _seal(lake)
     with driver.open_instance() as instance:
-        broken["I7"] += _out_of_line(reconcile.compare(lake, instance, defs), "after the run")
+        broken["I7"] += _out_of_line(comparison.compare(lake, instance, defs), "after the run")
     broken["I5"] += _collected(lake, orphans - _named(refs))
     broken["I10"] += _leftovers(lake)
     broken["I1"] += whole(lake, *refs)

@@ -14,7 +14,7 @@ from vlaw_assets.definitions import defs
 from vlaw_assets.lake import Lake, quarantine
 from vlaw_assets.lake.upkeep.migrate import reseal
 from vlaw_assets.lake.upkeep.verify import verify_ledger
-from vlaw_assets.pipeline import accepted, driver, reconcile
+from vlaw_assets.pipeline import accepted, comparison, driver, reconcile
 
 # ---- the whole lake replaced by an older copy
 
@@ -204,7 +204,7 @@ def test_an_event_under_newer_ones_is_found_by_reconcile(told):
         by="b",
     )
     with driver.open_instance() as instance:
-        reconcile.Reporter(told.lake, instance, defs, reconcile.Comparison()).report(quarantine.latest(told.lake))
+        reconcile.Reporter(told.lake, instance, defs, comparison.Comparison()).report(quarantine.latest(told.lake))
     code, output = said("reconcile")
     assert code == 2
     assert lost in output

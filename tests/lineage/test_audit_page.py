@@ -10,8 +10,10 @@ from asking import at
 from small_loop import commit, episodes, loop
 
 from vlaw_assets.lake import Lake
-from vlaw_assets.lineage.closure import audit_of, levels
-from vlaw_assets.reports.audit_page import page, picture
+from vlaw_assets.lineage.closure import audit_of
+from vlaw_assets.lineage.layout import levels
+from vlaw_assets.reports.audit_page import page
+from vlaw_assets.reports.audit_picture import picture
 
 ACCEPTED = 2
 """Imagined episodes per task with a score above alpha."""

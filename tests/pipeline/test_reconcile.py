@@ -21,7 +21,7 @@ from vlaw_assets.cli import app
 from vlaw_assets.definitions import build_defs
 from vlaw_assets.lake import Lake
 from vlaw_assets.lake.durable import FileLock
-from vlaw_assets.pipeline import driver, liveness, mirror, reconcile
+from vlaw_assets.pipeline import comparison, driver, liveness, mirror, reconcile
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.base import LEARNERS
 
@@ -93,12 +93,12 @@ def test_an_undisturbed_run_is_in_line(place, instance, defs):
     found, added = reconcile.repair(place.lake, instance, defs)
     assert (found.in_line, added, found.foreign, found.outside) == (True, 0, [], [])
     assert found.artifacts == found.partitions == len(FOUNDATION_ASSETS) + len(LOOP_ASSETS)
-    assert reconcile.glance(place.lake, instance, defs).behind == []
+    assert comparison.glance(place.lake, instance, defs).behind == []
 
 
 def test_data_there_event_missing(place, instance, defs):
     ref = commit(place.lake, "training_set")
-    assert [item.artifact_id for item in reconcile.glance(place.lake, instance, defs).behind] == [ref.artifact_id]
+    assert [item.artifact_id for item in comparison.glance(place.lake, instance, defs).behind] == [ref.artifact_id]
     found, added = reconcile.repair(place.lake, instance, defs)
     assert [item.artifact_id for item in found.missing] == [ref.artifact_id]
     assert (added, found.misled) == (1, []), "it is not misled: only late"
@@ -124,7 +124,7 @@ def test_a_missing_event_of_the_past_does_not_become_the_newest(place, instance,
     assert [ref.artifact_id for ref in found.to_report] == [past.artifact_id, current.artifact_id]
     assert added == 2
     assert newest(instance, "training_set").metadata[mirror.ARTIFACT].value == current.artifact_id
-    assert reconcile.compare(place.lake, instance, defs).in_line
+    assert comparison.compare(place.lake, instance, defs).in_line
 
 
 def test_lost_dagster_home_is_rebuilt_from_the_ledger(place, defs):
@@ -169,7 +169,7 @@ def test_lost_dagster_home_is_rebuilt_from_the_ledger(place, defs):
     done = place.run("iteration", KEY, only=["training_set", "policy"])
     assert (done.made, sorted(done.reused)) == ((), ["policy", "training_set"])
     with driver.open_instance() as instance:
-        assert reconcile.compare(lake, instance, defs).in_line
+        assert comparison.compare(lake, instance, defs).in_line
 
 
 def test_what_a_plug_in_made_is_reported_with_the_code_version_of_its_stage(place, defs, tmp_path, monkeypatch):
@@ -207,15 +207,15 @@ def test_rebuilt_history_knows_what_became_stale(place, defs):
 def test_an_event_reported_by_hand_is_outlived(place, instance, defs):
     instance.report_runless_asset_event(dg.AssetMaterialization("policy", partition=KEY))
     count, current = events(instance), place.lake.ledger.require("policy", KEY)
-    assert reconcile.glance(place.lake, instance, defs).behind == [current]
+    assert comparison.glance(place.lake, instance, defs).behind == [current]
     found, _ = reconcile.repair(place.lake, instance, defs)
-    assert [(item.ref, item.seen) for item in found.misled] == [(current, reconcile.UNNAMED)]
-    assert [(item.asset, item.artifact) for item in found.foreign] == [("policy", reconcile.UNNAMED)]
+    assert [(item.ref, item.seen) for item in found.misled] == [(current, comparison.UNNAMED)]
+    assert [(item.asset, item.artifact) for item in found.foreign] == [("policy", comparison.UNNAMED)]
     assert newest(instance, "policy").metadata[mirror.ARTIFACT].value == current.artifact_id
     assert events(instance) == count + 1, "nothing is deleted"
-    again = reconcile.compare(place.lake, instance, defs)
+    again = comparison.compare(place.lake, instance, defs)
     assert again.in_line
-    assert reconcile.glance(place.lake, instance, defs).foreign == [], "it names no artifact that was lost"
+    assert comparison.glance(place.lake, instance, defs).foreign == [], "it names no artifact that was lost"
     assert again.foreign == found.foreign, "listed for ever, repaired once"
 
 
@@ -229,7 +229,7 @@ def test_an_event_with_another_digest_is_repaired(place, instance, defs):
     )
     found, _ = reconcile.repair(place.lake, instance, defs)
     assert [item.wrong for item in found.misled] == [("vlaw/content_sha256",)]
-    assert reconcile.compare(place.lake, instance, defs).in_line
+    assert comparison.compare(place.lake, instance, defs).in_line
 
 
 def test_a_lake_restored_from_a_backup(place, tmp_path, defs):
@@ -250,15 +250,15 @@ def test_a_lake_restored_from_a_backup(place, tmp_path, defs):
         }
         assert (added, found.in_line) == (0, False), "the evidence stays until somebody accepts it"
         assert newest(instance, "training_set").metadata[mirror.ARTIFACT].value == lost
-        assert {item.artifact for item in reconcile.glance(place.lake, instance, defs).foreign} == {lost, "only-there"}
+        assert {item.artifact for item in comparison.glance(place.lake, instance, defs).foreign} == {lost, "only-there"}
         found, added = reconcile.repair(place.lake, instance, defs, accept=True)
         assert (added, len(found.unexplained)) == (1, 2)
         current = place.lake.ledger.require("training_set", KEY)
         assert newest(instance, "training_set").metadata[mirror.ARTIFACT].value == current.artifact_id != lost
-        again = reconcile.compare(place.lake, instance, defs)
+        again = comparison.compare(place.lake, instance, defs)
         assert again.in_line
         assert all(item.accepted for item in again.foreign)
-        assert reconcile.glance(place.lake, instance, defs) == reconcile.Glance([], [])
+        assert comparison.glance(place.lake, instance, defs) == comparison.Glance([], [])
 
 
 def test_what_a_run_at_work_made_is_left_to_it(place, instance, defs):
@@ -269,7 +269,7 @@ def test_what_a_run_at_work_made_is_left_to_it(place, instance, defs):
     assert liveness.close_dead_runs(instance) == []
     found, added = reconcile.repair(place.lake, instance, defs)
     assert (found.running, found.missing, added) == ([ref], [], 0)
-    assert reconcile.glance(place.lake, instance, defs).behind == []
+    assert comparison.glance(place.lake, instance, defs).behind == []
     instance.report_run_failed(run, "killed")
     liveness.let_go(instance, run.run_id)
     assert [item.artifact_id for item in reconcile.repair(place.lake, instance, defs)[0].missing] == [ref.artifact_id]
@@ -284,7 +284,7 @@ def test_artifacts_made_outside_dagster(place, instance, defs):
     assert [ref.asset for ref in found.outside] == ["notes"], "said, and not in the way"
     assert instance.get_materialized_partitions(dg.AssetKey("recorded_episodes")) == {"droid|00"}
     assert instance.get_dynamic_partitions("recordings") == ["droid|00"]
-    assert reconcile.compare(place.lake, instance, defs).in_line
+    assert comparison.compare(place.lake, instance, defs).in_line
 
 
 def test_interrupted_and_again_adds_nothing_twice(place, defs, monkeypatch):

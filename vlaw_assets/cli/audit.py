@@ -17,7 +17,8 @@ from rich.tree import Tree
 
 from vlaw_assets.cli.audit_all import audit_all, show_kept
 from vlaw_assets.cli.output import AsOf, console, existing_lake, print_json, print_table
-from vlaw_assets.lineage.closure import SHORT, audit_of, levels, pivot, short, subject
+from vlaw_assets.lineage.closure import audit_of, short, subject
+from vlaw_assets.lineage.layout import SHORT, levels, pivot
 from vlaw_assets.lineage.reading import decision_lines, name_of
 from vlaw_models.errors import VlawError
 
@@ -196,7 +197,7 @@ def _fail(found: dict[str, Any], lake: Lake) -> None:
 
 
 def _show(found: dict[str, Any]) -> None:
-    from vlaw_assets.reports.audit_page import LEARNED, judge_table, metric_table, quarantine_table
+    from vlaw_assets.reports.audit_tables import LEARNED, judge_table, metric_table, quarantine_table
 
     console.print(_tree(found))
     tables = (
@@ -320,7 +321,7 @@ def _grow(branch: Tree, item: dict[str, Any], role: str, by_id: dict[str, dict[s
 
 
 def _label(item: dict[str, Any], role: str) -> str:
-    from vlaw_assets.reports.audit_page import figure
+    from vlaw_assets.reports.audit_picture import figure
 
     shown = f"{role}: {item['asset']}" if role and not role.startswith(item["asset"]) else item["asset"]
     return f"{escape(shown)} [dim]{item['content_sha256'][:SHORT]}[/dim] {escape(figure(item))}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vlaw_assets.cli.output import AsOf, console, existing_lake, print_json, print_table
-from vlaw_assets.lineage.closure import SHORT
+from vlaw_assets.lineage.layout import SHORT
 from vlaw_assets.partitions import join_partition
 from vlaw_models.errors import VlawError
 

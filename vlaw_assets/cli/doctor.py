@@ -275,8 +275,8 @@ def _mirror() -> str:
     """Whether Dagster shows what the ledger has, and nothing that it lacks; looks at the newest events only."""
     from vlaw_assets.cli.reconcile import refusal
     from vlaw_assets.definitions import default_lake, defs
+    from vlaw_assets.pipeline.comparison import glance
     from vlaw_assets.pipeline.driver import open_instance
-    from vlaw_assets.pipeline.reconcile import glance
 
     lake = _existing()
     with open_instance() as instance:

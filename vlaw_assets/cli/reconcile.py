@@ -14,7 +14,7 @@ from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef
-    from vlaw_assets.pipeline.reconcile import Comparison, Foreign
+    from vlaw_assets.pipeline.comparison import Comparison, Foreign
 
 SHOWN = 20
 """Lines per heading in the text; --json has them all."""
@@ -36,7 +36,7 @@ def reconcile(
     """Compare the ledger with Dagster's events and report what Dagster lacks. Fails where Dagster knows artifacts that
     the ledger lacks."""
     from vlaw_assets.definitions import build_defs, default_recipes
-    from vlaw_assets.pipeline import driver, liveness
+    from vlaw_assets.pipeline import comparison, driver, liveness
     from vlaw_assets.pipeline import reconcile as mirrored
 
     begun = time.monotonic()
@@ -45,7 +45,7 @@ def reconcile(
     with driver.open_instance() as instance:
         closed = [] if dry_run else liveness.close_dead_runs(instance)
         found, added = (
-            (mirrored.compare(lake, instance, defs), 0)
+            (comparison.compare(lake, instance, defs), 0)
             if dry_run
             else mirrored.repair(lake, instance, defs, accept=accept)
         )

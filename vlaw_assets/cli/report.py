@@ -216,8 +216,8 @@ def _scores(lake: Lake, ref: ArtifactRef) -> dict[str, float]:
 
 
 def _provenance(found: dict[str, Any]) -> list[str]:
-    from vlaw_assets.lineage.closure import pivot
-    from vlaw_assets.reports.audit_page import LEARNED, decision_table
+    from vlaw_assets.lineage.layout import pivot
+    from vlaw_assets.reports.audit_tables import LEARNED, decision_table
 
     artifacts = [
         [

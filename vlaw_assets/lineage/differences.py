@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.lake.contents import outcome
 from vlaw_assets.lake.reads import rows_read
-from vlaw_assets.lineage.closure import audit_of, levels
+from vlaw_assets.lineage.closure import audit_of
+from vlaw_assets.lineage.layout import levels
 from vlaw_assets.lineage.reading import LEARNERS, SOURCES, name_of
 from vlaw_assets.lineage.recipe_keys import by_key
 
