@@ -8,17 +8,16 @@ from itertools import chain
 import numpy as np
 import pytest
 import torch
+from toy_world_models import SMALL, TOY
 
 from vlaw_models.autoencoders.base import load_autoencoder
 from vlaw_models.autoencoders.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
 from vlaw_models.autoencoders.video_autoencoder import VideoAutoencoder, VideoAutoencoderConfig
-from vlaw_models.autoencoders.views import split_views, stack_views
 from vlaw_models.config import ImagineConfig, WorldModelConfig, WorldModelMetricsConfig
 from vlaw_models.episodes import Episode, Start
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.autoencoder import train_autoencoder
 from vlaw_models.learners.world_model import finetune_world_model, train_world_model, world_model_loop
-from vlaw_models.robots.registry import find_robot
 from vlaw_models.robots.tabletop.controller import HIGH, HOME, LOW, MAX_DELTA
 from vlaw_models.robots.tabletop.spec import SPEC
 from vlaw_models.rollouts.imagine import imagine
@@ -26,33 +25,14 @@ from vlaw_models.rollouts.replay import replay
 from vlaw_models.rollouts.rollout import rollout
 from vlaw_models.world_models import edm
 from vlaw_models.world_models.base import ANCHOR, Condition, load_world_model
-from vlaw_models.world_models.chunk_unet import ChunkUNet, ChunkUNetConfig
-from vlaw_models.world_models.ctrl_world import CtrlWorld, CtrlWorldConfig
+from vlaw_models.world_models.chunk_unet import ChunkUNet
+from vlaw_models.world_models.ctrl_world import CtrlWorld
 from vlaw_models.world_models.imagined_world import ImaginedWorld
 from vlaw_models.world_models.latents import draw_windows, encode_episodes
 from vlaw_models.worlds import Transition
 
 SIZE = 32
 AE = TinyAutoencoderConfig(channels=32, latent_channels=8)
-SMALL = ChunkUNetConfig(
-    **ChunkUNet.of_robot(SPEC), latent_channels=8, latent_height=4, latent_width=4, channels=(32, 48)
-)
-TOY = CtrlWorldConfig(
-    latent_channels=8,
-    latent_height=4,
-    latent_width=4,
-    history=2,
-    history_spacing=2,
-    vae_scale=1.0,
-    **CtrlWorld.of_robot(SPEC),
-    block_out_channels=(32, 32),
-    layers=1,
-    heads=(2, 2),
-    token_dim=32,
-    addition_time_embed_dim=8,
-    text_dim=16,
-    edm=edm.EdmConfig(sigma_max=80.0, guidance=2.0),
-)
 
 
 def picture(state: np.ndarray, shade: float) -> np.ndarray:
@@ -152,141 +132,6 @@ def folders(tmp_path_factory, trained, autoencoder):
     trained[0].save(root / "world_model")
     autoencoder.save(root / "autoencoder")
     return root / "world_model", root / "autoencoder"
-
-
-def condition_for(model, batch, seed=0, frames=None):
-    generator = torch.Generator().manual_seed(seed)
-    count = len(model.offsets()[0])
-    low, high = torch.from_numpy(LOW), torch.from_numpy(HIGH)
-    poses = low + (high - low) * torch.rand((batch, count + model.chunk, 5), generator=generator)
-    return Condition(torch.randn((batch, count, *model.latent_shape), generator=generator), poses)
-
-
-def pick(condition, i):
-    drop = None if condition.drop is None else condition.drop[i : i + 1]
-    return Condition(condition.context[i : i + 1], condition.poses[i : i + 1], drop=drop)
-
-
-def test_views_stack_in_camera_order():
-    latents = torch.arange(2 * 3 * 4 * 2 * 5).reshape(2, 3, 4, 2, 5)
-    stacked = stack_views(latents)
-    assert stacked.shape == (2, 4, 6, 5)
-    assert torch.equal(stacked[:, :, 2:4], latents[:, 1])
-    assert torch.equal(split_views(stacked, 3), latents)
-
-
-def test_loss_weight_makes_the_raw_network_error_uniform():
-    """With F = 0 the weighted loss is |x0 c + e s|^2 in closed form: the preconditioning and the weight agree."""
-    model = ChunkUNet(SMALL)
-    model.forward = lambda scaled, sigma, condition: torch.zeros_like(scaled)
-    future, condition = torch.randn(4, 4, *model.latent_shape), condition_for(model, 4)
-    value = edm.loss(model, future, condition, torch.Generator().manual_seed(3))
-    generator = torch.Generator().manual_seed(3)
-    sigma = (SMALL.edm.log_std * torch.randn(4, generator=generator) + SMALL.edm.log_mean).exp()
-    noise = torch.randn(future.shape, generator=generator)
-    s = sigma[:, None, None, None, None]
-    target = -(future * s - noise) / (s**2 + 1).sqrt()  # v-prediction: c_out F = x0 - c_skip (x0 + s e)
-    assert torch.allclose(value, target.square().flatten(1).mean(1), rtol=1e-3)
-
-
-def test_change_weight_counts_only_where_frames_differ():
-    model = ChunkUNet(SMALL)
-    condition = condition_for(model, 2)
-    same = condition.context[:, -1:].repeat(1, 4, 1, 1, 1)
-    kwargs = {"future": same, "condition": condition}
-    plain = edm.loss(model, **kwargs, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(plain, edm.loss(model, **kwargs, generator=torch.Generator().manual_seed(0), change_weight=5.0))
-    kwargs["future"] = same + 2.0
-    assert (
-        edm.loss(model, **kwargs, generator=torch.Generator().manual_seed(0), change_weight=5.0)
-        > 2 * edm.loss(model, **kwargs, generator=torch.Generator().manual_seed(0))
-    ).all()
-
-
-def test_noise_levels_are_karras_and_end_at_zero():
-    levels = edm.sigmas(edm.EdmConfig(), 50)
-    assert len(levels) == 51
-    assert levels[0] == pytest.approx(700.0)
-    assert levels[49] == pytest.approx(0.002, rel=1e-4)
-    assert levels[50] == 0.0
-
-
-def test_sampling_recovers_the_only_possible_frame():
-    """A perfect denoiser (it knows x0) must be followed exactly, whatever the number of steps."""
-    model = ChunkUNet(SMALL)
-    truth = torch.randn(2, 4, *model.latent_shape)
-
-    def forward(scaled, sigma, condition):
-        s = sigma[:, None, None, None, None]
-        return -((truth - scaled / (s**2 + 1).sqrt()) * (s**2 + 1).sqrt() / s)
-
-    model.forward, model.autocast = forward, False
-    for steps in (1, 2, 5):
-        out = edm.sample(model, condition_for(model, 2), steps=steps, generator=torch.Generator().manual_seed(1))
-        assert torch.allclose(out, truth, atol=1e-3)
-
-
-@pytest.mark.parametrize("kind", ["chunk", "ctrl"])
-def test_a_batch_of_two_equals_two_batches_of_one(kind):
-    torch.manual_seed(1)
-    model = ChunkUNet(SMALL) if kind == "chunk" else CtrlWorld(TOY)
-    for p in model.parameters():  # also the layers that start at zero
-        torch.nn.init.normal_(p, std=0.1)
-    model.eval().autocast = False
-    condition = condition_for(model, 2)
-    x = torch.randn(2, model.num_denoised, *model.latent_shape)
-    sigma = torch.tensor([0.5, 3.0])
-    with torch.inference_mode():
-        both = edm.denoise(model, x, sigma, condition)
-        alone = [edm.denoise(model, x[i : i + 1], sigma[i : i + 1], pick(condition, i)) for i in range(2)]
-    assert torch.allclose(both, torch.cat(alone), atol=2e-4)
-    assert not torch.allclose(both[0], both[1], atol=1e-2)
-
-
-def test_each_frame_sees_its_own_pose_and_dropping_hides_it():
-    torch.manual_seed(2)
-    model = CtrlWorld(TOY).eval()
-    for p in model.parameters():
-        torch.nn.init.normal_(p, std=0.15)
-    model.autocast = False
-    condition = condition_for(model, 1)
-    x, sigma = torch.randn(1, 5, *model.latent_shape), torch.tensor([1.0])
-    moved = condition.poses.clone()
-    moved[:, -1, 0] = float(LOW[0] if condition.poses[0, -1, 0] > 0 else HIGH[0])
-    with torch.inference_mode():
-        # The text and pose tokens enter as one token per frame: only the last frame's token differs here.
-        tokens = model.tokens(condition) - model.tokens(Condition(condition.context, moved))
-        assert tokens[:, :-1].abs().max() == 0
-        assert tokens[:, -1].abs().max() > 0
-        out = edm.denoise(model, x, sigma, condition)
-        changed = edm.denoise(model, x, sigma, Condition(condition.context, moved))
-        assert (out - changed)[:, -1].abs().max() > 1e-4
-        blind = edm.denoise(model, x, sigma, condition.unconditional())
-        blind_moved = edm.denoise(model, x, sigma, Condition(condition.context, moved).unconditional())
-    assert torch.equal(blind, blind_moved)
-    assert not torch.allclose(blind, out)
-
-
-def test_ctrl_world_conditioning_noise_and_frames():
-    model = CtrlWorld(TOY)
-    context = torch.randn(4000, 3, 1, 1, 1)
-    noisy = model.augment(context.expand(-1, -1, 8, 2, 2), torch.Generator().manual_seed(0))
-    error = (noisy - context).flatten(2).std(dim=2).mean(dim=0).tolist()
-    assert error[0] == pytest.approx(error[1], rel=0.1)
-    assert 0.05 < error[2] < error[0] < 0.3
-    assert CtrlWorld(replace(TOY, history=6, history_spacing=4)).offsets()[0] == (24, 20, 16, 12, 8, 4, 0)
-    rng = np.random.default_rng(0)
-    drawn = [model.offsets(rng) for _ in range(400)]
-    assert {future for _, future in drawn} == {(1, 2, 3, 4), (2, 4, 6, 8)}
-    assert 0.08 < np.mean([context == (0, 0, 0) for context, _ in drawn]) < 0.23
-
-
-def test_paper_configuration_is_the_published_one():
-    with torch.device("meta"):
-        model = CtrlWorld(CtrlWorldConfig(**CtrlWorld.of_robot(find_robot("droid"))))
-    assert 1.4e9 < model.num_parameters() < 1.6e9
-    assert model.latent_shape == (4, 72, 40)
-    assert (model.edm.log_mean, model.edm.log_std, model.drop_probability) == (0.7, 1.6, 0.05)
 
 
 def test_ctrl_world_trains_reloads_and_guides(tmp_path, episodes, autoencoder):
