@@ -40,8 +40,8 @@ from vlaw_assets.lake.durable import canonical_json
 from vlaw_assets.lake.paths import partition_folder
 from vlaw_assets.lake.schemas import validated
 from vlaw_assets.lake.upkeep.verify import verify_ledger
-from vlaw_assets.lineage.staleness import ask
 from vlaw_assets.partitions import split_partition
+from vlaw_assets.rebuild.staleness import ask
 
 ITERATIONS = 2
 LOSSES = [0.123456789012345 + step / 1000 for step in range(500)]

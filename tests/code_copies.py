@@ -241,7 +241,7 @@ print(json.dumps(found))
 """
 STALE = """
 import json, os
-from vlaw_assets.lineage.staleness import stale
+from vlaw_assets.rebuild.staleness import stale
 from vlaw_assets.lake import Lake
 found = stale(Lake.open(os.environ["VLAW_LAKE"]), recipes=os.environ["VLAW_RECIPES"])
 print(json.dumps({item.name: [*item.reasons, *filter(None, [item.blocked])] for item in found}))

@@ -113,7 +113,9 @@ def test_a_wheel_has_the_questions_recipes_and_weights(tmp_path):
         ("vlaw_assets/sql", ROOT / "sql"),
         ("vlaw_assets/recipes", ROOT / "vlaw_assets" / "recipes"),
     ):
-        files = {f"{package}/{path.name}" for path in folder.iterdir() if path.suffix in (".sql", ".toml")}
+        files = {
+            f"{package}/{path.relative_to(folder)}" for end in ("sql", "toml") for path in folder.rglob(f"*.{end}")
+        }
         assert files
         assert files <= held
     weights = ROOT / "vlaw_models" / "weights"

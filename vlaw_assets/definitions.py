@@ -36,7 +36,7 @@ from vlaw_assets.pipeline.jobs import foundation_job, iteration_job
 from vlaw_assets.pipeline.partitions import loop_partitions
 from vlaw_assets.pipeline.resources import Workplace, no_values, workplace_resource
 from vlaw_assets.pipeline.sensors import advance_sensor
-from vlaw_assets.studies.definition import experiment_names
+from vlaw_assets.recipes.study import experiment_names
 
 __all__ = ["build_defs", "default_lake", "default_recipes", "defs"]
 

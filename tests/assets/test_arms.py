@@ -14,7 +14,7 @@ from smoke_place import smoke_copy, smoke_place
 from vlaw_assets.assets.imagined_outcomes import Try, label_rows
 from vlaw_assets.assets.world_model import first_of_each
 from vlaw_assets.lineage.closure import audit_of
-from vlaw_assets.lineage.staleness import ask
+from vlaw_assets.rebuild.staleness import ask
 from vlaw_assets.recipes import find_recipe
 from vlaw_models.episodes import Start
 from vlaw_models.errors import VlawError

@@ -11,7 +11,7 @@ from small_loop import episodes, foundation, iteration
 from wanderer import Wanderer
 
 from vlaw_assets.assets.evaluation import held_out, starts_trained_on
-from vlaw_assets.lineage.staleness import ask
+from vlaw_assets.rebuild.staleness import ask
 from vlaw_models.config import EvaluationConfig
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.tabletop.spec import SPEC

@@ -14,8 +14,8 @@ from small_loop import checkpoint, commit, episodes, foundation
 from vlaw_assets.assets import loop_state, promotion
 from vlaw_assets.assets.stage import STAGES
 from vlaw_assets.cli.status import collect
-from vlaw_assets.lineage.staleness import ask as would_make
 from vlaw_assets.query import connect
+from vlaw_assets.rebuild.staleness import ask as would_make
 from vlaw_models.config import PromotionConfig
 from vlaw_models.errors import VlawError
 from vlaw_models.metrics.stats import paired_difference

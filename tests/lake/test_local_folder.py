@@ -51,7 +51,7 @@ def vlaw(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_command_refuses_an_address(vlaw, monkeypatch, tmp_path, command):
-    from vlaw_assets.studies.definition import study_files
+    from vlaw_assets.recipes.study import study_files
 
     command = tuple(next(iter(study_files(None))) if word == "smoke_study" else word for word in command)
     monkeypatch.setenv("VLAW_LAKE", "s3://bucket/lake")

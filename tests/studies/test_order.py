@@ -7,7 +7,7 @@ from pathlib import Path
 import small_loop
 
 from vlaw_assets.lake import Lake
-from vlaw_assets.studies import definition as studies
+from vlaw_assets.recipes import study as studies
 from vlaw_assets.studies.order import DONE, FAILED, SKIPPED, STOPPED, WAITING, Order
 from vlaw_assets.studies.record import record_outcome
 

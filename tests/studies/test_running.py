@@ -23,7 +23,7 @@ from vlaw_assets.cli import app
 from vlaw_assets.definitions import build_defs
 from vlaw_assets.lake import Lake
 from vlaw_assets.pipeline import driver
-from vlaw_assets.studies import definition as studies
+from vlaw_assets.recipes import study as studies
 from vlaw_assets.studies.order import FAILED, SKIPPED, Order
 from vlaw_assets.studies.record import hold_to_definition
 from vlaw_assets.studies.running import Place, run_study

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.assets.loop_roles import REAL
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
+from vlaw_assets.loop_roles import REAL
 from vlaw_assets.partitions import partition_of
 from vlaw_models.errors import VlawError
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from vlaw_assets.assets import promotion
-from vlaw_assets.assets.loop_roles import GATE_READS, GATED, INCUMBENT, JUDGED, MEASURED, MODELS, REAL
 from vlaw_assets.assets.stage import CLASSES, Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import stage_asset
+from vlaw_assets.loop_roles import GATE_READS, GATED, INCUMBENT, JUDGED, MEASURED, MODELS, REAL
 from vlaw_assets.partitions import partition_of
 from vlaw_assets.pipeline import checks
 from vlaw_assets.recipes.fit import check_foundation, check_learner

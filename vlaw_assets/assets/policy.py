@@ -13,10 +13,10 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.assets.loop_roles import REAL
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state, real_so_far
+from vlaw_assets.loop_roles import REAL
 from vlaw_assets.pipeline import checks
 from vlaw_assets.reports.success import VALIDATION, rate
 from vlaw_models.robots.simulator import simulator_of

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vlaw_assets.assets.loop_roles import MODELS, REAL
+from vlaw_assets.loop_roles import MODELS, REAL
 
 if TYPE_CHECKING:
     from vlaw_assets.assets.stage import Stage

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.assets.loop_roles import REAL
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import stage_asset
 from vlaw_assets.assets.state import read_state, real_so_far
+from vlaw_assets.loop_roles import REAL
 from vlaw_assets.pipeline import checks
 from vlaw_models.learners.base import Candidate
 

@@ -159,8 +159,8 @@ def _replayed(lake: Lake, ref: ArtifactRef, *, only: bool, keep: Path | None, qu
     from vlaw_assets.cli.display import Display
     from vlaw_assets.cli.output import errors
     from vlaw_assets.environment import default_recipes
-    from vlaw_assets.lineage.replay import replay
     from vlaw_assets.pipeline.progress import listening
+    from vlaw_assets.rebuild.replay import replay
 
     with Display(errors if quiet else console) as display, listening(display) if not quiet else nullcontext():
         return [

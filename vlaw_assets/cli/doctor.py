@@ -142,7 +142,7 @@ def _recipes() -> str:
     from vlaw_assets.environment import recipes_folder
     from vlaw_assets.recipes import load_foundation, load_recipe, recipe_files
     from vlaw_assets.recipes.fit import check_fits
-    from vlaw_assets.studies.definition import definition, load_study, study_files
+    from vlaw_assets.recipes.study import definition, load_study, study_files
 
     folder = recipes_folder()
     files, foundation = recipe_files(folder), load_foundation(folder)

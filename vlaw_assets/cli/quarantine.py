@@ -13,7 +13,7 @@ from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import Lake
-    from vlaw_assets.lineage.staleness import Stale
+    from vlaw_assets.rebuild.staleness import Stale
 
 
 SHOWN = 3
@@ -32,7 +32,7 @@ def quarantine(
     """Exclude episodes from every later dataset; prints what is stale by it, and the partitions to rebuild."""
     from vlaw_assets.environment import default_recipes
     from vlaw_assets.lake import quarantine as listed
-    from vlaw_assets.lineage.staleness import stale
+    from vlaw_assets.rebuild.staleness import stale
 
     lake = existing_lake(as_of)
     change = None
@@ -120,7 +120,7 @@ def show(found: list[Stale]) -> None:
 
 def partitions(found: list[Stale]) -> list[str]:
     """Partitions to rebuild, in order; '' is the foundation."""
-    from vlaw_assets.lineage.staleness import rebuild_plan
+    from vlaw_assets.rebuild.staleness import rebuild_plan
 
     return [partition for partition, _ in rebuild_plan(found)]
 

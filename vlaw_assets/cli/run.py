@@ -101,7 +101,7 @@ def run(
 def warn_of_stale_foundation(out: Console, lake: Lake) -> None:
     """A foundation stays as it is until it is asked for; other weights or code than it was made by are worth a word."""
     from vlaw_assets.definitions import default_recipes
-    from vlaw_assets.lineage.staleness import stale
+    from vlaw_assets.rebuild.staleness import stale
 
     for item in stale(lake, recipes=default_recipes(), foundation_only=True):
         out.print(
@@ -116,9 +116,9 @@ def rebuild(experiment: str = "") -> None:
     """Makes stale artifacts again, partition by partition; what turns out to be the same is reused. Prints the plan."""
     from vlaw_assets.cli.quarantine import show
     from vlaw_assets.definitions import build_defs, default_recipes
-    from vlaw_assets.lineage.staleness import rebuild_plan, stale
     from vlaw_assets.pipeline import driver, liveness
     from vlaw_assets.pipeline.progress import listening
+    from vlaw_assets.rebuild.staleness import rebuild_plan, stale
 
     if experiment:
         known_experiment(experiment)

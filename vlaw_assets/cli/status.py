@@ -69,7 +69,7 @@ def status(
 def collect(lake: Lake) -> list[dict[str, Any]]:
     """One entry per partition of the loop that has any artifact, after one for the foundation (partition '')."""
     from vlaw_assets.definitions import default_recipes, defs
-    from vlaw_assets.lineage.staleness import stale
+    from vlaw_assets.rebuild.staleness import stale
 
     specs = [spec for spec in defs.resolve_all_asset_specs() if spec.code_version]
     names = {

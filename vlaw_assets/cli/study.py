@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from vlaw_assets.lake import Lake
-    from vlaw_assets.studies.definition import Member, Study
+    from vlaw_assets.recipes.study import Member, Study
     from vlaw_assets.studies.order import Order, Slot
     from vlaw_assets.studies.partition import Ended
 
@@ -45,7 +45,7 @@ def study(
 ) -> None:
     """Run a study: several recipes with several seeds, on the same ledger. Resumes where it stopped."""
     from vlaw_assets.environment import recipes_folder
-    from vlaw_assets.studies.definition import definition, find_study
+    from vlaw_assets.recipes.study import definition, find_study
     from vlaw_assets.studies.running import members_of
 
     folder = recipes_folder()
@@ -112,7 +112,7 @@ def _run(
     from vlaw_assets.lake import Lake
     from vlaw_assets.lake.durable import FileLock
     from vlaw_assets.pipeline import driver, liveness
-    from vlaw_assets.studies.definition import THREADS
+    from vlaw_assets.recipes.study import THREADS
     from vlaw_assets.studies.order import Order
     from vlaw_assets.studies.record import hold_to_definition
     from vlaw_assets.studies.running import Place, run_study, wanted_assets

@@ -21,10 +21,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.assets.loop_roles import model_decided_by
 from vlaw_assets.lake import quarantine
 from vlaw_assets.lake.artifact import CHOSEN_BY
 from vlaw_assets.lake.lookup import Lookup
+from vlaw_assets.loop_roles import model_decided_by
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:

@@ -101,7 +101,7 @@ def decisions(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     `chosen` is what went on, `judged` the new model that the promotion gate looked at ('' where there was nothing to
     decide).
     """
-    from vlaw_assets.assets.loop_roles import JUDGED, MODELS
+    from vlaw_assets.loop_roles import JUDGED, MODELS
 
     by_id = {item["artifact"]: item for item in items}
     found = []

@@ -9,7 +9,7 @@ NULL for all.
 
 from __future__ import annotations
 
-from vlaw_assets.assets.loop_roles import MODELS, deciding_roles
+from vlaw_assets.loop_roles import MODELS, deciding_roles
 
 _DECIDES = ", ".join(f"('{role}', '{model}')" for role, model in deciding_roles().items())
 _MODELS = ", ".join(f"'{model}'" for model in MODELS)

@@ -1,7 +1,6 @@
 """Finding and reading recipes, with what they inherit, and the foundation's file.
 
-What they may say is schema.py's, which is imported when the first file is read. The experiments of a study
-(vlaw_assets/studies) are recipes with a seed.
+What they may say is schema.py's, which is imported when the first file is read.
 """
 
 from __future__ import annotations
@@ -46,28 +45,6 @@ def recipe_files(folder: Path | None = None) -> dict[str, Path]:
                 remedy="Use letters, digits, '_' and '-' only, starting with a letter or digit.",
             )
     return found
-
-
-@once
-def find_recipe(name: str, folder: Path | None = None) -> Recipe:
-    """The recipe of an experiment: a recipe's name, or an experiment of a study such as "claims-vlaw-s1".
-
-    Raises VlawError for an unknown experiment or a faulty file.
-    """
-    files = recipe_files(folder)
-    if name in files:
-        return load_recipe(files[name])
-    from vlaw_assets.studies.definition import find_member, resolved  # studies are made of recipes
-
-    member = find_member(name, folder)
-    if member is not None:
-        return resolved(member, folder)
-    raise VlawError(
-        f"there is no experiment {name!r}",
-        where=str(folder or PACKAGED),
-        remedy=f"Use one of {', '.join(sorted(files))}, an experiment of a study (vlaw study NAME --plan), or add "
-        f"{name}.toml to a folder of your own and set VLAW_RECIPES to it.",
-    )
 
 
 @once

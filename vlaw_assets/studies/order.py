@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vlaw_assets.partitions import partition_of
-from vlaw_assets.studies.definition import Member
+from vlaw_assets.recipes.study import Member
 
 WAITING, RUNNING, DONE, FAILED, SKIPPED, STOPPED = "waiting", "running", "done", "failed", "skipped", "not needed"
 ENDED = (DONE, FAILED, SKIPPED, STOPPED)

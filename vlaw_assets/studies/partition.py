@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from vlaw_assets.partitions import partition_of
-from vlaw_assets.studies.definition import THREADS, definition, find_member, find_study
+from vlaw_assets.recipes.study import THREADS, definition, find_member, find_study
 from vlaw_assets.studies.order import DONE, FAILED
 from vlaw_assets.studies.record import Outcome, hold_to_definition, record_outcome
 from vlaw_models.errors import VlawError

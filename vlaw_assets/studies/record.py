@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from vlaw_assets.lineage.recipe_keys import by_key
 from vlaw_assets.partitions import partition_of, single_partition
 from vlaw_assets.pipeline.code_identity import code_digest, code_revision
-from vlaw_assets.studies.definition import Member
+from vlaw_assets.recipes.study import Member
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def state_of(
     occurring: Mapping[str, set[str]] | None = None,
 ) -> State:
     """How far one partition is, asked of every wanted asset: present, and the same as would be made now?"""
-    from vlaw_assets.lineage.staleness import ask
+    from vlaw_assets.rebuild.staleness import ask
 
     key = partition_of(member.experiment, iteration)
     refs = {asset: lake.ledger.current(asset, key) for asset in assets}

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from vlaw_assets.partitions import partition_of
 from vlaw_assets.pipeline import driver
-from vlaw_assets.studies.definition import THREADS, Member
+from vlaw_assets.recipes.study import THREADS, Member
 from vlaw_assets.studies.order import DONE, FAILED, Order, Slot
 from vlaw_assets.studies.partition import Ended, Task
 from vlaw_assets.studies.record import Outcome, state_of

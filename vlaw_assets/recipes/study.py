@@ -1,9 +1,7 @@
 """Studies: a set of recipes, each with several seeds, run at the same settings on the same ledger.
 
-Here: reading and checking study files, and the experiments they are made of. A study's experiment is named
-`{study}-{recipe}-s{seed}` ("claims-vlaw-s1"): that recipe with that seed, the arm's number of iterations and the
-study's own `[set.<table>]` values. Not here: what has been run of a study (ledger.py) and running it
-(running.py).
+A study's experiment is named `{study}-{recipe}-s{seed}` ("claims-vlaw-s1"): that recipe with that seed, the arm's
+number of iterations and the study's own `[set.<table>]` values. Running one is `vlaw_assets/studies`.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ from vlaw_assets.recipes.loading import (
 from vlaw_assets.recipes.schema import Iterations, Keys, Recipe, Tables, wrong
 from vlaw_models.errors import VlawError
 
-PACKAGED = Path(__file__).parent
+PACKAGED = Path(__file__).parent / "studies"
 FOLDER = "studies"
 """Of the user's own studies, inside the folder of their recipes."""
 THREADS = 1

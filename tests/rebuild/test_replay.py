@@ -17,7 +17,7 @@ from smoke_place import smoke_place
 
 from vlaw_assets.lake.durable import sha256_file
 from vlaw_assets.lake.upkeep.clone import clone, rewind
-from vlaw_assets.lineage import replay as replaying
+from vlaw_assets.rebuild import replay as replaying
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.base import Member
 from vlaw_models.robots.tabletop.render import RayRenderer

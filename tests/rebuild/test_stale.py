@@ -12,8 +12,8 @@ from factories import edit_toml, write_recipe
 from smoke_place import Place, smoke_copy, smoke_place
 
 from vlaw_assets.assets.stage import STAGES
-from vlaw_assets.lineage.staleness import ask, rebuild_plan, stale
 from vlaw_assets.pipeline import driver
+from vlaw_assets.rebuild.staleness import ask, rebuild_plan, stale
 from vlaw_models.errors import VlawError
 
 KEY = "smoke|01"

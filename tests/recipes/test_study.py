@@ -6,17 +6,22 @@ from pathlib import Path
 
 import pytest
 from factories import edit_toml, write_recipe
-from small_study import ONE, SMALL, TWO, write_study
+from small_study import ONE, SMALL, TWO, small_folder, write_study
 
 from vlaw_assets.lake import Lake
 from vlaw_assets.recipes import find_recipe, load_recipe, recipe_files
-from vlaw_assets.studies import definition as studies
+from vlaw_assets.recipes import study as studies
 from vlaw_assets.studies.order import FAILED
 from vlaw_assets.studies.partition import Task, run_partition
 from vlaw_assets.studies.record import changes, hold_to_definition
 from vlaw_models.errors import VlawError
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return small_folder(tmp_path)
 
 
 # ---- extends
