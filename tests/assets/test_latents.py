@@ -118,25 +118,49 @@ def test_what_costs_nothing_is_not_kept(tmp_path):
     ref = bench.make("corpus_latents", "")
     assert (ref.versions.keys() & {"latents"}, ref.metrics["costless"], ref.num_rows) == (set(), True, 0)
     assert not bench.lake.paths.latents.exists()
-    assert latents_for(stage_of(bench), ["real_rollouts_01"], corpora=True) == {}
+    assert latents_for(stage_of(bench), {"real_rollouts_01": ref}, corpora=True) == {}
 
 
 def test_stages_name_the_latents_that_they_read(bench):
     bench.recipe("lab")
     corpora = bench.make("corpus_latents", "")
+    real = rolled_out(bench, seed=7)
     with pytest.raises(VlawError, match=r"latents\[lab\|01\] is not in the ledger"):
-        latents_for(stage_of(bench), ["real_rollouts_01"])
-    commit(
-        bench.lake, "real_rollouts", "lab|01", write=lambda d: d.write_episodes(episodes(1, seed=7), purpose="rollout")
-    )
+        latents_for(stage_of(bench), {"real_rollouts_01": real})
     own = bench.make("latents", "lab|01")
-    found = latents_for(stage_of(bench), ["real_rollouts_01"], corpora=True)
+    found = latents_for(stage_of(bench), {"real_rollouts_01": real}, corpora=True)
     assert {role: ref.artifact_id for role, ref in found.items()} == {
         "latents_of_corpora": corpora.artifact_id,
         "latents_01": own.artifact_id,
     }
     scopes = {edge.role: edge.scope for edge in bench.lake.ledger.edge_rows(own.artifact_id)}
     assert scopes == {"autoencoder": "whole", "real_rollouts": "rows"}
+
+
+def test_latents_of_other_episodes_or_another_autoencoder_are_refused(bench):
+    bench.recipe("lab")
+    bench.make("corpus_latents", "")
+    rolled_out(bench, seed=7)
+    bench.make("latents", "lab|01")
+    with pytest.raises(VlawError, match=r"latents\[lab\|01\] was made of another real_rollouts"):
+        latents_for(stage_of(bench), {"real_rollouts_01": rolled_out(bench, seed=8)})
+    torch.manual_seed(1)
+    other = TinyAutoencoder(SMALL)
+    commit(bench.lake, "autoencoder", write=lambda draft: other.save(draft.checkpoint_dir()), recipe={"seed": 1})
+    with pytest.raises(VlawError, match="corpus_latents was made of another autoencoder") as caught:
+        latents_for(stage_of(bench), {}, corpora=True)
+    assert "--rebuild-stale" in caught.value.remedy
+
+
+def rolled_out(bench, *, seed):
+    found = episodes(1, seed=seed)
+    return commit(
+        bench.lake,
+        "real_rollouts",
+        "lab|01",
+        write=lambda draft: draft.write_episodes(found, purpose="rollout"),
+        recipe={"seed": seed},
+    )
 
 
 def test_latents_of_a_draft_that_died_are_garbage(bench, monkeypatch):

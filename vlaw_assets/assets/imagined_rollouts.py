@@ -49,7 +49,9 @@ def plan(stage: Stage) -> Plan:
         parents |= {
             "world_model": stage.require("world_model"),
             "autoencoder": stage.require_foundation("autoencoder"),
-            **latents_for(stage, ["real_rollouts"], corpora=recipe.imagine.starts == "real"),
+            **latents_for(
+                stage, {"real_rollouts": stage.require("real_rollouts")}, corpora=recipe.imagine.starts == "real"
+            ),
         }
     parents |= start_parents(stage)
     return Plan(kind="imagined_rollouts", recipe=tables, parents=parents, chosen_by=state.ref)

@@ -62,21 +62,39 @@ def show(_stage: Stage, _plan: Plan, ref: ArtifactRef) -> Mapping[str, Any]:
     return {"encoded": ref.metrics.get("encoded", 0), COSTLESS: bool(ref.metrics.get(COSTLESS))}
 
 
-def latents_for(stage: Stage, real: Iterable[str] = (), *, corpora: bool = False) -> dict[str, ArtifactRef]:
-    """Role -> artifact with the latents of D_real in these roles ("real_rollouts_01"), and of the corpora.
+def latents_for(stage: Stage, real: Mapping[str, ArtifactRef], *, corpora: bool = False) -> dict[str, ArtifactRef]:
+    """Role -> artifact with the latents of D_real, given by role ("real_rollouts_01"), and of the corpora.
 
-    Empty where the foundation's autoencoder costs nothing. Raises VlawError naming what to materialize.
+    Empty where the foundation's autoencoder costs nothing. Raises VlawError, naming what to materialize, where there
+    are none, or those of other episodes or of another autoencoder.
     """
     of_corpora = stage.require_foundation("corpus_latents")
     if of_corpora.metrics.get(COSTLESS):
         return {}
-    found = {CORPUS_ROLE: of_corpora} if corpora else {}
-    for role in real:
+    found = {}
+    if corpora:
+        _check(stage, of_corpora, {asset: stage.require_foundation(asset) for asset in CORPORA})
+        found[CORPUS_ROLE] = of_corpora
+    for role, episodes in real.items():
         number = int(role.removeprefix(f"{REAL}_")) if role != REAL else stage.iteration
-        partition = partition_of(stage.experiment, number)
-        found[f"{ROLE}_{number:02d}"] = stage.ledger.require("latents", partition)
-        stage.required.append(found[f"{ROLE}_{number:02d}"])
+        made = stage.ledger.require("latents", partition_of(stage.experiment, number))
+        _check(stage, made, {REAL: episodes})
+        stage.required.append(made)
+        found[f"{ROLE}_{number:02d}"] = made
     return found
+
+
+def _check(stage: Stage, made: ArtifactRef, episodes: Mapping[str, ArtifactRef]) -> None:
+    """Latents are of exactly these episodes and of the foundation's autoencoder."""
+    wanted = {AUTOENCODER: stage.require_foundation(AUTOENCODER), **episodes}
+    edges = dict(stage.ledger.edges(made.owner))
+    other = [role for role, ref in wanted.items() if edges[role].content_digest != ref.content_digest]
+    if other:
+        raise VlawError(
+            f"{made.name} was made of another {' and '.join(other)}",
+            where=f"{stage.asset} [{stage.partition}]",
+            remedy=f"Materialize {made.name} again: vlaw run --rebuild-stale.",
+        )
 
 
 class Latents:

@@ -23,7 +23,7 @@ def plan(stage: Stage) -> Plan:
     if recipe.reward_model.replays:
         # The world model of before: it has not seen these rollouts, as it will not have seen what it imagines next.
         parents |= {"world_model": state.world_model, "autoencoder": stage.require_foundation("autoencoder")}
-        parents |= latents_for(stage, ["real_rollouts"])
+        parents |= latents_for(stage, {"real_rollouts": parents["real_rollouts"]})
         tables["replay"] = {"num_steps": recipe.rollouts.num_steps, "sampling_steps": recipe.imagine.sampling_steps}
         tables["robot"] = stage.robot.identity()
     return Plan(kind="reward_model", recipe=tables, parents=parents, chosen_by=state.ref)

@@ -35,7 +35,7 @@ def plan(stage: Stage) -> Plan:
         "autoencoder": stage.require_foundation("autoencoder"),
         "co_training": stage.require_foundation("co_training_data"),
         **data,
-        **latents_for(stage, data if recipe.world_model.use_rollouts else (), corpora=True),
+        **latents_for(stage, data if recipe.world_model.use_rollouts else {}, corpora=True),
     }
     tables = {**_tables(recipe), "seed": stage.seed}
     return Plan(kind="world_model", recipe=tables, parents=parents, chosen_by=state.ref)
