@@ -18,6 +18,9 @@ from vlaw_models.sources import KeptLatents
 from vlaw_models.world_models.base import load_world_model
 from vlaw_models.world_models.imagined_world import ImaginedWorld, batch_seeds
 
+BATCH = 8
+"""Episodes replayed together; they take more memory than anything else that a stage holds."""
+
 
 def replay(
     world_model_dir: Path,
@@ -28,7 +31,7 @@ def replay(
     robot: RobotSpec,
     seed: int,
     latents: KeptLatents | None = None,
-    batch_size: int = 100,
+    batch_size: int = BATCH,
 ) -> Iterator[list[Episode]]:
     """The recorded poses of each episode, at most cfg.num_steps, executed in the world model from its first frame.
 
