@@ -12,7 +12,7 @@ from factories import commit
 from one_stage import Bench
 from small_loop import TASKS, episodes
 
-from vlaw_assets.assets.latents import latents_for
+from vlaw_assets.assets.encoded import latents_for
 from vlaw_assets.assets.stage import Stage
 from vlaw_assets.lake.quarantine import add
 from vlaw_assets.lake.upkeep.garbage import find_garbage

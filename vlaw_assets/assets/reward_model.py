@@ -6,7 +6,7 @@ unchanged.
 
 from __future__ import annotations
 
-from vlaw_assets.assets.latents import latents_for, read_latents
+from vlaw_assets.assets.encoded import latents_for, read_latents
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state
