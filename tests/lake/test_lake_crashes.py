@@ -187,6 +187,7 @@ def test_lock_holds_within_one_process(tmp_path):
     assert [ref.run_id for ref in lake.ledger.artifacts()] == ["first"]
 
 
+@pytest.mark.slow
 def test_processes_on_different_partitions_all_succeed(tmp_path):
     """They also create the lake at the same time."""
     path, commits = tmp_path / "lake", 4

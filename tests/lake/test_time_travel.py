@@ -157,6 +157,7 @@ def test_compaction_and_collection_change_no_moment(lake):
     assert verify_ledger(fresh) == []
 
 
+@pytest.mark.slow
 def test_compaction_by_hand_with_the_tools_defaults(lake):
     """What a person would type, log checkpoints of delta-rs included."""
     import lance

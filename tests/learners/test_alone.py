@@ -41,6 +41,7 @@ print(*sorted(path.name for path in out.iterdir()), len(score_episodes(judge, da
 """
 
 
+@pytest.mark.slow
 def test_models_train_without_the_packages_of_the_lake_and_threads_wait_passively(tmp_path):
     """OpenMP itself says what it was told, when torch loads it."""
     environment = {**os.environ, "OMP_DISPLAY_ENV": "TRUE"}

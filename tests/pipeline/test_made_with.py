@@ -49,7 +49,9 @@ def test_every_package_that_computes_or_stores_is_noted():
     outside -= {"vlaw_assets", "vlaw_models", *sys.stdlib_module_names} | ONLY_A_WINDOW
     providers = metadata.packages_distributions()
     missing = {name for name in outside if not {found.lower() for found in providers[name]} & set(COMPUTING)}
-    assert missing <= {"annotated_types", "duckdb", "filelock"}, "they name limits, look ids up and wait for locks"
+    assert missing <= {"annotated_types", "duckdb", "filelock", "pandera"}, (
+        "they name limits, look ids up, wait for locks and refuse rows"
+    )
 
 
 def test_threads_are_noted_as_they_are_when_it_is_made(monkeypatch):

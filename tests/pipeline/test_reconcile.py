@@ -127,6 +127,7 @@ def test_a_missing_event_of_the_past_does_not_become_the_newest(place, instance,
     assert comparison.compare(place.lake, instance, defs).in_line
 
 
+@pytest.mark.slow
 def test_lost_dagster_home_is_rebuilt_from_the_ledger(place, defs):
     with driver.open_instance() as instance:
         before = {

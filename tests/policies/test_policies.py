@@ -84,17 +84,11 @@ def sample(policy, episodes, seed=0, instructions=None, noise_scale=1.0):
     return policy.sample(first_observation(episodes), instructions, generators, noise_scale)
 
 
-@pytest.fixture(scope="module")
-def trained(episodes):
+@pytest.mark.slow
+def test_flow_policy_reaches_the_square_that_the_instruction_names(episodes):
     policy = make(FlowPolicy, FLOW, episodes)
-    losses = train_policy(
-        policy, episodes, LoopConfig(steps=450, learning_rate=2e-3, ema=0.98, bfloat16=False), batch_size=64, seed=3
-    )
-    return policy, losses
-
-
-def test_flow_policy_reaches_the_square_that_the_instruction_names(trained):
-    policy, losses = trained
+    loop = LoopConfig(steps=450, learning_rate=2e-3, ema=0.98, bfloat16=False)
+    losses = train_policy(policy, episodes, loop, batch_size=64, seed=3)
     assert np.mean(losses[-30:]) < 0.25 * np.mean(losses[:10])
     held_out = reaching_episodes(64, seed=77)
     swapped = [e.instruction.replace("red", "?").replace("blue", "red").replace("?", "blue") for e in held_out]
@@ -290,8 +284,8 @@ def update(start, real, imagined, settings, out, seed=1):
     return update_policy(start, learner, Examples.equal(real), Examples.equal(imagined), settings, out, seed=seed)
 
 
-def test_an_update_writes_a_complete_checkpoint_and_repeats_itself(trained, episodes, tmp_path):
-    trained[0].save(tmp_path / "start")
+def test_an_update_writes_a_complete_checkpoint_and_repeats_itself(episodes, tmp_path):
+    make(FlowPolicy, FLOW, episodes).save(tmp_path / "start")
     cfg = PolicyConfig(steps=6, batch_size=16)
     done = [update(tmp_path / "start", episodes[:4], episodes[4:9], cfg, tmp_path / name) for name in ("one", "two")]
     assert done[0]["losses"] == done[1]["losses"]
@@ -434,8 +428,8 @@ def test_pointing_error_is_least_where_the_attention_is_on_the_point():
     assert pointing_error(scores, points + 1.0).item() == 0.0  # outside the picture
 
 
-def test_a_frozen_encoder_stays_as_it_is_and_the_head_learns(trained, episodes, tmp_path):
-    start = trained[0].save(tmp_path / "start")
+def test_a_frozen_encoder_stays_as_it_is_and_the_head_learns(episodes, tmp_path):
+    start = make(FlowPolicy, FLOW, episodes).save(tmp_path / "start")
     cfg = PolicyConfig(steps=3, batch_size=8, frozen_encoder=True)
     update(start, episodes[:3], episodes[3:5], cfg, tmp_path / "new")
     before, after = load_tensors(start), load_tensors(tmp_path / "new")

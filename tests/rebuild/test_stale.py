@@ -232,6 +232,7 @@ def test_rebuild_takes_no_other_options(place):
     assert vlaw("run", "--rebuild-stale", "--experiment", "nobody").exit_code == 2
 
 
+@pytest.mark.slow
 def test_a_recipe_that_is_gone_blocks_its_own_artifacts_and_nothing_else(tmp_path_factory, monkeypatch, tmp_path):
     """What stands under a removed recipe or study is counted as blocked; everything else is rebuilt, and its pages are
     written."""

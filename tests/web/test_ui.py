@@ -227,6 +227,7 @@ def test_read_only_shows_and_changes_nothing(tmp_path):
         assert not any(item["value"] for item in permissions), "Dagster itself knows too"
 
 
+@pytest.mark.slow
 def test_without_its_daemon_the_ui_ends_and_says_so(tmp_path):
     place = new_place(tmp_path / "place")
     with serving(place, exit_code=2) as server:
