@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 ALONE = """
 import sys
 from importlib.abc import MetaPathFinder
