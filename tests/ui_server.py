@@ -45,7 +45,10 @@ class Server:
         connection.endheaders(body.encode() if body else None)
         answer = connection.getresponse()
         try:
-            return answer.status, answer.read().decode(errors="replace")
+            # A server that refuses a request without reading its body resets the connection, maybe before all is read.
+            with suppress(ConnectionResetError):
+                return answer.status, answer.read().decode(errors="replace")
+            return answer.status, ""
         finally:
             connection.close()
 
