@@ -1,7 +1,7 @@
 -- Which episodes are near misses: real failures that came far, and scores close to the threshold?
 -- Parameters: experiment, iteration (default all), alpha (default 0.8), band (default 0.1: how far from alpha),
 -- events (comma-separated; default the failures of the embedded tasks in which the last phase was reached). What is in quarantine is left out.
-WITH told AS (
+WITH late_events AS (
   SELECT unnest(string_split(coalesce(
     $events::VARCHAR,
     'not_released,toppled,half_open,mark_left,not_poured,spilled,too_few,second_stroke,open_curve,not_round'
@@ -20,7 +20,7 @@ seen AS (
   SELECT DISTINCT
     a.experiment, a.iteration, if(e.purpose = 'imagined', 'imagined', 'real') AS kind, e.purpose, e.task, e.artifact_id,
     e.episode_id, e.event, s.judge, s.p_success, abs(s.p_success - coalesce($alpha::DOUBLE, 0.8)) AS distance,
-    e.event IN (SELECT event FROM told) AS came_far,
+    e.event IN (SELECT event FROM late_events) AS came_far,
     -- 0.8 - 0.7 is not 0.1 in binary
     coalesce(abs(s.p_success - coalesce($alpha::DOUBLE, 0.8)) <= coalesce($band::DOUBLE, 0.1) + 1e-9, false) AS is_close
   FROM artifacts a

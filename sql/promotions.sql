@@ -1,6 +1,6 @@
 -- Which policies and world models were promoted, which were refused, and on what evidence?
 -- Parameters: experiment (default all), model ('policy' or 'world_model'; default both).
--- Iteration is the one that the verdict let the model into; `judged` was made in the iteration before. `measured` is false
+-- Iteration is the one that the verdict let the model into; `candidate` was made in the iteration before. `measured` is false
 -- where there was no evidence: then a model is promoted. Policies: value is new - old on validation starts, low its lower
 -- bound; world models: value is the false-positive rate on replayed failures, low and high its 95 % interval.
 WITH decided AS (
@@ -20,7 +20,7 @@ SELECT
   coalesce(d.verdict ->> '$.numbers.lower_bound', d.verdict ->> '$.numbers.low')::DOUBLE AS low,
   (d.verdict ->> '$.numbers.high')::DOUBLE AS high,
   coalesce(d.verdict ->> '$.numbers.starts', d.verdict ->> '$.numbers.negatives')::INTEGER AS trials,
-  d.verdict ->> '$.reason' AS reason, new.content_digest AS judged, kept.content_digest AS passed_on
+  d.verdict ->> '$.reason' AS reason, new.content_digest AS candidate, kept.content_digest AS passed_on
 FROM decided d
 LEFT JOIN edges j ON j.child_id = d.owner_id AND j.role = 'judged_' || d.model
 LEFT JOIN artifacts new ON new.artifact_id = j.parent_id

@@ -10,14 +10,15 @@ MODELS = ("policy", "world_model", "reward_model")
 """The models of the state; each is read in the role of its name."""
 REAL = "real_rollouts"
 """Beginning of the roles of D_real, one per iteration: "real_rollouts_01"."""
-JUDGED = "judged_"
-"""Role of a model that the promotion gate decided on: "judged_policy"; what was passed on has the plain role."""
+CANDIDATE = "judged_"
+"""Beginning of the role of a new model that the promotion gate decides on ("judged_policy" in every lake); what was
+passed on has the plain role."""
 MEASURED, INCUMBENT = "world_model_metrics", "incumbent_policy"
-"""What the gate read besides the models it judged: the measurements of a world model, and of the policy before."""
+"""What the gate read besides the candidates: the measurements of a world model, and of the policy before."""
 
 GATED = ("policy", "world_model")
 """The models that the gate decides about."""
-GATE_READS = (*(JUDGED + model for model in GATED), MEASURED, INCUMBENT)
+GATE_READS = (*(CANDIDATE + model for model in GATED), MEASURED, INCUMBENT)
 """All roles of what it reads."""
 
 
@@ -25,7 +26,7 @@ def deciding_roles() -> dict[str, str]:
     """Role -> the model that what is read in it decides about."""
     return {
         **{model: model for model in MODELS},
-        **{JUDGED + model: model for model in MODELS},
+        **{CANDIDATE + model: model for model in MODELS},
         MEASURED: "world_model",
         INCUMBENT: "policy",
     }

@@ -1,8 +1,8 @@
 """Presets tiny, small, paper and toy: sizes of every model, as plain dictionaries, and where the shipped weights are.
 
-Numbers only, for build_policy, build_world_model, build_autoencoder and build_judge; "sizes" are the fields of the
-class's configuration, which has defaults for the rest. What follows from the robot (cameras, pose range, frame size) is
-added when a model is built. Training settings are in config.py.
+Numbers only, for build_policy, build_world_model, build_autoencoder and build_reward_model; "sizes" are the fields of
+the class's configuration, which has defaults for the rest. What follows from the robot (cameras, pose range, frame
+size) is added when a model is built. Training settings are in config.py.
 'tiny' is what the embedded robot uses on a CPU; 'small' is the published classes scaled down for it, for one GPU;
 'paper' is the size of the VLAW paper and takes published weights; 'toy' is the same classes for the same robot (DROID's
 Franka) at sizes that run in seconds on a CPU, without weights: pictures of 48 x 80 pixels.
@@ -246,7 +246,7 @@ REWARD_MODEL: dict[str, dict[str, Any]] = {
             },
         },
     },
-    # The network's sizes come with its weights: a hub id here, or a folder given to build_judge.
+    # The network's sizes come with its weights: a hub id here, or a folder given to build_reward_model.
     "paper": {
         "class": "QwenJudge",
         "weights": "Qwen/Qwen3-VL-4B-Instruct",

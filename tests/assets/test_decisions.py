@@ -154,7 +154,7 @@ def test_a_validation_episode_reaches_what_it_decided_about(gate):
 def test_the_audit_shows_what_chose(gate):
     found = check_every_answer(gate.lake, "policy", "gate|02")
     assert [
-        (row["state"], row["model"], row["chosen"], row["judged"], row["promoted"]) for row in found["decisions"]
+        (row["state"], row["model"], row["chosen"], row["candidate"], row["promoted"]) for row in found["decisions"]
     ] == [
         ("loop_state[gate|02]", "policy", "base_policy", "", None),
         ("loop_state[gate|02]", "world_model", "world_model[gate|01]", "world_model[gate|01]", True),

@@ -121,15 +121,15 @@ class Loop(Bench):
 
 def test_the_bound_is_one_sided():
     new, old = [1, 0, 1, 1, 0, 1, 1, 0] * 5, [1, 1, 0, 1, 0, 1, 0, 0] * 5
-    found = promotion.judge_policy({"stack": new}, {"stack": old}, PromotionConfig(confidence=0.975)).numbers
+    found = promotion.decide_policy({"stack": new}, {"stack": old}, PromotionConfig(confidence=0.975)).numbers
     both_sides = paired_difference(new, old)
     assert (found["difference"], found["lower_bound"]) == pytest.approx((both_sides.diff, both_sides.low), abs=1e-9)
-    assert promotion.judge_policy({"stack": new}, {"stack": old}, CONFIG).numbers["lower_bound"] > both_sides.low
+    assert promotion.decide_policy({"stack": new}, {"stack": old}, CONFIG).numbers["lower_bound"] > both_sides.low
 
 
 @pytest.mark.parametrize(("new", "old", "promoted"), [(30, 20, True), (20, 20, True), (17, 20, False), (5, 20, False)])
 def test_better_equal_and_worse(new, old, promoted):
-    verdict = promotion.judge_policy({"stack": outcomes(new, 40)}, {"stack": outcomes(old, 40)}, CONFIG)
+    verdict = promotion.decide_policy({"stack": outcomes(new, 40)}, {"stack": outcomes(old, 40)}, CONFIG)
     assert (verdict.promoted, verdict.measured) == (promoted, True)
     assert verdict.numbers["lower_bound"] == pytest.approx(
         paired_difference(outcomes(new, 40), outcomes(old, 40), alpha=0.2).low
@@ -138,9 +138,9 @@ def test_better_equal_and_worse(new, old, promoted):
 
 def test_the_margin_is_what_may_be_lost():
     new, old = {"stack": outcomes(17, 40)}, {"stack": outcomes(20, 40)}
-    lower = promotion.judge_policy(new, old, CONFIG).numbers["lower_bound"]
-    assert not promotion.judge_policy(new, old, PromotionConfig(margin=-lower)).promoted, "above, not at"
-    assert promotion.judge_policy(new, old, PromotionConfig(margin=-lower + 1e-6)).promoted
+    lower = promotion.decide_policy(new, old, CONFIG).numbers["lower_bound"]
+    assert not promotion.decide_policy(new, old, PromotionConfig(margin=-lower)).promoted, "above, not at"
+    assert promotion.decide_policy(new, old, PromotionConfig(margin=-lower + 1e-6)).promoted
 
 
 def test_what_cannot_be_compared_is_not_measured():
@@ -151,21 +151,21 @@ def test_what_cannot_be_compared_is_not_measured():
         ({"stack": [1]}, {"book": [1]}),
         ({"stack": []}, {"stack": []}),
     ):
-        verdict = promotion.judge_policy(new, old, CONFIG)
+        verdict = promotion.decide_policy(new, old, CONFIG)
         assert (verdict.promoted, verdict.measured) == (True, False)
         assert "not measured" in verdict.reason
     with pytest.raises(VlawError, match="confidence is 1"):
-        promotion.judge_policy({"stack": [1]}, {"stack": [1]}, PromotionConfig(confidence=1.0))
+        promotion.decide_policy({"stack": [1]}, {"stack": [1]}, PromotionConfig(confidence=1.0))
 
 
 @pytest.mark.parametrize(("positives", "promoted"), [(0, True), (5, True), (6, False)])
 def test_world_models_by_their_false_positives(positives, promoted):
     (row,) = shown("digest", positives, 10)
-    verdict = promotion.judge_world_model(row, CONFIG)
+    verdict = promotion.decide_world_model(row, CONFIG)
     assert (verdict.promoted, verdict.measured) == (promoted, True)
     assert (verdict.numbers["false_positives"], verdict.numbers["negatives"]) == (positives, 10)
-    assert not promotion.judge_world_model(None, CONFIG).measured
-    assert promotion.judge_world_model(None, CONFIG).promoted
+    assert not promotion.decide_world_model(None, CONFIG).measured
+    assert promotion.decide_world_model(None, CONFIG).promoted
 
 
 # ---- in the loop
@@ -343,13 +343,13 @@ def test_the_question_in_sql(tmp_path):
             (3, "world_model", True, False),
         ]
         policy, model = rows[:2]
-        assert (policy["judged"], policy["passed_on"]) == (
+        assert (policy["candidate"], policy["passed_on"]) == (
             worse.content_digest,
             loop.base["base_policy"].content_digest,
         )
         assert (policy["value"], policy["trials"], policy["high"]) == (pytest.approx(-0.3), 40, None)
         assert policy["low"] < -0.3
-        assert (model["judged"], model["passed_on"], model["trials"]) == (
+        assert (model["candidate"], model["passed_on"], model["trials"]) == (
             world.content_digest,
             world.content_digest,
             10,

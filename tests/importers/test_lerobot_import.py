@@ -291,7 +291,7 @@ def test_droid_reaches_lake_query_and_world_model(tmp_path):
     assert episodes[0].images.std() > 20, "pictures, not blanks"
     assert episodes[0].actions.shape[1] == 7
     assert all_finite(episodes).passed
-    assert episodes_fit_schema(episodes, tasks=sorted({e.task for e in episodes}), judged=True).passed
+    assert episodes_fit_schema(episodes, tasks=sorted({e.task for e in episodes}), labelled=True).passed
     count = (
         connect(lake)
         .execute(

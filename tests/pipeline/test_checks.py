@@ -70,11 +70,11 @@ def test_all_that_is_wrong_is_listed():
 
 def test_episodes_are_held_to_what_the_stage_expects_of_them():
     good = episode("stack", instruction="stack the cups")
-    assert episodes_fit_schema([good], tasks=["stack"], judged=True).passed
-    for tasks, judged, wrong, words in (
+    assert episodes_fit_schema([good], tasks=["stack"], labelled=True).passed
+    for tasks, labelled, wrong, words in (
         (["book"], True, good, "task: must be one of book (e.g. stack)"),
-        (["stack"], False, good, "judged: must be false"),
-        (["stack"], True, episode("stack", success=None, instruction="x"), "judged: must be true"),
+        (["stack"], False, good, "labelled: must be false"),
+        (["stack"], True, episode("stack", success=None, instruction="x"), "labelled: must be true"),
         (["stack"], True, episode("stack", seed=-1, instruction="x"), "seed: must be at least 0 (e.g. -1)"),
     ):
-        assert words in episodes_fit_schema([wrong], tasks=tasks, judged=judged).text
+        assert words in episodes_fit_schema([wrong], tasks=tasks, labelled=labelled).text

@@ -157,7 +157,7 @@ def test_damaged_checkpoints_are_refused_with_a_remedy(episodes, tmp_path):
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(VlawError, match="do not fit"):
         load_policy(folder)
-    save_checkpoint(tmp_path / "judge", {"class": "Judge"}, load_tensors(folder))
+    save_checkpoint(tmp_path / "judge", {"class": "RewardModel"}, load_tensors(folder))
     with pytest.raises(VlawError, match="cannot be used as a policy"):
         load_policy(tmp_path / "judge")
     with pytest.raises(VlawError, match="plain JSON"):

@@ -17,7 +17,7 @@ from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.registry import POLICIES
 from vlaw_models.presets import AUTOENCODER, POLICY, PRESETS, REWARD_MODEL, WORLD_MODEL, foundation
-from vlaw_models.reward_models.base import build_judge, load_judge
+from vlaw_models.reward_models.base import build_reward_model, load_reward_model
 from vlaw_models.reward_models.qwen_judge import QwenJudge, QwenJudgeConfig
 from vlaw_models.reward_models.registry import REWARD_MODELS
 from vlaw_models.robots.droid import SPEC as DROID
@@ -93,7 +93,7 @@ def test_tiny_models_are_seeded_and_survive_a_checkpoint(tmp_path):
     for build, load, entry, extra in (
         (build_world_model, load_world_model, WORLD_MODEL["tiny"], {"robot": SPEC}),
         (build_autoencoder, load_autoencoder, AUTOENCODER["small"], {}),
-        (build_judge, load_judge, REWARD_MODEL["tiny"], {"robot": SPEC, "instructions": INSTRUCTIONS}),
+        (build_reward_model, load_reward_model, REWARD_MODEL["tiny"], {"robot": SPEC, "instructions": INSTRUCTIONS}),
     ):
         before = torch.get_rng_state()
         model = build(entry, seed=3, **extra)
@@ -128,7 +128,7 @@ def test_world_model_and_autoencoder_fit_together_on_64_pixels(preset, millions)
 
 
 def test_small_judge_answers_about_an_episode():
-    judge = build_judge(REWARD_MODEL["small"], robot=SPEC, instructions=INSTRUCTIONS, seed=0).eval()
+    judge = build_reward_model(REWARD_MODEL["small"], robot=SPEC, instructions=INSTRUCTIONS, seed=0).eval()
     assert isinstance(judge, QwenJudge)
     assert 15 < count(judge) < 40
     images = np.random.default_rng(0).integers(0, 256, (33, len(SPEC.cameras), 64, 64, 3), dtype=np.uint8)
@@ -176,7 +176,7 @@ def published(tmp_path_factory):
 
 def test_paper_judge_comes_from_published_weights_and_wide_frames(published, tmp_path):
     folder, source = published
-    judge = build_judge(REWARD_MODEL["paper"], robot=DROID, weights=folder)
+    judge = build_reward_model(REWARD_MODEL["paper"], robot=DROID, weights=folder)
     assert torch.equal(judge.model.lm_head.weight, source.model.lm_head.weight.bfloat16())
     images = np.zeros((17, len(SPEC.cameras), 192, 320, 3), dtype=np.uint8)
     poses = np.zeros((17, 7), dtype=np.float32)
@@ -189,7 +189,7 @@ def test_paper_judge_comes_from_published_weights_and_wide_frames(published, tmp
         actions=poses[1:],
         cameras=SPEC.camera_names,
     )
-    again = load_judge(judge.save(tmp_path / "judge"))
+    again = load_reward_model(judge.save(tmp_path / "judge"))
     for one in (judge, again):
         assert one.clips([episode])[0].shape == (1, 16, 2, 192, 320, 3)
     square = Episode(
@@ -208,9 +208,9 @@ def test_paper_judge_comes_from_published_weights_and_wide_frames(published, tmp
 def test_weights_that_cannot_be_had_are_refused(tmp_path):
     assert REWARD_MODEL["paper"]["weights"] == "Qwen/Qwen3-VL-4B-Instruct"
     with pytest.raises(VlawError, match="cannot be loaded"):
-        build_judge(REWARD_MODEL["paper"], robot=DROID, weights=tmp_path)
+        build_reward_model(REWARD_MODEL["paper"], robot=DROID, weights=tmp_path)
     with pytest.raises(VlawError, match="ClipJudge takes no published weights"):
-        build_judge(REWARD_MODEL["tiny"], robot=SPEC, instructions=INSTRUCTIONS, weights=tmp_path)
+        build_reward_model(REWARD_MODEL["tiny"], robot=SPEC, instructions=INSTRUCTIONS, weights=tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["world_model", "reward_model", "autoencoder"])

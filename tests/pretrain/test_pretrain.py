@@ -44,14 +44,14 @@ def pretrained(tmp_path_factory):
 def test_every_model_loads(pretrained):
     from vlaw_models.autoencoders.base import load_autoencoder
     from vlaw_models.policies.base import load_policy
-    from vlaw_models.reward_models.base import load_judge
+    from vlaw_models.reward_models.base import load_reward_model
     from vlaw_models.world_models.base import load_world_model
 
     out, _ = pretrained
     autoencoder, world_model = load_autoencoder(out / "autoencoder"), load_world_model(out / "world_model")
     assert world_model.latent_shape[0] == autoencoder.latent_channels
     assert load_policy(out / "base_policy").chunk_size >= load_policy(out / "base_policy").execute_steps
-    assert load_judge(out / "reward_model").num_frames == 16
+    assert load_reward_model(out / "reward_model").num_frames == 16
 
 
 def test_finished_stages_are_skipped(pretrained):

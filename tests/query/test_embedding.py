@@ -68,9 +68,9 @@ def test_embeddings_are_unit_vectors_the_same_whatever_the_batch(judge_dir):
 
 
 def test_only_the_frames_that_the_judge_sees_are_needed(judge_dir):
-    from vlaw_models.reward_models.base import load_judge
+    from vlaw_models.reward_models.base import load_reward_model
 
-    whole, judge = clip(1), load_judge(judge_dir)
+    whole, judge = clip(1), load_reward_model(judge_dir)
     seen = steps_seen(judge, whole.num_steps)
     assert len(seen) < whole.num_steps + 1
     few = replace(whole, images=whole.images[seen])

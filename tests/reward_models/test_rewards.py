@@ -14,7 +14,7 @@ from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.reward_model import add_lora, finetune_reward_model, train_reward_model
 from vlaw_models.reward_models.augment import augment
-from vlaw_models.reward_models.base import frame_indices, load_judge
+from vlaw_models.reward_models.base import frame_indices, load_reward_model
 from vlaw_models.reward_models.clip_judge import ClipJudge, ClipJudgeConfig
 from vlaw_models.reward_models.qwen_judge import QwenJudge, QwenJudgeConfig, toy_sizes
 from vlaw_models.reward_models.score import score_episodes
@@ -123,7 +123,7 @@ def test_qwen_patches_are_those_of_transformers():
 
 
 def test_a_clip_scores_the_same_alone_and_in_a_batch(folder):
-    judge = load_judge(folder)
+    judge = load_reward_model(folder)
     frames, states = judge.clips([block_episode(seed) for seed in range(3)])
     questions = ["move the red block", INSTRUCTIONS[0], INSTRUCTIONS[1]]
     with torch.inference_mode():
@@ -144,10 +144,10 @@ def test_finetuning_changes_the_judge_reproducibly_and_leaves_plain_weights(fold
     assert weights[0] != weights[2]
     assert results[0]["losses"] == results[1]["losses"]
     assert results[0]["successes"] == 4
-    before, after = load_judge(folder).state_dict(), load_judge(tmp_path / "a").state_dict()
+    before, after = load_reward_model(folder).state_dict(), load_reward_model(tmp_path / "a").state_dict()
     assert before.keys() == after.keys(), "LoRA must be merged when saved"
     changed = {name for name in before if not torch.equal(before[name], after[name])}
-    targets = load_judge(folder).lora_targets()
+    targets = load_reward_model(folder).lora_targets()
     assert changed
     assert changed <= {f"{name}.weight" for name in targets}
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
@@ -158,7 +158,7 @@ def test_finetuning_changes_the_judge_reproducibly_and_leaves_plain_weights(fold
 
 
 def test_merging_keeps_the_adapted_outputs(folder):
-    judge = load_judge(folder)
+    judge = load_reward_model(folder)
     handle = add_lora(judge, 2, seed=0)
     trainable = [name for name, parameter in judge.named_parameters() if parameter.requires_grad]
     assert trainable

@@ -20,7 +20,7 @@ from vlaw_models.policies.base import build_policy, load_policy
 from vlaw_models.policies.data import StepData, check_fits
 from vlaw_models.policies.normalization import Normalization
 from vlaw_models.presets import AUTOENCODER, POLICY, REWARD_MODEL, WORLD_MODEL, foundation
-from vlaw_models.reward_models.base import build_judge
+from vlaw_models.reward_models.base import build_reward_model
 from vlaw_models.reward_models.score import score_episodes
 from vlaw_models.robots.droid import SPEC
 from vlaw_models.robots.spec import wrapped
@@ -86,7 +86,7 @@ def models(recordings, tmp_path_factory) -> dict[str, str]:
         "policy": build_policy(POLICY["toy"], normalization, robot=SPEC, seed=0, instructions=words),
         "world_model": build_world_model(WORLD_MODEL["toy"], robot=SPEC, seed=0),
         "autoencoder": build_autoencoder(AUTOENCODER["toy"], seed=0),
-        "judge": build_judge(REWARD_MODEL["toy"], robot=SPEC, instructions=words, seed=0),
+        "judge": build_reward_model(REWARD_MODEL["toy"], robot=SPEC, instructions=words, seed=0),
     }
     return {name: model.save(root / name) for name, model in made.items()}
 

@@ -1,4 +1,4 @@
-"""Drawing on the simulated robot: the expert's rate, the failures, the judge of curves, repeatable resets."""
+"""Drawing on the simulated robot: the expert's rate, the failures, the outcome of curves, repeatable resets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from expert_play import events, play
 
 from vlaw_models.robots.tabletop.render import RayRenderer
 from vlaw_models.robots.tabletop.tasks import Quality
-from vlaw_models.robots.tabletop.tasks.draw import CONTACT_Z, DOTS, PRESS_Z, SPACING, judge
+from vlaw_models.robots.tabletop.tasks.draw import CONTACT_Z, DOTS, PRESS_Z, SPACING, outcome_of
 from vlaw_models.robots.tabletop.world import make_sim
 
 
@@ -72,8 +72,8 @@ def test_mistakes_fail(sim, mistake, expected):
         ([arc(0, 180), arc(180, 360)], "second_stroke"),
     ],
 )
-def test_judge(strokes, event):
-    outcome = judge(strokes, [0.0, 0.0])
+def test_outcome(strokes, event):
+    outcome = outcome_of(strokes, [0.0, 0.0])
     assert outcome.event == event
     assert outcome.success == (event == "success")
 

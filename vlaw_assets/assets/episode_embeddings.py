@@ -26,7 +26,7 @@ from vlaw_assets.pipeline import checks
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef, Handle
     from vlaw_models.episodes import Episode
-    from vlaw_models.reward_models.base import Judge
+    from vlaw_models.reward_models.base import RewardModel
     from vlaw_models.sources import EpisodeSource
 
 EMBEDDED = {"real_rollouts": "rollout", "imagined_rollouts": "imagined", "validation_rollouts": "validation"}
@@ -35,8 +35,8 @@ MODEL = "pretrained_reward_model"
 PART = 64
 """Episodes whose frames are in memory at once."""
 FEATURES = "mean over frames, 1"
-"""What `Judge.features` computes, for the recipe: raise the number when its meaning changes. Vectors of the same model
-but other features lie in one table; only those of the same features are compared."""
+"""What `RewardModel.features` computes, for the recipe: raise the number when its meaning changes. Vectors of the same
+model but other features lie in one table; only those of the same features are compared."""
 
 
 def plan(stage: Stage) -> Plan:
@@ -48,10 +48,10 @@ def plan(stage: Stage) -> Plan:
 def make(stage: Stage, _plan: Plan, work: Work) -> None:
     import numpy as np
 
-    from vlaw_models.reward_models.base import load_judge
+    from vlaw_models.reward_models.base import load_reward_model
     from vlaw_models.reward_models.embed import embed_episodes
 
-    judge = load_judge(work.read(MODEL).checkpoint())
+    judge = load_reward_model(work.read(MODEL).checkpoint())
     model, counts, lengths = work.parents[MODEL].content_digest, dict.fromkeys(EMBEDDED.values(), 0), []
     total = sum(work.parents[asset].num_rows for asset in EMBEDDED)
     coming = read_ahead({asset: work.read(asset) for asset in EMBEDDED}, judge, stage.recipe.tasks)
@@ -81,7 +81,7 @@ def show(_stage: Stage, _plan: Plan, ref: ArtifactRef) -> Mapping[str, Any]:
 
 
 def read_ahead(
-    handles: Mapping[str, Handle], judge: Judge, tasks: Sequence[str]
+    handles: Mapping[str, Handle], judge: RewardModel, tasks: Sequence[str]
 ) -> Iterator[tuple[str, str, list[Episode]]]:
     """(asset, task, some of its episodes) in turn; while one part is used, a thread reads the next.
 
@@ -109,7 +109,7 @@ def parts(source: EpisodeSource, task: str) -> Iterator[list[int]]:
     return (own[begin : begin + PART] for begin in range(0, len(own), PART))
 
 
-def frames_seen(source: EpisodeSource, judge: Judge, numbers: Sequence[int]) -> list[Episode]:
+def frames_seen(source: EpisodeSource, judge: RewardModel, numbers: Sequence[int]) -> list[Episode]:
     """The episodes with just the frames that the judge looks at: decoding the others would double the time."""
     from vlaw_models.reward_models.embed import steps_seen
 

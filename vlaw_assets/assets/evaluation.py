@@ -153,7 +153,7 @@ def _roll_out(stage: Stage, plan: EvaluationPlan, work: Work) -> None:
     else:
         episodes = evaluate_policy(checkpoint, tasks, config, **options)
     work.check(
-        checks.episodes_fit_schema(episodes, tasks=tasks, judged=True, robot=stage.robot),
+        checks.episodes_fit_schema(episodes, tasks=tasks, labelled=True, robot=stage.robot),
         checks.all_finite(episodes),
         checks.counts_as_asked((e.task for e in episodes), counts),
         checks.success_varies(bool(e.success) for e in episodes),

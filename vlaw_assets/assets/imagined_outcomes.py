@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 STARTS = "starts"
 """Beginning of the roles of the episodes that were imagined from."""
 JUDGE = "simulator"
-"""Judge of these scores, where a reward model's have its digest."""
+"""Reward model of these scores, where a reward model's have its digest."""
 
 
 class Try(NamedTuple):

@@ -79,7 +79,7 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
         made(),
         purpose="imagined",
         tasks=recipe.tasks,
-        judged=False,
+        labelled=False,
         robot=stage.robot,
         world=stage.robot.world if oracle else "world_model",
         policy=plan.parents["policy"].content_digest,

@@ -19,7 +19,7 @@ import dagster as dg
 from vlaw_assets.assets import promotion
 from vlaw_assets.assets.stage import CLASSES, Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import stage_asset
-from vlaw_assets.loop_roles import GATE_READS, GATED, INCUMBENT, JUDGED, MEASURED, MODELS, REAL
+from vlaw_assets.loop_roles import CANDIDATE, GATE_READS, GATED, INCUMBENT, MEASURED, MODELS, REAL
 from vlaw_assets.partitions import partition_of
 from vlaw_assets.pipeline import checks
 from vlaw_assets.recipes.fit import check_foundation, check_learner
@@ -38,7 +38,7 @@ FOUNDATION_STATE = {
 
 @dataclass(frozen=True, kw_only=True)
 class StatePlan(Plan):
-    """What the iteration before left: the parents are the state, and what the promotion gate judged and read."""
+    """What the iteration before left: the parents are the state, the gate's candidates and what the gate read."""
 
     verdicts: tuple[promotion.Verdict, ...]
 
@@ -122,8 +122,8 @@ def _check_learner(stage: Stage, plan: StatePlan) -> None:
 
 
 def _state_before(stage: Stage) -> tuple[dict[str, ArtifactRef], tuple[promotion.Verdict, ...]]:
-    """(role -> artifact: the state, and what the gate judged and read; its verdicts). Raises VlawError where one is
-    missing."""
+    """(role -> artifact: the state, the candidates of the gate and what it read; its verdicts). Raises VlawError where
+    one is missing."""
     ledger, experiment, iteration = stage.ledger, stage.experiment, stage.iteration
     if iteration == 1:
         return {role: ledger.require(asset, "") for role, asset in FOUNDATION_STATE.items()}, ()
@@ -144,7 +144,7 @@ def _state_before(stage: Stage) -> tuple[dict[str, ArtifactRef], tuple[promotion
     if not stage.recipe.promotion.enabled:
         return {**{role: found[role] for role in MODELS}, **real}, ()
     read = _evidence(stage, found, old)
-    verdicts = _recorded(stage, read) or (_judge_policy(stage, read), _judge_world_model(stage, read))
+    verdicts = _recorded(stage, read) or (_decide_policy(stage, read), _decide_world_model(stage, read))
     found |= {verdict.model: old[verdict.model] for verdict in verdicts if not verdict.promoted}
     return {**{role: found[role] for role in MODELS}, **real, **read}, verdicts
 
@@ -159,7 +159,7 @@ def _evidence(stage: Stage, found: Mapping[str, ArtifactRef], old: Mapping[str, 
     """Role -> artifact: the new models that the gate decides on, and whose measurements it reads. Verdicts follow from
     these."""
     new = {model: found[model] for model in GATED if found[model].location != old[model].location}
-    read = {JUDGED + model: ref for model, ref in new.items()}
+    read = {CANDIDATE + model: ref for model, ref in new.items()}
     if "policy" in new:
         started_with = dict(stage.ledger.edges(new["policy"].owner)).get("policy")
         if started_with is None or started_with.location != old["policy"].location:
@@ -180,8 +180,8 @@ def _recorded(stage: Stage, read: Mapping[str, ArtifactRef]) -> tuple[promotion.
     if current is None:
         return ()
     made = stage.ledger.get(current.owner)
-    judged = {role: ref.owner for role, ref in stage.ledger.edges(made.artifact_id) if role in GATE_READS}
-    if (made.code_digest, made.recipe_json, judged) != (
+    tested = {role: ref.owner for role, ref in stage.ledger.edges(made.artifact_id) if role in GATE_READS}
+    if (made.code_digest, made.recipe_json, tested) != (
         stage.code,
         canonical_json(_settings(stage, gate=True)),
         {role: ref.owner for role, ref in read.items()},
@@ -190,31 +190,31 @@ def _recorded(stage: Stage, read: Mapping[str, ArtifactRef]) -> tuple[promotion.
     return tuple(promotion.Verdict(model, **values) for model, values in made.metrics["promotion"].items())
 
 
-def _judge_policy(stage: Stage, read: Mapping[str, ArtifactRef]) -> promotion.Verdict:
-    if JUDGED + "policy" not in read:
+def _decide_policy(stage: Stage, read: Mapping[str, ArtifactRef]) -> promotion.Verdict:
+    if CANDIDATE + "policy" not in read:
         return promotion.passed_on("policy")
-    rows = evaluations(stage.lake, read[JUDGED + "policy"])
+    rows = evaluations(stage.lake, read[CANDIDATE + "policy"])
     before = (
         promotion.validation_outcomes(evaluations(stage.lake, read[INCUMBENT]))
         if INCUMBENT in read
         else promotion.validation_outcomes(rows, stop=0)
     )
-    return promotion.judge_policy(promotion.validation_outcomes(rows), before, stage.recipe.promotion)
+    return promotion.decide_policy(promotion.validation_outcomes(rows), before, stage.recipe.promotion)
 
 
-def _judge_world_model(stage: Stage, read: Mapping[str, ArtifactRef]) -> promotion.Verdict:
-    if JUDGED + "world_model" not in read:
+def _decide_world_model(stage: Stage, read: Mapping[str, ArtifactRef]) -> promotion.Verdict:
+    if CANDIDATE + "world_model" not in read:
         return promotion.passed_on("world_model")
     if MEASURED not in read:
         return promotion.not_measured("world_model", "world_model_metrics is not in the ledger")
     metric = promotion.false_positive_metric(stage.recipe.score.alpha)
-    judged = read[JUDGED + "world_model"].content_digest
+    candidate = read[CANDIDATE + "world_model"].content_digest
     rows = [
         row
         for row in evaluations(stage.lake, read[MEASURED])
-        if (row["task"], row["metric"], row["world_model"]) == (ALL, metric, judged)
+        if (row["task"], row["metric"], row["world_model"]) == (ALL, metric, candidate)
     ]
-    return promotion.judge_world_model(rows[0] if rows else None, stage.recipe.promotion)
+    return promotion.decide_world_model(rows[0] if rows else None, stage.recipe.promotion)
 
 
 def evaluations(lake: Lake, ref: ArtifactRef) -> list[dict[str, Any]]:

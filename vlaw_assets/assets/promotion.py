@@ -65,7 +65,7 @@ def validation_outcomes(rows: Iterable[Mapping[str, Any]], *, stop: int | None =
     }
 
 
-def judge_policy(new: Outcomes, old: Outcomes, config: PromotionConfig) -> Verdict:
+def decide_policy(new: Outcomes, old: Outcomes, config: PromotionConfig) -> Verdict:
     """Promoted where the lower bound of new - old, one-sided at `confidence` and paired by start, is above
     -`margin`."""
     if not new or not old:
@@ -105,7 +105,7 @@ def judge_policy(new: Outcomes, old: Outcomes, config: PromotionConfig) -> Verdi
     return Verdict("policy", promoted, measured=True, reason=reason, numbers=numbers)
 
 
-def judge_world_model(row: Mapping[str, Any] | None, config: PromotionConfig) -> Verdict:
+def decide_world_model(row: Mapping[str, Any] | None, config: PromotionConfig) -> Verdict:
     """Promoted where its false-positive rate on interaction events is at most `max_false_positive_rate`.
 
     `row`: the row of `evaluations` with `false_positive_metric`, of this very model; None where there is none, which is

@@ -131,7 +131,7 @@ def _keep(stage: Stage, work: Work, batches: Iterator[list[Episode]], per_task: 
         batches,
         purpose=purpose,
         tasks=tasks,
-        judged=True,
+        labelled=True,
         robot=stage.robot,
         world=stage.robot.world,
         policy=work.parents["policy"].content_digest,

@@ -35,7 +35,9 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
     purpose, count, seed = (plan.recipe[key] for key in ("purpose", "count_per_task", "seed"))
     robot, tasks = stage.robot, stage.robot.tasks
     episodes = iterate_demonstrations(tasks, count, robot=robot, purpose=purpose, seed=seed, progress=stage.progress)
-    done = write(work, in_batches(episodes), purpose=purpose, tasks=tasks, judged=True, robot=robot, world=robot.world)
+    done = write(
+        work, in_batches(episodes), purpose=purpose, tasks=tasks, labelled=True, robot=robot, world=robot.world
+    )
     work.check(checks.counts_as_asked((e.task for e in done.episodes), dict.fromkeys(tasks, count)))
     work.metrics["successes"] = done.successes
     work.show("one episode of every task", done.shown)

@@ -91,13 +91,13 @@ def stage_asset(
             # A full or read-only disk is no defect, whichever library met it.
             from vlaw_assets.lake import disk
 
-            told = error if isinstance(error, VlawError) else disk.named(error, where=asset)
-            if told is None:
+            known = error if isinstance(error, VlawError) else disk.named(error, where=asset)
+            if known is None:
                 raise
             noted = {finding.name for finding in findings}
             yield from _check_results(findings, [name for name in checks if name in noted])
             raise dg.Failure(
-                description=f"{asset} [{partition or 'foundation'}]: {told}", allow_retries=False
+                description=f"{asset} [{partition or 'foundation'}]: {known}", allow_retries=False
             ) from error
         finally:
             progress.tell(asset, str(partition), 1, 1, ending)

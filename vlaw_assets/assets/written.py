@@ -59,7 +59,7 @@ def write(
     *,
     purpose: str,
     tasks: Sequence[str] | None,
-    judged: bool,
+    labelled: bool,
     world: str | Callable[[Sequence[Episode]], str],
     robot: RobotSpec | None = None,
     policy: str = "",
@@ -71,7 +71,7 @@ def write(
 
     Args:
         tasks: the tasks that are known; None takes whatever tasks there are.
-        judged: whether each episode must have a success label, or none may.
+        labelled: whether each episode must have a success label, or none may.
         world: where they happened, of all of them or by batch.
         robot: whose episodes they must be; None where that was checked before.
         also: one more check of each batch.
@@ -80,7 +80,7 @@ def write(
     for batch in batches:
         known = sorted({episode.task for episode in batch}) if tasks is None else tasks
         work.demand(
-            checks.episodes_fit_schema(batch, tasks=known, judged=judged, robot=robot), checks.all_finite(batch)
+            checks.episodes_fit_schema(batch, tasks=known, labelled=labelled, robot=robot), checks.all_finite(batch)
         )
         if also is not None:
             work.demand(also(batch))
@@ -95,7 +95,7 @@ def write(
         done.add(batch, names)
     known = sorted({episode.task for episode in done.episodes}) if tasks is None else tasks
     work.check(
-        checks.episodes_fit_schema(done.episodes, tasks=known, judged=judged, robot=robot),
+        checks.episodes_fit_schema(done.episodes, tasks=known, labelled=labelled, robot=robot),
         checks.all_finite(done.episodes),
     )
     return done

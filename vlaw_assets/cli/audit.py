@@ -206,7 +206,7 @@ def _show(found: dict[str, Any]) -> None:
             pivot(found["episodes"], ["dataset", "source"]),
         ),
         ("What each model learned from", pivot(found["learned"], LEARNED)),
-        ("Judge and threshold", judge_table(found)),
+        ("Reward model and threshold", judge_table(found)),
         ("Known at the time", metric_table(found, brief=True)),
         ("Quarantine in force", quarantine_table(found)),
         ("Artifacts", _artifacts(found)),

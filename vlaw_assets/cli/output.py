@@ -105,10 +105,10 @@ class Commands(typer.core.TyperGroup):
             error.message = visible(error.message)  # typer prints it, on a console of its own
             raise
         except Exception as error:  # whichever library met a full or read-only disk
-            told = disk.named(error)
-            if told is None:
+            known = disk.named(error)
+            if known is None:
                 raise
-            errors.print(f"[bold red]error:[/] {escape(str(told))}", soft_wrap=True)
+            errors.print(f"[bold red]error:[/] {escape(str(known))}", soft_wrap=True)
             raise typer.Exit(2) from error
 
 

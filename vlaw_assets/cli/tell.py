@@ -24,8 +24,8 @@ def tell_dagster(lake: Lake, ref: ArtifactRef) -> None:
 
     try:
         with open_instance() as instance:
-            told = report_outside(lake, instance, dg.Definitions(assets=OUTSIDE), ref)
-            why = "" if told else "its newest event names an artifact that this lake does not have"
+            reported = report_outside(lake, instance, dg.Definitions(assets=OUTSIDE), ref)
+            why = "" if reported else "its newest event names an artifact that this lake does not have"
     except (VlawError, OSError, SQLAlchemyError) as error:
         why = str(error).splitlines()[0]
     if why:

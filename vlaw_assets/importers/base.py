@@ -153,14 +153,15 @@ def _summary(name: str, recordings: Recordings, episodes: Sequence[Episode]) -> 
     from vlaw_assets.pipeline.checks import all_finite, episodes_fit_schema
 
     parts = {
-        judged: [episode for episode in episodes if (episode.success is not None) is judged] for judged in (True, False)
+        labelled: [episode for episode in episodes if (episode.success is not None) is labelled]
+        for labelled in (True, False)
     }
     tasks = sorted({episode.task for episode in episodes})
     findings = [
         all_finite(episodes),
         *(
-            episodes_fit_schema(part, tasks=tasks, judged=judged, robot=recordings.robot)
-            for judged, part in parts.items()
+            episodes_fit_schema(part, tasks=tasks, labelled=known, robot=recordings.robot)
+            for known, part in parts.items()
             if part
         ),
     ]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef, Lake
 
 TRUTH = "simulator (privileged)"
-"""Judge of a training set whose imagined episodes were kept by their true outcome."""
+"""Reward model of a training set whose imagined episodes were kept by their true outcome."""
 METRICS = (
     "world_model_metrics",
     "start_world_model_metrics",
@@ -188,7 +188,7 @@ def _parents(lake: Lake, ref: ArtifactRef, held: dict[str, Any]) -> list[dict[st
 
 
 def _judges(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Judge and threshold of every training set: the reward model its scores came from, and its recipe's alpha."""
+    """Of every training set: the reward model that its scores came from, and its recipe's alpha."""
     by_id = {item["artifact"]: item for item in items}
     found = []
     for item in (item for item in items if item["kind"] == "training_set"):

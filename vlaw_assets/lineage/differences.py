@@ -117,7 +117,7 @@ def _code(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _judge(found: Closure) -> list[dict[str, Any]]:
-    """Judge and threshold by iteration."""
+    """Reward model and threshold by iteration."""
     return [
         {
             "iteration": row["training_set"].rstrip("]").rpartition("|")[2],

@@ -98,10 +98,10 @@ def decisions(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What chose the models of a closure: {state, model, chosen, judged, promoted, measured, reason}, iterations in
     order.
 
-    `chosen` is what went on, `judged` the new model that the promotion gate looked at ('' where there was nothing to
+    `chosen` is what went on, `candidate` the new model that the promotion gate looked at ('' where there was nothing to
     decide).
     """
-    from vlaw_assets.loop_roles import JUDGED, MODELS
+    from vlaw_assets.loop_roles import CANDIDATE, MODELS
 
     by_id = {item["artifact"]: item for item in items}
     found = []
@@ -115,7 +115,7 @@ def decisions(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
                         "state": name_of(item),
                         "model": model,
                         "chosen": roles[model],
-                        "judged": roles.get(JUDGED + model, ""),
+                        "candidate": roles.get(CANDIDATE + model, ""),
                         "promoted": verdict.get("promoted"),
                         "measured": verdict.get("measured"),
                         "reason": verdict.get(

@@ -40,9 +40,9 @@ class Finding:
 
 
 def episodes_fit_schema(
-    episodes: Sequence[Episode], *, tasks: Sequence[str], judged: bool, robot: RobotSpec | None = None
+    episodes: Sequence[Episode], *, tasks: Sequence[str], labelled: bool, robot: RobotSpec | None = None
 ) -> Finding:
-    """Scalar columns of episodes: known task, instruction, seed, length; success known exactly where `judged`. Of a
+    """Scalar columns of episodes: known task, instruction, seed, length; success known exactly where `labelled`. Of a
     robot also its cameras, dimensions and limits."""
     import pyarrow as pa
     from pandera.pyarrow import Check
@@ -59,7 +59,7 @@ def episodes_fit_schema(
             "instruction": pa.array([e.instruction for e in episodes], pa.string()),
             "seed": pa.array([e.seed for e in episodes], pa.int64()),
             "num_steps": pa.array([e.num_steps for e in episodes], pa.int64()),
-            "judged": pa.array([e.success is not None for e in episodes], pa.bool_()),
+            "labelled": pa.array([e.success is not None for e in episodes], pa.bool_()),
         }
     )
     return _fits(
@@ -70,7 +70,7 @@ def episodes_fit_schema(
             "instruction": [Check.str_length(min_value=1, error="not empty")],
             "seed": [Check.ge(0, error="at least 0")],
             "num_steps": [Check.ge(1, error="at least 1")],
-            "judged": [Check.isin([judged], error=f"{judged}".lower())],
+            "labelled": [Check.isin([labelled], error=f"{labelled}".lower())],
         },
     )
 

@@ -236,8 +236,8 @@ class Query:
         from vlaw_assets.lake import disk
 
         kind, first = error.kind, error.text.partition("\n")[0]
-        if kind == "IOException" and (told := disk.named(error)) is not None:
-            return told
+        if kind == "IOException" and (known := disk.named(error)) is not None:
+            return known
         if kind in ("IOException", "InvalidInputException", "PermissionException"):
             try:
                 self._verify(names)  # a file may have gone since

@@ -52,7 +52,7 @@ def page(found: dict[str, Any]) -> str:
             decision_table(found),
         ),
         *_section(
-            "Judge and threshold",
+            "Reward model and threshold",
             "An imagined episode is learned from where the judge's P(success) is above alpha.",
             judge_table(found),
         ),

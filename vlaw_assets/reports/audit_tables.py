@@ -11,7 +11,7 @@ LEARNED = ("learner", "dataset", "through", "source", "weight")
 
 
 def judge_table(found: dict[str, Any]) -> list[list[str]]:
-    """Judge and alpha of every training set, header first."""
+    """Reward model and alpha of every training set, header first."""
     rows = [
         [
             row["training_set"],
@@ -51,13 +51,13 @@ def decision_table(found: dict[str, Any]) -> list[list[str]]:
             row["state"],
             row["model"],
             row["chosen"],
-            row["judged"],
+            row["candidate"],
             {True: "promoted", False: "refused", None: ""}[row["promoted"]],
             row["reason"],
         ]
         for row in found["decisions"]
     ]
-    return [["state", "model", "goes on", "judged", "verdict", "why"], *rows]
+    return [["state", "model", "goes on", "candidate", "verdict", "why"], *rows]
 
 
 def quarantine_table(found: dict[str, Any]) -> list[list[str]]:

@@ -23,11 +23,11 @@ from vlaw_models.errors import VlawError
 from vlaw_models.learners.loop import LoopConfig, train
 from vlaw_models.progress import Progress
 from vlaw_models.reward_models.augment import augment
-from vlaw_models.reward_models.base import NO, YES, Judge, frame_indices, load_judge
+from vlaw_models.reward_models.base import NO, YES, RewardModel, frame_indices, load_reward_model
 
 
 def train_reward_model(
-    judge: Judge,
+    judge: RewardModel,
     episodes: Sequence[Episode],
     labels: Sequence[bool],
     *,
@@ -129,7 +129,7 @@ def finetune_reward_model(
             where="reward-model finetuning",
             remedy="Replay the very rollouts that the judge learns from.",
         )
-    judge = load_judge(start_dir)
+    judge = load_reward_model(start_dir)
     adapted = add_lora(judge, cfg.lora_rank, seed=seed)
     labels = [bool(episode.success) for episode in episodes]
     # No weight decay: it would pull the low-rank change, not the weights, towards zero.
@@ -150,7 +150,7 @@ def finetune_reward_model(
 
 
 def _frame_features(
-    judge: Judge, episodes: Sequence[Episode], device: torch.device
+    judge: RewardModel, episodes: Sequence[Episode], device: torch.device
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Per episode the frozen encoder's features of each frame (T+1, E) float16, and the robot's states (T+1, D)."""
     judge.eval()
@@ -168,7 +168,7 @@ def _frame_features(
 
 
 def _draw_clips(
-    judge: Judge, encoded: Sequence[tuple[torch.Tensor, torch.Tensor]], rng: np.random.Generator
+    judge: RewardModel, encoded: Sequence[tuple[torch.Tensor, torch.Tensor]], rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Of each episode the frames that the judge looks at, at jittered times: (B, F, E) float32 and (B, F, D)."""
     steps = [frame_indices(len(features), judge.num_frames, rng) for features, _ in encoded]
@@ -179,7 +179,7 @@ def _draw_clips(
     )
 
 
-def add_lora(judge: Judge, rank: int, *, seed: int) -> Any:
+def add_lora(judge: RewardModel, rank: int, *, seed: int) -> Any:
     """Freezes the judge and puts LoRA layers into it in place (alpha = 2 rank); returns peft's handle for merging."""
     from peft import LoraConfig, LoraModel
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from vlaw_models.errors import VlawError
-from vlaw_models.reward_models.base import load_judge
+from vlaw_models.reward_models.base import load_reward_model
 from vlaw_models.reward_models.clip_judge import ClipJudge
 from vlaw_models.threads import on_threads
 
@@ -138,7 +138,7 @@ def judge_net(folder: Path | str) -> JudgeNet:
 
     VlawError for a damaged folder, and for a judge of another class than ClipJudge.
     """
-    judge = load_judge(folder)
+    judge = load_reward_model(folder)
     if not isinstance(judge, ClipJudge):
         raise VlawError(
             f"a {type(judge).__name__} has no frame encoder to take features from",

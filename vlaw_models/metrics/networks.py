@@ -97,10 +97,10 @@ def judge_as_net(folder: Path | str, height: int, width: int) -> tuple[JudgeNet 
     VlawError for a damaged folder.
     """
     from vlaw_models.metrics.features import judge_net
-    from vlaw_models.reward_models.base import load_judge
+    from vlaw_models.reward_models.base import load_reward_model
     from vlaw_models.reward_models.clip_judge import ClipJudge
 
-    judge = load_judge(folder)
+    judge = load_reward_model(folder)
     if not isinstance(judge, ClipJudge):
         return None, f"the pretrained judge is a {type(judge).__name__}, which has no frame encoder"
     if (judge.image_size, judge.image_size) != (height, width):

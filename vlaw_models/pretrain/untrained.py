@@ -54,9 +54,10 @@ def _autoencoder(preset: str, _episodes: Sequence[Episode], out: Path, _robot: R
 
 
 def _reward_model(preset: str, episodes: Sequence[Episode], out: Path, robot: RobotSpec, seed: int) -> None:
-    from vlaw_models.reward_models.base import build_judge
+    from vlaw_models.reward_models.base import build_reward_model
 
-    build_judge(presets.REWARD_MODEL[preset], robot=robot, instructions=_instructions(episodes), seed=seed).save(out)
+    words = _instructions(episodes)
+    build_reward_model(presets.REWARD_MODEL[preset], robot=robot, instructions=words, seed=seed).save(out)
 
 
 def _instructions(episodes: Sequence[Episode]) -> list[str]:

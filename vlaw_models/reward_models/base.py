@@ -1,7 +1,5 @@
-"""What every judge shares: which frames it sees, which question it is asked, how yes/no logits become P(yes).
-
-Here: `Judge` (an nn.Module), frame sampling, loading by class name. Not here: networks (clip_judge.py, qwen_judge.py),
-training (vlaw_models/learners/reward_model.py), the threshold alpha (applied by whoever reads the scores).
+"""What every reward model ("judge") shares: which frames it sees, which question it is asked, how yes/no logits become
+P(yes). The threshold alpha is applied by whoever reads the scores.
 
 Dimensions: B batch, F frames of a clip, V cameras of the judge.
 """
@@ -33,7 +31,7 @@ LATE_POWER = 1.7
 QUESTION = 'Is the task "{instruction}" completed successfully?'
 
 
-class Judge(nn.Module, ABC):
+class RewardModel(nn.Module, ABC):
     """A reward model. Subclasses set `cameras`, `num_frames` and `image_size` in their constructor."""
 
     config_class: ClassVar[type]
@@ -90,7 +88,7 @@ class Judge(nn.Module, ABC):
 
     @classmethod
     @abstractmethod
-    def load(cls, folder: Path) -> Judge:
+    def load(cls, folder: Path) -> RewardModel:
         """Reads what `save` wrote; VlawError for a damaged or foreign folder."""
 
     def p_yes(self, frames: Tensor, instructions: Sequence[str], states: Tensor | None = None) -> Tensor:
@@ -131,7 +129,7 @@ class Judge(nn.Module, ABC):
             raise VlawError(
                 "a judge needs at least 2 frames, this episode has 1",
                 where=where,
-                remedy="Judge episodes recorded with a frame at every step.",
+                remedy="Score episodes recorded with a frame at every step.",
             )
         size = self.image_size
         height, width = (size, size) if isinstance(size, int) else size
@@ -162,20 +160,20 @@ def question(instruction: str) -> str:
     return QUESTION.format(instruction=instruction.strip())
 
 
-def load_judge(folder: Path | str) -> Judge:
+def load_reward_model(folder: Path | str) -> RewardModel:
     """The judge in a checkpoint folder, in evaluation mode. VlawError where the folder is missing or no judge."""
-    judge: Judge = checkpoint.load_checkpoint(folder, REWARD_MODELS)
+    judge: RewardModel = checkpoint.load_checkpoint(folder, REWARD_MODELS)
     return judge.eval()
 
 
-def build_judge(
+def build_reward_model(
     preset: Mapping[str, Any],
     *,
     robot: RobotSpec,
     instructions: Sequence[str] = (),
     seed: int = 0,
     weights: Path | str | None = None,
-) -> Judge:
+) -> RewardModel:
     """A judge of a preset (presets.REWARD_MODEL[...]) for a robot: new and seeded, or published weights where there
     are any. It looks at the first camera of each of the preset's `roles`, or, without them, at all.
 
@@ -194,7 +192,7 @@ def build_judge(
         raise VlawError(
             f"a {judge.__name__} takes no published weights",
             where=str(weights),
-            remedy="Use a preset whose judge does (paper), or load a checkpoint with load_judge.",
+            remedy="Use a preset whose judge does (paper), or load a checkpoint with load_reward_model.",
         )
     if weights is not None:
         return judge.from_pretrained(str(weights), settings)

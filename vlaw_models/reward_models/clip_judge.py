@@ -24,7 +24,7 @@ from vlaw_models.device import seeded
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.encoder import WAVES, ImageEncoder, fold, waves
 from vlaw_models.policies.tokenize import InstructionTokenizer
-from vlaw_models.reward_models.base import Judge, check_cameras, plain
+from vlaw_models.reward_models.base import RewardModel, check_cameras, plain
 
 if TYPE_CHECKING:
     from vlaw_models.policies.flow_policy import FlowPolicy
@@ -57,7 +57,7 @@ class ClipJudgeConfig:
     dropout: float = 0.2
 
 
-class ClipJudge(Judge):
+class ClipJudge(RewardModel):
     """The encoder's features of each frame, and the hand's pose there -> a token per frame; answer token + these ->
     logits."""
 

@@ -1,6 +1,6 @@
 """Embeddings of episodes: what a judge sees in them, as vectors of length 1 that can be compared by their angle.
 
-Here: the judge's features (`Judge.features`), of the frames it samples for scoring. Not here: scores (score.py),
+Here: the judge's features (`RewardModel.features`), of the frames it samples for scoring. Not here: scores (score.py),
 storage and search. Why the judge: its features were learned to tell what matters for the tasks (what stands on what),
 and it reads real and imagined frames alike. Vectors of different judges are not comparable.
 """
@@ -18,12 +18,12 @@ import torch
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 from vlaw_models.progress import Progress
-from vlaw_models.reward_models.base import Judge, frame_indices, load_judge
+from vlaw_models.reward_models.base import RewardModel, frame_indices, load_reward_model
 from vlaw_models.threads import on_threads
 
 
 def embed_episodes(
-    judge_dir: Path | str | Judge,
+    judge_dir: Path | str | RewardModel,
     episodes: Iterable[Episode],
     *,
     batch_size: int = 16,
@@ -36,7 +36,7 @@ def embed_episodes(
     quicker on a CPU. VlawError for a damaged checkpoint, an episode whose frames the judge cannot read, and features
     that are not finite or all zero.
     """
-    judge = judge_dir if isinstance(judge_dir, Judge) else load_judge(judge_dir)
+    judge = judge_dir if isinstance(judge_dir, RewardModel) else load_reward_model(judge_dir)
     device = next(judge.parameters()).device
     total = len(episodes) if isinstance(episodes, Sized) else 0
     vectors: list[np.ndarray] = []
@@ -61,12 +61,12 @@ def embed_episodes(
     return np.concatenate(vectors) if vectors else np.empty((0, 0), dtype=np.float32)
 
 
-def steps_seen(judge: Judge, num_steps: int) -> list[int]:
+def steps_seen(judge: RewardModel, num_steps: int) -> list[int]:
     """The steps whose frames the judge looks at in an episode of `num_steps` steps, ascending, each once."""
     return sorted(set(frame_indices(num_steps + 1, judge.num_frames).tolist()))
 
 
-def _whole(judge: Judge, episode: Episode) -> Episode:
+def _whole(judge: RewardModel, episode: Episode) -> Episode:
     """The episode with a frame at every step; where only `steps_seen` were loaded, the others are blank (never
     read)."""
     length = episode.num_steps + 1

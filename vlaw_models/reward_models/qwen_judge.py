@@ -26,7 +26,7 @@ from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 from vlaw_models import checkpoint
 from vlaw_models.device import seeded
 from vlaw_models.errors import VlawError
-from vlaw_models.reward_models.base import Judge, as_float, check_cameras, plain, question
+from vlaw_models.reward_models.base import RewardModel, as_float, check_cameras, plain, question
 from vlaw_models.reward_models.words import padded_ids, word_tokenizer
 
 START, END = "<|im_start|>", "<|im_end|>"
@@ -51,7 +51,7 @@ class QwenJudgeConfig:
     """Length of the episode as the model is told it, in the time stamps before the frames."""
 
 
-class QwenJudge(Judge):
+class QwenJudge(RewardModel):
     """16 frames and a question -> logits of yes and no, by a Qwen3-VL."""
 
     config_class = QwenJudgeConfig

@@ -12,7 +12,7 @@ import torch
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 from vlaw_models.progress import Progress
-from vlaw_models.reward_models.base import load_judge
+from vlaw_models.reward_models.base import load_reward_model
 
 
 def score_episodes(
@@ -27,7 +27,7 @@ def score_episodes(
     Deterministic: no augmentation, no dropout, no sampling. VlawError for a damaged checkpoint, an episode whose
     frames the judge cannot read, or a judge whose output is not finite.
     """
-    judge = load_judge(reward_dir)
+    judge = load_reward_model(reward_dir)
     device = next(judge.parameters()).device
     total = len(episodes) if isinstance(episodes, Sized) else 0
     scores: list[np.ndarray] = []

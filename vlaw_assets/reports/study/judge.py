@@ -46,7 +46,7 @@ def section(facts: Facts, pictures: Pictures) -> str:
     rows += [_row(f"paper, {row['label']}", {key: row[key] for key in COUNTS}) for row in paper()["table_3"]["rows"]]
     seeds = {row["seed"] for row in _own(facts, "judges")}
     parts = [
-        "## 4. Judge (Table 3)",
+        "## 4. Reward model (Table 3)",
         (
             f"Held-out real episodes, the robot's own outcome against the judge's; judges of the first iteration, "
             f"seeds {seeds_text(seeds) or 'none yet'}, "

@@ -116,8 +116,8 @@ def _differences(facts: Facts, noise: str) -> str:
     )
     if not text:
         return ""
-    told = EXPLAINED if noise == REPORTED else "Differences as above:"
-    return f"{told}\n{text}"
+    introduction = EXPLAINED if noise == REPORTED else "Differences as above:"
+    return f"{introduction}\n{text}"
 
 
 def per_seed(found: Comparison) -> str:

@@ -53,13 +53,13 @@ def build(lake: Lake, study: str, pictures: Pictures, notes: str = "") -> str:
     ]
     if notes:
         sections.append(f"## Discussion\n\n{notes.strip()}")
-    told = (
+    introduction = (
         f"Made by `vlaw report study {study}` from the lake; up to the discussion, every number is the answer to a "
         f"question of "
         f"`sql/study_*.sql`, or computed from such answers. Do not edit. Paper: "
         f"[{paper()['source']}]({paper()['url']})."
     )
-    return f"# Study {study}\n\n{told}\n\n" + "\n\n".join(sections) + "\n"
+    return f"# Study {study}\n\n{introduction}\n\n" + "\n\n".join(sections) + "\n"
 
 
 def notes_of(out: Path) -> str:

@@ -128,7 +128,7 @@ class Draw(Task):
         return True
 
     def outcome(self, sim: Sim) -> Outcome:
-        return judge(sim.memory["strokes"], sim.memory["centre"])
+        return outcome_of(sim.memory["strokes"], sim.memory["centre"])
 
     def points(self, sim: Sim) -> np.ndarray:
         x, y = sim.memory["centre"]
@@ -166,7 +166,7 @@ class Draw(Task):
         return [*(_shifted(waypoint, shift) for waypoint in plan[:count]), *plan[count:]]
 
 
-def judge(strokes: list[list[list[float]]], centre: list[float]) -> Outcome:
+def outcome_of(strokes: list[list[list[float]]], centre: list[float]) -> Outcome:
     """Judges what was drawn: `strokes` of points (x, y) in drawing order, on a board centred at `centre` (metres)."""
     if not strokes:
         return Outcome(success=False, event="nothing_drawn")
