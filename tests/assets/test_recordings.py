@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from factories import write_toml
 from one_stage import Bench
 from small_loop import TASKS, checkpoint, commit, episodes, foundation
 
+from vlaw_assets.assets.recordings import check_sources
 from vlaw_assets.lake.quarantine import add
 from vlaw_assets.lineage.impact import impact
+from vlaw_assets.recipes import find_recipe, load_foundation
 from vlaw_models.errors import VlawError
 
 SOURCE = {"source": "recorded:lab", "episodes_per_task": 10}
@@ -110,12 +113,13 @@ def test_evaluations_are_taken_from_recordings_and_never_from_those_trained_on(b
 
 def test_what_cannot_be_taken_is_refused_and_nothing_is_written(bench):
     bench.recipe("lab", rollouts=SOURCE)
-    with pytest.raises(VlawError, match="no recording 'lab'") as caught:
+    with pytest.raises(VlawError, match="no recording 'lab'; there are: none yet") as caught:
         rolled_out(bench)
-    assert "vlaw import FORMAT PATH --name lab" in caught.value.remedy
+    assert "Import the dataset by that name: vlaw import FORMAT PATH --name lab (" in caught.value.remedy
     record(bench, "other")
-    with pytest.raises(VlawError, match="there are: other"):
+    with pytest.raises(VlawError, match="there are: other") as caught:
         rolled_out(bench)
+    assert "Name one of these, or import" in caught.value.remedy
     record(bench, "lab", judged=False)
     with pytest.raises(VlawError, match="no success label"):
         rolled_out(bench)
@@ -125,6 +129,46 @@ def test_what_cannot_be_taken_is_refused_and_nothing_is_written(bench):
         rolled_out(bench)
     assert "book, stack" in caught.value.remedy
     assert bench.lake.ledger.current("real_rollouts", "lab|01") is None
+
+
+def ask(bench: Bench, **values) -> None:
+    """What is asked of the recordings before all iterations run."""
+    bench.recipe("lab", **values)
+    recipe, foundation = find_recipe("lab", bench.recipes), load_foundation(bench.recipes)
+    check_sources(recipe, foundation, bench.lake, iterations=recipe.iterations)
+
+
+def test_recordings_that_have_what_a_run_takes_are_accepted(bench):
+    record(bench, "lab")
+    ask(bench, rollouts=SOURCE, evaluation=SOURCE, world_model_metrics={"source": "recorded:lab"})
+    later = {"source": "recorded:lab_{iteration}"}  # may be recorded while it runs
+    ask(bench, rollouts=later, evaluation=later)
+    ask(bench, rollouts=SOURCE, iterations=COUNT)
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "what"),
+    [
+        ("evaluation.source", {"evaluation": {"source": "recorded:eval"}}, "no recording 'eval'; there are: lab, mute"),
+        ("world_model_metrics.source", {"world_model_metrics": {"source": "recorded:mute"}}, "no success label"),
+        ("rollouts.source", {"rollouts": SOURCE, "tasks": ["stack", "draw"]}, "no episode of draw"),
+        ("rollouts.source", {"rollouts": SOURCE, "iterations": COUNT + 1}, "no episode of stack, book"),
+    ],
+)
+def test_recordings_that_lack_what_a_run_takes_are_refused_before_it(bench, key, values, what):
+    record(bench, "lab"), record(bench, "mute", judged=False)
+    with pytest.raises(VlawError, match=what) as caught:
+        ask(bench, **values)
+    assert caught.value.where == f"{bench.recipes / 'lab.toml'}, key '{key}'"
+
+
+def test_recordings_of_a_foundation_are_asked_for_until_it_is_made(bench):
+    write_toml(bench.recipes / "foundation.toml", {"co_training": "recorded:demos"})
+    ask(bench)
+    write_toml(bench.recipes / "foundation.toml", {"demonstrations": "recorded:demos"})
+    with pytest.raises(VlawError, match="no recording 'demos'") as caught:
+        ask(bench)
+    assert caught.value.where == f"{bench.recipes / 'foundation.toml'}, key 'demonstrations'"
 
 
 @pytest.mark.parametrize("source", ["lab", "recorded:", "recorded:../x", "recorded:lab_{n}", "simulator"])

@@ -6,14 +6,17 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import tomllib
 
 import pytest
+from factories import changed, write_toml
 from one_stage import Bench
 from scratch_package import install
 
 from vlaw_assets.cli.doctor import CHECKS
-from vlaw_assets.recipes import find_recipe, load_foundation, load_recipe, recipe_files
-from vlaw_assets.recipes.fit import check_fits, check_learner, check_weights
+from vlaw_assets.recipes import PACKAGED, find_recipe, load_foundation, load_recipe, recipe_files
+from vlaw_assets.recipes.fit import check_learner, check_weights
+from vlaw_assets.recipes.preflight import check_all, check_fits
 from vlaw_models import presets
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.base import LEARNERS
@@ -52,21 +55,94 @@ def test_a_learner_that_does_not_fit_the_policy_is_refused_by_key(tmp_path, text
     found = recipe(tmp_path, f"[policy]\n{text}")
     with pytest.raises(VlawError, match=f"^{key}.* does not fit") as caught:
         check_learner(found, "Pi0Policy")
-    assert caught.value.where == f"recipe mine, key '{key}'"
+    assert caught.value.where == f"{tmp_path / 'mine.toml'}, key '{key}'"
     assert remedy in caught.value.remedy
     check_learner(recipe(tmp_path, f"[policy]\n{text}steps = 0\n[dsrl]\nsteps = 0\n"), "Pi0Policy")
 
 
 def test_a_recipe_for_another_foundation_is_refused_by_key(tmp_path):
-    (tmp_path / "foundation.toml").write_text('robot = "droid"\npreset = "toy"\n')
-    foundation = load_foundation(tmp_path)
+    foundation = droid_foundation(tmp_path)
     with pytest.raises(VlawError, match="for preset 'tiny', the foundation is for 'toy'"):
         check_fits(recipe(tmp_path, 'robot = "droid"\n'), foundation)
     with pytest.raises(VlawError, match="for robot 'tabletop', the foundation is for 'droid'"):
         check_fits(recipe(tmp_path, 'preset = "toy"\n'), foundation)
     with pytest.raises(VlawError, match=r"^policy\.frozen_encoder"):
-        check_fits(recipe(tmp_path, 'preset = "toy"\nrobot = "droid"\n'), foundation)
-    check_fits(recipe(tmp_path, 'preset = "toy"\nrobot = "droid"\n[policy]\nfrozen_encoder = false\n'), foundation)
+        check_fits(droid_recipe(tmp_path, policy={"frozen_encoder": True}), foundation)
+    check_fits(droid_recipe(tmp_path), foundation)
+
+
+def droid_foundation(folder, **changes):
+    """One of recordings, for a robot that nothing simulates."""
+    packaged = tomllib.loads((PACKAGED / "droid" / "foundation.toml").read_text())
+    write_toml(folder / "foundation.toml", changed(packaged, changes))
+    return load_foundation(folder)
+
+
+def droid_recipe(folder, name="mine", **changes):
+    packaged = tomllib.loads((PACKAGED / "droid" / "droid_sample.toml").read_text())
+    write_toml(folder / f"{name}.toml", changed(packaged, {"name": name, **changes}))
+    return find_recipe(name, folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "remedy"),
+    [
+        ({"imagine": {"world": "simulator"}}, "imagine.world", "Set imagine.world = 'world_model'."),
+        ({"score": {"labels": "simulator"}}, "score.labels", "Set score.labels = 'judge'."),
+        ({"rollouts": {"source": "robot"}}, "rollouts.source", "'recorded:NAME'"),
+        ({"evaluation": {"source": "robot"}}, "evaluation.source", "'recorded:NAME'"),
+        ({"world_model_metrics": {"source": "robot"}}, "world_model_metrics.source", "'recorded:NAME'"),
+        ({"policy": {"validation_per_task": 2, "stops": [1]}}, "policy.validation_per_task", "policy.stops = []"),
+        (
+            {"policy": {"validation_per_task": 2}, "promotion": {"enabled": True}},
+            "policy.validation_per_task",
+            "promotion.enabled = false",
+        ),
+    ],
+)
+def test_what_a_robot_without_a_simulator_cannot_do_is_refused_by_file_and_key(tmp_path, changes, key, remedy):
+    foundation = droid_foundation(tmp_path)
+    with pytest.raises(VlawError, match="needs a simulator; robot 'droid' has none") as caught:
+        check_fits(droid_recipe(tmp_path, **changes), foundation)
+    assert caught.value.where == f"{tmp_path / 'mine.toml'}, key '{key}'"
+    assert remedy in caught.value.remedy
+
+
+def test_all_that_needs_the_missing_simulator_is_named_and_the_foundations_own_keys_first(tmp_path):
+    both = {"imagine": {"world": "simulator"}, "score": {"labels": "simulator"}}
+    with pytest.raises(VlawError, match=r"also wrong: 'score\.labels'") as caught:
+        check_fits(droid_recipe(tmp_path, **both), droid_foundation(tmp_path))
+    assert "Set imagine.world = 'world_model'. Set score.labels = 'judge'." in caught.value.remedy
+    with pytest.raises(VlawError, match="key 'co_training' is 'scripted', which needs a simulator") as caught:
+        check_fits(droid_recipe(tmp_path, **both), droid_foundation(tmp_path, co_training="scripted"))
+    assert caught.value.where == f"{tmp_path / 'foundation.toml'}, key 'co_training'"
+
+
+def test_weights_and_networks_that_are_not_there_are_refused_before_anything_runs(tmp_path):
+    with pytest.raises(
+        VlawError, match="the weights of base_policy for preset 'tiny' of robot 'droid' are not shipped"
+    ):
+        check_fits(droid_recipe(tmp_path, preset="tiny"), droid_foundation(tmp_path, preset="tiny"))
+    with pytest.raises(VlawError, match="no folder with the weights of a network") as caught:
+        check_fits(
+            droid_recipe(tmp_path, world_model_metrics={"perceptual_net": "nowhere"}), droid_foundation(tmp_path)
+        )
+    assert caught.value.where == f"{tmp_path / 'mine.toml'}, key 'world_model_metrics.perceptual_net'"
+
+
+def test_all_recipes_that_do_not_fit_are_named_at_once(tmp_path):
+    foundation = droid_foundation(tmp_path)
+    frozen = [droid_recipe(tmp_path, name, policy={"frozen_encoder": True}) for name in ("a", "b")]
+    fine = droid_recipe(tmp_path, "fine")
+    oracle = droid_recipe(tmp_path, "oracle", imagine={"world": "simulator"})
+    check_all([fine], lambda recipe: check_fits(recipe, foundation))
+    with pytest.raises(VlawError) as caught:
+        check_all([*frozen, fine, oracle], lambda recipe: check_fits(recipe, foundation))
+    for name in ("a", "b", "oracle"):
+        assert f"{name}: " in caught.value.what
+        assert f"{tmp_path / name}.toml" in caught.value.where
+    assert "fine" not in caught.value.what
+    assert caught.value.remedy.count("Set policy.frozen_encoder = false.") == 1
 
 
 @pytest.mark.parametrize(

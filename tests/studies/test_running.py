@@ -101,6 +101,24 @@ def test_a_partition_that_fails_or_whose_process_dies_does_not_stop_the_others(f
         monkeypatch.setattr(sys, "executable", shutil.which("false"))
 
 
+def test_arms_that_do_not_fit_are_all_named_before_any_begins(tmp_path):
+    place = new_place(tmp_path)
+    write_recipe(place.recipes, "good", policy={"steps": 1})
+    write_recipe(place.recipes, "wide", None, extends="good", preset="small")
+    write_recipe(place.recipes, "lone", None, extends="good", robot="droid", tasks=[])
+    write_study(
+        place.recipes, arms=[{"recipe": arm, "seeds": [0, 1], "iterations": 1} for arm in ("good", "wide", "lone")]
+    )
+    result = invoke(place, "study", "small")
+    assert result.exit_code == 2, result.output
+    for name in ("wide-s0", "wide-s1", "lone-s0", "lone-s1"):
+        assert f"small-{name} is for" in result.stderr
+    assert "small-good" not in result.stderr
+    assert not (tmp_path / "lake").exists()
+    assert invoke(place, "study", "small", "--only", "wide").exit_code == 2
+    assert "small-lone" not in invoke(place, "study", "small", "--only", "wide").stderr
+
+
 def prepared(root):
     """A place with the foundation of the smoke study."""
     place = new_place(root)

@@ -100,10 +100,9 @@ def identity_of(stage: Stage) -> dict[str, Any]:
 def validation_of(stage: Stage) -> EvaluationConfig | None:
     """How policies are measured while they are made; None where nobody asks."""
     recipe = stage.recipe
-    per_task = recipe.policy.validation_per_task
-    if not per_task or not (recipe.policy.stops or recipe.promotion.enabled):
+    if not recipe.measures_policies:
         return None
-    return dataclasses.replace(recipe.evaluation, episodes_per_task=per_task)
+    return dataclasses.replace(recipe.evaluation, episodes_per_task=recipe.policy.validation_per_task)
 
 
 def _evaluator(stage: Stage) -> Callable[[Any], Outcomes] | None:

@@ -20,7 +20,8 @@ from vlaw_assets.partitions import single_partition, split_partition
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
-    from vlaw_assets.lake import ArtifactRef, Handle
+    from vlaw_assets.lake import ArtifactRef, Handle, Lake, Ledger
+    from vlaw_assets.recipes.schema import Foundation, Recipe
     from vlaw_models.episodes import Episode
 
 RECORDED = "recorded:"
@@ -38,25 +39,68 @@ def is_recorded(source: str) -> bool:
 def recording(stage: Stage, source: str, number: int = 0) -> ArtifactRef:
     """The imported dataset that a source means in an iteration. Raises VlawError where it was not imported, or is of
     another robot."""
-    name = source.removeprefix(RECORDED).replace(ITERATION, f"{number:02d}")
-    found = stage.ledger.current(ASSET, single_partition(name))
-    if found is None:
-        known = sorted({split_partition(ref.partition)[0] for ref in stage.ledger.artifacts() if ref.asset == ASSET})
-        raise VlawError(
-            f"there is no recording {name!r}" + (f"; there are: {', '.join(known)}" if known else ""),
-            where=f"{stage.asset} [{stage.partition or 'foundation'}], source = {source!r}",
-            remedy=f"vlaw import FORMAT PATH --name {name}",
-        )
-    of_robot = json.loads(found.recipe_json).get("robot", {}).get("name", stage.robot.name)
-    if of_robot != stage.robot.name:
-        raise VlawError(
-            f"recording {name!r} is of robot {of_robot!r}, this is for {stage.robot.name!r}",
-            where=f"{stage.asset} [{stage.partition or 'foundation'}], source = {source!r}",
-            remedy=f"Name a recording of {stage.robot.name!r}, or set robot = {of_robot!r} in the recipe and in "
-            "foundation.toml.",
-        )
+    where = f"{stage.asset} [{stage.partition or 'foundation'}], source = {source!r}"
+    found = _find(stage.ledger, source, number, robot=stage.robot.name, where=where)
     stage.required.append(found)
     return found
+
+
+def _find(ledger: Ledger, source: str, number: int, *, robot: str, where: str) -> ArtifactRef:
+    name = source.removeprefix(RECORDED).replace(ITERATION, f"{number:02d}")
+    found = ledger.current(ASSET, single_partition(name))
+    if found is None:
+        known = sorted({split_partition(ref.partition)[0] for ref in ledger.artifacts() if ref.asset == ASSET})
+        raise VlawError(
+            f"there is no recording {name!r}; there are: {', '.join(known) or 'none yet'}",
+            where=where,
+            remedy=f"{'Name one of these, or import' if known else 'Import'} the dataset by that name: vlaw import "
+            f"FORMAT PATH --name {name} (`vlaw import --help` lists the formats).",
+        )
+    of_robot = json.loads(found.recipe_json).get("robot", {}).get("name", robot)
+    if of_robot != robot:
+        raise VlawError(
+            f"recording {name!r} is of robot {of_robot!r}, this is for {robot!r}",
+            where=where,
+            remedy=f"Name a recording of {robot!r}, or set robot = {of_robot!r} in the recipe and in foundation.toml.",
+        )
+    return found
+
+
+def check_sources(recipe: Recipe, foundation: Foundation, lake: Lake, *, iterations: int) -> None:
+    """Raises VlawError, naming file and key, where what a recipe's first iterations, or a foundation that is still to
+    be made, would take from recordings is not there.
+
+    A recording with "{iteration}" in its name may be made while the experiment runs, and is not asked for.
+    """
+    rollouts, evaluation, metrics = recipe.rollouts, recipe.evaluation, recipe.world_model_metrics
+    takes = [
+        ("rollouts.source", rollouts.source, rollouts.episodes_per_task, number, recipe.iterations)
+        for number in range(1, iterations + 1)
+    ]
+    takes += [("evaluation.source", evaluation.source, evaluation.episodes_per_task, 0, 1)]
+    takes += [("world_model_metrics.source", metrics.source, metrics.clips_per_task, 1, 1)]
+    asked = [(recipe.file, recipe.tasks, *each) for each in takes]
+    for asset, key, count in (
+        ("expert_demonstrations", "demonstrations", foundation.demonstrations_per_task),
+        ("co_training_data", "co_training", foundation.co_training_per_task),
+    ):
+        if lake.ledger.current(asset, "") is None:
+            asked.append((foundation.file, (), key, getattr(foundation, key), count, 0, 1))
+    for file, tasks, key, source, count, number, shares in asked:
+        if count and is_recorded(source) and ITERATION not in source:
+            where = f"{file}, key '{key}'"
+            found = _find(lake.ledger, source, number, robot=recipe.robot, where=where)
+            _taken(
+                lake.counted(found).table("episodes").to_pylist(),
+                _settings(source, tasks, count, number, shares),
+                where,
+            )
+
+
+def _settings(source: str, tasks: Sequence[str], per_task: int, number: int, shares: int) -> dict[str, Any]:
+    """Which episodes of a recording are taken, see `chosen`."""
+    share = [1, 1] if ITERATION in source or shares == 1 else [number, shares]
+    return {"tasks": list(tasks), "per_task": per_task, "share": share}
 
 
 def plan_of(
@@ -77,11 +121,9 @@ def plan_of(
         number: the iteration that they are for: what "{iteration}" becomes, and which share it takes.
         shares: between how many a recording is dealt out that has no "{iteration}" in its name.
     """
-    share = [1, 1] if ITERATION in source or shares == 1 else [number, shares]
-    settings = {"tasks": list(tasks), "per_task": per_task, "share": share}
     return Plan(
         kind=kind,
-        recipe={"recorded": settings, "purpose": purpose},
+        recipe={"recorded": _settings(source, tasks, per_task, number, shares), "purpose": purpose},
         parents={ROLE: recording(stage, source, number)},
     )
 
@@ -97,6 +139,28 @@ def chosen(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> li
     for task in tasks:
         wanted |= {row["episode_id"] for row in [r for r in rows if r["task"] == task][number - 1 :: shares][:limit]}
     return [row["episode_id"] for row in rows if row["episode_id"] in wanted]
+
+
+def _taken(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], where: str) -> list[str]:
+    """As `chosen`. Raises VlawError where there is none of a task, or one without a success label."""
+    ids = chosen(rows, settings)
+    by_id = {row["episode_id"]: row for row in rows}
+    missing = [task for task in settings["tasks"] if task not in {by_id[name]["task"] for name in ids}]
+    if missing or not ids:
+        raise VlawError(
+            f"the recording has no episode of {', '.join(missing) or 'any task'} for this iteration",
+            where=where,
+            remedy="Record and import more, lower `iterations`, or name the recording's own tasks in the recipe: "
+            + ", ".join(sorted({row["task"] for row in rows})[:SHOWN]),
+        )
+    unlabelled = [name for name in ids if by_id[name]["success"] is None]
+    if unlabelled:
+        raise VlawError(
+            f"{len(unlabelled)} of {len(ids)} episodes have no success label, such as {unlabelled[0]}",
+            where=where,
+            remedy="Label the recording and import it again (--require-success says which are missing).",
+        )
+    return ids
 
 
 def take(stage: Stage, plan: Plan, work: Work, *, policy: str = "", last_frame: bool = False) -> list[Episode]:
@@ -115,26 +179,9 @@ def take(stage: Stage, plan: Plan, work: Work, *, policy: str = "", last_frame: 
         for row in stage.lake.read(plan.parents[ROLE]).table("episodes").to_pylist()
         if row["episode_id"] in available
     ]
-    ids = chosen(rows, settings)
     by_id = {row["episode_id"]: row for row in rows}
-    where = (
-        f"{stage.asset} [{stage.partition or 'foundation'}], recording {plan.parents[ROLE].partition.partition('|')[0]}"
-    )
-    missing = [task for task in settings["tasks"] if task not in {by_id[name]["task"] for name in ids}]
-    if missing or not ids:
-        raise VlawError(
-            f"the recording has no episode of {', '.join(missing) or 'any task'} for this iteration",
-            where=where,
-            remedy="Record and import more, lower `iterations`, or name the recording's own tasks in the recipe: "
-            + ", ".join(sorted({row["task"] for row in rows})[:SHOWN]),
-        )
-    unlabelled = [name for name in ids if by_id[name]["success"] is None]
-    if unlabelled:
-        raise VlawError(
-            f"{len(unlabelled)} of {len(ids)} episodes have no success label, such as {unlabelled[0]}",
-            where=where,
-            remedy="Label the recording and import it again (--require-success says which are missing).",
-        )
+    name = split_partition(plan.parents[ROLE].partition)[0]
+    ids = _taken(rows, settings, f"{stage.asset} [{stage.partition or 'foundation'}], recording {name}")
     done = write(
         work,
         _batches(handle, ids, last_frame=last_frame),

@@ -141,18 +141,19 @@ def _memory() -> str:
 def _recipes() -> str:
     from vlaw_assets.environment import recipes_folder
     from vlaw_assets.recipes import load_foundation, load_recipe, recipe_files
-    from vlaw_assets.recipes.fit import check_fits
-    from vlaw_assets.recipes.study import definition, load_study, study_files
+    from vlaw_assets.recipes.preflight import check_all, check_fits
+    from vlaw_assets.recipes.study import definition, load_study, resolved, study_files
 
     folder = recipes_folder()
     files, foundation = recipe_files(folder), load_foundation(folder)
-    for path in files.values():
-        recipe = load_recipe(path)
-        if (recipe.preset, recipe.robot) == (foundation.preset, foundation.robot):  # the others are for other lakes
-            check_fits(recipe, foundation)
+    recipes = [load_recipe(path) for path in files.values()]
     known = study_files(folder)
     for path in known.values():
-        definition(load_study(path, folder), folder)
+        study = load_study(path, folder)
+        definition(study, folder)
+        recipes += [resolved(member, folder) for member in study.members]
+    here = [recipe for recipe in recipes if (recipe.preset, recipe.robot) == (foundation.preset, foundation.robot)]
+    check_all(here, lambda recipe: check_fits(recipe, foundation))  # the others are for other lakes
     return f"{', '.join(sorted(files))}; studies {', '.join(sorted(known))}"
 
 

@@ -65,19 +65,23 @@ def run(
         from vlaw_models.device import compute_device
 
         compute_device()
+    from vlaw_assets.assets.recordings import check_sources
     from vlaw_assets.definitions import build_defs, default_lake, default_recipes
     from vlaw_assets.environment import recipes_folder
     from vlaw_assets.lake import Lake
     from vlaw_assets.pipeline import driver, liveness
     from vlaw_assets.pipeline.progress import listening
     from vlaw_assets.recipes import load_foundation
-    from vlaw_assets.recipes.fit import check_fits
+    from vlaw_assets.recipes.preflight import check_fits
 
-    check_fits(recipe, load_foundation(recipes_folder()))
+    foundation = load_foundation(recipes_folder())
+    check_fits(recipe, foundation)
     begun = time.monotonic()
     lake = Lake.open(default_lake(), create=True)
-    defs = build_defs(lake=lake.paths.root, recipes=default_recipes())
     assets = [name.strip() for name in only.split(",") if name.strip()]
+    if not assets:
+        check_sources(recipe, foundation, lake, iterations=last)
+    defs = build_defs(lake=lake.paths.root, recipes=default_recipes())
     with driver.alone(lake, experiment), driver.open_instance() as instance:
         for run_id in liveness.close_dead_runs(instance):
             console.print(f"run {run_id} was killed earlier; it is now marked as failed", markup=False)

@@ -44,8 +44,13 @@ def study(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Run a study: several recipes with several seeds, on the same ledger. Resumes where it stopped."""
+    from vlaw_assets.assets.recordings import check_sources
+    from vlaw_assets.definitions import default_lake
     from vlaw_assets.environment import recipes_folder
-    from vlaw_assets.recipes.study import definition, find_study
+    from vlaw_assets.lake import Lake
+    from vlaw_assets.recipes import load_foundation
+    from vlaw_assets.recipes.preflight import check_all, check_fits
+    from vlaw_assets.recipes.study import definition, find_study, resolved
     from vlaw_assets.studies.running import members_of
 
     folder = recipes_folder()
@@ -55,7 +60,12 @@ def study(
     if plan:
         _plan(found, defined, members, embeddings=with_embeddings, as_json=as_json)
         return
-    if _run(found, defined, members, jobs=jobs, restart=restart, embeddings=with_embeddings, as_json=as_json):
+    foundation = load_foundation(folder)
+    recipes = [resolved(member, folder) for member in members]
+    check_all(recipes, lambda recipe: check_fits(recipe, foundation))
+    lake = Lake.open(default_lake(), create=True)
+    check_all(recipes, lambda recipe: check_sources(recipe, foundation, lake, iterations=recipe.iterations))
+    if _run(lake, found, defined, members, jobs=jobs, restart=restart, embeddings=with_embeddings, as_json=as_json):
         raise typer.Exit(1)
 
 
@@ -98,6 +108,7 @@ def _in_words(ended: Ended) -> str:
 
 
 def _run(
+    lake: Lake,
     found: Study,
     defined: dict[str, Any],
     members: list[Member],
@@ -108,8 +119,7 @@ def _run(
     as_json: bool,
 ) -> bool:
     """Returns whether a partition failed."""
-    from vlaw_assets.definitions import build_defs, default_lake, default_recipes
-    from vlaw_assets.lake import Lake
+    from vlaw_assets.definitions import build_defs, default_recipes
     from vlaw_assets.lake.durable import FileLock
     from vlaw_assets.pipeline import driver, liveness
     from vlaw_assets.recipes.study import THREADS
@@ -118,7 +128,6 @@ def _run(
     from vlaw_assets.studies.running import Place, run_study, wanted_assets
 
     out, begun = errors if as_json else console, time.monotonic()
-    lake = Lake.open(default_lake(), create=True)
     lock = FileLock(lake.paths.locks / f"study--{found.name}.lock")
     with lock.hold("vlaw study", wait_s=0, remedy="Wait until it is done (vlaw study NAME --plan), or stop it."):
         new = hold_to_definition(lake, defined, restart=restart)

@@ -2,7 +2,7 @@
 update.
 
 A file alone cannot say it, so this is asked before anything runs: by `vlaw run`, `vlaw study` and `vlaw doctor` of the
-foundation's settings, by loop_state of the policy that an iteration begins with.
+foundation's settings (preflight.py), by loop_state of the policy that an iteration begins with.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlaw_models import presets
+from vlaw_assets.recipes.checking import problem
 from vlaw_models.autoencoders.registry import AUTOENCODERS
 from vlaw_models.checkpoint import check_class, class_of, load_config
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.registry import POLICIES
 from vlaw_models.reward_models.registry import REWARD_MODELS
+from vlaw_models.robots.registry import find_robot
 from vlaw_models.world_models.registry import WORLD_MODELS
 
 if TYPE_CHECKING:
@@ -29,13 +30,7 @@ MODELS = {
     "autoencoder": AUTOENCODERS,
 }
 """Key of foundation.toml [weights] -> the registry of what its checkpoint may be."""
-
-
-def check_fits(recipe: Recipe, foundation: Foundation) -> None:
-    """Raises VlawError, naming the key, for a recipe that does not fit the foundation. Imports its policy class."""
-    check_foundation(recipe, foundation)
-    given = {name: check_weights(name, Path(folder).expanduser()) for name, folder in foundation.weights.items()}
-    check_learner(recipe, given.get("base_policy") or presets.POLICY[foundation.preset]["class"])
+RECORDED = "Name an imported dataset, 'recorded:NAME', or use a robot that can be simulated."
 
 
 def check_weights(name: str, folder: Path) -> str:
@@ -46,15 +41,25 @@ def check_weights(name: str, folder: Path) -> str:
 
 
 def check_foundation(recipe: Recipe, foundation: Foundation) -> None:
-    """Raises VlawError where a recipe is for another preset or robot than the foundation."""
+    """Raises VlawError where a recipe is for another preset or robot than the foundation, or where either of them needs
+    a simulator and the robot has none."""
     for key in ("preset", "robot"):
         wanted, there = getattr(recipe, key), getattr(foundation, key)
         if wanted != there:
-            raise VlawError(
-                f"recipe {recipe.name} is for {key} {wanted!r}, the foundation is for {there!r}",
-                where=f"recipe {recipe.name}, key '{key}'",
-                remedy=f"Set the same {key} in the recipe and in foundation.toml.",
+            raise problem(
+                recipe.file,
+                key,
+                f"says that {recipe.name} is for {key} {wanted!r}, the foundation is for {there!r}",
+                f"Set the same {key} in the recipe and in foundation.toml.",
             )
+    if find_robot(recipe.robot).simulator:
+        return
+    for file, found in ((foundation.file, _simulated_corpora(foundation)), (recipe.file, _simulated(recipe))):
+        if found:
+            (key, (value, _)), *others = found.items()
+            more = f"; also wrong: {', '.join(repr(other) for other, _ in others)}" if others else ""
+            what = f"is {value!r}, which needs a simulator; robot {recipe.robot!r} has none{more}"
+            raise problem(file, key, what, " ".join(dict.fromkeys(remedy for _, remedy in found.values())))
 
 
 def check_learner(recipe: Recipe, policy_class: str) -> None:
@@ -66,7 +71,28 @@ def check_learner(recipe: Recipe, policy_class: str) -> None:
     if misfit is not None:
         value = f" = {recipe.policy.learner!r}" if misfit.key == "policy.learner" else ""
         raise VlawError(
-            f"{misfit.key}{value} {misfit.why}",
-            where=f"recipe {recipe.name}, key '{misfit.key}'",
-            remedy=misfit.remedy,
+            f"{misfit.key}{value} {misfit.why}", where=f"{recipe.file}, key '{misfit.key}'", remedy=misfit.remedy
         )
+
+
+def _simulated_corpora(foundation: Foundation) -> dict[str, tuple[str, str]]:
+    keys = ("demonstrations", "co_training")
+    return {key: ("scripted", RECORDED) for key in keys if getattr(foundation, key) == "scripted"}
+
+
+def _simulated(recipe: Recipe) -> dict[str, tuple[object, str]]:
+    """Key -> (value, remedy) of what a recipe says that only a simulator can do."""
+    sources = {key: getattr(recipe, key).source for key in ("rollouts", "evaluation", "world_model_metrics")}
+    found: dict[str, tuple[object, str]] = {
+        f"{key}.source": (source, RECORDED) for key, source in sources.items() if source == "robot"
+    }
+    if recipe.imagine.world == "simulator":
+        found["imagine.world"] = "simulator", "Set imagine.world = 'world_model'."
+    if recipe.score.labels == "simulator":
+        found["score.labels"] = "simulator", "Set score.labels = 'judge'."
+    if recipe.measures_policies:
+        found["policy.validation_per_task"] = (
+            recipe.policy.validation_per_task,
+            "Set policy.validation_per_task = 0, policy.stops = [] and promotion.enabled = false.",
+        )
+    return found

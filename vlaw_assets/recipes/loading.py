@@ -115,7 +115,7 @@ def recipe_of(document: Mapping[str, Any], path: Path) -> Recipe:
 
     keys = dict(document)
     learner = _learner(keys, path)
-    return checked(Recipe, keys, path=path, also=(EXTENDS, *_learner_names()), context=learner)
+    return checked(Recipe, keys, path=path, also=(EXTENDS, *_learner_names()), context=(learner, path))
 
 
 def _learner(document: dict[str, Any], path: Path) -> Learner:
@@ -168,7 +168,7 @@ def load_foundation(folder: Path | None = None) -> Foundation:
 
     own = folder / FOUNDATION_FILE if folder else None
     path = own if own and own.is_file() else PACKAGED / FOUNDATION_FILE
-    return checked(Foundation, read_toml(path), path=path)
+    return checked(Foundation, read_toml(path), path=path, context=path)
 
 
 @once

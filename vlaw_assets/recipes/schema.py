@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Lt, Predicate, doc
@@ -125,6 +126,12 @@ class Recipe(Tables):
     """Of the robot; empty, for a robot that is given any instruction: all that it has episodes of."""
     description: str = ""
     _learner: Learner = PrivateAttr()
+    _file: Path = PrivateAttr()
+
+    @property
+    def file(self) -> Path:
+        """Where it was read: what errors name."""
+        return self._file
 
     @property
     def learner(self) -> Learner:
@@ -136,6 +143,11 @@ class Recipe(Tables):
         """Whether it uses what no robot in the world has: the true outcome of imagined actions. A ceiling, not a
         method."""
         return "simulator" in (self.imagine.world, self.score.labels)
+
+    @property
+    def measures_policies(self) -> bool:
+        """Whether policies are measured on validation starts while they are made."""
+        return bool(self.policy.validation_per_task and (self.policy.stops or self.promotion.enabled))
 
     def tables(self, *names: str) -> dict[str, Any]:
         """The named stage tables as plain values: what an artifact's identity covers of this recipe."""
@@ -155,9 +167,9 @@ class Recipe(Tables):
         # Their values are plain; dataclasses.asdict would copy each of them, for every recipe of a lake.
         return {name: dict(vars(getattr(self, name))) for name in Tables.model_fields}
 
-    def model_post_init(self, learner: Learner, /) -> None:
-        """Takes the learner, which is validated by its own class, from pydantic's context."""
-        self._learner = learner
+    def model_post_init(self, context: tuple[Learner, Path], /) -> None:
+        """Takes the learner, which is validated by its own class, and the file from pydantic's context."""
+        self._learner, self._file = context
 
     @field_validator("tasks")
     @classmethod
@@ -187,3 +199,12 @@ class Foundation(Keys):
     """'scripted': by the experts of the robot's simulator; 'recorded:NAME': an imported dataset."""
     co_training: Corpus = "scripted"
     weights: dict[Weights, str] = {}
+    _file: Path = PrivateAttr()
+
+    @property
+    def file(self) -> Path:
+        """Where it was read: what errors name."""
+        return self._file
+
+    def model_post_init(self, file: Path, /) -> None:
+        self._file = file

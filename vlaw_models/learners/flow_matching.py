@@ -33,7 +33,8 @@ def misfit(policy_class: type, settings: PolicyConfig) -> Misfit | None:
         return Misfit(
             "policy.learner",
             f"does not fit {name}, which is no flow-matching policy",
-            'Set policy.start = "base", or choose another learner.',
+            'Choose a learner that updates it ("dsrl" goes on with what it made), or start anew from a flow-matching '
+            'policy: policy.start = "base", where base_policy of foundation.toml [weights] is one.',
         )
     if settings.frozen_encoder and not policy_class.can_freeze:
         return Misfit(

@@ -1,0 +1,64 @@
+"""What is asked of recipes before anything runs: that they fit the foundation, and that what both name is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlaw_assets.recipes.checking import problem
+from vlaw_assets.recipes.fit import MODELS, check_foundation, check_learner, check_weights
+from vlaw_models import presets
+from vlaw_models.errors import VlawError
+
+if TYPE_CHECKING:
+    from vlaw_assets.recipes.schema import Foundation, Recipe
+
+
+def check_fits(recipe: Recipe, foundation: Foundation) -> None:
+    """Raises VlawError, naming file and key, for a recipe that does not fit the foundation, and for weights or networks
+    that are not there. Imports the policy's class."""
+    check_foundation(recipe, foundation)
+    given = {name: _weights(name, foundation) for name in MODELS}
+    check_learner(recipe, given["base_policy"] or presets.POLICY[foundation.preset]["class"])
+    _check_networks(recipe)
+
+
+def check_all(recipes: Iterable[Recipe], check: Callable[[Recipe], None]) -> None:
+    """Asks `check` of every recipe; one VlawError names all that it refuses, with what is wrong with each."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for recipe in recipes:
+        try:
+            check(recipe)
+        except VlawError as error:
+            found.setdefault((error.what, error.where, error.remedy), []).append(recipe.name)
+    if found:
+        raise VlawError(
+            "; ".join(f"{', '.join(names)}: {what}" for (what, _, _), names in found.items()),
+            where="; ".join(dict.fromkeys(where for _, where, _ in found)),
+            remedy=" ".join(dict.fromkeys(remedy for _, _, remedy in found)),
+        )
+
+
+def _weights(name: str, foundation: Foundation) -> str:
+    """The class of the model that the foundation starts from; "" for a new one. Raises VlawError where there is
+    none."""
+    given = foundation.weights.get(name)
+    if not given and foundation.preset in presets.UNTRAINED:
+        return ""
+    folder = given or presets.foundation(foundation.preset, name, robot=foundation.robot)
+    return check_weights(name, Path(folder).expanduser())
+
+
+def _check_networks(recipe: Recipe) -> None:
+    """Raises VlawError where a folder with a network that a measurement is to use is not there."""
+    from vlaw_models.metrics.networks import folder_digest
+
+    for key in ("feature_net", "perceptual_net"):
+        folder = getattr(recipe.world_model_metrics, key)
+        if folder:
+            try:
+                folder_digest(folder)
+            except VlawError as error:
+                held = f"is {folder!r}: {error.what}"
+                raise problem(recipe.file, f"world_model_metrics.{key}", held, error.remedy) from error
