@@ -10,6 +10,7 @@ from one_stage import Bench
 from small_loop import episodes, foundation, iteration
 from wanderer import Wanderer
 
+from vlaw_assets.assets import evaluation
 from vlaw_assets.assets.evaluation import held_out, starts_trained_on
 from vlaw_assets.rebuild.staleness import ask
 from vlaw_models.config import EvaluationConfig
@@ -83,6 +84,29 @@ def test_a_policy_trained_on_an_evaluation_start_is_not_evaluated(tmp_path, monk
     assert calls == [], "refused before the work"
     assert len(bench.lake.ledger.artifacts()) == before
     assert ("stack", wrong) in starts_trained_on(bench.lake, made["policy"], SPEC)
+
+
+def test_what_a_policy_was_made_from_is_looked_up_once_and_other_trials_than_those_are_refused(tmp_path, monkeypatch):
+    bench, _, _ = evaluable(tmp_path, monkeypatch, None)
+    looked = []
+
+    def look(lake, policy, robot):
+        looked.append(policy.artifact_id)
+        return starts_trained_on(lake, policy, robot)
+
+    monkeypatch.setattr(evaluation, "starts_trained_on", look)
+    bench.make("policy_evaluation", "loop|01", force=True)
+    assert len(looked) == 1
+    evaluate = collect.evaluate_policy
+
+    def elsewhere(*args, **options):
+        found = evaluate(*args, **options)
+        found[0].seed += 1000
+        return found
+
+    monkeypatch.setattr(collect, "evaluate_policy", elsewhere)
+    with pytest.raises(VlawError, match="trials that were not planned: "):
+        bench.make("policy_evaluation", "loop|01", force=True)
 
 
 def test_evaluation_at_two_noises_seeded_by_the_recipe(tmp_path, monkeypatch):

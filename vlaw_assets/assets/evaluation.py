@@ -113,7 +113,7 @@ def _plan_recorded(
 
 
 def check(stage: Stage, plan: Plan, work: Work) -> None:
-    """Also where the work is done: equal weights may have been made from other episodes."""
+    """Also where the work is done already: equal weights may have been made from other episodes."""
     if isinstance(plan, EvaluationPlan):
         trained = starts_trained_on(stage.lake, plan.parents["policy"], stage.robot)
         work.check(held_out(plan.trials(), trained))
@@ -157,9 +157,7 @@ def _roll_out(stage: Stage, plan: EvaluationPlan, work: Work) -> None:
         checks.all_finite(episodes),
         checks.counts_as_asked((e.task for e in episodes), counts),
         checks.success_varies(bool(e.success) for e in episodes),
-        held_out(
-            [(e.task, e.seed) for e in episodes], starts_trained_on(stage.lake, plan.parents["policy"], stage.robot)
-        ),
+        _as_planned(episodes, planned),
     )
     digest = plan.parents["policy"].content_digest
     work.draft.write_episodes(episodes, purpose="evaluation", world=stage.robot.world, policy=digest, world_model="")
@@ -239,6 +237,17 @@ def held_out(evaluated: Iterable[tuple[str, int]], trained: dict[tuple[str, int]
         metadata={"shared": len(shared)},
         remedy="Take these episodes out (vlaw quarantine EPISODE --why ...) and make the policy again: vlaw run "
         "--rebuild-stale.",
+    )
+
+
+def _as_planned(episodes: Sequence[Episode], planned: Sequence[tuple[str, int]]) -> checks.Finding:
+    """Every trial is one of those that were held against what the policy was made from."""
+    others = sorted({(e.task, e.seed) for e in episodes} - set(planned))
+    text = f"trials that were not planned: {', '.join(f'{task}, seed {seed}' for task, seed in others[: checks.SHOWN])}"
+    return checks.Finding(
+        checks.HELD_OUT,
+        passed=not others,
+        text=text if others else f"all {len(episodes)} trials are on the starts that were looked up",
     )
 
 
