@@ -125,6 +125,10 @@ def test_partition_keys_go_both_ways_and_end_at_ten():
         partition_of("vlaw", 11)
 
 
+# Dagster 1.13 gives every run of two partition dimensions tags with two slashes, and warns of them: no other way to ask
+# for such a run leaves them out. Of tags and calls that are ours it has nothing to say.
+@pytest.mark.filterwarnings(r"ignore:Non-compliant tag keys like \['dagster/partition/:DeprecationWarning")
+@pytest.mark.filterwarnings("error::DeprecationWarning")
 def test_advance_sensor_is_off_until_switched_on_and_stops_at_the_last_iteration(tmp_path):
     from vlaw_assets.pipeline.resources import Workplace
 
@@ -138,7 +142,9 @@ def test_advance_sensor_is_off_until_switched_on_and_stops_at_the_last_iteration
             context = dg.build_sensor_context(
                 instance=instance, definitions=defs, resources={"workplace": Workplace(lake=str(tmp_path / "lake"))}
             )
-            return [request.partition_key for request in sensor.evaluate_tick(context).run_requests or []]
+            requests = sensor.evaluate_tick(context).run_requests or []
+            assert all(tag.startswith("dagster/") for request in requests for tag in request.tags), "none of our own"
+            return [request.partition_key for request in requests]
 
     assert asked_after("vlaw|01") == ["vlaw|02"]
     assert asked_after("vlaw|02") == []
