@@ -19,7 +19,7 @@ TESTS = Path(__file__).parents[1]
 REMOVED = (
     "nothing",
     "tables.fsync_files",
-    "frames.fsync_files",
+    "lance_table.fsync_files",
     "checkpoints.fsync_files",
     "deltalog.fsync_path",
     "os.fsync",
@@ -109,7 +109,7 @@ def test_everything_is_on_the_disk_before_the_ledger_entry_and_that_before_the_e
     ("removed", "lost"),
     [
         ("tables.fsync_files", "delta/episodes/asset=all"),
-        ("frames.fsync_files", "lance/frames.lance/data/"),
+        ("lance_table.fsync_files", "lance/frames.lance/data/"),
         ("checkpoints.fsync_files", "checkpoints/"),
         ("deltalog.fsync_path", "delta/episodes/_delta_log/0"),
     ],

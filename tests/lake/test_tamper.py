@@ -191,14 +191,14 @@ def test_a_hint_is_read_by_nobody_here(root):
 def test_a_hint_that_a_killed_process_left_behind_is_no_damage(root, monkeypatch):
     import lance
 
-    from vlaw_assets.lake import frames
+    from vlaw_assets.lake.lance_table import hint
 
     lake = Lake.open(root)
     monkeypatch.setattr(lake.ledger, "append", lambda _ref: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         commit_all(lake, force=True)
     newest = lance.dataset(str(lake.paths.frames)).version
-    frames.hint(lake.paths.frames).write_text(f'{{"version":{newest - 1}}}')
+    hint(lake.paths.frames).write_text(f'{{"version":{newest - 1}}}')
     assert found(root) == ""
 
 

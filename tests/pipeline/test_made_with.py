@@ -144,7 +144,7 @@ def test_no_other_setting_of_the_environment_is_read_by_what_makes_data():
         "vlaw_models.robots.tabletop.renderer",
     }, "the first: how threads wait, which changes no number"
     assert {module for module in readers if module.startswith(("vlaw_assets.lake", "vlaw_assets.assets"))} == {
-        "vlaw_assets.lake.frames",
+        "vlaw_assets.lake.lance_table",
         "vlaw_assets.lake.verified",
     }, "verified: where a memory is kept that changes no answer"
 

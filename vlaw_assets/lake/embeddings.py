@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from vlaw_assets.lake import disk
 from vlaw_assets.lake.durable import FileLock, fsync_files
-from vlaw_assets.lake.frames import fragments_of, log_files, settled_hint
+from vlaw_assets.lake.lance_table import fragments_of, log_files, settled_hint
 from vlaw_assets.lake.model_table import ModelTable
 from vlaw_assets.lake.paths import Paths
 from vlaw_models.errors import VlawError

@@ -6,12 +6,7 @@ frame it starts from (PNG), the others are JPEG (quality 95, no chroma subsampli
 
 from __future__ import annotations
 
-import contextlib
 import io
-import json
-import os
-import re
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from vlaw_assets.lake import disk
-from vlaw_assets.lake.durable import fsync_files, sha256_file
+from vlaw_assets.lake.lance_table import LanceWriter, create_table, fragments_of, is_there, log_files
 from vlaw_assets.lake.paths import Paths
 from vlaw_assets.lake.schemas import FRAMES
 from vlaw_models.errors import VlawError
@@ -28,13 +23,7 @@ from vlaw_models.errors import VlawError
 if TYPE_CHECKING:
     from vlaw_models.episodes import Episode
 
-os.environ.setdefault("LANCE_LOG", "error")
-"""Lance warns on stderr about every dataset it is told to create; it reads this once, when first imported."""
-
-STORAGE_VERSION = "2.1"
 PNG, JPEG = "png", "jpeg"
-CREATED = "created"
-"""Tag of the version that a new table has before any frame."""
 FILTERED_IDS = 256
 """Up to this many episodes are picked inside Lance; more are picked after reading (a long IN list is slower)."""
 
@@ -106,124 +95,19 @@ def frame_rows(stored: Sequence[Frame], *, artifact_id: str, episode_id: str) ->
 
 def create(paths: Paths) -> None:
     """Create the empty frames table if it is missing. Call under the lake's lock."""
-    import lance
-
-    if paths.frames.exists() and any((paths.frames / "_versions").glob("*.manifest")):
-        return
-    paths.frames.parent.mkdir(parents=True, exist_ok=True)
-    made = lance.write_dataset(
-        FRAMES.empty_table(), str(paths.frames), mode="overwrite", data_storage_version=STORAGE_VERSION
-    )
-    made.tags.create(CREATED, made.version)
-    fsync_files(log_files(made, paths.frames, CREATED), root=paths.root)
+    if not is_there(paths.frames):
+        create_table(paths.frames, FRAMES, root=paths.root)
 
 
-class FrameWriter:
-    """Frames of one artifact: batches go to disk at once, invisible until `commit` makes them one Lance version."""
+class FrameWriter(LanceWriter):
+    """Frames of one artifact, on their way into the lake's table."""
 
     def __init__(self, paths: Paths):
-        self._paths = paths
-        self._fragments: list[Any] = []
-        self._rows = 0
-
-    def write(self, rows: pa.Table) -> None:
-        from lance.fragment import write_fragments
-
-        self._rows += rows.num_rows
-        try:
-            self._fragments += write_fragments(
-                rows, str(self._paths.frames), schema=FRAMES, mode="append", data_storage_version=STORAGE_VERSION
-            )
-        except OSError as error:
-            raise disk.failure(
-                error,
-                "frames cannot be written",
-                where=str(self._paths.frames),
-                remedy="see that the disk works, then run it again",
-            ) from error
+        super().__init__(paths, paths.frames, FRAMES, "frames")
 
     def commit(self, artifact_id: str) -> dict[str, Any] | None:
-        """One durable, tagged Lance version. Returns {"version", "rows", "files", "log"}; None when nothing was
-        written."""
-        import lance
-
-        if not self._fragments:
-            return None
-        uri = str(self._paths.frames)
-        files = [self._paths.frames / "data" / file.path for item in self._fragments for file in item.files]
-        fsync_files(files, root=self._paths.root)
-        described = [_described(self._paths, path) for path in files]
-        dataset = lance.LanceDataset.commit(
-            uri,
-            lance.LanceOperation.Append(self._fragments),
-            read_version=lance.dataset(uri).version,
-            commit_message=artifact_id,
-            max_retries=100,
-        )
-        # Lance's clean-up deletes versions that have no tag.
-        tag = f"artifact-{artifact_id}"
-        dataset.tags.create(tag, dataset.version)
-        log = log_files(dataset, self._paths.frames, tag)
-        fsync_files([*log, settled_hint(self._paths.frames)], root=self._paths.root, missing_ok=True)
-        return {
-            "version": dataset.version,
-            "rows": self._rows,
-            "files": described,
-            "log": [_described(self._paths, path) for path in log],
-        }
-
-
-def hint(uri: Path) -> Path:
-    """Where Lance notes a table's newest version, for readers whose storage is slow to list; on a disk it reads the
-    folder."""
-    return uri / "_versions" / "latest_version_hint.json"
-
-
-def settled_hint(uri: Path) -> Path:
-    """The hint, after a commit: of two processes that commit at once, the older version's may have been written last.
-
-    A disk that fails leaves it as it is: no reader on a disk needs it, and the next commit writes it.
-    """
-    with contextlib.suppress(OSError):
-        text = _hint_text(_newest(uri))
-        while not hint(uri).exists() or hint(uri).read_bytes() != text:
-            temporary = uri / "_versions" / f".tmp-hint-{uuid.uuid4().hex}"
-            temporary.write_bytes(text)
-            temporary.replace(hint(uri))
-            text = _hint_text(_newest(uri))
-    return hint(uri)
-
-
-def hint_problem(uri: Path, least: int) -> str:
-    """What is wrong with a table's hint; '' if it names the newest version, or an older one from `least` on."""
-    try:
-        text, newest = hint(uri).read_bytes(), _newest(uri)
-    except OSError as error:
-        return "missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
-    found = re.fullmatch(rb'\{"version":([1-9][0-9]*)\}', text)
-    if found is None:
-        return "damaged"
-    return "" if least <= int(found[1]) <= newest else f"names version {int(found[1])}, and the newest is {newest}"
-
-
-def _hint_text(version: int) -> bytes:
-    return json.dumps({"version": version}, separators=(",", ":")).encode()
-
-
-def _newest(uri: Path) -> int:
-    """The newest version of a Lance table, by the names of its manifests, which count down."""
-    names = [path.stem for path in (uri / "_versions").glob("*.manifest")]
-    return 2**64 - 1 - min((int(name) for name in names if name.isdigit()), default=2**64 - 1)
-
-
-def log_files(dataset: Any, uri: Path, tag: str) -> list[Path]:
-    """Manifest, transaction and tag of the version that `dataset` is at: what commits its rows.
-
-    A Lance version is whole on its own, so these three (and the data files) are all that has to last.
-    """
-    manifest = uri / "_versions" / f"{2**64 - 1 - dataset.version:020d}.manifest"
-    transaction = dataset.read_transaction(dataset.version).uuid
-    return [manifest, *(uri / "_transactions").glob(f"*-{transaction}.txn"), uri / "_refs" / "tags" / f"{tag}.json"]
+        """One durable, tagged Lance version, see `LanceWriter.add_version`; None when nothing was written."""
+        return self.add_version(artifact_id) if self.fragments else None
 
 
 def pinned(paths: Paths) -> list[Path]:
@@ -234,16 +118,6 @@ def pinned(paths: Paths) -> list[Path]:
     tagged = [(tag, found["version"]) for tag, found in dataset.tags.list().items()]
     files = [log_files(lance.dataset(str(paths.frames), version=version), paths.frames, tag) for tag, version in tagged]
     return sorted({path for each in files for path in each})
-
-
-def fragments_of(uri: Path, entry: dict[str, Any]) -> tuple[Any, list[Any]]:
-    """A table at the version of one artifact, and the artifact's fragments in the order written. Raises OSError,
-    ValueError."""
-    import lance
-
-    wanted = {Path(file["path"]).name for file in entry["files"]}
-    dataset = lance.dataset(str(uri), version=entry["version"])
-    return dataset, [item for item in dataset.get_fragments() if any(f.path in wanted for f in item.metadata.files)]
 
 
 def read(
@@ -288,7 +162,3 @@ def read(
         for episode_id, by_step in grouped.items()
         if by_step
     }
-
-
-def _described(paths: Paths, path: Path) -> dict[str, Any]:
-    return {"path": paths.relative(path), "size": path.stat().st_size, "sha256": sha256_file(path)}

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from vlaw_assets.lake import disk
-from vlaw_assets.lake.frames import fragments_of
+from vlaw_assets.lake.lance_table import fragments_of
 from vlaw_models.errors import VlawError
 
 

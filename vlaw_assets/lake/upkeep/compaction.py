@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from vlaw_assets.lake import delta_checkpoints, deltalog
 from vlaw_assets.lake.durable import FileLock, check_writable, fsync_files
-from vlaw_assets.lake.frames import settled_hint
+from vlaw_assets.lake.lance_table import settled_hint
 from vlaw_assets.lake.schemas import TABLES
 from vlaw_assets.lake.upkeep import delta_checks
 from vlaw_models.errors import VlawError

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.lake import delta_checkpoints, deltalog, frames
+from vlaw_assets.lake import delta_checkpoints, deltalog, lance_table
 from vlaw_assets.lake.artifact import PER_EPISODE
 from vlaw_assets.lake.delta_checkpoints import LAST, RECORD
 from vlaw_assets.lake.durable import sha256_file
@@ -107,9 +107,9 @@ def hint_problems(paths: Paths, refs: Iterable[ArtifactRef]) -> list[tuple[str, 
             named[uri] = max(named.get(uri, 0), int(ref.versions[kind]["version"]))
     found = []
     for uri, least in sorted(named.items()):
-        text = frames.hint_problem(uri, least)
+        text = lance_table.hint_problem(uri, least)
         if text:
-            found.append((paths.relative(frames.hint(uri)), text))
+            found.append((paths.relative(lance_table.hint(uri)), text))
     return found
 
 

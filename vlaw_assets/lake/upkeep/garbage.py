@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from vlaw_assets.lake import checkpoints, delta_checkpoints, deltalog, disk, pictures
 from vlaw_assets.lake.durable import FileLock, fsync_files
-from vlaw_assets.lake.frames import settled_hint
+from vlaw_assets.lake.lance_table import settled_hint
 from vlaw_assets.lake.paths import Paths
 from vlaw_assets.lake.schemas import TABLES
 from vlaw_assets.lake.upkeep import delta_checks
