@@ -19,6 +19,8 @@ from vlaw_models.episodes import Episode
 REAL, IMAGINED, EXPERT = 4, 8, 2
 ALPHA = 0.65
 """The scores 0.7 and 0.8 are above."""
+ACCEPTED = 2
+"""Imagined episodes per task with a score above ALPHA."""
 LAMBDA = 0.5
 
 

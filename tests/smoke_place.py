@@ -48,6 +48,19 @@ LOOP_ASSETS = (
 )
 
 
+UP_TO_POLICY = (
+    "loop_state",
+    "real_rollouts",
+    "reward_model",
+    "world_model",
+    "imagined_rollouts",
+    "reward_scores",
+    "training_set",
+    "policy",
+)
+"""What an iteration makes to improve the policy, without measuring it."""
+
+
 @dataclass
 class Place:
     """Folders of one test lake, and running jobs on it."""

@@ -205,7 +205,7 @@ def test_a_lock_that_fails_leaves_no_descriptor(tmp_path, monkeypatch, number):
     for _ in range(20):
         with pytest.raises(VlawError, match="lock cannot be taken"):
             FileLock(tmp_path / "a.lock").acquire()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])

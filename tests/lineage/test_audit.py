@@ -8,29 +8,12 @@ import re
 
 import asking
 import pytest
-from asking import at
-from small_loop import ALPHA, EXPERT, IMAGINED, LAMBDA, REAL, TASKS, commit, episodes, iteration, loop
+from small_loop import ACCEPTED, ALPHA, EXPERT, IMAGINED, LAMBDA, REAL, TASKS, commit, episodes, iteration, loop
 
 from vlaw_assets.lake import Lake
 from vlaw_assets.lake import contents as counting
 from vlaw_assets.lineage.closure import audit_of, short, subject
 from vlaw_models.errors import VlawError
-
-ACCEPTED = 2
-"""Imagined episodes per task with a score above alpha."""
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """(lake, [foundation, iteration 01, iteration 02])."""
-    lake = Lake.open(tmp_path_factory.mktemp("audit") / "lake")
-    return lake, loop(lake)
-
-
-@pytest.fixture
-def vlaw(made, monkeypatch, tmp_path):
-    return at(monkeypatch, tmp_path, {"VLAW_LAKE": str(made[0].paths.root)})
-
 
 # ---- contents
 

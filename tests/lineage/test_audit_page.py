@@ -5,30 +5,12 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
-import pytest
-from asking import at
-from small_loop import commit, episodes, loop
+from small_loop import commit, episodes
 
-from vlaw_assets.lake import Lake
 from vlaw_assets.lineage.closure import audit_of
 from vlaw_assets.lineage.layout import levels
 from vlaw_assets.reports.audit_page import page
 from vlaw_assets.reports.audit_picture import picture
-
-ACCEPTED = 2
-"""Imagined episodes per task with a score above alpha."""
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """(lake, [foundation, iteration 01, iteration 02])."""
-    lake = Lake.open(tmp_path_factory.mktemp("audit") / "lake")
-    return lake, loop(lake)
-
-
-@pytest.fixture
-def vlaw(made, monkeypatch, tmp_path):
-    return at(monkeypatch, tmp_path, {"VLAW_LAKE": str(made[0].paths.root)})
 
 
 class Links(HTMLParser):

@@ -6,7 +6,6 @@ import json
 
 import factories
 import pytest
-from asking import at
 from factories import write_checkpoint
 from small_loop import IMAGINED, REAL, TASKS, commit, episodes, foundation, iteration, loop
 
@@ -22,11 +21,6 @@ def made(tmp_path_factory):
     base, first, second = loop(lake)
     changed = iteration(lake, base, {}, "changed|01", alpha=0.75, steps=3, policy_code="code-2")
     return lake, base, first, second, changed
-
-
-@pytest.fixture
-def vlaw(made, monkeypatch, tmp_path):
-    return at(monkeypatch, tmp_path, {"VLAW_LAKE": str(made[0].paths.root)})
 
 
 def counts(group):

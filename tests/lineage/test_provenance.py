@@ -7,11 +7,6 @@ import json
 import re
 from datetime import datetime, timedelta
 
-import pytest
-from asking import at
-from small_loop import loop
-
-from vlaw_assets.lake import Lake
 from vlaw_assets.lineage import provenance
 
 STATEMENT_KEYS = {"_type", "subject", "predicateType", "predicate"}
@@ -19,17 +14,6 @@ DESCRIPTOR_KEYS = {"name", "uri", "digest", "content", "downloadLocation", "medi
 """Of in-toto's ResourceDescriptor (v1)."""
 BUILD_KEYS = {"buildType", "externalParameters", "internalParameters", "resolvedDependencies"}
 RUN_KEYS = {"builder", "metadata", "byproducts"}
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    lake = Lake.open(tmp_path_factory.mktemp("provenance") / "lake")
-    return lake, loop(lake)
-
-
-@pytest.fixture
-def vlaw(made, monkeypatch, tmp_path):
-    return at(monkeypatch, tmp_path, {"VLAW_LAKE": str(made[0].paths.root)})
 
 
 def sha256(data: bytes) -> str:

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from asking import at
 from factories import write_recipe
-from smoke_place import smoke_copy, smoke_place
+from smoke_place import UP_TO_POLICY, smoke_copy, smoke_place
 
 from vlaw_assets.lake import Identity, frames, quarantine
 from vlaw_assets.lineage.impact import impact
@@ -134,18 +134,7 @@ def test_what_an_episode_did_not_reach_is_reused_although_a_parent_holds_it(vlaw
     """Nothing imagined: a failure reaches the judge, and neither dataset nor policy, which have it among their
     parents."""
     write_recipe(place.recipes, "bc", imagine={"episodes_per_task": 0})
-    assets = [
-        "loop_state",
-        "real_rollouts",
-        "reward_model",
-        "world_model",
-        "imagined_rollouts",
-        "reward_scores",
-        "training_set",
-        "policy",
-        "validation_rollouts",
-        "episode_embeddings",
-    ]
+    assets = [*UP_TO_POLICY, "validation_rollouts", "episode_embeddings"]
     place.run("iteration", "bc|01", only=assets)
     lake = place.lake
     before = {asset: lake.ledger.require(asset, "bc|01") for asset in assets}

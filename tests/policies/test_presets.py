@@ -48,6 +48,20 @@ def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in pairs)
 
 
+def judged(images: np.ndarray, *, instruction: str = INSTRUCTIONS[0], pose: int = 5) -> Episode:
+    """An episode with these images (T+1, V, height, width, 3), for a judge: `pose` numbers a step, all zero."""
+    poses = np.zeros((len(images), pose), dtype=np.float32)
+    return Episode(
+        task="stack",
+        instruction=instruction,
+        seed=0,
+        images=images,
+        states=poses,
+        actions=poses[1:],
+        cameras=SPEC.camera_names,
+    )
+
+
 @pytest.mark.parametrize(("models", "presets"), TABLES, ids=lambda value: getattr(value, "kind", ""))
 def test_every_preset_names_a_class_of_its_kind(models, presets):
     assert tuple(presets) == PRESETS
@@ -132,16 +146,7 @@ def test_small_judge_answers_about_an_episode():
     assert isinstance(judge, QwenJudge)
     assert 15 < count(judge) < 40
     images = np.random.default_rng(0).integers(0, 256, (33, len(SPEC.cameras), 64, 64, 3), dtype=np.uint8)
-    poses = np.zeros((33, 5), dtype=np.float32)
-    episode = Episode(
-        task="stack",
-        instruction=INSTRUCTIONS[0],
-        seed=0,
-        images=images,
-        states=poses,
-        actions=poses[1:],
-        cameras=SPEC.camera_names,
-    )
+    episode = judged(images)
     with torch.inference_mode():
         chance = judge.p_yes(judge.clips([episode])[0], [episode.instruction])
     assert 0 < float(chance) < 1
@@ -179,28 +184,11 @@ def test_paper_judge_comes_from_published_weights_and_wide_frames(published, tmp
     judge = build_reward_model(REWARD_MODEL["paper"], robot=DROID, weights=folder)
     assert torch.equal(judge.model.lm_head.weight, source.model.lm_head.weight.bfloat16())
     images = np.zeros((17, len(SPEC.cameras), 192, 320, 3), dtype=np.uint8)
-    poses = np.zeros((17, 7), dtype=np.float32)
-    episode = Episode(
-        task="stack",
-        instruction=INSTRUCTIONS[0],
-        seed=0,
-        images=images,
-        states=poses,
-        actions=poses[1:],
-        cameras=SPEC.camera_names,
-    )
+    episode = judged(images, pose=7)
     again = load_reward_model(judge.save(tmp_path / "judge"))
     for one in (judge, again):
         assert one.clips([episode])[0].shape == (1, 16, 2, 192, 320, 3)
-    square = Episode(
-        task="stack",
-        instruction="",
-        seed=0,
-        images=images[..., :192, :],
-        states=poses,
-        actions=poses[1:],
-        cameras=SPEC.camera_names,
-    )
+    square = judged(images[..., :192, :], instruction="", pose=7)
     with pytest.raises(VlawError, match="192x192 pixels, this judge was made for 320x192"):
         again.clips([square])
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from asking import at, vlaw
 from factories import edit_toml, write_recipe
-from smoke_place import Place, smoke_copy, smoke_place
+from smoke_place import UP_TO_POLICY, Place, smoke_copy, smoke_place
 
 from vlaw_assets.assets.stage import STAGES
 from vlaw_assets.pipeline import driver
@@ -17,6 +17,15 @@ from vlaw_assets.rebuild.staleness import ask, rebuild_plan, stale
 from vlaw_models.errors import VlawError
 
 KEY = "smoke|01"
+APPLY_ALPHA = (
+    "training_set",
+    "world_model_metrics",
+    "start_world_model_metrics",
+    "reward_model_metrics",
+    "imagined_outcomes",
+)
+"""What reads the judge's threshold."""
+EVALUATIONS = ("policy_evaluation", "policy_evaluation_low_noise")
 
 
 @pytest.fixture(scope="module")
@@ -26,20 +35,7 @@ def original(tmp_path_factory):
     copy = smoke_copy(tmp_path_factory.mktemp("stale") / "place")
     write_recipe(copy.recipes, "same")
     copy.run("iteration", "smoke|02", only=["loop_state"])
-    copy.run(
-        "iteration",
-        "same|01",
-        only=[
-            "loop_state",
-            "real_rollouts",
-            "reward_model",
-            "world_model",
-            "imagined_rollouts",
-            "reward_scores",
-            "training_set",
-            "policy",
-        ],
-    )
+    copy.run("iteration", "same|01", only=UP_TO_POLICY)
     return copy
 
 
@@ -73,31 +69,12 @@ def test_another_threshold_makes_what_applies_it_stale_and_names_the_key(place):
     write_recipe(place.recipes, "smoke", score={"alpha": 0.5})
     reasons = found(place)
     changed = "made with another recipe: score.alpha 1e-06 -> 0.5"
-    assert {name for name, why in reasons.items() if why == changed} == {
-        f"{asset}[{KEY}]"
-        for asset in (
-            "training_set",
-            "world_model_metrics",
-            "start_world_model_metrics",
-            "reward_model_metrics",
-            "imagined_outcomes",
-        )
-    } | {"loop_state[smoke|02]"}, "the promotion gate reads alpha too"
+    applied = {*(f"{asset}[{KEY}]" for asset in APPLY_ALPHA), "loop_state[smoke|02]"}
+    assert {name for name, why in reasons.items() if why == changed} == applied, "the promotion gate reads alpha too"
     assert reasons[f"policy[{KEY}]"] == f"stands on training_set[{KEY}], which is stale"
-    assert set(reasons) == {
-        f"{asset}[{KEY}]"
-        for asset in (
-            "training_set",
-            "world_model_metrics",
-            "start_world_model_metrics",
-            "reward_model_metrics",
-            "imagined_outcomes",
-            "policy",
-            "policy_evaluation",
-            "policy_evaluation_low_noise",
-            "iteration_report",
-        )
-    } | {"loop_state[smoke|02]"}, "not what came before, and not the experiment that shares the artifacts"
+    assert set(reasons) == applied | {f"{asset}[{KEY}]" for asset in ("policy", *EVALUATIONS, "iteration_report")}, (
+        "not what came before, and not the experiment that shares the artifacts"
+    )
     assert found(place, "same") == {}
     shown = vlaw("status").output
     assert f"stale: training_set[{KEY}]: {changed}" in shown
@@ -119,9 +96,8 @@ def test_another_renderer_makes_all_that_renders_stale_and_nothing_else(place, m
         "real_rollouts",
         "validation_rollouts",
         "start_evaluation",
-        "policy_evaluation",
         "start_evaluation_low_noise",
-        "policy_evaluation_low_noise",
+        *EVALUATIONS,
     )
     shared = ("real_rollouts[same|01]", "policy[same|01]")
     assert changed == {

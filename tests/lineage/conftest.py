@@ -1,0 +1,22 @@
+"""The loop of which every count is known, and commands on its lake, for the files that ask about it."""
+
+from __future__ import annotations
+
+import pytest
+from asking import at
+from small_loop import loop
+
+from vlaw_assets.lake import Lake
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """(lake, [foundation, iteration 01, iteration 02])."""
+    lake = Lake.open(tmp_path_factory.mktemp("known") / "lake")
+    return lake, loop(lake)
+
+
+@pytest.fixture
+def vlaw(made, monkeypatch, tmp_path):
+    """A command on the lake that `made` begins with."""
+    return at(monkeypatch, tmp_path, {"VLAW_LAKE": str(made[0].paths.root)})
