@@ -8,59 +8,15 @@ from dataclasses import replace
 
 import pytest
 from asking import ask
+from gate_evidence import outcomes, shown, stops
 from one_stage import Bench
 from small_loop import checkpoint, commit, episodes, foundation
 
-from vlaw_assets.assets import loop_state, promotion
+from vlaw_assets.assets import loop_state
 from vlaw_assets.assets.stage import STAGES
 from vlaw_assets.cli.status import collect
 from vlaw_assets.query import connect
 from vlaw_assets.rebuild.staleness import ask as would_make
-from vlaw_models.config import PromotionConfig
-from vlaw_models.errors import VlawError
-from vlaw_models.metrics.stats import paired_difference
-
-CONFIG = PromotionConfig()
-TASKS = ("stack", "book")
-
-
-def outcomes(successes: int, trials: int = 20) -> list[int]:
-    return [1] * successes + [0] * (trials - successes)
-
-
-def stops(old: list[int], new: list[int], *, chosen: int = 600) -> list[dict]:
-    """A policy's rows: half of the outcomes for each task, at stop 0 and at another."""
-    return [
-        {
-            "task": task,
-            "metric": "validation_success",
-            "policy": "",
-            "value": sum(part) / len(part),
-            "trials": len(part),
-            "successes": sum(part),
-            "detail": {"stop": stop, "chosen": stop == chosen, "outcomes": part},
-        }
-        for stop, found in ((0, old), (600, new))
-        for task, part in zip(TASKS, (found[::2], found[1::2]), strict=True)
-    ]
-
-
-def shown(model: str, positives: int, negatives: int, alpha: float = 0.8) -> list[dict]:
-    from vlaw_assets.reports.success import rate
-
-    found = rate(positives, negatives)
-    return [
-        {
-            "task": "all",
-            "metric": f"replay_false_positive_rate_at_{alpha:g}",
-            "world_model": model,
-            "trials": negatives,
-            "successes": positives,
-            "value": found.value,
-            "low": found.low,
-            "high": found.high,
-        }
-    ]
 
 
 class Loop(Bench):
@@ -114,61 +70,6 @@ class Loop(Bench):
         """(state's artifact, role -> artifact) of an iteration."""
         ref = self.make("loop_state", f"gate|{number:02d}")
         return ref, dict(self.lake.ledger.edges(ref.owner))
-
-
-# ---- the rules
-
-
-def test_the_bound_is_one_sided():
-    new, old = [1, 0, 1, 1, 0, 1, 1, 0] * 5, [1, 1, 0, 1, 0, 1, 0, 0] * 5
-    found = promotion.decide_policy({"stack": new}, {"stack": old}, PromotionConfig(confidence=0.975)).numbers
-    both_sides = paired_difference(new, old)
-    assert (found["difference"], found["lower_bound"]) == pytest.approx((both_sides.diff, both_sides.low), abs=1e-9)
-    assert promotion.decide_policy({"stack": new}, {"stack": old}, CONFIG).numbers["lower_bound"] > both_sides.low
-
-
-@pytest.mark.parametrize(("new", "old", "promoted"), [(30, 20, True), (20, 20, True), (17, 20, False), (5, 20, False)])
-def test_better_equal_and_worse(new, old, promoted):
-    verdict = promotion.decide_policy({"stack": outcomes(new, 40)}, {"stack": outcomes(old, 40)}, CONFIG)
-    assert (verdict.promoted, verdict.measured) == (promoted, True)
-    assert verdict.numbers["lower_bound"] == pytest.approx(
-        paired_difference(outcomes(new, 40), outcomes(old, 40), alpha=0.2).low
-    )
-
-
-def test_the_margin_is_what_may_be_lost():
-    new, old = {"stack": outcomes(17, 40)}, {"stack": outcomes(20, 40)}
-    lower = promotion.decide_policy(new, old, CONFIG).numbers["lower_bound"]
-    assert not promotion.decide_policy(new, old, PromotionConfig(margin=-lower)).promoted, "above, not at"
-    assert promotion.decide_policy(new, old, PromotionConfig(margin=-lower + 1e-6)).promoted
-
-
-def test_what_cannot_be_compared_is_not_measured():
-    for new, old in (
-        ({}, {}),
-        ({"stack": [1]}, {}),
-        ({"stack": [1, 0]}, {"stack": [1]}),
-        ({"stack": [1]}, {"book": [1]}),
-        ({"stack": []}, {"stack": []}),
-    ):
-        verdict = promotion.decide_policy(new, old, CONFIG)
-        assert (verdict.promoted, verdict.measured) == (True, False)
-        assert "not measured" in verdict.reason
-    with pytest.raises(VlawError, match="confidence is 1"):
-        promotion.decide_policy({"stack": [1]}, {"stack": [1]}, PromotionConfig(confidence=1.0))
-
-
-@pytest.mark.parametrize(("positives", "promoted"), [(0, True), (5, True), (6, False)])
-def test_world_models_by_their_false_positives(positives, promoted):
-    (row,) = shown("digest", positives, 10)
-    verdict = promotion.decide_world_model(row, CONFIG)
-    assert (verdict.promoted, verdict.measured) == (promoted, True)
-    assert (verdict.numbers["false_positives"], verdict.numbers["negatives"]) == (positives, 10)
-    assert not promotion.decide_world_model(None, CONFIG).measured
-    assert promotion.decide_world_model(None, CONFIG).promoted
-
-
-# ---- in the loop
 
 
 def test_a_worse_policy_is_refused_and_the_loop_goes_on_with_the_old_one(tmp_path, caplog, monkeypatch):

@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 
 from vlaw_assets.cli import app
 from vlaw_assets.lake import Lake
-from vlaw_assets.query import Limits, connect, process
+from vlaw_assets.query import Limits, connect
 from vlaw_assets.query.limits import MOST_DEPTH, MOST_SQL
+from vlaw_assets.query.worker_process import ROOT
 from vlaw_models.errors import VlawError
 
 DEADLINE_S = 1.0
@@ -272,7 +273,7 @@ if {thread}:
 else:
     main()
 """
-    environment = os.environ | {"PYTHONPATH": str(process.ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
     ) as parent:

@@ -6,9 +6,9 @@ import sys
 
 if sys.argv[1:2] == ["sql"]:
     # The process that SQL runs in needs as long to start as what is imported below: both at once.
-    from vlaw_assets.query import process
+    from vlaw_assets.query.worker_process import start_early
 
-    process.start_early()
+    start_early()
 
 import typer
 

@@ -1,4 +1,4 @@
-"""The other end of worker.py: starts it, asks it, and ends it when it takes too long, sends too much or goes wrong.
+"""The other end of worker.py: asks it, and ends it when it takes too long, sends too much or goes wrong.
 
 Nothing of what comes from a worker is held before it is known to be within the limits. The worker is started anew after
 it was ended; a connection can be used on.
@@ -13,15 +13,13 @@ import selectors
 import signal
 import struct
 import subprocess
-import sys
-import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.query.limits import MOST_PARAMETERS, Limits, too_deep
+from vlaw_assets.query.worker_process import Worker, how_it_ended, take_worker
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -32,12 +30,7 @@ START_S = 60.0
 MOST_NAMED = 8 << 20
 """Bytes of a frame that is not a result."""
 CHUNK = 1 << 20
-ROOT = Path(__file__).parent.parent.parent
-"""Where the packages are; a worker finds them there whatever its parent did to its own path."""
 SMALLER = "add LIMIT, aggregate, or name fewer columns; for a whole table, `vlaw sql --attach FILE` and DuckDB itself"
-
-
-_early: list[_Worker] = []
 
 
 class FailedError(Exception):
@@ -55,7 +48,7 @@ class SqlProcess:
         self.limits = limits
         self._memory_bytes = limits.memory_bytes
         self._setup, self._made = b"", False
-        self._worker: _Worker | None = None
+        self._worker: Worker | None = None
         self._end: Any = None
         self.failed: dict[str, str] = {}
         """Views that could not be made, with DuckDB's reason."""
@@ -127,13 +120,13 @@ class SqlProcess:
         self._worker = None
 
     @property
-    def _running(self) -> _Worker:
+    def _running(self) -> Worker:
         if self._worker is None:
             raise _EndedError
         return self._worker
 
     def _start(self) -> None:
-        worker = _early.pop() if _early else _spawn()
+        worker = take_worker()
         os.set_blocking(worker.requests, False)
         self._worker, self._made = worker, False
         self._end = weakref.finalize(self, worker.end)
@@ -148,7 +141,7 @@ class SqlProcess:
             status = self._running.process.poll() if isinstance(error, _EndedError) else None
             self.close()
             raise VlawError(
-                f"the process for SQL did not start ({'it took too long' if status is None else _how(status)})",
+                f"the process for SQL did not start ({'it took too long' if status is None else how_it_ended(status)})",
                 where="sql",
                 remedy=f"`python -m vlaw_assets.query.worker < /dev/null` shows why; the memory limit is "
                 f"{self.limits.memory}",
@@ -255,64 +248,13 @@ class SqlProcess:
         self.close()
         if status == -signal.SIGSEGV:
             return too_deep()
+        how = "it closed its pipe" if status is None else how_it_ended(status)
         return VlawError(
-            f"the statement ended the process for SQL ({'it closed its pipe' if status is None else _how(status)}): "
-            f"most likely it needs "
-            f"more than the memory limit, {self.limits.memory}",
+            f"the statement ended the process for SQL ({how}): most likely it needs more than the memory limit, "
+            f"{self.limits.memory}",
             where="sql",
             remedy="narrow the query, or allow it more memory (vlaw sql --memory, memory_limit)",
         )
-
-
-class _Worker:
-    """The process, and the descriptors of its pipes."""
-
-    def __init__(self, process: subprocess.Popen[bytes]):
-        assert process.stdin is not None
-        assert process.stdout is not None
-        self.process, self._pipes = process, (process.stdin, process.stdout)
-        self.requests, self.answers = (pipe.fileno() for pipe in self._pipes)
-        self.pid = process.pid
-
-    def end(self) -> None:
-        self.process.kill()
-        for pipe in self._pipes:
-            pipe.close()
-        self.process.wait()
-
-
-def start_early() -> None:
-    """Start a worker that the first connection of this process will take: for a command that is still importing the
-    rest."""
-    _early.append(_spawn())
-
-
-def _spawn() -> _Worker:
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
-        # Allocators that reserve address space in advance would make the limit of address space meaningless.
-        "MALLOC_ARENA_MAX": "2",
-        "ARROW_DEFAULT_MEMORY_POOL": "system",
-    }
-    # The kernel ends a worker with the thread that started it, and only the main thread lives as long as the process.
-    main = threading.current_thread() is threading.main_thread()
-    watched = [str(os.getpid())] if main else []
-    try:
-        return _Worker(
-            subprocess.Popen(
-                [sys.executable, "-P", "-m", "vlaw_assets.query.worker", *watched],
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-            )
-        )
-    except OSError as error:
-        raise VlawError(
-            f"no process for SQL can be started: {error.strerror}",
-            where=sys.executable,
-            remedy="free memory, or raise the limit of processes",
-        ) from error
 
 
 class _LateError(Exception):
@@ -321,13 +263,6 @@ class _LateError(Exception):
 
 class _EndedError(Exception):
     """The worker is gone."""
-
-
-def _how(status: int) -> str:
-    try:
-        return signal.Signals(-status).name if status < 0 else f"exit code {status}"
-    except ValueError:
-        return f"signal {-status}"
 
 
 def _ipc(table: pa.Table) -> bytes:
