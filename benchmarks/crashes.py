@@ -16,7 +16,6 @@ Not here: what a power cut loses (tests/lake/test_durability.py), and kills by t
 from __future__ import annotations
 
 import argparse
-import collections
 import contextlib
 import dataclasses
 import functools
@@ -29,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("LANCE_LOG", "error")
 sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
 
-from common.crash_checks import INVARIANTS, examine, files_of, glance, reader  # noqa: E402  (after the settings above)
+from common.crash_checks import examine, files_of, glance, reader  # noqa: E402  (after the settings above)
 from common.crash_places import (  # noqa: E402
     Scene,
     adopt,
@@ -51,6 +50,7 @@ from common.crash_places import (  # noqa: E402
     warm,
 )
 from common.crash_points import SYSCALLS, Boundaries, attach, last_call, most_calls  # noqa: E402
+from common.crash_table import Kill, table  # noqa: E402
 from common.limits import options  # noqa: E402
 
 LONGEST = 5
@@ -65,23 +65,6 @@ class Point:
     when: int
     syscall: str = ""
     """Counted by strace; empty: by `Boundaries`."""
-
-
-@dataclass
-class Kill:
-    """One kill and what was found after it."""
-
-    number: int
-    asset: str
-    force: bool
-    how: str
-    boundary: str
-    visible: bool = False
-    mirrored: bool = False
-    orphans: int = 0
-    polls: int = 0
-    seconds: float = 0.0
-    violations: dict[str, list[str]] = field(default_factory=dict)
 
 
 # ---- kills
@@ -286,45 +269,6 @@ def _traced_points(place: Path, scene: Scene, notes: Path) -> list[Point]:
     if code != 0:
         raise RuntimeError(f"{scene.asset} under strace ended with {code}: {(notes / 'log').read_text()[-2000:]}")
     return [Point(name, count, syscall=name) for name, count in sorted(most_calls(notes / "strace").items())]
-
-
-# ---- the printed page
-
-
-def table(kills: list[Kill]) -> str:
-    """Kills and violations by boundary and by invariant."""
-    lines = [f"{'kills':>6} {'row there':>9} {'event there':>11} {'orphans':>8} {'violations':>10}  boundary"]
-    for how in ("python", "strace"):
-        groups: dict[str, list[Kill]] = {}
-        for item in kills:
-            if item.how == how:
-                groups.setdefault(item.boundary, []).append(item)
-        for boundary, items in sorted(groups.items()):
-            lines.append(
-                f"{len(items):>6} {sum(i.visible for i in items):>9} {sum(i.mirrored for i in items):>11} "
-                f"{sum(i.orphans for i in items):>8} {sum(bool(i.violations) for i in items):>10}  {how}: {boundary}"
-            )
-    lines += ["", f"{'violations':>10} {'limit':>6}  invariant"]
-    lines += [
-        f"{sum(name in item.violations for item in kills):>10} {0:>6}  {name} {text}"
-        for name, text in INVARIANTS.items()
-    ]
-    bad = [item for item in kills if item.violations]
-    for item in bad[:20]:
-        lines.append(f"chain {item.number} ({item.asset}, {item.how}: {item.boundary}):")
-        lines += [f"  {name} {line[:600]}" for name, found in item.violations.items() for line in found[:3]]
-    counts = collections.Counter(item.how for item in kills)
-    replaced = sum(item.force for item in kills)
-    lines += [
-        "",
-        (
-            f"{len(kills)} kills ({counts['python']} between calls, {counts['strace']} inside system calls; "
-            f"{replaced} while "
-            f"replacing a version), {sum(i.polls for i in kills)} looks of the reader, {len(bad)} kills with a "
-            f"violation (limit 0)"
-        ),
-    ]
-    return "\n".join(lines)
 
 
 def main() -> None:

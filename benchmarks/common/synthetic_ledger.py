@@ -8,8 +8,7 @@ stages record) through the lake's own drafts, from Arrow columns. Not here: the 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,26 +17,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from common.synthetic_answers import ACCEPTED, ALPHA, SLOTS, TASKS, Known, Size, key, successful
+from common.synthetic_rows import add_members, digests, episode_ids, figure, same, vectors, write_checkpoint
 from vlaw_assets.assets.by_row import goes_by_row
 from vlaw_assets.lake import ArtifactRef, Identity, Lake
 from vlaw_assets.lake.durable import canonical_json
 from vlaw_models.robots.tabletop.spec import SPEC
 
-DIMENSIONS = 5
-"""Of states and actions."""
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 EMPTY: Mapping[str, list[str]] = {}
 CODE = hashlib.sha256(b"synthetic").hexdigest()
-
-
-def episode_ids(ref: ArtifactRef, purpose: str, indices: np.ndarray) -> pa.Array:
-    """Ids as `Draft.write_episodes` gives them."""
-    numbers = pc.utf8_lpad(pc.cast(pa.array(indices), pa.string()), 5, "0")
-    return pc.binary_join_element_wise(f"{purpose}-{ref.identity_digest[:12]}", numbers, "-")
-
-
-def episode_id(ref: ArtifactRef, purpose: str, index: int) -> str:
-    return episode_ids(ref, purpose, np.array([index]))[0].as_py()
 
 
 class Generator:
@@ -64,7 +52,7 @@ class Generator:
             ("pretrained_reward_model", "reward_model"),
             ("autoencoder", "autoencoder"),
         ):
-            self._commit(asset, "", kind, {}, _checkpoint)
+            self._commit(asset, "", kind, {}, write_checkpoint)
 
     def iteration(self, number: int) -> None:
         """All assets of one iteration, in the order in which they are made."""
@@ -88,7 +76,7 @@ class Generator:
             return self._commit(asset, at, kind, *arguments, **options)
 
         policy = {"policy": before["policy"]}
-        add("loop_state", "loop_state", {**before, **earlier}, _checkpoint)
+        add("loop_state", "loop_state", {**before, **earlier}, write_checkpoint)
         add("start_evaluation", "evaluation", policy, self._evaluated(size.evaluation, number))
         real = add("real_rollouts", "real_rollouts", policy, played("rollout", size.real))
         made[f"real_rollouts_{number:02d}"] = real
@@ -103,13 +91,13 @@ class Generator:
                 "co_training": made["co_training_data"],
                 **so_far,
             },
-            _checkpoint,
+            write_checkpoint,
         )
         judge = add(
             "reward_model",
             "reward_model",
             {"reward_model": before["reward_model"], **({"real_rollouts": real} if number == 1 else {})},
-            _checkpoint,
+            write_checkpoint,
         )
         imagined = add(
             "imagined_rollouts",
@@ -139,7 +127,7 @@ class Generator:
             "policy",
             "policy",
             {"policy": made["base_policy"], "training_set": training_set, **so_far, "imagined_rollouts": imagined},
-            _checkpoint,
+            write_checkpoint,
             chosen={
                 **{
                     role: self._successes(ref, each).to_pylist()
@@ -157,7 +145,7 @@ class Generator:
             "reward_model_metrics",
             "reward_model_metrics",
             {"reward_model": judge, "clips": clips},
-            lambda draft: draft.write_evaluations([_figure("real_precision_at_0.8")]),
+            lambda draft: draft.write_evaluations([figure("real_precision_at_0.8")]),
         )
         add(
             "iteration_report",
@@ -169,7 +157,7 @@ class Generator:
                 "world_model_metrics": figures,
                 "reward_model_metrics": verdicts,
             },
-            _checkpoint,
+            write_checkpoint,
         )
         self.told(f"iteration {number:02d}: {self.known.members(number):,} members")
 
@@ -237,28 +225,28 @@ class Generator:
                 {
                     "episode_id": ids,
                     "episode_index": index,
-                    "purpose": _same(purpose, count),
-                    "world": _same(world, count),
+                    "purpose": same(purpose, count),
+                    "world": same(world, count),
                     "task": names,
                     "instruction": pc.binary_join_element_wise("do", names, " "),
                     "seed": index.astype(np.int64),
                     "start_episode_id": (
                         pa.nulls(count, pa.string()) if starts is None else episode_ids(starts, "rollout", index)
                     ),
-                    "policy": _same(policy, count),
-                    "world_model": _same("", count),
+                    "policy": same(policy, count),
+                    "world_model": same("", count),
                     "num_steps": (rows - 1).astype(np.int32),
                     "success": pa.nulls(count, pa.bool_()) if won is None else pa.array(won),
-                    "event": _same("", count)
+                    "event": same("", count)
                     if won is None
                     else pa.array(["failed", "success"]).take(pa.array(won.astype(np.int8))),
-                    "label_source": _same("" if won is None else "world", count),
+                    "label_source": same("" if won is None else "world", count),
                     "num_frames": np.zeros(count, np.int32),
                     "cameras": pa.repeat(pa.scalar(list(SPEC.camera_names)), count),
                     "height": np.full(count, 64, np.int32),
                     "width": np.full(count, 64, np.int32),
-                    "extra_json": _same("{}", count),
-                    "content_digest": _digests(self._random(draft, "digests"), count),
+                    "extra_json": same("{}", count),
+                    "content_digest": digests(self._random(draft, "digests"), count),
                     "created_at": pa.repeat(
                         pa.scalar(EPOCH + timedelta(hours=len(self.made)), pa.timestamp("us", tz="UTC")), count
                     ),
@@ -280,8 +268,8 @@ class Generator:
                 "episode_id": ids.take(pa.array(np.repeat(np.arange(len(rows)), rows))),
                 "step": step,
                 "timestamp": step / SPEC.control_hz,
-                "state": _vectors(random, total, np.zeros(total, bool)),
-                "action": _vectors(random, total, last),
+                "state": vectors(random, total, np.zeros(total, bool)),
+                "action": vectors(random, total, last),
                 "reward": pa.array(reward, mask=last | (won is None)),
             }
         )
@@ -293,8 +281,8 @@ class Generator:
             pa.table(
                 {
                     "episode_id": episode_ids(imagined, "imagined", index),
-                    "owner": _same(imagined.owner, len(index)),
-                    "judge": _same(judge.content_digest, len(index)),
+                    "owner": same(imagined.owner, len(index)),
+                    "judge": same(judge.content_digest, len(index)),
                     "task": pa.array(TASKS).take(pa.array(index % len(TASKS))),
                     "p_success": 1 - (index // len(TASKS) % SLOTS + 0.5) / SLOTS,
                 }
@@ -303,11 +291,11 @@ class Generator:
 
     def _members(self, draft: Any, real: list[ArtifactRef], imagined: ArtifactRef, number: int) -> None:
         for iteration, ref in enumerate(real, start=1):
-            _add_members(draft, ref, self._successes(ref, iteration), 1.0, "real")
+            add_members(draft, ref, self._successes(ref, iteration), 1.0, "real")
         index = np.arange(self.size.real)
         last = index[index // len(TASKS) % SLOTS == SLOTS - 1]
-        _add_members(draft, real[number - 1], episode_ids(real[number - 1], "rollout", last), 0.0, "real")
-        _add_members(draft, imagined, self._accepted(imagined), 1.0, "imagined")
+        add_members(draft, real[number - 1], episode_ids(real[number - 1], "rollout", last), 0.0, "real")
+        add_members(draft, imagined, self._accepted(imagined), 1.0, "imagined")
 
     def _successes(self, real: ArtifactRef, iteration: int) -> pa.Array:
         """Ids of the real successes of an iteration."""
@@ -338,7 +326,7 @@ class Generator:
 
     def _replayed(self, draft: Any) -> None:
         self._episodes(draft, "replay", self.size.validation, world="world_model")
-        draft.write_evaluations([_figure("psnr"), _figure("replay_precision_at_0.8")])
+        draft.write_evaluations([figure("psnr"), figure("replay_precision_at_0.8")])
 
 
 def generate(lake: Lake, size: Size, seed: int = 0, told: Callable[[str], None] = lambda _text: None) -> Generator:
@@ -348,71 +336,3 @@ def generate(lake: Lake, size: Size, seed: int = 0, told: Callable[[str], None] 
     for number in range(1, size.iterations + 1):
         generator.iteration(number)
     return generator
-
-
-def write_bare(lake: Lake, folder: Any, *, row_group: int = 122_880) -> Iterator[tuple[str, int]]:
-    """The same rows as one plain Parquet file per table, in commit order. Yields (table, rows)."""
-    import pyarrow.parquet as pq
-
-    from vlaw_assets.lake.schemas import PARTITIONED, TABLES
-    from vlaw_assets.query import connect
-
-    refs = [ref for ref in lake.ledger.artifacts() if not ref.source_artifact_id]
-    for name in sorted(PARTITIONED):
-        rows = 0
-        with pq.ParquetWriter(folder / f"{name}.parquet", TABLES[name], compression="snappy") as writer:
-            for ref in refs:
-                if name in ref.versions:
-                    table = lake.tables.read(name, ref.versions[name])
-                    writer.write_table(table, row_group_size=row_group)
-                    rows += table.num_rows
-        yield name, rows
-    with connect(lake) as query:
-        for name in ("artifacts", "edges"):
-            table = query.table(f"SELECT * FROM {name}")
-            pq.write_table(table, folder / f"{name}.parquet")
-            yield name, table.num_rows
-
-
-def _add_members(draft: Any, ref: ArtifactRef, ids: pa.Array, weight: float, source: str) -> None:
-    count = len(ids)
-    draft.write_table(
-        "members",
-        pa.table(
-            {
-                "episode_id": ids,
-                "owner": _same(ref.artifact_id, count),
-                "weight": np.full(count, weight),
-                "source": _same(source, count),
-            }
-        ),
-    )
-
-
-def _same(value: str, count: int) -> pa.Array:
-    return pa.repeat(pa.scalar(value), count)
-
-
-def _digests(random: np.random.Generator, count: int) -> pa.Array:
-    text = random.bytes(32 * count).hex().encode()
-    offsets = np.arange(0, 64 * count + 1, 64, dtype=np.int32)
-    return pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(text))
-
-
-def _vectors(random: np.random.Generator, count: int, missing: np.ndarray) -> pa.Array:
-    """(count, 5) float32 in 256 levels as lists; null where `missing`."""
-    kept = count - int(missing.sum())
-    levels = random.integers(0, 256, kept * DIMENSIONS, dtype=np.uint8)
-    values = (levels.astype(np.float32) - 128) / 128
-    lengths = np.where(missing, 0, DIMENSIONS)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values), mask=pa.array(missing))
-
-
-def _checkpoint(draft: Any) -> None:
-    """A few bytes that are this artifact's own."""
-    (draft.checkpoint_dir() / "config.json").write_text(json.dumps({"synthetic": draft.identity.digest}) + "\n")
-
-
-def _figure(metric: str) -> dict[str, Any]:
-    return {"task": "all", "metric": metric, "value": 0.9, "trials": 100, "successes": 90}

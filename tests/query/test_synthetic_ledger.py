@@ -11,8 +11,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import ledger as benchmark  # noqa: E402  (a script's folder, not a package)
+from common.bare_files import Bare, write_bare  # noqa: E402
+from common.known_answers import check_audit, check_impact, check_success, subjects  # noqa: E402
 from common.synthetic_answers import FULL, Known, Size, key  # noqa: E402
-from common.synthetic_ledger import Generator, generate, write_bare  # noqa: E402
+from common.synthetic_ledger import Generator, generate  # noqa: E402
 
 from vlaw_assets.lake import Lake  # noqa: E402
 from vlaw_assets.lineage.closure import audit_of  # noqa: E402
@@ -36,11 +38,11 @@ def test_the_full_size_is_what_the_limits_are_for():
 
 def test_audit_says_what_the_lake_was_made_of(generator):
     found = audit_of(generator.lake, generator.lake.ledger.require("policy", key(SIZE.iterations)))
-    benchmark.check_audit(found, SIZE)
+    check_audit(found, SIZE)
     found["episodes"][-1]["count"] += 1
     found["members"][0]["count"] += 1
     with pytest.raises(AssertionError):
-        benchmark.check_audit(found, SIZE)
+        check_audit(found, SIZE)
 
 
 @pytest.mark.parametrize(
@@ -54,18 +56,18 @@ def test_audit_says_what_the_lake_was_made_of(generator):
     ],
 )
 def test_impact_reaches_exactly_what_was_made_from_the_episode(generator, name):
-    episode, asset, iteration, accepted = benchmark.subjects(generator.lake, SIZE)[name]
-    benchmark.check_impact(impact(generator.lake, episode), SIZE, asset, iteration, accepted=accepted)
+    episode, asset, iteration, accepted = subjects(generator.lake, SIZE)[name]
+    check_impact(impact(generator.lake, episode), SIZE, asset, iteration, accepted=accepted)
 
 
 def test_sql_counts_rows_as_constructed(generator, tmp_path):
     rows = dict(write_bare(generator.lake, tmp_path))
     assert (rows["episodes"], rows["steps"], rows["members"]) == (SIZE.episodes, SIZE.steps, Known(SIZE).all_members())
-    episode = benchmark.subjects(generator.lake, SIZE)["a real success of iteration 01"][0]
-    bare = benchmark.Bare(tmp_path)
+    episode = subjects(generator.lake, SIZE)["a real success of iteration 01"][0]
+    bare = Bare(tmp_path)
     with connect(generator.lake) as query:
         success = query.table(benchmark.text_of("success_per_task"))
-        benchmark.check_success(success.to_pylist(), SIZE)
+        check_success(success.to_pylist(), SIZE)
         assert bare.ask(benchmark.text_of("success_per_task")).equals(success)
         datasets = query.table(benchmark.DATASETS, {"episode_id": episode})
         assert datasets["iteration"].to_pylist() == [1, 2]
