@@ -10,7 +10,7 @@ can attach, inside the system calls of Lance, SQLite and everything else (`strac
 of the other. A reader polls the lake all the while. A second child then recovers the way `vlaw run` and `vlaw
 reconcile` do and holds the outcome against the invariants.
 
-Not here: what a power cut loses (tests/lake/test_durability.py), and kills by the clock (tests/cli/test_kills.py).
+What a power cut loses is shown by tests/lake/test_durability.py, kills by the clock by tests/cli/test_kills.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
 """The Dagster code location: all assets, jobs and sensors. `dagster dev -m vlaw_assets.definitions` loads it.
 
-Here: putting the parts together. Not here: where the lake and the recipes are (environment.py).
 Importing this module imports no torch, diffusers, transformers, lance or mujoco: a test proves it.
 """
 

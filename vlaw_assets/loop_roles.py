@@ -1,7 +1,7 @@
 """Roles of what `loop_state` reads, and which of the loop's models each of them decides about.
 
-Here: names only, for the stage that writes these edges and for whoever follows them. The state of an iteration says for
-each model which artifact goes on; the promotion gate may have read more than that artifact for it.
+The stage that writes these edges and whoever follows them share these names. The state of an iteration says for each
+model which artifact goes on; the promotion gate may have read more than that artifact for it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Pictures for people: a contact sheet of episodes, as an image, as PNG bytes or inline in Markdown (PIL only).
 
-Not here: plots of numbers. The frame's colour is the outcome: green success, red failure, grey not judged.
+The frame's colour is the outcome: green success, red failure, grey not judged.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Where `crashes.py` kills: numbered calls that write, seen from Python, and system calls, seen by strace.
 
-Here: counting them in a process that runs, and killing it at one of them. Not here: which process, and what is checked.
+They are counted in a process that runs, which is killed at one of them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Ledgers of any size whose answers are known before they are asked: a real lake, filled without running a model.
 
-Here: `generate`, which commits the whole loop (foundation, then every asset of every iteration, with the edges the
-stages record) through the lake's own drafts, from Arrow columns. Not here: the answers (synthetic_answers.py), frames
-(tables only), models (checkpoints of a few bytes), measuring (ledger.py).
+`generate` commits the whole loop (foundation, then every asset of every iteration, with the edges the stages record)
+through the lake's own drafts, from Arrow columns: tables without frames, and checkpoints of a few bytes. The answers
+are in synthetic_answers.py.
 """
 
 from __future__ import annotations

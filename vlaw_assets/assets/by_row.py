@@ -1,8 +1,8 @@
 """Which stages go through an input row by row: the claim behind edges of scope 'rows'.
 
-Here: the claim only. A stage is listed where each row it writes depends, of that parent, on the rows it names and on no
-other: an imagined episode on its start, a score on the episode scored, a member on that episode and its score. A stage
-that trains on a parent, or counts over it, is not. One table, so that the claims can be read next to each other.
+A stage is listed where each row it writes depends, of that parent, on the rows it names and on no other: an imagined
+episode on its start, a score on the episode scored, a member on that episode and its score. A stage that trains on a
+parent, or counts over it, is not. One table, so that the claims can be read next to each other.
 """
 
 from __future__ import annotations

@@ -1,9 +1,6 @@
 """Embeddings of this iteration's episodes, real and imagined: what `vlaw similar` searches and the report's coverage
 uses.
 
-Here: which episodes, by which model. Not here: the vectors (vlaw_models/reward_models/embed.py), the table and its
-index (lake/embeddings.py), the search (vlaw_assets/query/similarity.py).
-
 The model is the pretrained reward model of the foundation and not the one this iteration finetuned: distances mean
 something only between vectors of one model, and people want to compare across iterations and experiments. Episodes of
 the evaluations are not embedded: they keep only a few of their frames.

@@ -1,8 +1,8 @@
 """Policy evaluation on held-out seeds: the policy an iteration starts with, and the one it ends with, at two noises.
 
-Here: one stage, four assets: what iteration 02 starts with is what iteration 01 ended with, so its evaluation is
-found in the ledger. The starts are the same for every experiment: comparisons are paired. The policy's noise is seeded
-by the recipe's seed. Evaluation on a start that the policy was trained on is refused.
+One stage, four assets: what iteration 02 starts with is what iteration 01 ended with, so its evaluation is found in the
+ledger. The starts are the same for every experiment: comparisons are paired. The policy's noise is seeded by the
+recipe's seed. Evaluation on a start that the policy was trained on is refused.
 """
 
 from __future__ import annotations

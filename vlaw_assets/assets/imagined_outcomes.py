@@ -1,9 +1,8 @@
 """True outcomes of imagined episodes: their actions played on the robot's simulator. Privileged information.
 
-Here: one score per imagined episode by the judge "simulator", 1 or 0, and what follows from it: how true the judge's
-labels are, and how many failed starts imagination truly mended. For measuring, and for the arms with `score.labels =
-"simulator"`, which are ceilings; no other training asset reads it. Not here: the physics
-(vlaw_models/rollouts/privileged.py).
+One score per imagined episode by the judge "simulator", 1 or 0, and what follows from it: how true the judge's labels
+are, and how many failed starts imagination truly mended. For measuring, and for the arms with `score.labels =
+"simulator"`, which are ceilings; no other training asset reads it.
 """
 
 from __future__ import annotations

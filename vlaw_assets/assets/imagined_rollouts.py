@@ -1,9 +1,7 @@
 """Imagined rollouts: the policy inside the world model, from the first frames of real episodes.
 
-Here: choosing the starts and keeping what was imagined. Not here: the closed loop of policy and world model
-(rollouts/imagine.py) and the oracle that acts on the true simulator instead (rollouts/privileged.py,
-`imagine.world = "simulator"`, privileged). Every imagined episode has exactly one real parent, and begins with its very
-pixels.
+With `imagine.world = "simulator"` (privileged) the policy acts on the true simulator instead. Every imagined episode
+has exactly one real parent, and begins with its very pixels.
 """
 
 from __future__ import annotations

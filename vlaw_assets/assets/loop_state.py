@@ -1,9 +1,9 @@
 """Where the loop closes: the state (policy, world model, reward model, real dataset) that an iteration starts with.
 
-Here: resolving that state from the ledger, asking the promotion gate (vlaw_assets/assets/promotion.py) whether a new
-model may replace the one before. Not here: reading the state back in later stages (state.py). Why an asset of its own:
-Dagster's graph must be acyclic whatever the partition offsets, so the edge from iteration i-1 to i is the one edge that
-is not declared. It is recorded all the same: the ledger has an edge to every artifact the state consists of.
+The state is resolved from the ledger; the promotion gate (promotion.py) says whether a new model may replace the one
+before. Later stages read it by state.py. Why an asset of its own: Dagster's graph must be acyclic whatever the
+partition offsets, so the edge from iteration i-1 to i is the one edge that is not declared. It is recorded all the
+same: the ledger has an edge to every artifact the state consists of.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Assets that no run makes, only commands: imported recordings and the quarantine list. Shown in the graph, not
 executable.
 
-Here: their specs, so that Dagster has a page for them. Not here: making them (importers/, lake/quarantine.py) and
-reporting them to Dagster (reconcile.py, from the ledger like everything else).
+Their specs give Dagster a page for them; reconcile.py reports them, from the ledger like everything else.
 """
 
 from __future__ import annotations

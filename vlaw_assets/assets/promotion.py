@@ -1,9 +1,9 @@
 """The promotion gate: may the next iteration start from the models that this one made, or does it keep those before?
 
-Here: two rules on recorded evidence, and the verdicts as plain values. A policy is promoted where it is not worse than
-the one it would replace, on validation starts, paired, with a one-sided bound; a world model where it shows success in
-few enough of the real failures it replays. What nobody measured is promoted, and said to be so. Not here: where the
-evidence lies and what is passed on (assets/loop_state.py). Evaluation starts decide nothing.
+Two rules on recorded evidence, and the verdicts as plain values. A policy is promoted where it is not worse than the
+one it would replace, on validation starts, paired, with a one-sided bound; a world model where it shows success in few
+enough of the real failures it replays. What nobody measured is promoted, and said to be so. Evaluation starts decide
+nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The iteration in one page: what it started from, what it learned from, what came out.
 
-Here: the summary as an artifact (report.json, report.md), so that it is versioned and audited like everything else. Not
-here: the HTML page for people (`vlaw report`).
+An artifact (report.json, report.md), so that it is versioned and audited like everything else. The HTML page for people
+is made by `vlaw report`.
 """
 
 from __future__ import annotations

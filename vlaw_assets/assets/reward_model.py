@@ -1,7 +1,6 @@
 """Reward-model finetuning on labelled real rollouts: in the first iteration only, as the paper does.
 
-Not here: the judge and its question (vlaw_models/reward_models). Later iterations pass the finetuned judge on
-unchanged.
+Later iterations pass the finetuned judge on unchanged.
 """
 
 from __future__ import annotations

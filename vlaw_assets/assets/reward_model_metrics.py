@@ -1,7 +1,7 @@
 """How good the judge is, on held-out real clips that nothing was trained on: the paper's Table 3.
 
-Here: the reward model's scores against the robot's own outcome. Not here: the metrics (vlaw_models/metrics), the judge
-on replays (world_model_metrics.py).
+The reward model's scores are held against the robot's own outcome. The judge on replays is measured by
+world_model_metrics.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Scores of the imagined episodes: P(yes) of the reward model, kept as it is.
 
-Not here: the threshold alpha. It is applied when the training set is read, so that another alpha needs no inference.
+The threshold alpha is applied when the training set is read, so that another alpha needs no inference.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The loop's state as the stages of an iteration read it: what loop_state passed on, by its edges in the ledger.
 
-Not here: which state that is (loop_state.py). So the promotion gate's code is not that of every stage.
+Apart from loop_state.py, which decides which state that is, so that the promotion gate's code is not that of every
+stage.
 """
 
 from __future__ import annotations

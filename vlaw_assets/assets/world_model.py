@@ -1,7 +1,7 @@
 """World-model finetuning on all real rollouts so far, co-trained on the broad corpus (Eqs. 1 and 2).
 
-Not here: the network and its loss (vlaw_models/world_models, learn_world_model). An experiment that imagines nothing in
-a world model needs no finetuned one: then the one of the iteration before is passed on.
+An experiment that imagines nothing in a world model needs no finetuned one: then the one of the iteration before is
+passed on.
 """
 
 from __future__ import annotations

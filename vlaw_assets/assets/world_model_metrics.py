@@ -1,7 +1,7 @@
 """How true the world model is, on held-out real clips that nothing was trained on: the paper's Table 1.
 
-Here: replaying recorded actions inside the world model that an iteration ended with, and the one it started with, on
-the same clips with the same judge and the same noise. Not here: the metrics (vlaw_models/metrics).
+Recorded actions are replayed inside the world model that an iteration ended with, and the one it started with, on the
+same clips with the same judge and the same noise.
 
 The Fréchet and perceptual distances need a network. Where the recipe names none it is the judge of the foundation,
 never the iteration's own: one fixed network, so that numbers of different iterations and experiments compare.

@@ -1,7 +1,7 @@
 """`vlaw audit`: which data produced an artifact, as a tree, as JSON, as a page with a picture; proven on request.
 
-Here: options and what is printed. The closure is asked of the ledger by vlaw_assets/lineage/closure.py, files are
-hashed by lake/upkeep/verify.py, and doing it all again is replay.py's.
+The closure is asked of the ledger by vlaw_assets/lineage/closure.py, files are hashed by lake/upkeep/verify.py, and
+doing it all again is replay.py's.
 """
 
 from __future__ import annotations

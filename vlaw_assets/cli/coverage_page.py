@@ -1,6 +1,6 @@
 """The part of `vlaw report` about coverage: which real failures did imagination turn into successes, with pictures.
 
-Not here: what counts as covered (vlaw_assets/reports/coverage.py).
+What counts as covered is said in reports/coverage.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`vlaw similar`: episodes that look like a given one, from all iterations and experiments, real and imagined.
 
-Not here: what "look like" means (vlaw_models/reward_models/embed.py) and the search (vlaw_assets/query/similarity.py).
+What "look like" means is said in vlaw_models/reward_models/embed.py.
 """
 
 from __future__ import annotations

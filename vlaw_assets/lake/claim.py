@@ -1,7 +1,7 @@
 """Claiming what is about to be made: two runs that would make the same artifact at the same time make it once.
 
-Here: a lock on an identity, beside the lock of the asset partition that `Lake.commit` holds. The second run waits, then
-finds the first one's artifact in the ledger and reuses it. Nobody who holds a claim waits for another, so there is no
+A lock on an identity, beside the lock of the asset partition that `Lake.commit` holds. The second run waits, then finds
+the first one's artifact in the ledger and reuses it. Nobody who holds a claim waits for another, so there is no
 deadlock, and the kernel frees the claim of a process that dies. Not in `Lake.commit` itself, which never waits for a
 run.
 """

@@ -1,8 +1,8 @@
 """What the disk under a lake says, in words; and whether a folder keeps the promises that a lake stands on.
 
-Here: the one place that knows a full, read-only or failing disk and a process out of file descriptors, whoever reports
-it (several libraries give a text only); and the trial of a folder: do locks exclude, do hard links and renames work,
-are locks shared with other machines. Not here: which files a lake has.
+The one place that knows a full, read-only or failing disk and a process out of file descriptors, whoever reports it
+(several libraries give a text only); and the trial of a folder: do locks exclude, do hard links and renames work, are
+locks shared with other machines.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """Embeddings of episodes in Lance: one table per model, one tagged version per artifact, reads pinned by the ledger.
 
-Here: writing, reading exactly what an artifact wrote, and the search index. Not here: what the vectors are
-(vlaw_models/reward_models/embed.py), which rows a person may see (vlaw_assets/query/similarity.py: those of committed
-artifacts).
+Which rows a person may see is decided by query/similarity.py: those of committed artifacts.
 
 Vectors of different models are not comparable, so each model has a table of its own, named by the start of the model's
 content digest. The index is derived: it is rebuilt from the rows, is in no digest, and losing it costs speed only.

@@ -1,7 +1,6 @@
 """Latents of episodes in Lance, one row per frame: one table per autoencoder, one tagged version per artifact.
 
-Here: their rows, and reading them by episode and frame. Not here: encoding (vlaw_models/autoencoders). Kept in half
-precision, as world models learn from them.
+Read by episode and frame. Kept in half precision, as world models learn from them.
 """
 
 from __future__ import annotations

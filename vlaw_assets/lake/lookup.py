@@ -1,8 +1,8 @@
 """Which rows name given episodes: one DuckDB query per table over the pinned Parquet files of many artifacts at once.
 
-Here: the lookups that impact and quarantine are made of. Not here: what a row means for its artifact, and SQL for
-people (vlaw_assets/query). Files are those that the ledger names, so rows of killed runs and of compacted tables are
-never seen; Parquet's own minima and maxima rule most row groups out, because ids of one artifact lie close together.
+Impact and quarantine are made of these lookups; SQL for people is in vlaw_assets/query. Files are those that the ledger
+names, so rows of killed runs and of compacted tables are never seen; Parquet's own minima and maxima rule most row
+groups out, because ids of one artifact lie close together.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Quarantine: episodes that nothing made from now on may use. What was made before keeps them, and can be seen to.
 
-Here: the list (an artifact of its own: every change commits the complete list, so it can be read as of any moment), and
-what it leaves out of an artifact about to be made. Not here: leaving the rows out (handles.py), and which artifacts
-depend on them (lineage/impact.py, rebuild/staleness.py). Imagined episodes that started from a quarantined one go too.
+The list (an artifact of its own: every change commits the complete list, so it can be read as of any moment), and what
+it leaves out of an artifact about to be made; handles leave the rows out. Imagined episodes that started from a
+quarantined one go too.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ Over each edge, the parent's episodes, of these the selection, without those tha
 that dataset calls it, else ''. `sql/`, the audit, its page, `diff` and provenance all ask this statement; `impact`
 follows single rows by the same rule.
 
-Here: the statement, asked of the Parquet files that the ledger names, and counts of its answer. Not here: the SQL view
-over the whole lake (query/views.py makes it of the same text).
+Here it is asked of the Parquet files that the ledger names; query/views.py makes the SQL view over the whole lake of
+the same text.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a draft is given to store: rows of the data tables, frames and vectors, and the digests of their content.
 
-Here: the `write_*` methods; they check and keep. Frames and steps, which grow with the length of episodes, go to disk
-at once. Not here: when it is committed (draft.py). Digests leave out ids of attempts and times, so that equal content
-has equal digests, however many calls it was written in.
+The `write_*` methods check and keep. Frames and steps, which grow with the length of episodes, go to disk at once.
+Digests leave out ids of attempts and times, so that equal content has equal digests, however many calls it was written
+in.
 """
 
 from __future__ import annotations

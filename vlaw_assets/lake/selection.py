@@ -1,8 +1,7 @@
 """What a draft read, as rows of the ledger: its edges, each with which episodes of the parent went into the artifact.
 
-Here: turning what the handles saw into `edges` and `reads`. Not here: what follows from it (lineage/impact.py). A
-selection is kept as a predicate where one says it exactly (all; the members of a dataset), and as rows only where none
-does.
+What the handles saw becomes `edges` and `reads`. A selection is kept as a predicate where one says it exactly (all; the
+members of a dataset), and as rows only where none does.
 """
 
 from __future__ import annotations

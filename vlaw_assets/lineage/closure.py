@@ -1,8 +1,7 @@
 """Which data produced this artifact: the closure of what was really read, as plain values.
 
-Here: the ledger asked. Counts were made at each commit, so that the answer takes the same time for a thousand episodes
-and for a million (reading.py says where rows are looked up all the same). Not here: how it is shown (cli/audit.py,
-reports/audit_page.py), hashing files again (lake/upkeep/verify.py), doing it again (replay.py).
+Counts were made at each commit, so that the answer takes the same time for a thousand episodes and for a million
+(reading.py says where rows are looked up all the same).
 """
 
 from __future__ import annotations

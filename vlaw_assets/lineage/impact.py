@@ -1,7 +1,5 @@
 """What an episode or an artifact reached: everything made from it, transitively, by row membership.
 
-Here: the rule and its one pass over the ledger. Not here: the row lookups (lake/lookup.py), printing (cli/impact.py).
-
 What is tainted in an artifact is 'whole' or a set of rows, named by (holder, episode id). It travels along an edge:
 - whole: to all of the child, whatever the edge;
 - rows, over an edge of scope 'rows': to the child's rows that name a tainted row (members, scores, imagined episodes);

@@ -1,7 +1,7 @@
 """The closure of an artifact as an in-toto Statement with SLSA's provenance predicate (both version 1).
 
-Here: the statement as plain values, every digest a sha256 that a verifier can compute from the files alone. Not here:
-signing, which is what standard tools do (see `vlaw export provenance --help`).
+Plain values, every digest a sha256 that a verifier can compute from the files alone. Signing is for standard tools (see
+`vlaw export provenance --help`).
 
 How ours maps on theirs: a subject per checkpoint file, and the manifest that binds them; externalParameters is the
 recipe; a resolvedDependency per artifact of the closure and in its annotations every file; byproducts are the metrics.

@@ -1,6 +1,6 @@
 """What the artifacts of a closure read, what its models learned from, and what chose these models.
 
-Here: the counts that were made at each commit by the one rule of lake/reads.py, put together over a closure. Rows are
+The counts that were made at each commit by the one rule of lake/reads.py are put together over a closure. Rows are
 looked up only where several artifacts read different parts of one dataset, so that their union is in no ledger row.
 """
 

@@ -1,8 +1,8 @@
 """What must hold of data before it is committed: the rules of the tables (lake/rules.py) and what stages expect.
 
-Here: pure functions from episodes or rows to a `Finding`. Not here: when they run. A stage evaluates them inside its
-draft, so that a blocking finding stops the commit (`assets/stage_asset.py` turns findings into Dagster's asset checks).
-numpy, pyarrow and pandera are imported inside functions: `vlaw_assets.definitions` stays quick to load.
+Pure functions from episodes or rows to a `Finding`. A stage evaluates them inside its draft, so that a blocking finding
+stops the commit (`assets/stage_asset.py` turns findings into Dagster's asset checks). numpy, pyarrow and pandera are
+imported inside functions: `vlaw_assets.definitions` stays quick to load.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Whether the process of a Dagster run lives: it holds a lock from before its first step until it ends.
 
 The lock is a `flock` on a file of DAGSTER_HOME, which the kernel frees however the process ends. A process number says
-nothing of the kind: another container has numbers of its own, and a number is given again. Here: taking a run's lock,
-asking it, and closing runs whose process is gone (Dagster does not watch a run in a plain process: without this it
-keeps its place in a pool for ever). Not here: runs that are queued or starting; Dagster's run monitoring ends those by
-its time-out.
+nothing of the kind: another container has numbers of its own, and a number is given again. Runs whose process is gone
+are closed (Dagster does not watch a run in a plain process: without this it keeps its place in a pool for ever). Those
+that are queued or starting Dagster's run monitoring ends by its time-out.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What Dagster records of a commit: the ledger's row in the words of Dagster's metadata, tags and data versions.
 
-Here: one function per thing recorded, used when a stage reports (assets/stage_asset.py) and when an event is missing
-(reconcile.py), so that the two can be compared; and that comparison. Not here: who reports. The ledger is the truth:
-nothing reads this back to decide anything but whether it must be reported again.
+One function per thing recorded, used when a stage reports (assets/stage_asset.py) and when an event is missing
+(reconcile.py), so that the two can be compared; and that comparison. The ledger is the truth: nothing reads this back
+to decide anything but whether it must be reported again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How a long stage tells whoever is watching how far it is.
 
 A stage of `vlaw_models` calls back with (done, total, text). In `vlaw run` a listener draws bars; elsewhere (a run
-started from the UI) the same calls become a few log lines. Not here: the drawing (cli/run.py).
+started from the UI) the same calls become a few log lines.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The resource of the assets: where the lake and the recipes are.
 
-Here: two paths, and opening what lies there. They are no part of a run's configuration: who may start a run may not
-choose where it reads and writes. Not here: asset logic, and environment variables (definitions.py reads them, so that a
-test passes folders and nothing else). The lake is imported when it is first opened: loading the definitions must stay
-as quick as Dagster itself.
+Two paths, and opening what lies there. They are no part of a run's configuration: who may start a run may not choose
+where it reads and writes. No environment variable is read here (definitions.py reads them, so that a test passes
+folders and nothing else). The lake is imported when it is first opened: loading the definitions must stay as quick as
+Dagster itself.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A catalogue file: what SQL shows of a lake at one moment, for the DuckDB command line, its UI and BI tools.
 
-Here: writing it, all or nothing. It is a snapshot: a small DuckDB database with the ledger as tables, views by absolute
+It is written all or nothing. It is a snapshot: a small DuckDB database with the ledger as tables, views by absolute
 path over the Parquet files that the ledger named then, the questions of `sql/` as table macros, and one row saying of
-which lake and moment it is. Not here: protection. Whoever opens the file has a plain DuckDB connection.
+which lake and moment it is. It protects nothing: whoever opens the file has a plain DuckDB connection.
 """
 
 from __future__ import annotations

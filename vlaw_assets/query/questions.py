@@ -1,7 +1,7 @@
 """The questions of the folder `sql/` (in an installed wheel: of this package): one file each, the question in English
 first, then its parameters, then the SQL.
 
-Here: reading and listing them, and turning them into table macros for a catalogue file. Not here: running them.
+They are read, listed, and made table macros of a catalogue file.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which episodes are like this one: search among the embeddings of committed artifacts.
 
-Here: what may be searched, as the ledger of the moment says, and the search itself (lancedb, prefiltered, indexed where
-there is an index). Not here: making embeddings (assets/episode_embeddings.py), storing them (lake/embeddings.py).
+What may be searched is as the ledger of the moment says; lancedb searches, prefiltered, by the index where there is
+one.
 
 Rows are found in the newest version of the table, because that is where the index is, and count only if their artifact
 is committed and current in the given lake; if the newest version has lost rows that the ledger names, the pinned,

@@ -1,9 +1,7 @@
 """SQL views of a lake: for every table exactly the files that ledger rows name, read by DuckDB itself.
 
-Here: which files a view reads, and the tables and statements that make it. Not here: what is wrong with them
-(lake/verified.py), the locked connection (__init__.py, worker.py) and writing a catalogue file (catalogue.py); both use
-this, so they show the same rows. Rows of killed runs are in no view: a view reads the files of ledger rows, not a Delta
-table.
+The locked connection (__init__.py, worker.py) and a catalogue file (catalogue.py) both use this, so they show the same
+rows. Rows of killed runs are in no view: a view reads the files of ledger rows, not a Delta table.
 """
 
 from __future__ import annotations

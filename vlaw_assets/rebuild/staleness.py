@@ -1,10 +1,10 @@
 """Which artifacts today's code, recipes, inputs and quarantine would make differently, and why.
 
-Here: asking each stage for its plan now, and saying how that differs from what is there. The plan is the one that a run
+Each stage is asked for its plan now; how that differs from what is there is the reason. The plan is the one that a run
 would follow: so an artifact is stale exactly when running it again would make, or point at, another one. What stands on
-a stale artifact is stale too, until that one is made again and turns out to be the same or not. Not here: making them
-again (cli/run.py). Not seen: files of an artifact that are damaged (`vlaw audit --verify`), and assets that no stage
-makes (imported datasets, the quarantine list): they are what they are.
+a stale artifact is stale too, until that one is made again and turns out to be the same or not. Not seen: files of an
+artifact that are damaged (`vlaw audit --verify`), and assets that no stage makes (imported datasets, the quarantine
+list): they are what they are.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What recipes, the foundation's file and studies may say: pydantic's models of their keys.
 
 The tables of the stages are the dataclasses of `vlaw_models/config.py`, those of learners the learners themselves
-(`vlaw_models/learners`); the limits of their values stand at their fields. Here: the other keys, and what does not go
-together. checking.py checks a document by these models and says what is wrong with it.
+(`vlaw_models/learners`); the limits of their values stand at their fields. The other keys, and what does not go
+together, are said here. checking.py checks a document by these models and says what is wrong with it.
 """
 
 from __future__ import annotations

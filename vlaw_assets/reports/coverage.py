@@ -1,8 +1,5 @@
 """Which real failures of an iteration did imagination turn into successes, and which did it leave out?
 
-Here: `coverage`, from rows of the ledger and the iteration's embeddings. Not here: distances (vlaw_models/metrics), the
-page (cli/coverage_page.py).
-
 A failure is covered *by start* when an accepted imagined episode (P(yes) > alpha) began with its first frame, and *by
 similarity* when the embedding of an accepted imagined episode of the same task is near its own. "Near" is the task's
 neighbour distance: the median, over the iteration's real episodes of the task, of the cosine distance to the nearest

@@ -1,8 +1,8 @@
 """Plots of numbers as PNG bytes: losses, success with its intervals, the judge's scores, and what a study's report
 shows.
 
-Not here: pictures of episodes (vlaw_models/pictures.py). Drawn with matplotlib's object interface on the Agg canvas:
-no display, no global figure state. matplotlib is imported when something is drawn.
+Pictures of episodes are vlaw_models/pictures.py's. Drawn with matplotlib's object interface on the Agg canvas: no
+display, no global figure state. matplotlib is imported when something is drawn.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Success rates as people compare them: per task, with intervals, paired where the trials are the same.
 
-Here: from evaluation artifacts in the ledger to rates, differences and tables of text. Not here: the statistics
-(vlaw_models/metrics/stats.py), drawing (plots.py) and printing (cli). Evaluations share their held-out seeds, so two
-policies are compared trial by trial.
+From evaluation artifacts in the ledger to rates, differences and tables of text. Evaluations share their held-out
+seeds, so two policies are compared trial by trial.
 """
 
 from __future__ import annotations

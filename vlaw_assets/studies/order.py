@@ -1,9 +1,8 @@
 """The order of a study's partitions: what may run next, and what need not or cannot run any more.
 
-Here: a queue over (experiment, iteration) that knows nothing of lakes and processes. Seeds come one after the other,
-within a seed the arms in the order of the file, so that a study that is stopped early is whole for its first seeds and
-arms. The first arm of a seed leads: the others take up an iteration when it is through with it, because they share what
-it makes.
+A queue over (experiment, iteration) that knows nothing of lakes and processes. Seeds come one after the other, within a
+seed the arms in the order of the file, so that a study that is stopped early is whole for its first seeds and arms. The
+first arm of a seed leads: the others take up an iteration when it is through with it, because they share what it makes.
 """
 
 from __future__ import annotations

@@ -7,8 +7,7 @@
     as an order        auroc                           Mann-Whitney: chance that a success outscores a failure
 
 A verdict is "success" where score > threshold, strictly, as the loop keeps imagined rollouts. Labels are the robot's
-own outcome. Not here: which trajectories, and where scores come from. Choose a threshold on other trajectories than
-those it is reported on.
+own outcome. Choose a threshold on other trajectories than those it is reported on.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Recorded clips against a world model's replays of the same actions: all video metrics, per camera, with a manifest.
 
-Here: checking that the clips compare, the five metrics as rows for a table, what they were made from. Not here:
-choosing held-out episodes and replaying them (the caller's), the networks (features.py, torchvision_nets.py,
-perceptual.py). The first frame of every clip is left out: it is given to the world model, not predicted.
+The clips are checked to compare; the five metrics become rows for a table, with what they were made from. The first
+frame of every clip is left out: it is given to the world model, not predicted.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A two-by-two table of truth against verdict, and its rates, each with its Wilson interval.
 
-Here: counts and rates. Not here: what is judged (the reward model's score: calibration.py; the outcome of a replay in
-the world model: events.py). A rate whose denominator is zero does not exist: it is None, never 0.
+Of the reward model's scores (calibration.py) and of outcomes of replays in the world model (events.py). A rate whose
+denominator is zero does not exist: it is None, never 0.
 """
 
 from __future__ import annotations

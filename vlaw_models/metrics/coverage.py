@@ -1,7 +1,6 @@
 """Did imagination go where the robot failed? Distances between embeddings of episodes, and what counts as near.
 
-Here: arrays only. Not here: where embeddings and failures come from (vlaw_assets/reports/coverage.py). "Near" is not a
-number of ours: it is how near real episodes of the same task lie to each other.
+Of arrays only. "Near" is not a number of ours: it is how near real episodes of the same task lie to each other.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Each trial is a recorded episode whose actions are replayed inside the world mod
 the outcome on the robot, `judged` the outcome seen in the replay. A false positive is a failure that the world model
 turned into a success: what makes a policy train on what does not work (VLAW, Table 1).
 
-Here: counts, rates and differences of rates, per task and over all. Not here: the replay and the judge. A judge errs
-too: judging the recorded episodes themselves tells how much of a false positive is the judge's own.
+Counts, rates and differences of rates, per task and over all. A judge errs too: judging the recorded episodes
+themselves tells how much of a false positive is the judge's own.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Networks that turn frames and clips into vectors for Fréchet distances, each with a name and the digest of its
 weights.
 
-Here: the protocol, the offline substitute (the judge's vision), a pair of two networks. Not here: Inception and
-Kinetics networks by path (torchvision_nets.py), distances. Why a substitute: published networks are not shipped, and a
-metric must exist offline. Why the judge: it has seen the robot's pictures, real and imagined, and learned what matters
-in them. Its numbers are not FID or FVD, and its metrics are not called so: the network decides what they are called.
+The protocol, the offline substitute (the judge's vision), a pair of two networks; Inception and Kinetics networks by
+path are in torchvision_nets.py. Why a substitute: published networks are not shipped, and a metric must exist offline.
+Why the judge: it has seen the robot's pictures, real and imagined, and learned what matters in them. Its numbers are
+not FID or FVD, and its metrics are not called so: the network decides what they are called.
 """
 
 from __future__ import annotations

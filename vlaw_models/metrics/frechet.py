@@ -3,11 +3,11 @@ pictures.
 
     d = |mean_a - mean_b|^2 + tr(C_a) + tr(C_b) - 2 tr((C_a C_b)^(1/2)),  C the sample covariances (divided by n - 1)
 
-Here: the distance, and its extrapolation to infinitely many samples. Not here: features (features.py), clips
-(clips.py). With centred rows A and B the last trace is the sum of the singular values of R_a R_b^T, where A = Q_a R_a.
-Taking it from there rather than from a root of the product of covariances squares nothing: equal sets come out at
-1e-13, not at 1e-6, and fewer rows than dimensions (singular covariances) need no fudge on the diagonal.
-Sources: Dowson and Landau 1982; Heusel et al. 2017 (FID); Unterthiner et al. 2018 (FVD); Chong and Forsyth 2020 (bias).
+Also its extrapolation to infinitely many samples. With centred rows A and B the last trace is the sum of the singular
+values of R_a R_b^T, where A = Q_a R_a. Taking it from there rather than from a root of the product of covariances
+squares nothing: equal sets come out at 1e-13, not at 1e-6, and fewer rows than dimensions (singular covariances) need
+no fudge on the diagonal. Sources: Dowson and Landau 1982; Heusel et al. 2017 (FID); Unterthiner et al. 2018 (FVD);
+Chong and Forsyth 2020 (bias).
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The inputs that the statistics modules share, checked once: outcomes, numbers, tasks, counts, error rates.
 
-Here: array in, checked array out, or VlawError that says what is wrong with which argument. Not here: any statistic.
-Outcomes must really be booleans: a score passed where an outcome belongs would otherwise give a number that looks
-right.
+Array in, checked array out, or VlawError that says what is wrong with which argument. Outcomes must really be booleans:
+a score passed where an outcome belongs would otherwise give a number that looks right.
 """
 
 from __future__ import annotations

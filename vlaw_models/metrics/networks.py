@@ -1,7 +1,7 @@
 """The networks that a world model is measured with: in a folder that a person gives, or the judge's features.
 
-Here: which files a folder holds, the digest of what is in it, whether a judge can be the substitute. Not here: the
-networks (features.py, torchvision_nets.py, perceptual.py). Nothing is downloaded. A folder is one of
+Which files a folder holds, the digest of what is in it, whether a judge can be the substitute. Nothing is downloaded. A
+folder is one of
 
     a judge's checkpoint    config.json of a ClipJudge: frames, clips and the perceptual distance
     feature networks        inception_v3.safetensors for frames, and r3d_18, mvit_v2_s or s3d.safetensors for clips;

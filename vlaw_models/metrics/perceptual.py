@@ -1,9 +1,8 @@
 """How different two pictures look: LPIPS (Zhang et al. 2018) with AlexNet or VGG-16, weights given by path.
 
-Here: the protocol and LPIPS. torchmetrics has the same distance (a test compares them), but its public class downloads
-the network's weights; here they come from a file, and their digest is known. Not here: the offline substitute
-`perceptual_judge` (features.JudgeNet, the same distance on the judge's layers, without learned weights); averaging over
-clips (clips.py). Nothing is downloaded.
+torchmetrics has the same distance (a test compares them), but its public class downloads the network's weights; here
+they come from a file, and their digest is known. The offline substitute is `perceptual_judge` (features.JudgeNet, the
+same distance on the judge's layers, without learned weights). Nothing is downloaded.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What is measured on held-out clips, as rows of the table `evaluations`.
 
-Here: from episodes, their replays and scores to rows {task, metric, camera, value, low, high, trials, detail}; refusing
-clips that do not compare. Not here: the metrics themselves (the neighbours), which clips, and who stores the rows. Task
-"all" is pooled; its rows come first. Every row's `detail` names the clips it stands on.
+From episodes, their replays and scores to rows {task, metric, camera, value, low, high, trials, detail}; clips that do
+not compare are refused. Task "all" is pooled; its rows come first. Every row's `detail` names the clips it stands on.
 
     video_rows      recorded clips against their replays: PSNR, SSIM, perceptual, Fréchet of frames and of clips
     verdict_rows    the robot's outcome against the judge's verdict, at 0.5 and at alpha: precision, recall, false

@@ -20,7 +20,7 @@ Paired trials: where both policies succeed or both fail, the trial says nothing;
 than 1/2 exactly if `a` is better. Independent streams are paired in order of arrival: the odds that `a` wins a pair on
 which they differ are the odds ratio of the two rates (Wald 1947, ch. 6), so the same test holds.
 
-Not here: fixed-sample tests (stats.py). "Undecided" is not "equal": more trials may still tell.
+Fixed-sample tests are in stats.py. "Undecided" is not "equal": more trials may still tell.
 """
 
 from __future__ import annotations

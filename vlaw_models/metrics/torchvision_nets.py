@@ -1,10 +1,10 @@
 """Published feature networks of torchvision, with weights given by path: Inception v3 for frames, Kinetics for clips.
 
-Here: torchvision's own classes, how pictures are prepared, which layer is read. Not here: weights; nothing is
-downloaded. A weights file is the network's state dict as safetensors (`safetensors.torch.save_file(model.state_dict(),
-path)` of the torchvision model). What the numbers are called says which network it was: torchvision's Inception is a
-port with ImageNet weights of its own, not the TensorFlow network of published FIDs, and none of the video networks is
-FVD's I3D. Whole frames are resized, never cropped: what happens at a frame's edge counts.
+torchvision's own classes, how pictures are prepared, which layer is read. Nothing is downloaded. A weights file is the
+network's state dict as safetensors (`safetensors.torch.save_file(model.state_dict(), path)` of the torchvision model).
+What the numbers are called says which network it was: torchvision's Inception is a port with ImageNet weights of its
+own, not the TensorFlow network of published FIDs, and none of the video networks is FVD's I3D. Whole frames are
+resized, never cropped: what happens at a frame's edge counts.
 """
 
 from __future__ import annotations

@@ -4,9 +4,8 @@
     SSIM   per frame, Gaussian window 11x11 with sigma 1.5, K1 .01, K2 .03, borders reflected, mean over channels and
            pixels; mean over frames
 
-Both are torchmetrics'; here is what they are given.
-Compare raw recorded frames (not ones that went through the autoencoder) and leave the conditioning frame out: it is
-given, not predicted. Not here: which clips (the manifest is the caller's), LPIPS, FVD.
+Both are torchmetrics'; here is what they are given. Compare raw recorded frames (not ones that went through the
+autoencoder) and leave the conditioning frame out: it is given, not predicted.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The Policy protocol and the flow matching that all policies share (convention of pi0: t = 1 is noise, t = 0 data).
 
-Here: loss with a weight per sample (paper Eq. 4), Euler sampling with explicit noise, checkpoints. Not here: networks
-(flow_policy.py, pi0.py): they say how an observation is encoded, once, and what velocity follows from it.
+Loss with a weight per sample (paper Eq. 4), Euler sampling with explicit noise, checkpoints. The networks
+(flow_policy.py, pi0.py) say how an observation is encoded, once, and what velocity follows from it.
 """
 
 from __future__ import annotations

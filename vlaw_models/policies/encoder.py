@@ -1,8 +1,7 @@
 """The image encoder: pictures and an instruction in, features and places of what the instruction names out.
 
-Here: the encoder that the small policy acts by and the small judge watches by (frozen, once the policy has learned it).
-Not here: what is done with what is seen (flow_policy.py, reward_models/clip_judge.py).
-Spatial detail is kept on purpose (per-camera 8 x 8 grid flattened, and soft keypoints): 1 cm is about a pixel here.
+The small policy acts by it and the small judge watches by it (frozen, once the policy has learned it). Spatial detail
+is kept on purpose (per-camera 8 x 8 grid flattened, and soft keypoints): 1 cm is about a pixel here.
 """
 
 from __future__ import annotations

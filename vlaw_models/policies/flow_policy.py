@@ -1,8 +1,7 @@
 """FlowPolicy: a small language-conditioned flow-matching policy that trains in minutes on one CPU core.
 
-Here: the network behind the image encoder (encoder.py). Not here: flow matching itself (base.py), training
-(learners/imitation.py). Why not PI0 at this size: a transformer over 3 x 64 px images costs several times more per step
-on a CPU; see pi0.py for the paper's class.
+The network behind the image encoder (encoder.py). Why not PI0 at this size: a transformer over 3 x 64 px images costs
+several times more per step on a CPU; see pi0.py for the paper's class.
 """
 
 from __future__ import annotations

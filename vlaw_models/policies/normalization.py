@@ -1,7 +1,7 @@
 """Normalisation of states and action chunks: quantiles 1 % and 99 % to [-1, 1], actions relative to the state.
 
-Here: the statistics, their JSON form (part of a policy's checkpoint) and both directions; what comes out is clipped by
-the robot (RobotSpec.clip). Finetuning keeps the statistics of the policy it starts from, as openpi does.
+The statistics, their JSON form (part of a policy's checkpoint) and both directions; what comes out is clipped by the
+robot (RobotSpec.clip). Finetuning keeps the statistics of the policy it starts from, as openpi does.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Pi0Policy: the paper's policy class, transformers' PI0ForConditionalGeneration (PaliGemma and an action expert).
 
-Here: sizes to PI0Config, observations to the class's inputs, and the key names of `lerobot/pi0_base`, in which our own
-checkpoints are written too (transformers renames its modules between versions; that format stays).
-Not here: flow matching (base.py): the class is asked for velocities only, so noise and times are ours and seeded.
+Sizes to PI0Config, observations to the class's inputs, and the key names of `lerobot/pi0_base`, in which our own
+checkpoints are written too (transformers renames its modules between versions; that format stays). The class is asked
+for velocities only, so noise and times are ours and seeded (base.py).
 """
 
 from __future__ import annotations

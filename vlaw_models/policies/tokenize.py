@@ -1,7 +1,7 @@
 """Instructions as token ids, by a `tokenizers` tokenizer that is stored in the checkpoint as tokenizer.json.
 
-Here: a word-level vocabulary built from the instructions at hand, and reading any other tokenizer.json (PaliGemma's,
-for the paper-size policy). Not here: embeddings. Word order is kept: the policies' encoders depend on it.
+A word-level vocabulary built from the instructions at hand, and reading any other tokenizer.json (PaliGemma's, for the
+paper-size policy). Word order is kept: the policies' encoders depend on it.
 """
 
 from __future__ import annotations

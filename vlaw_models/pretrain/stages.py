@@ -1,7 +1,6 @@
 """The stages of `vlaw pretrain`: what the four shipped foundation models are trained on, and for how long.
 
-Here: one function per model, each a pure function of the corpora and `PretrainConfig`. Not here: the order in which
-they run (`__init__`), the learners themselves (learners/). All data are simulated and seeded.
+One function per model, each a pure function of the corpora and `PretrainConfig`. All data are simulated and seeded.
 """
 
 from __future__ import annotations

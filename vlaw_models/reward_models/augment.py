@@ -1,7 +1,7 @@
 """Augmentation of a judge's training clips: strong, because a judge overfits a few hundred clips within minutes.
 
-Here: shifts, colour, blur, blocky noise; the last two also look like what a world model does to a picture, so that
-a judge trained on real clips is not thrown by imagined ones. Not here: the choice of frames (base.py).
+Shifts, colour, blur, blocky noise; the last two also look like what a world model does to a picture, so that a judge
+trained on real clips is not thrown by imagined ones.
 """
 
 from __future__ import annotations

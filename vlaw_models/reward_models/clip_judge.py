@@ -1,11 +1,10 @@
 """ClipJudge: the policy's image encoder on each frame of a clip, and a transformer over time.
 
-Here: the network of the tiny preset. It stands in for QwenJudge there, behind the same protocol (same frames, same
-question, same yes/no logits). Its encoder is that of the base policy, frozen: it places the hand and what the
-instruction names to millimetres, where a small network trained on labels alone sees blurs. Its reader is also told the
-commanded pose of the hand at every frame, which is as exact in imagination as on the robot. Not here: the encoder
-(policies/encoder.py), training. On 250 rollouts of the base policy, trained on scripted episodes alone: AUC .94,
-precision .93 at recall .69 (P(yes) > .8).
+The network of the tiny preset. It stands in for QwenJudge there, behind the same protocol (same frames, same question,
+same yes/no logits). Its encoder is that of the base policy, frozen: it places the hand and what the instruction names
+to millimetres, where a small network trained on labels alone sees blurs. The transformer also gets the commanded pose
+of the hand at every frame, which is as exact in imagination as on the robot. On 250 rollouts of the base policy,
+trained on scripted episodes alone: AUC .94, precision .93 at recall .69 (P(yes) > .8).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Embeddings of episodes: what a judge sees in them, as vectors of length 1 that can be compared by their angle.
 
-Here: the judge's features (`RewardModel.features`), of the frames it samples for scoring. Not here: scores (score.py),
-storage and search. Why the judge: its features were learned to tell what matters for the tasks (what stands on what),
-and it reads real and imagined frames alike. Vectors of different judges are not comparable.
+The judge's features (`RewardModel.features`), of the frames it samples for scoring. Why the judge: its features were
+learned to tell what matters for the tasks (what stands on what), and it reads real and imagined frames alike. Vectors
+of different judges are not comparable.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """QwenJudge: transformers' Qwen3-VL asked whether the task is done; P(yes) from the logits at the answer position.
 
-Here: the prompt, the video patches, the model; one code path from a toy made from scratch to Qwen3-VL-4B loaded by
-path or hub id (`from_pretrained`). Not here: training (vlaw_models/learners/reward_model.py). The cameras stand side by
-side in one video, as the world model stacks its views. Text ids and patches are made here from the model's own
-tokenizer and sizes, not by its processor, so that frames already in memory need no video file; a test holds the
-patches against transformers' video processor.
+The prompt, the video patches, the model; one code path from a toy made from scratch to Qwen3-VL-4B loaded by path or
+hub id (`from_pretrained`). The cameras stand side by side in one video, as the world model stacks its views. Text ids
+and patches are made here from the model's own tokenizer and sizes, not by its processor, so that frames already in
+memory need no video file; a test holds the patches against transformers' video processor.
 
 P(yes) is the softmax over the logits of the words "yes" and "no" only, at the position where the assistant's answer
 begins; other words' probabilities are ignored.

@@ -1,7 +1,7 @@
 """A word-level tokenizer for judges trained from scratch, stored as tokenizer.json in their checkpoint.
 
-Here: building one from the instructions seen in training, and padded batches of ids. Not here: the tokenizer of a
-pretrained Qwen3-VL (it comes with the model).
+Made of the instructions seen in training; gives padded batches of ids. A pretrained Qwen3-VL comes with a tokenizer of
+its own.
 """
 
 from __future__ import annotations

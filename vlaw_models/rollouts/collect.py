@@ -1,7 +1,6 @@
 """Collecting episodes of a policy on a simulated robot: rollouts and evaluations.
 
-Not here: how a policy and a world are run against each other (`rollout.py`), what is imagined (`imagine.py`), scripted
-experts (`demonstrate.py`), which layouts a purpose sees (`seeds.py`).
+Which layouts a purpose sees is said in seeds.py.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Policy evaluation that stops when the answer is clear: trials in batches, a sequential test against earlier outcomes.
 
-Here: batches of held-out starts, interleaved over tasks, until the paired sequential test (metrics/sequential.py) names
-the better policy or the planned trials are used up. Not here: evaluation of fixed size (collect.py), which is what a
-study compares: rates of a run that stopped when it looked good are biased. Therefore their intervals are confidence
-sequences.
+Batches of held-out starts, interleaved over tasks, until the paired sequential test (metrics/sequential.py) names the
+better policy or the planned trials are used up. Rates of a run that stopped when it looked good are biased: their
+intervals are confidence sequences, and a study compares evaluations of fixed size (collect.py).
 """
 
 from __future__ import annotations

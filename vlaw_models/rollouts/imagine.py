@@ -1,7 +1,4 @@
-"""Imagined rollouts: a policy inside a world model (VLAW Algorithm 1, line 6).
-
-Not here: the loop (rollout.py), replays of recorded actions (replay.py), the judging of what was imagined (score.py).
-"""
+"""Imagined rollouts: a policy inside a world model (VLAW Algorithm 1, line 6)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Privileged information: what only the robot's own simulator knows about imagined episodes.
 
-Here: rolling a policy out on the true physics from recorded starts (the oracle), and the true outcome of actions that
-were imagined. Both are for ceilings and for measuring; no honest arm trains on either. Not here: real rollouts and
-evaluations (collect.py), whose outcomes the robot is allowed to know.
+A policy rolled out on the true physics from recorded starts (the oracle), and the true outcome of actions that were
+imagined. Both are for ceilings and for measuring; no honest arm trains on either.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Replays of recorded actions inside a world model (the protocol of the paper's Table 1).
-
-Not here: a policy in a world model (imagine.py), picture metrics (metrics/video.py).
-"""
+"""Replays of recorded actions inside a world model (the protocol of the paper's Table 1)."""
 
 from __future__ import annotations
 

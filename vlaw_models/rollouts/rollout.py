@@ -1,7 +1,6 @@
 """The one rollout loop: real rollouts, imagination and evaluation all run it, on whatever world they are given.
 
-Here: observe, predict a chunk, execute its first steps, repeat; the result as episodes. Not here: where starts come
-from (collect.py, imagine.py), how outcomes are judged (the world, or the reward model).
+Observe, predict a chunk, execute its first steps, repeat; the result as episodes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What every world model of the platform is: a denoiser of the frames that follow, given context frames and poses.
 
-Here: the abstract class, its conditioning, the choice of frames, loading by class name. Not here: the objective and
-the sampler (edm.py, the same for all), the networks (ctrl_world.py, chunk_unet.py), time stepping (imagined_world.py).
+The abstract class, its conditioning, the choice of frames, loading by class name. Objective and sampler are the same
+for all (edm.py).
 
 Dimensions: B batch, K context frames (oldest first, the current one last), H frames of one chunk, F frames that the
 network denoises (H, or H+1 where it also denoises the current frame, as Ctrl-World does), C latent channels, D pose.

@@ -1,9 +1,9 @@
 """The tiny world model: one 2-D U-Net whose channels hold the frames of a chunk.
 
-Here: diffusers' UNet2DModel with pose conditioning. Not here: objective and sampler (edm.py, shared with CtrlWorld).
-Why a substitute: Ctrl-World's spatio-temporal U-Net spends a CPU's time on eleven frames per chunk at every layer;
-with frames in channels one pass over one latent picture predicts the whole chunk (benchmarks/model_classes.py).
-Context: the first frame (an anchor: what the hand hides is not forgotten), t-4, t-2 and t.
+diffusers' UNet2DModel with pose conditioning. Why a substitute: Ctrl-World's spatio-temporal U-Net spends a CPU's time
+on eleven frames per chunk at every layer; with frames in channels one pass over one latent picture predicts the whole
+chunk (benchmarks/model_classes.py). Context: the first frame (an anchor: what the hand hides is not forgotten), t-4,
+t-2 and t.
 """
 
 from __future__ import annotations

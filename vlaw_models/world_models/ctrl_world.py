@@ -1,9 +1,9 @@
 """Ctrl-World's design: Stable Video Diffusion's U-Net with one action token per frame and noisy history frames.
 
-Here: the network, its conditioning, training noise and frame choice. Not here: objective and sampler (edm.py).
-The one change to diffusers' network is the token per frame. As in the original, the temporal layers cross-attend to
-the token of the oldest frame only (stock `TransformerSpatioTemporalModel`); the spatial layers see each frame's own.
-The original's noise_aug (0 in training, 0.02 when sampling) is the same constant in both here, on purpose.
+The network, its conditioning, training noise and frame choice. The one change to diffusers' network is the token per
+frame. As in the original, the temporal layers cross-attend to the token of the oldest frame only (stock
+`TransformerSpatioTemporalModel`); the spatial layers see each frame's own. The original's noise_aug (0 in training,
+0.02 when sampling) is the same constant in both here, on purpose.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """A world model as a world: the same protocol as the robot, so one rollout loop serves both.
 
-Here: the closed loop in latent space and the controller's clipping. Not here: the network and the sampler
-(world_models/), the rollout loop (rollout.py). Latents of all frames are kept; each is decoded once, for the pictures,
-and never encoded again, so errors of the autoencoder do not add up over chunks.
+The closed loop in latent space and the controller's clipping. Latents of all frames are kept; each is decoded once, for
+the pictures, and never encoded again, so errors of the autoencoder do not add up over chunks.
 """
 
 from __future__ import annotations

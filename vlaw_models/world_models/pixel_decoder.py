@@ -1,9 +1,9 @@
 """Decides, for every pixel of a coming picture, where it comes from: a small network applied to each pixel alone.
 
-Here: what is known of a pixel (its colour in every picture it could be copied from, which spot of the hand or of the
-table the calibrated cameras say it shows, features of its surroundings) and the decision. Not here: those pictures and
-features (warp_unet.py). Why: a hand's outline follows from its pose, and a network that sees only coarse features draws
-it blurred.
+What is known of a pixel (its colour in every picture it could be copied from, which spot of the hand or of the table
+the calibrated cameras say it shows, features of its surroundings) and the decision. The pictures and features are
+warp_unet.py's. Why: a hand's outline follows from its pose, and a network that sees only coarse features draws it
+blurred.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
 """The tiny world model: moves what it has already seen, and paints only what is new.
 
-Here: diffusers' UNet2DModel and a network per pixel (pixel_decoder.py) that decide, for every pixel of the next frame,
-where it comes from: the frame before, an earlier one, one of these moved as the poses tell, or new paint (the
-transforming predictors of Finn et al., arXiv 1605.07157); a chunk is predicted frame by frame, and gradients flow
-through all of it. Not here: objective and sampler (edm.py, shared with CtrlWorld).
+diffusers' UNet2DModel and a network per pixel (pixel_decoder.py) that decide, for every pixel of the next frame, where
+it comes from: the frame before, an earlier one, one of these moved as the poses tell, or new paint (the transforming
+predictors of Finn et al., arXiv 1605.07157); a chunk is predicted frame by frame, and gradients flow through all of it.
 Why: a block that is carried stays the block. A network of this size that paints every frame anew blurs it away within
-two chunks (stacking: the carried block was gone; 17.6 dB in the wrist view).
-The estimate does not depend on the noisy frames, so one sampling step is exact and more change nothing: it is the mean
-of what may come, which for a robot and a table is nearly all there is.
+two chunks (stacking: the carried block was gone; 17.6 dB in the wrist view). The estimate does not depend on the noisy
+frames, so one sampling step is exact and more change nothing: it is the mean of what may come, which for a robot and a
+table is nearly all there is.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What is wrong with the ledger itself: FORMAT.json, the chain of the seal, and the rows that its links stand for.
 
 Every link is held against the files that it names, and what a log entry says against the data file that it adds. Part
-of a chain that was found sound before needs not be followed again (`Sound`). Not here: artifacts (verify.py), other
-readers (delta_checks.py).
+of a chain that was found sound before needs not be followed again (`Sound`). Artifacts are verified by verify.py, what
+other readers see by delta_checks.py.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@ limit allows.
 
 For `vlaw doctor`. Files whose bytes are known (verified.py) cost a look at their fingerprint and count for nothing in
 the limit, so one doctor after the other gets through a lake of any size. What was not hashed may be damaged all the
-same, and it is said how much that is; `verify.py` reads everything. Not here: the ledger's own files and seal
-(`verify.verify_ledger`).
+same, and it is said how much that is; `verify.py` reads everything. The ledger's own files and seal are checked by
+`verify.verify_ledger`.
 """
 
 from __future__ import annotations

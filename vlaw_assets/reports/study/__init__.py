@@ -8,6 +8,5 @@
     ran.py, gates.py, success.py, arms.py, models.py, judge.py, ranks.py, claims.py   the sections
     write.py     all together, and the files
 
-Not here: running a study (studies/, cli/study.py), the statistics (vlaw_models/metrics), drawing (plots.py). An empty
-cell is empty because nothing was measured; a section says which runs it lacks.
+An empty cell is empty because nothing was measured; a section says which runs it lacks.
 """

@@ -1,7 +1,7 @@
 """Sections 5 and 6: Figure 9, every other arm against VLAW after one iteration, and what imagination is worth in real
 rollouts.
 
-Here: paired differences on the same seeds and starts. Not here: the main arms over two iterations (success.py).
+Paired differences on the same seeds and starts; the main arms over two iterations are section 2 (success.py).
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Section 8: what was decided on validation starts: stopping points, and whether new models were promoted.
-
-Here: the decisions as the ledger has them. Not here: how they are made (the policy asset, promotion.py).
-"""
+"""Section 8: what was decided on validation starts: stopping points, and whether new models were promoted."""
 
 from __future__ import annotations
 

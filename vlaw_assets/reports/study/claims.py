@@ -1,7 +1,6 @@
 """Section 9: the claims, each with ours, its bound, and whether it is shown; computed, never written by hand.
 
-Here: 'shown' where a claim holds as it is stated. 'Not shown' is not 'refuted'. Bounds that are the paper's come from
-paper.toml.
+'Shown' is what holds as it is stated. 'Not shown' is not 'refuted'. Bounds that are the paper's come from paper.toml.
 """
 
 from __future__ import annotations

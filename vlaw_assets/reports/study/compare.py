@@ -1,10 +1,10 @@
 """Two policies of a study on the same starts: difference, interval, test, and when a sequential test would have
 stopped.
 
-Here: pairing trials of equal seed, task and start. The interval is a percentile bootstrap over starts: all seeds of a
-start are drawn together, because layouts differ more than trials on one layout do. It does not hold the variance of
-training; the difference of every seed is given beside it. McNemar's test and the sequential test read pairs one by one,
-all seeds of a start before the next start, so that an early stop has seen every seed.
+Trials of equal seed, task and start are pairs. The interval is a percentile bootstrap over starts: all seeds of a start
+are drawn together, because layouts differ more than trials on one layout do. It does not hold the variance of training;
+the difference of every seed is given beside it. McNemar's test and the sequential test read pairs one by one, all seeds
+of a start before the next start, so that an early stop has seen every seed.
 """
 
 from __future__ import annotations

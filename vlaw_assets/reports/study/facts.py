@@ -1,7 +1,7 @@
 """What the lake knows of a study: the answers of `sql/study_*.sql`, asked once, and which runs are missing.
 
-Here: asking, and picking rows. Not here: any statistics or text. Without a definition in the lake (asset `study`) there
-is nothing to be missing: what is there is all that was asked for.
+Without a definition in the lake (asset `study`) there is nothing to be missing: what is there is all that was asked
+for.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Section 1: the gates that say where the loop can lose what, each with its bound, and what passing or failing means.
 
-Here: five figures of the first iteration. Bounds are those that small studies of this loop led to; they were set before
-the study. Not here: the claims (claims.py).
+Five figures of the first iteration. Bounds are those that small studies of this loop led to; they were set before the
+study.
 """
 
 from __future__ import annotations

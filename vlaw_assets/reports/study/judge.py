@@ -1,7 +1,6 @@
 """Section 4: the paper's Table 3: the judge on held-out real episodes, as a plain yes/no and at the loop's threshold.
 
-Here: the judges of VLAW's first iteration, one per seed; sums over seeds. Every clip is judged by the judge of its
-seed.
+The judges of VLAW's first iteration, one per seed; sums over seeds. Every clip is judged by the judge of its seed.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Section 3: the paper's Table 1: world models on replays of held-out real episodes, video metrics and interaction
 events.
 
-Here: four world models after the first iteration, on the same clips: as pretrained, finetuned on expert demonstrations,
-on as many of them as there are rollouts (the control), and on rollouts. The tables are over the seeds that all of them
-have, a comparison of two over the seeds that both have. Metrics of substitute networks keep the substitutes' names:
-such numbers are not comparable with the paper's.
+Four world models after the first iteration, on the same clips: as pretrained, finetuned on expert demonstrations, on as
+many of them as there are rollouts (the control), and on rollouts. The tables are over the seeds that all of them have,
+a comparison of two over the seeds that both have. Metrics of substitute networks keep the substitutes' names: such
+numbers are not comparable with the paper's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The numbers of the VLAW paper, for showing beside ours; read from paper.toml, the one place where they are.
 
-Here: reading them, and the intervals that the paper leaves out. Rates are printed to two digits, so counts are theirs
-times the number of trials, rounded.
+With the intervals that the paper leaves out. Rates are printed to two digits, so counts are theirs times the number of
+trials, rounded.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Section 0 of the report: what was run, on what, for how long, and on which starts.
 
-Here: the run as the ledger has it, and the machine on which the report is written. Not here: any result.
+The run as the ledger has it, and the machine on which the report is written.
 """
 
 from __future__ import annotations

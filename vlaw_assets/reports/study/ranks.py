@@ -1,7 +1,7 @@
 """Section 7: does the world model order policies as the robot does?
 
-Here: VLAW's policies that were both imagined with and evaluated, seed by seed, because every seed has a world model and
-a judge of its own. There are few: intervals are wide.
+VLAW's policies that were both imagined with and evaluated, seed by seed, because every seed has a world model and a
+judge of its own. There are few: intervals are wide.
 """
 
 from __future__ import annotations

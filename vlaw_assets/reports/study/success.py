@@ -1,7 +1,7 @@
 """Section 2: the paper's Table 2 and Figure 7: success per task, ours beside theirs, at both noises, and the
 differences.
 
-Here: the arms that the paper has. Not here: the other arms (arms.py).
+Of the arms that the paper has; the others are sections 5 and 6 (arms.py).
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Numbers as a reader of the report wants them: success in per cent, differences in points, an empty cell for nothing.
-
-Here: text only. Not here: any number.
-"""
+"""Numbers as a reader of the report wants them: success in per cent, differences in points, empty cells where none."""
 
 from __future__ import annotations
 

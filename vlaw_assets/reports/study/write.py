@@ -1,7 +1,7 @@
 """All sections together, and the files: Markdown, and PNG pictures in a folder of the same name beside it.
 
-Here: order and writing. Nothing is written before everything is computed. What a person has to say about the study is
-in a file of its own, `NAME_notes.md` beside the report, and is put in; the report itself is made again each time.
+Nothing is written before everything is computed. What a person has to say about the study is in a file of its own,
+`NAME_notes.md` beside the report, and is put in; the report itself is made again each time.
 """
 
 from __future__ import annotations

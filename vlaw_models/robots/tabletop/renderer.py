@@ -1,6 +1,6 @@
 """Which renderer draws the tabletop: the environment's choice, part of the identity of whatever holds its pictures.
 
-Here: the name alone, which costs no import of MuJoCo. Not here: the renderers (render.py).
+The name alone, which costs no import of MuJoCo; the renderers are in render.py.
 """
 
 from __future__ import annotations

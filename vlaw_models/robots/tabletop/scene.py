@@ -1,6 +1,5 @@
 """The embedded robot's scene: a Cartesian gripper above a table, three cameras, and one simulated copy of it (`Sim`).
 
-Not here: what the tasks are (`tasks/`), how pictures are made (`render.py`), batching (`world.py`).
 The hand's frame sits at the pinch point between the fingertips, so a commanded z is the height of what is held.
 """
 
