@@ -262,7 +262,7 @@ def prepare(root: Path, size: Size, seed: int) -> None:
         Lake.open(root / "lake"),
         size,
         seed,
-        told=lambda text: print(f"{time.perf_counter() - began:5.0f} s  {text}", flush=True),
+        report=lambda text: print(f"{time.perf_counter() - began:5.0f} s  {text}", flush=True),
     )
     rows = dict(write_bare(generator.lake, root / "bare"))
     assert (rows["episodes"], rows["steps"], rows["members"]) == (

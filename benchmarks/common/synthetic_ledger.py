@@ -31,8 +31,8 @@ CODE = hashlib.sha256(b"synthetic").hexdigest()
 class Generator:
     """Fills a lake, one artifact after the other; holds the rows of one artifact at a time."""
 
-    def __init__(self, lake: Lake, size: Size, seed: int = 0, told: Callable[[str], None] = lambda _text: None):
-        self.lake, self.size, self.seed, self.told = lake, size, seed, told
+    def __init__(self, lake: Lake, size: Size, seed: int = 0, report: Callable[[str], None] = lambda _text: None):
+        self.lake, self.size, self.seed, self.report = lake, size, seed, report
         self.known = Known(size)
         self.made: dict[str, ArtifactRef] = {}
         """The newest of each asset; real rollouts of all iterations under 'real_rollouts_01' and so on."""
@@ -159,7 +159,7 @@ class Generator:
             },
             write_checkpoint,
         )
-        self.told(f"iteration {number:02d}: {self.known.members(number):,} members")
+        self.report(f"iteration {number:02d}: {self.known.members(number):,} members")
 
     def _commit(
         self,
@@ -329,9 +329,9 @@ class Generator:
         draft.write_evaluations([figure("psnr"), figure("replay_precision_at_0.8")])
 
 
-def generate(lake: Lake, size: Size, seed: int = 0, told: Callable[[str], None] = lambda _text: None) -> Generator:
+def generate(lake: Lake, size: Size, seed: int = 0, report: Callable[[str], None] = lambda _text: None) -> Generator:
     """Fill an empty lake."""
-    generator = Generator(lake, size, seed, told)
+    generator = Generator(lake, size, seed, report)
     generator.foundation()
     for number in range(1, size.iterations + 1):
         generator.iteration(number)

@@ -77,16 +77,16 @@ def test_outcomes_of_an_iteration_are_those_of_its_actions(place):
     lake = place.lake
     real = {row["episode_id"]: row for row in rows_of(place, "real_rollouts", "episodes")}
     imagined = lake.read(lake.ledger.require("imagined_rollouts", "smoke|01")).episodes(frames=False)
-    told = {row["episode_id"]: row for row in rows_of(place, "imagined_outcomes", "reward_scores")}
-    assert {row["judge"] for row in told.values()} == {"simulator"}
+    truth = {row["episode_id"]: row for row in rows_of(place, "imagined_outcomes", "reward_scores")}
+    assert {row["judge"] for row in truth.values()} == {"simulator"}
     origins = {name: Start(row["task"], row["seed"]) for name, row in real.items()}
-    assert [told[e.episode_id]["p_success"] for e in imagined] == [
+    assert [truth[e.episode_id]["p_success"] for e in imagined] == [
         float(t) for t in true_outcomes(imagined, origins, robot=SPEC)
     ]
     success = {(r["task"], r["metric"]): r for r in rows_of(place, "imagined_outcomes", "evaluations")}[
         "all", "imagined_success"
     ]
-    assert (success["trials"], success["successes"]) == (len(imagined), sum(row["p_success"] for row in told.values()))
+    assert (success["trials"], success["successes"]) == (len(imagined), sum(row["p_success"] for row in truth.values()))
     judge = lake.ledger.require("reward_model", "smoke|01").content_digest
     assert success["reward_model"] == judge
     # It is known to be privileged, and no model of this experiment stands on it.
@@ -148,11 +148,11 @@ def test_the_oracle_arm(ceiling):
         "3 starts of each of 2 tasks"
     )
     # The actions were really executed, so the truth is what the same actions do again, and it is what is learned from.
-    told = rows_of(ceiling, "imagined_outcomes", "reward_scores", key)
-    assert len(told) == len(rows)
+    truth = rows_of(ceiling, "imagined_outcomes", "reward_scores", key)
+    assert len(truth) == len(rows)
     members = lake.read(lake.ledger.require("training_set", key)).members().to_pylist()
     assert {m["episode_id"] for m in members if m["source"] == "imagined"} == {
-        t["episode_id"] for t in told if t["p_success"] == 1.0
+        t["episode_id"] for t in truth if t["p_success"] == 1.0
     }
     closure = {item.asset for item in lake.ledger.closure(lake.ledger.require("training_set", key))}
     assert "imagined_outcomes" in closure

@@ -84,14 +84,14 @@ def test_the_policy_asset_hands_over_what_the_update_needs_and_keeps_the_outcome
     assert [weight > 1 for weight in real.weights] == (successes if kind == "awr" else [False] * 8)
     rows = bench.lake.read(made).table("evaluations").to_pylist()
     details = [json.loads(row["detail_json"]) for row in rows]
-    told = {
+    counted = {
         (row["task"], detail["stop"]): (row["successes"], detail["chosen"], detail["outcomes"])
         for row, detail in zip(rows, details, strict=True)
     }
     assert {row["metric"] for row in rows} == {"validation_success"}
-    assert len(told) == 6
-    assert told["stack", 1] == (2, True, [1, 1])
-    assert told["book", 0] == (0, False, [0, 0])
+    assert len(counted) == 6
+    assert counted["stack", 1] == (2, True, [1, 1])
+    assert counted["book", 0] == (0, False, [0, 0])
     assert made.metrics["stop"] == 1
     assert "outcomes" not in made.metrics
     assert ("dsrl" in json.loads(made.recipe_json)) == (kind == "dsrl")

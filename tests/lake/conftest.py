@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from factories import commit_all
 from long_log import COMMITS, append
+from mirrored_lake import LAKE_CHECKS, MirroredLake
 from small_loop import loop
-from told import LAKE_CHECKS, Told
 
 from vlaw_assets.cli import doctor
 from vlaw_assets.definitions import defs
@@ -33,14 +33,14 @@ def mirrored(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def told(mirrored, tmp_path, monkeypatch) -> Told:
+def mine(mirrored, tmp_path, monkeypatch) -> MirroredLake:
     for name in ("lake", "dagster_home"):
         shutil.copytree(mirrored / name, tmp_path / name)
     monkeypatch.setenv("VLAW_LAKE", str(tmp_path / "lake"))
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster_home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(doctor, "CHECKS", {name: doctor.CHECKS[name] for name in LAKE_CHECKS})
-    return Told(tmp_path)
+    return MirroredLake(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -240,5 +240,5 @@ def test_an_iteration_made_again_says_where_it_was_first_made(vlaw, tmp_path):
         == "note: smoke/02 was made again: this is the lake after its last commit, #5; as first made it is #3\n"
     )
     assert vlaw("sql", "select count(*) from artifacts", "--as-of", "#3").stderr == ""
-    told = json.loads(vlaw("audit", "policy", "smoke", "2", "--as-of", "smoke/02", "--json").stdout)
-    assert told["notes"] == list(again.notes)
+    said = json.loads(vlaw("audit", "policy", "smoke", "2", "--as-of", "smoke/02", "--json").stdout)
+    assert said["notes"] == list(again.notes)

@@ -42,12 +42,12 @@ from vlaw_models.errors import VlawError
     ],
 )
 def test_every_library_is_understood(error, said):
-    told = disk.named(error, where="x")
-    assert told is not None
-    assert said in told.what
+    heard = disk.named(error, where="x")
+    assert heard is not None
+    assert said in heard.what
     outer = ValueError("outer")
     outer.__cause__ = error
-    assert disk.named(outer).what == told.what, "through what it caused"
+    assert disk.named(outer).what == heard.what, "through what it caused"
 
 
 def test_other_errors_are_not_the_disks():

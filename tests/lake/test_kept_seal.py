@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 
-from told import ask, said, verified_against
+from mirrored_lake import ask, said, verified_against
 
 from vlaw_assets.lake import Lake, kept_seal, seal
 
 
-def test_what_can_be_given_as_a_kept_seal(told, tmp_path):
-    before = {path: path.stat().st_mtime_ns for path in sorted(told.root.rglob("*"))}
-    line = told.keep()
+def test_what_can_be_given_as_a_kept_seal(mine, tmp_path):
+    before = {path: path.stat().st_mtime_ns for path in sorted(mine.root.rglob("*"))}
+    line = mine.keep()
     printed = ask("seal", "--json").stdout
-    assert {path: path.stat().st_mtime_ns for path in sorted(told.root.rglob("*"))} == before, (
+    assert {path: path.stat().st_mtime_ns for path in sorted(mine.root.rglob("*"))} == before, (
         "nothing was written into the lake"
     )
     word, version, digest, sequence, time = line.split()
-    lake = told.lake
+    lake = mine.lake
     assert (word, int(version), digest) == (
         "vlaw-seal",
         seal.read(lake.paths)["version"],
@@ -64,42 +64,42 @@ def test_what_can_be_given_as_a_kept_seal(told, tmp_path):
     assert "belongs to --verify" in said("audit", "--all", "--seal", digest)[1]
 
 
-def test_every_kept_line_counts_and_at_its_version(told, tmp_path):
-    line = told.keep()
+def test_every_kept_line_counts_and_at_its_version(mine, tmp_path):
+    line = mine.keep()
     _, version, digest, *rest = line.split()
-    told.quarantined()
-    told.file.write_text("\n".join([line, ask("seal").stdout.strip(), line]))
-    assert verified_against(told.file)[0] == 0
+    mine.quarantined()
+    mine.file.write_text("\n".join([line, ask("seal").stdout.strip(), line]))
+    assert verified_against(mine.file)[0] == 0
     for other in (
         f"vlaw-seal {version} {'0' * 64} {' '.join(rest)}",
         f"vlaw-seal {int(version) - 1} {digest} {' '.join(rest)}",
         "0" * 64,
     ):
-        told.file.write_text(f"{other}\n{ask('seal').stdout}")
-        assert verified_against(told.file)[0] == 2
+        mine.file.write_text(f"{other}\n{ask('seal').stdout}")
+        assert verified_against(mine.file)[0] == 2
 
 
-def test_a_kept_seal_inside_the_lake_is_none(told):
-    (told.root / ".kept").write_text(told.keep())
-    code, output = verified_against(told.root / ".kept")
+def test_a_kept_seal_inside_the_lake_is_none(mine):
+    (mine.root / ".kept").write_text(mine.keep())
+    code, output = verified_against(mine.root / ".kept")
     assert code == 2
     assert "inside the lake" in output
 
 
-def test_a_chain_that_was_written_to_fit_does_not(told):
+def test_a_chain_that_was_written_to_fit_does_not(mine):
     """The kept hash in the last line of the chain and in the seal, over rows of another history."""
-    older = told.copy("older")
-    told.quarantined()
-    _, version, digest, *_ = told.keep().split()
-    told.put(older)
-    told.quarantined(index=1, why="another")
-    lines = told.lake.paths.chain.read_text().splitlines()
+    older = mine.copy("older")
+    mine.quarantined()
+    _, version, digest, *_ = mine.keep().split()
+    mine.put(older)
+    mine.quarantined(index=1, why="another")
+    lines = mine.lake.paths.chain.read_text().splitlines()
     item = json.loads(lines[int(version)]) | {"chain": digest}
     text = "".join(f"{line}\n" for line in [*lines[:-1], json.dumps(item, sort_keys=True, separators=(",", ":"))])
-    told.lake.paths.chain.write_text(text)
-    seal.write(told.lake.paths, version=int(version), chain=digest, length=len(text))
-    seal.check(told.lake.paths)
-    code, output = verified_against(told.file)
+    mine.lake.paths.chain.write_text(text)
+    seal.write(mine.lake.paths, version=int(version), chain=digest, length=len(text))
+    seal.check(mine.lake.paths)
+    code, output = verified_against(mine.file)
     assert code == 2
     assert "was changed" in output
 

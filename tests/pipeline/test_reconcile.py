@@ -182,14 +182,14 @@ def test_what_a_plug_in_made_is_reported_with_the_code_version_of_its_stage(plac
     ref = place.lake.ledger.require("training_set", KEY)
     assert "learner 'careful' of package mine" in ref.metrics["code"]
     with driver.open_instance() as instance:
-        told = newest(instance, "training_set").tags["dagster/code_version"]
+        reported = newest(instance, "training_set").tags["dagster/code_version"]
     shutil.rmtree(place.root / "dagster_home")
     with driver.open_instance() as instance:
         reconcile.repair(place.lake, instance, defs)
         event = newest(instance, "training_set")
     (spec,) = [spec for spec in defs.resolve_all_asset_specs() if spec.key.to_user_string() == "training_set"]
-    assert event.tags["dagster/code_version"] == told == spec.code_version
-    assert event.metadata["vlaw/code_sha256"].value == ref.code_digest != told, "which has the package's code too"
+    assert event.tags["dagster/code_version"] == reported == spec.code_version
+    assert event.metadata["vlaw/code_sha256"].value == ref.code_digest != reported, "which has the package's code too"
 
 
 @pytest.mark.slow

@@ -115,7 +115,7 @@ def vlaw(*arguments: str):
     return CliRunner().invoke(app, arguments)
 
 
-def told(error: object, ref, path: Path) -> None:
+def assert_named(error: object, ref, path: Path) -> None:
     said = " ".join(str(error).split())
     assert ref.name in said, said
     assert ref.artifact_id in said, said
@@ -163,7 +163,7 @@ def test_sql_does_not_read_what_was_forged(pristine, sound, copy, table, when):
         ):
             with pytest.raises(VlawError) as caught:
                 query.table(sql)
-            told(caught.value, ref, path)
+            assert_named(caught.value, ref, path)
         assert query.execute(f"SELECT count(*) >= 0 FROM {others}").fetchall() == [(True,)], "other views can be read"
         rewrite(path, (pristine.lake.paths.root / path.relative_to(copy.paths.root)).read_bytes())
         restored = query.table(f"SELECT * FROM {table} ORDER BY ALL")
@@ -185,7 +185,7 @@ def test_what_stands_on_episodes(pristine, copy, sql):
     with connect(copy) as query:
         with pytest.raises(VlawError) as caught:
             query.table(sql)
-        told(caught.value, ref, path)
+        assert_named(caught.value, ref, path)
         rewrite(path, (pristine.lake.paths.root / path.relative_to(copy.paths.root)).read_bytes())
         assert query.table(sql).num_rows >= 0, "it is made anew"
 
@@ -214,7 +214,7 @@ def test_every_command_says_so(pristine, copy, tmp_path, table):
     for name, arguments in asked.items():
         result = vlaw(*arguments)
         assert result.exit_code == 2, (name, result.output)
-        told(result.output.replace(path.relative_to(copy.paths.root).as_posix(), str(path)), ref, path)
+        assert_named(result.output.replace(path.relative_to(copy.paths.root).as_posix(), str(path)), ref, path)
     assert not (tmp_path / "c.duckdb").exists()
     assert copy.ledger.artifacts()[-1].asset == Lake.open(copy.paths.root).ledger.artifacts()[-1].asset, (
         "nothing was committed"
@@ -231,7 +231,7 @@ def test_a_study_is_not_reported_from_what_was_forged(tmp_path, monkeypatch):
     forge(path, success=True)
     result = vlaw("report", "study", "tiny", "--out", str(tmp_path / "study.md"))
     assert result.exit_code == 2
-    told(result.output, ref, path)
+    assert_named(result.output, ref, path)
     assert not (tmp_path / "study.md").exists()
 
 
@@ -312,7 +312,7 @@ def test_a_superseded_artifact_is_audited_too(copy, pristine):
     forge(path, why="clear")
     result = vlaw("audit", "--all", "--verify")
     assert result.exit_code == 2
-    told(result.output.replace(path.relative_to(copy.paths.root).as_posix(), str(path)), old, path)
+    assert_named(result.output.replace(path.relative_to(copy.paths.root).as_posix(), str(path)), old, path)
 
 
 def test_a_forged_file_that_is_remembered_under_an_old_fingerprint(pristine, copy):

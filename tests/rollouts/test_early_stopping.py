@@ -52,10 +52,10 @@ def test_a_clearly_better_policy_stops_early_and_an_equal_one_does_not():
     )
     assert stopping.detail()["decided_after"] == stopping.decision.trials > stopping.run - 10
     # The same decision as reading all recorded outcomes in that order, which is what the report does.
-    told = summary.settled(better, before)
-    assert (told.state, told.trials, told.of) == ("after is better", stopping.decision.trials, 100)
-    wins = sum(better[key] and not before[key] for key in asked[: told.trials])
-    losses = sum(before[key] and not better[key] for key in asked[: told.trials])
+    verdict = summary.settled(better, before)
+    assert (verdict.state, verdict.trials, verdict.of) == ("after is better", stopping.decision.trials, 100)
+    wins = sum(better[key] and not before[key] for key in asked[: verdict.trials])
+    losses = sum(before[key] and not better[key] for key in asked[: verdict.trials])
     assert paired_sequential(wins, losses).state == "a better"
 
     run, asked = recorded(outcomes(tasks, 2))

@@ -50,25 +50,25 @@ def test_what_two_runs_would_both_make_is_made_once(tmp_path):
         [sys.executable, "-c", code, str(lake.paths.root)], stdout=subprocess.PIPE, text=True, cwd=ROOT
     )
     assert other.stdout.readline() == "holds\n"
-    told = []
-    with claimed(lake, Identity("world_model", "code", "{}", ()), holder="us", waiting=told.append):
-        assert not told, "another identity is free"
+    watched = []
+    with claimed(lake, Identity("world_model", "code", "{}", ()), holder="us", waiting=watched.append):
+        assert not watched, "another identity is free"
 
     def end_it(text):
-        told.append(text)
+        watched.append(text)
         other.kill()
 
     begun = time.monotonic()
     with claimed(lake, identity, holder="us", waiting=end_it):
         assert time.monotonic() - begun < 30
     other.wait()
-    assert told == ["waits for run other, which is making the same"]
+    assert watched == ["waits for run other, which is making the same"]
 
 
 # ---- running
 
 
-class Told:
+class Watched:
     """A watcher."""
 
     def __init__(self):
@@ -91,12 +91,12 @@ def test_a_partition_that_fails_or_whose_process_dies_does_not_stop_the_others(f
         small_loop.commit(lake, name, "", name, {}, lambda draft: draft.set_metrics({}))
     place = Place(lake, str(folder), defs, ("policy",), jobs=2)
     for why in ("study small is not what it was when it was begun", "its process ended (exit code 1) before"):
-        told, order = Told(), Order(study.members)
-        results = run_study(place, order, told)
+        watched, order = Watched(), Order(study.members)
+        results = run_study(place, order, watched)
         assert {key: ended.status for key, ended in results.items()} == dict.fromkeys(
             ("small-one-s0|01", "small-one-s1|01"), FAILED
         )
-        assert all(text.startswith(why) for text in told.ended.values()), told.ended
+        assert all(text.startswith(why) for text in watched.ended.values()), watched.ended
         assert order.count(SKIPPED) == 3
         monkeypatch.setattr(sys, "executable", shutil.which("false"))
 
@@ -169,8 +169,8 @@ def invoke(place, *arguments):
 def test_a_killed_study_goes_on_and_makes_nothing_again(ran):
     place, before, result = ran
     assert result.exit_code == 0, result.output
-    told = {row["partition"]: row for row in json.loads(result.stdout)["partitions"]}
-    assert {key: row["found"] for key, row in told.items()} == {
+    watched = {row["partition"]: row for row in json.loads(result.stdout)["partitions"]}
+    assert {key: row["found"] for key, row in watched.items()} == {
         "small-tiny-s0|01": True,
         "small-tiny_real-s0|01": False,
         "small-tiny_real-s1|01": False,
@@ -181,7 +181,7 @@ def test_a_killed_study_goes_on_and_makes_nothing_again(ran):
         if ref.artifact_id not in before and ref.partition == "small-tiny-s0|01"
     }
     shared = {"loop_state", "real_rollouts", "reward_model", "start_evaluation", "validation_rollouts"}
-    assert shared <= set(told["small-tiny_real-s0|01"]["reused"]), "the same seed shares what the first arm made"
+    assert shared <= set(watched["small-tiny_real-s0|01"]["reused"]), "the same seed shares what the first arm made"
     assert "episode_embeddings" not in {ref.asset for ref in place.lake.ledger.artifacts()}
     progress = place.lake.ledger.require("study_progress", "small-tiny_real-s0|01").metrics
     assert (progress["threads"], progress["trials"], progress["target"]) == (1, 2, None)

@@ -155,8 +155,8 @@ def test_the_page_and_its_files_are_served_and_shown_in_no_frame(server):
 )
 def test_a_runs_configuration_cannot_name_another_place(server, tmp_path, config):
     elsewhere = tmp_path / "elsewhere"
-    told = json.loads(json.dumps(config).replace("ELSEWHERE", str(elsewhere)))
-    answer = server.launch(assets=["autoencoder"], config=told)
+    moved = json.loads(json.dumps(config).replace("ELSEWHERE", str(elsewhere)))
+    answer = server.launch(assets=["autoencoder"], config=moved)
     assert answer["__typename"] == "RunConfigValidationInvalid", answer
     assert not elsewhere.exists()
     assert not (server.place.root / "lake").exists(), "nothing was run"

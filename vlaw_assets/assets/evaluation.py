@@ -130,7 +130,7 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
 
 
 class Asked(TypedDict):
-    """What both ways to evaluate a policy are told."""
+    """What both ways to evaluate a policy are given."""
 
     robot: RobotSpec
     noise_seed: int

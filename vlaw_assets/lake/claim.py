@@ -30,7 +30,7 @@ def claimed(
 
     Args:
         holder: run id, for the message that a second comer gives.
-        waiting: told once, with a text, if another run is at it.
+        waiting: called once, with a text, if another run is at it.
         force: claim it although the ledger has the artifact already.
     """
     if not force and lake.ledger.find(identity) is not None:

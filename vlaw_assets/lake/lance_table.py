@@ -22,7 +22,7 @@ from vlaw_assets.lake.durable import fsync_files, sha256_file
 from vlaw_assets.lake.paths import Paths
 
 os.environ.setdefault("LANCE_LOG", "error")
-"""Lance warns on stderr about every dataset it is told to create; it reads this once, when first imported."""
+"""Lance warns on stderr about every dataset that it is to create; it reads this once, when first imported."""
 
 STORAGE_VERSION = "2.1"
 CREATED = "created"

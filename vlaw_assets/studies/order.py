@@ -30,7 +30,7 @@ class Slot:
 
 
 class Order:
-    """Hands out slots; be told how each one ended."""
+    """Hands out slots, and takes how each one ended."""
 
     def __init__(self, members: Sequence[Member]):
         """`members` as `Study.members` gives them, or some of them."""

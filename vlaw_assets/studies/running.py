@@ -56,7 +56,7 @@ class Place:
 
 
 class Watcher(Protocol):
-    """Who is told how far the study is."""
+    """Who follows how far the study is."""
 
     def __call__(self, asset: str, partition: str, done: int, total: int, text: str) -> None: ...
     def ends(self, slot: Slot, ended: Ended) -> None: ...

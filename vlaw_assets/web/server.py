@@ -88,7 +88,7 @@ def serve(listening: socket.socket, allowed: Sequence[str], *, read_only: bool =
 def _serve_pages(workspace: Path, listening: socket.socket, allowed: Sequence[str], *, read_only: bool) -> None:
     """Dagster's own command, which makes the web application and hands it to `uvicorn.run`: here it gets its guard.
 
-    The command is told to listen where we do: if it ever served by other means, it would find the port taken.
+    The command is to listen where we do: if it ever served by other means, it would find the port taken.
     """
     import uvicorn
     from dagster_webserver.cli import cli

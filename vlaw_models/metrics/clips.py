@@ -220,7 +220,9 @@ def _check_clip(clip: Pictures, names: tuple[str, ...], where: str) -> None:
         raise VlawError(f"a clip of dtype {clip.dtype}", where=where, remedy="Give uint8 pixels in [0, 255].")
     if clip.ndim != 5 or clip.shape[-1] != 3:
         raise VlawError(f"a clip of shape {clip.shape}", where=where, remedy="Give (T+1, V, height, width, 3).")
-    if clip.shape[1] != len(names):  # an episode's cameras have no names of their own: their number is what can be told
+    if clip.shape[1] != len(
+        names
+    ):  # an episode's cameras have no names of their own: their number is what can be checked
         raise VlawError(
             f"a clip of {clip.shape[1]} cameras, {len(names)} are named",
             where=where,

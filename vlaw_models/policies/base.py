@@ -101,11 +101,11 @@ class FlowMatchingPolicy(nn.Module, ABC):
         raise NotImplementedError
 
     can_condition: bool = False
-    """True where the policy can be told how good what it should do is (RECAP): see `condition_on_advantage`."""
+    """Whether the policy can be conditioned on how good what it should do is (RECAP): see `condition_on_advantage`."""
 
     @property
     def conditioned(self) -> bool:
-        """Whether the policy is told an advantage: in training by the data, in `sample` always that it is positive."""
+        """Whether the policy gets an advantage: in training by the data, in `sample` always that it is positive."""
         return False
 
     def condition_on_advantage(self) -> None:
@@ -113,12 +113,12 @@ class FlowMatchingPolicy(nn.Module, ABC):
         cannot."""
         raise VlawError(
             f"a {type(self).__name__} cannot be conditioned on the advantage",
-            where="policy update 'recap'",
-            remedy="Use another policy.update, or the preset 'tiny' (FlowPolicy).",
+            where="learner 'recap'",
+            remedy="Choose another policy.learner, or the preset 'tiny' (FlowPolicy).",
         )
 
     def condition(self, context: Any, advantage: torch.Tensor) -> Any:
-        """The context of a conditioned policy, told per sample (B,): 1 positive, 0 negative, -1 nothing."""
+        """The context of a conditioned policy, per sample (B,): 1 positive, 0 negative, -1 nothing."""
         del advantage
         return context
 

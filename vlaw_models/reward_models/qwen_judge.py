@@ -47,7 +47,7 @@ class QwenJudgeConfig:
     view_size: int = 64
     """Every camera picture is resized to this, pixels; a multiple of patch size x spatial merge size."""
     seconds: float = 6.4
-    """Length of the episode as the model is told it, in the time stamps before the frames."""
+    """Length of the episode as the model gets it, in the time stamps before the frames."""
 
 
 class QwenJudge(RewardModel):

@@ -122,7 +122,7 @@ class RobotSpec:
     action: Vector
     """Absolute targets of what `state` has: what an action commands is the next state."""
     world: str
-    """The world that its real episodes are told to be of."""
+    """The world that its real episodes are recorded as of."""
     success: str
     """What success is, in words, and who says so."""
     tasks: tuple[str, ...] = ()

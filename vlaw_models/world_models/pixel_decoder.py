@@ -60,10 +60,10 @@ class PixelDecoder(nn.Module):
         sources + 3, same)."""
         # In float32 and as sums of products: most of the time goes into moving pixels around, not into multiplying.
         with mixed(poses.device, enabled=False):
-            told = self.poses(normal.flatten(1)) + self.colours.bias
+            shared = self.poses(normal.flatten(1)) + self.colours.bias
             x = torch.cat(
                 [
-                    self._spots(camera, linear, poses, told)
+                    self._spots(camera, linear, poses, shared)
                     for camera, linear in zip(self.cameras, self.spots, strict=True)
                 ],
                 2,
@@ -78,12 +78,12 @@ class PixelDecoder(nn.Module):
                 x = _plus(layer.bias[:, None], layer.weight.flatten(1), F.silu(x, inplace=not self.training))
             return x.unflatten(2, pictures.shape[2:])
 
-    def _spots(self, camera: Pinhole, linear: nn.Linear, poses: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
-        """(N, hidden, P) from the spots of one view's pixels and what all pixels are `told` (N, hidden)."""
+    def _spots(self, camera: Pinhole, linear: nn.Linear, poses: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
+        """(N, hidden, P) from the spots of one view's pixels and what all pixels share (N, hidden)."""
         spot = places(camera, poses.flatten(0, 1).float(), self.pixels)
         spot = (spot / REACH[camera.on_hand]).clamp(-1.5, 1.5).unflatten(0, poses.shape[:2]).flatten(1, 2)
         known = [spot, *(f(k * torch.pi * spot) for k in WAVES for f in (torch.sin, torch.cos))]
-        x = (told + linear.bias)[:, :, None]
+        x = (shared + linear.bias)[:, :, None]
         for weight, values in zip(linear.weight.split(spot.shape[1], dim=1), known, strict=True):
             x = _plus(x, weight, values)
         return x

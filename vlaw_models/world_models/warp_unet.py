@@ -70,7 +70,7 @@ class WarpUNetConfig:
     pose_maps: int = 12
     """Learned maps that say where in each view the hand will be."""
     pixel_features: int = 8
-    """What each pixel is told of its surroundings."""
+    """What each pixel gets of its surroundings."""
     pixel_hidden: int = 24
     sharpness: float = 2.0
     """When sampling, logits of where a pixel comes from are multiplied by this: blends look best, but over many frames

@@ -1,7 +1,7 @@
 """Whether everything is still as it was committed: bytes, rows, counts, edges, and the ledger itself.
 
 `verify` checks artifacts, each stored byte of them against the sha256 in its ledger row. `verify_ledger` checks the
-rows that these digests come from: the chain of the seal, and FORMAT.json; and, when told to read everything again, what
+rows that these digests come from: the chain of the seal, and FORMAT.json; and, when everything is read again, what
 other readers of the lake go by. Both change nothing, and name files. Not covered, because no row depends on it: locks,
 temporary files, search indices, and rows that no ledger row names.
 """

@@ -1,4 +1,4 @@
-"""A lake whose runs Dagster was told of, which can be copied and put back, and what doctor and audit say of it."""
+"""A lake that Dagster mirrors, which can be copied and put back, and what doctor and audit say of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vlaw_assets.lake import Lake, quarantine
 LAKE_CHECKS = ("lake", "seal", "files", "mirror")
 
 
-class Told:
+class MirroredLake:
     """A lake that Dagster mirrors, what `vlaw seal` said of it, and copies of it."""
 
     def __init__(self, folder: Path):
