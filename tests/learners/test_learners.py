@@ -1,117 +1,29 @@
-"""The policy updates: AWR's weights, RECAP's condition, DSRL's noise, stopping points. A toy robot that goes left or
-right."""
+"""The policy updates: AWR's weights, RECAP's condition, stopping points."""
 
 from __future__ import annotations
-
-import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
+from walker import (
+    BOTH,
+    DSRL,
+    ends,
+    examples,
+    observation,
+    share_right,
+    update,
+    walks,
+)
 
 from vlaw_models.checkpoint import load_config, load_tensors
-from vlaw_models.config import PolicyConfig
-from vlaw_models.episodes import Episode, Observation
 from vlaw_models.errors import VlawError
 from vlaw_models.learners import advantages
-from vlaw_models.learners import policy as policy_update
-from vlaw_models.learners.base import Examples, load_learner
-from vlaw_models.learners.dsrl import Dsrl, Transitions
-from vlaw_models.learners.flow_matching import batch_shares, train_policy
-from vlaw_models.learners.loop import LoopConfig
+from vlaw_models.learners.dsrl import Dsrl
+from vlaw_models.learners.flow_matching import batch_shares
 from vlaw_models.learners.stopping import Stops
 from vlaw_models.policies.base import load_policy
-from vlaw_models.policies.flow_policy import FlowPolicy
-from vlaw_models.policies.noise_policy import NoisePolicy
-from vlaw_models.policies.normalization import Normalization
 from vlaw_models.policies.pi0 import Pi0Policy
-from vlaw_models.policies.tokenize import InstructionTokenizer
-
-SIZES = {
-    "image_size": 16,
-    "cameras": 1,
-    "channels": [8, 8, 4],
-    "camera_features": 16,
-    "text_features": 16,
-    "context": 48,
-    "head_width": 64,
-    "head_blocks": 2,
-    "shift": 0,
-    "regression": 0.0,
-}
-STEPS, STRIDE = 4, 0.05
-PICTURE = np.full((STEPS + 1, 1, 16, 16, 3), 120, dtype=np.uint8)
-FAST = {"batch_size": 64, "learning_rate": 3e-3, "ema": 0.95}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def walk(side: int, start: float, number: int = 0) -> Episode:
-    """STEPS steps to the left (-1) or to the right (1)."""
-    x = start + side * STRIDE * np.arange(STEPS + 1)
-    states = np.stack([x, np.zeros_like(x)], axis=1).astype(np.float32)
-    return Episode(
-        task="walk", instruction="go", seed=number, images=PICTURE, states=states, actions=states[1:], success=side > 0
-    )
-
-
-def walks(sides: Sequence[int], seed: int = 0) -> list[Episode]:
-    starts = np.random.default_rng(seed).uniform(-0.1, 0.1, size=len(sides))
-    return [walk(side, start, number) for number, (side, start) in enumerate(zip(sides, starts, strict=True))]
-
-
-BOTH = [1, -1] * 30
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory):
-    """A checkpoint that goes either way, as its noise will have it."""
-    data = walks(BOTH)
-    statistics = Normalization.fit([e.states for e in data], [e.actions for e in data], chunk_size=STEPS, absolute=())
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        policy = FlowPolicy(
-            InstructionTokenizer.from_instructions(["go"], length=2), statistics, execute_steps=STEPS, **SIZES
-        )
-    train_policy(
-        policy, data, LoopConfig(steps=200, learning_rate=3e-3, ema=0.97, bfloat16=False), batch_size=64, seed=1
-    )
-    return policy.save(tmp_path_factory.mktemp("walker") / "start")
-
-
-def observation(count: int) -> Observation:
-    x = np.linspace(-0.1, 0.1, count)
-    return Observation(PICTURE[:1].repeat(count, axis=0), np.stack([x, 0 * x], axis=1).astype(np.float32))
-
-
-def ends(chunks: np.ndarray, seen: Observation) -> np.ndarray:
-    """How far each chunk went, in strides to the right."""
-    return (chunks[:, -1, 0] - seen.state[:, 0]) / STRIDE
-
-
-def share_right(policy, count: int = 200, noise_scale: float = 1.0) -> float:
-    seen = observation(count)
-    chunks = policy.sample(seen, ["go"] * count, torch.Generator().manual_seed(5), noise_scale)
-    return float((ends(chunks, seen) > 2).mean())
-
-
-def examples(episodes, weights=None, positive=None) -> Examples:
-    equal = Examples.equal(list(episodes))
-    return Examples(equal.episodes, weights or equal.weights, positive or equal.positive)
-
-
-def update(start, out, real, *, imagined=(), learner="filtered", evaluate=None, seed=3, **settings) -> dict:
-    learner = load_learner(learner, where="a test") if isinstance(learner, str) else learner
-    cfg = PolicyConfig(**{"steps": 80, **FAST, **settings})
-    real, imagined = (e if isinstance(e, Examples) else examples(e) for e in (real, imagined))
-    return policy_update.update_policy(start, learner, real, imagined, cfg, out, seed=seed, evaluate=evaluate)
 
 
 def test_values_advantages_and_weights_are_those_of_a_calculation_by_hand():
@@ -176,7 +88,7 @@ def test_a_few_imagined_successes_fill_neither_the_batches_nor_their_own_task():
 
 
 @pytest.mark.parametrize("frozen_encoder", [True, False])
-def test_a_policy_told_that_its_advantage_is_positive_does_what_had_one(start, tmp_path, frozen_encoder):
+def test_a_policy_conditioned_on_a_positive_advantage_does_what_had_one(start, tmp_path, frozen_encoder):
     real = examples(walks(BOTH), positive=[True, False] * 30)
     update(start, tmp_path / "new", real, learner="recap", frozen_encoder=frozen_encoder)
     policy = load_policy(tmp_path / "new")
@@ -190,14 +102,14 @@ def test_a_policy_told_that_its_advantage_is_positive_does_what_had_one(start, t
     noise = policy.draw_noise(100, torch.Generator().manual_seed(2))
     with torch.no_grad():
         right = {
-            told: float(
-                (ends(policy.chunk(policy.condition(context, torch.full((100,), told)), noise, state), seen) > 0).mean()
+            sign: float(
+                (ends(policy.chunk(policy.condition(context, torch.full((100,), sign)), noise, state), seen) > 0).mean()
             )
-            for told in (1, 0, -1)
+            for sign in (1, 0, -1)
         }
     assert right[1] > 0.9
     assert right[0] < 0.1
-    assert 0.2 < right[-1] < 0.8  # told nothing: both, as in the data
+    assert 0.2 < right[-1] < 0.8  # given nothing: both, as in the data
 
 
 def test_conditioning_changes_nothing_until_it_has_learned_and_old_checkpoints_load(start, tmp_path):
@@ -221,113 +133,6 @@ def test_a_policy_that_cannot_be_conditioned_says_so():
         Pi0Policy.condition_on_advantage(Pi0Policy.__new__(Pi0Policy))
 
 
-@pytest.fixture(scope="module")
-def played(start) -> list[Episode]:
-    """What the start policy does from 200 places: going right is a success."""
-    policy, seen = load_policy(start), observation(200)
-    chunks = policy.sample(seen, ["go"] * 200, torch.Generator().manual_seed(9))
-    episodes = []
-    for number, (state, chunk) in enumerate(zip(seen.state, chunks, strict=True)):
-        states = np.concatenate([state[None], chunk]).astype(np.float32)
-        episodes.append(
-            Episode(
-                task="walk",
-                instruction="go",
-                seed=number,
-                images=PICTURE,
-                states=states,
-                actions=states[1:],
-                success=bool(chunk[-1, 0] - state[0] > 2 * STRIDE),
-            )
-        )
-    assert 0.25 < np.mean([e.success for e in episodes]) < 0.75
-    return episodes
-
-
-DSRL = Dsrl(steps=120, batch_size=64, learning_rate=3e-3)
-
-
-def dsrl(start, out, episodes, learner=DSRL) -> dict:
-    return update(start, out, episodes, learner=learner, seed=4)
-
-
-@pytest.fixture(scope="module")
-def steered(start, played, tmp_path_factory):
-    out = tmp_path_factory.mktemp("steered") / "new"
-    dsrl(start, out, played)
-    return out
-
-
-def test_dsrl_finds_the_noise_that_succeeds_and_leaves_the_policy_as_it_was(start, steered):
-    policy = load_policy(steered)
-    assert isinstance(policy, NoisePolicy)
-    assert share_right(load_policy(start)) < 0.75
-    assert share_right(policy) > 0.9
-    before, after = load_tensors(start), load_tensors(steered)
-    assert all(torch.equal(after[f"base.{name}"], tensor) for name, tensor in before.items())
-    # noise_scale 0 takes the chance out of it; the mean stays within its bound.
-    seen = observation(50)
-    still = [policy.sample(seen, ["go"] * 50, torch.Generator().manual_seed(seed), 0.0) for seed in (1, 2)]
-    assert np.array_equal(*still)
-    mean, _ = policy.noise(torch.randn(64, SIZES["context"], generator=torch.Generator().manual_seed(0)))
-    assert mean.abs().max() <= DSRL.noise_bound
-
-
-def test_every_transition_leads_to_an_outcome(start):
-    """Chunks of 2 in episodes of 4: behind those from step 1 and 2 there is no whole chunk, so they get the outcome."""
-    base = load_policy(start)
-    base.execute_steps = 2
-    data = Transitions.of(base, [walk(1, 0.0), walk(-1, 0.0)])
-    assert data.begin.tolist() == [0, 1, 2, 4, 5, 6]
-    assert data.ended.tolist() == [False, True, True] * 2
-    assert data.reward.tolist() == [0, 1, 1, 0, 0, 0]
-    assert set(data.following[~data.ended].tolist()) <= set(data.begin.tolist()), (
-        "no value is asked for that is never learned"
-    )
-
-
-def test_it_is_the_outcome_that_decides_which_noise_that_is(start, played, tmp_path):
-    flipped = [dataclasses.replace(episode, success=not episode.success) for episode in played]
-    dsrl(start, tmp_path / "left", flipped)
-    assert share_right(load_policy(tmp_path / "left")) < 0.15
-
-
-def test_an_untrained_noise_policy_is_the_policy_it_wraps(start, tmp_path):
-    base = load_policy(start)
-    wrapped = NoisePolicy(load_policy(start), noise_bound=1.5)
-    wrapped.save(tmp_path / "wrapped")
-    seen = observation(8)
-    for scale in (1.0, 0.5):
-        chunks = [
-            p.sample(seen, ["go"] * 8, torch.Generator().manual_seed(0), scale)
-            for p in (base, wrapped, load_policy(tmp_path / "wrapped"))
-        ]
-        assert np.array_equal(chunks[0], chunks[1])
-        assert np.array_equal(chunks[1], chunks[2])
-
-
-def test_dsrl_learns_on_from_a_noise_policy_and_no_other_update_does(steered, played, tmp_path):
-    dsrl(steered, tmp_path / "two", played, dataclasses.replace(DSRL, steps=10))
-    one, two = load_tensors(steered), load_tensors(tmp_path / "two")
-    assert all(torch.equal(one[name], two[name]) == name.startswith("base.") for name in one)
-    assert share_right(load_policy(tmp_path / "two")) > 0.9
-    with pytest.raises(VlawError, match=r"policy\.learner does not fit NoisePolicy"):
-        update(steered, tmp_path / "three", played, steps=2)
-    assert not (tmp_path / "three").exists()
-
-
-def test_dsrl_refuses_what_it_cannot_learn_from(start, played, tmp_path):
-    unjudged = walk(1, 0.0)
-    unjudged.success = None
-    with pytest.raises(VlawError, match="no outcome"):
-        dsrl(start, tmp_path / "new", [unjudged])
-    short = walk(1, 0.0)
-    short.images, short.states, short.actions = short.images[:3], short.states[:3], short.actions[:2]
-    with pytest.raises(VlawError, match="steps of a chunk"):
-        dsrl(start, tmp_path / "new", [short])
-    assert not (tmp_path / "new").exists()
-
-
 class Evaluator:
     """An evaluator that gives out marks in turn and remembers whom it saw."""
 
@@ -341,7 +146,7 @@ class Evaluator:
 
 
 @pytest.mark.parametrize("kind", ["filtered", "awr", "recap", "dsrl"])
-def test_the_best_stop_on_validation_is_kept_and_every_outcome_told(start, played, tmp_path, kind):
+def test_the_best_stop_on_validation_is_kept_and_every_outcome_is_noted(start, played, tmp_path, kind):
     # In the order of training (the stops) and then, or before it, the start policy: see the first assertion.
     evaluator = Evaluator(4, 1, 3, 3)
     learner = DSRL if kind == "dsrl" else kind

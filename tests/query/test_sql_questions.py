@@ -272,9 +272,7 @@ def test_impact_is_by_rows(made):
 def test_impact_agrees_with_the_command(made):
     k, query = made
     for name, episode_id in k.ids.items():
-        by_impact = {
-            (r.ref.artifact_id, r.how, None if r.how == "whole" else r.rows) for r in impact(k.lake, episode_id)
-        }
+        wanted = {(r.ref.artifact_id, r.how, None if r.how == "whole" else r.rows) for r in impact(k.lake, episode_id)}
         rows = ask(query, "impact", episode_id=episode_id)
         holders = {
             row[0]
@@ -282,9 +280,9 @@ def test_impact_agrees_with_the_command(made):
                 "SELECT artifact_id FROM episodes WHERE episode_id = $id", {"id": episode_id}
             ).fetchall()
         }
-        assert {
-            (r["artifact_id"], r["how"], r["rows"]) for r in rows if r["artifact_id"] not in holders
-        } == by_impact, name
+        assert {(r["artifact_id"], r["how"], r["rows"]) for r in rows if r["artifact_id"] not in holders} == wanted, (
+            name
+        )
 
 
 def test_closure_of_a_policy(made):
@@ -324,11 +322,9 @@ def test_quarantined(tmp_path):
         found = {row["artifact_id"] for row in ask(query, "quarantined")}
         assert naive in found, "it read every rollout"
         assert without not in found, "it left the episode out"
-        by_impact = {r.ref.artifact_id for r in impact(k.lake, bad)}
-        assert found - by_impact == {k.refs["real_rollouts 1"].artifact_id}
-        assert by_impact <= found | {
-            r["artifact_id"] for r in ask(query, "impact", episode_id=bad) if not r["is_current"]
-        }
+        wanted = {r.ref.artifact_id for r in impact(k.lake, bad)}
+        assert found - wanted == {k.refs["real_rollouts 1"].artifact_id}
+        assert wanted <= found | {r["artifact_id"] for r in ask(query, "impact", episode_id=bad) if not r["is_current"]}
     quarantine.release(k.lake, [bad], why="it had not", by="ada")
     with connect(k.lake) as query:
         assert ask(query, "quarantined") == []
