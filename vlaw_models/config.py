@@ -81,7 +81,8 @@ class ImagineConfig:
     sampling_steps: Positive = 1
     """Denoising steps per chunk of frames. The tiny world model is trained for one or two; paper-size ones need
     more."""
-    batch_size: Positive = 100
+    batch_size: Positive = 25
+    """Imagined together. More are no quicker on a CPU, and take memory in proportion; a GPU wants more."""
     noise_scale: Scale = 1.0
     starts: Literal["rollouts", "real"] = "rollouts"
     """'rollouts': first frames of this iteration's real rollouts; 'real': of the demonstrations and co-training data

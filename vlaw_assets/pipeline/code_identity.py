@@ -50,14 +50,15 @@ runs what the other finds, and what these name as module:attribute (a robot's si
 robots too, but only to check settings; what a stage reads of its robot is in the recipe of its identity."""
 FOR_PEOPLE = frozenset(
     {
+        "vlaw_assets.pipeline.memory",
         "vlaw_assets.pipeline.mirror",
         "vlaw_assets.reports.plots",
         "vlaw_assets.pipeline.progress",
         "vlaw_models.pictures",
     }
 )
-"""Pictures, progress and what Dagster is told of a commit: no artifact is made of these (a test replaces them all and
-makes the same content)."""
+"""Pictures, progress, memory given back and what Dagster is told of a commit: no artifact is made of these (a test
+replaces them all and makes the same content)."""
 COMPUTING = (
     "av",
     "deltalake",

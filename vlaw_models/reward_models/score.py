@@ -19,7 +19,7 @@ def score_episodes(
     reward_dir: Path,
     episodes: Iterable[Episode],
     *,
-    batch_size: int = 64,
+    batch_size: int = 16,
     progress: Progress | None = None,
 ) -> np.ndarray:
     """P(yes) of each episode in the order given, float64 (N,); N may be 0. Episodes are read one batch at a time.
