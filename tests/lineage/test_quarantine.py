@@ -12,6 +12,7 @@ from factories import write_recipe
 from smoke_place import UP_TO_POLICY, smoke_copy, smoke_place
 
 from vlaw_assets.lake import Identity, frames, quarantine
+from vlaw_assets.lake.source import LanceEpisodes
 from vlaw_assets.lineage.impact import impact
 from vlaw_assets.pipeline import mirror
 from vlaw_models.errors import VlawError
@@ -84,11 +85,10 @@ def test_an_iteration_without_an_episode_and_with_it_again(vlaw, place, monkeypa
     listed = json.loads(vlaw("quarantine", "--json").stdout)
     assert [(row["episode_id"], row["by"]) for row in listed["quarantine"]] == [(bad, "ann")]
 
-    read = []
-    whole_read = frames.read
-    monkeypatch.setattr(frames, "read", lambda *args: read.extend(args[2]) or whole_read(*args))
-    printed = vlaw("run", "--rebuild-stale", "--experiment", "smoke").output
-    monkeypatch.setattr(frames, "read", whole_read)
+    read = set()
+    with monkeypatch.context() as watching:
+        _note_episodes_read(watching, read)
+        printed = vlaw("run", "--rebuild-stale", "--experiment", "smoke").output
     assert "nothing is stale" in printed
     assert read, "the stages read frames"
     assert bad not in read, "no frame of it was decoded"
@@ -205,3 +205,19 @@ def test_the_list_changed_by_somebody_else_is_refused(place, monkeypatch):
         quarantine.add(lake, [one], why="mine", by="me")
     assert list(quarantine.quarantined(lake)) == [two]
     quarantine.release(lake, [two], why="", by="me")
+
+
+def _note_episodes_read(monkeypatch, read: set[str]) -> None:
+    """Puts the id of every episode of which a frame is read into `read`: whole episodes, or frames by number."""
+    whole, by_number = frames.read, LanceEpisodes.take
+
+    def read_whole(paths, entry, episode_ids, *steps):
+        read.update(episode_ids)
+        return whole(paths, entry, episode_ids, *steps)
+
+    def take(source, pairs):
+        read.update(source[index].episode_id for index, _ in pairs)
+        return by_number(source, pairs)
+
+    monkeypatch.setattr(frames, "read", read_whole)
+    monkeypatch.setattr(LanceEpisodes, "take", take)
