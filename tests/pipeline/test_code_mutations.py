@@ -257,7 +257,7 @@ def test_whatever_runs_while_a_stage_is_made_is_its_code_and_what_is_for_people_
 def _without_what_is_for_people(monkeypatch) -> None:
     """Every function of these modules gives something useless of its type, wherever somebody has imported it
     already."""
-    useless = {"str": "", "bytes": b"", "dict": {}, "list": [], "None": None, "Callable": lambda *_arguments: None}
+    useless = {"str": "", "bytes": b"", "dict": {}, "list": [], "None": None, "Progress": lambda *_arguments: None}
     for name in FOR_PEOPLE:
         module = importlib.import_module(name)
         for key, value in list(vars(module).items()):
