@@ -25,8 +25,11 @@ Pairs = Sequence[tuple[int, int]]
 class EpisodeSource(Sequence[Episode]):
     """Episodes with metadata, states and actions in memory, and frames where they lie.
 
-    Safe to read from several threads. Where it can be pickled, a copy reads on its own: what is open is opened again.
+    Safe to read from several threads.
     """
+
+    portable: bool = False
+    """Whether a pickled copy is small and reads on its own in another process: what is open is opened again."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -53,6 +56,9 @@ class EpisodeSource(Sequence[Episode]):
 
 class Reader(Protocol):
     """Where frames, or what was made of them, are read by number."""
+
+    portable: bool
+    """Whether a pickled copy is small and reads on its own in another process."""
 
     def take(self, pairs: Pairs) -> np.ndarray:
         """(N, ...) in the order of `pairs`, N >= 1. Raises VlawError where they cannot be read."""
@@ -108,6 +114,11 @@ def cut(images: np.ndarray | Frames, length: int) -> np.ndarray | Frames:
     if not isinstance(images, Frames):
         return images[:length]
     return Frames(images.source, images.index, (min(length, len(images)), *images.shape[1:]), images.dtype)
+
+
+def portable(images: Iterable[np.ndarray | Frames]) -> bool:
+    """Whether other processes can read all of these episodes' frames: what is in memory would have to be copied."""
+    return all(isinstance(found, Frames) and found.source.portable for found in images)
 
 
 def gather(images: Sequence[np.ndarray | Frames], pairs: Pairs) -> np.ndarray:

@@ -96,6 +96,15 @@ def test_a_device_that_is_not_there_is_refused_before_anything_runs(vlaw, place,
     assert not found["device"]["ok"]
 
 
+def test_a_number_of_processes_that_is_none_is_refused_before_anything_runs(vlaw, place, monkeypatch):
+    monkeypatch.setenv("VLAW_WORKERS", "many")
+    before = len(place.lake.ledger.artifacts())
+    result = vlaw("run", "-e", "smoke", "-i", "2")
+    assert result.exit_code == 2
+    assert "'many' is no number of processes" in result.stderr
+    assert len(place.lake.ledger.artifacts()) == before
+
+
 def test_run_refuses_while_another_runs_the_same_experiment(vlaw, place):
     from vlaw_assets.lake.durable import FileLock
 

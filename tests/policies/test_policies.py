@@ -26,6 +26,10 @@ from vlaw_models.presets import POLICY, foundation
 from vlaw_models.robots.tabletop.spec import SPEC
 
 
+def drawn(data, size):
+    return data.at(data.choose(np.random.default_rng(0), size), 8)
+
+
 @pytest.mark.slow
 def test_flow_policy_reaches_the_square_that_the_instruction_names(episodes):
     policy = make(FlowPolicy, FLOW, episodes)
@@ -109,7 +113,7 @@ def test_damaged_checkpoints_are_refused_with_a_remedy(episodes, tmp_path):
 
 def test_loss_is_weighted_per_sample_and_reproducible(episodes):
     policy = make(FlowPolicy, FLOW, episodes)
-    batch = StepData.from_episodes(episodes).draw(np.random.default_rng(0), 6, 8)
+    batch = drawn(StepData.from_episodes(episodes), 6)
 
     def loss(weight):
         return policy.loss(
@@ -165,7 +169,7 @@ def test_random_shift_moves_each_camera_by_at_most_the_given_pixels(episodes):
 
 def test_normalisation_is_inverted_and_keeps_the_gripper_absolute(episodes):
     statistics = make(FlowPolicy, FLOW, episodes).normalization
-    batch = StepData.from_episodes(episodes).draw(np.random.default_rng(0), 256, 8)
+    batch = drawn(StepData.from_episodes(episodes), 256)
     actions, states = torch.from_numpy(batch.actions), torch.from_numpy(batch.states)
     normalized = statistics.actions(actions, states)
     torch.testing.assert_close(statistics.targets(normalized, states), actions, atol=1e-5, rtol=0)
@@ -184,7 +188,7 @@ def test_steps_are_drawn_uniformly_and_chunks_padded_with_the_last_action(episod
         episode.states[:, 3] = np.linspace(0, 1, 9)  # so that no two steps look the same
     data = StepData.from_episodes(few)
     assert all(a is b.images for a, b in zip(data.images, few, strict=True))
-    batch = data.draw(np.random.default_rng(0), 4000, 8)
+    batch = drawn(data, 4000)
     seen = {}
     for image, state, action in zip(batch.images, batch.states, batch.actions, strict=True):
         found = [(e, t) for e in range(3) for t in range(8) if np.array_equal(few[e].states[t], state)]
@@ -202,15 +206,15 @@ def test_steps_are_drawn_uniformly_and_chunks_padded_with_the_last_action(episod
         [e.instruction for e in few],
         [8, 8, 8],
     )
-    again = stacked.draw(np.random.default_rng(0), 50, 8)
-    expected = data.draw(np.random.default_rng(0), 50, 8)
+    again = drawn(stacked, 50)
+    expected = drawn(data, 50)
     assert np.array_equal(again.images, expected.images)
     assert np.array_equal(again.actions, expected.actions)
 
 
 def test_mixture_takes_its_share_and_weight_zero_is_left_out(episodes):
     real, imagined = StepData.from_episodes(episodes[:2]), StepData.from_episodes(episodes[2:9])
-    batch = MixedData([real, imagined], [0.25, 0.75]).draw(np.random.default_rng(0), 64, 8)
+    batch = drawn(MixedData([real, imagined], [0.25, 0.75]), 64)
     known = np.concatenate([e.states[:-1] for e in episodes[:2]])
     from_real = [(known == state).all(1).any() for state in batch.states]
     assert sum(from_real) == 16

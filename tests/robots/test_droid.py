@@ -145,7 +145,7 @@ def test_world_model_and_policy_learn_from_recordings(models, recordings, tmp_pa
     assert np.isfinite(finetune_world_model(*args, seed=0)["losses"]).all()
     policy, data = load_policy(models["policy"]), StepData.from_episodes(recordings)
     check_fits(policy, data)
-    batch = data.draw(np.random.default_rng(0), 4, policy.chunk_size)
+    batch = data.at(data.choose(np.random.default_rng(0), 4), policy.chunk_size)
     loss = policy.loss(
         *(torch.from_numpy(part) for part in (batch.images, batch.states)),
         batch.instructions,

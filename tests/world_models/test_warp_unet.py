@@ -18,7 +18,7 @@ from vlaw_models.robots.registry import find_robot
 from vlaw_models.robots.tabletop.spec import SPEC
 from vlaw_models.rollouts.demonstrate import iterate_demonstrations
 from vlaw_models.world_models.base import Condition, build_world_model, load_world_model
-from vlaw_models.world_models.latents import draw_unrolled, encode_episodes
+from vlaw_models.world_models.latents import choose_windows, encode_episodes, windows
 from vlaw_models.world_models.warp_unet import WarpUNet, WarpUNetConfig
 
 SMALL = WarpUNetConfig(**WarpUNet.of_robot(SPEC), channels=(16, 32), pose_maps=4, picture_channels=8, pixel_hidden=8)
@@ -120,9 +120,8 @@ def test_unrolled_windows_begin_with_what_the_model_imagined_itself():
         FoldedPixels(), list(iterate_demonstrations(["stack"], 1, robot=SPEC, purpose="co_training", seed=0))
     )
     net = model()
-    future, given = draw_unrolled(
-        data, net, 2, np.random.default_rng(3), chunks=1, generator=torch.Generator().manual_seed(0)
-    )
+    chosen = choose_windows(data, net, 2, np.random.default_rng(3), chunks=1)
+    future, given = windows(data, net, chosen, data.stored[chosen.frames], torch.Generator().manual_seed(0))
     usable = len(data.latents) - 8
     starts = np.random.default_rng(3).integers(usable, size=2)
     for row, start in enumerate(starts):

@@ -29,7 +29,7 @@ from vlaw_models.world_models.base import ANCHOR, Condition, load_world_model
 from vlaw_models.world_models.chunk_unet import ChunkUNet
 from vlaw_models.world_models.ctrl_world import CtrlWorld
 from vlaw_models.world_models.imagined_world import ImaginedWorld
-from vlaw_models.world_models.latents import draw_windows, encode_episodes
+from vlaw_models.world_models.latents import choose_windows, encode_episodes, windows
 from vlaw_models.worlds import Transition
 
 SIZE = 32
@@ -131,6 +131,11 @@ def model(episodes, autoencoder):
     return train(episodes, autoencoder, 20)[0]
 
 
+def drawn(data, model, count, seed=0):
+    chosen = choose_windows(data, model, count, np.random.default_rng(seed))
+    return windows(data, model, chosen, data.stored[chosen.frames], torch.Generator())
+
+
 def save(model, autoencoder, root: Path) -> tuple[Path, Path]:
     return model.save(root / "world_model"), autoencoder.save(root / "autoencoder")
 
@@ -144,7 +149,7 @@ def test_ctrl_world_trains_reloads_and_guides(tmp_path, episodes, autoencoder):
     torch.manual_seed(0)
     model = CtrlWorld(TOY)
     data = encode_episodes(autoencoder, episodes[:16])
-    window = draw_windows(data, model, 32, np.random.default_rng(1))
+    window = drawn(data, model, 32, seed=1)
 
     def error():
         with torch.inference_mode():
@@ -158,7 +163,7 @@ def test_ctrl_world_trains_reloads_and_guides(tmp_path, episodes, autoencoder):
     loaded = load_world_model(model.save(tmp_path / "m"))
     assert isinstance(loaded, CtrlWorld)
     assert loaded.config == TOY
-    _, condition = draw_windows(data, model, 2, np.random.default_rng(0))
+    _, condition = drawn(data, model, 2)
     condition = Condition(condition.context, condition.poses)
     one, two = (edm.sample(m, condition, steps=2, generator=torch.Generator().manual_seed(0)) for m in (model, loaded))
     assert torch.equal(one, two)
@@ -203,7 +208,7 @@ def test_windows_hold_the_anchor_and_the_poses_of_their_frames(episodes, autoenc
     data = encode_episodes(autoencoder, episodes[:3])
     model = ChunkUNet(SMALL)
     assert model.offsets()[0][0] == ANCHOR
-    future, condition = draw_windows(data, model, 200, np.random.default_rng(0))
+    future, condition = drawn(data, model, 200)
     anchors = {tuple(p.tolist()) for p in condition.poses[:, 0]}
     assert anchors == {tuple(e.states[0].tolist()) for e in episodes[:3]}
     table = {tuple(p.tolist()): i for i, p in enumerate(data.poses)}

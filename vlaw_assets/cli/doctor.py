@@ -93,9 +93,13 @@ def _packages() -> str:
 def _device() -> str:
     """Where models compute."""
     from vlaw_models.device import compute_device, devices_here
+    from vlaw_models.threads import workers
 
     found = ", ".join(f"{count} {name}" for name, count in devices_here().items())
-    return f"models compute on {compute_device()} (here: {found})"
+    device = compute_device()
+    return (
+        f"models compute on {device} (here: {found}); other processes that read their batches: {workers(device.type)}"
+    )
 
 
 def _disk() -> str:

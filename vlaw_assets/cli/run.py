@@ -20,6 +20,7 @@ from vlaw_assets.cli.display import Display
 from vlaw_assets.cli.output import console, existing_lake, known_experiment, print_table
 from vlaw_assets.partitions import partition_of, split_partition
 from vlaw_models.errors import VlawError
+from vlaw_models.threads import workers
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,6 +66,7 @@ def run(
         from vlaw_models.device import compute_device
 
         compute_device()
+    workers("cpu")  # raises where its variable is no number
     from vlaw_assets.assets.recordings import check_sources
     from vlaw_assets.definitions import build_defs, default_lake, default_recipes
     from vlaw_assets.environment import recipes_folder

@@ -100,10 +100,9 @@ class LatentWriter:
 
 
 class LanceLatents:
-    """Latents of one artifact, read when they are asked for. Made by `Handle.latents`, which has verified the files.
+    """Latents of one artifact, read when they are asked for. Made by `Handle.latents`, which has verified the files."""
 
-    A pickled copy reads on its own.
-    """
+    portable = True
 
     def __init__(self, paths: Paths, entry: dict[str, Any], excluded: Collection[str] = ()):
         """`entry`: as the ledger has it; `excluded`: ids of episodes that it does not give. Raises VlawError for rows

@@ -19,7 +19,9 @@ from vlaw_models.sources import EpisodeSource, Frames, Pairs
 
 
 class LanceEpisodes(EpisodeSource):
-    """Made by `Handle.source`, which has verified the files. A pickled copy reads on its own."""
+    """Made by `Handle.source`, which has verified the files."""
+
+    portable = True
 
     def __init__(self, paths: Paths, entry: dict[str, Any] | None, episodes: Sequence[Episode]):
         """`entry`: what `FrameWriter.commit` returned; `episodes`: without their frames. Raises VlawError for frames

@@ -90,6 +90,7 @@ class Dsrl(Learner):
         import torch
 
         from vlaw_models.device import seeded
+        from vlaw_models.learners.batches import in_memory
         from vlaw_models.learners.loop import LoopConfig, train
         from vlaw_models.policies.base import FlowMatchingPolicy
         from vlaw_models.policies.noise_policy import NoisePolicy
@@ -105,9 +106,12 @@ class Dsrl(Learner):
         targets = copy.deepcopy(noise_policy.critics)
         rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
 
-        def step_loss() -> torch.Tensor:
+        def draw() -> TransitionBatch:
+            return data.draw(rng, self.batch_size)
+
+        def batch_loss(batch: TransitionBatch) -> torch.Tensor:
             follow(targets, noise_policy)
-            return noise_policy.loss(data.draw(rng, self.batch_size), targets, generator)
+            return noise_policy.loss(batch, targets, generator)
 
         loop = LoopConfig(
             steps=stops.last,
@@ -118,7 +122,14 @@ class Dsrl(Learner):
         )
         trained = noise_policy.trainable()
         losses = train(
-            noise_policy, step_loss, loop, what="noise policy", parameters=trained, stops=stops, progress=progress
+            noise_policy,
+            in_memory(draw, loop.steps),
+            batch_loss,
+            loop,
+            what="noise policy",
+            parameters=trained,
+            stops=stops,
+            progress=progress,
         )
         return noise_policy, losses
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,11 @@ from vlaw_models.config import PolicyConfig
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.base import Examples, Misfit
+from vlaw_models.learners.batches import batches, in_memory
 from vlaw_models.learners.loop import LoopConfig, train
 from vlaw_models.learners.stopping import Stops
 from vlaw_models.policies.base import FlowMatchingPolicy
-from vlaw_models.policies.data import FeatureData, MixedData, StepData, check_fits
+from vlaw_models.policies.data import Batch, FeatureData, MixedData, StepData, check_fits
 from vlaw_models.progress import Progress
 
 CONDITION_DROPOUT = 0.3
@@ -90,12 +92,16 @@ def train_policy(
     `weights`: w per episode, only where `data` is a list of episodes. Same policy, data, arguments and thread count
     give the same weights. Raises VlawError where the loss is no longer a finite number.
     """
-    source = data if isinstance(data, (StepData, MixedData)) else StepData.from_episodes(data, weights=weights)
+    if not isinstance(data, (StepData, MixedData)):
+        data = StepData.from_episodes(data, weights=weights)
+    source = data if isinstance(data, MixedData) else MixedData([data], [1.0])
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     tokens: dict[str, torch.Tensor] = {}
 
-    def step_loss() -> torch.Tensor:
-        batch = source.draw(rng, batch_size, policy.chunk_size)
+    def draw() -> list[np.ndarray]:
+        return source.choose(rng, batch_size)
+
+    def batch_loss(batch: Batch) -> torch.Tensor:
         for text in set(batch.instructions) - set(tokens):
             tokens[text] = policy.tokenizer([text])[0]
         return policy.loss(
@@ -109,7 +115,9 @@ def train_policy(
             _shown_advantage(policy, torch.from_numpy(batch.positive), generator),
         )
 
-    return train(policy, step_loss, loop, what="policy", stops=stops, progress=progress)
+    take = partial(source.at, chunk_size=policy.chunk_size)
+    found = batches(draw, take, loop.steps, portable=source.portable, device=policy.device)
+    return train(policy, found, batch_loss, loop, what="policy", stops=stops, progress=progress)
 
 
 def train_head(
@@ -139,8 +147,10 @@ def train_head(
     counts = np.diff(np.round(np.cumsum([0.0, *shares]) * batch_size).astype(int))
     device = policy.device
 
-    def step_loss() -> torch.Tensor:
-        parts = [source.draw(rng, int(count)) for source, count in zip(frozen, counts, strict=True) if count > 0]
+    def draw() -> list[tuple[torch.Tensor, ...]]:
+        return [source.draw(rng, int(count)) for source, count in zip(frozen, counts, strict=True) if count > 0]
+
+    def batch_loss(parts: list[tuple[torch.Tensor, ...]]) -> torch.Tensor:
         columns = (torch.cat(column).to(device) for column in zip(*parts, strict=True))
         features, states, actions, weights, positive = columns
         context = policy.encode_features(features, policy.normalization.state(states))
@@ -149,8 +159,8 @@ def train_head(
             context = policy.condition(context, advantage)
         return policy.flow_error(context, states, actions, weights, generator)
 
-    parameters = policy.head_parameters()
-    return train(policy, step_loss, loop, what="policy", parameters=parameters, stops=stops, progress=progress)
+    found, parameters = in_memory(draw, loop.steps), policy.head_parameters()
+    return train(policy, found, batch_loss, loop, what="policy", parameters=parameters, stops=stops, progress=progress)
 
 
 def batch_shares(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from vlaw_models.learners.stopping import Stops
     from vlaw_models.progress import Progress
 
+BatchT = TypeVar("BatchT")
 RECENT = 50
 """Losses whose mean is shown; so many steps in a row without a finite gradient end a training."""
 
@@ -47,7 +49,8 @@ class LoopConfig:
 
 def train(
     model: nn.Module,
-    step_loss: Callable[[], torch.Tensor],
+    batches: AbstractContextManager[Iterator[BatchT]],
+    batch_loss: Callable[[BatchT], torch.Tensor],
     config: LoopConfig,
     *,
     what: str,
@@ -55,10 +58,11 @@ def train(
     stops: Stops | None = None,
     progress: Progress | None = None,
 ) -> list[float]:
-    """Minimises `step_loss` and leaves the averaged weights in the model; returns the loss of every step.
+    """Minimises `batch_loss` and leaves the averaged weights in the model; returns the loss of every step.
 
     Args:
-        step_loss: the loss of one batch, a scalar on the model's device.
+        batches: one for each of `config.steps` (batches.py).
+        batch_loss: the loss of one batch, a scalar on the model's device.
         what: the noun for messages, "world model".
         parameters: what is trained; None: all that require gradients.
         stops: keeps the averages at each of its stopping points.
@@ -82,35 +86,36 @@ def train(
     losses: list[float] = []
     failed = 0
     model.train()
-    for step in range(config.steps):
-        with mixed(device, enabled=config.bfloat16):
-            loss = step_loss()
-        losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
-            raise VlawError(
-                f"the loss is {losses[-1]} at step {step}",
-                where=f"training of the {what}",
-                remedy="Lower the learning rate, or look for damaged frames and extreme actions in the data.",
-            )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        # One batch whose gradient explodes teaches nothing, and ends nothing.
-        failed = 0 if nn.utils.clip_grad_norm_(trained, config.max_norm).isfinite() else failed + 1
-        if failed == 0:
-            optimizer.step()
-        elif failed == RECENT:
-            raise VlawError(
-                f"{RECENT} gradients in a row are not finite, until step {step}",
-                where=f"training of the {what}",
-                remedy="Lower the learning rate, or look for extreme values in the data.",
-            )
-        schedule.step()
-        if average is not None:
-            average.update_parameters(current)
-        if stops is not None:
-            stops.keep(step + 1, trained, [value.detach() for value in kept])
-        if progress is not None:
-            progress(step + 1, config.steps, f"{what}: loss {np.mean(losses[-RECENT:]):.4f}")
+    with batches as found:
+        for step, batch in zip(range(config.steps), found, strict=True):
+            with mixed(device, enabled=config.bfloat16):
+                loss = batch_loss(batch)
+            losses.append(loss.item())
+            if not math.isfinite(losses[-1]):
+                raise VlawError(
+                    f"the loss is {losses[-1]} at step {step}",
+                    where=f"training of the {what}",
+                    remedy="Lower the learning rate, or look for damaged frames and extreme actions in the data.",
+                )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            # One batch whose gradient explodes teaches nothing, and ends nothing.
+            failed = 0 if nn.utils.clip_grad_norm_(trained, config.max_norm).isfinite() else failed + 1
+            if failed == 0:
+                optimizer.step()
+            elif failed == RECENT:
+                raise VlawError(
+                    f"{RECENT} gradients in a row are not finite, until step {step}",
+                    where=f"training of the {what}",
+                    remedy="Lower the learning rate, or look for extreme values in the data.",
+                )
+            schedule.step()
+            if average is not None:
+                average.update_parameters(current)
+            if stops is not None:
+                stops.keep(step + 1, trained, [value.detach() for value in kept])
+            if progress is not None:
+                progress(step + 1, config.steps, f"{what}: loss {np.mean(losses[-RECENT:]):.4f}")
     if config.steps and average is not None:
         torch._foreach_copy_([p.detach() for p in trained], [value.detach() for value in kept])
     model.eval()

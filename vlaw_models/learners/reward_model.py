@@ -20,10 +20,35 @@ from vlaw_models.config import RewardModelConfig
 from vlaw_models.device import seeded
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
+from vlaw_models.learners.batches import batches, in_memory
 from vlaw_models.learners.loop import LoopConfig, train
 from vlaw_models.progress import Progress
 from vlaw_models.reward_models.augment import augment
 from vlaw_models.reward_models.base import NO, YES, RewardModel, frame_indices, load_reward_model
+from vlaw_models.sources import portable
+
+Choice = list[tuple[int, np.ndarray]]
+"""Per clip of a batch: number of an episode, and which of its frames (F,)."""
+
+
+class Clips:
+    """Episodes as a judge sees them: some frames of each, from its own cameras."""
+
+    def __init__(self, judge: RewardModel, episodes: Sequence[Episode]):
+        """VlawError for an episode that the judge cannot look at."""
+        self.views = [judge.views_of(episode) for episode in episodes]
+        self.images = [episode.images for episode in episodes]
+        self.states = [np.asarray(episode.states, dtype=np.float32) for episode in episodes]
+
+    @property
+    def portable(self) -> bool:
+        """Whether other processes can read the pictures."""
+        return portable(self.images)
+
+    def at(self, chosen: Choice) -> tuple[Choice, np.ndarray, np.ndarray]:
+        """What was chosen, its frames (B, F, V, h, w, 3) uint8 and the robot's states there (B, F, D) float32."""
+        frames = [self.images[index][steps][:, self.views[index]] for index, steps in chosen]
+        return chosen, np.stack(frames), np.stack([self.states[index][steps] for index, steps in chosen])
 
 
 def train_reward_model(
@@ -60,20 +85,28 @@ def train_reward_model(
     answers = torch.tensor([YES if label else NO for label in labels])
     costs = torch.tensor([1.0, failure_weight], device=device)  # in the order of YES, NO
     order = np.empty(0, dtype=np.int64)
-    encoded = _frame_features(judge, episodes, device) if judge.frozen_eyes and steps else None
+    lengths = [len(episode.images) for episode in episodes]
+    encoded = _frame_features(judge, episodes, device) if judge.frozen_eyes and steps else []
 
-    def step_loss() -> torch.Tensor:
+    def draw() -> Choice:
         nonlocal order
         while len(order) < batch_size:
             order = np.concatenate([order, rng.permutation(len(episodes))])
         picked, order = order[:batch_size], order[batch_size:]
-        if encoded is not None:
-            logits = judge.answer_features(*_draw_clips(judge, [encoded[index] for index in picked], rng))
-        else:
-            frames, states = judge.clips([episodes[index] for index in picked], rng)
-            frames = augment(frames, generator).to(device)
-            logits = judge(frames, [episodes[index].instruction for index in picked], states.to(device))
-        return functional.cross_entropy(logits.float(), answers[picked].to(device), weight=costs)
+        return [(index, frame_indices(lengths[index], judge.num_frames, rng)) for index in picked.tolist()]
+
+    def loss_of(logits: torch.Tensor, chosen: Choice) -> torch.Tensor:
+        right = answers[[index for index, _ in chosen]].to(device)
+        return functional.cross_entropy(logits.float(), right, weight=costs)
+
+    def loss_of_clips(batch: tuple[Choice, np.ndarray, np.ndarray]) -> torch.Tensor:
+        chosen, pictures, states = batch
+        frames = augment(torch.from_numpy(pictures), generator).to(device)
+        instructions = [episodes[index].instruction for index, _ in chosen]
+        return loss_of(judge(frames, instructions, torch.from_numpy(states).to(device)), chosen)
+
+    def loss_of_features(chosen: Choice) -> torch.Tensor:
+        return loss_of(judge.answer_features(*_clips_of_features(encoded, chosen)), chosen)
 
     loop = LoopConfig(
         steps=steps,
@@ -84,8 +117,14 @@ def train_reward_model(
         weight_decay=weight_decay,
         bfloat16=judge.autocast,
     )
+    options: dict[str, Any] = {"what": "reward model", "progress": progress}
     with seeded(seed):  # of dropout
-        losses = train(judge, step_loss, loop, what="reward model", progress=progress)
+        if judge.frozen_eyes:
+            losses = train(judge, in_memory(draw, steps), loss_of_features, loop, **options)
+        else:
+            clips = Clips(judge, episodes if steps else [])
+            found = batches(draw, clips.at, steps, portable=clips.portable, device=device)
+            losses = train(judge, found, loss_of_clips, loop, **options)
     return {
         "losses": losses,
         "seconds": time.perf_counter() - begin,
@@ -167,15 +206,14 @@ def _frame_features(
     return encoded
 
 
-def _draw_clips(
-    judge: RewardModel, encoded: Sequence[tuple[torch.Tensor, torch.Tensor]], rng: np.random.Generator
+def _clips_of_features(
+    encoded: Sequence[tuple[torch.Tensor, torch.Tensor]], chosen: Choice
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of each episode the frames that the judge looks at, at jittered times: (B, F, E) float32 and (B, F, D)."""
-    steps = [frame_indices(len(features), judge.num_frames, rng) for features, _ in encoded]
+    """Of each episode the frames that the judge looks at: (B, F, E) float32 and (B, F, D)."""
     # float32 before stacking: under bfloat16 autocast on a CPU, stack takes no float16.
     return (
-        torch.stack([features[index].float() for (features, _), index in zip(encoded, steps, strict=True)]),
-        torch.stack([states[index] for (_, states), index in zip(encoded, steps, strict=True)]),
+        torch.stack([encoded[index][0][steps].float() for index, steps in chosen]),
+        torch.stack([encoded[index][1][steps] for index, steps in chosen]),
     )
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from vlaw_models.autoencoders.base import Autoencoder, load_autoencoder
 from vlaw_models.config import WorldModelConfig
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
+from vlaw_models.learners.batches import batches
 from vlaw_models.learners.loop import LoopConfig, train
 from vlaw_models.progress import Progress
 from vlaw_models.sources import KeptLatents
 from vlaw_models.world_models import edm
 from vlaw_models.world_models.base import WorldModel, load_world_model
-from vlaw_models.world_models.latents import LatentEpisodes, draw_unrolled, draw_windows, encode_episodes
+from vlaw_models.world_models.latents import LatentEpisodes, Stored, Windows, choose_windows, encode_episodes, windows
 
 CHANGE_WEIGHT = 3.0
 
@@ -91,15 +93,16 @@ def train_world_model(
         half = batch_size // 2
         parts = [(data, half, 1.0), (co_training, batch_size - half, co_training_weight)]
 
-    def step_loss() -> torch.Tensor:
+    def draw() -> list[Windows]:
+        chunks = int(rng.integers(unroll + 1)) if unroll else 0
+        return [choose_windows(source, model, count, rng, chunks=chunks) for source, count, _ in parts]
+
+    def batch_loss(batch: list[tuple[Windows, np.ndarray]]) -> torch.Tensor:
         total = torch.zeros((), device=model.device)
         # One pass for both parts: half batches cost more than half a batch's time.
-        chunks = int(rng.integers(unroll + 1)) if unroll else 0
         drawn = [
-            draw_unrolled(source, model, count, rng, chunks=chunks, generator=generator)
-            if chunks
-            else draw_windows(source, model, count, rng)
-            for source, count, _ in parts
+            windows(source, model, chosen, found, generator)
+            for (source, _, _), (chosen, found) in zip(parts, batch, strict=True)
         ]
         future = torch.cat([d[0] for d in drawn])
         condition = _concatenate([d[1] for d in drawn])
@@ -110,7 +113,15 @@ def train_world_model(
             begin += count
         return total
 
-    return train(model, step_loss, loop, what="world model", progress=progress)
+    stored = [source.stored for source, _, _ in parts]
+    found = batches(
+        draw,
+        partial(read_windows, stored),
+        loop.steps,
+        portable=all(isinstance(part, Stored) and part.portable for part in stored),
+        device=model.device,
+    )
+    return train(model, found, batch_loss, loop, what="world model", progress=progress)
 
 
 def world_model_loop(steps: int, learning_rate: float, *, ema: float = 0.999) -> LoopConfig:
@@ -133,6 +144,11 @@ def check_fit(model: WorldModel, autoencoder: Autoencoder, episodes: Iterable[Ep
                 where=where,
                 remedy="Use a world model and an autoencoder that were trained for this robot.",
             )
+
+
+def read_windows(stored: Sequence[np.ndarray | Stored], chosen: Sequence[Windows]) -> list[tuple[Windows, np.ndarray]]:
+    """Each part's windows with their frames."""
+    return [(part, source[part.frames]) for source, part in zip(stored, chosen, strict=True)]
 
 
 def _concatenate(conditions: Sequence[Any]) -> Any:

@@ -16,7 +16,7 @@ from vlaw_models.device import mixed
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.base import FlowMatchingPolicy
-from vlaw_models.sources import Frames, gather
+from vlaw_models.sources import Frames, gather, portable
 
 POINTS = 2
 """P: places per picture that pretraining points out."""
@@ -138,14 +138,19 @@ class StepData:
         """Number of control steps."""
         return int(self.starts[-1])
 
-    def draw(self, rng: np.random.Generator, size: int, chunk_size: int) -> Batch:
-        """`size` steps drawn with replacement: uniformly, but for the early share."""
+    @property
+    def portable(self) -> bool:
+        """Whether other processes can read the pictures."""
+        return portable(self.images)
+
+    def choose(self, rng: np.random.Generator, size: int) -> np.ndarray:
+        """`size` numbers of steps, for `at`, drawn with replacement: uniformly, but for the early share."""
         steps = rng.integers(len(self), size=size)
         early = round(self.early_share * size)
         if early:
             episode = rng.integers(len(self.actions), size=early)
             steps[:early] = self.starts[episode] + rng.integers(EARLY_STEPS, size=early) % np.diff(self.starts)[episode]
-        return self.at(steps, chunk_size)
+        return steps
 
     def at(self, steps: np.ndarray, chunk_size: int) -> Batch:
         """The samples of the control steps with these numbers (B,), counted through all episodes."""
@@ -216,13 +221,22 @@ class MixedData:
     def __len__(self) -> int:
         return sum(len(source) for source in self.sources)
 
-    def draw(self, rng: np.random.Generator, size: int, chunk_size: int) -> Batch:
-        edges = np.round(np.cumsum([0.0, *self.shares]) * size).astype(int)
-        parts = [
-            source.draw(rng, count, chunk_size)
-            for source, count in zip(self.sources, np.diff(edges), strict=True)
-            if count > 0
+    @property
+    def portable(self) -> bool:
+        """Whether other processes can read the pictures."""
+        return all(source.portable for source in self.sources)
+
+    def choose(self, rng: np.random.Generator, size: int) -> list[np.ndarray]:
+        """Of each source the numbers of its steps, in its share of `size`."""
+        counts = np.diff(np.round(np.cumsum([0.0, *self.shares]) * size).astype(int))
+        return [
+            source.choose(rng, count) if count > 0 else np.empty(0, np.int64)
+            for source, count in zip(self.sources, counts, strict=True)
         ]
+
+    def at(self, chosen: Sequence[np.ndarray], chunk_size: int) -> Batch:
+        """The samples that were chosen, source by source."""
+        parts = [source.at(steps, chunk_size) for source, steps in zip(self.sources, chosen, strict=True) if len(steps)]
         joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS}
         return Batch(**joined, instructions=[text for part in parts for text in part.instructions])
 

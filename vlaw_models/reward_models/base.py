@@ -95,20 +95,24 @@ class RewardModel(nn.Module, ABC):
         """P(yes) (B,): the softmax over the logits of the two answers only, so yes and no sum to one."""
         return self(frames, instructions, states).float().softmax(-1)[:, YES]
 
-    def clips(self, episodes: Sequence[Episode], rng: np.random.Generator | None = None) -> tuple[Tensor, Tensor]:
+    def clips(self, episodes: Sequence[Episode]) -> tuple[Tensor, Tensor]:
         """What the judge looks at in each episode, as tensors: frames (B, F, V, h, w, 3) uint8 and the robot's states
-        there (B, F, D) float32; `rng` jitters their times (training)."""
+        there (B, F, D) float32. VlawError for an episode that it cannot look at."""
         frames, states = [], []
         for episode in episodes:
-            pictures = self.pictures(episode)
-            steps = frame_indices(len(pictures), self.num_frames, rng)
-            frames.append(pictures[steps])
+            views = self.views_of(episode)
+            steps = frame_indices(len(episode.images), self.num_frames)
+            frames.append(episode.images[steps][:, views])
             states.append(np.asarray(episode.states, dtype=np.float32)[steps])
         return torch.from_numpy(np.stack(frames)), torch.from_numpy(np.stack(states))
 
     def pictures(self, episode: Episode) -> np.ndarray:
-        """All frames of an episode from this judge's cameras, (T+1, V, h, w, 3) uint8. VlawError where it cannot read
-        them."""
+        """All frames of an episode from this judge's cameras, (T+1, V, h, w, 3) uint8. VlawError for an episode that it
+        cannot look at."""
+        return episode.images[:, self.views_of(episode)]
+
+    def views_of(self, episode: Episode) -> list[int]:
+        """The numbers of this judge's cameras among an episode's. VlawError for frames of another robot or size."""
         images = episode.images
         where = f"episode {episode.episode_id or episode.seed} of task {episode.task}"
         if images.ndim != 5 or images.shape[-1] != 3 or images.dtype != np.uint8:
@@ -139,7 +143,7 @@ class RewardModel(nn.Module, ABC):
                 where=where,
                 remedy="Resize the episode, or use a judge of that size.",
             )
-        return images[:, [episode.cameras.index(name) for name in self.cameras]]
+        return [episode.cameras.index(name) for name in self.cameras]
 
 
 def frame_indices(length: int, count: int, rng: np.random.Generator | None = None) -> np.ndarray:

@@ -1,6 +1,7 @@
-"""Training data of a world model: frames that were encoded once, windows drawn from them.
+"""Training data of a world model: frames that were encoded once, and windows of them.
 
-Here: the encoded episodes and the random choice of windows. Not here: the objective, the optimiser.
+A window is chosen (`choose_windows`), its frames are read (`LatentEpisodes.stored`, also by another process), and it is
+put together where the model is (`windows`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from vlaw_models.autoencoders.base import Autoencoder
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
-from vlaw_models.sources import Frames, KeptLatents, gather
+from vlaw_models.sources import Frames, KeptLatents, gather, portable
 from vlaw_models.world_models import edm
 from vlaw_models.world_models.base import Condition, WorldModel
 
@@ -34,23 +35,54 @@ class LatentEpisodes:
     def __len__(self) -> int:
         return len(self.first) - 1
 
+    @property
+    def stored(self) -> np.ndarray | Stored:
+        """What is read for a batch: numbers of frames (B, F) to (B, F, ...), for `encoded`."""
+        return self.latents.stored if isinstance(self.latents, WhenDrawn) else self.latents.numpy()
+
+    def encoded(self, found: np.ndarray) -> torch.Tensor:
+        """Latents (B, F, C, V*h, w) of what was read."""
+        return self.latents.encoded(found) if isinstance(self.latents, WhenDrawn) else torch.from_numpy(found)
+
+    def nearest(self, episodes: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        """Numbers of the frames of (B,) episodes at these steps, or the nearest to them that were recorded."""
+        return self.first[episodes] + np.clip(steps, 0, np.diff(self.first)[episodes] - 1)
+
+
+class Stored:
+    """One array per episode, or what is read as one, by numbers of frames counted through all episodes."""
+
+    def __init__(self, arrays: Sequence[np.ndarray | Frames], first: np.ndarray):
+        self.arrays, self.first = arrays, first
+
+    @property
+    def portable(self) -> bool:
+        """Whether other processes can read them."""
+        return portable(self.arrays)
+
+    def __getitem__(self, index: np.ndarray) -> np.ndarray:
+        """(B, F) numbers of frames to (B, F, ...)."""
+        frames = index.ravel()
+        which = np.searchsorted(self.first, frames, side="right") - 1
+        found = gather(self.arrays, list(zip(which.tolist(), (frames - self.first[which]).tolist(), strict=True)))
+        return found.reshape(*index.shape, *found.shape[1:])
+
 
 class WhenDrawn:
     """Latents that are read each time they are drawn, or frames that are then encoded: by an autoencoder that costs
     nothing."""
 
-    def __init__(self, kept: Sequence[np.ndarray | Frames], first: np.ndarray, autoencoder: Autoencoder | None = None):
-        """`kept`: one array per episode; of frames where they are to be encoded."""
-        self.kept, self.first, self.autoencoder = kept, first, autoencoder
+    def __init__(self, stored: Stored, autoencoder: Autoencoder | None = None):
+        """`stored`: latents; frames where they are to be encoded."""
+        self.stored, self.autoencoder = stored, autoencoder
+
+    def encoded(self, found: np.ndarray) -> torch.Tensor:
+        """What was read as latents."""
+        return torch.from_numpy(found) if self.autoencoder is None else self.autoencoder.encode(found)
 
     def __getitem__(self, index: torch.Tensor) -> torch.Tensor:
         """(B, F) numbers of frames to (B, F, C, V*h, w)."""
-        frames = index.flatten().numpy()
-        which = np.searchsorted(self.first, frames, side="right") - 1
-        pairs = list(zip(which.tolist(), (frames - self.first[which]).tolist(), strict=True))
-        found = gather(self.kept, pairs)
-        latents = torch.from_numpy(found) if self.autoencoder is None else self.autoencoder.encode(found)
-        return latents.unflatten(0, tuple(index.shape))
+        return self.encoded(self.stored[index.numpy()])
 
 
 def encode_episodes(
@@ -79,94 +111,109 @@ def encode_episodes(
     first = np.concatenate([[0], np.cumsum([len(episode.images) for episode in episodes])]).astype(np.int64)
     latents: torch.Tensor | WhenDrawn
     if kept is not None:
-        latents = WhenDrawn([kept.of(episode) for episode in episodes], first)
+        latents = WhenDrawn(Stored([kept.of(episode) for episode in episodes], first))
     elif when_drawn:
-        latents = WhenDrawn([episode.images for episode in episodes], first, autoencoder)
+        latents = WhenDrawn(Stored([episode.images for episode in episodes], first), autoencoder)
     else:
         latents = torch.cat([autoencoder.encode(episode.images).half() for episode in episodes])
     return LatentEpisodes(latents, poses, first, [episode.instruction for episode in episodes])
 
 
-def draw_windows(
-    data: LatentEpisodes, model: WorldModel, count: int, rng: np.random.Generator
-) -> tuple[torch.Tensor, Condition]:
-    """`count` random windows: future (B, H, C, h, w) and its condition.
+@dataclass(frozen=True)
+class Windows:
+    """B windows that were chosen, and which frames of theirs are to be read."""
 
-    The current frame is uniform over the frames that have a whole chunk after them (an episode shorter than a chunk
-    ends in its last frame, repeated); frames before the first are the first.
+    episodes: np.ndarray
+    """(B,) numbers of the episodes."""
+    start: np.ndarray
+    """(B,) steps of the current frames; where the model imagines, of the frames from which it starts."""
+    frames: np.ndarray
+    """(B, F) numbers of the frames: of the context and of what is to come, or of `steps_read`."""
+    drop: np.ndarray | None = None
+    """(B,) bool: samples whose action and text are hidden."""
+    chunks: int = 0
+    """How many the model imagines itself before the current frame."""
+
+
+def choose_windows(
+    data: LatentEpisodes, model: WorldModel, count: int, rng: np.random.Generator, *, chunks: int = 0
+) -> Windows:
+    """`count` random windows, for `windows`, which begin with `chunks` chunks that the model will have imagined.
+
+    The start is uniform over the frames that have the whole chunks after them (an episode shorter than they are ends in
+    its last frame, repeated); frames before the first are the first.
     """
-    lengths = np.diff(data.first)
-    usable = np.maximum(lengths - model.chunk, 1)
+    usable = np.maximum(np.diff(data.first) - (chunks + 1) * model.chunk, 1)
     ends = np.cumsum(usable)
     drawn = rng.integers(ends[-1], size=count)
     which = np.searchsorted(ends, drawn, side="right")
-    now = drawn - (ends[which] - usable[which])
+    start = drawn - (ends[which] - usable[which])
+    if chunks:
+        read = [data.nearest(which, start + step) for step in steps_read(model, chunks)]
+        return Windows(which, start, np.stack(read, axis=1), chunks=chunks)
     frames = []
-    for episode, t in zip(which, now, strict=True):
+    for episode, now in zip(which, start, strict=True):
         before, after = model.offsets(rng)
-        local = np.clip([*(t - b for b in before), *(t + a for a in after)], 0, lengths[episode] - 1)
-        frames.append(data.first[episode] + local)
-    index = torch.from_numpy(np.stack(frames))
-    latents, context = data.latents[index].float().to(model.device), index.shape[1] - model.chunk
-    drop = torch.from_numpy(rng.random(count) < model.drop_probability) if model.drop_probability else None
-    text = model.embed_text([data.instructions[e] for e in which])
-    condition = Condition(
-        context=latents[:, :context],
-        poses=data.poses[index].to(model.device),
-        text=None if text is None else text.to(model.device),
-        drop=None if drop is None else drop.to(model.device),
-    )
-    return latents[:, context:], condition
+        steps = np.array([*(now - b for b in before), *(now + a for a in after)])
+        frames.append(data.nearest(np.full(len(steps), episode), steps))
+    drop = rng.random(count) < model.drop_probability if model.drop_probability else None
+    return Windows(which, start, np.stack(frames), drop)
 
 
-def draw_unrolled(
+def steps_read(model: WorldModel, chunks: int) -> list[int]:
+    """The recorded frames, as steps after the start, that are needed where the model imagines `chunks` chunks."""
+    before, after = model.offsets()
+    context = {chunk * model.chunk - offset for chunk in range(chunks + 1) for offset in before}
+    return sorted({step for step in context if step <= 0} | {chunks * model.chunk + step for step in after})
+
+
+def windows(
+    data: LatentEpisodes, model: WorldModel, chosen: Windows, found: np.ndarray, generator: torch.Generator
+) -> tuple[torch.Tensor, Condition]:
+    """The windows that were chosen: future (B, H, C, h, w) and its condition.
+
+    Args:
+        found: `data.stored[chosen.frames]`.
+        generator: of the noise from which the model imagines.
+    """
+    latents = data.encoded(found).float().to(model.device)
+    text = model.embed_text([data.instructions[episode] for episode in chosen.episodes])
+    text = None if text is None else text.to(model.device)
+    if chosen.chunks:
+        return _unrolled(data, model, chosen, latents, text, generator)
+    context = chosen.frames.shape[1] - model.chunk
+    drop = None if chosen.drop is None else torch.from_numpy(chosen.drop).to(model.device)
+    poses = data.poses[torch.from_numpy(chosen.frames)].to(model.device)
+    return latents[:, context:], Condition(latents[:, :context], poses, text, drop)
+
+
+def _unrolled(
     data: LatentEpisodes,
     model: WorldModel,
-    count: int,
-    rng: np.random.Generator,
-    *,
-    chunks: int,
+    chosen: Windows,
+    latents: torch.Tensor,
+    text: torch.Tensor | None,
     generator: torch.Generator,
 ) -> tuple[torch.Tensor, Condition]:
-    """Like `draw_windows`, but the model itself has imagined `chunks` chunks up to the current frame, from recorded
-    ones.
+    """Windows whose frames up to the current one the model itself imagines, from recorded ones.
 
     What a closed loop shows the model is its own work: trained on recorded frames alone it never learns to keep what is
     fading, or to take it back from the first frame. No gradient flows through what it imagined.
     """
-    lengths, reach = np.diff(data.first), model.chunk
-    usable = np.maximum(lengths - (chunks + 1) * reach, 1)
-    ends = np.cumsum(usable)
-    drawn = rng.integers(ends[-1], size=count)
-    which = np.searchsorted(ends, drawn, side="right")
-    start, last = drawn - (ends[which] - usable[which]), lengths[which] - 1
     before, after = model.offsets()
-    text = model.embed_text([data.instructions[e] for e in which])
-    text = None if text is None else text.to(model.device)
+    recorded = dict(zip(steps_read(model, chosen.chunks), latents.unbind(1), strict=True))
     imagined: list[torch.Tensor] = []
 
-    def recorded(offset: int) -> torch.Tensor:
-        """(B, 1) numbers of the frames `offset` after the starts, or the nearest that were recorded."""
-        return torch.from_numpy(data.first[which] + np.clip(start + offset, 0, last))[:, None]
-
     def condition(now: int) -> Condition:
-        context = torch.stack(
-            [
-                imagined[now - offset - 1]
-                if now - offset > 0
-                else data.latents[recorded(now - offset)][:, 0].float().to(model.device)
-                for offset in before
-            ],
-            dim=1,
-        )
-        index = torch.cat([recorded(now + step) for step in (*(-offset for offset in before), *after)], dim=1)
-        return Condition(context, data.poses[index].to(model.device), text)
+        context = [imagined[now - offset - 1] if now - offset > 0 else recorded[now - offset] for offset in before]
+        steps = [now + step for step in (*(-offset for offset in before), *after)]
+        frames = np.stack([data.nearest(chosen.episodes, chosen.start + step) for step in steps], axis=1)
+        return Condition(torch.stack(context, dim=1), data.poses[torch.from_numpy(frames)].to(model.device), text)
 
     training = model.training
     model.eval()
-    for chunk in range(chunks):
-        imagined += edm.sample(model, condition(chunk * reach), steps=1, generator=generator).unbind(1)
+    for chunk in range(chosen.chunks):
+        imagined += edm.sample(model, condition(chunk * model.chunk), steps=1, generator=generator).unbind(1)
     model.train(training)
-    now = chunks * reach
-    index = torch.cat([recorded(now + step) for step in after], dim=1)
-    return data.latents[index].float().to(model.device), condition(now)
+    now = chosen.chunks * model.chunk
+    return torch.stack([recorded[now + step] for step in after], dim=1), condition(now)
