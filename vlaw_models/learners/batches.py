@@ -69,8 +69,9 @@ def batches(
         generator=torch.Generator(),  # its seed would come from torch's own generator, which dropout draws from
         **options,
     )
-    found = iter(loader)
+    found: Iterator[BatchT | VlawError] = iter(())
     try:
+        found = iter(loader)  # starts the processes
         yield map(given, found)
     except RuntimeError as error:
         if not str(error).startswith(DIED):
