@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
-import signal
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import astuple
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from factories import commit, episode
+from reading import DAMAGED, as_told, each
 from toy_world_models import SMALL
 
 from vlaw_assets.lake import Lake
@@ -40,8 +40,7 @@ from vlaw_models.world_models.chunk_unet import ChunkUNet
 from vlaw_models.world_models.latents import choose_windows, encode_episodes
 
 CPU = torch.device("cpu")
-STEPS = 5
-DAMAGED = VlawError("the frame is damaged", where="episode 3", remedy="Restore it.")
+STEPS, TRAINED = 5, 3
 
 
 @pytest.fixture(autouse=True)
@@ -107,10 +106,6 @@ def equal(one, other) -> bool:
     return all(np.array_equal(a, b, equal_nan=getattr(a, "dtype", None) == np.float32) for a, b in pairs)
 
 
-def _each(takes, choices):
-    return [take(choice) for take, choice in zip(takes, choices, strict=True)]
-
-
 @contextmanager
 def all_batches(lake, models):
     """Of every learner that reads for each batch: windows of a policy, of a world model, the same to be unrolled, clips
@@ -131,7 +126,7 @@ def all_batches(lake, models):
         ]
 
     read = partial(world_model.read_windows, [latents.stored])
-    take = partial(_each, [partial(steps.at, chunk_size=4), read, read, clips.at])
+    take = partial(each, [partial(steps.at, chunk_size=4), read, read, clips.at])
     assert steps.portable
     assert latents.stored.portable
     assert clips.portable
@@ -153,20 +148,12 @@ def test_batches_are_the_same_for_any_number_of_processes(lake, models, monkeypa
     assert all(equal(one, other) for one, other in zip(expected, [first, *rest], strict=True))
 
 
-def _once_each(choice: str) -> str:
-    if choice == "damaged":
-        raise DAMAGED
-    if choice == "killed":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return choice
-
-
 def test_what_goes_wrong_in_another_process_is_told_and_ends_it(monkeypatch):
     monkeypatch.setenv(WORKERS, "1")
     choices, state = iter(["read", "damaged", "read", "killed", "read"]), torch.get_rng_state()
 
     def use() -> None:
-        with batches(lambda: next(choices), _once_each, 5, portable=True, device=CPU) as found:
+        with batches(lambda: next(choices), as_told, 5, portable=True, device=CPU) as found:
             assert next(found) == "read"
             with pytest.raises(VlawError) as raised:
                 next(found)
@@ -188,7 +175,7 @@ def test_a_training_that_ends_early_leaves_no_process(monkeypatch, error):
     monkeypatch.setenv(WORKERS, "2")
 
     def use() -> None:
-        with batches(lambda: "read", _once_each, 50, portable=True, device=CPU) as found:
+        with batches(lambda: "read", as_told, 50, portable=True, device=CPU) as found:
             next(found)
             assert len(multiprocessing.active_children()) == 2
             raise error
@@ -217,7 +204,7 @@ def test_frames_damaged_meanwhile_are_told_as_they_are_here(lake, monkeypatch, t
 def learned(models, episodes, out) -> dict[str, bytes]:
     """The weights of all models after a few steps."""
     data = Examples.equal(episodes)
-    settings = PolicyConfig(steps=STEPS, batch_size=4, stops=(), frozen_encoder=False)
+    settings = PolicyConfig(steps=TRAINED, batch_size=4, stops=(), frozen_encoder=False)
     update_policy(
         models / "base_policy", load_learner("filtered", where="a test"), data, data, settings, out / "policy", seed=1
     )
@@ -226,12 +213,12 @@ def learned(models, episodes, out) -> dict[str, bytes]:
         models / "autoencoder",
         episodes,
         episodes,
-        WorldModelConfig(steps=STEPS, batch_size=4, unroll=1),
+        WorldModelConfig(steps=TRAINED, batch_size=4, unroll=1),
         out / "world_model",
         seed=1,
     )
     finetune_reward_model(
-        models / "reward_model", episodes, RewardModelConfig(steps=STEPS, batch_size=2), out / "reward_model", seed=1
+        models / "reward_model", episodes, RewardModelConfig(steps=TRAINED, batch_size=2), out / "reward_model", seed=1
     )
     return {path.parent.name: path.read_bytes() for path in out.glob("*/model.safetensors")}
 
@@ -252,7 +239,7 @@ def test_nothing_but_the_choice_draws_from_its_random_numbers(lake, models, tmp_
     for learner in (flow_matching, world_model, reward_model):
         monkeypatch.setattr(learner, "batches", at_once)
     assert learned(models, episodes, tmp_path / "at once") == expected
-    assert read == [STEPS] * 3
+    assert read == [TRAINED] * 3
     assert len(expected) == 3
 
 

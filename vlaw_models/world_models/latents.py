@@ -24,13 +24,15 @@ from vlaw_models.world_models.base import Condition, WorldModel
 class LatentEpisodes:
     """E episodes with N frames in all, one after the other."""
 
-    latents: torch.Tensor | WhenDrawn
-    """(N, C, V*h, w) float16, normalised and stacked; or read, or encoded, when they are drawn."""
+    latents: torch.Tensor | Stored
+    """(N, C, V*h, w) float16, normalised and stacked; or where they are read when they are drawn."""
     poses: torch.Tensor
     """(N, D) float32: the pose commanded when the frame was taken."""
     first: np.ndarray
     """(E + 1,) int64: episode e holds frames first[e] .. first[e + 1] - 1."""
     instructions: list[str]
+    autoencoder: Autoencoder | None = None
+    """One that costs nothing: what is read are frames then, and it encodes them."""
 
     def __len__(self) -> int:
         return len(self.first) - 1
@@ -38,11 +40,11 @@ class LatentEpisodes:
     @property
     def stored(self) -> np.ndarray | Stored:
         """What is read for a batch: numbers of frames (B, F) to (B, F, ...), for `encoded`."""
-        return self.latents.stored if isinstance(self.latents, WhenDrawn) else self.latents.numpy()
+        return self.latents if isinstance(self.latents, Stored) else self.latents.numpy()
 
     def encoded(self, found: np.ndarray) -> torch.Tensor:
         """Latents (B, F, C, V*h, w) of what was read."""
-        return self.latents.encoded(found) if isinstance(self.latents, WhenDrawn) else torch.from_numpy(found)
+        return torch.from_numpy(found) if self.autoencoder is None else self.autoencoder.encode(found)
 
     def nearest(self, episodes: np.ndarray, steps: np.ndarray) -> np.ndarray:
         """Numbers of the frames of (B,) episodes at these steps, or the nearest to them that were recorded."""
@@ -66,23 +68,6 @@ class Stored:
         which = np.searchsorted(self.first, frames, side="right") - 1
         found = gather(self.arrays, list(zip(which.tolist(), (frames - self.first[which]).tolist(), strict=True)))
         return found.reshape(*index.shape, *found.shape[1:])
-
-
-class WhenDrawn:
-    """Latents that are read each time they are drawn, or frames that are then encoded: by an autoencoder that costs
-    nothing."""
-
-    def __init__(self, stored: Stored, autoencoder: Autoencoder | None = None):
-        """`stored`: latents; frames where they are to be encoded."""
-        self.stored, self.autoencoder = stored, autoencoder
-
-    def encoded(self, found: np.ndarray) -> torch.Tensor:
-        """What was read as latents."""
-        return torch.from_numpy(found) if self.autoencoder is None else self.autoencoder.encode(found)
-
-    def __getitem__(self, index: torch.Tensor) -> torch.Tensor:
-        """(B, F) numbers of frames to (B, F, C, V*h, w)."""
-        return self.encoded(self.stored[index.numpy()])
 
 
 def encode_episodes(
@@ -109,14 +94,15 @@ def encode_episodes(
             )
     poses = torch.from_numpy(np.concatenate([episode.states for episode in episodes]).astype(np.float32))
     first = np.concatenate([[0], np.cumsum([len(episode.images) for episode in episodes])]).astype(np.int64)
-    latents: torch.Tensor | WhenDrawn
+    latents: torch.Tensor | Stored
     if kept is not None:
-        latents = WhenDrawn(Stored([kept.of(episode) for episode in episodes], first))
+        latents = Stored([kept.of(episode) for episode in episodes], first)
     elif when_drawn:
-        latents = WhenDrawn(Stored([episode.images for episode in episodes], first), autoencoder)
+        latents = Stored([episode.images for episode in episodes], first)
     else:
         latents = torch.cat([autoencoder.encode(episode.images).half() for episode in episodes])
-    return LatentEpisodes(latents, poses, first, [episode.instruction for episode in episodes])
+    encoder = autoencoder if when_drawn and kept is None else None
+    return LatentEpisodes(latents, poses, first, [episode.instruction for episode in episodes], encoder)
 
 
 @dataclass(frozen=True)
