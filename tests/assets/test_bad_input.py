@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from factories import episode, write_recipe
@@ -138,8 +140,15 @@ def test_all_failures_is_a_warning_not_an_error(place, monkeypatch):
     import dagster as dg
 
     from vlaw_models.rollouts import collect
+    from vlaw_models.rollouts.seeds import start_seeds
 
-    episodes = [e for task in TASKS for e in scripted(PER_TASK, task, success=False)]
+    episodes = [
+        replace(one, seed=seed)
+        for task in TASKS
+        for one, seed in zip(
+            scripted(PER_TASK, task, success=False), start_seeds("evaluation", task, 0, 0, PER_TASK), strict=True
+        )
+    ]
     monkeypatch.setattr(collect, "evaluate_policy", lambda *a, **k: episodes)
     write_recipe(place.recipes, "hopeless", evaluation={"noise_scale": 0.5})
     place.run("iteration", "hopeless|01", only=["loop_state", "start_evaluation"])

@@ -142,7 +142,8 @@ def test_no_other_setting_of_the_environment_is_read_by_what_makes_data():
         "vlaw_models.__init__",
         "vlaw_models.device",
         "vlaw_models.robots.tabletop.renderer",
-    }, "the first: how threads wait, which changes no number"
+        "vlaw_models.threads",
+    }, "the first: how threads wait; the last: how many processes read batches; neither changes a number"
     assert {module for module in readers if module.startswith(("vlaw_assets.lake", "vlaw_assets.assets"))} == {
         "vlaw_assets.lake.lance_table",
         "vlaw_assets.lake.verified",

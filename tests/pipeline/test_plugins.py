@@ -85,6 +85,7 @@ def packages(tmp_path, monkeypatch):
     folder = tmp_path / "site"
     install(folder, "mine", MINE, ENTRIES)
     monkeypatch.syspath_prepend(str(folder))
+    forget()  # another test of this process may have asked for it in vain
     yield folder
     forget()
 
