@@ -17,6 +17,7 @@ from vlaw_assets.lake.artifact import CHOSEN_BY
 from vlaw_assets.lake.upkeep.verify import verify, verify_ledger
 from vlaw_assets.lineage.closure import audit_of
 from vlaw_assets.lineage.impact import impact
+from vlaw_assets.lineage.reading import decision_lines
 from vlaw_assets.query import connect
 from vlaw_assets.query.questions import FOLDER, read_question
 
@@ -161,6 +162,11 @@ def test_the_audit_shows_what_chose(gate):
         ("loop_state[gate|02]", "reward_model", "pretrained_reward_model", "", None),
     ]
     assert "measured for gate" in found["decisions"][1]["reason"]
+    assert decision_lines(found)[:2] == [
+        "loop_state[gate|02]: policy is base_policy",
+        "loop_state[gate|02]: world_model is world_model[gate|01]; world_model[gate|01] was promoted: "
+        + found["decisions"][1]["reason"],
+    ]
     assert {"validation_rollouts", "world_model_metrics"} <= {item["asset"] for item in found["artifacts"]}
     assert {row["dataset"]: row["count"] for row in found["episodes"] if row["purpose"] == "validation"} == {
         "validation_rollouts[gate|01]": 1

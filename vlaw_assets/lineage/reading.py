@@ -86,7 +86,7 @@ def decision_lines(found: dict[str, Any]) -> list[str]:
     return [
         f"{row['state']}: {row['model']} is {row['chosen']}"
         + (
-            f"; {row['judged'] or 'the new one'} was {'promoted' if row['promoted'] else 'refused'}: {row['reason']}"
+            f"; {row['candidate'] or 'the new one'} was {'promoted' if row['promoted'] else 'refused'}: {row['reason']}"
             if row["promoted"] is not None
             else ""
         )
