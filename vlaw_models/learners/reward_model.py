@@ -1,8 +1,7 @@
-"""Training a judge: from scratch on a labelled corpus, and with LoRA on the labelled rollouts of an iteration.
+"""Training a reward model: from scratch on a labelled corpus, and with LoRA on the labelled rollouts of an iteration.
 
-Here: `train_reward_model` (every parameter) and `finetune_reward_model` (LoRA through peft, merged when saved, so a
-checkpoint is one set of weights whatever made it). Not here: scoring (score.py), the networks (reward_models/).
-Real rollouts, scripted episodes and world-model replays carrying the real outcome are all just labelled episodes.
+LoRA (through peft) is merged when saved, so a checkpoint is one set of weights whatever made it. Real rollouts,
+scripted episodes and world-model replays carrying the real outcome are all just labelled episodes.
 """
 
 from __future__ import annotations

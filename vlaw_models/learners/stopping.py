@@ -1,7 +1,7 @@
 """Stopping points: one training run, its averaged weights kept at several numbers of updates, the best one chosen.
 
-Here: keeping weights and choosing by success on validation starts. Not here: the evaluation itself (collect.py) and
-whether what was chosen may replace the policy before (the promotion gate): that one is measured, never chosen.
+Chosen by success on validation starts. Whether what was chosen may replace the policy before is the promotion gate's
+to say.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Training samples for a policy: every control step of every episode, drawn uniformly.
 
-Here: a view of episodes as steps, and mixtures of such views. Not here: optimisation (learners/imitation.py). Images
-are referred to, never copied: a batch is gathered when it is drawn, from memory, a memory map or a source.
+Episodes are seen as steps, and several such views are mixed. Images are referred to, never copied: a batch is gathered
+when it is read, from memory, a memory map or a source.
 """
 
 from __future__ import annotations
