@@ -131,19 +131,20 @@ def test_what_cannot_be_taken_is_refused_and_nothing_is_written(bench):
     assert bench.lake.ledger.current("real_rollouts", "lab|01") is None
 
 
-def ask(bench: Bench, **values) -> None:
-    """What is asked of the recordings before all iterations run."""
+def ask(bench: Bench, **values) -> bool:
+    """What is asked of the recordings before all iterations run; True where nothing is refused."""
     bench.recipe("lab", **values)
     recipe, foundation = find_recipe("lab", bench.recipes), load_foundation(bench.recipes)
     check_sources(recipe, foundation, bench.lake, iterations=recipe.iterations)
+    return True
 
 
 def test_recordings_that_have_what_a_run_takes_are_accepted(bench):
     record(bench, "lab")
-    ask(bench, rollouts=SOURCE, evaluation=SOURCE, world_model_metrics={"source": "recorded:lab"})
+    assert ask(bench, rollouts=SOURCE, evaluation=SOURCE, world_model_metrics={"source": "recorded:lab"})
     later = {"source": "recorded:lab_{iteration}"}  # may be recorded while it runs
-    ask(bench, rollouts=later, evaluation=later)
-    ask(bench, rollouts=SOURCE, iterations=COUNT)
+    assert ask(bench, rollouts=later, evaluation=later)
+    assert ask(bench, rollouts=SOURCE, iterations=COUNT)
 
 
 @pytest.mark.parametrize(

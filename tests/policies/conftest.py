@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from policy_scenes import reaching_episodes
+
+from vlaw_models.threads import on_threads
 
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with on_threads(1):
+        yield
 
 
 @pytest.fixture(scope="module")
