@@ -82,7 +82,7 @@ class ImagineConfig:
     """Denoising steps per chunk of frames. The tiny world model is trained for one or two; paper-size ones need
     more."""
     batch_size: Positive = 25
-    """Imagined together. More are quicker (100 by about a fifth on two cores) and take memory in proportion."""
+    """Imagined together. More take memory in proportion; on two cores 100 are at most a fifth quicker."""
     noise_scale: Scale = 1.0
     starts: Literal["rollouts", "real"] = "rollouts"
     """'rollouts': first frames of this iteration's real rollouts; 'real': of the demonstrations and co-training data
