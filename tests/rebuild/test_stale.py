@@ -145,6 +145,7 @@ def test_another_foundation_spreads_to_what_reads_it_only(place):
     ]
 
 
+@pytest.mark.slow
 def test_a_run_says_that_it_goes_on_with_a_stale_foundation(place):
     edit_toml(place.recipes / "foundation.toml", co_training_per_task=2)
     said = vlaw("run", "--experiment", "smoke", "--iterations", "1")

@@ -186,6 +186,7 @@ def test_a_run_is_started_from_the_page_and_holds_its_lock(server, monkeypatch):
             raise AssertionError("a run that is over leaves nothing")
 
 
+@pytest.mark.slow
 def test_read_only_shows_and_changes_nothing(tmp_path):
     place = new_place(tmp_path / "place")
     with serving(place, "--read-only", "--origin", "https://vlaw.example.org") as viewer:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from vlaw_assets.assets.by_row import goes_by_row
 from vlaw_assets.partitions import split_partition
-from vlaw_assets.pipeline import checks, plugins, progress
+from vlaw_assets.pipeline import checks, memory, plugins, progress
 from vlaw_assets.pipeline.checks import Finding
 from vlaw_assets.pipeline.code_identity import code_revision, made_with
 from vlaw_models.errors import VlawError
@@ -334,6 +334,7 @@ class Making(Generic[P]):
         with stage.commit(plan) as work:
             self.check(stage, plan, work)
             if work.reused is None:
+                memory.give_back()
                 self.make(stage, plan, work)
         if work.reused is None:
             self.after(stage, plan, work)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from vlaw_assets.assets.stage import STAGES, Making, P, Stage, Work, no_values, nothing
-from vlaw_assets.pipeline import memory, mirror, progress
+from vlaw_assets.pipeline import mirror, progress
 from vlaw_assets.pipeline.checks import Finding
 from vlaw_assets.pipeline.code_identity import code_digest
 from vlaw_assets.pipeline.resources import Workplace
@@ -72,7 +72,6 @@ def stage_asset(
         findings: list[Finding] = []
         progress.tell(asset, str(partition), 0, 0, "begins")
         ending = progress.FAILED
-        memory.give_back()
         try:
             stage = Stage(
                 workplace.open_lake(),
