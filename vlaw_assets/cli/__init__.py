@@ -32,6 +32,7 @@ from vlaw_assets.cli import (
     sql,
     status,
     study,
+    watch,
 )
 from vlaw_assets.cli.output import Commands
 
@@ -52,6 +53,7 @@ app.command("impact")(impact.impact)
 app.command("quarantine")(quarantine.quarantine)
 app.command("sql")(sql.sql)
 app.command("report")(report.report)
+app.command("watch")(watch.watch)
 app.command("similar")(similar.similar)
 app.command("doctor")(doctor.doctor)
 app.command("reconcile")(reconcile.reconcile)

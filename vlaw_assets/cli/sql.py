@@ -93,7 +93,7 @@ def _ask(
     path = Path(query) if query.endswith(".sql") else FOLDER / f"{query}.sql" if re.fullmatch(r"\w+", query) else None
     question, text = read_question(path) if path else ("", query)
     with connect(existing_lake(as_of), memory_limit=memory, lazy=True) as connection:
-        table = connection.table(text, _parameters(param), timeout_s=timeout)
+        table = connection.table(text, parameters(param), timeout_s=timeout)
     if as_json:
         print_json([{name: _plain(value) for name, value in row.items()} for row in table.to_pylist()])
     elif as_csv:
@@ -123,7 +123,8 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _parameters(given: list[str]) -> dict[str, str]:
+def parameters(given: list[str]) -> dict[str, str]:
+    """The values of --param. Raises VlawError for one that is not key=value."""
     pairs = [item.partition("=") for item in given]
     for key, sign, _ in pairs:
         if not (key and sign):

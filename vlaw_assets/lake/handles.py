@@ -142,7 +142,7 @@ class Handle:
         self.note(row["episode_id"] for row in rows)
         images = self._images([row["episode_id"] for row in rows], steps) if frames else {}
         trajectories = self._trajectories()
-        return [_episode(row, images.get(row["episode_id"]), *trajectories[row["episode_id"]]) for row in rows]
+        return [episode_of(row, images.get(row["episode_id"]), *trajectories[row["episode_id"]]) for row in rows]
 
     def source(
         self,
@@ -208,9 +208,10 @@ def _matrix(column: pa.Array, start: int, count: int) -> np.ndarray:
     return values.reshape(count, -1).astype(np.float32) if count else np.zeros((0, 0), np.float32)
 
 
-def _episode(
+def episode_of(
     row: dict[str, Any], images: np.ndarray | None, states: np.ndarray, actions: np.ndarray, control_hz: float
 ) -> Episode:
+    """The episode of a row of the table `episodes`; without images it has none, (0, V, height, width, 3)."""
     if images is None:
         images = np.zeros((0, len(row["cameras"]), row["height"], row["width"], 3), np.uint8)
     return Episode(

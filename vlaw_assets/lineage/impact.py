@@ -115,6 +115,17 @@ def reached_by_episodes(lake: Lake, ids: Sequence[str], holders: Sequence[Artifa
     return _pass(lake, start, rows, leave_out=set(start))
 
 
+def reached_by_each(lake: Lake, held: Collection[Key]) -> dict[Key, list[Reached]]:
+    """What each of these episodes reached, of (artifact that holds it, id): one look-up for all, as `impact` says it of
+    one."""
+    if not held:
+        return {}
+    holders = [lake.ledger.get(holder) for holder in dict.fromkeys(holder for holder, _ in held)]
+    rows = _rows(lake, {name for _, name in held}, holders)
+    starts = {key: {key[0]: _Taint(keys={key}, rows=1)} for key in held}
+    return {key: _pass(lake, start, rows, leave_out=set(start)) for key, start in starts.items()}
+
+
 def that_reached(lake: Lake, ref: ArtifactRef, ids: Collection[str]) -> set[str]:
     """Those of these episodes that reached an artifact, or that it holds."""
     if not ids:

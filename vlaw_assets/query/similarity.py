@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.lake import disk, embeddings, quarantine
+from vlaw_assets.lake.picking import pick
 from vlaw_assets.partitions import split_partition
 from vlaw_models.errors import VlawError
 
@@ -150,15 +151,31 @@ def similar(
 
 def episodes_of(lake: Lake, found: Found) -> list[Episode]:
     """The query and its neighbours with their frames; `extra` has "p_success" and "distance" for a contact sheet."""
+    items = (found.query, *found.neighbours)
+    picked = pick(lake, [(item.owner, item.episode_id) for item in items])
     episodes = []
-    for item in (found.query, *found.neighbours):
-        episode = lake.read(lake.ledger.get(item.owner)).episodes(episode_ids=[item.episode_id])[0]
+    for item in items:
+        episode = picked[item.owner, item.episode_id].episode
         if item.p_success is not None:
             episode.extra["p_success"] = item.p_success
         if item is not found.query:
             episode.extra["distance"] = item.distance
         episodes.append(episode)
     return episodes
+
+
+def embedded(lake: Lake, ids: Collection[str]) -> set[str]:
+    """Those of these episodes that `similar` can be asked about."""
+    found: set[str] = set()
+    for table in _tables(lake) if ids else ():
+        where = f"{_named(ids)} AND {embeddings.among(table.artifacts)}"
+        rows = _opened(lake, table).search().where(where).select(["episode_id"]).limit(table.rows).to_list()
+        found |= {row["episode_id"] for row in rows}
+    return found
+
+
+def _named(ids: Collection[str]) -> str:
+    return f"episode_id IN ({', '.join(map(embeddings.quoted, sorted(ids)))})"
 
 
 def _tables(lake: Lake) -> list[_Table]:
@@ -232,12 +249,7 @@ def _count(lake: Lake, table: _Table, ids: Collection[str]) -> int:
     """How many embeddings of these episodes could be found."""
     opened, names = _opened(lake, table), sorted(ids)
     parts = [names[first : first + IDS_AT_ONCE] for first in range(0, len(names), IDS_AT_ONCE)]
-    return sum(
-        opened.count_rows(
-            f"{embeddings.among(table.artifacts)} AND episode_id IN ({', '.join(map(embeddings.quoted, part))})"
-        )
-        for part in parts
-    )
+    return sum(opened.count_rows(f"{embeddings.among(table.artifacts)} AND {_named(part)}") for part in parts)
 
 
 def _opened(lake: Lake, table: _Table) -> Any:

@@ -1,0 +1,131 @@
+"""`vlaw watch`: a page on which episodes are watched: named by id, found by SQL, or those of an artifact."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vlaw_assets.cli.output import AsOf, console, errors, existing_lake
+from vlaw_assets.reports.episodes.command import LIMIT
+from vlaw_models.errors import VlawError
+
+if TYPE_CHECKING:
+    from vlaw_assets.lake import Lake
+    from vlaw_assets.reports.episodes.choosing import Choice
+    from vlaw_assets.reports.episodes.content import Content
+
+RUNS = Path("runs")
+
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE.html",
+        help="File to write; a page above 20 MB becomes the folder FILE, with its clips beside it. Default: below "
+        "runs/.",
+    ),
+]
+Open = Annotated[bool, typer.Option("--open/--no-open", help="Open it in the browser.")]
+Limit = Annotated[int, typer.Option(help="Most episodes on the page; which ones are left out is said on it.")]
+Redraw = Annotated[
+    bool,
+    typer.Option(
+        "--redraw/--no-redraw",
+        help="Evaluations keep the last frame only: draw the others again, by the robot's simulator from the recorded "
+        "actions.",
+    ),
+]
+
+
+def watch(
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="EPISODE... | SQL | ASSET [EXPERIMENT ITERATION]",
+            help="Ids of episodes; a SELECT with a column episode_id, or the path of a .sql file; or an artifact as "
+            "vlaw audit takes it, e.g. policy vlaw 02: the episodes that it was evaluated on.",
+        ),
+    ],
+    param: Annotated[list[str] | None, typer.Option("--param", "-p", help="key=value, for $key in the SQL.")] = None,
+    out: Out = None,
+    limit: Limit = LIMIT,
+    *,
+    opened: Open = False,
+    redraw: Redraw = True,
+    as_of: AsOf = None,
+) -> None:
+    """Watch episodes in a browser: clips of all cameras, filters, curves, what belongs to each and what it reached."""
+    from vlaw_assets.reports.episodes import content as contents
+
+    lake = existing_lake(as_of)
+    choice = chosen(lake, what, param or [], limit)
+    content = contents.content(
+        lake,
+        contents.of_keys(choice.keys),
+        title=choice.title,
+        about=choice.about,
+        cut=choice.cut,
+        command=choice.command,
+        redraw=redraw,
+        tell=drawing,
+    )
+    write_and_open(content, out or RUNS / f"watch_{file_name(choice.title)}.html", opened=opened)
+    if choice.cut:
+        console.print(choice.cut, markup=False)
+
+
+def chosen(lake: Lake, what: list[str], param: list[str], limit: int) -> Choice:
+    """The episodes that the words of the command mean. Raises VlawError for words that mean none."""
+    from vlaw_assets.cli.sql import parameters
+    from vlaw_assets.lineage.closure import subject
+    from vlaw_assets.lineage.impact import find_subject
+    from vlaw_assets.query.questions import read_question
+    from vlaw_assets.reports.episodes import choosing
+
+    if limit < 1:
+        raise VlawError(f"a page of {limit} episodes", where="--limit", remedy="Ask for 1 or more.")
+    first = what[0]
+    is_file = len(what) == 1 and first.endswith(".sql")
+    if len(what) == 1 and (is_file or re.search(r"\s", first.strip())):
+        text = read_question(Path(first))[1] if is_file else first
+        return choosing.of_sql(lake, text, parameters(param), limit)
+    if param:
+        raise VlawError("--param belongs to SQL", where="vlaw watch", remedy="Give a SELECT, or leave it out.")
+    if len(what) == 3 and what[2].isdecimal():
+        return choosing.of_artifact(lake, subject(lake, first, what[1], int(what[2])), limit)
+    if len(what) == 1 and lake.ledger.current(first, "") is not None:
+        return choosing.of_artifact(lake, subject(lake, first, None, None), limit)
+    if len(what) == 1:
+        found = find_subject(lake, first)
+        if not found.is_episode:
+            return choosing.of_artifact(lake, found.holders[0], limit)
+    return choosing.of_ids(lake, what, limit)
+
+
+def write_and_open(content: Content, path: Path, *, opened: bool) -> None:
+    """Writes the page, says where it is, and opens it if that is wanted."""
+    from vlaw_assets.reports.episodes.page import write
+
+    page, size = write(content, path)
+    shown, clips = len(content.data["tiles"]), len(content.clips)
+    console.print(f"{page} ({shown} shown, {clips} clips, {size / 1e6:.1f} MB)", markup=False, soft_wrap=True)
+    if opened:
+        import webbrowser
+
+        if not webbrowser.open(page.absolute().as_uri()):
+            raise VlawError("no browser can be started", where=str(page), remedy="Open that file yourself.")
+
+
+def drawing(done: int, count: int) -> None:
+    """Says on a terminal how far drawing again has come."""
+    if errors.is_terminal:
+        errors.print(f"frames drawn again: {done} of {count} episodes", end="\r" if done < count else "\n")
+
+
+def file_name(title: str) -> str:
+    """A title as the name of a file."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", title).strip("_")[:60] or "episodes"
