@@ -44,13 +44,15 @@ print(*sorted(path.name for path in out.iterdir()), len(score_episodes(judge, da
 
 
 @pytest.mark.slow
-def test_models_train_without_the_packages_of_the_lake_and_threads_wait_passively(tmp_path):
+def test_models_train_without_the_packages_of_the_lake_and_threads_spin_a_moment_and_sleep(tmp_path):
     """OpenMP itself says what it was told, when torch loads it."""
-    environment = {**os.environ, "OMP_DISPLAY_ENV": "TRUE"}
-    environment.pop("OMP_WAIT_POLICY", None)
+    environment = {**os.environ, "OMP_DISPLAY_ENV": "VERBOSE"}
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        environment.pop(name, None)
     done = subprocess.run(
         [sys.executable, "-c", ALONE, str(tmp_path)], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["policy", "world_model", "1"]
     assert "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr
+    assert "GOMP_SPINCOUNT = '10000'" in done.stderr
