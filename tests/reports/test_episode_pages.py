@@ -238,3 +238,41 @@ def test_a_clip_has_every_camera_and_small_frames_are_enlarged():
             encode_mp4(wrong, 5.0)
     with pytest.raises(VlawError, match="a clip of"):
         encode_mp4(frames, 0.0)
+
+
+def test_two_policies_on_the_same_starts(vlaw, k, tmp_path):
+    file = tmp_path / "pairs.html"
+    said = vlaw("compare", "policy", "base_policy", "vlaw/01", "--out", str(file), code=0).stdout
+    data = json.loads(re.search(r'id="data">(.*?)</script>', file.read_text())[1])
+    groups = [["both won", 1], ["only base_policy won", 1], ["only vlaw/01 won", 2], ["both lost", 0]]
+    assert [group[:2] for group in data["summary"]["groups"]] == groups
+    pairs = [([data["episodes"][place]["id"] for place in tile["episodes"]], tile["group"]) for tile in data["tiles"]]
+    assert pairs == [
+        ([k.ids["s1"], k.ids["e1"]], "only base_policy won"),
+        ([k.ids["s0"], k.ids["e0"]], "only vlaw/01 won"),
+        ([k.ids["s2"], k.ids["e2"]], "only vlaw/01 won"),
+        ([k.ids["s3"], k.ids["e3"]], "both won"),
+    ]
+    assert data["summary"]["table"][1:] == [["stack", "0", "1", "2", "0"], ["book", "1", "0", "0", "0"]]
+    assert "+0.250" in said
+    assert "vlaw/01 is not shown to differ" in said
+    assert str(file) in said
+    vlaw("compare", "policy", "base_policy", "vlaw/01", "--limit", "3", "--out", str(file), code=0)
+    data = json.loads(re.search(r'id="data">(.*?)</script>', file.read_text())[1])
+    assert sorted(tile["group"] for tile in data["tiles"]) == ["both won", "only base_policy won", "only vlaw/01 won"]
+    assert data["cut"].startswith("3 of 4 pairs")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["policy", "vlaw/01", "vlaw/01"], "the same policy"),
+        (["world_model", "vlaw/01", "vlaw/02"], "world_model is not compared"),
+        (["policy", "vlaw/01", "nobody"], "there is no policy 'nobody'"),
+        (["policy", "vlaw/01", "base_policy", "--limit", "0"], "a page of 0 pairs"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(vlaw, tmp_path, words, says):
+    said = vlaw("compare", *words, "--out", str(tmp_path / "pairs.html"), code=2).stderr
+    assert says in " ".join(said.split())
+    assert list(tmp_path.iterdir()) == []

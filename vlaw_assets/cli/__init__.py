@@ -15,6 +15,7 @@ import typer
 from vlaw_assets.cli import (
     audit,
     compact,
+    compare,
     data,
     diff,
     doctor,
@@ -53,6 +54,7 @@ app.command("impact")(impact.impact)
 app.command("quarantine")(quarantine.quarantine)
 app.command("sql")(sql.sql)
 app.command("report")(report.report)
+app.command("compare")(compare.compare)
 app.command("watch")(watch.watch)
 app.command("similar")(similar.similar)
 app.command("doctor")(doctor.doctor)

@@ -22,7 +22,7 @@ MOST_LIKE = 3
 TRUTH = "simulator"
 """Judge of scores that are true outcomes (assets/imagined_outcomes.py)."""
 TOLD = ("training_set", "world_model", "reward_model", "policy")
-"""Kinds of artifacts that are named one by one among those that an episode reached."""
+"""Kinds of artifacts that are named among those that an episode reached; all where it reached none of them."""
 REPLAY = "replay"
 
 
@@ -121,8 +121,7 @@ def reached(lake: Lake, shown: Collection[Key]) -> dict[Key, dict[str, Any]]:
 def _told(found: list[Reached]) -> dict[str, Any]:
     told = [
         [item.ref.name, "whole" if item.how == "whole" else f"{item.rows} of its rows", item.is_current]
-        for item in reversed(found)
-        if item.ref.kind in TOLD
+        for item in [item for item in reversed(found) if item.ref.kind in TOLD] or reversed(found)
     ]
     return {"total": len({item.ref.owner for item in found}), "told": told}
 

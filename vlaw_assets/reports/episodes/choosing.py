@@ -102,7 +102,7 @@ def of_artifact(lake: Lake, ref: ArtifactRef, limit: int = LIMIT) -> Choice:
 
     A choice by chance, always the same, where there are more than `limit`. VlawError for an artifact that has none.
     """
-    shown = _shown_by(lake, ref)
+    shown = shown_by(lake, ref)
     if shown is None:
         raise VlawError(
             f"{ref.name} has no episodes to watch",
@@ -133,8 +133,9 @@ def of_artifact(lake: Lake, ref: ArtifactRef, limit: int = LIMIT) -> Choice:
     return Choice(ref.name, about, tuple(chosen), len(keys), watch_command(ref) or f"vlaw watch {ref.artifact_id}")
 
 
-def _shown_by(lake: Lake, ref: ArtifactRef) -> ArtifactRef | None:
-    """The artifact whose episodes are meant: itself, or of a model the newest that shows what it does."""
+def shown_by(lake: Lake, ref: ArtifactRef) -> ArtifactRef | None:
+    """The artifact whose episodes are meant: itself, or of a model the newest that shows what it does; None for
+    none."""
     if {"episodes", "members", "reward_scores"} & lake.ledger.get(ref.owner).versions.keys():
         return lake.ledger.get(ref.owner) if ref.source_artifact_id else ref
     role, kind = SHOWN_BY.get(ref.kind, ("", ""))

@@ -39,10 +39,12 @@ class Summary:
     """What stands above the grid."""
 
     lines: Sequence[str] = ()
-    groups: Sequence[tuple[str, int, str]] = ()
-    """(name, how many there are, what it means): a click shows them alone."""
+    groups: Sequence[tuple[str, int]] = ()
+    """(name, how many there are): a click shows them alone."""
     sides: Sequence[str] = ()
     """What the episodes of a tile are called, in order."""
+    table: Sequence[Sequence[str]] = ()
+    """Rows of text, the header first."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def content(
         "cut": cut,
         "command": command,
         "as_of": "" if lake.moment is None else str(lake.moment),
-        "summary": {"lines": list(summary.lines), "groups": list(summary.groups), "sides": list(summary.sides)},
+        "summary": {name: list(value) for name, value in vars(summary).items()},
         "tiles": [{"episodes": [number[key] for key in tile.keys], "group": tile.group} for tile in tiles],
         "episodes": episodes,
         "numbers": names,

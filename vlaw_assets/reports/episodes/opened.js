@@ -224,7 +224,7 @@ function render() {
     play.textContent = clock.running ? "❚❚" : "▶";
   });
   const step = (by) => el("button", { type: "button", on: { click: () => { start(false); toStep(Math.floor(clock.step) + by); } } }, by > 0 ? "+1" : "−1");
-  const key = compared.length ? "solid: state, dashed: action, grey: state of those beside it" : "solid: state, dashed: action";
+  const grey = compared.length ? `, grey: state ${partners.length ? `of ${sides[1]}` : "of those beside it"}` : "";
   detail.replaceChildren(
     el("div", { className: "head" }, el("strong", {}, `${episode.task} `), ...badges(episode), copied(episode.id),
       el("span", { className: "soft" }, el("kbd", {}, "space"), " play ", el("kbd", {}, "← →"), " step ", el("kbd", {}, "↑ ↓"), " episode ", el("kbd", {}, "esc"), " close"),
@@ -235,7 +235,7 @@ function render() {
     el("div", { className: "columns" },
       el("div", {}, el("div", { className: "stage" }, ...figures),
         el("div", { className: "transport" }, play, step(-1), step(1), slider, said, speed),
-        el("h2", {}, "State and action ", el("span", { className: "soft" }, key)), curves(episode, compared)),
+        el("h2", {}, "State and action ", el("span", { className: "soft" }, `solid: state, dashed: action${grey}`)), curves(episode, compared)),
       el("div", {}, facts(episode), ...neighbours(episode, on), ...reach(episode))));
   toStep(Math.min(clock.step, longest));
 }

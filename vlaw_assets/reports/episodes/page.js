@@ -125,7 +125,8 @@ function toolbar() {
   for (const [name, label, of] of fields) {
     const counts = new Map();
     for (const tile of data.tiles) counts.set(of(tile), (counts.get(of(tile)) || 0) + 1);
-    if (counts.size < 2 || (name === "group" && data.summary.groups.length)) continue;
+    // Of pairs the groups say how both ended, and stand above.
+    if (counts.size < 2 || (sides.length && ["group", "outcome"].includes(name))) continue;
     const values = [...counts.keys()];
     const box = el("div", { role: "group", ariaLabel: label }, el("span", { className: "soft" }, label));
     box.append(...values.map((value) => chip(name, value, `${value} ${counts.get(value)}`)));
@@ -190,12 +191,12 @@ function tileOf(tile, place) {
     views.append(box);
   });
   const episode = first(tile);
-  const lines = tile.episodes.map((number) => el("p", {}, ...badges(episodes[number])));
+  const lines = el("div", { className: "results" }, ...tile.episodes.map((number) => el("p", {}, ...badges(episodes[number]))));
   const named = episode.instruction && episode.instruction !== episode.task ? ` “${episode.instruction}”` : "";
   const article = el("article", { className: sides.length ? "" : episode.outcome, tabIndex: 0 },
     views, sides.length ? "" : el("div", { className: "edge" }),
     el("div", { className: "caption" },
-      el("p", { title: episode.instruction }, el("strong", {}, episode.task), named), ...lines,
+      el("p", { title: episode.instruction }, el("strong", {}, episode.task), named), lines,
       el("p", { className: "soft foot" }, `${episode.purpose} · ${episode.partition}`, copied(episode.id))));
   article.dataset.place = place;
   article.addEventListener("click", () => open(place));
@@ -216,8 +217,8 @@ function update() {
   if (!visible.length) grid.append(el("p", { className: "soft" }, "No episode fits these filters."));
   const shown = visible.flatMap(([tile]) => tile.episodes.map((number) => episodes[number].outcome));
   const tally = ["success", "failure", "not judged"].map((name) => [shown.filter((value) => value === name).length, name]);
-  count.textContent = `${visible.length} of ${data.tiles.length} · ` +
-    tally.filter(([number]) => number).map(([number, name]) => `${number} ${name}`).join(", ");
+  const listed = tally.filter(([number]) => number).map(([number, name]) => `${number} ${name}`).join(", ");
+  count.textContent = `${visible.length} of ${data.tiles.length}` + (sides.length ? " pairs" : ` · ${listed}`);
   for (const button of document.querySelectorAll("button[data-field]"))
     button.setAttribute("aria-pressed", chosen[button.dataset.field].has(button.dataset.value));
 }
@@ -230,12 +231,17 @@ function heading() {
   if (data.cut) top.append(el("p", { className: "cut" }, data.cut));
   for (const line of data.summary.lines) top.append(el("p", {}, line));
   if (data.summary.groups.length) {
-    const boxes = data.summary.groups.map(([name, number, means]) => {
+    const boxes = data.summary.groups.map(([name, number]) => {
       const button = chip("group", name, "");
-      button.append(el("b", {}, String(number)), name, el("p", { className: "soft" }, means));
+      button.append(el("b", {}, String(number)), name);
       return button;
     });
     top.append(el("div", { className: "groups" }, ...boxes));
+  }
+  if (data.summary.table.length > 1) {
+    const [header, ...rows] = data.summary.table.map((row, line) =>
+      el("tr", {}, ...row.map((cell) => el(line ? "td" : "th", {}, cell))));
+    top.append(el("table", { className: "counts" }, header, ...rows));
   }
   top.append(el("p", { className: "soft" }, "This page again: ", copied(data.command)));
   return top;
