@@ -211,7 +211,11 @@ function render() {
   const compared = [...partners, ...others.filter((other) => !other.like).map((other) => episodes[other.episode])];
   const longest = Math.max(...clock.shown.map(([, shown]) => stepsOf(shown)));
   const slider = el("input", { type: "range", min: 0, max: longest, step: 1, id: "scrubber", ariaLabel: "Step" });
-  slider.addEventListener("input", () => { start(false); toStep(Number(slider.value)); });
+  slider.addEventListener("input", () => {
+    const wanted = Number(slider.value); // stopping draws the slider where the clock is
+    start(false);
+    toStep(wanted);
+  });
   const said = el("output", {});
   const play = el("button", { type: "button", id: "play", title: "Space" });
   play.addEventListener("click", () => start(!clock.running));
