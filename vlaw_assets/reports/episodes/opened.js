@@ -204,7 +204,7 @@ function render() {
   clock.draw = [];
   const others = [...on].sort((a, b) => a - b).map((index) => episode.beside[index]);
   const figures = [
-    figureOf(episode, sides[0] || "this episode", !partners.length, clock.shown),
+    figureOf(episode, sides[0] || "this episode", partners.length + others.length !== 1, clock.shown),
     ...partners.map((partner, side) => figureOf(partner, sides[side + 1], false, clock.shown)),
     ...others.map((other) => figureOf(episodes[other.episode], other.how, false, clock.shown)),
   ];

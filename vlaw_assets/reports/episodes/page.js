@@ -86,9 +86,12 @@ const fields = [
   ["group", "Group", (tile) => tile.group],
   ["task", "Task", (tile) => first(tile).task],
   ["outcome", "Outcome", (tile) => first(tile).outcome],
+  ["truth", "True outcome", (tile) => truthOf(first(tile))],
   ["purpose", "Source", (tile) => first(tile).purpose],
   ["partition", "Iteration", (tile) => first(tile).partition],
 ];
+const truthOf = (episode) =>
+  !episode.score || episode.score.truth === undefined ? "not known" : episode.score.truth ? "success" : "failure";
 const first = (tile) => episodes[tile.episodes[0]];
 const chosen = Object.fromEntries(fields.map(([name]) => [name, new Set()]));
 const scored = { low: 0, high: 1 };
