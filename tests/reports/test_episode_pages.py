@@ -17,6 +17,7 @@ from known_lake import known
 from vlaw_assets.lake import Lake
 from vlaw_assets.lake.picking import pick
 from vlaw_assets.reports.episodes import page as pages
+from vlaw_assets.reports.episodes.command import file_name, watch_command, watch_note
 from vlaw_models.errors import VlawError
 from vlaw_models.mp4 import LEAST_HEIGHT, encode_mp4, side_by_side
 
@@ -276,3 +277,17 @@ def test_what_cannot_be_compared_is_said(vlaw, tmp_path, words, says):
     said = vlaw("compare", *words, "--out", str(tmp_path / "pairs.html"), code=2).stderr
     assert says in " ".join(said.split())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_other_pages_name_the_command_and_link_a_page_that_is_there(vlaw, k, tmp_path):
+    command = {name: watch_command(ref) for name, ref in k.refs.items()}
+    assert command["policy 1"] == "vlaw watch policy vlaw 01"
+    assert command["base_policy"] == "vlaw watch base_policy"
+    assert command["training_set 2"] == "vlaw watch training_set vlaw 02"
+    rollouts = k.refs["real_rollouts 1"]
+    assert watch_note(rollouts, tmp_path) == (
+        '<p class="note">Watch them with <code>vlaw watch real_rollouts vlaw 01</code></p>'
+    )
+    assert watch_note(k.refs["world_model_metrics 1"], tmp_path) == ""
+    vlaw("watch", "real_rollouts", "vlaw", "01", code=0)
+    assert f'href="{file_name(rollouts.name)}"' in watch_note(rollouts, tmp_path / "runs")

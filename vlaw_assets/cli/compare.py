@@ -8,7 +8,8 @@ import typer
 
 from vlaw_assets.cli.diff import named
 from vlaw_assets.cli.output import AsOf, console, existing_lake, print_table
-from vlaw_assets.cli.watch import RUNS, Open, Out, Redraw, drawing, file_name, write_and_open
+from vlaw_assets.cli.watch import RUNS, Open, Out, Redraw, drawing, write_and_open
+from vlaw_assets.reports.episodes.command import file_name
 from vlaw_models.errors import VlawError
 
 LIMIT = 40
@@ -56,6 +57,6 @@ def compare(
     print_table([list(row) for row in said.table])
     for line in said.lines:
         console.print(line, markup=False, soft_wrap=True)
-    write_and_open(page, out or RUNS / f"compare_{file_name(f'{a}_{b}')}.html", opened=opened)
+    write_and_open(page, out or RUNS / file_name(f"{a} {b}"), opened=opened)
     if page.data["cut"]:
         console.print(page.data["cut"], markup=False)

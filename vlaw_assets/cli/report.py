@@ -15,6 +15,7 @@ import typer
 from vlaw_assets.cli import coverage_page
 from vlaw_assets.cli.output import AsOf, console, existing_lake, known_experiment
 from vlaw_assets.cli.page import image, table
+from vlaw_assets.reports.episodes.command import watch_note
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def report(
     if not any(ref.partition.startswith(f"{experiment}|") for ref in lake.ledger.artifacts()):
         known_experiment(experiment)  # what was made under a recipe that is gone by now can be read all the same
     path = out or Path("runs") / f"{experiment}_{iteration:02d}.html"
-    page = build(lake, experiment, iteration)
+    page = build(lake, experiment, iteration, path.parent)
     write_page(path, page, remedy="Choose a file with --out.")
     console.print(f"{path} ({len(page) / 1e6:.1f} MB)", markup=False)
 
@@ -72,8 +73,8 @@ def of_study(study: str, out: Path, as_of: str | None) -> None:
     console.print(f"{files[0]} and {len(files) - 1} pictures in {out.with_suffix('')}", markup=False, soft_wrap=True)
 
 
-def build(lake: Lake, experiment: str, iteration: int) -> str:
-    """The page as text. Raises VlawError where the iteration has no policy yet."""
+def build(lake: Lake, experiment: str, iteration: int, folder: Path) -> str:
+    """The page as text, for a file in `folder`. Raises VlawError where the iteration has no policy yet."""
     from vlaw_assets.lineage.closure import audit_of
     from vlaw_assets.partitions import partition_of
 
@@ -81,9 +82,10 @@ def build(lake: Lake, experiment: str, iteration: int) -> str:
     policy = lake.ledger.require("policy", key)
     sections = [
         *_success(lake, experiment, iteration),
+        watch_note(policy, folder),
         *_metrics(lake, key),
         *_losses(lake, key),
-        *_sheets(lake, key),
+        *_sheets(lake, key, folder),
         *coverage_page.sections(lake, key),
         *_provenance(audit_of(lake, policy)),
     ]
@@ -175,7 +177,7 @@ def _losses(lake: Lake, key: str) -> list[str]:
     return ["<h2>Training</h2>", *sections] if sections else []
 
 
-def _sheets(lake: Lake, key: str) -> list[str]:
+def _sheets(lake: Lake, key: str, folder: Path) -> list[str]:
     from vlaw_models.pictures import contact_sheet, png_bytes
 
     sections = []
@@ -186,8 +188,9 @@ def _sheets(lake: Lake, key: str) -> list[str]:
     ):
         ref = lake.ledger.current(asset, key)
         episodes = _sample(lake, ref) if ref is not None else []
-        if episodes:
-            sections += [f"<h2>{title}</h2>", image(png_bytes(contact_sheet(episodes, columns=6, scale=1)), title)]
+        if ref is not None and episodes:
+            sheet = png_bytes(contact_sheet(episodes, columns=6, scale=1))
+            sections += [f"<h2>{title}</h2>", watch_note(ref, folder), image(sheet, title)]
     return sections
 
 

@@ -94,7 +94,8 @@ def similar(
     console.print(
         f"nearest of {found.searched} embeddings, compared {how}"
         + (f"; {found.left_out} left out, being in quarantine" if found.left_out else "")
-        + (f"; pictures in {sheet}" if sheet else ""),
+        + (f"; pictures in {sheet}" if sheet else "")
+        + f"; side by side: vlaw watch {query.episode_id}",
         style="dim",
         markup=False,
     )

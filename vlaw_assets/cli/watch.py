@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vlaw_assets.cli.output import AsOf, console, errors, existing_lake
-from vlaw_assets.reports.episodes.command import LIMIT
+from vlaw_assets.reports.episodes.command import LIMIT, file_name
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def watch(
         redraw=redraw,
         tell=drawing,
     )
-    write_and_open(content, out or RUNS / f"watch_{file_name(choice.title)}.html", opened=opened)
+    write_and_open(content, out or RUNS / file_name(choice.title), opened=opened)
     if choice.cut:
         console.print(choice.cut, markup=False)
 
@@ -124,8 +124,3 @@ def drawing(done: int, count: int) -> None:
     """Says on a terminal how far drawing again has come."""
     if errors.is_terminal:
         errors.print(f"frames drawn again: {done} of {count} episodes", end="\r" if done < count else "\n")
-
-
-def file_name(title: str) -> str:
-    """A title as the name of a file."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", title).strip("_")[:60] or "episodes"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlaw_assets.partitions import split_partition
@@ -15,6 +18,24 @@ WATCHABLE = frozenset({"policy", "world_model", "reward_model"})
 """Kinds of models that have episodes which show what they do."""
 TABLES = ("episodes", "members", "reward_scores")
 """Tables whose rows are, or name, episodes."""
+
+
+def file_name(title: str) -> str:
+    """What the page of that title is called where nobody names a file: 'watch_policy_vlaw_02.html'."""
+    return f"watch_{re.sub(r'[^A-Za-z0-9_-]+', '_', title).strip('_')[:60] or 'episodes'}.html"
+
+
+def watch_note(ref: ArtifactRef, folder: Path) -> str:
+    """A line of HTML for a page in `folder`: the command, and a link where it was given already; '' for an artifact
+    without episodes."""
+    command, name = watch_command(ref), file_name(ref.name)
+    if command is None:
+        return ""
+    pages = [name, f"{Path(name).stem}/index.html"]
+    link = next(
+        (f', <a href="{html.escape(page)}">as it is here</a>' for page in pages if (folder / page).is_file()), ""
+    )
+    return f'<p class="note">Watch them: <code>{html.escape(command)}</code>{link}</p>'
 
 
 def watch_command(ref: ArtifactRef) -> str | None:
