@@ -32,10 +32,9 @@ def watch_note(ref: ArtifactRef, folder: Path) -> str:
     if command is None:
         return ""
     pages = [name, f"{Path(name).stem}/index.html"]
-    link = next(
-        (f', <a href="{html.escape(page)}">as it is here</a>' for page in pages if (folder / page).is_file()), ""
-    )
-    return f'<p class="note">Watch them: <code>{html.escape(command)}</code>{link}</p>'
+    there = next((page for page in pages if (folder / page).is_file()), "")
+    link = f': <a href="{html.escape(there)}">{html.escape(there)}</a>' if there else ""
+    return f'<p class="note">Watch them with <code>{html.escape(command)}</code>{link}</p>'
 
 
 def watch_command(ref: ArtifactRef) -> str | None:
