@@ -130,6 +130,14 @@ def test_on_the_command_line(made, tmp_path, monkeypatch):
         return CliRunner().invoke(app, ["sql", *arguments])
 
     assert [row["name"] for row in json.loads(vlaw("--list", "--json").stdout)] == [q.name for q in questions()]
+    listed, every = vlaw("--list").stdout, vlaw("--list", "--all").stdout
+    assert "study_time" not in listed
+    assert "study_time" in every
+    assert "-p experiment=... -p iteration=... [-p asset=...]" in listed
+    assert "-p experiment, -p iteration not given" in vlaw("dataset_members").stdout
+    assert json.loads(vlaw("SELECT 1 AS x, 2 AS x, 3 AS x_1", "--json").stdout) == [{"x": 1, "x_1": 2, "x_1_1": 3}]
+    assert vlaw("SELECT 1 AS x, 2 AS x").stdout.split() == ["x", "x_1", "1", "2"]
+    assert b"\r" not in vlaw("SELECT 'a' AS x", "--csv").stdout_bytes
     rows = json.loads(vlaw("dataset_members", "-p", "experiment=vlaw", "-p", "iteration=1", "--json").stdout)
     assert sum(row["episodes"] for row in rows) == 6
     counted = "SELECT count(*) AS n, 'nan'::DOUBLE AS x FROM artifacts"
@@ -140,6 +148,7 @@ def test_on_the_command_line(made, tmp_path, monkeypatch):
     for wrong in (
         (),
         ("SELECT 1", "--list"),
+        ("SELECT 1", "--all"),
         ("no_such_question",),
         ("SELECT 1", "--as-of", "2001-01-01"),
         ("SELECT 1", "-p", "x=1"),

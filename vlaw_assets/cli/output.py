@@ -14,7 +14,6 @@ from unicodedata import category
 
 import typer
 import typer.core
-from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.segment import Segment
@@ -124,25 +123,19 @@ def print_json(value: Any, *, notes: Sequence[str] = ()) -> None:
 
 
 def print_table(rows: Sequence[Sequence[str]], title: str | None = None) -> None:
-    """A table of text, the header first; the first column left, the others right. A terminal's width cuts lines, a pipe
-    has none.
+    """A table of text, the header first, as wide as the terminal (see tables.py); a pipe has no width.
 
     Not rich's own: that takes a millisecond for a row, and cuts every column to make room for the last.
     """
+    from vlaw_assets.cli.tables import blocks
+
     if title:
         console.print(title, style="bold", markup=False, soft_wrap=True)
     cells = [[visible(str(cell)).replace("\n", "\\n").replace("\t", "\\t") for cell in row] for row in rows]
-    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
-    lines = [_line(row, widths) for row in cells]
-    text = Text("\n".join(lines), overflow="ellipsis", no_wrap=True)
-    text.stylize("bold", 0, len(lines[0]))
-    console.print(text, soft_wrap=not console.is_terminal)
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    gaps = [" " * (width - cell_len(cell)) for cell, width in zip(cells, widths, strict=True)]
-    first, *others = zip(cells, gaps, strict=True)
-    return "  ".join(["".join(first), *(gap + cell for cell, gap in others)]).rstrip()
+    for number, lines in enumerate(blocks(cells, console.width if console.is_terminal else None)):
+        text = Text("\n".join([*[""] * (number > 0), *lines]), overflow="ignore", no_wrap=True)
+        text.stylize("bold", 0, (number > 0) + len(lines[0]))
+        console.print(text, soft_wrap=True)
 
 
 def existing_lake(as_of: str | None = None) -> Lake:

@@ -17,6 +17,10 @@ from vlaw_models.errors import VlawError
 FOLDER = Path(__file__).parent.parent / "sql"
 
 _PARAMETER = re.compile(r"\$([a-z][a-z0-9_]*)")
+_OPTIONAL = re.compile(r"\bcoalesce\(\s*\$([a-z][a-z0-9_]*)|\$([a-z][a-z0-9_]*)(?:::\w+)? IS (?:NOT )?NULL")
+"""A parameter of which the SQL says what holds where it is not given."""
+_DEFAULT = re.compile(r"\b([a-z][a-z0-9_]*) \(default\b")
+"""One of which the file says it."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,13 @@ class Question:
     def parameters(self) -> list[str]:
         """Names of the parameters, in the order of their first use in the SQL."""
         return list(dict.fromkeys(_PARAMETER.findall(_code(self.sql))))
+
+    @property
+    def optional(self) -> list[str]:
+        """Names of the parameters that may be left out."""
+        said = {first or second for first, second in _OPTIONAL.findall(_code(self.sql))}
+        said.update(_DEFAULT.findall(self.explained))
+        return [name for name in self.parameters if name in said]
 
     @property
     def explained(self) -> str:
