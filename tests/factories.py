@@ -116,10 +116,11 @@ def identity(
     *,
     code: str = CODE,
     excluded: Sequence[str] = (),
+    labels: Mapping[str, bool] | None = None,
 ) -> Identity:
     """`parents`: role -> the artifact that is read in it."""
     made_from = tuple((role, ref.content_digest) for role, ref in parents.items())
-    return Identity(kind, code, canonical_json(recipe or {}), made_from, tuple(excluded))
+    return Identity(kind, code, canonical_json(recipe or {}), made_from, tuple(excluded), tuple((labels or {}).items()))
 
 
 def commit(
@@ -133,6 +134,7 @@ def commit(
     recipe: Mapping[str, Any] | None = None,
     code: str = CODE,
     excluded: Sequence[str] = (),
+    labels: Mapping[str, bool] | None = None,
     reads: Collection[str] | None = None,
     rows: Collection[str] = (),
     state: ArtifactRef | None = None,
@@ -148,7 +150,7 @@ def commit(
         rows: those of them that are read by row.
         state: the loop state that chose the parents.
     """
-    made = identity(kind or asset, recipe, parents, code=code, excluded=excluded)
+    made = identity(kind or asset, recipe, parents, code=code, excluded=excluded, labels=labels)
     with lake.commit(
         asset=asset, partition=partition, identity=made, run_id=run_id, code_revision=code_revision, force=force
     ) as draft:

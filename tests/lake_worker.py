@@ -16,6 +16,7 @@ from factories import PARTITION, commit_all, fill, identity, sample_episodes
 
 import vlaw_assets.lake
 from vlaw_assets.lake import Lake, checkpoints, frames, seal, tables
+from vlaw_assets.lake.labels import label_episodes
 
 WRITES = [
     (frames.FrameWriter, "write"),
@@ -58,6 +59,10 @@ def main(command: str, path: str, *args: str) -> None:
     if command == "killed":
         seen = watch_writes(int(args[0]))
         commit_all(lake, run_id="killed")
+        Path(args[1]).write_text(json.dumps(seen))
+    elif command == "label":
+        seen = watch_writes(int(args[0]))
+        label_episodes(lake, [(name, "failure", "ann", "killed") for name in args[2:]])
         Path(args[1]).write_text(json.dumps(seen))
     elif command == "hold":
         with lake.commit(asset="all", partition=PARTITION, identity=identity("held"), run_id="holder") as draft:

@@ -24,6 +24,7 @@ VIEWS = (
     "evaluations",
     "reads",
     "quarantine",
+    "labels",
     "frames",
     "artifacts",
     "edges",
@@ -197,7 +198,10 @@ def test_types_are_those_of_the_schema_with_rows_and_without(lake):
     with connect(lake) as query:
         assert {view: query.execute(f"DESCRIBE {view}").fetchall() for view in VIEWS} == empty
         for view in set(VIEWS) & set(TABLES) - {"edges", "artifacts"}:
-            more = {"episodes": ["quarantined"], "evaluations": ["quarantined_trials"]}.get(view, [])
+            more = {
+                "episodes": ["recorded", "label", "quarantined"],
+                "evaluations": ["quarantined_trials", "corrected_trials"],
+            }.get(view, [])
             assert query.table(f"SELECT * FROM {view}").schema.names == TABLES[view].names + more
 
 

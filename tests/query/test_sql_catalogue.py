@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from vlaw_assets.cli import app
 from vlaw_assets.lake import Lake
+from vlaw_assets.lake.labels import label_episodes
 from vlaw_assets.query import connect
 from vlaw_assets.query.catalogue import write_catalogue
 from vlaw_assets.query.questions import questions, read_question
@@ -24,6 +25,8 @@ VIEWS = (
     "evaluations",
     "reads",
     "quarantine",
+    "labels",
+    "label_history",
     "frames",
     "artifacts",
     "edges",
@@ -34,6 +37,7 @@ VIEWS = (
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("catalogue")
     k = known(Lake.open(folder / "lake"))
+    label_episodes(k.lake, [(k.ids["d0"], "failure", "ann", "it melts")])
     return k, write_catalogue(k.lake, folder / "vlaw.duckdb")
 
 

@@ -1,5 +1,4 @@
-"""Assets that no run makes, only commands: imported recordings and the quarantine list. Shown in the graph, not
-executable.
+"""Assets that no run makes, only commands: imported recordings and two lists. Shown in the graph, not executable.
 
 Their specs give Dagster a page for them; reconcile.py reports them, from the ledger like everything else.
 """
@@ -25,4 +24,11 @@ quarantine = dg.AssetSpec(
     description="Episodes that no later dataset may use, the whole list in every version: `vlaw quarantine`.",
 )
 
-OUTSIDE = (recorded_episodes, quarantine)
+labels = dg.AssetSpec(
+    "labels",
+    group_name=OUTSIDE_GROUP,
+    kinds={"deltalake"},
+    description="What people say of episodes, every label that was ever given in every version: `vlaw label`.",
+)
+
+OUTSIDE = (recorded_episodes, quarantine, labels)

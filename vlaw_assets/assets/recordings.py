@@ -158,7 +158,8 @@ def _taken(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], where
         raise VlawError(
             f"{len(unlabelled)} of {len(ids)} episodes have no success label, such as {unlabelled[0]}",
             where=where,
-            remedy="Label the recording and import it again (--require-success says which are missing).",
+            remedy="Label them (vlaw label EPISODE success|failure|near_success --why ...), or label the recording and "
+            "import it again (--require-success says which are missing).",
         )
     return ids
 
@@ -172,13 +173,12 @@ def take(stage: Stage, plan: Plan, work: Work, *, policy: str = "", last_frame: 
 
     Raises VlawError where there is none of a task, or one without a success label.
     """
+    from vlaw_assets.lake.labels import labelled
+
     settings, handle = plan.recipe["recorded"], work.read(ROLE)
     available = handle.available()
-    rows = [
-        row
-        for row in stage.lake.read(plan.parents[ROLE]).table("episodes").to_pylist()
-        if row["episode_id"] in available
-    ]
+    held = labelled(stage.lake.read(plan.parents[ROLE]).table("episodes"), handle.labels)
+    rows = [row for row in held.to_pylist() if row["episode_id"] in available]
     by_id = {row["episode_id"]: row for row in rows}
     name = split_partition(plan.parents[ROLE].partition)[0]
     ids = _taken(rows, settings, f"{stage.asset} [{stage.partition or 'foundation'}], recording {name}")

@@ -16,9 +16,10 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from vlaw_assets.assets.by_row import goes_by_row
+from vlaw_assets.by_label import goes_by_label
 from vlaw_assets.partitions import split_partition
 from vlaw_assets.pipeline import checks, memory, plugins, progress
 from vlaw_assets.pipeline.checks import Finding
@@ -137,6 +138,13 @@ class Work:
         self.pictures[title] = png
 
 
+class Lists(NamedTuple):
+    """The lists that change how the parents of an artifact are read; None where none of its episodes are on it."""
+
+    quarantine: ArtifactRef | None
+    labels: ArtifactRef | None
+
+
 @dataclass
 class Stage:
     """One asset partition: where it is, and the settings and artifacts that a plan of it reads."""
@@ -153,6 +161,8 @@ class Stage:
     findings: list[Finding] = field(default_factory=list)
     occurring: Mapping[str, set[str]] | None = None
     """Where quarantined episodes occur, if the asker knows it already (`quarantine.occurrences`)."""
+    corrections: Mapping[str, Mapping[str, bool]] | None = None
+    """Which episodes have another label than was recorded, if the asker knows it already (`labels.corrections`)."""
     required: list[ArtifactRef] = field(default_factory=list)
     """The artifacts that were asked for by `require`, in order."""
 
@@ -221,24 +231,30 @@ class Stage:
         )
         return {**parts, plugins.STAGE: self.code} if len(parts) == 1 else parts
 
-    def identity(self, plan: Plan) -> tuple[Identity, ArtifactRef | None]:
-        """The identity of what a plan makes, and the quarantine list that it leaves out (None where it has none of it).
+    def identity(self, plan: Plan) -> tuple[Identity, Lists]:
+        """The identity of what a plan makes, and the lists by which its parents are read.
 
-        It is the plan's kind and recipe, the code's digest, the content digests of the parents, and the episodes in
-        quarantine that these hold. The experiment's name is not in it: experiments that agree share the artifact.
+        It is the plan's kind and recipe, the code's digest, the content digests of the parents, and of the episodes
+        that these hold those in quarantine and what people say of the others. The experiment's name is not in it:
+        experiments that agree share the artifact.
         """
         from vlaw_assets.lake import Identity, canonical_json
+        from vlaw_assets.lake.labels import with_labels
         from vlaw_assets.lake.quarantine import without_quarantined
 
+        labels = None
         identity = Identity(
             kind=plan.kind,
             code=_code(self.code_parts(plan)),
             recipe=canonical_json(dict(plan.recipe)),
             parents=tuple(sorted((role, ref.content_digest) for role, ref in plan.parents.items())),
         )
-        return without_quarantined(
+        if goes_by_label(self.asset):
+            identity, labels = with_labels(self.lake, identity, plan.parents.values(), known=self.corrections)
+        identity, quarantine = without_quarantined(
             self.lake, identity, plan.parents.values(), force=self.force, occurring=self.occurring
         )
+        return identity, Lists(quarantine, labels)
 
     @contextlib.contextmanager
     def commit(self, plan: Plan) -> Iterator[Work]:
@@ -248,7 +264,7 @@ class Stage:
         """
         from vlaw_assets.lake.claim import claimed
 
-        identity, listed = self.identity(plan)
+        identity, lists = self.identity(plan)
         claim = claimed(
             self.lake, identity, holder=self.run_id, waiting=lambda text: self.progress(0, 1, text), force=self.force
         )
@@ -263,21 +279,30 @@ class Stage:
                 code_revision=code_revision(),
             ) as draft,
         ):
-            if listed is not None:
-                draft.leave_out(listed)
+            if lists.quarantine is not None:
+                draft.leave_out(lists.quarantine)
+            if lists.labels is not None:
+                draft.label_by(lists.labels)
             draft.stands_on(plan.parents, state=plan.chosen_by)
             work = Work(draft, plan.parents, self.findings)
             yield work
             if work.reused is None:
                 noted = {f.name: {"passed": f.passed, "text": f.text, "blocking": f.blocking} for f in work.findings}
-                left_out = {"excluded": len(identity.excluded)} if identity.excluded else {}
+                counts = {"excluded": len(identity.excluded), "relabelled": len(identity.labels)}
                 for title, png in work.pictures.items():
                     draft.keep_picture(title, png)
                 parts = self.code_parts(plan)
                 code = {CODE: dict(parts), plugins.CODE_VERSION: self.code} if len(parts) > 1 else {}
                 classes = {CLASSES: named} if (named := classes_in(draft.checkpoint)) else {}
                 draft.set_metrics(
-                    {**work.metrics, **left_out, **code, **classes, "checks": noted, "made_with": made_with()}
+                    {
+                        **work.metrics,
+                        **{name: n for name, n in counts.items() if n},
+                        **code,
+                        **classes,
+                        "checks": noted,
+                        "made_with": made_with(),
+                    }
                 )
 
 

@@ -68,10 +68,14 @@ def _candidates(stage: Stage, work: Work) -> list[Candidate]:
         )
     ]
     if learner.imagined:
-        work.read("imagined_rollouts", by_row=by_row)  # its episodes become members: that is a dependency
+        said = work.read("imagined_rollouts", by_row=by_row).labels  # its episodes become members: a dependency
         scores = work.read("reward_scores", by_row=by_row).table("reward_scores").to_pylist()
         owner = work.parents["imagined_rollouts"].owner
-        found += [Candidate(s["episode_id"], owner, s["task"], "imagined", s["p_success"]) for s in scores]
+        found += [
+            # What a person says of an imagined episode outweighs its judge.
+            Candidate(s["episode_id"], owner, s["task"], "imagined", float(said.get(s["episode_id"], s["p_success"])))
+            for s in scores
+        ]
         work.metrics["judged"] = len(scores)
     return found
 

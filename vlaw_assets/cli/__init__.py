@@ -22,6 +22,7 @@ from vlaw_assets.cli import (
     export,
     gc,
     impact,
+    label,
     migrate,
     quarantine,
     reconcile,
@@ -51,6 +52,7 @@ app.command("status")(status.status)
 app.command("audit")(audit.audit)
 app.command("diff")(diff.diff)
 app.command("impact")(impact.impact)
+app.command("label")(label.label)
 app.command("quarantine")(quarantine.quarantine)
 app.command("sql")(sql.sql)
 app.command("report")(report.report)

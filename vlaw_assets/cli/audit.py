@@ -197,7 +197,7 @@ def _fail(found: dict[str, Any], lake: Lake) -> None:
 
 
 def _show(found: dict[str, Any]) -> None:
-    from vlaw_assets.reports.audit_tables import LEARNED, judge_table, metric_table, quarantine_table
+    from vlaw_assets.reports.audit_tables import LEARNED, judge_table, label_table, metric_table, quarantine_table
 
     console.print(_tree(found))
     tables = (
@@ -208,6 +208,7 @@ def _show(found: dict[str, Any]) -> None:
         ("What each model learned from", pivot(found["learned"], LEARNED)),
         ("Reward model and threshold", judge_table(found)),
         ("Known at the time", metric_table(found, brief=True)),
+        ("Labels that people gave", label_table(found)),
         ("Quarantine in force", quarantine_table(found)),
         ("Artifacts", _artifacts(found)),
     )

@@ -72,16 +72,20 @@ def _shortened(cell: str, most: int) -> str:
 
 
 def _parts(widths: Sequence[int], width: int) -> list[list[int]]:
-    """Columns that go beside each other, each with the first ones repeated."""
+    """Columns that go beside each other: each time the row's number, the first ones where there is room, and others."""
     repeated = 1
     while repeated < len(widths) - 1 and _total(widths[: repeated + 1]) <= width // 2:
         repeated += 1
-    first = list(range(repeated))
-    parts, part = [], first
+    parts: list[list[int]] = []
+    part = list(range(repeated))
     for column in range(repeated, len(widths)):
-        if part != first and _total([widths[at] for at in (*part, column)]) > width:
+        if column > repeated and _total([widths[at] for at in (*part, column)]) > width:
             parts.append(part)
-            part = first
+            part = list(range(repeated))
+        if _total([widths[at] for at in (*part, column)]) > width:
+            if not parts:
+                parts.append(part)  # the first ones are shown once, whatever comes
+            part = [0]
         part = [*part, column]
     return [*parts, part]
 

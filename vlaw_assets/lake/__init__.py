@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vlaw_assets.lake import deltalog, disk, frames, moments, quarantine, seal
+from vlaw_assets.lake import deltalog, disk, frames, labels, moments, quarantine, seal
 from vlaw_assets.lake.artifact import ArtifactRef, Edge, Identity
 from vlaw_assets.lake.draft import Draft
 from vlaw_assets.lake.durable import FileLock, canonical_json, check_writable, digest_of, write_json
@@ -56,8 +56,8 @@ class Lake:
         """The past moment that this lake shows (see `as_of`); None for the lake as it is."""
         self.notes: tuple[str, ...] = ()
         """What whoever named that moment should know, see `moments.Moment`."""
-        self._in_force: tuple[Any, frozenset[str]] | None = None
-        """What `counted` leaves out, and the ledger that it is of."""
+        self._in_force: tuple[Any, frozenset[str], dict[str, bool]] | None = None
+        """The ledger that `counted` was last asked of, what it leaves out, and the labels it goes by."""
 
     @classmethod
     def open(cls, path: str | Path, *, create: bool = True) -> Lake:
@@ -101,14 +101,16 @@ class Lake:
         return Handle(self, ref)
 
     def counted(self, ref: ArtifactRef) -> Handle:
-        """As `read`, without the episodes in quarantine: for every number and picture that people are shown.
+        """As `read`, without the episodes in quarantine and by the labels in force: for every number and picture that
+        people are shown.
 
-        `Handle.left_out` says how many those are.
+        `Handle.left_out` and `Handle.corrected` say how many those are.
         """
-        now = (self.ledger.current(quarantine.ASSET), len(self.ledger.artifacts()))
+        ledger = self.ledger
+        now = ledger.current(quarantine.ASSET), ledger.current(labels.ASSET), len(ledger.artifacts())
         if self._in_force is None or self._in_force[0] != now:
-            self._in_force = now, frozenset(quarantine.in_force(self))
-        return Handle(self, ref, excluded=self._in_force[1])
+            self._in_force = now, frozenset(quarantine.in_force(self)), labels.outcomes(self)
+        return Handle(self, ref, excluded=self._in_force[1], labels=self._in_force[2])
 
     @contextmanager
     def commit(

@@ -32,16 +32,20 @@ class Identity:
     """(role, content digest) of what it is made from; kept sorted."""
     excluded: tuple[str, ...] = ()
     """Ids of quarantined episodes that its parents hold: they are left out. Kept sorted."""
+    labels: tuple[tuple[str, bool], ...] = ()
+    """(episode id, success) where a person has said otherwise than its parents' rows: then this holds. Kept sorted."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parents", tuple(sorted((role, digest) for role, digest in self.parents)))
         object.__setattr__(self, "excluded", tuple(sorted(set(self.excluded))))
+        object.__setattr__(self, "labels", tuple(sorted(set(self.labels))))
 
     @cached_property
     def digest(self) -> str:
         """sha256 (hex)."""
         parts = {"kind": self.kind, "code": self.code, "recipe": self.recipe, "parents": self.parents}
-        return digest_of(parts | ({"excluded": self.excluded} if self.excluded else {}))
+        changed = {"excluded": self.excluded, "labels": self.labels}
+        return digest_of(parts | {name: value for name, value in changed.items() if value})
 
     @property
     def parents_digest(self) -> str:

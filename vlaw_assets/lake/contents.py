@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vlaw_assets.lake import reads
+from vlaw_assets.lake import labels, reads
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef, Lake
@@ -57,13 +57,15 @@ def at_commit(
 ) -> dict[str, list[dict[str, Any]]]:
     """Contents of an artifact whose ledger row is about to be written; `per_episode`: it holds
     something of every episode that it read by rows."""
+    edges = tables["edges"].select(["role", "parent_id"]).to_pylist() if "edges" in tables else []
+    parents = [edge["parent_id"] for edge in edges]
+    said = _said(lake, [(edge["role"], edge["parent_id"]) for edge in edges])
     found = contents(
         tables,
         lambda owner: (
-            tables["episodes"] if owner == artifact_id and "episodes" in tables else _episodes_of(lake, owner)
+            tables["episodes"] if owner == artifact_id and "episodes" in tables else _episodes_of(lake, owner, said)
         ),
     )
-    parents = tables["edges"]["parent_id"].to_pylist() if "edges" in tables else ()
     if reads.holds_episodes(lake, parents):
         found["reads"] = reads.counts_at_commit(lake, artifact_id, tables, per_episode=per_episode)
     return found
@@ -73,8 +75,10 @@ def recounted(lake: Lake, ref: ArtifactRef) -> dict[str, list[dict[str, Any]]]:
     """Contents counted again from the rows of the artifact that holds the data of `ref`."""
     owner = lake.ledger.get(ref.owner)
     tables = {name: lake.tables.read(name, owner.versions[name]) for name in COUNTED if name in owner.versions}
-    found = contents(tables, lambda other: _episodes_of(lake, other))
-    if reads.holds_episodes(lake, (edge.parent for edge in lake.ledger.edge_rows(owner.artifact_id))):
+    edges = lake.ledger.edge_rows(owner.artifact_id)
+    said = _said(lake, [(edge.role, edge.parent) for edge in edges])
+    found = contents(tables, lambda other: _episodes_of(lake, other, said))
+    if reads.holds_episodes(lake, (edge.parent for edge in edges)):
         found["reads"] = reads.counts(lake, owner)
     return found
 
@@ -100,8 +104,13 @@ def _rows(tables: Mapping[str, pa.Table], name: str) -> pa.Table | None:
     return table if table is not None and table.num_rows else None
 
 
-def _episodes_of(lake: Lake, owner: str) -> pa.Table:
-    return lake.tables.read("episodes", lake.ledger.get(owner).versions.get("episodes"), LABELS)
+def _said(lake: Lake, edges: list[tuple[str, str]]) -> dict[str, bool]:
+    """The labels that an artifact with these edges (role, parent) was made with."""
+    return next((labels.outcomes(lake, lake.ledger.get(parent)) for role, parent in edges if role == labels.ROLE), {})
+
+
+def _episodes_of(lake: Lake, owner: str, said: Mapping[str, bool]) -> pa.Table:
+    return labels.labelled(lake.tables.read("episodes", lake.ledger.get(owner).versions.get("episodes"), LABELS), said)
 
 
 def _episodes(rows: pa.Table) -> list[dict[str, Any]]:

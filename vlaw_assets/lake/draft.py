@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.lake import checkpoints, contents, disk, embeddings, pictures, quarantine
+from vlaw_assets.lake import checkpoints, contents, disk, embeddings, labels, pictures, quarantine
 from vlaw_assets.lake.artifact import CHOSEN_BY, PER_EPISODE, ArtifactRef, Edge, Identity
 from vlaw_assets.lake.durable import canonical_json, digest_of
 from vlaw_assets.lake.handles import Handle
@@ -50,7 +50,8 @@ class Draft(Rows):
         """The ledger row, after the block."""
         self._handles: dict[str, Handle] = {}
         self._edges: dict[tuple[str, str], Edge] = {}
-        self._quarantine: Edge | None = None
+        self._lists: dict[str, Edge] = {}
+        """Edges to the lists that change how parents are read, by role."""
         self._state: Edge | None = None
         self._parents: dict[str, ArtifactRef] = {}
         self._allowed = {digest for _, digest in identity.parents}
@@ -75,7 +76,9 @@ class Draft(Rows):
                 remedy="add (role, content digest) to Identity.parents",
             )
         if owner.artifact_id not in self._handles:
-            self._handles[owner.artifact_id] = Handle(self.lake, owner, excluded=self.identity.excluded)
+            self._handles[owner.artifact_id] = Handle(
+                self.lake, owner, excluded=self.identity.excluded, labels=dict(self.identity.labels)
+            )
         key, scope = (owner.artifact_id, role), "rows" if by_row else "whole"
         known = self._edges.get(key)
         if known is None or (known.scope, scope) == (
@@ -93,7 +96,11 @@ class Draft(Rows):
 
     def leave_out(self, listed: ArtifactRef) -> None:
         """Say which list of quarantined episodes `Identity.excluded` was taken from; an edge to it is recorded."""
-        self._quarantine = Edge(listed.owner, quarantine.ROLE, listed.artifact_id, "rows", "all", "")
+        self._lists[quarantine.ROLE] = Edge(listed.owner, quarantine.ROLE, listed.artifact_id, "rows", "all", "")
+
+    def label_by(self, listed: ArtifactRef) -> None:
+        """Say which labels `Identity.labels` was taken from; an edge to them is recorded."""
+        self._lists[labels.ROLE] = Edge(listed.owner, labels.ROLE, listed.artifact_id, "rows", "all", "")
 
     def stands_on(self, parents: Mapping[str, ArtifactRef], *, state: ArtifactRef | None = None) -> None:
         """Say what this is made of by role, and which state of the loop chose its models: an edge to that is recorded.
@@ -213,14 +220,19 @@ class Draft(Rows):
         )
 
     def _lineage(self) -> dict[str, list[dict[str, Any]]]:
-        """Rows of `edges` and `reads`. Raises VlawError when episodes are excluded and nobody said by which list."""
-        if self.identity.excluded and self._quarantine is None:
-            raise VlawError(
-                f"{len(self.identity.excluded)} episodes are excluded, but by no list",
-                where=self._name,
-                remedy="call draft.leave_out(the quarantine artifact)",
-            )
-        edges = [*self._edges.values(), *(edge for edge in (self._state, self._quarantine) if edge)]
+        """Rows of `edges` and `reads`. Raises VlawError where a list changed what was read, and nobody said which."""
+        asked = (
+            (quarantine.ROLE, self.identity.excluded, "excluded", "leave_out"),
+            (labels.ROLE, self.identity.labels, "relabelled", "label_by"),
+        )
+        for role, episodes, what, call in asked:
+            if episodes and role not in self._lists:
+                raise VlawError(
+                    f"{len(episodes)} episodes are {what}, but by no list",
+                    where=self._name,
+                    remedy=f"call draft.{call}(the artifact of {role})",
+                )
+        edges = [*self._edges.values(), *([self._state] if self._state else []), *self._lists.values()]
         owner = self._owner_columns()
         return {name: [owner | row for row in rows] for name, rows in lineage(edges, self._handles).items()}
 

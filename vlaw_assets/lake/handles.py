@@ -1,14 +1,14 @@
 """A read handle: the data of one artifact, exactly as the ledger pinned it.
 
-A handle made by a draft leaves quarantined episodes out of every table, and remembers which episodes it gave away: the
-draft writes that down as the edge's selection. Frames have no door of their own: they come with their episodes, at once
-(`episodes`) or when they are asked for (`source`).
+A handle made by a draft leaves quarantined episodes out of every table, gives episodes the success that people said
+they have, and remembers which episodes it gave away: the draft writes that down as the edge's selection. Frames have no
+door of their own: they come with their episodes, at once (`episodes`) or when they are asked for (`source`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from vlaw_assets.lake import checkpoints, embeddings, frames
 from vlaw_assets.lake.durable import file_problems
+from vlaw_assets.lake.labels import labelled
 from vlaw_assets.lake.latents import LanceLatents
 from vlaw_assets.lake.schemas import ORDER
 from vlaw_assets.lake.source import LanceEpisodes
@@ -33,12 +34,16 @@ if TYPE_CHECKING:
 class Handle:
     """Made by `Draft.read` (recorded as an edge) or `Lake.read` (looking only)."""
 
-    def __init__(self, lake: Lake, ref: ArtifactRef, *, excluded: Iterable[str] = ()):
+    def __init__(
+        self, lake: Lake, ref: ArtifactRef, *, excluded: Iterable[str] = (), labels: Mapping[str, bool] | None = None
+    ):
         self._lake = lake
         self.ref = lake.ledger.get(ref.owner)
         """The artifact that holds the data; for a pointer, what it points at."""
         self._verified: set[str] = set()
         self._excluded = tuple(excluded)
+        self.labels = labels or {}
+        """Episode id -> success, of the episodes of any artifact that people judged otherwise."""
         self._whole = False
         self._given: set[str] | None = None
         self._members: pa.Table | None = None
@@ -70,6 +75,15 @@ class Handle:
         """How many of the artifact's own episodes this handle leaves out."""
         held = self.ref.versions.get("episodes")
         return held["rows"] - len(self.available()) if held and self._excluded else 0
+
+    @property
+    def corrected(self) -> int:
+        """Of how many of the artifact's own episodes people say otherwise than it does."""
+        if not self.labels:
+            return 0
+        table = self._stored("episodes", ("episode_id", "start_episode_id", "success"))
+        said = labelled(table, self.labels)["success"]
+        return sum(a != b for a, b in zip(said.to_pylist(), table["success"].to_pylist(), strict=True))
 
     def checkpoint(self) -> Path:
         """The checkpoint folder, after re-hashing every file. Raises VlawError naming what is missing or changed."""
@@ -157,6 +171,11 @@ class Handle:
         return LanceEpisodes(self._lake.paths, self.ref.versions.get("frames"), episodes)
 
     def _table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        table = self._stored(name, columns)
+        return labelled(table, self.labels) if name == "episodes" and "success" in table.column_names else table
+
+    def _stored(self, name: str, columns: Sequence[str] | None) -> pa.Table:
+        """The rows as they were written, without the excluded ones."""
         self._verify(name)
         table = self._lake.tables.read(name, self.ref.versions.get(name), columns)
         if not self._excluded:

@@ -79,7 +79,7 @@ def source(lake: Lake, table: str, among: Iterable[ArtifactRef], columns: Sequen
     verified."""
     files = files_of(lake, table, among)
     if not files:
-        types = {"success": "BOOLEAN", "weight": "DOUBLE", "num_steps": "INTEGER"}
+        types = {"success": "BOOLEAN", "weight": "DOUBLE", "num_steps": "INTEGER", "position": "BIGINT"}
         typed = ", ".join(f"NULL::{types.get(name, 'VARCHAR')} AS {name}" for name in columns)
         return f"SELECT {typed} WHERE false"
     quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in files)

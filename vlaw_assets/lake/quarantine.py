@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from vlaw_assets.lake import listed
 from vlaw_assets.lake.artifact import ArtifactRef, Identity
-from vlaw_assets.lake.durable import canonical_json
+from vlaw_assets.lake.listed import Change
 from vlaw_assets.lake.lookup import Lookup
 from vlaw_assets.once import once
 from vlaw_models.errors import VlawError
@@ -26,27 +26,15 @@ ASSET = ROLE = "quarantine"
 """Name of the asset and of its only table, and role of the edges to it."""
 
 
-@dataclass(frozen=True)
-class Change:
-    """What one call did to the list."""
-
-    ref: ArtifactRef | None
-    """The list now; None while nothing was ever quarantined."""
-    changed: tuple[str, ...]
-    unchanged: tuple[str, ...]
-    """Already quarantined; for a release: not quarantined."""
-
-
 def latest(lake: Lake) -> ArtifactRef | None:
     """The list as this lake sees it, also as of a moment."""
-    return lake.ledger.current(ASSET, "")
+    return listed.latest(lake, ASSET)
 
 
 def quarantined(lake: Lake, ref: ArtifactRef | None = None) -> dict[str, dict[str, Any]]:
     """Episode id -> {episode_id, why, by, at}, in the order they were added; of one list, default the latest."""
-    ref = ref or latest(lake)
-    rows = lake.read(ref).table(ASSET).to_pylist() if ref else []
-    return {row["episode_id"]: {name: row[name] for name in ("episode_id", "why", "by", "at")} for row in rows}
+    rows = listed.rows(lake, ref or latest(lake), ("episode_id", "why", "by", "at"))
+    return {row["episode_id"]: row for row in rows}
 
 
 def in_force(lake: Lake) -> dict[str, str]:
@@ -67,9 +55,7 @@ def add(lake: Lake, ids: Sequence[str], *, why: str, by: str, run_id: str = "qua
     empty."""
     if not why.strip():
         raise VlawError("a reason is missing", where="quarantine", remedy="say why: --why 'the camera had slipped'")
-    with Lookup(lake) as lookup:
-        unknown = sorted(set(ids) - lookup.known(set(ids)))
-    if unknown:
+    if unknown := listed.unknown(lake, ids):
         raise VlawError(
             f"no artifact holds an episode {', '.join(unknown)}",
             where=str(lake.paths.root),
@@ -129,11 +115,11 @@ def without_quarantined(
     full = dataclasses.replace(identity, excluded=tuple(excluded))
     if not force and lake.ledger.find(full) is None:
         for made in lake.ledger.but_for_exclusions(full):
-            listed = list_of(lake, made)
-            left_out = excluded & set(_closed(lake, listed.artifact_id) if listed else ())
+            then = list_of(lake, made)
+            left_out = excluded & set(_closed(lake, then.artifact_id) if then else ())
             fewer = dataclasses.replace(identity, excluded=tuple(left_out))
             if fewer.digest == made.identity_digest and not _used(lake, made, excluded - left_out, occurring):
-                return fewer, listed
+                return fewer, then
     return full, ref
 
 
@@ -162,11 +148,11 @@ def list_of(lake: Lake, ref: ArtifactRef) -> ArtifactRef | None:
 
 
 @once
-def _closed(lake: Lake, listed: str) -> dict[str, str]:
+def _closed(lake: Lake, of: str) -> dict[str, str]:
     """The episodes of a list (an artifact id) and those imagined from them: id -> the one on the list that it goes back
     to."""
     with Lookup(lake) as lookup:
-        return lookup.with_started(quarantined(lake, lake.ledger.get(listed)))
+        return lookup.with_started(quarantined(lake, lake.ledger.get(of)))
 
 
 def _used(lake: Lake, made: ArtifactRef, ids: set[str], occurring: Mapping[str, set[str]] | None) -> bool:
@@ -209,17 +195,6 @@ def _change(
         return Change(before, (), unchanged)
     for name in changed:
         rows = apply(rows, name)
-    listed = [row | {"at": row["at"].isoformat()} for row in rows.values()]
-    identity = Identity(ASSET, "1", canonical_json(listed), ())
-    with lake.commit(asset=ASSET, partition="", identity=identity, run_id=run_id) as draft:
-        now = latest(lake)
-        if (now and now.artifact_id) != (before and before.artifact_id):
-            raise VlawError(
-                "the list was changed by somebody else at the same time",
-                where=str(lake.paths.root),
-                remedy="run it again",
-            )
-        if draft.reused is None:
-            draft.write_quarantine(list(rows.values()))
-            draft.set_metrics({**note, "by": by, "episodes": list(changed)})
-    return Change(draft.committed, changed, unchanged)
+    metrics = {**note, "by": by, "episodes": list(changed)}
+    ref = listed.commit(lake, ASSET, before, list(rows.values()), metrics=metrics, run_id=run_id)
+    return Change(ref, changed, unchanged)

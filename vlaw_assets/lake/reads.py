@@ -7,7 +7,9 @@ Over each edge, the parent's episodes, of these the selection, without those tha
   'listed': those in `reads`;
 - scope 'rows': those that the child's own rows name, as member, as scored or as start; of embeddings and of latents
   every one;
-- the edges to the list of quarantined episodes and to the state that chose the models read no episodes.
+- the edges to the lists of quarantined episodes and of labels and to the state that chose the models read no episodes.
+
+`success` is what the child read: by the labels it was made with, else as it was recorded.
 
 `weight` is the episode's in a dataset that the child read too (0 where it is no member of it), else 1; `source` is what
 that dataset calls it, else ''. `sql/`, the audit, its page, `diff` and provenance all ask this statement; `impact`
@@ -38,8 +40,12 @@ left_out(child_id, episode_id) AS (
   UNION
   SELECT l.child_id, i.episode_id FROM left_out l JOIN episodes i ON i.start_episode_id = l.episode_id
 ),
--- the two roles that read no episodes
-reading AS (SELECT * FROM {edges} WHERE role NOT IN ('quarantine', 'state')),
+said(child_id, episode_id, success) AS (
+  SELECT e.child_id, l.episode_id, arg_max(l.label, l.position) = 'success'
+  FROM {edges} e JOIN labels l ON l.artifact_id = e.parent_id WHERE e.role = 'labels' GROUP BY e.child_id, l.episode_id
+),
+-- the roles that read no episodes
+reading AS (SELECT * FROM {edges} WHERE role NOT IN ('quarantine', 'labels', 'state')),
 datasets AS (
   SELECT DISTINCT e.child_id, m.artifact_id AS dataset
   FROM (SELECT DISTINCT artifact_id FROM members) m JOIN reading e ON e.parent_id = m.artifact_id
@@ -68,15 +74,19 @@ whole AS (
   WHERE scope = 'whole' AND selection = 'all' OR scope = 'rows' AND child_id IN (SELECT artifact_id FROM embedders)
 ),
 taken AS (
-  SELECT w.child_id, w.parent_id, w.role, p.episode_id, p.purpose, p.task, p.success, p.num_steps, p.content_digest
+  SELECT w.child_id, w.parent_id, w.role, p.episode_id, p.purpose, p.task, p.recorded AS success, p.num_steps,
+    p.content_digest
   FROM whole w JOIN episodes p ON p.artifact_id = w.parent_id
   UNION ALL
-  SELECT k.child_id, k.parent_id, k.role, p.episode_id, p.purpose, p.task, p.success, p.num_steps, p.content_digest
+  SELECT k.child_id, k.parent_id, k.role, p.episode_id, p.purpose, p.task, p.recorded AS success, p.num_steps,
+    p.content_digest
   FROM picked k JOIN episodes p ON p.artifact_id = k.parent_id AND p.episode_id = k.episode_id
 )
 SELECT
-  t.*, coalesce(m.source, '') AS source, coalesce(m.weight, if(d.child_id IS NULL, 1.0, 0.0)) AS weight
+  t.* REPLACE (coalesce(y.success, t.success) AS success), coalesce(m.source, '') AS source,
+  coalesce(m.weight, if(d.child_id IS NULL, 1.0, 0.0)) AS weight
 FROM taken t
+LEFT JOIN said y ON y.child_id = t.child_id AND y.episode_id = t.episode_id
 LEFT JOIN (SELECT DISTINCT child_id FROM datasets) d ON d.child_id = t.child_id
 LEFT JOIN (
   SELECT d.child_id, m.owner, m.episode_id, any_value(m.source) AS source, max(m.weight) AS weight
@@ -100,6 +110,7 @@ _COLUMNS = {
     "reads": ("artifact_id", "parent_id", "episode_id"),
     "reward_scores": ("artifact_id", "owner", "episode_id"),
     "quarantine": ("artifact_id", "episode_id"),
+    "labels": ("artifact_id", "episode_id", "label", "position"),
 }
 """What the statement needs of each table."""
 _COUNTED = """
@@ -112,8 +123,8 @@ FROM found GROUP BY ALL ORDER BY ALL
 
 def statement(edges: str) -> str:
     """The SELECT over a relation `edges` (child_id, parent_id, role, scope, selection, selection_id) of artifacts that
-    hold their own data, and over episodes, members, reads, reward_scores, quarantine and embedders (artifacts that hold
-    vectors or latents of what they read by rows).
+    hold their own data, and over episodes (with `recorded`, the success that they were recorded with), members, reads,
+    reward_scores, quarantine, labels and embedders (artifacts that hold vectors or latents of what they read by rows).
 
     Columns: child_id, parent_id, role, episode_id, purpose, task, success, num_steps, content_digest, source, weight.
     """
@@ -205,13 +216,13 @@ def _ask(
         connection.register("embedders", pa.table({"artifact_id": pa.array(embedders, pa.string())}))
         for table, columns in _COLUMNS.items():
             among = lake.ledger.artifacts() if quarantined and table == "episodes" else near
-            connection.execute(f"CREATE OR REPLACE TEMP VIEW {table} AS {source(lake, table, among, columns)}")
+            select = source(lake, table, among, columns)
             if table in own:
                 connection.register(f"own_{table}", own[table].select(list(columns)))
-                connection.execute(
-                    f"CREATE OR REPLACE TEMP VIEW {table} AS {source(lake, table, among, columns)} "
-                    f"UNION ALL SELECT {', '.join(columns)} FROM own_{table}"
-                )
+                select += f" UNION ALL SELECT {', '.join(columns)} FROM own_{table}"
+            if table == "episodes":
+                select = f"SELECT *, success AS recorded FROM ({select})"
+            connection.execute(f"CREATE OR REPLACE TEMP VIEW {table} AS {select}")
         answer = connection.execute(f"WITH found AS ({statement('edges')}) {question}")
         names = [column[0] for column in answer.description]
         return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]

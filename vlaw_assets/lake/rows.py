@@ -117,13 +117,13 @@ class Rows:
         rows = [{**row, "detail": canonical_json(row.get("detail") or {})} for row in rows]
         self._add("evaluations", rows, required=("task",), optional=_EVALUATION, rename={"detail": "detail_json"})
 
-    def write_quarantine(self, rows: list[dict[str, Any]]) -> None:
-        """Add rows {episode_id, why, by, at (UTC)}: the complete list so far."""
-        self._check_writing("quarantine", "rows")
-        kept = self._rows.setdefault("quarantine", [])
+    def write_list(self, name: str, rows: Sequence[dict[str, Any]]) -> None:
+        """Add rows of a list that a command changes (see listed.py), `at` in UTC: the complete list so far."""
+        self._check_writing(name, "rows")
+        kept = self._rows.setdefault(name, [])
         for row in rows:
             content = row | {"at": row["at"].isoformat()}
-            self._digests.setdefault("quarantine", []).append(hash_row(content, where=self._name))
+            self._digests.setdefault(name, []).append(hash_row(content, where=self._name))
             kept.append(row | self._owner_columns() | {"position": len(kept)})
 
     def write_table(self, name: str, columns: Any) -> None:

@@ -132,6 +132,17 @@ QUARANTINE = pa.schema(
         pa.field("at", TIMESTAMP, nullable=False),
     ]
 )
+LABELS = pa.schema(
+    [
+        *_OWNER,
+        pa.field("position", pa.int64(), nullable=False),
+        _text("episode_id", nullable=False),
+        _text("label", nullable=False),
+        _text("who", nullable=False),
+        _text("why", nullable=False),
+        pa.field("at", TIMESTAMP, nullable=False),
+    ]
+)
 ARTIFACTS = pa.schema(
     [
         *_OWNER,
@@ -178,6 +189,7 @@ TABLES: dict[str, pa.Schema] = {
     "evaluations": EVALUATIONS,
     "reads": READS,
     "quarantine": QUARANTINE,
+    "labels": LABELS,
     "edges": EDGES,
     "artifacts": ARTIFACTS,
 }
@@ -187,11 +199,14 @@ ORDER: dict[str, list[tuple[str, str]]] = {
     "episodes": [("episode_index", "ascending")],
     "steps": [("episode_id", "ascending"), ("step", "ascending")],
     **{
-        name: [("position", "ascending")] for name in ("reward_scores", "members", "evaluations", "reads", "quarantine")
+        name: [("position", "ascending")]
+        for name in ("reward_scores", "members", "evaluations", "reads", "quarantine", "labels")
     },
 }
 """Delta promises no row order; whoever draws batches by index needs the one the rows were written in."""
-PARTITIONED = {"episodes", "steps", "reward_scores", "members", "evaluations", "reads", "quarantine"}
+LATER = {"labels"}
+"""Tables that are made when something is first written to them: a lake may have none yet."""
+PARTITIONED = {"episodes", "steps", "reward_scores", "members", "evaluations", "reads", "quarantine", "labels"}
 """Ledger tables (artifacts, edges) are small and read whole: partitioning them would only make more folders."""
 
 

@@ -22,7 +22,7 @@ import pyarrow as pa
 from vlaw_assets.lake import delta_checkpoints, deltalog, disk
 from vlaw_assets.lake.durable import canonical_json, file_problems, fsync_files, replace_file, sha256_file
 from vlaw_assets.lake.paths import Paths
-from vlaw_assets.lake.schemas import ORDER, PARTITIONED, TABLES
+from vlaw_assets.lake.schemas import LATER, ORDER, PARTITIONED, TABLES
 from vlaw_assets.lake.spool import Spool
 from vlaw_assets.lake.statistics import joined, of_rows
 from vlaw_models.errors import VlawError
@@ -49,6 +49,11 @@ LOOKED_UP = {"members": 1 << 15, "reads": 1 << 15}
 so minima and maxima rule nothing out, and Bloom filters do (4 x faster at 10^7 rows, for 1.2 bytes per row)."""
 
 
+def tables_of(paths: Paths) -> list[str]:
+    """Names of the tables that a lake has: all, but those of LATER that nothing was written to yet."""
+    return [name for name in TABLES if name not in LATER or deltalog.entry_path(paths.table(name), 0).is_file()]
+
+
 class Tables:
     """The Delta tables under `<lake>/delta`."""
 
@@ -63,20 +68,25 @@ class Tables:
         """Checkpoints that are due, while they wait for the end of a commit of several tables."""
 
     def create(self) -> None:
-        """Create the tables that are missing. Call under the lake's lock: two creators would race."""
+        """Create the tables that are missing, but those of LATER. Call under the lake's lock: two creators would
+        race."""
+        for name in TABLES:
+            if name not in LATER:
+                self._create(name)
+
+    def _create(self, name: str) -> None:
         from deltalake import DeltaTable
 
-        for name, schema in TABLES.items():
-            DeltaTable.create(
-                str(self.paths.table(name)),
-                schema=schema,
-                mode="ignore",
-                name=name,
-                partition_by=PARTITION_BY if name in PARTITIONED else None,
-                configuration=KEEP_FOREVER,
-            )
-            log = self.paths.table(name) / "_delta_log"
-            fsync_files(sorted(log.glob("*.json")), root=self.paths.root)
+        DeltaTable.create(
+            str(self.paths.table(name)),
+            schema=TABLES[name],
+            mode="ignore",
+            name=name,
+            partition_by=PARTITION_BY if name in PARTITIONED else None,
+            configuration=KEEP_FOREVER,
+        )
+        log = self.paths.table(name) / "_delta_log"
+        fsync_files(sorted(log.glob("*.json")), root=self.paths.root)
 
     def append(self, name: str, rows: pa.Table | Spool, *, artifact_id: str, least: int = -1) -> dict[str, Any]:
         """Append the rows of one artifact, durably. Returns {"version", "rows", "files", "log"}; `least`: see
@@ -85,12 +95,16 @@ class Tables:
         `files` are the data files, `log` is the entry that committed them, each {path, size, sha256}. On return all of
         them and their folders have reached the disk.
         """
+        first = deltalog.entry_path(self.paths.table(name), 0)
+        if name in LATER and not first.is_file():  # one asset writes to it, and holds its own lock
+            self._create(name)
         entry = self.write(name, rows, artifact_id=artifact_id, least=least)
+        logs = [entry.path, first] if name in LATER else [entry.path]  # FORMAT.json pins the creation of the others
         return {
             "version": entry.version,
             "rows": rows.num_rows,
             "files": [self._describe(path) for path in sorted(entry.added)],
-            "log": [self._describe(entry.path)],
+            "log": [self._describe(path) for path in logs],
         }
 
     def write(

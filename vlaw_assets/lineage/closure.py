@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 TRUTH = "simulator (privileged)"
 """Reward model of a training set whose imagined episodes were kept by their true outcome."""
+AS_RECORDED = "as recorded"
+"""Label of an episode that nobody had labelled."""
 METRICS = (
     "world_model_metrics",
     "start_world_model_metrics",
@@ -66,7 +68,9 @@ def audit_of(lake: Lake, ref: ArtifactRef) -> dict[str, Any]:
         from decisions   {state, model, chosen, judged, promoted, measured, reason}: what chose the models
         judges      {training_set, judge, judge_sha256, judge_artifact, alpha, scored, mean}
         metrics     {asset, partition, artifact, measures, figures, trials, left_out, created_at}: known at the time;
-                    success without the `left_out` trials that are in quarantine
+                    success by the labels in force, without the `left_out` trials that are in quarantine
+        labels      {reader, artifact, episode_id, made_with, label, who, why, at}: of each episode that has a label at
+                    the time of the lake, which one what read it was made with
         quarantine  {episode_id, why, by, at, in_closure}: in force at the time of the lake, and whether they reached it
     """
     closure = lake.ledger.closure(ref)
@@ -96,6 +100,7 @@ def audit_of(lake: Lake, ref: ArtifactRef) -> dict[str, Any]:
         "decisions": decisions(ordered),
         "judges": _judges(ordered),
         "metrics": _metrics(lake, ref, closure),
+        "labels": _labels(lake, closure),
         "quarantine": _quarantine(lake, ref),
     }
 
@@ -234,12 +239,9 @@ def _metrics(lake: Lake, ref: ArtifactRef, closure: list[ArtifactRef]) -> list[d
                 if parent.content_digest in models
             }
         )
-        success, trials, left_out = (
-            item.metrics.get("success", {}),
-            item.metrics.get("trials"),
-            lake.counted(item).left_out,
-        )
-        if left_out:
+        counted = lake.counted(item)
+        success, trials, left_out = item.metrics.get("success", {}), item.metrics.get("trials"), counted.left_out
+        if left_out or counted.corrected:
             success, trials = _success(lake, item)
         figures = item.metrics.get("figures") or {f"success {task}": value for task, value in success.items()}
         if measured and figures:
@@ -259,7 +261,7 @@ def _metrics(lake: Lake, ref: ArtifactRef, closure: list[ArtifactRef]) -> list[d
 
 
 def _success(lake: Lake, ref: ArtifactRef) -> tuple[dict[str, float], int]:
-    """Success per task and over all, and the trials it is of, without those in quarantine."""
+    """Success per task and over all by the labels in force, and the trials it is of, without those in quarantine."""
     rows = [row for row in lake.counted(ref).table("episodes").to_pylist() if row["success"] is not None]
     tasks = {
         task: [row["success"] for row in rows if task in (row["task"], "all")]
@@ -279,6 +281,36 @@ def _quarantine(lake: Lake, ref: ArtifactRef) -> list[dict[str, Any]]:
         {"episode_id": name, **{key: str(row[key]) for key in ("why", "by", "at")}, "in_closure": name in reached}
         for name, row in sorted(rows.items())
     ]
+
+
+def _labels(lake: Lake, closure: list[ArtifactRef]) -> list[dict[str, Any]]:
+    """Labels in force of episodes that something in the closure read whose stage looks at success."""
+    from vlaw_assets.by_label import goes_by_label
+    from vlaw_assets.lake import labels
+    from vlaw_assets.lake.reads import rows_read
+
+    now = labels.in_force(lake)
+    readers = {ref.owner: ref for ref in closure if goes_by_label(ref.asset)}
+    if not now or not readers:
+        return []
+    quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in now)
+    question = f"SELECT DISTINCT child_id, episode_id FROM found WHERE episode_id IN ({quoted}) ORDER BY ALL"
+    read = rows_read(lake, [lake.ledger.get(owner) for owner in readers], question)
+    lists = {row["child_id"]: labels.list_of(lake, readers[row["child_id"]]) for row in read}
+    then = {listed.artifact_id: labels.in_force(lake, listed) for listed in lists.values() if listed}
+    found = []
+    for row in read:
+        ref, name, listed = readers[row["child_id"]], row["episode_id"], lists[row["child_id"]]
+        made_with = then[listed.artifact_id].get(name) if listed else None
+        found.append(
+            {
+                "reader": ref.name,
+                "artifact": ref.artifact_id,
+                "made_with": made_with["label"] if made_with else AS_RECORDED,
+                **{key: str(now[name][key]) for key in labels.COLUMNS},
+            }
+        )
+    return found
 
 
 def _counted(rows: Iterable[dict[str, Any]], key: str) -> str:

@@ -11,6 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.lake.contents import outcome
+from vlaw_assets.lake.labels import labelled, list_of, outcomes
 from vlaw_assets.lake.reads import rows_read
 from vlaw_assets.lineage.closure import audit_of
 from vlaw_assets.lineage.layout import levels
@@ -228,8 +229,11 @@ def _in_the_set(lake: Lake, ref: ArtifactRef) -> Rows:
     """Episode id -> (weight, source, task, outcome) of a dataset's members."""
     members = lake.read(ref).members().to_pylist()
     labels: dict[tuple[str, str], tuple[str, str]] = {}
+    listed = list_of(lake, ref)
+    said = outcomes(lake, listed) if listed else {}
     for owner in {row["owner"] for row in members}:
-        rows = lake.read(lake.ledger.get(owner)).table("episodes").select(["episode_id", "task", "success"]).to_pylist()
+        rows = labelled(lake.read(lake.ledger.get(owner)).table("episodes"), said)
+        rows = rows.select(["episode_id", "task", "success"]).to_pylist()
         labels |= {(owner, row["episode_id"]): (row["task"], outcome(row["success"])) for row in rows}
     return {
         row["episode_id"]: (

@@ -18,6 +18,7 @@ LOOP_ORDER = (
     "corpus_latents",
     "recorded_episodes",
     "quarantine",
+    "labels",
     "loop_state",
     "real_rollouts",
     "latents",

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from vlaw_assets.lake import quarantine
+from vlaw_assets.lake import labels, quarantine
 from vlaw_assets.lake.artifact import PER_EPISODE
 from vlaw_assets.lake.reads import statement
-from vlaw_assets.lake.schemas import ARTIFACTS, PARTITIONED, TABLES
+from vlaw_assets.lake.schemas import ARTIFACTS, LABELS, PARTITIONED, TABLES
 from vlaw_assets.query.reach import REACHED_BY
 from vlaw_models.errors import VlawError
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef, Lake
 
 DATA_TABLES = tuple(sorted(set(TABLES) - {"artifacts", "edges"}))
-COPIED = frozenset({"artifacts", "edges", "in_quarantine"})
+COPIED = frozenset({"artifacts", "edges", "in_quarantine", "labels_in_force"})
 """Names of `tables`."""
 
 _COLUMNS = frozenset(name for schema in TABLES.values() for name in schema.names)
@@ -70,18 +70,33 @@ QUALIFY length(s.study) = max(length(s.study)) OVER (PARTITION BY a.sequence)
 is of 'a-b'."""
 
 
-_QUARANTINED = "SELECT *, episode_id IN (SELECT episode_id FROM in_quarantine) AS quarantined FROM ({select})"
-"""Column of `episodes`: whether it is in quarantine now, or was imagined from one that is. Whoever counts leaves it
-out."""
+_EPISODES = """
+SELECT e.* REPLACE (coalesce(l.label = 'success', e.success) AS success), e.success AS recorded, l.label,
+  e.episode_id IN (SELECT episode_id FROM in_quarantine) AS quarantined
+FROM ({select}) e LEFT JOIN labels_in_force l ON l.episode_id = e.episode_id
+"""
+"""Columns of `episodes`: `success` by the label in force, else as it was `recorded`; the label, NULL where nobody gave
+one; and whether it is in quarantine now, or was imagined from one that is. Whoever counts leaves that out."""
 
 _EVALUATIONS = """
-SELECT v.*, coalesce(q.trials, 0) AS quarantined_trials FROM ({select}) v
+SELECT v.*, coalesce(q.trials, 0) AS quarantined_trials, coalesce(q.corrected, 0) AS corrected_trials
+FROM ({select}) v
 LEFT JOIN (
-  SELECT artifact_id, coalesce(task, 'all') AS task, count(*) AS trials FROM episodes WHERE quarantined
+  SELECT artifact_id, coalesce(task, 'all') AS task, count(*) FILTER (WHERE quarantined) AS trials,
+    count(*) FILTER (WHERE success IS DISTINCT FROM recorded) AS corrected
+  FROM episodes WHERE quarantined OR success IS DISTINCT FROM recorded
   GROUP BY GROUPING SETS ((artifact_id, task), (artifact_id))
 ) q ON q.artifact_id = v.artifact_id AND q.task = v.task
 """
-"""Column of `evaluations`: how many of the episodes that a row was counted over are in quarantine now."""
+"""Columns of `evaluations`: how many of the episodes that a row was counted over are in quarantine now, and of how many
+people say otherwise now."""
+
+_LABEL_HISTORY = """
+SELECT l.episode_id, l.label, l.who, l.why, l."at", l.position,
+  l.position = max(l.position) OVER (PARTITION BY l.episode_id) AS in_force
+FROM labels l JOIN artifacts a ON a.owner_id = l.artifact_id AND a.is_current
+"""
+"""Every label that was ever given, once (`labels` has the whole list in each of its versions)."""
 
 _MADE_EDGES = "SELECT e.* FROM edges e JOIN artifacts a ON a.artifact_id = e.child_id WHERE a.source_artifact_id = ''"
 """The edges of artifacts that hold their own data."""
@@ -144,7 +159,7 @@ def make(
 
 
 def tables(lake: Lake, refs: Sequence[ArtifactRef]) -> dict[str, Callable[[], pa.Table]]:
-    """What is copied instead of read from files, and how it is made: the ledger, and what is in quarantine.
+    """What is copied instead of read from files, and how it is made: the ledger, what is in quarantine, and labels.
 
     `artifacts.owner_id` is the artifact whose rows hold the data: join data tables on it, and reuse is followed.
     """
@@ -152,19 +167,21 @@ def tables(lake: Lake, refs: Sequence[ArtifactRef]) -> dict[str, Callable[[], pa
         "artifacts": lambda: artifacts_table(refs),
         "edges": lambda: edges_table(lake, refs),
         "in_quarantine": lambda: quarantine_table(lake),
+        "labels_in_force": lambda: labels_table(lake),
     }
 
 
 def definitions(lake: Lake, files: Mapping[str, Sequence[Source]]) -> dict[str, str]:
     """Name -> the statement that makes it, in an order in which they can be made: a view per data table, `frames`,
-    `episode_reads` and `study_artifacts`, the macro `reached_by`, and what these are made of."""
+    `episode_reads`, `label_history` and `study_artifacts`, the macro `reached_by`, and what these are made of."""
     selects = {name: _select(name, [source.path for source in listed]) for name, listed in files.items()}
-    for name, around in (("episodes", _QUARANTINED), ("evaluations", _EVALUATIONS)):
+    for name, around in (("episodes", _EPISODES), ("evaluations", _EVALUATIONS)):
         selects[name] = around.format(select=selects[name])
     selects |= {
         "embedders": _EMBEDDERS,
         "made_edges": _MADE_EDGES,
         "episode_reads": _READS,
+        "label_history": _LABEL_HISTORY,
         "study_artifacts": _STUDY_ARTIFACTS,
         "frames": _FRAMES.format(path=quoted(str(lake.paths.frames))),
     }
@@ -216,6 +233,12 @@ def quarantine_table(lake: Lake) -> pa.Table:
     found = quarantine.in_force(lake)
     columns = {"episode_id": list(found), "goes_back_to": list(found.values())}
     return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+
+
+def labels_table(lake: Lake) -> pa.Table:
+    """The latest label of every episode that has one at the lake's moment: episode_id, label, who, why, at."""
+    rows = list(labels.in_force(lake).values())
+    return pa.table({name: pa.array([row[name] for row in rows], LABELS.field(name).type) for name in labels.COLUMNS})
 
 
 def quoted(text: str) -> str:

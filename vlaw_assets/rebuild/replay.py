@@ -112,7 +112,8 @@ def _replayed(lake: Lake, paths: Paths, item: ArtifactRef, run: Any) -> Replayed
 
 
 def _differences(lake: Lake, item: ArtifactRef, scratch: Lake, again: ArtifactRef) -> Iterator[str]:
-    """How the making of an artifact differed from the recorded one: code, recipe keys, parents, excluded episodes."""
+    """How the making of an artifact differed from the recorded one: code, recipe keys, parents, excluded episodes or
+    labels."""
     if again.code_digest != item.code_digest:
         yield (
             f"other code: {item.code_digest[:12]} ({item.code_revision[:8] or 'no revision'}) -> "
@@ -129,7 +130,7 @@ def _differences(lake: Lake, item: ArtifactRef, scratch: Lake, again: ArtifactRe
         yield "other parents (one that was not read)"
     rest = ("code_digest", "recipe_json", "parents_digest", "kind")
     if again.identity_digest != item.identity_digest and all(getattr(again, key) == getattr(item, key) for key in rest):
-        yield "other excluded episodes"
+        yield "other excluded episodes or labels"
 
 
 def recipe_differences(before: str, after: str) -> list[str]:

@@ -1,10 +1,10 @@
-"""Which artifacts today's code, recipes, inputs and quarantine would make differently, and why.
+"""Which artifacts today's code, recipes, inputs, quarantine and labels would make differently, and why.
 
 Each stage is asked for its plan now; how that differs from what is there is the reason. The plan is the one that a run
 would follow: so an artifact is stale exactly when running it again would make, or point at, another one. What stands on
 a stale artifact is stale too, until that one is made again and turns out to be the same or not. Not seen: files of an
-artifact that are damaged (`vlaw audit --verify`), and assets that no stage makes (imported datasets, the quarantine
-list): they are what they are.
+artifact that are damaged (`vlaw audit --verify`), and assets that no stage makes (imported datasets, the lists of what
+is in quarantine and of labels): they are what they are.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.assets.stage import CODE
-from vlaw_assets.lake import quarantine
+from vlaw_assets.lake import labels, quarantine
 from vlaw_assets.lake.artifact import CHOSEN_BY
 from vlaw_assets.lineage.recipe_keys import by_key
 from vlaw_assets.once import asking, once
@@ -77,7 +77,7 @@ def _stale(lake: Lake, recipes: str | Path | None, experiment: str, *, foundatio
     refs = lake.ledger.artifacts()
     current = {(ref.asset, ref.partition): ref for ref in refs}
     order = {ref.artifact_id: number for number, ref in enumerate(refs)}
-    occurring = quarantine.occurrences(lake)
+    occurring, corrections = quarantine.occurrences(lake), labels.corrections(lake)
     found: dict[str, Stale] = {}
     needs: dict[str, list[ArtifactRef]] = {}
     for ref in current.values():
@@ -88,7 +88,7 @@ def _stale(lake: Lake, recipes: str | Path | None, experiment: str, *, foundatio
         try:
             if ref.partition:
                 _recipe_of(split_partition(ref.partition)[0], str(recipes or ""))
-            answer = ask(lake, ref.asset, ref.partition, recipes=recipes, occurring=occurring)
+            answer = ask(lake, ref.asset, ref.partition, recipes=recipes, occurring=occurring, corrections=corrections)
         except VlawError as error:
             found[ref.artifact_id] = Stale(ref, ("it could not be made again as things are",), blocked=str(error))
             continue
@@ -112,11 +112,13 @@ def ask(
     *,
     recipes: str | Path | None = None,
     occurring: Mapping[str, set[str]] | None = None,
+    corrections: Mapping[str, Mapping[str, bool]] | None = None,
 ) -> Answer:
     """What the stage of an asset would make now of this lake. Raises VlawError where it would stop before that."""
     from vlaw_assets.assets.stage import STAGES, Stage
 
-    stage = Stage(lake, _place(str(lake.paths.root), str(recipes or "")), asset, partition, occurring=occurring)
+    place = _place(str(lake.paths.root), str(recipes or ""))
+    stage = Stage(lake, place, asset, partition, occurring=occurring, corrections=corrections)
     plan = STAGES[asset].plan(stage)
     identity, _ = stage.identity(plan)
     return Answer(identity, plan.parents, stage.code_parts(plan), tuple(stage.required))
@@ -155,7 +157,7 @@ def differences(lake: Lake, ref: ArtifactRef, answer: Answer) -> tuple[str, ...]
             for role, parent in answer.parents.items()
             if read.get(role, parent.content_digest) != parent.content_digest
         ]
-        gone = sorted(read.keys() - answer.parents.keys() - {quarantine.ROLE, CHOSEN_BY})
+        gone = sorted(read.keys() - answer.parents.keys() - {quarantine.ROLE, labels.ROLE, CHOSEN_BY})
         reasons.append(f"made from other inputs: {_few([*replaced, *(f'{role} is no input now' for role in gone)])}")
     listed = quarantine.list_of(lake, made)
     before = set(quarantine.quarantined(lake, listed)) if listed else set()
@@ -165,7 +167,22 @@ def differences(lake: Lake, ref: ArtifactRef, answer: Answer) -> tuple[str, ...]
         reasons.append(f"it has used what is now in quarantine: {_few(added or now.excluded)}")
     if released:
         reasons.append(f"it was made without what is no longer in quarantine: {_few(released)}")
+    reasons += _relabelled(lake, made, now)
     return tuple(reasons or ("made from other inputs than today's",))
+
+
+def _relabelled(lake: Lake, made: ArtifactRef, now: Identity) -> list[str]:
+    """What people say now of episodes of which they said nothing, or something else, when it was made."""
+    listed, today = labels.list_of(lake, made), labels.in_force(lake)
+    before = labels.in_force(lake, listed) if listed else {}
+    corrected = dict(now.labels)
+    changed = [
+        f"{name} {before[name]['label'] if name in before else 'as recorded'} -> {today[name]['label']}"
+        for name in sorted((corrected.keys() | before.keys()) & today.keys())
+        if (labels.success(before[name]) if name in before else None)
+        is not (corrected[name] if name in corrected else labels.success(today[name]))
+    ]
+    return [f"made with other labels: {_few(changed)}"] if changed else []
 
 
 def _other_code(before: Mapping[str, str], now: Mapping[str, str]) -> str:

@@ -12,7 +12,14 @@ from vlaw_assets.lineage.closure import short
 from vlaw_assets.lineage.layout import SHORT, levels, pivot
 from vlaw_assets.lineage.reading import name_of
 from vlaw_assets.reports.audit_picture import picture
-from vlaw_assets.reports.audit_tables import LEARNED, decision_table, judge_table, metric_table, quarantine_table
+from vlaw_assets.reports.audit_tables import (
+    LEARNED,
+    decision_table,
+    judge_table,
+    label_table,
+    metric_table,
+    quarantine_table,
+)
 
 SENTENCE = 60
 """Characters beyond which a cell is text to be read, not a number or a name."""
@@ -60,6 +67,11 @@ def page(found: dict[str, Any]) -> str:
             "Known at the time",
             "Measured before it was made, or in its own iteration; nothing was made from it.",
             metric_table(found),
+        ),
+        *_section(
+            "Labels that people gave",
+            "Of episodes that something in this closure read: the label that was made with, and the one in force.",
+            label_table(found),
         ),
         *_section(
             "Quarantine in force",

@@ -52,6 +52,7 @@ CLASS_OF = {
     "training_set": "set",
     "loop_state": "set",
     "quarantine": "set",
+    "labels": "set",
     "real_rollouts": "real",
     "co_training_data": "real",
     "expert_demonstrations": "real",

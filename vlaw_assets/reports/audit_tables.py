@@ -60,6 +60,17 @@ def decision_table(found: dict[str, Any]) -> list[list[str]]:
     return [["state", "model", "goes on", "candidate", "verdict", "why"], *rows]
 
 
+def label_table(found: dict[str, Any]) -> list[list[str]]:
+    """Episodes that people have labelled, by what read them, header first."""
+    return [
+        ["read by", "episode", "made with", "label now", "who", "why", "at"],
+        *(
+            [row["reader"], row["episode_id"], row["made_with"], row["label"], row["who"], row["why"], row["at"][:19]]
+            for row in found["labels"]
+        ),
+    ]
+
+
 def quarantine_table(found: dict[str, Any]) -> list[list[str]]:
     """Episodes in quarantine, header first."""
     return [

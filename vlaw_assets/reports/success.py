@@ -143,7 +143,7 @@ def settled(after: Outcomes, before: Outcomes, alpha: float = 0.05) -> Settled |
 
 @dataclass(frozen=True)
 class Trials:
-    """What one evaluation says, without the trials in quarantine."""
+    """What one evaluation says by the labels in force, without the trials in quarantine."""
 
     outcomes: Outcomes
     left_out: int
@@ -189,13 +189,13 @@ def success_of(lake: Lake, ref: ArtifactRef) -> tuple[Rate | None, int]:
     """Success over all tasks of one evaluation artifact (None where nothing was judged), and how many trials are left
     out.
 
-    From the counts in its ledger row; its rows are read only where one of them is in quarantine, or where it has no
-    counts.
+    From the counts in its ledger row; its rows are read only where one of them is in quarantine or has another label,
+    or where it has no counts.
     """
-    from vlaw_assets.lake import quarantine
+    from vlaw_assets.lake import labels, quarantine
     from vlaw_assets.lake.contents import FAILURE, SUCCESS
 
-    if not ref.contents_json or ref.owner in quarantine.occurrences(lake):
+    if not ref.contents_json or ref.owner in quarantine.occurrences(lake) or ref.owner in labels.corrections(lake):
         trials = trials_of(lake, ref)
         return trials.rates.get(ALL), trials.left_out
     counted = Counter[str]()

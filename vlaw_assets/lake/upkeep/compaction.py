@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from vlaw_assets.lake import delta_checkpoints, deltalog
 from vlaw_assets.lake.durable import FileLock, check_writable, fsync_files
 from vlaw_assets.lake.lance_table import settled_hint
-from vlaw_assets.lake.schemas import TABLES
+from vlaw_assets.lake.tables import tables_of
 from vlaw_assets.lake.upkeep import delta_checks
 from vlaw_models.errors import VlawError
 
@@ -61,7 +61,7 @@ def compact(lake: Lake, *, checkpoints_only: bool = False) -> list[Compacted]:
     check_writable(lake.paths.root, remedy="see that you may write there, and that the disk has space")
     lake.ledger.artifacts()  # a ledger that has lost something is mended first
     with FileLock(lake.paths.collector_lock).hold("compaction", wait_s=0.0, remedy="wait until it is done"):
-        done = [_delta(lake, name, data=not checkpoints_only) for name in TABLES]
+        done = [_delta(lake, name, data=not checkpoints_only) for name in tables_of(lake.paths)]
         for uri in lake.paths.lance_tables:
             if checkpoints_only:
                 settled_hint(uri)

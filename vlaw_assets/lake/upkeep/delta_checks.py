@@ -20,7 +20,7 @@ from vlaw_assets.lake.artifact import PER_EPISODE
 from vlaw_assets.lake.delta_checkpoints import LAST, RECORD
 from vlaw_assets.lake.durable import sha256_file
 from vlaw_assets.lake.paths import Paths
-from vlaw_assets.lake.schemas import TABLES
+from vlaw_assets.lake.tables import tables_of
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ _POINTER = {
 
 def checkpoint_problems(paths: Paths) -> list[tuple[str, str]]:
     """(path relative to the lake, what is wrong) of each file of a checkpoint that lies or cannot be read."""
-    return [(paths.relative(path), text) for name in TABLES for path, text in of_table(paths, name)]
+    return [(paths.relative(path), text) for name in tables_of(paths) for path, text in of_table(paths, name)]
 
 
 def of_table(paths: Paths, name: str) -> list[tuple[Path, str]]:

@@ -25,7 +25,7 @@ from vlaw_assets.lake import checkpoints, delta_checkpoints, deltalog, disk, pic
 from vlaw_assets.lake.durable import FileLock, fsync_files
 from vlaw_assets.lake.lance_table import settled_hint
 from vlaw_assets.lake.paths import Paths
-from vlaw_assets.lake.schemas import TABLES
+from vlaw_assets.lake.tables import tables_of
 from vlaw_assets.lake.upkeep import delta_checks
 from vlaw_assets.lake.upkeep.verify import verify_ledger
 from vlaw_models.errors import VlawError
@@ -93,7 +93,7 @@ def collect(lake: Lake, *, older_than_s: float = AGE_S) -> list[Garbage]:
             # First what goes without writing anything: on a full disk that makes the place for the rest.
             for folder in paths.temporary.iterdir():
                 remove_drafts(paths, folder, limit)
-            committed = {name: deltalog.live(paths.table(name)) if found else set() for name in TABLES}
+            committed = {name: deltalog.live(paths.table(name)) if found else set() for name in tables_of(paths)}
             for item in found:
                 named = any(item.path in files for files in committed.values())
                 if item.kind in ("temporary", "rows") and not named and item.path.parent != paths.temporary:
@@ -104,7 +104,7 @@ def collect(lake: Lake, *, older_than_s: float = AGE_S) -> list[Garbage]:
                 if item.kind in ("checkpoint", "picture"):
                     remove_checkpoint(paths, item.path, limit)
                     freed.append(item)
-            for name in TABLES:
+            for name in tables_of(paths):
                 forget_rows(paths, name, [item for item in found if item.path in committed[name]])
             for uri in paths.lance_tables:
                 dead = {artifact for item in found if item.path.is_relative_to(uri) for artifact in item.artifacts}
@@ -125,7 +125,9 @@ def collect(lake: Lake, *, older_than_s: float = AGE_S) -> list[Garbage]:
 
 
 def _find(paths: Paths, marked: _Marked, limit: float) -> list[Garbage]:
-    found = [item for name in TABLES if name != "artifacts" for item in _delta_orphans(paths, name, marked, limit)]
+    found = [
+        item for name in tables_of(paths) if name != "artifacts" for item in _delta_orphans(paths, name, marked, limit)
+    ]
     for uri in paths.lance_tables:
         found += _lance_orphans(paths, uri, marked, limit)
     found += [

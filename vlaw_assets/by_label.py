@@ -1,0 +1,24 @@
+"""Which stages ask whether an episode was a success: only what these make depends on the labels that people give.
+
+The others are given episodes with the success that was recorded, so that a label neither changes what they make nor
+makes it stale.
+"""
+
+from __future__ import annotations
+
+BLIND = frozenset(
+    {
+        "corpus_latents",
+        "episode_embeddings",
+        "imagined_rollouts",
+        "latents",
+        "loop_state",
+        "reward_scores",
+        "world_model",
+    }
+)
+"""Assets whose stage looks at no episode's success."""
+
+
+def goes_by_label(asset: str) -> bool:
+    return asset not in BLIND

@@ -1,0 +1,180 @@
+"""Labels: what people say of episodes after watching them. The latest holds; what was said before stays on the list.
+
+The list is an artifact of its own (see listed.py). An episode's row keeps the success that it was recorded with; a
+label outweighs it, and the judge of an imagined episode, in everything made from now on. What was made before keeps the
+labels it was made with: an edge leads to that version of the list. A near success counts as a failure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vlaw_assets.lake import listed
+from vlaw_assets.lake.artifact import ArtifactRef, Identity
+from vlaw_assets.lake.listed import Change
+from vlaw_assets.lake.lookup import Lookup
+from vlaw_assets.lake.rules import LABELS
+from vlaw_assets.once import once
+from vlaw_models.errors import VlawError
+
+if TYPE_CHECKING:
+    from vlaw_assets.lake import Lake
+
+ASSET = ROLE = "labels"
+"""Name of the asset and of its only table, and role of the edges to it."""
+COLUMNS = ("episode_id", "label", "who", "why", "at")
+Given = tuple[str, str, str, str]
+"""(episode id, label, who says so, why)."""
+
+
+def latest(lake: Lake) -> ArtifactRef | None:
+    """The list as this lake sees it, also as of a moment."""
+    return listed.latest(lake, ASSET)
+
+
+def history(lake: Lake, ref: ArtifactRef | None = None) -> list[dict[str, Any]]:
+    """Every label that was given, {episode_id, label, who, why, at}, the oldest first; of one list, default the
+    latest."""
+    return listed.rows(lake, ref or latest(lake), COLUMNS)
+
+
+def in_force(lake: Lake, ref: ArtifactRef | None = None) -> dict[str, dict[str, Any]]:
+    """Episode id -> its latest label, {episode_id, label, who, why, at}; of one list, default the latest."""
+    return {row["episode_id"]: row for row in history(lake, ref)}
+
+
+def outcomes(lake: Lake, ref: ArtifactRef | None = None) -> dict[str, bool]:
+    """Episode id -> success, as the labels in force have it; of one list, default the latest."""
+    return {name: success(row) for name, row in in_force(lake, ref).items()}
+
+
+def success(row: Mapping[str, Any]) -> bool:
+    """What a label counts as."""
+    return bool(row["label"] == LABELS[0])
+
+
+def label_episodes(
+    lake: Lake, given: Sequence[Given], *, where: Callable[[int], str] | None = None, run_id: str = "label"
+) -> Change:
+    """Label episodes, real or imagined, all in one commit; of an episode that is given twice the last one holds.
+
+    Args:
+        given: (episode id, 'success' | 'failure' | 'near_success', who says so, why).
+        where: names the place of the label of that index for an error, e.g. 'labels.csv, line 7'.
+
+    Returns: the list now, the episodes that got a label, and those whose label in force was that very one, word for
+    word. Raises VlawError, and changes nothing, where an episode is in no artifact, a label is none of the three, or
+    `who` or `why` is empty; and where somebody else labels at the same time.
+    """
+    place = where or (lambda index: f"label {index + 1} of {len(given)}" if len(given) > 1 else "label")
+    _check(lake, given, place)
+    before = latest(lake)
+    rows = history(lake, before)
+    held = {row["episode_id"]: row for row in rows}
+    at, changed = datetime.now(UTC), dict[str, None]()
+    for name, label, who, why in given:
+        if (old := held.get(name)) and (old["label"], old["who"], old["why"]) == (label, who, why):
+            continue
+        held[name] = {"episode_id": name, "label": label, "who": who, "why": why, "at": at}
+        rows.append(held[name])
+        changed[name] = None
+    unchanged = tuple(name for name in dict.fromkeys(item[0] for item in given) if name not in changed)
+    if not changed:
+        return Change(before, (), unchanged)
+    metrics = {"labelled": len(changed), "labels": {name: held[name]["label"] for name in list(changed)[:SHOWN]}}
+    ref = listed.commit(lake, ASSET, before, rows, metrics=metrics, run_id=run_id)
+    return Change(ref, tuple(changed), unchanged)
+
+
+SHOWN = 20
+"""Episodes that the ledger row names, of one commit; the list has all."""
+
+
+def with_labels(
+    lake: Lake,
+    identity: Identity,
+    parents: Iterable[ArtifactRef],
+    *,
+    known: Mapping[str, Mapping[str, bool]] | None = None,
+) -> tuple[Identity, ArtifactRef | None]:
+    """The identity of what is made now, by what people say of its parents' episodes.
+
+    Args:
+        known: `corrections(lake)`, where a caller has many questions.
+
+    Returns: (identity, the list to name in `Draft.label_by`, None where no episode is read otherwise than recorded).
+    """
+    ref = latest(lake)
+    if ref is None:
+        return identity, None
+    owners = {parent.owner: lake.ledger.get(parent.owner) for parent in parents}
+    here = corrections(lake, list(owners.values())) if known is None else known
+    said: dict[str, bool] = {}
+    for owner in owners:
+        said |= here.get(owner, {})
+    return (dataclasses.replace(identity, labels=tuple(said.items())), ref) if said else (identity, None)
+
+
+def corrections(lake: Lake, among: Collection[ArtifactRef] | None = None) -> dict[str, dict[str, bool]]:
+    """Artifact id -> {episode id: success} of the episodes it holds whose label in force is not what was recorded; of
+    all artifacts, or of some."""
+    if among is None:
+        return _everywhere(lake)
+    said = outcomes(lake)
+    found: dict[str, dict[str, bool]] = {}
+    if not said:
+        return found
+    with Lookup(lake) as lookup:
+        for artifact, name, recorded in lookup.rows("episodes", said, among, ["artifact_id", "episode_id", "success"]):
+            if said[name] is not recorded:
+                found.setdefault(artifact, {})[name] = said[name]
+    return found
+
+
+@once
+def _everywhere(lake: Lake) -> dict[str, dict[str, bool]]:
+    return corrections(lake, lake.ledger.artifacts())
+
+
+def list_of(lake: Lake, ref: ArtifactRef) -> ArtifactRef | None:
+    """The list by which the parents' episodes were read when `ref` was made; None where they were read as recorded."""
+    return next(
+        (parent for role, parent in lake.ledger.edges(ref.owner) if role == ROLE and parent.asset == ASSET), None
+    )
+
+
+def labelled(table: pa.Table, said: Mapping[str, bool]) -> pa.Table:
+    """Rows of `episodes` (episode_id and success among the columns) with the success that people say."""
+    if not said:
+        return table
+    index = pc.index_in(table["episode_id"], value_set=pa.array(list(said), pa.string()))
+    success = pc.coalesce(pc.take(pa.array(list(said.values()), pa.bool_()), index), table["success"])
+    return table.set_column(table.column_names.index("success"), table.schema.field("success"), success)
+
+
+def _check(lake: Lake, given: Sequence[Given], place: Callable[[int], str]) -> None:
+    for index, (name, label, who, why) in enumerate(given):
+        if label not in LABELS:
+            raise VlawError(f"{label!r} is no label", where=place(index), remedy=f"one of {', '.join(LABELS)}")
+        for what, text, example in (("who", who, "ann"), ("why", why, "the cup tips over at the end")):
+            if not text.strip():
+                raise VlawError(
+                    f"{what} says that {name} is a {label} is missing" if what == "who" else "a reason is missing",
+                    where=place(index),
+                    remedy=f"say {what}: --{what} {example!r}, or the column {what} of the file",
+                )
+    unknown = set(listed.unknown(lake, [item[0] for item in given])) if given else set()
+    for index, (name, *_) in enumerate(given):
+        if name in unknown:
+            raise VlawError(
+                f"no artifact holds an episode {name!r}"
+                + (f", nor {len(unknown) - 1} more" if unknown - {name} else ""),
+                where=place(index),
+                remedy='look it up: vlaw sql "select episode_id, task, success from episodes"',
+            )
