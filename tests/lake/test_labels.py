@@ -116,8 +116,8 @@ def test_what_is_made_by_them_and_what_was_made_before(k):
     assert [edge.role for edge in k.lake.ledger.edge_rows(new.artifact_id)] == ["real", "labels"]
     assert verify(k.lake, [old, new]) == [], "and counted again they are the same"
     rows = audit_of(k.lake, new)["labels"]
-    assert [(row["episode_id"], row["made_with"], row["label"], row["who"]) for row in rows] == [
-        (won, "near_success", "near_success", "ann")
+    assert [(row["episode_id"], row["made_with"], row["label"], row["read_by"]) for row in rows] == [
+        (won, "near_success", "near_success", [new.name])
     ]
     assert [row["made_with"] for row in audit_of(k.lake, old)["labels"]] == ["as recorded"]
     label_episodes(k.lake, [(won, "success", "bob", "no")])

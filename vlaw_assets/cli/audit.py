@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef, Lake
 
 
+MOST_LABELS = 50
+"""Labelled episodes that a person is shown; --json and --html have all."""
+
+
 def audit(
     asset: Annotated[str | None, typer.Argument(help="The asset, e.g. policy.")] = None,
     experiment: Annotated[
@@ -208,7 +212,7 @@ def _show(found: dict[str, Any]) -> None:
         ("What each model learned from", pivot(found["learned"], LEARNED)),
         ("Reward model and threshold", judge_table(found)),
         ("Known at the time", metric_table(found, brief=True)),
-        ("Labels that people gave", label_table(found)),
+        ("Labels that people gave", label_table(found)[: MOST_LABELS + 1]),
         ("Quarantine in force", quarantine_table(found)),
         ("Artifacts", _artifacts(found)),
     )

@@ -69,8 +69,8 @@ def audit_of(lake: Lake, ref: ArtifactRef) -> dict[str, Any]:
         judges      {training_set, judge, judge_sha256, judge_artifact, alpha, scored, mean}
         metrics     {asset, partition, artifact, measures, figures, trials, left_out, created_at}: known at the time;
                     success by the labels in force, without the `left_out` trials that are in quarantine
-        labels      {reader, artifact, episode_id, made_with, label, who, why, at}: of each episode that has a label at
-                    the time of the lake, which one what read it was made with
+        labels      {episode_id, label, who, why, at, made_with, read_by}: in force at the time of the lake, and by
+                    which label the artifacts `read_by` were made that look at success and have a parent that holds it
         quarantine  {episode_id, why, by, at, in_closure}: in force at the time of the lake, and whether they reached it
     """
     closure = lake.ledger.closure(ref)
@@ -284,33 +284,32 @@ def _quarantine(lake: Lake, ref: ArtifactRef) -> list[dict[str, Any]]:
 
 
 def _labels(lake: Lake, closure: list[ArtifactRef]) -> list[dict[str, Any]]:
-    """Labels in force of episodes that something in the closure read whose stage looks at success."""
+    """Labels in force of episodes that the parents of something in the closure hold whose stage looks at success."""
     from vlaw_assets.by_label import goes_by_label
     from vlaw_assets.lake import labels
-    from vlaw_assets.lake.reads import rows_read
+    from vlaw_assets.lake.lookup import Lookup
 
     now = labels.in_force(lake)
-    readers = {ref.owner: ref for ref in closure if goes_by_label(ref.asset)}
-    if not now or not readers:
+    readers = list({ref.owner: lake.ledger.get(ref.owner) for ref in closure if goes_by_label(ref.asset)}.values())
+    if not now:
         return []
-    quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in now)
-    question = f"SELECT DISTINCT child_id, episode_id FROM found WHERE episode_id IN ({quoted}) ORDER BY ALL"
-    read = rows_read(lake, [lake.ledger.get(owner) for owner in readers], question)
-    lists = {row["child_id"]: labels.list_of(lake, readers[row["child_id"]]) for row in read}
-    then = {listed.artifact_id: labels.in_force(lake, listed) for listed in lists.values() if listed}
-    found = []
-    for row in read:
-        ref, name, listed = readers[row["child_id"]], row["episode_id"], lists[row["child_id"]]
-        made_with = then[listed.artifact_id].get(name) if listed else None
-        found.append(
-            {
-                "reader": ref.name,
-                "artifact": ref.artifact_id,
-                "made_with": made_with["label"] if made_with else AS_RECORDED,
-                **{key: str(now[name][key]) for key in labels.COLUMNS},
-            }
-        )
-    return found
+    parents = {ref.artifact_id: {edge.parent for edge in lake.ledger.edge_rows(ref.artifact_id)} for ref in readers}
+    held: dict[str, list[str]] = {}
+    with Lookup(lake) as lookup:
+        among = [lake.ledger.get(name) for name in set().union(*parents.values())]
+        for artifact, name in lookup.rows("episodes", now, among, ["artifact_id", "episode_id"]):
+            held.setdefault(artifact, []).append(name)
+    read: dict[tuple[str, str], list[str]] = {}
+    for ref in readers:
+        names = [name for parent in parents[ref.artifact_id] for name in held.get(parent, ())]
+        listed = labels.list_of(lake, ref) if names else None
+        then = labels.in_force(lake, listed) if listed else {}
+        for name in names:
+            read.setdefault((name, then[name]["label"] if name in then else AS_RECORDED), []).append(ref.name)
+    return [
+        {"made_with": made_with, "read_by": by, **{key: str(now[name][key]) for key in labels.COLUMNS}}
+        for (name, made_with), by in sorted(read.items())
+    ]
 
 
 def _counted(rows: Iterable[dict[str, Any]], key: str) -> str:

@@ -61,11 +61,16 @@ def decision_table(found: dict[str, Any]) -> list[list[str]]:
 
 
 def label_table(found: dict[str, Any]) -> list[list[str]]:
-    """Episodes that people have labelled, by what read them, header first."""
+    """Episodes that people have labelled, header first."""
     return [
-        ["read by", "episode", "made with", "label now", "who", "why", "at"],
+        ["episode", "made with", "label now", "who", "at", "why", "read by"],
         *(
-            [row["reader"], row["episode_id"], row["made_with"], row["label"], row["who"], row["why"], row["at"][:19]]
+            [
+                *(row[key] for key in ("episode_id", "made_with", "label", "who")),
+                row["at"][:19],
+                row["why"],
+                ", ".join(row["read_by"]),
+            ]
             for row in found["labels"]
         ),
     ]
