@@ -23,8 +23,7 @@ GAP = 2
 def blocks(rows: Sequence[Sequence[str]], width: int | None = None) -> Iterator[list[str]]:
     """The lines of a table, the header first, the first column left and the others right; None is any width.
 
-    One block where the table fits, else several: of at most TOGETHER rows, each block begins with the rows' numbers and
-    with those of the first columns that leave room for others.
+    One block where the table fits, else several, of at most TOGETHER rows each and with the rows' numbers.
     """
     widths = _widths(rows)
     if width is None or _total(widths) <= width:
@@ -36,7 +35,7 @@ def blocks(rows: Sequence[Sequence[str]], width: int | None = None) -> Iterator[
         yield _lines(rows, widths)
         return
     header, *body = [[NUMBER if not row else str(row), *cells] for row, cells in enumerate(rows)]
-    parts = _parts(_widths([header, *body]), width)
+    parts = _parts([header, *body], width)
     for first in range(0, max(len(body), 1), TOGETHER):
         for part in parts:
             shown = [[row[column] for column in part] for row in (header, *body[first : first + TOGETHER])]
@@ -71,21 +70,23 @@ def _shortened(cell: str, most: int) -> str:
     return cell if cell_len(cell) <= most else set_cell_size(cell, most - 1).rstrip() + "…"
 
 
-def _parts(widths: Sequence[int], width: int) -> list[list[int]]:
-    """Columns that go beside each other: each time the row's number, the first ones where there is room, and others."""
-    repeated = 1
-    while repeated < len(widths) - 1 and _total(widths[: repeated + 1]) <= width // 2:
-        repeated += 1
-    parts: list[list[int]] = []
-    part = list(range(repeated))
-    for column in range(repeated, len(widths)):
-        if column > repeated and _total([widths[at] for at in (*part, column)]) > width:
+def _parts(rows: Sequence[Sequence[str]], width: int) -> list[list[int]]:
+    """Columns that go beside each other; each time the row's number comes first, then those of the first columns that
+    tell rows apart, where there is room."""
+    widths = _widths(rows)
+    repeated = [0]
+    for column, cells in enumerate(zip(*rows[1:], strict=True)):
+        if column and len(set(cells)) > 1:
+            if _total([widths[at] for at in (*repeated, column)]) > width // 2:
+                break
+            repeated.append(column)
+    parts, part = [], [0]
+    for column in range(1, len(widths)):
+        if part != [0] and _total([widths[at] for at in (*part, column)]) > width:
             parts.append(part)
-            part = list(range(repeated))
-        if _total([widths[at] for at in (*part, column)]) > width:
-            if not parts:
-                parts.append(part)  # the first ones are shown once, whatever comes
-            part = [0]
+            part = [at for at in repeated if at < column]
+            if _total([widths[at] for at in (*part, column)]) > width:
+                part = [0]
         part = [*part, column]
     return [*parts, part]
 

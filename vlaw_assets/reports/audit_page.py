@@ -70,7 +70,7 @@ def page(found: dict[str, Any]) -> str:
         ),
         *_section(
             "Labels that people gave",
-            "Of episodes that something in this closure read for their success: the label it was made with, and the one now.",
+            "Of episodes that this closure read for their success: the label it was made with, and the one now.",
             label_table(found),
         ),
         *_section(
