@@ -22,6 +22,7 @@ from rich.tree import Tree
 
 from vlaw_assets.cli.output import SafeConsole, visible
 from vlaw_assets.lake import Lake, quarantine
+from vlaw_assets.lake.labels import label_episodes
 
 ROOT = Path(__file__).parents[2]
 BAD = "\x1b]0;owned\x07\x1b[2J\x9b31m\x7f\x08\r\u202egpj\u2066\u2028\u200b:bomb:[bold]"
@@ -55,6 +56,7 @@ def root(tmp_path_factory):
     make("policy 2", {BAD: "real_rollouts 1"}, [episode("stack", "", 4)], "vlaw|02", BAD)
     first = k.lake.read(k.refs["real_rollouts 1"]).table("episodes").column("episode_id")[0].as_py()
     quarantine.add(k.lake, [first], why=BAD, by=BAD)
+    label_episodes(k.lake, [(first, "failure", BAD, BAD)])
     (root / "episode").write_text(first)
     return root
 
@@ -66,6 +68,9 @@ COMMANDS: dict[str, tuple[list[str], bool]] = {
     "audit verify": (["audit", "policy", "vlaw", "2", "--verify"], True),
     "status": (["status"], False),
     "quarantine": (["quarantine"], True),
+    "label": (["label"], True),
+    "label a file": (["label", "--csv", BAD], True),
+    "no label": (["label", "EPISODE", BAD, "--why", "x"], True),
     "quarantine again": (["quarantine", "EPISODE", "--why", "x"], True),
     "impact": (["impact", "EPISODE"], False),
     "diff": (["diff", "policy", "vlaw/01", "vlaw/02"], True),

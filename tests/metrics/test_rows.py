@@ -20,7 +20,7 @@ from vlaw_models.metrics.bootstrap import auroc_interval, mean_interval
 from vlaw_models.metrics.calibration import auroc
 from vlaw_models.metrics.features import judge_net
 from vlaw_models.metrics.networks import folder_digest, judge_as_net, load_feature_net, load_perceptual_net
-from vlaw_models.metrics.rows import check_clips, score_rows, verdict_rows, video_rows
+from vlaw_models.metrics.rows import check_clips, figures, score_rows, verdict_rows, video_rows
 from vlaw_models.metrics.stats import wilson
 from vlaw_models.presets import foundation
 from vlaw_models.robots.tabletop.spec import SPEC
@@ -197,8 +197,10 @@ def test_scores_as_probabilities_as_an_order_and_at_every_threshold():
     assert (sweep[0.8]["tp"], sweep[0.8]["fp"], sweep[0.8]["fn"], sweep[0.8]["tn"]) == (1, 1, 1, 3)
     assert sweep[0.99]["precision"] is None
     assert by["real_threshold_sweep"]["value"] == 0.0, "the best score is a failure's: never precise"
+    assert not any(name.startswith(("real_recall", "real_thr", "real_cal")) for name in figures(rows))
     scores[2] = 0.3
     rows, _ = score_rows(clips, scores, 0.8)
+    assert figures(rows)["real_recall_at_precision_0.9"] == 0.5
     assert {row["metric"]: row["value"] for row in rows}["real_threshold_sweep"] == 0.5
     json.dumps(rows, allow_nan=False)
 

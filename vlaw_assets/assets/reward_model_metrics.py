@@ -62,7 +62,7 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
     detail = {row["metric"]: row["detail"] for row in found}
     work.show_png("calibration", calibration_plot(detail["real_calibration"]["bins"]))
     work.show_png("thresholds", threshold_plot(detail["real_threshold_sweep"]["rows"], alpha))
-    work.texts["table"] = measured_table(rows)
+    work.texts["table"] = measured_table(measured.shown(rows))
 
 
 def show(_stage: Stage, _plan: Plan, ref: ArtifactRef) -> Mapping[str, Any]:

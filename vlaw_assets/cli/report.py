@@ -122,13 +122,15 @@ def _success(lake: Lake, experiment: str, iteration: int) -> list[str]:
 
 
 def _metrics(lake: Lake, key: str) -> list[str]:
+    from vlaw_models.metrics.rows import shown
+
     sections = []
     for asset, title in (
         ("world_model_metrics", "World model, on held-out clips"),
         ("reward_model_metrics", "Reward model, on held-out clips"),
     ):
         ref = lake.ledger.current(asset, key)
-        if ref is not None and (rows := lake.read(ref).table("evaluations").to_pylist()):
+        if ref is not None and (rows := shown(lake.read(ref).table("evaluations").to_pylist())):
             body = [
                 [
                     row["task"],

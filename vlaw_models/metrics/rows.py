@@ -254,10 +254,26 @@ def score_rows(
     return rows, left_out
 
 
-def figures(rows: Sequence[Row]) -> dict[str, float]:
-    """One number per metric: means over cameras of the pooled rows."""
-    values: dict[str, list[float]] = {}
+def shown(rows: Sequence[Row]) -> list[Row]:
+    """The rows whose number says something to a person; the curves among them are pictures.
+
+    `real_calibration` has the value of `real_ece`. `real_threshold_sweep` goes by what its value is, and is left out
+    where no threshold is that precise.
+    """
+    found = []
     for row in rows:
+        if row["metric"] == "real_threshold_sweep":
+            if row["value"] > 0:
+                found.append({**row, "metric": f"real_recall_at_precision_{PRECISE:g}"})
+        elif row["metric"] != "real_calibration":
+            found.append(row)
+    return found
+
+
+def figures(rows: Sequence[Row]) -> dict[str, float]:
+    """One number per metric that is shown: means over cameras of the pooled rows."""
+    values: dict[str, list[float]] = {}
+    for row in shown(rows):
         if row["task"] == ALL:
             values.setdefault(row["metric"], []).append(row["value"])
     return {name: sum(found) / len(found) for name, found in values.items()}
