@@ -68,19 +68,20 @@ def content(
     tell: Callable[[int, int], None] | None = None,
 ) -> Content:
     """Reads the episodes of the tiles, and those that belong beside them. VlawError for damaged or missing data."""
-    shown = pick(lake, list(dict.fromkeys(key for tile in tiles for key in tile.keys)), images=False)
+    keys = dict.fromkeys(key for tile in tiles for key in tile.keys)
+    around.prepare_alike(lake, len(keys))
+    shown = pick(lake, list(keys), images=False)
     each = min(MOST_BESIDE, max(1, MOST_CLIPS // max(1, len(shown)) - 1))
-    others, like = around.beside(lake, shown, each), around.alike(lake, shown)
-    keys = dict.fromkeys(shown) | dict.fromkeys(
-        item.key for found in (others, like) for listed in found.values() for item in listed
-    )
+    others, reached = around.beside(lake, shown, each), around.reached(lake, shown.keys())
+    like = around.alike(lake, shown)
+    keys |= dict.fromkeys(item.key for found in (others, like) for listed in found.values() for item in listed)
     picked = pick(lake, list(keys))
     drawn = clips.with_frames(picked, redraw=redraw, tell=tell)
     rates = {key: item.episode.control_hz for key, item in picked.items()}
     files = clips.encoded({key: images for key, (images, _) in drawn.items()}, rates)
     number = {key: place for place, key in enumerate(picked)}
     clip = {key: place for place, key in enumerate(files)}
-    scores, reached = around.scores(lake, picked.keys()), around.reached(lake, shown.keys())
+    scores = around.scores(lake, picked.keys())
     apart = around.quarantined(lake, picked.keys())
     names: dict[str, Any] = {}
     episodes = []
