@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vlaw_assets.cli.browser import open_browser
 from vlaw_assets.cli.output import AsOf, console, errors, existing_lake
 from vlaw_assets.reports.episodes.command import LIMIT, file_name
 from vlaw_models.errors import VlawError
@@ -54,6 +55,15 @@ def watch(
     out: Out = None,
     limit: Limit = LIMIT,
     *,
+    label: Annotated[
+        bool,
+        typer.Option(
+            "--label",
+            help="Serve the page, with buttons that label its episodes, to this machine alone, until Ctrl-C.",
+        ),
+    ] = False,
+    who: Annotated[str | None, typer.Option(help="With --label: who says so; default: this user.")] = None,
+    port: Annotated[int, typer.Option(help="With --label: the port; 0: any free one.")] = 0,
     opened: Open = False,
     redraw: Redraw = True,
     as_of: AsOf = None,
@@ -61,6 +71,12 @@ def watch(
     """Watch episodes in a browser: clips of all cameras, filters, curves, what belongs to each and what it reached."""
     from vlaw_assets.reports.episodes import content as contents
 
+    if label and (as_of is not None or out is not None):
+        raise VlawError(
+            "--label goes with neither --as-of nor --out",
+            where="vlaw watch",
+            remedy="Leave them out: labels are given now, on a page that is served.",
+        )
     lake = existing_lake(as_of)
     choice = chosen(lake, what, param or [], limit)
     content = contents.content(
@@ -73,6 +89,13 @@ def watch(
         redraw=redraw,
         tell=drawing,
     )
+    if label:
+        from vlaw_assets.cli.labelling import serve_labelling
+
+        if choice.cut:
+            console.print(choice.cut, markup=False)
+        serve_labelling(lake, content, who=who, port=port, opened=opened)
+        return
     write_and_open(content, out or RUNS / file_name(choice.title), opened=opened)
     if choice.cut:
         console.print(choice.cut, markup=False)
@@ -114,10 +137,7 @@ def write_and_open(content: Content, path: Path, *, opened: bool) -> None:
     shown, clips = len(content.data["tiles"]), len(content.clips)
     console.print(f"{page} ({shown} shown, {clips} clips, {size / 1e6:.1f} MB)", markup=False, soft_wrap=True)
     if opened:
-        import webbrowser
-
-        if not webbrowser.open(page.absolute().as_uri()):
-            raise VlawError("no browser can be started", where=str(page), remedy="Open that file yourself.")
+        open_browser(page.absolute().as_uri())
 
 
 def drawing(done: int, count: int) -> None:

@@ -18,11 +18,16 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import yaml
 
 from vlaw_models.errors import VlawError
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from vlaw_assets.web.guard import App
 
 MODULE = "vlaw_assets.definitions"
 EVERY_ADDRESS = ("0.0.0.0", "::", "")
@@ -85,6 +90,25 @@ def serve(listening: socket.socket, allowed: Sequence[str], *, read_only: bool =
         raise VlawError(f"{processes.ended} ended", where="vlaw ui", remedy="See what it printed above.")
 
 
+def guarded(app: App, allowed: Sequence[str], *, read_only: bool = False) -> uvicorn.Server:
+    """A web server of an ASGI application behind the guard."""
+    import uvicorn
+
+    from vlaw_assets.web.guard import Guard
+
+    # h11 refuses what is not plain HTTP; no header of a proxy is believed.
+    config = uvicorn.Config(
+        Guard(app, allowed, read_only=read_only),
+        http="h11",
+        proxy_headers=False,
+        server_header=False,
+        log_level="warning",
+        lifespan="off",
+        timeout_graceful_shutdown=2,
+    )
+    return uvicorn.Server(config)
+
+
 def _serve_pages(workspace: Path, listening: socket.socket, allowed: Sequence[str], *, read_only: bool) -> None:
     """Dagster's own command, which makes the web application and hands it to `uvicorn.run`: here it gets its guard.
 
@@ -93,20 +117,8 @@ def _serve_pages(workspace: Path, listening: socket.socket, allowed: Sequence[st
     import uvicorn
     from dagster_webserver.cli import cli
 
-    from vlaw_assets.web.guard import App, Guard
-
     def run(app: App, **_: object) -> None:
-        # h11 refuses what is not plain HTTP; no header of a proxy is believed.
-        config = uvicorn.Config(
-            Guard(app, allowed, read_only=read_only),
-            http="h11",
-            proxy_headers=False,
-            server_header=False,
-            log_level="warning",
-            lifespan="off",
-            timeout_graceful_shutdown=2,
-        )
-        uvicorn.Server(config).run(sockets=[listening])
+        guarded(app, allowed, read_only=read_only).run(sockets=[listening])
 
     host, port = listening.getsockname()[:2]
     options = ["--workspace", str(workspace), "--host", host, "--port", str(port)]

@@ -134,6 +134,22 @@ def _told(found: list[Reached]) -> dict[str, Any]:
     return {"total": len({item.ref.owner for item in found}), "told": told}
 
 
+def labelled(lake: Lake, names: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Per episode that people labelled {"labels": every label, the oldest first; "outcome", "event" and "label": what
+    the last one says, and whose it is}."""
+    from vlaw_assets.lake import labels
+
+    found: dict[str, dict[str, Any]] = {}
+    for row in labels.history(lake):
+        if row["episode_id"] in names:
+            said = found.setdefault(row["episode_id"], {"labels": []})
+            given = {key: row[key] for key in ("label", "who", "why")} | {"at": f"{row['at']:%Y-%m-%d %H:%M} UTC"}
+            said["labels"].append(given)
+            said["outcome"] = "success" if labels.success(row) else "failure"
+            said["event"], said["label"] = row["label"], f"label of {row['who']}"
+    return found
+
+
 def quarantined(lake: Lake, shown: Collection[Key]) -> dict[str, str]:
     """Id -> why, of those in quarantine or imagined from one that is."""
     from vlaw_assets.lake import quarantine

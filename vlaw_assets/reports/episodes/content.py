@@ -82,6 +82,7 @@ def content(
     number = {key: place for place, key in enumerate(picked)}
     clip = {key: place for place, key in enumerate(files)}
     scores = around.scores(lake, picked.keys())
+    given = around.labelled(lake, {name for _, name in picked})
     apart = around.quarantined(lake, picked.keys())
     names: dict[str, Any] = {}
     episodes = []
@@ -92,10 +93,12 @@ def content(
             "frames": 0 if images is None else len(images),
             "picture": said,
             "score": scores.get(key),
+            "labels": [],
             "quarantined": apart.get(item.episode.episode_id),
             "reached": reached.get(key),
             "numbers": _numbers(item, names),
         }
+        row |= given.get(item.episode.episode_id, {})
         row["beside"] = [
             {"episode": number[beside.key], "how": beside.how, "like": beside.distance is not None}
             for beside in (*others.get(key, ()), *like.get(key, ()))
@@ -108,6 +111,7 @@ def content(
         "about": about,
         "cut": cut,
         "command": command,
+        "labelling": None,
         "as_of": "" if lake.moment is None else str(lake.moment),
         "summary": {name: list(value) for name, value in vars(summary).items()},
         "tiles": [{"episodes": [number[key] for key in tile.keys], "group": tile.group} for tile in tiles],
@@ -120,6 +124,7 @@ def content(
 def _plain(item: Picked) -> dict[str, Any]:
     row, episode = item.row, item.episode
     experiment, iteration = split_partition(item.ref.partition)
+    outcome = "not judged" if episode.success is None else "success" if episode.success else "failure"
     return {
         "id": episode.episode_id,
         "artifact": item.ref.name,
@@ -129,7 +134,8 @@ def _plain(item: Picked) -> dict[str, Any]:
         "world": row["world"] or "",
         "task": episode.task,
         "instruction": episode.instruction,
-        "outcome": "not judged" if episode.success is None else "success" if episode.success else "failure",
+        "outcome": outcome,
+        "recorded": outcome if episode.event in ("", outcome) else f"{outcome}: {episode.event}",
         "event": episode.event,
         "label": row["label_source"],
         "seed": str(episode.seed),

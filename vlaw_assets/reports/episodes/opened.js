@@ -141,7 +141,8 @@ function facts(episode) {
     ["held by", el("span", {}, episode.artifact, " ", copied(episode.artifact_id))],
     ["task", episode.task],
     ["instruction", episode.instruction],
-    ["outcome", outcomeText(episode) + (episode.label ? ` (says the ${episode.label})` : "")],
+    ["outcome", outcomeText(episode) + (episode.label ? ` (by the ${episode.label})` : "")],
+    ["recorded as", episode.labels.length ? episode.recorded : ""],
     ["P(yes)", scoreOf(episode) !== null ? meter(episode.score) : ""],
     ["true outcome", episode.score && episode.score.truth !== undefined
       ? `${episode.score.truth ? "success" : "failure"} (the same actions on the simulator)` : ""],
@@ -240,7 +241,7 @@ function render() {
       el("div", {}, el("div", { className: "stage" }, ...figures),
         el("div", { className: "transport" }, play, step(-1), step(1), slider, said, speed),
         el("h2", {}, "State and action ", el("span", { className: "soft" }, `solid: state, dashed: action${grey}`)), curves(episode, compared)),
-      el("div", {}, facts(episode), ...neighbours(episode, on), ...reach(episode))));
+      el("div", {}, facts(episode), ...labelBox(episode), ...neighbours(episode, on), ...reach(episode))));
   toStep(Math.min(clock.step, longest));
 }
 
@@ -278,6 +279,8 @@ function neighbour(by) {
 
 document.addEventListener("keydown", (event) => {
   if (clock.at === null || ["INPUT", "SELECT", "BUTTON", "TEXTAREA"].includes(event.target.tagName) && event.key !== "Escape") return;
+  const label = data.labelling && data.labelling.labels[Number(event.key) - 1];
+  if (label) document.getElementById(`label-${label}`).click();
   const act = {
     " ": () => start(!clock.running),
     ArrowLeft: () => { start(false); toStep(Math.floor(clock.step) - 1); },

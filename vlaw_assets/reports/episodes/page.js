@@ -226,6 +226,13 @@ function update() {
     button.setAttribute("aria-pressed", chosen[button.dataset.field].has(button.dataset.value));
 }
 
+// The numbers beside the filters again, after a label changed an outcome.
+function refreshBar() {
+  const fresh = toolbar();
+  bar.replaceWith(fresh);
+  bar = fresh;
+}
+
 // ---- the page
 
 function heading() {
@@ -252,7 +259,8 @@ function heading() {
 
 const detail = el("section", { className: "opened", hidden: true, ariaLabel: "Opened episode" });
 const single = data.tiles.length === 1;
-document.getElementById("page").append(heading(), single ? "" : toolbar(), detail, grid);
+let bar = toolbar();
+document.getElementById("page").append(heading(), single ? "" : bar, detail, grid);
 document.body.classList.toggle("single", single);
 grid.style.setProperty("--tile", sides.length ? "540px" : "320px");
 update();

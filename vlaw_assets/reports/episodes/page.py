@@ -19,7 +19,7 @@ from vlaw_assets.reports.episodes.content import Content
 HERE = Path(__file__).parent
 MOST_INLINE = 20_000_000
 """Bytes of a page; clips of a larger one are files."""
-SCRIPTS = ("page.js", "opened.js")
+SCRIPTS = ("page.js", "labelling.js", "opened.js")
 """In this order: one script."""
 CLIPS = "clips"
 INDEX = "index.html"
@@ -31,7 +31,7 @@ def write(content: Content, path: Path) -> tuple[Path, int]:
 
     Returns the page's path and the bytes of all that was written. VlawError where that cannot be written.
     """
-    inline = page(content.data, [_inline(clip) for clip in content.clips])
+    inline = inlined(content)
     if len(inline) <= MOST_INLINE:
         write_page(path, inline, remedy=REMEDY)
         return path, len(inline)
@@ -44,6 +44,11 @@ def write(content: Content, path: Path) -> tuple[Path, int]:
     return folder / INDEX, len(linked) + sum(map(len, content.clips))
 
 
+def inlined(content: Content) -> str:
+    """The page with its clips inside it."""
+    return page(content.data, [f"data:video/mp4;base64,{base64.b64encode(clip).decode()}" for clip in content.clips])
+
+
 def page(data: dict[str, Any], sources: list[str]) -> str:
     """The page as text. `sources`: of each clip its file, or 'data:video/mp4;base64,...'."""
     script = "".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
@@ -51,7 +56,7 @@ def page(data: dict[str, Any], sources: list[str]) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
         f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; media-src 'self' file: blob: "
-        "data:; img-src data:"
+        f"data:; img-src data:{'; connect-src ' + repr('self') if data['labelling'] else ''}"
     )
     title = html.escape(f"{data['title']} · vlaw watch")
     return (
@@ -69,7 +74,3 @@ def in_script(value: Any) -> str:
     """JSON that may stand inside a <script>: no character in it ends the element or begins a comment."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)  # ASCII: all others are escaped
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _inline(clip: bytes) -> str:
-    return f"data:video/mp4;base64,{base64.b64encode(clip).decode()}"
