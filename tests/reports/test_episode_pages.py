@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+import shlex
 
 import av
 import numpy as np
@@ -14,6 +15,7 @@ from asking import at
 from factories import commit, episode
 from known_lake import known
 
+from vlaw_assets.cli.output import console
 from vlaw_assets.lake import Lake
 from vlaw_assets.lake.picking import pick
 from vlaw_assets.reports.episodes import page as pages
@@ -291,3 +293,16 @@ def test_other_pages_name_the_command_and_link_a_page_that_is_there(vlaw, k, tmp
     assert watch_note(k.refs["world_model_metrics 1"], tmp_path) == ""
     vlaw("watch", "real_rollouts", "vlaw", "01", code=0)
     assert f'href="{file_name(rollouts.name)}"' in watch_note(rollouts, tmp_path / "runs")
+
+
+def test_sql_that_finds_episodes_says_how_they_are_watched(vlaw, k, tmp_path, monkeypatch):
+    monkeypatch.setattr(console, "_force_terminal", True)
+    query = "select episode_id from episodes where event = $event"
+    said = vlaw("sql", query, "-p", "event=toppled", code=0).stdout
+    words = shlex.split(said.partition("watch them: vlaw ")[2])
+    assert words == ["watch", query, "-p", "event=toppled"]
+    vlaw(*words, code=0)
+    assert "watch them" not in vlaw("sql", "select task from episodes", code=0).stdout
+    near = ids_of(watched(vlaw, tmp_path, "near_misses")[1])
+    assert near
+    assert set(near) <= set(k.ids.values()), "a question of sql/ is asked by its name"

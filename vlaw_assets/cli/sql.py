@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
+import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -149,6 +150,9 @@ def _ask(
             console.print("no rows" + (f": -p {', -p '.join(missing)} not given" if missing else ""), markup=False)
         if len(rows) > SHOWN:
             console.print(f"... {len(rows) - SHOWN} rows more (--json or --csv prints all)", markup=False)
+        if rows and "episode_id" in names and console.is_terminal:
+            words = ["vlaw", "watch", query, *(word for item in param for word in ("-p", item))]
+            console.print(f"watch them: {shlex.join(words)}", style="dim", markup=False, soft_wrap=True)
 
 
 def _columns(names: list[str]) -> list[str]:

@@ -47,8 +47,8 @@ def watch(
         list[str],
         typer.Argument(
             metavar="EPISODE... | SQL | ASSET [EXPERIMENT ITERATION]",
-            help="Ids of episodes; a SELECT with a column episode_id, or the path of a .sql file; or an artifact as "
-            "vlaw audit takes it, e.g. policy vlaw 02: the episodes that it was evaluated on.",
+            help="Ids of episodes; a SELECT with a column episode_id, or a question of vlaw sql --list; or an artifact "
+            "as vlaw audit takes it, e.g. policy vlaw 02: the episodes that it was evaluated on.",
         ),
     ],
     param: Annotated[list[str] | None, typer.Option("--param", "-p", help="key=value, for $key in the SQL.")] = None,
@@ -106,16 +106,18 @@ def chosen(lake: Lake, what: list[str], param: list[str], limit: int) -> Choice:
     from vlaw_assets.cli.sql import parameters
     from vlaw_assets.lineage.closure import subject
     from vlaw_assets.lineage.impact import find_subject
-    from vlaw_assets.query.questions import read_question
+    from vlaw_assets.query.questions import FOLDER, read_question
     from vlaw_assets.reports.episodes import choosing
 
     if limit < 1:
         raise VlawError(f"a page of {limit} episodes", where="--limit", remedy="Ask for 1 or more.")
     first = what[0]
-    is_file = len(what) == 1 and first.endswith(".sql")
-    if len(what) == 1 and (is_file or re.search(r"\s", first.strip())):
-        text = read_question(Path(first))[1] if is_file else first
-        return choosing.of_sql(lake, text, parameters(param), limit)
+    if len(what) == 1:
+        question = FOLDER / f"{first}.sql" if re.fullmatch(r"\w+", first) else Path(first)
+        if first.endswith(".sql") or (question.parent == FOLDER and question.is_file()):
+            return choosing.of_sql(lake, read_question(question)[1], parameters(param), limit)
+        if re.search(r"\s", first.strip()):
+            return choosing.of_sql(lake, first, parameters(param), limit)
     if param:
         raise VlawError("--param belongs to SQL", where="vlaw watch", remedy="Give a SELECT, or leave it out.")
     if len(what) == 3 and what[2].isdecimal():
