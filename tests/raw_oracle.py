@@ -12,7 +12,7 @@ from pathlib import Path
 
 from deltalake import DeltaTable
 
-TABLES = ("artifacts", "edges", "episodes", "members", "reads", "reward_scores", "quarantine")
+TABLES = ("artifacts", "edges", "episodes", "members", "reads", "reward_scores", "quarantine", "labels")
 LEARNERS = ("world_model", "reward_model", "policy")
 
 
@@ -20,7 +20,12 @@ class Raw:
     """All rows of a lake. Rows of runs that never committed are left out, as no row of `artifacts` names them."""
 
     def __init__(self, root: Path):
-        found = {name: DeltaTable(str(root / "delta" / name)).to_pyarrow_table().to_pylist() for name in TABLES}
+        found = {
+            name: DeltaTable(str(table)).to_pyarrow_table().to_pylist()
+            if (table := root / "delta" / name).exists() or name != "labels"  # made with the first one
+            else []
+            for name in TABLES
+        }
         self.artifacts = {row["artifact_id"]: row for row in found["artifacts"]}
         self.of = {name: defaultdict(list) for name in TABLES}
         for name in TABLES[1:]:
@@ -63,12 +68,22 @@ class Raw:
             ids |= more
         return ids
 
+    def said(self, artifact: str) -> dict[str, bool]:
+        """Success by the labels that it was made with."""
+        rows = [
+            row
+            for edge in self.edges(artifact)
+            if edge["role"] == "labels"
+            for row in self.of["labels"][edge["parent_id"]]
+        ]
+        return {row["episode_id"]: row["label"] == "success" for row in sorted(rows, key=lambda row: row["position"])}
+
     def read(self, artifact: str) -> list[tuple[dict, dict]]:
         """(edge, episode row) of everything read."""
         owner, gone = self.owner(artifact), self.left_out(artifact)
         found = []
         for edge in self.edges(artifact):
-            if edge["role"] not in ("quarantine", "state"):
+            if edge["role"] not in ("quarantine", "labels", "state"):
                 found += [
                     (edge, row)
                     for row in self.of["episodes"][edge["parent_id"]]
@@ -112,9 +127,11 @@ class Raw:
         found: Counter = Counter()
         for name in self.closure(artifact):
             if self.artifacts[name]["kind"] in LEARNERS:
+                said = self.said(name)
                 for edge, row in self.read(name):
                     if self.weight(name, edge["parent_id"], row["episode_id"]) > 0:
-                        found[name, edge["parent_id"], row["task"], outcome(row["success"])] += 1
+                        success = said.get(row["episode_id"], row["success"])
+                        found[name, edge["parent_id"], row["task"], outcome(success)] += 1
         return found
 
     def episodes(self, artifact: str) -> Counter:

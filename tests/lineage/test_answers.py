@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from asking import at, vlaw
 from every_answer import check_every_answer
-from factories import write_toml
+from factories import checkpoint, commit, write_toml
 from random_ledgers import closed, random_ledger
 from small_loop import loop
 from smoke_place import new_place, smoke_copy, smoke_place
 
-from vlaw_assets.lake import Lake, quarantine
+from vlaw_assets.lake import Lake, labels, quarantine
 from vlaw_assets.lake.artifact import CHOSEN_BY
+from vlaw_assets.lake.labels import label_episodes
 from vlaw_assets.lake.reads import rows_read
 from vlaw_assets.lineage.closure import audit_of
 from vlaw_assets.lineage.differences import difference
@@ -87,6 +88,34 @@ def test_a_small_loop(small):
     for ref in small.ledger.artifacts():
         if ref.partition == "vlaw|02" or ref.asset == "co_training_data":
             check_every_answer(small, ref.asset, ref.partition)
+
+
+def test_what_was_made_by_labels(small):
+    """A judge that learned from rollouts and an imagined episode by what people said, and a policy on top of it."""
+    parents = {asset: small.ledger.require(asset, "vlaw|02") for asset in ("real_rollouts", "imagined_rollouts")}
+    names = {asset: small.read(ref).table("episodes").to_pylist() for asset, ref in parents.items()}
+    won = next(row for row in names["real_rollouts"] if row["success"])["episode_id"]
+    dream = names["imagined_rollouts"][0]["episode_id"]
+    label_episodes(small, [(won, "success", "ann", "x"), (won, "near_success", "bob", "y")])
+    label_episodes(small, [(dream, "success", "bob", "z")])
+
+    def learn(draft):
+        draft.label_by(labels.latest(small))
+        for role, ref in parents.items():
+            held = {e.episode_id: e.success for e in draft.read(ref, role).episodes(frames=False)}
+            assert {name: held[name] for name in (won, dream) if name in held} in ({won: False}, {dream: True})
+        checkpoint("by labels")(draft)
+
+    said = {won: False, dream: True}
+    judge = commit(small, "reward_model", "vlaw|03", parents, learn, labels=said, reads=())
+    commit(small, "policy", "vlaw|03", {"reward_model": judge}, checkpoint("on it"))
+    label_episodes(small, [(won, "success", "ann", "and back again")])
+    for asset in ("reward_model", "policy"):
+        found = check_every_answer(small, asset, "vlaw|03")
+        learned = [row for row in found["learned"] if row["learner"] == judge.name and row["outcome"] == "success"]
+        assert [row["count"] for row in learned if row["dataset"] == "imagined_rollouts[vlaw|02]"] == [1]
+        made_with = {row["episode_id"]: row["made_with"] for row in found["labels"] if judge.name in row["read_by"]}
+        assert made_with == {won: "near_success", dream: "success"}
 
 
 def test_the_page_and_the_text_have_the_same_numbers(small, monkeypatch, tmp_path):

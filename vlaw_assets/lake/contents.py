@@ -6,6 +6,8 @@ data.
      "scores":   [{judge, count, mean}],
      "reads":    [{parent, role, source, purpose, task, outcome, weight, count, steps}]}    over its edges, see reads.py
 
+An outcome is by the labels that it was made with; what was recorded, where it is another one, is beside that of a read.
+
 Plain values in a fixed order: counting the same rows again gives the same text, which is how upkeep/verify.py checks
 it. A key is left out where the artifact has no such rows.
 """

@@ -9,7 +9,7 @@ Over each edge, the parent's episodes, of these the selection, without those tha
   every one;
 - the edges to the lists of quarantined episodes and of labels and to the state that chose the models read no episodes.
 
-`success` is what the child read: by the labels it was made with, else as it was recorded.
+`success` is what the child read: by the labels it was made with, else as it was `recorded`.
 
 `weight` is the episode's in a dataset that the child read too (0 where it is no member of it), else 1; `source` is what
 that dataset calls it, else ''. `sql/`, the audit, its page, `diff` and provenance all ask this statement; `impact`
@@ -83,7 +83,7 @@ taken AS (
   FROM picked k JOIN episodes p ON p.artifact_id = k.parent_id AND p.episode_id = k.episode_id
 )
 SELECT
-  t.* REPLACE (coalesce(y.success, t.success) AS success), coalesce(m.source, '') AS source,
+  t.* REPLACE (coalesce(y.success, t.success) AS success), t.success AS recorded, coalesce(m.source, '') AS source,
   coalesce(m.weight, if(d.child_id IS NULL, 1.0, 0.0)) AS weight
 FROM taken t
 LEFT JOIN said y ON y.child_id = t.child_id AND y.episode_id = t.episode_id
@@ -116,6 +116,7 @@ _COLUMNS = {
 _COUNTED = """
 SELECT child_id, parent_id, role, source, purpose, task,
   CASE WHEN success THEN 'success' WHEN success IS NULL THEN 'not judged' ELSE 'failure' END AS outcome,
+  CASE WHEN recorded THEN 'success' WHEN recorded IS NULL THEN 'not judged' ELSE 'failure' END AS recorded,
   weight, count(*) AS count, sum(num_steps)::BIGINT AS steps
 FROM found GROUP BY ALL ORDER BY ALL
 """
@@ -126,7 +127,8 @@ def statement(edges: str) -> str:
     hold their own data, and over episodes (with `recorded`, the success that they were recorded with), members, reads,
     reward_scores, quarantine, labels and embedders (artifacts that hold vectors or latents of what they read by rows).
 
-    Columns: child_id, parent_id, role, episode_id, purpose, task, success, num_steps, content_digest, source, weight.
+    Columns: child_id, parent_id, role, episode_id, purpose, task, success, num_steps, content_digest, recorded, source,
+    weight.
     """
     return _STATEMENT.format(edges=edges)
 
@@ -144,7 +146,8 @@ def rows_read(
 
 
 def counts(lake: Lake, ref: ArtifactRef) -> list[dict[str, Any]]:
-    """What one artifact read, counted: {parent, role, source, purpose, task, outcome, weight, count, steps}."""
+    """What one artifact read, counted: {parent, role, source, purpose, task, outcome, weight, count, steps}, and
+    `recorded`, the outcome that was recorded, where it is another one."""
     return _plain(rows_read(lake, [ref], _COUNTED))
 
 
@@ -233,7 +236,11 @@ def _plain(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             "parent": row["parent_id"],
-            **{key: value for key, value in row.items() if key not in ("child_id", "parent_id")},
+            **{
+                key: value
+                for key, value in row.items()
+                if key not in ("child_id", "parent_id") and (key != "recorded" or value != row["outcome"])
+            },
         }
         for row in rows
     ]

@@ -27,9 +27,9 @@ LEARNERS = ("world_model", "reward_model", "policy")
 """Kinds of artifacts that learn from episodes."""
 UNION = """
 SELECT parent_id, purpose, task,
-  CASE WHEN success THEN 'success' WHEN success IS NULL THEN 'not judged' ELSE 'failure' END AS outcome,
+  CASE WHEN recorded THEN 'success' WHEN recorded IS NULL THEN 'not judged' ELSE 'failure' END AS outcome,
   count(*) AS count, sum(num_steps)::BIGINT AS steps
-FROM (SELECT DISTINCT parent_id, episode_id, purpose, task, success, num_steps FROM found) GROUP BY ALL ORDER BY ALL
+FROM (SELECT DISTINCT parent_id, episode_id, purpose, task, recorded, num_steps FROM found) GROUP BY ALL ORDER BY ALL
 """
 _GROUP = ("purpose", "task", "outcome")
 
@@ -42,8 +42,9 @@ def name_of(item: dict[str, Any]) -> str:
 def episodes_read(lake: Lake, subject: str, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Per dataset of a closure its episodes that something in the closure read, each once, however often.
 
-    Returns rows {dataset, artifact, purpose, source, task, outcome, count, steps, held}: `held` is how many such
-    episodes the dataset has. What `subject` (an artifact id) itself holds counts as read.
+    Returns rows {dataset, artifact, purpose, source, task, outcome, count, steps, held}: the outcome as it was
+    recorded, and `held` is how many such episodes the dataset has. What `subject` (an artifact id) itself holds counts
+    as read.
     """
     readers: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for item in items:
@@ -184,7 +185,7 @@ def _summed(rows: Any) -> dict[tuple[Any, ...], dict[str, int]]:
     found: dict[tuple[Any, ...], dict[str, int]] = defaultdict(lambda: {"count": 0, "steps": 0})
     for row in rows:
         for key in ("count", "steps"):
-            found[tuple(row[name] for name in _GROUP)][key] += row[key]
+            found[row["purpose"], row["task"], row.get("recorded", row["outcome"])][key] += row[key]
     return found
 
 
