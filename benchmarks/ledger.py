@@ -44,7 +44,7 @@ from vlaw_assets.lake import Identity, Lake
 from vlaw_assets.query import connect, read_question
 
 SQL = Path(__file__).parent.parent / "sql"
-LIMITS = {"audit": 2.0, "impact": 1.0, "success table": 0.5}
+LIMITS = {"audit": 2.0, "impact": 1.0, "success table": 0.5, "watch": 2.0}
 """Seconds."""
 GROWTH = 1.2
 """Most that a commit may cost after the last iteration, next to after the first."""
@@ -125,6 +125,26 @@ def measure_impact(table: Table, root: Path, size: Size, bare: Bare) -> None:
         )
     episode = subjects(Lake.open(root, create=False), size)["a real success of iteration 01"][0]
     table.time("  the same, a fresh `vlaw impact` process", lambda: vlaw(root, "impact", episode, "--json"))
+
+
+def measure_watch(table: Table, root: Path, size: Size) -> None:
+    """Pages of episodes: the lake has no frames, so this is what finding and telling costs, without clips."""
+    episode = subjects(Lake.open(root, create=False), size)["a real success of iteration 01"][0]
+    for name, words in {
+        "one episode": (episode,),
+        "the last policy": ("policy", EXPERIMENT, str(size.iterations)),
+    }.items():
+        with tempfile.TemporaryDirectory() as folder:
+            page = Path(folder) / "page.html"
+
+            def written(words: tuple[str, ...] = words, page: Path = page) -> None:
+                vlaw(root, "watch", *words, "--out", str(page))
+
+            table.time(f"a page of {name}, a fresh `vlaw watch`", written, limit=LIMITS["watch"])
+            shown = json.loads(page.read_text().partition('id="data">')[2].partition("</script>")[0])
+            wanted = 1 if len(words) == 1 else min(60, size.evaluation)
+            assert len(shown["tiles"]) == wanted, shown["cut"]
+            assert words[0] in (shown["episodes"][0]["id"], "policy")
 
 
 def measure_sql(table: Table, root: Path, size: Size, bare: Bare) -> None:
@@ -297,6 +317,7 @@ def main() -> int:
         table, bare = Table(args.runs), Bare(root / "bare")
         measure_audit(table, root / "lake", size, bare)
         measure_impact(table, root / "lake", size, bare)
+        measure_watch(table, root / "lake", size)
         measure_sql(table, root / "lake", size, bare)
         measure_commits(table, root / "first", root / "lake", 2 * args.runs + 1)
         print(f"load of the machine: {os.getloadavg()[1]:.1f} on {os.cpu_count()} cores (1 is this program alone)")

@@ -49,6 +49,8 @@ def test_every_command_has_help(vlaw):
         "sql",
         "report",
         "similar",
+        "watch",
+        "compare",
         "doctor",
         "import",
         "pretrain",
