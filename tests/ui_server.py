@@ -23,6 +23,8 @@ LIMITS = "{ instance { concurrencyLimits { concurrencyKey limit: slotCount } } }
 LAUNCH = """mutation Launch($params: ExecutionParams!) { launchRun(executionParams: $params) {
     __typename ... on LaunchRunSuccess { run { runId } } ... on RunConfigValidationInvalid { errors { message } }
     ... on PythonError { message } } }"""
+BACKFILL = """mutation Backfill($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
+    __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
 
 
 @dataclass
@@ -84,6 +86,19 @@ class Server:
             "executionMetadata": {"tags": tags},
         }
         return self.graphql(LAUNCH, params=params)["launchRun"]
+
+    def backfill(self, job: str, partitions: Sequence[str]) -> str:
+        """As the page of a job's partitions asks. Returns its id."""
+        selector = {
+            "repositorySelector": {
+                "repositoryName": "__repository__",
+                "repositoryLocationName": "vlaw_assets.definitions",
+            },
+            "partitionSetName": f"{job}_partition_set",
+        }
+        answer = self.graphql(BACKFILL, params={"selector": selector, "partitionNames": list(partitions)})
+        assert "backfillId" in answer["launchPartitionBackfill"], answer
+        return answer["launchPartitionBackfill"]["backfillId"]
 
     def status(self, run_id: str) -> str:
         """QUEUED, STARTED, SUCCESS, FAILURE ..."""

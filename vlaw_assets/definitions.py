@@ -31,11 +31,10 @@ from vlaw_assets.assets import (
 )
 from vlaw_assets.environment import default_lake, default_recipes, given_lake
 from vlaw_assets.local_folder import is_address
+from vlaw_assets.pipeline.first_look import first_look_job
 from vlaw_assets.pipeline.jobs import foundation_job, iteration_job
-from vlaw_assets.pipeline.partitions import loop_partitions
 from vlaw_assets.pipeline.resources import Workplace, no_values, workplace_resource
-from vlaw_assets.pipeline.sensors import advance_sensor
-from vlaw_assets.recipes.study import experiment_names
+from vlaw_assets.pipeline.sensors import advance_sensor, recipes_sensor
 
 __all__ = ["build_defs", "default_lake", "default_recipes", "defs"]
 
@@ -75,21 +74,23 @@ LOOP = (
 def build_defs(*, lake: str | Path, recipes: str | Path | None = None) -> dg.Definitions:
     """The code location for a lake and, besides the packaged recipes, a folder of the user's own."""
     folder = Path(recipes) if recipes else None
-    partitions = loop_partitions(experiment_names(folder))
-    loop = dg.map_asset_specs(lambda spec: spec.replace_attributes(partitions_def=partitions), LOOP)
     iteration = iteration_job()
     # An address stays as it is: the first step refuses it, and says what it was given.
     place = Workplace(
         lake=str(lake if is_address(lake) else Path(lake).expanduser().absolute()), recipes=str(folder or "")
     )
-    return dg.Definitions(
-        assets=[*FOUNDATION, *loop, *outside.OUTSIDE],
-        jobs=[foundation_job(), iteration],
-        sensors=[advance_sensor(iteration)],
-        resources={"workplace": workplace_resource(place), "io_manager": no_values()},
+    defs = dg.Definitions(
+        assets=[*FOUNDATION, *LOOP, *outside.OUTSIDE],
+        jobs=[first_look_job(lambda: defs), foundation_job(), iteration],
+        sensors=[recipes_sensor(), advance_sensor(iteration)],
+        resources={
+            "workplace": workplace_resource(place, loop_state.refuse_before_any_step),
+            "io_manager": no_values(),
+        },
         # One process per run: a step process costs two seconds of imports, and the models share the machine anyway.
         executor=dg.in_process_executor,
     )
+    return defs
 
 
 defs = build_defs(lake=given_lake(), recipes=default_recipes())

@@ -41,6 +41,6 @@ def join_partition(name: str, iteration: int) -> str:
 
 
 def split_partition(partition: str) -> tuple[str, int]:
-    """("vlaw", 1) of "vlaw|01", ("", 0) of ''."""
+    """("vlaw", 1) of "vlaw|01", ("", 0) of ''; iteration 0 of what names none, which a person may have typed."""
     experiment, _, iteration = partition.partition("|")
-    return experiment, int(iteration or 0)
+    return experiment, int(iteration) if iteration.isascii() and iteration.isdigit() else 0

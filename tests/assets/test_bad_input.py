@@ -63,14 +63,41 @@ def test_iteration_two_needs_one(place):
     assert place.lake.ledger.current("loop_state", "late|02") is None
 
 
-def test_iteration_beyond_the_recipe(place):
-    with pytest.raises(VlawError, match="smoke has 2 iterations, not 3"):
-        place.run("iteration", "smoke|03", only=["loop_state"])
+@pytest.mark.parametrize(
+    ("partition", "message"),
+    [
+        ("smoke|03", r"smoke has 2 iterations: smoke\|03 is none"),
+        ("smoke|00", r"smoke\|00 is none"),
+        ("smoke|1", r"smoke\|1 is none"),
+        ("smoke|x", r"smoke\|x is none"),
+        ("smoke", "smoke is none"),
+        ("nobody|01", "no experiment 'nobody'"),
+        ("|01", "no experiment ''"),
+        ("smoke|01|02", r"smoke\|01\|02 is none"),
+    ],
+)
+def test_a_partition_that_a_person_typed_is_refused_before_any_step(place, monkeypatch, partition, message):
+    """In the UI anybody can add a partition of any name."""
+    with pytest.raises(VlawError, match=message) as caught:
+        place.run("iteration", partition)
+    assert caught.value.remedy
+    monkeypatch.setenv("DAGSTER_HOME", str(place.root / "dagster_home"))
+    with driver.open_instance() as instance:
+        [run] = instance.get_runs(limit=1)
+        assert (run.tags["dagster/partition"], run.status.value) == (partition, "FAILURE")
+        events = [event.dagster_event for event in instance.all_logs(run.run_id) if event.dagster_event]
+        assert "STEP_START" not in [event.event_type_value for event in events]
 
 
-def test_foundation_missing_names_what_to_materialize(empty_place):
-    with pytest.raises(VlawError, match="base_policy is not in the ledger"):
-        empty_place.run("iteration", KEY, only=["loop_state"])
+def test_a_missing_foundation_is_one_message_with_the_job_to_run(empty_place):
+    with pytest.raises(
+        VlawError, match=r"missing: base_policy, .*, autoencoder, expert_dem.*, corpus_latents"
+    ) as caught:
+        empty_place.run("iteration", KEY)
+    assert "job foundation" in caught.value.remedy
+    empty_place.run("foundation", only=["base_policy"])
+    with pytest.raises(VlawError, match="missing: pretrained_world_model, pretrained_reward_model"):
+        empty_place.run("iteration", KEY)
 
 
 def test_missing_checkpoint_is_refused_before_anything_is_written(empty_place):

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from vlaw_assets.assets import promotion
-from vlaw_assets.assets.stage import CLASSES, Plan, Stage, Work
+from vlaw_assets.assets.stage import CLASSES, MAKE_IT, Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import stage_asset
 from vlaw_assets.loop_roles import CANDIDATE, GATE_READS, GATED, INCUMBENT, MEASURED, MODELS, REAL
 from vlaw_assets.partitions import partition_of
 from vlaw_assets.pipeline import checks
+from vlaw_assets.pipeline.resources import Workplace
 from vlaw_assets.recipes.fit import check_foundation, check_learner
 from vlaw_assets.reports.success import ALL
 from vlaw_models.errors import VlawError
@@ -29,11 +30,16 @@ from vlaw_models.errors import VlawError
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef, Lake
 
+ASSET = "loop_state"
 FOUNDATION_STATE = {
     "policy": "base_policy",
     "world_model": "pretrained_world_model",
     "reward_model": "pretrained_reward_model",
 }
+
+
+FOUNDATION = (*FOUNDATION_STATE.values(), "autoencoder", "expert_demonstrations", "co_training_data", "corpus_latents")
+"""What the job `foundation` makes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,13 +108,20 @@ def show(_stage: Stage, plan: StatePlan, ref: ArtifactRef) -> Mapping[str, Any]:
     }
 
 
+def refuse_before_any_step(workplace: Workplace, partition: str) -> None:
+    """What `plan` refuses, so that a run ends with it before a step begins and no asset counts as failed. Raises
+    VlawError."""
+    plan(Stage(workplace.open_lake(), workplace, ASSET, partition))
+
+
 def _check_recipe(stage: Stage) -> None:
     recipe = stage.recipe
-    if stage.iteration > recipe.iterations:
+    if stage.partition not in {partition_of(recipe.name, number) for number in range(1, recipe.iterations + 1)}:
         raise VlawError(
-            f"experiment {recipe.name} has {recipe.iterations} iterations, not {stage.iteration}",
+            f"experiment {recipe.name} has {recipe.iterations} iterations: {stage.partition} is none of them",
             where=f"partition {stage.partition}",
-            remedy=f"Raise 'iterations' in {recipe.name}.toml.",
+            remedy=f"Use {partition_of(recipe.name, 1)} to {partition_of(recipe.name, recipe.iterations)}, or raise "
+            f"'iterations' in {recipe.name}.toml.",
         )
     check_foundation(recipe, stage.foundation)
 
@@ -126,6 +139,7 @@ def _state_before(stage: Stage) -> tuple[dict[str, ArtifactRef], tuple[promotion
     one is missing."""
     ledger, experiment, iteration = stage.ledger, stage.experiment, stage.iteration
     if iteration == 1:
+        _check_there(stage)
         return {role: ledger.require(asset, "") for role, asset in FOUNDATION_STATE.items()}, ()
     before = partition_of(experiment, iteration - 1)
     wanted = ("loop_state", REAL, *MODELS)
@@ -147,6 +161,15 @@ def _state_before(stage: Stage) -> tuple[dict[str, ArtifactRef], tuple[promotion
     verdicts = _recorded(stage, read) or (_decide_policy(stage, read), _decide_world_model(stage, read))
     found |= {verdict.model: old[verdict.model] for verdict in verdicts if not verdict.promoted}
     return {**{role: found[role] for role in MODELS}, **real, **read}, verdicts
+
+
+def _check_there(stage: Stage) -> None:
+    """All that is missing of the foundation, in one message: a stage at a time would ask for one at a time."""
+    missing = [asset for asset in FOUNDATION if stage.ledger.current(asset, "") is None]
+    if set(missing) & set(FOUNDATION_STATE.values()):
+        raise VlawError(
+            f"the foundation is missing: {', '.join(missing)}", where=str(stage.lake.paths.root), remedy=MAKE_IT
+        )
 
 
 def _settings(stage: Stage, *, gate: bool) -> dict[str, Any]:

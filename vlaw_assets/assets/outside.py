@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dagster as dg
 
+from vlaw_assets.assets.catalogue import described
+
 OUTSIDE_GROUP = "outside"
 
 recorded_episodes = dg.AssetSpec(
@@ -16,12 +18,14 @@ recorded_episodes = dg.AssetSpec(
     # Named by whoever imports them: no recipe knows the names beforehand.
     partitions_def=dg.DynamicPartitionsDefinition(name="recordings"),
     description="Episodes recorded elsewhere, one partition per dataset: `vlaw import`.",
+    **described("recorded_episodes"),
 )
 quarantine = dg.AssetSpec(
     "quarantine",
     group_name=OUTSIDE_GROUP,
     kinds={"deltalake"},
     description="Episodes that no later dataset may use, the whole list in every version: `vlaw quarantine`.",
+    **described("quarantine"),
 )
 
 labels = dg.AssetSpec(
@@ -29,6 +33,7 @@ labels = dg.AssetSpec(
     group_name=OUTSIDE_GROUP,
     kinds={"deltalake"},
     description="What people say of episodes, every label that was ever given in every version: `vlaw label`.",
+    **described("labels"),
 )
 
 OUTSIDE = (recorded_episodes, quarantine, labels)

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from vlaw_assets.assets.by_row import goes_by_row
 from vlaw_assets.by_label import goes_by_label
 from vlaw_assets.partitions import split_partition
-from vlaw_assets.pipeline import checks, memory, plugins, progress
+from vlaw_assets.pipeline import checks, memory, plugins
 from vlaw_assets.pipeline.checks import Finding
 from vlaw_assets.pipeline.code_identity import code_revision, made_with
 from vlaw_models.errors import VlawError
-from vlaw_models.progress import Progress
+from vlaw_models.progress import Progress, silent
 from vlaw_models.robots.registry import ROBOTS, find_robot
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ MODEL_GROUPS = {
 }
 """Kind of an artifact -> entry point group of the classes that its checkpoint may be of."""
 LEARNER_GROUP = "vlaw.learners"
+MAKE_IT = "Run the job foundation first (Jobs > foundation > Materialize all); vlaw run does so by itself."
+"""Remedy where something of the foundation is missing."""
 CLASSES = "classes"
 """Metric of an artifact with a checkpoint: the classes that load it."""
 CODE = "code"
@@ -158,6 +160,7 @@ class Stage:
     """Make it again, although an artifact of the same identity is in the ledger."""
     run_id: str = ""
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("vlaw.stage"))
+    progress: Progress = silent
     findings: list[Finding] = field(default_factory=list)
     occurring: Mapping[str, set[str]] | None = None
     """Where quarantined episodes occur, if the asker knows it already (`quarantine.occurrences`)."""
@@ -202,18 +205,18 @@ class Stage:
         """Seed of this iteration's training and sampling: the recipe's, moved on with the iteration."""
         return self.recipe.seed * 1000 + self.iteration
 
-    @property
-    def progress(self) -> Progress:
-        return progress.reporter(self.asset, self.partition, self.log.info)
-
     def require(self, asset: str) -> ArtifactRef:
         """The current artifact of an asset of this partition. Raises VlawError naming what to materialize."""
         self.required.append(self.ledger.require(asset, self.partition))
         return self.required[-1]
 
     def require_foundation(self, asset: str) -> ArtifactRef:
-        self.required.append(self.ledger.require(asset, ""))
-        return self.required[-1]
+        """The current artifact of an asset of the foundation. Raises VlawError saying how to make it."""
+        ref = self.ledger.current(asset, "")
+        if ref is None:
+            raise VlawError(f"the foundation is missing: {asset}", where=str(self.lake.paths.root), remedy=MAKE_IT)
+        self.required.append(ref)
+        return ref
 
     def code_parts(self, plan: Plan) -> Mapping[str, str]:
         """Digests of the code that makes what is planned: of this stage, and of what it uses of other packages."""

@@ -3,15 +3,18 @@
 This file does without `from __future__ import annotations`: Dagster resolves the types of an asset's parameters.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from vlaw_assets.assets.catalogue import described, references
 from vlaw_assets.assets.stage import STAGES, Making, P, Stage, Work, no_values, nothing
 from vlaw_assets.pipeline import mirror, progress
 from vlaw_assets.pipeline.checks import Finding
 from vlaw_assets.pipeline.code_identity import code_digest
+from vlaw_assets.pipeline.partitions import LOOP
 from vlaw_assets.pipeline.resources import Workplace
 from vlaw_models.errors import VlawError
 
@@ -53,17 +56,21 @@ def stage_asset(
     Args:
         about: what a person reads about the asset, one or two sentences.
     """
+    partitions_def = None if group == "foundation" else LOOP
     making = STAGES[asset] = Making(code_digest(make.__module__), plan, make, check, after, show)
 
     @dg.asset(
         name=asset,
         group_name=group,
+        partitions_def=partitions_def,
         deps=list(deps),
         code_version=making.code[:16],
         pool=pool,
         kinds=set(kinds),
         description=about,
-        check_specs=[dg.AssetCheckSpec(name, asset=asset, blocking=True) for name in checks],
+        check_specs=_check_specs(asset, checks, partitions_def),
+        metadata=references(make),
+        **described(asset),
     )
     def body(
         context: dg.AssetExecutionContext, config: StageConfig, workplace: dg.ResourceParam[Workplace]
@@ -73,17 +80,19 @@ def stage_asset(
         progress.tell(asset, str(partition), 0, 0, "begins")
         ending = progress.FAILED
         try:
-            stage = Stage(
-                workplace.open_lake(),
-                workplace,
-                asset,
-                str(partition),
-                force=config.force,
-                run_id=context.run.run_id,
-                log=context.log,
-                findings=findings,
-            )
-            work, shown = making.run(stage)
+            with progress.Reporter(asset, str(partition), context.log.info) as reporter:
+                stage = Stage(
+                    workplace.open_lake(),
+                    workplace,
+                    asset,
+                    str(partition),
+                    force=config.force,
+                    run_id=context.run.run_id,
+                    log=context.log,
+                    progress=reporter,
+                    findings=findings,
+                )
+                work, shown = making.run(stage)
             ending = progress.MADE if work.reused is None else progress.REUSED
             result = _result(stage, work, shown)
         except Exception as error:
@@ -104,6 +113,14 @@ def stage_asset(
         yield result
 
     return body
+
+
+def _check_specs(
+    asset: str, names: Sequence[str], partitions_def: dg.PartitionsDefinition | None
+) -> list[dg.AssetCheckSpec]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.PreviewWarning)  # partitions of checks: the release is pinned
+        return [dg.AssetCheckSpec(name, asset=asset, blocking=True, partitions_def=partitions_def) for name in names]
 
 
 def _result(stage: Stage, work: Work, shown: Mapping[str, Any]) -> dg.MaterializeResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 if sys.argv[1:2] == ["sql"]:
     # The process that SQL runs in needs as long to start as what is imported below: both at once.
@@ -45,6 +46,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Co-improve a robot policy and its world model; every artifact versioned and auditable.",
 )
+
+
+@app.callback()
+def _options(
+    version: Annotated[  # noqa: FBT002
+        bool, typer.Option("--version", is_eager=True, callback=services.version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
 
 app.command("run")(run.run)
 app.command("study")(study.study)

@@ -10,9 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from vlaw_assets.pipeline.progress import ENDINGS, REUSED
+from vlaw_assets.pipeline.progress import ENDINGS, REUSED, SAY_S, Pace
 
-QUARTERS = 4
 LONG_S = 5.0
 
 
@@ -32,8 +31,8 @@ class Display:
             console=console,
         )
         self._tasks: dict[tuple[str, str], TaskID] = {}
-        self._begun: dict[tuple[str, str], float] = {}
-        self._quarter: dict[tuple[str, str], int] = {}
+        self._paces: dict[tuple[str, str], Pace] = {}
+        self._printed: dict[tuple[str, str], float] = {}
 
     def __enter__(self) -> Self:
         if self.live:
@@ -50,17 +49,21 @@ class Display:
         key = (asset, partition)
         name = f"{partition or 'foundation'}  {asset}"
         if total == 0:
-            self._begun[key] = time.monotonic()
-            self._quarter[key] = 0
+            self._paces[key], self._printed[key] = Pace(), time.monotonic()
             if self.live:
                 self._tasks[key] = self.progress.add_task(escape(name), total=None, note="")
-        elif text in ENDINGS:
+            return
+        if text in ENDINGS:
             self._end(key, name, text)
-        elif self.live and key in self._tasks:
-            self.progress.update(self._tasks[key], completed=done, total=total, note=escape(text))
-        elif not self.brief and QUARTERS * done // total > self._quarter.get(key, 0) and done < total:
-            self._quarter[key] = QUARTERS * done // total
-            self.console.print(f"{name}: {done} of {total} {text}".rstrip(), markup=False)
+            return
+        pace = self._paces.setdefault(key, Pace())
+        pace.note(done, total, text)
+        if self.live and key in self._tasks:
+            note = ", ".join(filter(None, (pace.speed(), text)))
+            self.progress.update(self._tasks[key], completed=done, total=total, note=escape(note))
+        elif not self.brief and done < total and time.monotonic() - self._printed.get(key, 0.0) >= SAY_S:
+            self._printed[key] = time.monotonic()
+            self.console.print(f"{name}: {pace.line()}", markup=False)
 
     def forget(self, partition: str) -> None:
         """Takes away what is still shown of a partition: its process may have ended without a word."""
@@ -68,7 +71,7 @@ class Display:
             self.progress.remove_task(self._tasks.pop(key))
 
     def _end(self, key: tuple[str, str], name: str, ending: str) -> None:
-        seconds = time.monotonic() - self._begun.get(key, time.monotonic())
+        seconds = time.monotonic() - self._paces.pop(key, Pace()).begun
         if self.live and key in self._tasks:
             self.progress.remove_task(self._tasks.pop(key))
         if not self.brief or (ending != REUSED and seconds >= LONG_S):

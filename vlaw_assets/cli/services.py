@@ -1,8 +1,9 @@
-"""`vlaw ui` and `vlaw pretrain`: starting something that runs for long."""
+"""`vlaw ui` and `vlaw pretrain`: starting something that runs for long. And `vlaw --version`."""
 
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,8 @@ def ui(
 ) -> None:
     """Dagster's UI on this lake: graph, partitions, runs, checks and pictures. Only its own pages can drive it."""
     from vlaw_assets.definitions import default_lake
+    from vlaw_assets.environment import recipes_folder
+    from vlaw_assets.pipeline import partitions
     from vlaw_assets.pipeline.driver import open_instance
     from vlaw_assets.pipeline.liveness import close_dead_runs
     from vlaw_assets.web import server
@@ -46,24 +49,52 @@ def ui(
     port = listening.getsockname()[1]
     # The code server is another process: give it the folder that is meant here.
     os.environ["VLAW_LAKE"] = str(Path(default_lake()).expanduser().absolute())
-    with open_instance() as instance:  # writes dagster.yaml on first use and sets DAGSTER_HOME
-        if not read_only:
-            close_dead_runs(instance)
-    allowed = server.origins(host, port, origin or ())
-    if not server.is_local(host):
-        console.print(
-            "warning: there is no login: whoever reaches this address "
-            f"{'sees everything' if read_only else 'can start and stop runs'} (see SECURITY.md)",
-            markup=False,
-            style="bold",
-        )
     shown = "localhost" if host in server.EVERY_ADDRESS else f"[{host}]" if ":" in host else host
-    console.print(
-        f"http://{shown}:{port}  (lake {os.environ['VLAW_LAKE']}{', read-only' if read_only else ''})",
-        markup=False,
-        soft_wrap=True,
+    address = f"http://{shown}:{port}"
+    with nullcontext() if read_only else _the_only_one(address):
+        with open_instance() as instance:  # writes dagster.yaml on first use and sets DAGSTER_HOME
+            if not read_only:
+                close_dead_runs(instance)
+                partitions.prepare(instance, recipes_folder())
+        if not server.is_local(host):
+            console.print(
+                "warning: there is no login: whoever reaches this address "
+                f"{'sees everything' if read_only else 'can start and stop runs'} (see SECURITY.md)",
+                markup=False,
+                style="bold",
+            )
+        console.print(
+            f"{address}  (lake {os.environ['VLAW_LAKE']}{', read-only' if read_only else ''})",
+            markup=False,
+            soft_wrap=True,
+        )
+        server.serve(listening, server.origins(host, port, origin or ()), read_only=read_only)
+
+
+def _the_only_one(address: str) -> AbstractContextManager[None]:
+    """Held while the UI runs: a second daemon on one DAGSTER_HOME would start every queued run twice."""
+    from vlaw_assets.lake.durable import FileLock
+    from vlaw_assets.pipeline.driver import dagster_home
+
+    return FileLock(dagster_home() / "vlaw_ui.lock").hold(
+        f"vlaw ui on {address}",
+        wait_s=0,
+        remedy="Use that page, or stop it; vlaw ui --read-only may run beside it.",
     )
-    server.serve(listening, allowed, read_only=read_only)
+
+
+def version(asked: bool) -> None:  # noqa: FBT001
+    """For `vlaw --version`: the package's version, and the code's where it is a checkout."""
+    if asked:
+        from importlib.metadata import version as of
+
+        from vlaw_assets.pipeline.code_identity import code_revision
+
+        revision = code_revision()
+        console.print(
+            f"vlaw {of('vlaw')}{f', commit {revision[:12]}' if revision else ''}", markup=False, highlight=False
+        )
+        raise typer.Exit
 
 
 def pretrain(

@@ -27,6 +27,10 @@ telemetry:
   enabled: false
 nux:
   enabled: false
+run_coordinator:
+  # Earlier iterations of an experiment begin first.
+  module: vlaw_assets.pipeline.run_order
+  class: InOrder
 concurrency:
   # One run at a time in each pool: a model or a simulator wants the whole machine. True without any CLI step.
   # By run: Dagster counts when it launches one, and takes up the next when it is over, however it ended. A run that
@@ -36,6 +40,11 @@ concurrency:
     granularity: run
   runs:
     max_concurrent_runs: 4
+    # Iteration 02 reads what 01 leaves.
+    tag_concurrency_limits:
+      - key: experiment
+        value: {applyLimitPerUniqueValue: true}
+        limit: 1
 run_monitoring:
   enabled: true
   start_timeout_seconds: 180
@@ -61,10 +70,9 @@ class Done:
     reused: tuple[str, ...]
 
 
-def open_instance() -> dg.DagsterInstance:
-    """The instance of DAGSTER_HOME (default: dagster_home/ in the working directory); configured on first use."""
-    import dagster as dg
-
+def dagster_home() -> Path:
+    """DAGSTER_HOME, or dagster_home/ in the working directory; made and configured on first use. Raises VlawError where
+    it cannot be written."""
     from vlaw_assets.lake.durable import replace_file
 
     home = Path(os.environ.get("DAGSTER_HOME") or "dagster_home").expanduser().absolute()
@@ -79,7 +87,14 @@ def open_instance() -> dg.DagsterInstance:
             where=str(home),
             remedy="Set DAGSTER_HOME to a folder that you can write to.",
         ) from error
-    os.environ["DAGSTER_HOME"] = str(home)
+    return home
+
+
+def open_instance() -> dg.DagsterInstance:
+    """The instance of DAGSTER_HOME."""
+    import dagster as dg
+
+    os.environ["DAGSTER_HOME"] = str(dagster_home())
     return dg.DagsterInstance.get()
 
 
@@ -98,8 +113,10 @@ def run_job(
     """
     import dagster as dg
 
-    from vlaw_assets.pipeline import liveness
+    from vlaw_assets.pipeline import liveness, partitions
 
+    if partition:
+        partitions.register(instance, [partition])
     definition = defs.resolve_job_def(job)
     names = [key.to_user_string() for key in definition.asset_layer.executable_asset_keys]
     chosen, run_id = _chosen(names, only), str(uuid.uuid4())
@@ -183,15 +200,22 @@ def _raise_failure(result: dg.ExecuteInProcessResult) -> None:
             if dg.DagsterExecutionInterruptedError.__name__ in data.error_display_string:
                 raise KeyboardInterrupt
             if data.user_failure_data is not None and data.user_failure_data.description:
-                what, _, rest = data.user_failure_data.description.partition("\n  where:")
-                where, _, remedy = rest.partition("\n  remedy:")
-                raise VlawError(
-                    what,
-                    where=where.strip() or str(event.step_key),
-                    remedy=remedy.strip() or f"Dagster run {result.run_id} has the details.",
-                )
+                raise _told(data.user_failure_data.description, str(event.step_key), result.run_id)
             raise StageError(f"{event.step_key} failed in Dagster run {result.run_id}:\n{data.error_display_string}")
     if any(event.event_type_value == "PIPELINE_CANCELED" for event in result.all_events):
         raise KeyboardInterrupt  # between two steps
+    for event in result.all_events:
+        error = getattr(event.event_specific_data, "error", None)
+        if event.event_type_value == "RESOURCE_INIT_FAILURE" and error is not None and error.cls_name == "Failure":
+            raise _told(error.message.partition(": ")[2], "before the first step", result.run_id)
     if not result.success:
         raise StageError(f"Dagster run {result.run_id} failed before any step began; its event log says why.")
+
+
+def _told(description: str, place: str, run_id: str) -> VlawError:
+    """The error that a failure was made of (stage_asset.py, resources.py)."""
+    what, _, rest = description.partition("\n  where:")
+    where, _, remedy = rest.partition("\n  remedy:")
+    return VlawError(
+        what.strip(), where=where.strip() or place, remedy=remedy.strip() or f"Dagster run {run_id} has the details."
+    )

@@ -22,8 +22,8 @@ from vlaw_assets.lake.durable import FileLock
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TAG = "vlaw/lock"
-"""Run tag: its process took the run's lock, and where (`place`)."""
+TAG = ".dagster/vlaw_lock"
+"""Run tag: its process took the run's lock, and where (`place`). The prefix keeps it out of lists of runs."""
 FOLDER = "vlaw_runs"
 """Folder of DAGSTER_HOME with one file per run that was not seen to end."""
 BEGUN = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)

@@ -1,24 +1,64 @@
-"""The two partition dimensions of the loop in Dagster, experiment and iteration.
+"""The partitions of the loop in Dagster: iterations of experiments, "vlaw|01".
 
-Every loop asset has the same partitions, so that one run is one iteration of one experiment.
+They are dynamic, kept in the instance: those of every recipe are there from the start of the UI, each with as many
+iterations as it has; a study's appear when it is run. All loop assets have the same ones, so that one run is one
+iteration of one experiment. (A product of two dimensions would offer iterations that a recipe does not have.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import dagster as dg
 
-from vlaw_assets.partitions import MAX_ITERATIONS
+from vlaw_assets.once import asking
+from vlaw_assets.partitions import partition_of, split_partition
+from vlaw_assets.recipes import find_recipe
+from vlaw_assets.recipes.loading import recipe_files
+from vlaw_models.errors import VlawError
 
-ITERATIONS = tuple(f"{number:02d}" for number in range(1, MAX_ITERATIONS + 1))
+LOOP = dg.DynamicPartitionsDefinition(name="iteration")
+FIRST = ("vlaw", "smoke")
+"""Experiments whose partitions come first in the UI, which shows them in the order in which they were added."""
 
 
-def loop_partitions(experiments: Iterable[str]) -> dg.MultiPartitionsDefinition:
-    """Experiment x iteration for the given experiments."""
-    return dg.MultiPartitionsDefinition(
-        {
-            "experiment": dg.StaticPartitionsDefinition(sorted(experiments)),
-            "iteration": dg.StaticPartitionsDefinition(list(ITERATIONS)),
-        }
-    )
+def register(instance: dg.DagsterInstance, keys: Iterable[str]) -> list[str]:
+    """Adds the partitions that the instance does not have. Returns those added."""
+    assert LOOP.name is not None
+    there = set(instance.get_dynamic_partitions(LOOP.name))
+    added = [key for key in dict.fromkeys(keys) if key not in there]
+    if added:
+        instance.add_dynamic_partitions(LOOP.name, added)
+    return added
+
+
+def of_recipes(folder: Path | None) -> list[str]:
+    """The partitions of every recipe; a faulty one has none (`vlaw doctor` says why)."""
+    names = recipe_files(folder)
+    ordered = [*(name for name in FIRST if name in names), *sorted(set(names) - set(FIRST))]
+    return [partition_of(name, number) for name in ordered for number in range(1, _iterations(name, folder) + 1)]
+
+
+def made(instance: dg.DagsterInstance) -> list[str]:
+    """The partitions that Dagster has seen something of: every iteration begins with its state."""
+    return sorted(instance.get_materialized_partitions(dg.AssetKey("loop_state")))
+
+
+def prepare(instance: dg.DagsterInstance, folder: Path | None) -> None:
+    """What is there when the UI starts: every recipe's, and what was made under a recipe that is gone."""
+    with asking():
+        register(instance, [*of_recipes(folder), *made(instance)])
+
+
+def without_recipe(keys: Iterable[str], folder: Path | None) -> list[str]:
+    """Those that no recipe has, or no longer."""
+    return [key for key in keys if split_partition(key)[1] > _iterations(split_partition(key)[0], folder)]
+
+
+def _iterations(experiment: str, folder: Path | None) -> int:
+    """How many an experiment has; 0 if there is none of that name."""
+    try:
+        return find_recipe(experiment, folder).iterations
+    except VlawError:
+        return 0

@@ -84,7 +84,7 @@ class Reporter:
         self._instance.report_runless_asset_event(
             dg.AssetMaterialization(
                 spec.key,
-                partition=_partition(spec, ref.partition),
+                partition=ref.partition or None,
                 tags=self._tags(spec, ref),
                 metadata={
                     **mirror.metadata_of(self._lake, ref),
@@ -104,9 +104,6 @@ class Reporter:
             "dagster/data_version_is_user_provided": "true",
             mirror.RECONCILED: "true",
         }
-        key = _partition(spec, ref.partition)
-        if isinstance(key, dg.MultiPartitionKey):
-            tags |= {f"dagster/partition/{dimension}": value for dimension, value in key.keys_by_dimension.items()}
         if spec.code_version is None:  # an external asset: no code of the definitions makes it
             return tags
         tags["dagster/code_version"] = mirror.code_version_of(ref)
@@ -135,20 +132,25 @@ class Reporter:
 
 
 def _report_checks(lake: Lake, instance: dg.DagsterInstance, defs: dg.Definitions) -> int:
-    """Results of the checks that Dagster has none of, as the ledger noted them when the newest artifact was
-    committed."""
-    keys = list(defs.resolve_asset_graph().asset_check_keys)
-    there = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
-    newest = {ref.asset: ref for ref in lake.ledger.artifacts()}
+    """Results of the checks that Dagster has none of, partition by partition, as the ledger noted them when the newest
+    artifact was committed."""
+    keys = sorted(defs.resolve_asset_graph().asset_check_keys)
+    known = instance.event_log_storage.get_asset_check_partition_info(keys)
+    there = {(info.check_key, info.partition_key or "") for info in known}
+    newest: dict[str, dict[str, ArtifactRef]] = {}
+    for ref in lake.ledger.artifacts():
+        newest.setdefault(ref.asset, {})[ref.partition] = ref
     added = 0
-    for key in sorted(set(keys) - set(there)):
-        ref = newest.get(key.asset_key.to_user_string())
-        noted = ref.metrics.get("checks", {}).get(key.name) if ref else None
-        if noted is not None:
+    for key in keys:
+        for partition, ref in newest.get(key.asset_key.to_user_string(), {}).items():
+            noted = ref.metrics.get("checks", {}).get(key.name)
+            if noted is None or (key, partition) in there:
+                continue
             instance.report_runless_asset_event(
                 dg.AssetCheckEvaluation(
                     asset_key=key.asset_key,
                     check_name=key.name,
+                    partition=partition or None,
                     passed=noted["passed"],
                     blocking=True,
                     severity=dg.AssetCheckSeverity.ERROR if noted["blocking"] else dg.AssetCheckSeverity.WARN,
@@ -158,14 +160,6 @@ def _report_checks(lake: Lake, instance: dg.DagsterInstance, defs: dg.Definition
             )
             added += 1
     return added
-
-
-def _partition(spec: dg.AssetSpec, partition: str) -> str | None:
-    """The key as the definitions have it: Dagster tags the dimensions of a product one by one."""
-    if not partition or not isinstance(spec.partitions_def, dg.MultiPartitionsDefinition):
-        return partition or None
-    experiment, _, iteration = partition.partition("|")
-    return dg.MultiPartitionKey({"experiment": experiment, "iteration": iteration})
 
 
 def _newest_id(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str) -> int:

@@ -8,6 +8,7 @@ Dagster itself.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from vlaw_assets.recipes import find_recipe, load_foundation
+from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import Lake
@@ -48,15 +50,26 @@ class Workplace:
         return Path(self.recipes) if self.recipes else None
 
 
-def workplace_resource(place: Workplace) -> dg.ResourceDefinition:
+def workplace_resource(place: Workplace, refuse: Callable[[Workplace, str], None]) -> dg.ResourceDefinition:
     """The resource of all assets. Dagster makes it in the process of a run before the first step: there the run's lock
-    is taken."""
+    is taken, the iteration before waited for, and refused what cannot be made.
+
+    Args:
+        refuse: raises VlawError for a partition whose loop_state cannot be made.
+    """
 
     def make(context: dg.InitResourceContext) -> Workplace:
-        from vlaw_assets.pipeline import liveness
+        from vlaw_assets.pipeline import liveness, run_order
 
-        if context.run is not None and context.instance is not None:  # a sensor has no run
+        if context.run and context.instance and context.log:  # a sensor has no run
             liveness.begin(context.instance, context.run.run_id)
+            if partition := run_order.begins(context.run):
+                run_order.wait_for_the_one_before(context.instance, partition, context.log)
+                try:
+                    refuse(place, partition)
+                except VlawError as error:
+                    context.log.error(str(error))  # a line of the run's log; the failure is folded away in it
+                    raise dg.Failure(description=str(error), allow_retries=False) from error
         return place
 
     return dg.ResourceDefinition(make, config_schema={}, description="Where the lake and the recipes are.")

@@ -84,7 +84,7 @@ def serve(listening: socket.socket, allowed: Sequence[str], *, read_only: bool =
             processes.start("dagster", "code-server", "start", *options)
             _wait_for(code)
             if not read_only:
-                processes.start("dagster-daemon", "run", "--workspace", str(workspace))
+                processes.start("dagster-daemon", "run", "--workspace", str(workspace), "--log-level", "warning")
             _serve_pages(workspace, listening, allowed, read_only=read_only)
     if processes.ended:
         raise VlawError(f"{processes.ended} ended", where="vlaw ui", remedy="See what it printed above.")

@@ -1,0 +1,126 @@
+"""The iterations of an experiment begin one after the other, however they are asked for."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import dagster as dg
+import pytest
+import yaml
+
+from vlaw_assets.definitions import build_defs
+from vlaw_assets.pipeline import driver, liveness, partitions, run_order
+from vlaw_assets.pipeline.resources import Workplace
+
+PARTITION = run_order.PARTITION
+
+
+@pytest.fixture
+def instance(tmp_path, monkeypatch):
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    with driver.open_instance() as instance:
+        yield instance
+
+
+def run_of(instance, partition: str, status=dg.DagsterRunStatus.NOT_STARTED) -> dg.DagsterRun:
+    @dg.job
+    def nothing():
+        pass
+
+    return instance.create_run_for_job(nothing, tags={PARTITION: partition} if partition else {}, status=status)
+
+
+class Log:
+    def __init__(self):
+        self.said: list[str] = []
+
+    def info(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_the_queue_of_a_home_knows_the_order(instance):
+    assert isinstance(instance.run_coordinator, run_order.InOrder)
+    limits = yaml.safe_load(driver.DAGSTER_YAML)["concurrency"]["runs"]["tag_concurrency_limits"]
+    assert limits == [{"key": run_order.EXPERIMENT, "value": {"applyLimitPerUniqueValue": True}, "limit": 1}]
+    queue = instance.get_concurrency_config().run_queue_config
+    assert [dict(limit) for limit in queue.tag_concurrency_limits] == limits, "Dagster has read them"
+
+
+@pytest.mark.parametrize(
+    ("partition", "tags"),
+    [
+        ("vlaw|01", {"experiment": "vlaw", "dagster/priority": "-1"}),
+        ("claims-vlaw-s0|10", {"experiment": "claims-vlaw-s0", "dagster/priority": "-10"}),
+        ("", {}),
+        ("droid|00", {}),
+    ],
+)
+def test_earlier_iterations_come_first(instance, partition, tags):
+    assert run_order.order_tags(run_of(instance, partition)) == tags
+
+
+def test_it_waits_while_the_one_before_is_at_work_and_says_so(instance, monkeypatch):
+    monkeypatch.setattr(run_order, "LOOK_S", 0.02)
+    before, log = run_of(instance, "vlaw|01", dg.DagsterRunStatus.STARTED), Log()
+    threading.Timer(0.5, instance.report_run_canceled, [before]).start()
+    begun = time.monotonic()
+    run_order.wait_for_the_one_before(instance, "vlaw|02", log)
+    assert time.monotonic() - begun > 0.4
+    assert log.said == [f"waiting for vlaw|01, run {before.run_id[:8]}, since 0 s"]
+
+
+@pytest.mark.parametrize(
+    ("partition", "other", "status"),
+    [
+        ("vlaw|01", "vlaw|00", dg.DagsterRunStatus.STARTED),
+        ("vlaw|02", "vlaw|01", dg.DagsterRunStatus.NOT_STARTED),
+        ("vlaw|02", "vlaw|01", dg.DagsterRunStatus.FAILURE),
+        ("vlaw|02", "smoke|01", dg.DagsterRunStatus.STARTED),
+        ("vlaw|02", "vlaw|02", dg.DagsterRunStatus.STARTED),
+        ("", "", dg.DagsterRunStatus.STARTED),
+    ],
+)
+def test_it_waits_for_nothing_else(instance, partition, other, status):
+    run_of(instance, other, status)
+    run_order.wait_for_the_one_before(instance, partition, Log())
+
+
+def test_it_does_not_wait_for_a_dead_one(instance, monkeypatch):
+    before = run_of(instance, "vlaw|01", dg.DagsterRunStatus.STARTED)
+    monkeypatch.setattr(liveness, "is_dead", lambda _, run: run.run_id == before.run_id)
+    run_order.wait_for_the_one_before(instance, "vlaw|02", Log())
+
+
+def reported(instance, *keys: str) -> None:
+    for key in keys:
+        instance.report_runless_asset_event(dg.AssetMaterialization("iteration_report", partition=key))
+
+
+@pytest.mark.filterwarnings("error::DeprecationWarning")
+def test_advance_asks_for_each_next_iteration_once(instance, tmp_path):
+    defs = build_defs(lake=tmp_path / "lake")
+    sensor = defs.resolve_sensor_def("advance")
+    assert sensor.default_status == dg.DefaultSensorStatus.STOPPED
+    assert sensor.description
+
+    def tick(cursor):
+        place = Workplace(lake=str(tmp_path / "lake"))
+        context = dg.build_sensor_context(
+            instance=instance, definitions=defs, resources={"workplace": place}, cursor=cursor
+        )
+        found = sensor(context)
+        for request in found.dynamic_partitions_requests or ():
+            assert request.partitions_def_name == partitions.LOOP.name
+        return [(run.partition_key, run.run_key) for run in found.run_requests or ()], found.cursor or cursor
+
+    reported(instance, "vlaw|01", "filtered_bc|01", "dsrl|01", "vlaw|01")
+    asked, cursor = tick(None)
+    assert asked == [(key, key) for key in ("vlaw|02", "filtered_bc|02", "dsrl|02")], "all since the last tick"
+    assert tick(cursor) == ([], cursor)
+    reported(instance, "vlaw|02", "nobody|01")
+    asked, cursor = tick(cursor)
+    assert asked == [], "its last, and one without a recipe"
+    reported(instance, "vlaw|01", "oracle|01")
+    asked, cursor = tick(cursor)
+    assert asked == [("vlaw|02", "vlaw|02"), ("oracle|02", "oracle|02")], "Dagster drops the run key it knows"
