@@ -9,6 +9,7 @@ from factories import commit
 from known_vectors import KEY, MODEL, embed, episode, far, ids, known_vectors, unit
 
 from vlaw_assets.lake import Lake, embeddings
+from vlaw_assets.lake.labels import label_episodes
 from vlaw_assets.lake.upkeep.garbage import find_garbage
 from vlaw_assets.lineage.impact import impact
 from vlaw_assets.query import similarity
@@ -45,6 +46,20 @@ def test_neighbours_come_by_distance_with_what_is_known_of_them(known):
     assert found.neighbours[2].task == "erase"
     assert found.neighbours[2].p_success is None
     assert found.searched == made.num_rows == 9
+
+
+def test_outcomes_are_by_the_labels_in_force(known):
+    lake, real, imagined, _ = known
+    r, i = ids(lake, real), ids(lake, imagined)
+
+    def found(outcome):
+        return {n.episode_id: n.outcome for n in similarity.similar(lake, r[1], k=9, outcome=outcome).neighbours}
+
+    label_episodes(lake, [(r[4], "success", "ann", "it stood"), (i[1], "near_success", "ann", "almost")])
+    assert found("success") == dict.fromkeys((r[3], r[4]), "success")
+    assert found("failure") == dict.fromkeys((r[0], r[2], i[1]), "failure")
+    assert i[1] not in found("not judged")
+    assert similarity.similar(lake, i[1]).query.outcome == "failure"
 
 
 @pytest.mark.parametrize(

@@ -253,10 +253,10 @@ def _plan(found: Study, defined: dict[str, Any], members: list[Member], *, embed
 def _states(
     lake: Lake | None, order: Order, assets: tuple[str, ...], recipes: str | None
 ) -> Iterator[tuple[Slot, dict[str, Any]]]:
-    from vlaw_assets.lake import quarantine
+    from vlaw_assets.lake import labels, quarantine
     from vlaw_assets.studies.record import state_of
 
-    occurring = quarantine.occurrences(lake) if lake else {}
+    occurring, corrections = (quarantine.occurrences(lake), labels.corrections(lake)) if lake else ({}, {})
     stopped: set[str] = set()
     for slot in order.slots:
         row = {
@@ -272,7 +272,15 @@ def _states(
         if experiment in stopped:
             row |= {"state": "not needed", "missing": []}
         elif lake is not None:
-            found = state_of(lake, slot.member, slot.iteration, assets, recipes=recipes, occurring=occurring)
+            found = state_of(
+                lake,
+                slot.member,
+                slot.iteration,
+                assets,
+                recipes=recipes,
+                occurring=occurring,
+                corrections=corrections,
+            )
             row |= {
                 "made": found.made,
                 "reused": found.reused,

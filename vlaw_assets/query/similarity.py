@@ -11,11 +11,12 @@ tagged version is searched instead.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.lake import disk, embeddings, quarantine
+from vlaw_assets.lake import disk, embeddings, labels, quarantine
+from vlaw_assets.lake.contents import outcome as judged
 from vlaw_assets.lake.picking import pick
 from vlaw_assets.partitions import split_partition
 from vlaw_models.errors import VlawError
@@ -42,7 +43,8 @@ class Neighbour:
     """Cosine distance: 0 for the same direction, 1 for nothing in common."""
     task: str
     outcome: str
-    """'success' or 'failure' as the world said, 'not judged' for an imagined episode (see p_success)."""
+    """'success' or 'failure' by the label in force, else as the world said; 'not judged' for an imagined episode that
+    nobody labelled (see p_success)."""
     source: str
     """'real' or 'imagined'."""
     partition: str
@@ -124,11 +126,12 @@ def similar(
     table, row, vector = _embedded(lake, tables, episode_id)
     current = {(ref.asset, ref.partition): ref.owner for ref in lake.ledger.artifacts()}
     narrowed = table.narrowed(experiment)
+    said = {name: judged(success) for name, success in labels.outcomes(lake).items()}
     clauses = []
     if task is not None:
         clauses.append(f"task = {embeddings.quoted(task)}")
     if outcome is not None:
-        clauses.append(f"outcome = {embeddings.quoted(outcome)}")
+        clauses.append(_with_outcome(outcome, said))
     if source is not None:
         clauses.append(f"purpose IN ({', '.join(map(embeddings.quoted, SOURCES[source]))})")
     without = quarantine.in_force(lake).keys()
@@ -139,10 +142,13 @@ def similar(
     )
     left_out = _count(lake, narrowed, without - {episode_id}) if narrowed.artifacts else 0
     scores = _Scores(lake)
-    query = _neighbour(row | {"_distance": 0.0}, table, current, scores)
+    query, *neighbours = (
+        _neighbour(found | {"outcome": said.get(found["episode_id"], found["outcome"])}, of, current, scores)
+        for found, of in ((row | {"_distance": 0.0}, table), *((found, narrowed) for found in rows))
+    )
     return Found(
         query,
-        [_neighbour(found, narrowed, current, scores) for found in rows],
+        neighbours,
         narrowed.rows - left_out,
         indexed,
         left_out,
@@ -176,6 +182,16 @@ def embedded(lake: Lake, ids: Collection[str]) -> set[str]:
 
 def _named(ids: Collection[str]) -> str:
     return f"episode_id IN ({', '.join(map(embeddings.quoted, sorted(ids)))})"
+
+
+def _with_outcome(outcome: str, said: Mapping[str, str]) -> str:
+    """Rows of this outcome, that of an episode on the list of labels by what people say."""
+    embedded = f"outcome = {embeddings.quoted(outcome)}"
+    if not said:
+        return embedded
+    other, same = ([name for name, of in said.items() if (of == outcome) is wanted] for wanted in (False, True))
+    kept = f"{embedded} AND NOT {_named(other)}" if other else embedded
+    return f"(({kept}) OR {_named(same)})" if same else f"({kept})"
 
 
 def _tables(lake: Lake) -> list[_Table]:

@@ -137,6 +137,7 @@ def state_of(
     *,
     recipes: str | Path | None,
     occurring: Mapping[str, set[str]] | None = None,
+    corrections: Mapping[str, Mapping[str, bool]] | None = None,
 ) -> State:
     """How far one partition is, asked of every wanted asset: present, and the same as would be made now?"""
     from vlaw_assets.rebuild.staleness import ask
@@ -148,7 +149,7 @@ def state_of(
     for asset, ref in refs.items():
         if ref is not None:
             try:
-                answer = ask(lake, asset, key, recipes=recipes, occurring=occurring)
+                answer = ask(lake, asset, key, recipes=recipes, occurring=occurring, corrections=corrections)
             except VlawError:
                 stale.append(asset)  # what it stands on is missing or cannot be read: running it will say what
                 continue
