@@ -104,6 +104,11 @@ def new_place(root: Path) -> Place:
     return place
 
 
+def parts_of(table: object) -> dict[str, str]:
+    """The rows of the identity on an asset's page."""
+    return {record.data["part"]: record.data["value"] for record in table.value.records}
+
+
 _made: dict[str, Place] = {}
 
 

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
+from vlaw_models.plain_text import readable
 
 GREEN, RED, GREY = (40, 160, 70), (205, 50, 45), (140, 140, 140)
 BORDER, GAP, CAPTION = 4, 6, 22
@@ -68,7 +69,7 @@ def caption(episode: Episode) -> str:
         parts.append(f"distance {float(episode.extra['distance']):.4f}")
     parts.append(f"imagined from {episode.start_episode_id}" if episode.start_episode_id else f"seed {episode.seed}")
     parts.append(f"{episode.num_steps} steps")
-    return "  ·  ".join(parts)
+    return readable("  ·  ".join(parts))
 
 
 def png_bytes(image: Image.Image) -> bytes:

@@ -11,10 +11,13 @@ import json
 import numpy as np
 import pytest
 from factories import write_recipe
-from smoke_place import FOUNDATION_ASSETS, LOOP_ASSETS, new_place, smoke_place
+from smoke_place import FOUNDATION_ASSETS, LOOP_ASSETS, new_place, parts_of, smoke_place
 
+from vlaw_assets.lake import pictures
 from vlaw_assets.lineage.closure import audit_of, short
-from vlaw_assets.pipeline import driver
+from vlaw_assets.pipeline import driver, mirror
+from vlaw_assets.pipeline.numbers import numbers_of
+from vlaw_assets.pipeline.page import page_of
 from vlaw_assets.recipes import find_recipe
 
 KEY = "smoke|01"
@@ -45,7 +48,6 @@ def test_dagster_mirrors_the_ledger(place, monkeypatch):
     import dagster as dg
 
     monkeypatch.setenv("DAGSTER_HOME", str(place.root / "dagster_home"))
-    shown = set()
     with driver.open_instance() as instance:
         for asset in LOOP_ASSETS:
             ref = current(place, asset)
@@ -53,16 +55,83 @@ def test_dagster_mirrors_the_ledger(place, monkeypatch):
                 dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[KEY]), limit=100
             ).records
             first = records[-1].asset_materialization
-            metadata = {key: value.value for key, value in first.metadata.items()}
-            assert metadata["vlaw/content_sha256"] == ref.content_digest, asset
-            assert metadata["dagster/row_count"] == ref.num_rows
+            identity = parts_of(first.metadata[mirror.IDENTITY])
+            assert identity["content sha256"] == ref.content_digest, asset
             assert first.tags["dagster/data_version"].startswith(ref.content_digest[:16])
-            if any("data:image/webp;base64," in str(value) for value in metadata.values()):
-                shown.add(asset)
-            read = {(entry["role"], entry["artifact"]) for entry in metadata["vlaw/inputs"]}
-            assert read == {(role, parent.artifact_id) for role, parent in place.lake.ledger.edges(ref.owner)}
-        # A reused materialization has nothing new to show, so look at the one that was computed.
-        assert shown >= {"real_rollouts", "imagined_rollouts", "reward_scores", "policy", "policy_evaluation"}
+            read = {part.removeprefix("read as ") for part in identity if part.startswith("read as ")}
+            assert read == {role for role, _ in place.lake.ledger.edges(ref.owner)}
+
+
+ALWAYS = ("seconds",)
+"""The last number of every asset."""
+FIRST = {
+    "policy_evaluation": ("success", "success_before", "difference", "trials"),
+    "start_evaluation": ("success", "trials"),
+    "iteration_report": ("success", "success_before", "difference", "difference_low", "difference_high"),
+    "real_rollouts": ("success", "episodes"),
+    "imagined_rollouts": ("episodes", "seconds_per_episode"),
+    "reward_scores": ("accepted", "accepted_share", "p_yes_mean", "episodes"),
+    "imagined_outcomes": ("label_precision", "label_recall", "imagined_success", "failed_starts_covered"),
+    "training_set": ("members", "real", "imagined", "accepted_share"),
+    "policy": ("validation_success", "validation_success_before", "loss_last", "stop", "real", "imagined"),
+    "world_model": ("loss_last", "loss_first", "episodes"),
+    "world_model_metrics": ("psnr_exterior_1", "psnr_exterior_2", "psnr_wrist", "psnr", "ssim", "perceptual"),
+    "reward_model_metrics": ("judge_auc", "precision", "recall", "false_positive_rate", "calibration_error"),
+    "loop_state": ("real_episodes",),
+}
+"""Asset -> what its page begins with, without what could not be measured on so few episodes."""
+
+
+def test_every_page_begins_with_numbers_and_ends_with_who_it_is(place):
+    import dagster as dg
+
+    lake = place.lake
+    for asset in (*FOUNDATION_ASSETS, *LOOP_ASSETS):
+        ref = current(place, asset, "" if asset in FOUNDATION_ASSETS else KEY)
+        page = page_of(lake, ref, reused=False)
+        floats = [name for name, value in page.items() if isinstance(value, dg.FloatMetadataValue)]
+        assert list(page)[: len(floats)] == floats, f"{asset}: numbers come first"
+        assert floats[-1:] == list(ALWAYS), asset
+        assert len(floats) >= 2 or not lake.read(ref).ref.num_rows, asset
+        known = {name: page[name].value for name in floats}
+        wanted = FIRST.get(asset, ())
+        assert [name for name in floats if name in wanted] == [name for name in wanted if name in known], asset
+        assert all(value == 0 or abs(value) > 1e-9 for value in known.values())
+        assert ("dagster/row_count" in page) == bool(ref.num_rows and not ref.location), asset
+        assert list(page)[-1] == mirror.IDENTITY
+        assert "not_drawn" not in ref.metrics, asset
+    numbers = numbers_of(lake, current(place, "policy_evaluation"))
+    assert numbers["difference"] == pytest.approx(numbers["success"] - numbers["success_before"], abs=1e-3)
+    assert set(numbers_of(lake, current(place, "policy"))) >= {"loss_last", "stop", "validation_success"}
+    assert {f"psnr_{name}" for name in ("exterior_1", "exterior_2", "wrist")} <= set(
+        numbers_of(lake, current(place, "world_model_metrics"))
+    )
+
+
+DRAWN = {
+    "real_rollouts",
+    "imagined_rollouts",
+    "reward_scores",
+    "imagined_outcomes",
+    "training_set",
+    "policy",
+    "world_model",
+    "reward_model",
+    "policy_evaluation",
+    "world_model_metrics",
+    "reward_model_metrics",
+    "iteration_report",
+}
+
+
+def test_every_stage_that_has_something_to_show_has_a_picture_as_wide_as_a_page(place):
+    from PIL import Image
+
+    for asset in DRAWN:
+        named = pictures.named(current(place, asset))
+        assert named, asset
+        for digest in named.values():
+            assert Image.open(pictures.path_of(place.lake.paths, digest)).width == 700, asset
 
 
 def test_counts_are_the_recipes(place):

@@ -163,7 +163,7 @@ def test_what_an_episode_did_not_reach_is_reused_although_a_parent_holds_it(vlaw
         assert forced.made == ("training_set",)
         again = place.lake.ledger.require("training_set", "bc|01")
         assert again.content_digest == before["training_set"].content_digest
-        assert mirror.metadata_of(place.lake, again)["vlaw/excluded"] == 1, "Dagster shows it"
+        assert mirror.facts_of(place.lake, again)["vlaw/excluded"] == 1, "Dagster shows it"
     finally:
         quarantine.release(place.lake, [failure], why="test", by="me")
 

@@ -48,17 +48,34 @@ def test_pictures_are_whole_in_the_lake_and_shown_in_the_event(place):
     lake = place.lake
     policy = lake.ledger.require("policy", "smoke|01")
     named = pictures.named(policy)
-    assert set(named) == {"loss", "what it learned from"}
+    assert set(named) == {"training"}
     for title, metadata in shown(place, "policy", "smoke|01").items():
         digest = named[title]
         path = pictures.path_of(lake.paths, digest)
         assert metadata["file"].endswith(f"/lake/pictures/{digest}.png"), "the place was copied after it was made"
+        assert metadata["picture"] == f"![{title}](/vlaw/pictures/{digest}.png)"
+        assert len(metadata["picture"]) < 1000, "Dagster draws what is longer only after a click"
         assert metadata["preview"].startswith(f"![{title}](data:image/webp;base64,")
         assert Image.open(path).format == "PNG"
 
 
 def shown(place, asset, partition):
-    """{title: {"file", "preview"}} of the newest event."""
+    """{title: {"picture", "file", "preview"}} of the newest event."""
+    metadata = newest(place, asset, partition)
+    titles = [key.removeprefix("picture: ") for key in metadata if key.startswith("picture: ")]
+    assert titles
+    return {
+        title: {
+            "picture": metadata[f"picture: {title}"].value,
+            "file": metadata[f"picture file: {title}"].value,
+            "preview": metadata[f"preview: {title}"].value,
+        }
+        for title in titles
+    }
+
+
+def newest(place, asset, partition):
+    """Metadata of the newest event."""
     import dagster as dg
 
     with pytest.MonkeyPatch.context() as patch:
@@ -67,13 +84,7 @@ def shown(place, asset, partition):
             records = instance.fetch_materializations(
                 dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[partition]), limit=1
             ).records
-    metadata = records[0].asset_materialization.metadata
-    titles = [key.removeprefix("picture: ") for key in metadata if key.startswith("picture: ")]
-    assert titles
-    return {
-        title: {"file": metadata[f"picture file: {title}"].value, "preview": metadata[f"picture: {title}"].value}
-        for title in titles
-    }
+    return records[0].asset_materialization.metadata
 
 
 def test_a_reused_artifact_shows_the_same_pictures(place, tmp_path):
@@ -84,6 +95,20 @@ def test_a_reused_artifact_shows_the_same_pictures(place, tmp_path):
     assert {title: found["preview"] for title, found in again.items()} == {
         title: found["preview"] for title, found in first.items()
     }
+    said = newest(mine, "real_rollouts", "same|01")["reused from"].value
+    made = mine.lake.ledger.require("real_rollouts", "smoke|01")
+    assert said.startswith(r"[real_rollouts\[smoke\|01\]](/assets/real_rollouts?view=partitions&partition=smoke%7C01)")
+    assert f"[{made.run_id[:8]}](/runs/{made.run_id})" in said
+
+
+def test_a_run_that_reuses_everything_says_so_for_every_step(place, monkeypatch):
+    done = place.run("iteration", "smoke|01", only=["real_rollouts", "training_set"])
+    assert done.reused == ("real_rollouts", "training_set")
+    monkeypatch.setenv("DAGSTER_HOME", str(place.root / "dagster_home"))
+    with driver.open_instance() as instance:
+        lines = [entry.user_message for entry in instance.all_logs(done.run_id)]
+    for asset in done.reused:
+        assert [line for line in lines if line.startswith(f"{asset} is reused: nothing was computed")], asset
 
 
 def picture(seed, size=(64, 64)):

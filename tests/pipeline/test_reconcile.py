@@ -14,14 +14,14 @@ import factories
 import pytest
 from factories import write_recipe
 from scratch_package import install
-from smoke_place import FOUNDATION_ASSETS, LOOP_ASSETS, smoke_copy, smoke_place
+from smoke_place import FOUNDATION_ASSETS, LOOP_ASSETS, parts_of, smoke_copy, smoke_place
 from typer.testing import CliRunner
 
 from vlaw_assets.cli import app
 from vlaw_assets.definitions import build_defs
 from vlaw_assets.lake import Lake
 from vlaw_assets.lake.durable import FileLock
-from vlaw_assets.pipeline import comparison, driver, liveness, mirror, reconcile
+from vlaw_assets.pipeline import comparison, driver, liveness, mirror, page, reconcile
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.base import LEARNERS
 
@@ -104,7 +104,8 @@ def test_data_there_event_missing(place, instance, defs):
     assert (added, found.misled) == (1, []), "it is not misled: only late"
     event = newest(instance, "training_set")
     said = {key: value.value for key, value in event.metadata.items()}
-    assert said | mirror.metadata_of(place.lake, ref) == said
+    wanted = page.page_of(place.lake, ref, reused=False)
+    assert said | {key: getattr(value, "value", value) for key, value in wanted.items()} == said
     assert said[mirror.RECONCILED] is True
     assert event.tags[mirror.RECONCILED] == "true"
     assert event.tags["dagster/data_version"] == mirror.data_version_of(ref)
@@ -191,7 +192,8 @@ def test_what_a_plug_in_made_is_reported_with_the_code_version_of_its_stage(plac
         event = newest(instance, "training_set")
     (spec,) = [spec for spec in defs.resolve_all_asset_specs() if spec.key.to_user_string() == "training_set"]
     assert event.tags["dagster/code_version"] == reported == spec.code_version
-    assert event.metadata["vlaw/code_sha256"].value == ref.code_digest != reported, "which has the package's code too"
+    said = parts_of(event.metadata[mirror.IDENTITY])
+    assert said["code sha256"] == ref.code_digest != reported, "which has the package's code too"
 
 
 @pytest.mark.slow
@@ -224,14 +226,18 @@ def test_an_event_reported_by_hand_is_outlived(place, instance, defs):
 
 def test_an_event_with_another_digest_is_repaired(place, instance, defs):
     current = place.lake.ledger.require("policy", KEY)
-    wrong = mirror.metadata_of(place.lake, current) | {"vlaw/content_sha256": "0" * 64}
+    wrong = page.page_of(place.lake, current, reused=False)
+    other = {**parts_of(wrong[mirror.IDENTITY]), "content sha256": "0" * 64}
+    wrong[mirror.IDENTITY] = dg.MetadataValue.table(
+        [dg.TableRecord({"part": part, "value": value}) for part, value in other.items()]
+    )
     instance.report_runless_asset_event(
         dg.AssetMaterialization(
             "policy", partition=KEY, metadata=wrong, tags={"dagster/data_version": mirror.data_version_of(current)}
         )
     )
     found, _ = reconcile.repair(place.lake, instance, defs)
-    assert [item.wrong for item in found.misled] == [("vlaw/content_sha256",)]
+    assert [item.wrong for item in found.misled] == [("content sha256",)]
     assert comparison.compare(place.lake, instance, defs).in_line
 
 

@@ -21,7 +21,7 @@ from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.pipeline import checks
 
 if TYPE_CHECKING:
-    from vlaw_assets.lake import ArtifactRef, Handle
+    from vlaw_assets.lake import Handle
     from vlaw_models.episodes import Episode
     from vlaw_models.reward_models.base import RewardModel
     from vlaw_models.sources import EpisodeSource
@@ -71,10 +71,6 @@ def refresh_index(stage: Stage, _plan: Plan, work: Work) -> None:
         from vlaw_assets.lake import embeddings
 
         embeddings.refresh_index(stage.lake.paths, entry["table"])
-
-
-def show(_stage: Stage, _plan: Plan, ref: ArtifactRef) -> Mapping[str, Any]:
-    return {"embedded": ref.metrics.get("embedded", {})}
 
 
 def read_ahead(
@@ -134,7 +130,6 @@ episode_embeddings = stage_asset(
     plan=plan,
     make=make,
     after=refresh_index,
-    show=show,
     group="evaluation",
     deps=(MODEL, *EMBEDDED),
     pool=POOL,

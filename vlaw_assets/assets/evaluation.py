@@ -20,7 +20,8 @@ from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state
 from vlaw_assets.pipeline import checks
-from vlaw_assets.reports.success import Rate, markdown, outcomes_of, rates_of, table
+from vlaw_assets.reports import stage_pictures
+from vlaw_assets.reports.success import Rate, outcomes_of, rates_of, trials_of
 from vlaw_models.config import EvaluationConfig
 from vlaw_models.robots.simulator import simulator_of
 
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
 
 REPORTED, LOW_NOISE = "evaluation", "evaluation_low_noise"
 """Kinds of artifacts: at evaluation.noise_scale, and at evaluation.low_noise_scale."""
+BEFORE = {
+    "policy_evaluation": "start_evaluation",
+    "policy_evaluation_low_noise": "start_evaluation_low_noise",
+}
+"""Evaluation of what an iteration made -> the one of what it started with."""
 TRAINED_ON = ("rollout", "demonstration", "co_training")
 """Purposes of the episodes whose starts must not be evaluated on."""
 
@@ -126,7 +132,7 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
         digest = plan.parents["policy"].content_digest
         episodes = take(stage, plan, work, policy=digest, last_frame=True)
         work.check(checks.success_varies(bool(e.success) for e in episodes), _not_trained_on(stage, plan, episodes))
-        _write(work, episodes, digest)
+        _write(stage, work, episodes, digest, ())
 
 
 class Asked(TypedDict):
@@ -135,13 +141,20 @@ class Asked(TypedDict):
     robot: RobotSpec
     noise_seed: int
     progress: Progress
+    seen: Callable[[Episode], None]
 
 
 def _roll_out(stage: Stage, plan: EvaluationPlan, work: Work) -> None:
     from vlaw_models.rollouts.collect import evaluate_policy
 
     tasks, config, planned = stage.recipe.tasks, plan.config, plan.trials()
-    options: Asked = {"robot": stage.robot, "noise_seed": stage.recipe.seed, "progress": stage.progress}
+    shown = stage_pictures.WonAndLost()
+    options: Asked = {
+        "robot": stage.robot,
+        "noise_seed": stage.recipe.seed,
+        "progress": stage.progress,
+        "seen": shown,
+    }
     checkpoint, stopping = work.read("policy").checkpoint(), None
     counts: Mapping[str, int] = dict.fromkeys(tasks, config.episodes_per_task)
     if "before" in plan.parents and planned:
@@ -164,11 +177,13 @@ def _roll_out(stage: Stage, plan: EvaluationPlan, work: Work) -> None:
     if stopping is not None:
         work.metrics["stopped"] = stopping.reason
     work.metrics["noise_scale"] = config.noise_scale
-    _write(work, episodes, digest, stopping)
+    _write(stage, work, episodes, digest, shown.episodes, stopping)
 
 
-def _write(work: Work, episodes: Sequence[Episode], digest: str, stopping: Any = None) -> None:
-    """The success rates of the policy with this digest, as rows, figures and a picture."""
+def _write(
+    stage: Stage, work: Work, episodes: Sequence[Episode], digest: str, shown: Sequence[Episode], stopping: Any = None
+) -> None:
+    """The success rates of the policy with this digest, as rows, figures and a picture with the trials `shown`."""
     rates = rates_of({(e.task, e.seed): bool(e.success) for e in episodes})
     work.draft.write_evaluations(
         [
@@ -177,11 +192,14 @@ def _write(work: Work, episodes: Sequence[Episode], digest: str, stopping: Any =
         ]
     )
     work.metrics |= {"success": {task: rate.value for task, rate in rates.items()}, "trials": len(episodes)}
-    _draw(work, rates)
+    work.draw("success per task", lambda: stage_pictures.evaluation(rates, _rates_before(stage), shown))
 
 
-def show(_stage: Stage, _plan: Plan, ref: ArtifactRef) -> Mapping[str, Any]:
-    return {"success": ref.metrics.get("success", {})}
+def _rates_before(stage: Stage) -> dict[str, Rate]:
+    """Of the policy that this iteration started with, for the picture alone; {} where that is what is measured."""
+    before = BEFORE.get(stage.asset)
+    ref = stage.ledger.current(before, stage.partition) if before else None
+    return trials_of(stage.lake, ref).rates if ref else {}
 
 
 def _not_trained_on(stage: Stage, plan: Plan, episodes: Sequence[Episode]) -> checks.Finding:
@@ -279,14 +297,6 @@ def interleaved_part(planned: Sequence[tuple[str, int]], run: int) -> list[tuple
     return interleaved(planned)[:run]
 
 
-def _draw(work: Work, rates: dict[str, Rate]) -> None:
-    if rates:
-        from vlaw_assets.reports.plots import success_bars
-
-        work.show_png("success per task", success_bars({"success": rates}))
-        work.texts["table"] = markdown(table({"success": rates}))
-
-
 def _asset(asset: str, about: str, *, plan: Callable[[Stage], Plan], deps: Sequence[str]) -> dg.AssetsDefinition:
     return stage_asset(
         asset,
@@ -294,7 +304,6 @@ def _asset(asset: str, about: str, *, plan: Callable[[Stage], Plan], deps: Seque
         plan=plan,
         make=make,
         check=check,
-        show=show,
         group="evaluation",
         pool=POOL,
         kinds=("deltalake",),

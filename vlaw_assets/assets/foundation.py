@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import stage_asset
@@ -19,8 +18,6 @@ from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
     import dagster as dg
-
-    from vlaw_assets.lake import ArtifactRef
 
 
 CORPUS = "co_training_data"
@@ -78,10 +75,6 @@ def make(stage: Stage, plan: WeightsPlan, work: Work) -> None:
     work.metrics["preset"] = stage.foundation.preset
 
 
-def show(stage: Stage, plan: WeightsPlan, _ref: ArtifactRef) -> Mapping[str, Any]:
-    return {"source": plan.name, "preset": stage.foundation.preset}
-
-
 def _untrained(stage: Stage, name: str) -> bool:
     from vlaw_models.presets import UNTRAINED
 
@@ -116,7 +109,6 @@ def _weights(asset: str, kind: str, name: str, about: str) -> dg.AssetsDefinitio
         about,
         plan=lambda stage: plan(stage, kind, name),
         make=make,
-        show=show,
         group="foundation",
         deps=(CORPUS,),
         kinds=("pytorch",),

@@ -7,19 +7,17 @@ are, and how many failed starts imagination truly mended. For measuring, and for
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
 
 from vlaw_assets.assets.origins import origins_in
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.pipeline import checks
-from vlaw_assets.reports.success import ALL, measured_table, rate
+from vlaw_assets.reports import stage_pictures
+from vlaw_assets.reports.success import ALL, rate
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.simulator import simulator_of
-
-if TYPE_CHECKING:
-    from vlaw_assets.lake import ArtifactRef
 
 STARTS = "starts"
 """Beginning of the roles of the episodes that were imagined from."""
@@ -120,11 +118,10 @@ def _play(stage: Stage, work: Work, roles: Sequence[str]) -> None:
         "privileged": True,
         "figures": {row["metric"]: row["value"] for row in rows if row["task"] == ALL},
     }
-    work.texts["table"] = measured_table(rows)
-
-
-def show(_stage: Stage, _plan: Plan, ref: ArtifactRef) -> Mapping[str, Any]:
-    return {"figures": ref.metrics.get("figures", {}), "privileged": True}
+    scores = {row["episode_id"]: row["p_success"] for row in judged}
+    ranked = [(scores[e.episode_id], bool(t)) for e, t in zip(episodes, true, strict=True) if e.episode_id in scores]
+    frames = work.read("imagined_rollouts").source(episode_ids=scores)
+    work.draw("imagined episodes by P(yes), and what is true", lambda: stage_pictures.scored(ranked, frames, alpha))
 
 
 def label_rows(tries: Sequence[Try], failed: Collection[tuple[str, str]], alpha: float) -> list[dict[str, Any]]:
@@ -191,7 +188,6 @@ imagined_outcomes = stage_asset(
     plan=plan,
     make=make,
     check=check,
-    show=show,
     group="iteration",
     deps=("imagined_rollouts", "reward_scores", "real_rollouts", "expert_demonstrations", "co_training_data"),
     pool=POOL,

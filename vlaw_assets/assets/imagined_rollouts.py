@@ -7,7 +7,7 @@ has exactly one real parent, and begins with its very pixels.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.assets.encoded import latents_for, read_latents
@@ -17,6 +17,7 @@ from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state
 from vlaw_assets.assets.written import write
 from vlaw_assets.pipeline import checks
+from vlaw_assets.reports import stage_pictures
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.simulator import Simulator, simulator_of
 
@@ -88,12 +89,10 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
         checks.Finding(checks.STARTS, passed=True, text=BEGIN_REAL.format(len(done.episodes))),
         checks.counts_as_asked((e.task for e in done.episodes), dict.fromkeys(recipe.tasks, per_task)),
     )
-    work.show("imagined episodes", done.shown)
+    by_id = {episode.episode_id: episode for episode in real}
+    pairs = [(by_id[str(made.start_episode_id)], made) for made in done.seen.episodes]
+    work.draw("real starts, and what was imagined from them", lambda: stage_pictures.imagined(pairs))
     work.metrics["privileged"] = oracle
-
-
-def show(stage: Stage, _plan: Plan, _ref: ArtifactRef) -> Mapping[str, Any]:
-    return {"privileged": on_the_simulator(stage.recipe)}
 
 
 def on_the_simulator(recipe: Recipe) -> bool:
@@ -228,7 +227,6 @@ imagined_rollouts = stage_asset(
     "N imagined episodes per task of the policy that made the real rollouts; nobody has judged them yet.",
     plan=plan,
     make=make,
-    show=show,
     group="iteration",
     deps=(
         "loop_state",

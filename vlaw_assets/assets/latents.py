@@ -7,7 +7,7 @@ autoencoder that costs nothing (`Autoencoder.costless`) keeps none: then frames 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vlaw_assets.assets.encoded import AUTOENCODER, CORPORA, COSTLESS
 from vlaw_assets.assets.stage import Plan, Stage, Work
@@ -48,16 +48,11 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
             stage.progress(work.metrics["encoded"], total, f"encoded {role}")
 
 
-def show(_stage: Stage, _plan: Plan, ref: ArtifactRef) -> Mapping[str, Any]:
-    return {"encoded": ref.metrics.get("encoded", 0), COSTLESS: bool(ref.metrics.get(COSTLESS))}
-
-
 corpus_latents = stage_asset(
     "corpus_latents",
     "What the autoencoder makes of every frame of the corpora; nothing where it costs nothing.",
     plan=plan_corpora,
     make=make,
-    show=show,
     group="foundation",
     deps=(AUTOENCODER, *CORPORA),
     pool=POOL,
@@ -68,7 +63,6 @@ latents = stage_asset(
     "What the autoencoder makes of every frame of this iteration's real rollouts; nothing where it costs nothing.",
     plan=plan,
     make=make,
-    show=show,
     group="iteration",
     deps=(AUTOENCODER, REAL),
     pool=POOL,

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
-
 from vlaw_assets.assets import promotion
 from vlaw_assets.assets.stage import CLASSES, MAKE_IT, Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import stage_asset
@@ -95,17 +93,6 @@ def make(_stage: Stage, plan: StatePlan, work: Work) -> None:
         verdicts = {verdict.model: verdict.as_json() for verdict in plan.verdicts}
         _write(folder / "promotion.json", verdicts)
         work.metrics["promotion"] = verdicts
-
-
-def show(_stage: Stage, plan: StatePlan, ref: ArtifactRef) -> Mapping[str, Any]:
-    rows = [
-        f"| {role} | {parent.asset} | {parent.partition or 'foundation'} | `{parent.content_digest[:16]}` |"
-        for role, parent in plan.parents.items()
-    ]
-    return {
-        "promotion": ref.metrics.get("promotion", {}),
-        "state": dg.MetadataValue.md("\n".join(["| role | asset | partition | content |", "|---|---|---|---|", *rows])),
-    }
 
 
 def refuse_before_any_step(workplace: Workplace, partition: str) -> None:
@@ -257,7 +244,6 @@ loop_state = stage_asset(
     plan=plan,
     make=make,
     check=check,
-    show=show,
     group="iteration",
     deps=("base_policy", "pretrained_world_model", "pretrained_reward_model", "autoencoder"),
     kinds=("json",),

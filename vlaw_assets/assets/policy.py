@@ -10,7 +10,7 @@ keep the outcomes. The evaluation's starts decide nothing.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.assets.stage import Plan, Stage, Work
@@ -18,11 +18,10 @@ from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state, real_so_far
 from vlaw_assets.loop_roles import REAL
 from vlaw_assets.pipeline import checks
-from vlaw_assets.reports.success import VALIDATION, rate
+from vlaw_assets.reports.success import VALIDATION, Rate, rate
 from vlaw_models.robots.simulator import simulator_of
 
 if TYPE_CHECKING:
-    from vlaw_assets.lake import ArtifactRef
     from vlaw_models.config import EvaluationConfig
     from vlaw_models.learners.base import Examples
     from vlaw_models.learners.stopping import Outcomes
@@ -61,15 +60,8 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
         evaluate=_evaluator(stage),
         progress=stage.progress,
     )
-    work.show("what it learned from", [*real.episodes[:2], *imagined.episodes[:2]])
-    _keep_outcomes(work, log)
-    work.learned(log)
-
-
-def show(_stage: Stage, _plan: Plan, ref: ArtifactRef) -> Mapping[str, Any]:
-    metrics = ref.metrics
-    counts = {key: metrics.get(key, 0) for key in ("real", "imagined", "stop")}
-    return {**counts, "passed_on": bool(metrics.get("passed_on"))}
+    validation = _keep_outcomes(work, log)
+    work.learned(log, validation, [*real.episodes[:2], *imagined.episodes[:2]])
 
 
 def identity_of(stage: Stage) -> dict[str, Any]:
@@ -141,8 +133,9 @@ def _examples(work: Work) -> tuple[Examples, Examples]:
     return examples(real), examples(role for role in ("imagined_rollouts",) if role in work.parents)
 
 
-def _keep_outcomes(work: Work, log: dict[str, Any]) -> None:
-    """Moves the outcomes of every stop from the log to rows of `evaluations`; the log keeps the rates."""
+def _keep_outcomes(work: Work, log: dict[str, Any]) -> dict[int, Rate]:
+    """Moves the outcomes of every stop from the log to rows of `evaluations`; the log keeps the rates. Returns success
+    over all tasks by stop."""
     from vlaw_models.rollouts.seeds import start_seeds
 
     outcomes: dict[int, Outcomes] = log.pop("outcomes", {})
@@ -177,6 +170,8 @@ def _keep_outcomes(work: Work, log: dict[str, Any]) -> None:
         work.check(checks.rows_fit_schema("evaluations", rows))
         work.draft.write_evaluations(rows)
         log["validation"] = {str(stop): pooled(found) for stop, found in outcomes.items()}
+    every = {stop: [success for task in found.values() for success in task] for stop, found in outcomes.items()}
+    return {stop: rate(sum(successes), len(successes)) for stop, successes in every.items() if successes}
 
 
 policy = stage_asset(
@@ -184,7 +179,6 @@ policy = stage_asset(
     "The next policy: updated from real and imagined episodes, at its best stopping point on validation starts.",
     plan=plan,
     make=make,
-    show=show,
     group="iteration",
     deps=("loop_state", "training_set", "real_rollouts", "imagined_rollouts", "base_policy"),
     pool=POOL,

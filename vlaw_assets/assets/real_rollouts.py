@@ -13,14 +13,13 @@ from vlaw_assets.assets.recordings import ROLE as RECORDING
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state
-from vlaw_assets.assets.written import write
+from vlaw_assets.assets.written import draw, write
 from vlaw_assets.pipeline import checks
 from vlaw_models.config import RolloutConfig
 from vlaw_models.robots.simulator import simulator_of
 from vlaw_models.rollouts.seeds import HELD_OUT_SEEDS
 
 if TYPE_CHECKING:
-    from vlaw_assets.lake import ArtifactRef
     from vlaw_models.episodes import Episode
 
 
@@ -48,10 +47,6 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
     batches = _collect(stage, work, stage.recipe.rollouts, seed=stage.recipe.seed)
     episodes = _keep(stage, work, batches, stage.recipe.rollouts.episodes_per_task, "rollout")
     work.check(checks.success_varies(bool(e.success) for e in episodes))
-
-
-def show(_stage: Stage, _plan: Plan, ref: ArtifactRef) -> Mapping[str, Any]:
-    return {"successes": ref.metrics.get("successes", 0)}
 
 
 def plan_validation(stage: Stage) -> Plan:
@@ -138,7 +133,7 @@ def _keep(stage: Stage, work: Work, batches: Iterator[list[Episode]], per_task: 
     )
     work.check(checks.counts_as_asked((e.task for e in done.episodes), dict.fromkeys(tasks, per_task)))
     work.metrics["successes"] = done.successes
-    work.show("one episode of every task", done.shown)
+    draw(work, done)
     return done.episodes
 
 
@@ -147,7 +142,6 @@ real_rollouts = stage_asset(
     "Episodes of the policy that this iteration starts with, successes and failures, labelled by the world.",
     plan=plan,
     make=make,
-    show=show,
     group="iteration",
     deps=("loop_state", "recorded_episodes"),
     pool=POOL,

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.assets.stage import Plan, Stage, Work
-from vlaw_assets.assets.written import BATCH, write
+from vlaw_assets.assets.written import BATCH, draw, write
 from vlaw_assets.partitions import single_partition, split_partition
 from vlaw_models.errors import VlawError
 
@@ -192,7 +192,7 @@ def take(stage: Stage, plan: Plan, work: Work, *, policy: str = "", last_frame: 
         policy=policy,
         label_source="recorded",
     )
-    work.show("one episode of every task", done.shown[:SHOWN])
+    draw(work, done)
     work.metrics |= {"successes": done.successes, "recorded": len(done.episodes)}
     return done.episodes
 

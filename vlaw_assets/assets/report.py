@@ -9,27 +9,25 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-import dagster as dg
+from typing import Any
 
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import stage_asset
+from vlaw_assets.reports import stage_pictures
 from vlaw_assets.reports.success import (
+    ALL,
     Change,
+    Rate,
     Settled,
     Trials,
     change,
+    evaluations,
     left_out_text,
     markdown,
     outcomes_of,
     settled,
     table,
-    trials_of,
 )
-
-if TYPE_CHECKING:
-    from vlaw_assets.lake import ArtifactRef
 
 PARENTS = ("start_evaluation", "policy_evaluation", "training_set", "world_model_metrics", "reward_model_metrics")
 EVALUATIONS = {"before": "start_evaluation", "after": "policy_evaluation"}
@@ -39,7 +37,7 @@ def plan(stage: Stage) -> Plan:
     return Plan(kind="iteration_report", recipe={}, parents={asset: stage.require(asset) for asset in PARENTS})
 
 
-def make(_stage: Stage, _plan: Plan, work: Work) -> None:
+def make(stage: Stage, _plan: Plan, work: Work) -> None:
     handles = {role: work.read(role) for role in PARENTS}
     columns = {
         label: Trials(outcomes_of(handles[asset].table("episodes").to_pylist()), handles[asset].left_out)
@@ -64,15 +62,24 @@ def make(_stage: Stage, _plan: Plan, work: Work) -> None:
     folder = work.draft.checkpoint_dir()
     (folder / "report.json").write_text(json.dumps(report, indent=2, sort_keys=True, allow_nan=False) + "\n")
     (folder / "report.md").write_text(_text(columns))
-    if any(trials.outcomes for trials in columns.values()):
-        from vlaw_assets.reports.plots import success_bars
-
-        work.show_png("success per task", success_bars({label: trials.rates for label, trials in columns.items()}))
+    work.metrics["numbers"] = _numbers(columns, difference) | report["training_set"]
+    work.draw("success over iterations", lambda: stage_pictures.iterations(_so_far(stage, columns)))
 
 
-def show(stage: Stage, plan: Plan, _ref: ArtifactRef) -> Mapping[str, Any]:
-    columns = {label: trials_of(stage.lake, plan.parents[asset]) for label, asset in EVALUATIONS.items()}
-    return {"report": dg.MetadataValue.md(_text(columns))}
+def _numbers(columns: Mapping[str, Trials], difference: Change | None) -> dict[str, float]:
+    """The report's own for its page in Dagster."""
+    names = {"success_before": "before", "success": "after"}
+    found = {name: columns[label].rates[ALL].value for name, label in names.items() if ALL in columns[label].rates}
+    if difference:
+        found |= {"difference": difference.diff, "difference_low": difference.low, "difference_high": difference.high}
+    return found
+
+
+def _so_far(stage: Stage, columns: Mapping[str, Trials]) -> dict[str, dict[str, Rate]]:
+    """Success after every iteration up to this one, for the picture alone: the last column is this report's own."""
+    earlier = evaluations(stage.lake, stage.experiment, range(1, stage.iteration)) or {"before": columns["before"]}
+    found = {**earlier, f"after {stage.iteration:02d}": columns["after"]}
+    return {label: trials.rates for label, trials in found.items() if trials.outcomes}
 
 
 def _compared(columns: Mapping[str, Trials]) -> tuple[Change | None, Settled | None]:
@@ -105,7 +112,6 @@ iteration_report = stage_asset(
     "Success before and after on the same trials, the difference with its interval, and what the policy learned from.",
     plan=plan,
     make=make,
-    show=show,
     group="evaluation",
     deps=PARENTS,
     kinds=("json",),

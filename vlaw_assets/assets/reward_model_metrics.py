@@ -6,18 +6,10 @@ world_model_metrics.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import islice
-from typing import TYPE_CHECKING, Any
-
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.pipeline import checks
-from vlaw_assets.reports.plots import calibration_plot, threshold_plot
-from vlaw_assets.reports.success import measured_table
-
-if TYPE_CHECKING:
-    from vlaw_assets.lake import ArtifactRef
+from vlaw_assets.reports import stage_pictures
 
 
 def plan(stage: Stage) -> Plan:
@@ -56,17 +48,11 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
     work.metrics["figures"] = measured.figures(rows)
     if left_out:
         work.metrics["left_out"] = left_out
-    for clip, score in zip(clips, scores, strict=True):
-        clip.extra["p_success"] = float(score)
-    work.show("clips and their scores", list(islice(clips, 4)))
     detail = {row["metric"]: row["detail"] for row in found}
-    work.show_png("calibration", calibration_plot(detail["real_calibration"]["bins"]))
-    work.show_png("thresholds", threshold_plot(detail["real_threshold_sweep"]["rows"], alpha))
-    work.texts["table"] = measured_table(measured.shown(rows))
-
-
-def show(_stage: Stage, _plan: Plan, ref: ArtifactRef) -> Mapping[str, Any]:
-    return {"figures": ref.metrics.get("figures", {})}
+    bins, sweep = detail["real_calibration"]["bins"], detail["real_threshold_sweep"]["rows"]
+    work.draw(
+        "calibration, and the worst false positives", lambda: stage_pictures.judge(bins, sweep, clips, scores, alpha)
+    )
 
 
 reward_model_metrics = stage_asset(
@@ -74,7 +60,6 @@ reward_model_metrics = stage_asset(
     "The judge against the robot's own outcome on held-out real clips: confusion, calibration, every threshold.",
     plan=plan,
     make=make,
-    show=show,
     group="evaluation",
     deps=("reward_model", "validation_rollouts"),
     pool=POOL,

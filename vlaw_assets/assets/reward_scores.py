@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.pipeline import checks
+from vlaw_assets.reports import stage_pictures
 
 if TYPE_CHECKING:
     from vlaw_models.episodes import Episode
@@ -47,8 +48,7 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
             }
             for e, p in zip(episodes, scores, strict=True)
         ]
-        order = scores.argsort()
-        shown += [episodes[order[-1]], episodes[order[0]]]
+        shown += episodes
     work.check(
         checks.numbers_finite([row["p_success"] for row in rows], what="scores"),
         checks.rows_fit_schema("reward_scores", rows),
@@ -56,7 +56,10 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
     )
     work.draft.write_scores(rows)
     work.metrics["above_alpha"] = sum(row["p_success"] > recipe.score.alpha for row in rows)
-    work.show("the highest and the lowest score of every task", shown)
+    scored = [row["p_success"] for row in rows]
+    work.metrics["p_yes_mean"] = sum(scored) / len(scored) if scored else None
+    ranked = [(score, None) for score in scored]
+    work.draw("imagined episodes by P(yes)", lambda: stage_pictures.scored(ranked, shown, recipe.score.alpha))
 
 
 reward_scores = stage_asset(

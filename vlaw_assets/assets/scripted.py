@@ -6,7 +6,7 @@ from vlaw_assets.assets.recordings import ROLE as RECORDING
 from vlaw_assets.assets.recordings import is_recorded, plan_of, take
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
-from vlaw_assets.assets.written import in_batches, write
+from vlaw_assets.assets.written import draw, in_batches, write
 from vlaw_assets.pipeline import checks
 from vlaw_models.robots.simulator import simulator_of
 
@@ -40,7 +40,7 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
     )
     work.check(checks.counts_as_asked((e.task for e in done.episodes), dict.fromkeys(tasks, count)))
     work.metrics["successes"] = done.successes
-    work.show("one episode of every task", done.shown)
+    draw(work, done)
 
 
 expert_demonstrations = stage_asset(

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef, Draft, Handle, Identity, Lake, Ledger
     from vlaw_assets.pipeline.resources import Workplace
     from vlaw_assets.recipes.schema import Foundation, Recipe
+    from vlaw_assets.reports.success import Rate
     from vlaw_models.episodes import Episode
     from vlaw_models.robots.spec import RobotSpec
 
@@ -77,8 +78,6 @@ class Work:
     metrics: dict[str, Any] = field(default_factory=dict)
     pictures: dict[str, bytes] = field(default_factory=dict)
     """Title -> PNG. They go into the lake with the commit; Dagster's log gets previews."""
-    texts: dict[str, str] = field(default_factory=dict)
-    """Title -> Markdown for the asset's page, a few KB at most."""
 
     @property
     def reused(self) -> ArtifactRef | None:
@@ -118,26 +117,33 @@ class Work:
         shutil.copytree(source, target, dirs_exist_ok=True)
         self.metrics["passed_on"] = True
 
-    def learned(self, log: Mapping[str, Any]) -> None:
-        """Keeps what a finetuning stage returned: a blocking check on its losses, and their curve."""
-        from vlaw_assets.reports.plots import loss_curve
+    def learned(
+        self, log: Mapping[str, Any], validation: Mapping[int, Rate] | None = None, shown: Sequence[Episode] = ()
+    ) -> None:
+        """Keeps what a finetuning stage returned: a blocking check on its losses, and a picture of them.
+
+        Args:
+            validation: success at each stopping point, 0 before training.
+            shown: some of the episodes that were learned from.
+        """
+        from vlaw_assets.reports import stage_pictures
 
         losses = [float(loss) for loss in log.get("losses", [])]
         self.check(checks.numbers_finite(losses, what="losses"))
         self.metrics |= log
-        if losses:
-            self.show_png("loss", loss_curve(losses))
+        self.draw("training", lambda: stage_pictures.training(losses, validation or {}, log.get("stop"), shown))
 
-    def show(self, title: str, episodes: Sequence[Episode], columns: int = 6) -> None:
-        """Keeps a contact sheet of some episodes for the asset's page."""
-        if episodes:
-            from vlaw_models.pictures import contact_sheet, png_bytes
-
-            self.show_png(title, png_bytes(contact_sheet(list(episodes), columns=columns, scale=1)))
-
-    def show_png(self, title: str, png: bytes) -> None:
-        """Keeps a picture for the asset's page. Call it before the commit: the ledger row names it."""
-        self.pictures[title] = png
+    def draw(self, title: str, picture: Callable[[], bytes | None]) -> None:
+        """Keeps a picture for the asset's page, if there is anything to draw. Call it before the commit: the ledger row
+        names it. A picture that fails is noted: the work must not be lost by it."""
+        try:
+            png = picture()
+        except Exception as error:  # whatever a drawing library meets in somebody's data
+            logging.getLogger("vlaw.stage").warning("the picture %r could not be drawn: %s", title, error)
+            self.metrics.setdefault("not_drawn", {})[title] = f"{type(error).__name__}: {error}"[:200]
+            return
+        if png is not None:
+            self.pictures[title] = png
 
 
 class Lists(NamedTuple):
@@ -334,11 +340,6 @@ def nothing(_stage: Stage, _plan: Plan, _work: Work) -> None:
     """What most stages do besides planning and making."""
 
 
-def no_values(_stage: Stage, _plan: Plan, _ref: ArtifactRef) -> Mapping[str, Any]:
-    """What most of them show besides what is shown of every artifact."""
-    return {}
-
-
 @dataclass(frozen=True)
 class Making(Generic[P]):
     """How an asset is planned and made."""
@@ -353,11 +354,9 @@ class Making(Generic[P]):
     """What must hold also of an artifact that is reused; before `make`. Raises VlawError."""
     after: Callable[[Stage, P, Work], None] = nothing
     """What is derived from a new artifact, once it is committed: a run that dies here has lost nothing."""
-    show: Callable[[Stage, P, ArtifactRef], Mapping[str, Any]] = no_values
-    """What Dagster's page shows of the artifact, made or reused, besides what it shows of every one."""
 
-    def run(self, stage: Stage) -> tuple[Work, Mapping[str, Any]]:
-        """Plans, makes and commits. Returns what was made, and what to show of it."""
+    def run(self, stage: Stage) -> Work:
+        """Plans, makes and commits."""
         plan = self.plan(stage)
         with stage.commit(plan) as work:
             self.check(stage, plan, work)
@@ -366,7 +365,7 @@ class Making(Generic[P]):
                 self.make(stage, plan, work)
         if work.reused is None:
             self.after(stage, plan, work)
-        return work, self.show(stage, plan, work.ref)
+        return work
 
 
 STAGES: dict[str, Making[Any]] = {}

@@ -4,14 +4,14 @@ This file does without `from __future__ import annotations`: Dagster resolves th
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from vlaw_assets.assets.catalogue import described, references
-from vlaw_assets.assets.stage import STAGES, Making, P, Stage, Work, no_values, nothing
-from vlaw_assets.pipeline import mirror, progress
+from vlaw_assets.assets.stage import STAGES, Making, P, Stage, Work, nothing
+from vlaw_assets.pipeline import mirror, page, progress
 from vlaw_assets.pipeline.checks import Finding
 from vlaw_assets.pipeline.code_identity import code_digest
 from vlaw_assets.pipeline.partitions import LOOP
@@ -19,7 +19,7 @@ from vlaw_assets.pipeline.resources import Workplace
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
-    from vlaw_assets.lake import ArtifactRef
+    pass
 
 POOL = "accelerator"
 """Pool of the stages that run a model or the simulator: one at a time, since each wants the whole machine."""
@@ -40,7 +40,6 @@ def stage_asset(
     make: Callable[[Stage, P, Work], None],
     check: Callable[[Stage, P, Work], None] = nothing,
     after: Callable[[Stage, P, Work], None] = nothing,
-    show: "Callable[[Stage, P, ArtifactRef], Mapping[str, Any]]" = no_values,
     group: str,
     deps: Sequence[str] = (),
     checks: Sequence[str] = (),
@@ -57,7 +56,7 @@ def stage_asset(
         about: what a person reads about the asset, one or two sentences.
     """
     partitions_def = None if group == "foundation" else LOOP
-    making = STAGES[asset] = Making(code_digest(make.__module__), plan, make, check, after, show)
+    making = STAGES[asset] = Making(code_digest(make.__module__), plan, make, check, after)
 
     @dg.asset(
         name=asset,
@@ -92,9 +91,9 @@ def stage_asset(
                     progress=reporter,
                     findings=findings,
                 )
-                work, shown = making.run(stage)
+                work = making.run(stage)
             ending = progress.MADE if work.reused is None else progress.REUSED
-            result = _result(stage, work, shown)
+            result = _result(stage, work)
         except Exception as error:
             # A full or read-only disk is no defect, whichever library met it.
             from vlaw_assets.lake import disk
@@ -123,22 +122,23 @@ def _check_specs(
         return [dg.AssetCheckSpec(name, asset=asset, blocking=True, partitions_def=partitions_def) for name in names]
 
 
-def _result(stage: Stage, work: Work, shown: Mapping[str, Any]) -> dg.MaterializeResult:
-    """What Dagster records of the commit: versions, digests, counts and pictures; the ledger is the truth."""
+def _result(stage: Stage, work: Work) -> dg.MaterializeResult:
+    """What Dagster records of the commit: its page (pipeline/page.py); the ledger is the truth."""
     ref = work.ref
     if work.reused is not None:
         stage.findings += [
             Finding(name, f["passed"], f"{f['text']} (when it was first committed)", f["blocking"])
             for name, f in ref.metrics.get("checks", {}).items()
         ]
-    metadata = {
-        **mirror.metadata_of(stage.lake, ref),
-        "vlaw/reused": work.reused is not None,
-        **mirror.pictures_of(stage.lake, ref),
-        **{title: dg.MetadataValue.md(text) for title, text in work.texts.items()},
-        **shown,
-    }
-    return dg.MaterializeResult(data_version=dg.DataVersion(mirror.data_version_of(ref)), metadata=metadata)
+        made = stage.ledger.get(ref.owner)
+        stage.log.info(
+            f"{stage.asset} is reused: nothing was computed, {made.name} of {made.created_at:%Y-%m-%d %H:%M} has the "
+            f"same inputs, code and recipe"
+        )
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(mirror.data_version_of(ref)),
+        metadata=page.page_of(stage.lake, ref, reused=work.reused is not None),
+    )
 
 
 def _check_results(findings: Sequence[Finding], names: Sequence[str]) -> Iterator[dg.AssetCheckResult]:

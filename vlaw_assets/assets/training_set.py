@@ -7,18 +7,16 @@ is not positive its source is "real_negative" or "imagined_negative".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from typing import Any
 
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import stage_asset
 from vlaw_assets.assets.state import read_state, real_so_far
 from vlaw_assets.loop_roles import REAL
 from vlaw_assets.pipeline import checks
+from vlaw_assets.reports import stage_pictures
 from vlaw_models.learners.base import Candidate
-
-if TYPE_CHECKING:
-    from vlaw_assets.lake import ArtifactRef
 
 
 def plan(stage: Stage) -> Plan:
@@ -35,16 +33,16 @@ def plan(stage: Stage) -> Plan:
 
 
 def make(stage: Stage, _plan: Plan, work: Work) -> None:
-    members, notes = stage.recipe.learner.members(_candidates(stage, work), alpha=stage.recipe.score.alpha)
+    candidates = _candidates(stage, work)
+    members, notes = stage.recipe.learner.members(candidates, alpha=stage.recipe.score.alpha)
     rows = [member.row() for member in members]
     work.check(checks.rows_fit_schema("members", rows))
     work.draft.write_members(rows)
     work.metrics |= notes
     work.metrics |= {kind: sum(row["source"].startswith(kind) for row in rows) for kind in ("real", "imagined")}
-
-
-def show(_stage: Stage, _plan: Plan, ref: ArtifactRef) -> Mapping[str, Any]:
-    return {"real": ref.metrics.get("real", 0), "imagined": ref.metrics.get("imagined", 0)}
+    tasks = {one.episode_id: one.task for one in candidates}
+    counted = Counter((tasks[row["episode_id"]], row["source"]) for row in rows if row["weight"] > 0)
+    work.draw("what the policy learns from", lambda: stage_pictures.members(stage.recipe.tasks, counted))
 
 
 def _candidates(stage: Stage, work: Work) -> list[Candidate]:
@@ -85,7 +83,6 @@ training_set = stage_asset(
     "D_real and D_syn as the policy update takes them; in VLAW real successes, and imagined ones with P(yes) > alpha.",
     plan=plan,
     make=make,
-    show=show,
     group="iteration",
     deps=("loop_state", "real_rollouts", "imagined_rollouts", "reward_scores", "imagined_outcomes"),
     kinds=("deltalake",),

@@ -10,7 +10,6 @@ never the iteration's own: one fixed network, so that numbers of different itera
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,8 @@ from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state
 from vlaw_assets.pipeline import checks
-from vlaw_assets.reports.success import measured_table
+from vlaw_assets.reports import stage_pictures
+from vlaw_assets.reports.success import ALL
 from vlaw_models.config import WorldModelMetricsConfig
 
 if TYPE_CHECKING:
@@ -95,13 +95,10 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
     work.metrics["figures"] = measured.figures(rows)
     if left_out := left_out + more:
         work.metrics["left_out"] = left_out
-        work.texts["not measured"] = "\n".join(f"- {text}" for text in left_out)
-    work.show("recorded, then replayed", [clips[0], replayed[0], clips[-1], replayed[-1]])
-    work.texts["table"] = measured_table(rows)
-
-
-def show(_stage: Stage, _plan: Plan, ref: ArtifactRef) -> Mapping[str, Any]:
-    return {"figures": ref.metrics.get("figures", {})}
+    work.metrics["psnr"] = {
+        row["camera"]: row["value"] for row in rows if (row["task"], row["metric"]) == (ALL, "psnr")
+    }
+    work.draw("recorded, replayed, difference; PSNR by step", lambda: stage_pictures.replays(clips, replayed))
 
 
 def identity_of(config: WorldModelMetricsConfig) -> dict[str, Any]:
@@ -132,7 +129,6 @@ def networks(work: Work, config: WorldModelMetricsConfig, size: tuple[int, int])
 _asset = partial(
     stage_asset,
     make=make,
-    show=show,
     group="evaluation",
     pool=POOL,
     kinds=("deltalake", "lance"),

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from vlaw_assets.pipeline import checks
+from vlaw_assets.reports import stage_pictures
 
 if TYPE_CHECKING:
     from vlaw_assets.assets.stage import Work
@@ -34,18 +35,14 @@ class Written:
 
     episodes: list[Episode] = field(default_factory=list)
     """In order, with their new ids and without frames."""
-    shown: list[Episode] = field(default_factory=list)
-    """With frames: the first of each task."""
+    seen: stage_pictures.WonAndLost = field(default_factory=stage_pictures.WonAndLost)
+    """For the asset's page."""
 
     def add(self, batch: Sequence[Episode], names: Sequence[str]) -> None:
         import numpy as np
 
-        known = {episode.task for episode in self.shown}
         for episode, name in zip(batch, names, strict=True):
-            if episode.task not in known:
-                known.add(episode.task)
-                # A copy: a view would keep the batch.
-                self.shown.append(replace(episode, images=np.array(episode.images)))
+            self.seen(episode)
             self.episodes.append(replace(episode, episode_id=name, images=np.array(episode.images[:0])))
 
     @property
@@ -99,3 +96,8 @@ def write(
         checks.all_finite(done.episodes),
     )
     return done
+
+
+def draw(work: Work, done: Written) -> None:
+    """The picture of labelled episodes for the asset's page: how they ended, and some of them."""
+    work.draw("how the episodes ended", lambda: stage_pictures.rollouts(done.episodes, done.seen.episodes))

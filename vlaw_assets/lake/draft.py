@@ -130,6 +130,7 @@ class Draft(Rows):
         """Keep a picture for people beside the data (see pictures.py); the ledger row's metrics name it."""
         self._check_writing()
         self._metrics.setdefault(pictures.METRIC, {})[title] = pictures.store(self.lake.paths, png)
+        self._metrics.setdefault(pictures.ORDER, []).append(title)
 
     def set_metrics(self, metrics: dict[str, Any]) -> None:
         """Merge numbers and texts to keep with the ledger row. Not part of the content digest (they may hold times).

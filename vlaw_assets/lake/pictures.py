@@ -19,8 +19,8 @@ from vlaw_assets.lake.paths import Paths
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef
 
-METRIC = "pictures"
-"""Key of a row's metrics."""
+METRIC, ORDER = "pictures", "pictures_in_order"
+"""Keys of a row's metrics: title -> sha256, and the titles as they were kept (JSON of the ledger sorts keys)."""
 
 
 def store(paths: Paths, png: bytes) -> str:
@@ -48,9 +48,12 @@ def path_of(paths: Paths, digest: str) -> Path:
 
 
 def named(ref: ArtifactRef) -> dict[str, str]:
-    """Title -> sha256 of an artifact's pictures."""
+    """Title -> sha256 of an artifact's pictures, in the order in which they were kept."""
     found = ref.metrics.get(METRIC)
-    return dict(found) if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    ordered = [title for title in ref.metrics.get(ORDER, ()) if title in found]
+    return {title: found[title] for title in [*ordered, *found]}
 
 
 def problem(paths: Paths, digest: str) -> str:

@@ -1,14 +1,15 @@
 """What Dagster records of a commit: the ledger's row in the words of Dagster's metadata, tags and data versions.
 
-One function per thing recorded, used when a stage reports (assets/stage_asset.py) and when an event is missing
-(reconcile.py), so that the two can be compared; and that comparison. The ledger is the truth: nothing reads this back
-to decide anything but whether it must be reported again.
+One function per thing recorded, put together by page.py when a stage reports (assets/stage_asset.py) and when an event
+is missing (reconcile.py), so that the two can be compared; and that comparison. The ledger is the truth: nothing reads
+this back to decide anything but whether it must be reported again.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.pipeline.plugins import CODE_VERSION
@@ -20,16 +21,22 @@ ARTIFACT = "vlaw/artifact"
 RECONCILED = "vlaw/reconciled"
 """Tag and metadata of an event that was reported from the ledger, not by the run that made the artifact."""
 
-PREVIEWS_BYTES = 12_000
+IDENTITY = "identity"
+"""Metadata key of the table of an artifact's digests, versions and inputs."""
+PICTURES = "/vlaw/pictures"
+"""Where the server of `vlaw ui` has the lake's pictures."""
+SHORT = 12
+"""Characters of a digest that is there to be recognised."""
+PREVIEWS_BYTES = 9_000
 """Of all previews of one event together, before they become text (a third more)."""
 
 DIGESTS = {
-    "vlaw/content_sha256": "content_digest",
-    "vlaw/code_sha256": "code_digest",
-    "vlaw/recipe_sha256": "recipe_digest",
-    "vlaw/parents_sha256": "parents_digest",
+    "content sha256": "content_digest",
+    "code sha256": "code_digest",
+    "recipe sha256": "recipe_digest",
+    "parents sha256": "parents_digest",
 }
-"""Metadata key -> column of the ledger, of the four digests that are an artifact's identity."""
+"""Row of the identity -> column of the ledger, of the four digests that are an artifact's identity."""
 
 
 def data_version_of(ref: ArtifactRef) -> str:
@@ -42,80 +49,84 @@ def code_version_of(ref: ArtifactRef) -> str:
     return str(ref.metrics.get(CODE_VERSION, ref.code_digest))[:16]
 
 
-def metadata_of(lake: Lake, ref: ArtifactRef) -> dict[str, Any]:
-    """Plain values: who it is, its four digests, versions and counts per table, what it was made from and how."""
-    inputs = [
-        {
-            "role": role,
-            "asset": parent.asset,
-            "partition": parent.partition,
-            "artifact": parent.artifact_id,
-            "content_sha256": parent.content_digest,
-            "versions": _numbers(parent),
-        }
-        for role, parent in lake.ledger.edges(ref.owner)
-    ]
-    contents = getattr(ref, "contents_json", "")
+def facts_of(lake: Lake, ref: ArtifactRef) -> dict[str, Any]:
+    """Who an artifact is and what it was made from, for the end of its page: recipe, then one table."""
+    import dagster as dg
+
+    contents = ref.contents_json
     return {
-        "dagster/row_count": ref.num_rows,
-        ARTIFACT: ref.artifact_id,
-        "vlaw/owner": ref.owner,
-        **{key: getattr(ref, column) for key, column in DIGESTS.items()},
-        "vlaw/versions": {name: _version(entry) for name, entry in ref.versions.items()},
-        "vlaw/recipe": json.loads(ref.recipe_json or "{}"),
-        "vlaw/inputs": inputs,
-        "vlaw/committed_at": ref.created_at.isoformat(),
-        "vlaw/code_revision": ref.code_revision,
-        **({"vlaw/contents": json.loads(contents)} if contents else {}),
         **({"vlaw/excluded": ref.metrics["excluded"]} if "excluded" in ref.metrics else {}),
-        **({"vlaw/checkpoint": ref.location} if ref.location else {}),
+        **({"vlaw/contents": json.loads(contents)} if contents else {}),
+        "vlaw/recipe": json.loads(ref.recipe_json or "{}"),
+        ARTIFACT: ref.artifact_id,
+        IDENTITY: dg.MetadataValue.table(
+            [dg.TableRecord({"part": part, "value": value}) for part, value in _parts(lake, ref)]
+        ),
     }
 
 
-def pictures_of(lake: Lake, ref: ArtifactRef) -> dict[str, Any]:
-    """An artifact's pictures as Dagster's metadata: a small preview, and where the picture lies. The log stays small by
-    it."""
+def row_count_of(ref: ArtifactRef) -> int | None:
+    """For Dagster's own row count; None where there are no rows to count, as of a checkpoint."""
+    return ref.num_rows if ref.num_rows and not ref.location else None
+
+
+def _parts(lake: Lake, ref: ArtifactRef) -> Iterator[tuple[str, str]]:
+    """The rows of the identity: digests whole, so that they can be copied; inputs with the beginning of theirs."""
+    yield from ((part, str(getattr(ref, column))) for part, column in DIGESTS.items())
+    if ref.location:
+        yield "checkpoint", ref.location
+    for name, entry in ref.versions.items():
+        size = sum(file["size"] for file in entry["files"]) / 1e6
+        yield (
+            f"table {name}",
+            f"version {entry['version']}: {entry['rows']} rows in {len(entry['files'])} files, {size:.1f} MB",
+        )
+    for role, parent in lake.ledger.edges(ref.owner):
+        name = "" if parent.asset == role and not parent.partition else f"{parent.name} "
+        yield f"read as {role}", f"{name}{parent.content_digest[:SHORT]} (artifact {parent.artifact_id[:SHORT]})"
+    code = f", code revision {ref.code_revision[:SHORT]}" if ref.code_revision else ""
+    yield "committed", f"{ref.created_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC{code}"
+
+
+def pictures_of(lake: Lake, ref: ArtifactRef) -> tuple[dict[str, Any], dict[str, Any]]:
+    """An artifact's pictures as Dagster's metadata: what is visible at once, and what is a click away.
+
+    Dagster draws Markdown of less than a thousand characters in place: so the picture is an address of this server
+    (web/pictures.py). Under Dagster's own server, which knows no such address, the small preview shows it. The log
+    stays small by both.
+    """
     import dagster as dg
 
     from vlaw_assets.lake import pictures
     from vlaw_models.pictures import PREVIEW_BYTES, md_image, preview
 
-    found: dict[str, Any] = {}
+    shown: dict[str, Any] = {}
+    behind: dict[str, Any] = {}
     named = pictures.named(ref)
     for title, digest in named.items():
         path = pictures.path_of(lake.paths, digest)
         try:
-            found[f"picture: {title}"] = dg.MetadataValue.md(
-                md_image(preview(path.read_bytes(), min(PREVIEW_BYTES, PREVIEWS_BYTES // len(named))), title)
-            )
+            small = preview(path.read_bytes(), min(PREVIEW_BYTES, PREVIEWS_BYTES // len(named)))
         except (OSError, ValueError):  # gone or damaged: the record of the data must not fail for it
-            found[f"picture: {title}"] = dg.MetadataValue.md(
+            shown[f"picture: {title}"] = dg.MetadataValue.md(
                 "_the picture cannot be read: vlaw audit ... --verify says why_"
             )
-        found[f"picture file: {title}"] = dg.MetadataValue.path(str(path))
-    return found
+        else:
+            address = f"{PICTURES}/{digest}.png"
+            shown[f"picture: {title}"] = dg.MetadataValue.md(f"![{title}]({address})")
+            behind[f"preview: {title}"] = dg.MetadataValue.md(md_image(small, title))
+        behind[f"picture file: {title}"] = dg.MetadataValue.path(str(path))
+    return shown, behind
 
 
 def differences(metadata: Mapping[str, Any], data_version: str | None, ref: ArtifactRef) -> list[str]:
     """Names of what an event says otherwise than the ledger's row; empty where it mirrors it."""
+    table = metadata.get(IDENTITY)
+    parts = {record.data["part"]: record.data["value"] for record in getattr(table, "records", ())}
     said = {
         "the artifact": (metadata.get(ARTIFACT), ref.artifact_id),
-        "the row count": (metadata.get("dagster/row_count"), ref.num_rows),
+        "the row count": (metadata.get("dagster/row_count"), row_count_of(ref)),
         "the data version": (data_version, data_version_of(ref)),
-        **{key: (metadata.get(key), getattr(ref, column)) for key, column in DIGESTS.items()},
+        **{part: (parts.get(part), getattr(ref, column)) for part, column in DIGESTS.items()},
     }
     return [name for name, (theirs, ours) in said.items() if theirs != ours]
-
-
-def _version(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """One table of an artifact; the files one by one are the ledger's business."""
-    return {
-        "version": entry["version"],
-        "rows": entry["rows"],
-        "files": len(entry["files"]),
-        "bytes": sum(file["size"] for file in entry["files"]),
-    }
-
-
-def _numbers(ref: ArtifactRef) -> dict[str, int]:
-    return {name: entry["version"] for name, entry in ref.versions.items()}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from vlaw_assets.lake.durable import FileLock
-from vlaw_assets.pipeline import accepted, mirror
+from vlaw_assets.pipeline import accepted, mirror, page
 from vlaw_assets.pipeline.comparison import UNNAMED, Comparison, Seen, Slot, compare, specs_of
 from vlaw_models.errors import VlawError
 
@@ -87,9 +87,7 @@ class Reporter:
                 partition=ref.partition or None,
                 tags=self._tags(spec, ref),
                 metadata={
-                    **mirror.metadata_of(self._lake, ref),
-                    **mirror.pictures_of(self._lake, ref),
-                    "vlaw/reused": bool(ref.source_artifact_id),
+                    **page.page_of(self._lake, ref, reused=bool(ref.source_artifact_id)),
                     "vlaw/run": ref.run_id,
                     mirror.RECONCILED: True,
                 },

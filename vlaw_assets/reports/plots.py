@@ -11,19 +11,23 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from vlaw_models.plain_text import readable
+
 if TYPE_CHECKING:
     from vlaw_assets.reports.success import Rate
 
 COLOURS = ("#8a8f98", "#5b8def", "#1f4fb2", "#0b2a6b", "#e0803a", "#b2531f")
 SERIES = ("#1f4fb2", "#8fb3f5", "#e0803a", "#8a8f98")
 """Ours, ours otherwise, theirs."""
+DPI = 110
+"""Pixels of an inch: 6.36 inches are 700 pixels."""
 MARKERS = "osD^vPX*<>"
 TASK_COLOURS = ("#1f4fb2", "#e0803a", "#3c9a5f", "#b04a8c", "#8a8f98")
 
 
 def loss_curve(losses: Sequence[float], smoothing: int = 20) -> bytes:
     """Loss per step, with a running mean where there are enough steps."""
-    figure, axes = _figure(5.0, 2.6)
+    figure, axes = new_figure(5.0, 2.6)
     axes.plot(
         range(1, len(losses) + 1),
         losses,
@@ -36,13 +40,13 @@ def loss_curve(losses: Sequence[float], smoothing: int = 20) -> bytes:
         axes.plot(range(1, len(losses) + 1), means, color=COLOURS[2], linewidth=1.6)
     axes.set_xlabel("step")
     axes.set_ylabel("loss")
-    return _png(figure)
+    return png_of(figure)
 
 
 def success_bars(columns: Mapping[str, Mapping[str, Rate]]) -> bytes:
     """Grouped bars: for each task one bar per column (e.g. "base", "after 01"), with Wilson intervals."""
     tasks = list(dict.fromkeys(task for rates in columns.values() for task in rates))
-    figure, axes = _figure(1.4 + 1.1 * len(tasks), 3.2)
+    figure, axes = new_figure(1.4 + 1.1 * len(tasks), 3.2)
     width = 0.8 / max(len(columns), 1)
     for number, (label, rates) in enumerate(columns.items()):
         known = [(index, rates[task]) for index, task in enumerate(tasks) if task in rates]
@@ -55,11 +59,11 @@ def success_bars(columns: Mapping[str, Mapping[str, Rate]]) -> bytes:
             yerr=[[rate.value - rate.low for _, rate in known], [rate.high - rate.value for _, rate in known]],
             error_kw={"elinewidth": 0.8, "capsize": 2},
         )
-    axes.set_xticks(range(len(tasks)), tasks)
+    axes.set_xticks(range(len(tasks)), [plain(task) for task in tasks])
     axes.set_ylim(0, 1)
     axes.set_ylabel("success")
     axes.legend(fontsize=8, frameon=False, ncols=min(len(columns), 4), loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    return _png(figure)
+    return png_of(figure)
 
 
 def calibration_plot(bins: Sequence[Mapping[str, Any]]) -> bytes:
@@ -67,7 +71,7 @@ def calibration_plot(bins: Sequence[Mapping[str, Any]]) -> bytes:
 
     Every dot is labelled with its number of clips; on the diagonal a score is a probability.
     """
-    figure, axes = _figure(3.8, 3.4)
+    figure, axes = new_figure(3.8, 3.4)
     axes.plot([0, 1], [0, 1], color=COLOURS[0], linewidth=0.8, linestyle="--")
     scores, rates = ([one[key] for one in bins] for key in ("mean_score", "rate"))
     axes.errorbar(
@@ -94,7 +98,7 @@ def calibration_plot(bins: Sequence[Mapping[str, Any]]) -> bytes:
     axes.set_ylim(-0.03, 1.03)
     axes.set_xlabel("P(yes), mean of the bin")
     axes.set_ylabel("succeeded on the robot")
-    return _png(figure)
+    return png_of(figure)
 
 
 def threshold_plot(rows: Sequence[Mapping[str, Any]], alpha: float) -> bytes:
@@ -103,7 +107,7 @@ def threshold_plot(rows: Sequence[Mapping[str, Any]], alpha: float) -> bytes:
 
     Where a rate does not exist (nothing is accepted, no failure) its line ends.
     """
-    figure, axes = _figure(4.8, 3.2)
+    figure, axes = new_figure(4.8, 3.2)
     for number, (name, label) in enumerate(
         (("precision", "precision"), ("recall", "recall"), ("false_positive_rate", "false positives"))
     ):
@@ -135,7 +139,7 @@ def threshold_plot(rows: Sequence[Mapping[str, Any]], alpha: float) -> bytes:
     axes.set_xlabel("threshold on P(yes)")
     axes.set_ylabel("rate")
     axes.legend(fontsize=8, frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.03))
-    return _png(figure)
+    return png_of(figure)
 
 
 def grouped_bars(panels: Mapping[str, Mapping[str, Mapping[str, Rate]]]) -> bytes:
@@ -146,7 +150,7 @@ def grouped_bars(panels: Mapping[str, Mapping[str, Mapping[str, Rate]]]) -> byte
     labels = list(dict.fromkeys(label for groups in panels.values() for found in groups.values() for label in found))
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure, grid = _grid(1.2 + 3.1 * columns, 0.7 + 2.3 * rows, rows, columns)
+    figure, grid = new_grid(1.2 + 3.1 * columns, 0.7 + 2.3 * rows, rows, columns)
     width = 0.84 / max(len(labels), 1)
     for axes, (task, groups) in zip(grid, panels.items(), strict=False):
         for number, label in enumerate(labels):
@@ -160,7 +164,7 @@ def grouped_bars(panels: Mapping[str, Mapping[str, Mapping[str, Rate]]]) -> byte
                 yerr=[[one.value - one.low for _, one in known], [one.high - one.value for _, one in known]],
                 error_kw={"elinewidth": 0.8, "capsize": 1.5, "ecolor": "#3a3f47"},
             )
-        axes.set_title(task, fontsize=10)
+        axes.set_title(plain(task), fontsize=10)
         axes.set_xticks(range(len(groups)), list(groups), rotation=35, ha="right", rotation_mode="anchor", fontsize=8)
         axes.set_ylim(0, 1)
         axes.tick_params(axis="y", labelsize=8)
@@ -170,13 +174,13 @@ def grouped_bars(panels: Mapping[str, Mapping[str, Mapping[str, Rate]]]) -> byte
         axes.set_visible(False)
     handles, names = grid[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=max(len(labels), 1), frameon=False, fontsize=9)
-    return _png(figure)
+    return png_of(figure)
 
 
 def difference_plot(differences: Mapping[str, tuple[float, float, float]], label: str) -> bytes:
     """One line per comparison: difference (dot) and interval in percentage points, a line at no difference; the first
     on top."""
-    figure, axes = _figure(6.4, 0.9 + 0.3 * len(differences))
+    figure, axes = new_figure(6.4, 0.9 + 0.3 * len(differences))
     for position, (diff, low, high) in enumerate(differences.values()):
         colour = COLOURS[2] if low > 0 else COLOURS[5] if high < 0 else COLOURS[0]
         axes.plot([100 * low, 100 * high], [position, position], color=colour, linewidth=1.6)
@@ -188,13 +192,13 @@ def difference_plot(differences: Mapping[str, tuple[float, float, float]], label
     axes.grid(axis="x", color="#e6e9ef", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.set_xlabel(label, fontsize=9)
-    return _png(figure)
+    return png_of(figure)
 
 
 def budget_curves(lines: Mapping[int, Sequence[tuple[int, Rate]]], ends: Mapping[int, tuple[int, Rate]]) -> bytes:
     """Success against real rollouts, a line with intervals per seed; `ends`: per seed rollouts and success of the arm
     to match."""
-    figure, axes = _figure(5.6, 3.4)
+    figure, axes = new_figure(5.6, 3.4)
     for number, (seed, found) in enumerate(lines.items()):
         colour = TASK_COLOURS[number % len(TASK_COLOURS)]
         axes.errorbar(
@@ -225,13 +229,13 @@ def budget_curves(lines: Mapping[int, Sequence[tuple[int, Rate]]], ends: Mapping
     axes.set_xlabel("real rollouts")
     axes.set_ylabel("success")
     axes.legend(fontsize=8, frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    return _png(figure)
+    return png_of(figure)
 
 
 def rank_scatter(cells: Sequence[tuple[str, str, float, float]], policies: Sequence[tuple[str, float, float]]) -> bytes:
     """Success in the world model (across) and in reality (up): small dots (policy, task, x, y), large ones pooled
     (policy, x, y)."""
-    figure, axes = _figure(6.8, 4.0)
+    figure, axes = new_figure(6.8, 4.0)
     axes.plot([0, 1], [0, 1], color=COLOURS[0], linewidth=0.8, linestyle="--")
     tasks = list(dict.fromkeys(task for _, task, _, _ in cells))
     for number, task in enumerate(tasks):
@@ -242,7 +246,7 @@ def rank_scatter(cells: Sequence[tuple[str, str, float, float]], policies: Seque
             s=16,
             color=TASK_COLOURS[number % len(TASK_COLOURS)],
             alpha=0.75,
-            label=task,
+            label=plain(task),
         )
     for number, (name, x, y) in enumerate(policies):  # by shape: names beside the points would lie on each other
         axes.scatter(
@@ -260,10 +264,10 @@ def rank_scatter(cells: Sequence[tuple[str, str, float, float]], policies: Seque
     axes.set_xlabel("success in the world model")
     axes.set_ylabel("success on the robot")
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return _png(figure)
+    return png_of(figure)
 
 
-def _grid(width: float, height: float, rows: int, columns: int) -> tuple[Any, list[Any]]:
+def new_grid(width: float, height: float, rows: int, columns: int) -> tuple[Any, list[Any]]:
     """A figure of rows x columns axes, row by row."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -276,7 +280,8 @@ def _grid(width: float, height: float, rows: int, columns: int) -> tuple[Any, li
     return figure, grid
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
+def new_figure(width: float, height: float) -> tuple[Any, Any]:
+    """A figure of so many inches with one pair of axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -287,7 +292,13 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _png(figure: Any) -> bytes:
+def plain(text: str) -> str:
+    """A text of the data as a label: one line, and a dollar sign begins no formula."""
+    return readable(text).replace("$", r"\$")
+
+
+def png_of(figure: Any) -> bytes:
+    """The figure as a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()

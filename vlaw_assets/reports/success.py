@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.partitions import partition_of
+from vlaw_assets.reports.markdown import literal
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -222,7 +223,7 @@ def measured_table(rows: Sequence[Mapping[str, Any]]) -> str:
             row["metric"],
             row.get("camera", ""),
             f"{row['value']:.3f}",
-            f"[{row['low']:.3f}, {row['high']:.3f}]" if "low" in row else "",
+            f"[{row['low']:.3f}, {row['high']:.3f}]" if row.get("low") is not None else "",
             str(row["trials"]),
         ]
         for row in rows
@@ -231,8 +232,8 @@ def measured_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A table of text as Markdown."""
+    """A table of text as Markdown; its texts are shown as they are."""
     if not rows:
         raise VlawError("a table without a header", where="summary", remedy="Give at least the header row.")
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    lines = ["| " + " | ".join(map(literal, row)) + " |" for row in rows]
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])

@@ -117,8 +117,12 @@ def _serve_pages(workspace: Path, listening: socket.socket, allowed: Sequence[st
     import uvicorn
     from dagster_webserver.cli import cli
 
+    from vlaw_assets.environment import default_lake
+    from vlaw_assets.web.lake_pictures import LakePictures
+
     def run(app: App, **_: object) -> None:
-        guarded(app, allowed, read_only=read_only).run(sockets=[listening])
+        pictured = LakePictures(app, Path(default_lake()))
+        guarded(pictured, allowed, read_only=read_only).run(sockets=[listening])
 
     host, port = listening.getsockname()[:2]
     options = ["--workspace", str(workspace), "--host", host, "--port", str(port)]

@@ -5,7 +5,7 @@ Which layouts a purpose sees is said in seeds.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,11 +70,13 @@ def evaluate_policy(
     purpose: str = "evaluation",
     noise_seed: int = EVALUATION_NOISE_SEED,
     progress: Progress | None = None,
+    seen: Callable[[Episode], None] | None = None,
 ) -> list[Episode]:
     """Success on held-out layouts, the same for every policy. Episodes hold the last frame only (1, V, h, w, 3).
 
     `purpose` 'validation' measures on other layouts: whatever is tuned is tuned there, never on the evaluation's.
-    `noise_seed` fixes the policy's noise; the layouts do not depend on it.
+    `noise_seed` fixes the policy's noise; the layouts do not depend on it. `seen` is called with every episode while it
+    still has a frame for every step (inside a chunk the chunk's last one).
     """
     from vlaw_models.policies.base import load_policy
 
@@ -86,6 +88,7 @@ def evaluate_policy(
         purpose=purpose,
         noise_seed=noise_seed,
         progress=progress,
+        seen=seen,
     )
 
 
@@ -98,6 +101,7 @@ def evaluate_loaded(
     purpose: str,
     noise_seed: int = EVALUATION_NOISE_SEED,
     progress: Progress | None = None,
+    seen: Callable[[Episode], None] | None = None,
 ) -> list[Episode]:
     """`evaluate_policy` of a policy at hand, such as one in the middle of its training."""
     if purpose not in MEASURING:
@@ -112,8 +116,14 @@ def evaluate_loaded(
     noise = np.random.SeedSequence([noise_seed])
     world = simulator.world(getattr(policy, "image_size", None), inner_frames=False)
     batches = _roll(policy, world, starts, cfg.num_steps, cfg.noise_scale, noise, progress)
-    # A copy: a view would keep the other frames.
-    return [replace(episode, images=episode.images[-1:].copy()) for batch in batches for episode in batch]
+    return [last_frame_only(episode, seen) for batch in batches for episode in batch]
+
+
+def last_frame_only(episode: Episode, seen: Callable[[Episode], None] | None = None) -> Episode:
+    """What is kept of a trial, once `seen` has seen it whole."""
+    if seen is not None:
+        seen(episode)
+    return replace(episode, images=episode.images[-1:].copy())  # a view would keep the other frames
 
 
 def _roll(

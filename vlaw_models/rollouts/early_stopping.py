@@ -8,7 +8,7 @@ intervals are confidence sequences, and a study compares evaluations of fixed si
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from vlaw_models.metrics.sequential import A_BETTER, UNDECIDED, Decision, interl
 from vlaw_models.progress import Progress
 from vlaw_models.robots.simulator import simulator_of
 from vlaw_models.robots.spec import RobotSpec
-from vlaw_models.rollouts.collect import EVALUATION_NOISE_SEED
+from vlaw_models.rollouts.collect import EVALUATION_NOISE_SEED, last_frame_only
 from vlaw_models.rollouts.rollout import rollout
 from vlaw_models.rollouts.seeds import start_seeds
 
@@ -121,6 +121,7 @@ def evaluate_until_settled(
     robot: RobotSpec,
     noise_seed: int = EVALUATION_NOISE_SEED,
     progress: Progress | None = None,
+    seen: Callable[[Episode], None] | None = None,
 ) -> tuple[list[Episode], Stopping]:
     """`collect.evaluate_policy` that stops early: the same held-out starts, batched otherwise, so with other noise."""
     from vlaw_models.policies.base import load_policy
@@ -148,6 +149,6 @@ def evaluate_until_settled(
         ran += len(part)
         if progress:
             progress(ran, len(planned), "trials")
-        return [replace(episode, images=episode.images[-1:].copy()) for episode in done]
+        return [last_frame_only(episode, seen) for episode in done]
 
     return until_settled(planned, before, run)

@@ -1,0 +1,118 @@
+"""An artifact's page in Dagster: numbers, picture, where to look next, and at the end who it is.
+
+From the ledger's row and what it names alone: made, reused and reconciled artifacts have the same page. Dagster shows
+metadata in this order, Markdown of less than a thousand characters in place and more behind a click.
+"""
+
+from __future__ import annotations
+
+import shlex
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from vlaw_assets.partitions import split_partition
+from vlaw_assets.pipeline import mirror
+from vlaw_assets.pipeline.numbers import numbers_of
+from vlaw_assets.reports.markdown import literal
+from vlaw_models.errors import VlawError
+
+if TYPE_CHECKING:
+    from vlaw_assets.lake import ArtifactRef, Lake
+
+REUSED = "vlaw/reused"
+"""Metadata: whether the run found it in the ledger instead of making it."""
+LONGEST = 4000
+"""Characters of one text."""
+EVALUATED = ("evaluation", "evaluation_low_noise")
+REPORT = "iteration_report"
+
+
+def page_of(lake: Lake, ref: ArtifactRef, *, reused: bool) -> dict[str, Any]:
+    """Metadata of a materialization of this artifact, in the order in which it is shown."""
+    import dagster as dg
+
+    shown, behind = mirror.pictures_of(lake, ref)
+    rows = mirror.row_count_of(ref)
+    texts = {
+        **({"reused from": origin(lake, ref)} if reused else {}),
+        **texts_of(lake, ref),
+        "look next": look_next(ref),
+    }
+    said = {title: dg.MetadataValue.md(_cut(text)) for title, text in texts.items()}
+    first = {"reused from": said.pop("reused from")} if reused else {}
+    return {
+        **{name: dg.MetadataValue.float(value) for name, value in numbers_of(lake, ref).items()},
+        **first,
+        **shown,
+        **said,
+        **behind,
+        **({"dagster/row_count": rows} if rows is not None else {}),
+        **({"vlaw/privileged": True} if ref.metrics.get("privileged") else {}),
+        REUSED: reused,
+        **mirror.facts_of(lake, ref),
+    }
+
+
+def origin(lake: Lake, ref: ArtifactRef) -> str:
+    """Whose data these are and which run made them when, as Markdown with links."""
+    made = lake.ledger.get(ref.owner)
+    run = f" in run [{made.run_id[:8]}](/runs/{quote(made.run_id)})" if made.run_id else ""
+    return f"[{literal(made.name)}]({address_of(made)}), made {made.created_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC{run}"
+
+
+def address_of(ref: ArtifactRef) -> str:
+    """Its page on the server that shows this one."""
+    partition = f"?view=partitions&partition={quote(ref.partition, safe='')}" if ref.partition else ""
+    return f"/assets/{quote(ref.asset)}{partition}"
+
+
+def look_next(ref: ArtifactRef) -> str:
+    """Commands that say more, as Markdown."""
+    experiment, iteration = split_partition(ref.partition)
+    where = f" {shlex.quote(experiment)} {iteration:02d}" if ref.partition else ""
+    commands = [f"vlaw audit {ref.asset}{where} --html audit.html"]
+    if ref.partition and iteration:
+        commands.insert(0, f"vlaw report{where} --out report.html")
+    return "\n".join(["```sh", *commands, "```"])
+
+
+def texts_of(lake: Lake, ref: ArtifactRef) -> dict[str, str]:
+    """Title -> Markdown of what the numbers and the picture leave out."""
+    found: dict[str, str] = {}
+    if ref.metrics.get("passed_on"):
+        found["passed on"] = "nothing was learned: it is the model of before, unchanged"
+    if verdicts := ref.metrics.get("promotion"):
+        found["promotion"] = "\n".join(
+            f"- {model} {'promoted' if said['promoted'] else '**refused**'}: {literal(said['reason'])}"
+            for model, said in sorted(verdicts.items())
+        )
+    if left_out := ref.metrics.get("left_out"):
+        found["not measured"] = "\n".join(f"- {literal(text)}" for text in left_out)
+    try:
+        if ref.asset == REPORT and ref.location:
+            found["report"] = (lake.paths.root / ref.location / "report.md").read_text(encoding="utf-8")
+        elif "evaluations" in ref.versions:
+            found["table"] = _table(lake, ref)
+    except (OSError, VlawError):  # the record of the data must not fail where the data are damaged
+        found["table"] = "_the rows cannot be read: vlaw audit ... --verify says why_"
+    return found
+
+
+def _cut(text: str) -> str:
+    """The whole lines that a page has room for."""
+    lines = text.split("\n")
+    while sum(len(line) + 1 for line in lines) > LONGEST and len(lines) > 1:
+        lines.pop()
+    left = text.count("\n") + 1 - len(lines)
+    return "\n".join(lines)[:LONGEST] + (f"\n\n_{left} more lines: vlaw sql, table evaluations_" if left else "")
+
+
+def _table(lake: Lake, ref: ArtifactRef) -> str:
+    from vlaw_assets.reports.success import Rate, markdown, measured_table, table
+
+    rows = lake.read(ref).table("evaluations").to_pylist()
+    if ref.kind in EVALUATED:
+        rates = {row["task"]: Rate(row["successes"], row["trials"], row["low"], row["high"]) for row in rows}
+        return markdown(table({"success": rates}))
+    return measured_table(rows)

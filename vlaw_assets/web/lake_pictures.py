@@ -1,0 +1,48 @@
+"""The lake's pictures at an address of the server, so that asset pages show them whole and without a click.
+
+`/vlaw/pictures/<sha256>.png`, for reading only. A name that is no digest is none of these: nothing else of the disk has
+an address.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlaw_assets.pipeline.mirror import PICTURES
+
+if TYPE_CHECKING:
+    from vlaw_assets.web.guard import App, Message, Receive, Send
+
+_ADDRESS = re.compile(re.escape(PICTURES) + r"/([0-9a-f]{64})\.png")
+_FOR_EVER = b"private, max-age=31536000, immutable"
+"""What has a digest for a name does not change."""
+
+
+class LakePictures:
+    """Wraps an ASGI application; `lake` is the lake's folder."""
+
+    def __init__(self, app: App, lake: Path):
+        from vlaw_assets.lake.paths import Paths
+
+        self._app, self._paths = app, Paths(lake.expanduser().absolute())
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        found = _ADDRESS.fullmatch(scope["path"]) if scope["type"] == "http" else None
+        if found is None or scope["method"] not in ("GET", "HEAD"):
+            await self._app(scope, receive, send)
+            return
+        from vlaw_assets.lake.pictures import path_of
+
+        try:
+            status, kind, body = 200, b"image/png", path_of(self._paths, found[1]).read_bytes()
+        except OSError:
+            status, kind, body = 404, b"text/plain; charset=utf-8", b"the lake has no such picture"
+        headers = [
+            (b"content-type", kind),
+            (b"content-length", str(len(body)).encode()),
+            (b"cache-control", _FOR_EVER if status == 200 else b"no-store"),
+        ]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})

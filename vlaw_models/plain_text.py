@@ -1,0 +1,8 @@
+"""Texts that come from data, made fit for one line of a page, a picture or a terminal."""
+
+from __future__ import annotations
+
+
+def readable(text: str) -> str:
+    """The text on one line: what cannot be printed becomes a question mark, what is space a space."""
+    return "".join(one if one.isprintable() else " " if one.isspace() else "?" for one in text)
