@@ -19,8 +19,10 @@ from vlaw_models.plain_text import readable
 
 WIDTH = 700
 """Pixels of a strip, and of the pictures that are put above one another."""
-WORDS, HEIGHT, GAP, LINE = 190, 64, 4, 16
+WORDS, HEIGHT, GAP, LINE = 156, 64, 4, 16
 """Pixels: of the words beside a row, of a row's frames, between frames, of a line of text."""
+LINES = 4
+"""Of words beside a row."""
 INK, FAINT = (35, 38, 43), (110, 116, 125)
 
 
@@ -31,7 +33,7 @@ class Strip:
     frames: Sequence[np.ndarray]
     """Moments in order, each (height, width, 3) uint8."""
     words: Sequence[str]
-    """At most four lines beside them."""
+    """Beside them, each from a new line; what is more than `LINES` is left out."""
     success: bool | None = None
     """Colours the row: green, red, grey where it is not known."""
 
@@ -95,13 +97,25 @@ def difference(first: np.ndarray, second: np.ndarray, gain: int = 3) -> np.ndarr
     return np.clip(gain * np.abs(first.astype(np.int16) - second.astype(np.int16)), 0, 255).astype(np.uint8)
 
 
+def _wrapped(text: str, width: int, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont) -> list[str]:
+    """The text in lines of so many pixels, broken between words."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and draw.textlength(longer, font=font) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return [fit(line, width, draw, font) for line in lines] or [""]
+
+
 def _draw_row(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, row: Strip, top: int, width: int
 ) -> None:
     colour = GREY if row.success is None else GREEN if row.success else RED
     draw.rectangle([(0, top), (3, top + HEIGHT + 3)], fill=colour)
-    for number, text in enumerate(list(row.words)[:4]):
-        line = fit(readable(text), WORDS - 16, draw, font)
+    lines = [line for text in row.words for line in _wrapped(readable(text), WORDS - 16, draw, font)]
+    for number, line in enumerate(lines[:LINES]):
         draw.text((10, top + number * LINE), line, fill=FAINT if number else INK, font=font)
     frames = list(row.frames)
     if not frames:

@@ -72,7 +72,7 @@ def imagined(pairs: Sequence[tuple[Episode, Episode]]) -> bytes | None:
     """Real episodes, and below each what was imagined from its first frame."""
     rows: list[Strip | Line] = []
     for real, made in pairs:
-        rows += [_strip(real, "real: "), _strip(made, "imagined: ", "not judged yet")]
+        rows += [_strip(real, "real: "), Strip(moments(made), [f"imagined: {made.task}", "not judged yet"])]
     return _put([], rows)
 
 
@@ -89,7 +89,7 @@ def scored(ranked: Sequence[tuple[float, bool | None]], episodes: Sequence[Episo
         name = "imagined episodes" if not known else "truly succeeds" if truth else "truly fails"
         groups[name].append(score)
     rows: list[Strip | Line] = []
-    chosen = chosen_by_score(ranked, alpha)
+    chosen = chosen_by_score(ranked, [episode.task for episode in episodes], alpha)
     for number, index in enumerate(chosen):
         score, truth = ranked[index]
         if score <= alpha and (not number or ranked[chosen[number - 1]][0] > alpha):
@@ -99,19 +99,26 @@ def scored(ranked: Sequence[tuple[float, bool | None]], episodes: Sequence[Episo
     return _put([stage_plots.scores(groups, alpha)], rows)
 
 
-def chosen_by_score(ranked: Sequence[tuple[float, bool | None]], alpha: float) -> list[int]:
-    """Numbers of the episodes to show, by falling score: from the highest to the lowest accepted, the same of the
-    others; where true outcomes are known, half of each side are those that the judge got wrong."""
+def chosen_by_score(ranked: Sequence[tuple[float, bool | None]], tasks: Sequence[str], alpha: float) -> list[int]:
+    """Numbers of the episodes to show, by falling score: from the top to the bottom of those accepted, and of the
+    others; where true outcomes are known, half of each side are those that the judge got wrong. Of every task some."""
     order = sorted(range(len(ranked)), key=lambda index: -ranked[index][0])
-    found: set[int] = set()
+    shown: list[int] = []
     for accepted in (True, False):
         side = [index for index in order if (ranked[index][0] > alpha) is accepted]
         wrong = [index for index in side if ranked[index][1] is not None and ranked[index][1] is not accepted]
-        found |= {wrong[at] for at in even(len(wrong), STRIPS // 4)} if wrong else set()
-        rest = [index for index in side if index not in found]
-        room = STRIPS // 2 - sum(index in found for index in side)
-        found |= {rest[at] for at in even(len(rest), room)} if rest else set()
-    return [index for index in order if index in found]
+        right = [index for index in side if index not in set(wrong)]
+        parts = [part for part in (right, wrong) if part]
+        for part in parts:
+            for place in range(STRIPS // 2 // len(parts)):
+                target = place * len(part) * len(parts) * 2 // STRIPS
+                free = [number for number in range(len(part)) if part[number] not in shown]
+                used = Counter(tasks[index] for index in shown)
+                if free:  # close to where it is looked for, rather of a task that is not there yet
+                    shown.append(
+                        part[min(free, key=lambda at: (abs(at - target) // 8, used[tasks[part[at]]], abs(at - target)))]
+                    )
+    return sorted(shown, key=lambda index: -ranked[index][0])
 
 
 def replays(clips: Sequence[Episode], replayed: Sequence[Episode]) -> bytes | None:
@@ -155,7 +162,7 @@ def training(
     if not losses:
         return None
     drawn = stage_plots.training(losses, validation, stop) if validation else stage_plots.loss(losses)
-    rows = [_strip(one, "imagined: " if one.start_episode_id else "real: ") for one in shown]
+    rows = [_strip(one, "real: " if one.success is not None else "imagined: ") for one in shown]
     return _put([drawn], [Line("learned from, among others"), *rows] if rows else [])
 
 
@@ -200,8 +207,8 @@ def judge(
     return _put([_beside(plots.calibration_plot(bins), plots.threshold_plot(sweep, alpha))], rows)
 
 
-def _strip(episode: Episode, begin: str = "", ending: str = "") -> Strip:
-    words = [begin + episode.task, ending or _ending(episode)]
+def _strip(episode: Episode, begin: str = "") -> Strip:
+    words = [begin + episode.task, *([] if episode.success is None else [_ending(episode)])]
     if episode.instruction and episode.instruction != episode.task:
         words.append(f'"{episode.instruction}"')
     return Strip(moments(episode), words, episode.success)

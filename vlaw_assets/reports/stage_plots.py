@@ -19,6 +19,21 @@ WIDE = 700 / DPI
 """Inches."""
 GREY, BLUE, DARK, ORANGE = COLOURS[0], COLOURS[2], COLOURS[3], COLOURS[4]
 GREEN, RED = "#28a046", "#c0392b"
+OF_TASKS = ("#e0803a", "#3c9a5f", "#b04a8c", "#7a828e", "#c9a227", "#3aa3b8", "#9c6b4a", "#d06a8a")
+OF_EVENTS = (
+    "#c0392b",
+    "#d9772e",
+    "#8e5a9b",
+    "#5f6b7a",
+    "#b8860b",
+    "#2f7f93",
+    "#7d4f3a",
+    "#c0587e",
+    "#556b2f",
+    "#4b4f9a",
+    "#9a9fa8",
+    "#a0522d",
+)
 SOURCES = {"real": BLUE, "imagined": ORANGE, "real_negative": "#a9c1ee", "imagined_negative": "#f0c9a8"}
 SUCCESS = "success"
 ALL = "all"
@@ -74,10 +89,13 @@ def success_over_iterations(columns: Mapping[str, Mapping[str, Rate]]) -> bytes:
                     textcoords="offset points",
                     ha="center",
                     fontsize=9,
+                    color=DARK,
+                    bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6},
+                    zorder=4,
                 )
         else:
-            colour = TASK_COLOURS[1:][number % (len(TASK_COLOURS) - 1)]
-            axes.plot(xs, values, color=colour, linewidth=1, alpha=0.8, label=plain(task))
+            colour = OF_TASKS[number % len(OF_TASKS)]
+            axes.plot(xs, values, color=colour, linewidth=1.2, alpha=0.9, marker=".", label=plain(task))
     axes.set_xticks(range(len(labels)), labels)
     axes.set_xlim(-0.3, max(len(labels) - 0.7, 0.3))
     axes.set_ylim(0, 1)
@@ -92,8 +110,7 @@ def kinds_of_events(counts: Mapping[str, Mapping[str, int]]) -> bytes:
     names = {name for found in counts.values() for name in found}
     total = {name: sum(found.get(name, 0) for found in counts.values()) for name in names}
     ordered = sorted(names, key=lambda name: (name != SUCCESS, -total[name], name))
-    shades = ("#c0392b", "#e0803a", "#e8b04a", "#8e5a9b", "#5f6b7a", "#b7bcc4", "#7d4f3a", "#d98ba0")
-    colours = dict(zip([name for name in ordered if name != SUCCESS], shades * len(ordered), strict=False))
+    colours = dict(zip([name for name in ordered if name != SUCCESS], OF_EVENTS * len(ordered), strict=False))
     colours[SUCCESS] = GREEN
     return _parted(counts, ordered, colours, "episodes")
 
@@ -224,6 +241,7 @@ def _parted(
         lefts = [left + value for left, value in zip(lefts, values, strict=True)]
     axes.set_yticks(range(len(counts)), [plain(task) for task in counts])
     axes.invert_yaxis()
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel(label)
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return png_of(figure)

@@ -221,7 +221,7 @@ def measured_table(rows: Sequence[Mapping[str, Any]]) -> str:
         [
             row["task"],
             row["metric"],
-            row.get("camera", ""),
+            row.get("camera") or "",
             f"{row['value']:.3f}",
             f"[{row['low']:.3f}, {row['high']:.3f}]" if row.get("low") is not None else "",
             str(row["trials"]),
