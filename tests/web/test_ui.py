@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import time
@@ -137,6 +138,24 @@ def test_the_page_and_its_files_are_served_and_shown_in_no_frame(server):
     assert b'<a href="/">' in answer.read(), "who came by a link is one click away"
     connection.request("GET", "/<script>", headers={"Host": "<script>"})
     assert b"<script>" not in connection.getresponse().read()
+
+
+def test_the_lakes_pictures_have_an_address_and_nothing_else_of_the_disk_has(server):
+    folder = server.place.root / "lake" / "pictures"
+    digest, png = "ab" * 32, b"\x89PNG of a test"
+    folder.mkdir(parents=True)
+    try:
+        (folder / f"{digest}.png").write_bytes(png)
+        (folder / "plain.png").write_bytes(b"SECRET")
+        page = {"Sec-Fetch-Site": "same-origin", "Referer": "http://localhost:PORT/assets/policy"}
+        assert server.ask("GET", f"/vlaw/pictures/{digest}.png", page) == (200, png.decode(errors="replace"))
+        assert server.ask("HEAD", f"/vlaw/pictures/{digest}.png", page) == (200, "")
+        assert server.ask("GET", f"/vlaw/pictures/{'0' * 64}.png", page)[0] == 404
+        assert server.ask("GET", f"/vlaw/pictures/{digest}.png", {"Sec-Fetch-Site": "cross-site"})[0] == 403
+        for path in ("plain.png", "../FORMAT.json", "..%2FFORMAT.json", f"{digest}.png/../plain.png"):
+            assert "SECRET" not in server.ask("GET", f"/vlaw/pictures/{path}", page)[1]
+    finally:
+        shutil.rmtree(server.place.root / "lake")
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,9 @@ from vlaw_assets.reports.success import (
     change,
     evaluations,
     left_out_text,
-    markdown,
     outcomes_of,
     settled,
-    table,
+    success_table,
 )
 
 PARENTS = ("start_evaluation", "policy_evaluation", "training_set", "world_model_metrics", "reward_model_metrics")
@@ -91,7 +90,7 @@ def _compared(columns: Mapping[str, Trials]) -> tuple[Change | None, Settled | N
 def _text(columns: Mapping[str, Trials]) -> str:
     """The report as Markdown."""
     difference, sequential = _compared(columns)
-    text = markdown(table({label: trials.rates for label, trials in columns.items()}))
+    text = success_table({label: trials.rates for label, trials in columns.items()})
     text += f"\n\nafter - before: {difference}; {difference.verdict}\n" if difference else "\n"
     if sequential:
         text += f"\n{str(sequential)[0].upper()}{str(sequential)[1:]} (trials interleaved over tasks).\n"

@@ -109,10 +109,10 @@ def _cut(text: str) -> str:
 
 
 def _table(lake: Lake, ref: ArtifactRef) -> str:
-    from vlaw_assets.reports.success import Rate, markdown, measured_table, table
+    from vlaw_assets.reports.success import Rate, measured_table, success_table
 
     rows = lake.read(ref).table("evaluations").to_pylist()
     if ref.kind in EVALUATED:
         rates = {row["task"]: Rate(row["successes"], row["trials"], row["low"], row["high"]) for row in rows}
-        return markdown(table({"success": rates}))
+        return success_table({"success": rates})
     return measured_table(rows)

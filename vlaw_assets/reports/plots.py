@@ -21,6 +21,8 @@ SERIES = ("#1f4fb2", "#8fb3f5", "#e0803a", "#8a8f98")
 """Ours, ours otherwise, theirs."""
 DPI = 110
 """Pixels of an inch: 6.36 inches are 700 pixels."""
+LABEL = 32
+"""Characters of a label; longer ones would leave the plot no room."""
 MARKERS = "osD^vPX*<>"
 TASK_COLOURS = ("#1f4fb2", "#e0803a", "#3c9a5f", "#b04a8c", "#8a8f98")
 
@@ -293,8 +295,9 @@ def new_figure(width: float, height: float) -> tuple[Any, Any]:
 
 
 def plain(text: str) -> str:
-    """A text of the data as a label: one line, and a dollar sign begins no formula."""
-    return readable(text).replace("$", r"\$")
+    """A text of the data as a label: one line, not too long, and a dollar sign begins no formula."""
+    short = text if len(text) <= LABEL else f"{text[: LABEL - 1]}…"
+    return readable(short).replace("$", r"\$")
 
 
 def png_of(figure: Any) -> bytes:

@@ -215,13 +215,19 @@ def table(columns: Mapping[str, Mapping[str, Rate]]) -> list[list[str]]:
     return [["task", *columns], *body]
 
 
+def success_table(columns: Mapping[str, Mapping[str, Rate]]) -> str:
+    """As `table`, as Markdown."""
+    header, *body = table(columns)
+    return markdown([header, *([literal(task), *cells] for task, *cells in body)])
+
+
 def measured_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows of the table `evaluations` as Markdown: value, interval where there is one, number of trials."""
     body = [
         [
-            row["task"],
-            row["metric"],
-            row.get("camera") or "",
+            literal(row["task"]),
+            literal(row["metric"]),
+            literal(row.get("camera") or ""),
             f"{row['value']:.3f}",
             f"[{row['low']:.3f}, {row['high']:.3f}]" if row.get("low") is not None else "",
             str(row["trials"]),
@@ -232,8 +238,8 @@ def measured_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A table of text as Markdown; its texts are shown as they are."""
+    """A table of Markdown."""
     if not rows:
         raise VlawError("a table without a header", where="summary", remedy="Give at least the header row.")
-    lines = ["| " + " | ".join(map(literal, row)) + " |" for row in rows]
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
