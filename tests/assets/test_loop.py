@@ -56,7 +56,7 @@ def test_dagster_mirrors_the_ledger(place, monkeypatch):
             ).records
             first = records[-1].asset_materialization
             identity = parts_of(first.metadata[mirror.IDENTITY])
-            assert identity["content sha256"] == ref.content_digest, asset
+            assert ref.content_digest.startswith(identity["content sha256"]), asset
             assert first.tags["dagster/data_version"].startswith(ref.content_digest[:16])
             read = {part.removeprefix("read as ") for part in identity if part.startswith("read as ")}
             assert read == {role for role, _ in place.lake.ledger.edges(ref.owner)}

@@ -52,22 +52,21 @@ def test_pictures_are_whole_in_the_lake_and_shown_in_the_event(place):
     for title, metadata in shown(place, "policy", "smoke|01").items():
         digest = named[title]
         path = pictures.path_of(lake.paths, digest)
-        assert metadata["file"].endswith(f"/lake/pictures/{digest}.png"), "the place was copied after it was made"
-        assert metadata["picture"] == f"![{title}](/vlaw/pictures/{digest}.png)"
+        assert metadata["preview"].endswith(f"/lake/pictures/{digest}.png`"), "the place was copied after it was made"
+        assert metadata["picture"].startswith(f"![{title}](/vlaw/pictures/{digest}.svg)")
         assert len(metadata["picture"]) < 1000, "Dagster draws what is longer only after a click"
         assert metadata["preview"].startswith(f"![{title}](data:image/webp;base64,")
         assert Image.open(path).format == "PNG"
 
 
 def shown(place, asset, partition):
-    """{title: {"picture", "file", "preview"}} of the newest event."""
+    """{title: {"picture", "preview"}} of the newest event."""
     metadata = newest(place, asset, partition)
-    titles = [key.removeprefix("picture: ") for key in metadata if key.startswith("picture: ")]
+    titles = [key.removeprefix("preview: ") for key in metadata if key.startswith("preview: ")]
     assert titles
     return {
         title: {
-            "picture": metadata[f"picture: {title}"].value,
-            "file": metadata[f"picture file: {title}"].value,
+            "picture": metadata[title].value,
             "preview": metadata[f"preview: {title}"].value,
         }
         for title in titles

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import websockets.sync.client
 from attacks import ATTACKS, as_json, mutation
+from PIL import Image
 from smoke_place import new_place
 from typer.testing import CliRunner
 from ui_server import JSON, children, serving
@@ -25,6 +26,7 @@ from vlaw_assets.cli import app
 from vlaw_assets.pipeline import driver, liveness
 from vlaw_assets.web.guard import Guard
 from vlaw_assets.web.server import origins
+from vlaw_models.pictures import png_bytes
 
 # ---- another page
 
@@ -142,7 +144,7 @@ def test_the_page_and_its_files_are_served_and_shown_in_no_frame(server):
 
 def test_the_lakes_pictures_have_an_address_and_nothing_else_of_the_disk_has(server):
     folder = server.place.root / "lake" / "pictures"
-    digest, png = "ab" * 32, b"\x89PNG of a test"
+    digest, png = "ab" * 32, png_bytes(Image.new("RGB", (7, 5)))
     folder.mkdir(parents=True)
     try:
         (folder / f"{digest}.png").write_bytes(png)
@@ -150,6 +152,8 @@ def test_the_lakes_pictures_have_an_address_and_nothing_else_of_the_disk_has(ser
         page = {"Sec-Fetch-Site": "same-origin", "Referer": "http://localhost:PORT/assets/policy"}
         assert server.ask("GET", f"/vlaw/pictures/{digest}.png", page) == (200, png.decode(errors="replace"))
         assert server.ask("HEAD", f"/vlaw/pictures/{digest}.png", page) == (200, "")
+        status, svg = server.ask("GET", f"/vlaw/pictures/{digest}.svg", page)
+        assert (status, 'viewBox="0 0 7 5"' in svg, " width=" in svg.partition(">")[0]) == (200, True, False)
         assert server.ask("GET", f"/vlaw/pictures/{'0' * 64}.png", page)[0] == 404
         assert server.ask("GET", f"/vlaw/pictures/{digest}.png", {"Sec-Fetch-Site": "cross-site"})[0] == 403
         for path in ("plain.png", "../FORMAT.json", "..%2FFORMAT.json", f"{digest}.png/../plain.png"):

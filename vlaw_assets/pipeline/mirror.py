@@ -25,8 +25,10 @@ IDENTITY = "identity"
 """Metadata key of the table of an artifact's digests, versions and inputs."""
 PICTURES = "/vlaw/pictures"
 """Where the server of `vlaw ui` has the lake's pictures."""
-SHORT = 12
-"""Characters of a digest that is there to be recognised."""
+CAPTION = "_Drawn when this was made, no part of its content. [The picture in its own size]({})._"
+"""Dagster makes a Markdown value as wide as its longest line would be, at most as the page: so wide is the picture."""
+SHORT, SHOWN = 12, 32
+"""Characters of a digest that is there to be recognised, and of one that is compared."""
 PREVIEWS_BYTES = 9_000
 """Of all previews of one event together, before they become text (a third more)."""
 
@@ -53,11 +55,10 @@ def facts_of(lake: Lake, ref: ArtifactRef) -> dict[str, Any]:
     """Who an artifact is and what it was made from, for the end of its page: recipe, then one table."""
     import dagster as dg
 
-    contents = ref.contents_json
+    recipe = "\n".join(_settings(json.loads(ref.recipe_json or "{}")))
     return {
         **({"vlaw/excluded": ref.metrics["excluded"]} if "excluded" in ref.metrics else {}),
-        **({"vlaw/contents": json.loads(contents)} if contents else {}),
-        "vlaw/recipe": json.loads(ref.recipe_json or "{}"),
+        **({"recipe": dg.MetadataValue.md(f"```toml\n{recipe}\n```")} if recipe else {}),
         ARTIFACT: ref.artifact_id,
         IDENTITY: dg.MetadataValue.table(
             [dg.TableRecord({"part": part, "value": value}) for part, value in _parts(lake, ref)]
@@ -71,16 +72,12 @@ def row_count_of(ref: ArtifactRef) -> int | None:
 
 
 def _parts(lake: Lake, ref: ArtifactRef) -> Iterator[tuple[str, str]]:
-    """The rows of the identity: digests whole, so that they can be copied; inputs with the beginning of theirs."""
-    yield from ((part, str(getattr(ref, column))) for part, column in DIGESTS.items())
+    """The rows of the identity; digests with as much as a page has room for: `vlaw audit --json` has them whole."""
+    yield from ((part, getattr(ref, column)[:SHOWN]) for part, column in DIGESTS.items())
     if ref.location:
-        yield "checkpoint", ref.location
+        yield "checkpoint", f"{ref.location[: -64 + SHOWN]}…"
     for name, entry in ref.versions.items():
-        size = sum(file["size"] for file in entry["files"]) / 1e6
-        yield (
-            f"table {name}",
-            f"version {entry['version']}: {entry['rows']} rows in {len(entry['files'])} files, {size:.1f} MB",
-        )
+        yield f"table {name}", f"version {entry['version']}, {entry['rows']} row{'s' * (entry['rows'] != 1)}"
     for role, parent in lake.ledger.edges(ref.owner):
         name = "" if parent.asset == role and not parent.partition else f"{parent.name} "
         yield f"read as {role}", f"{name}{parent.content_digest[:SHORT]} (artifact {parent.artifact_id[:SHORT]})"
@@ -88,12 +85,23 @@ def _parts(lake: Lake, ref: ArtifactRef) -> Iterator[tuple[str, str]]:
     yield "committed", f"{ref.created_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC{code}"
 
 
+def _settings(values: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    """Recipe values as lines, keys with dots; of the robot its name."""
+    for key, value in values.items():
+        if key == "robot" and isinstance(value, dict):
+            yield f"{before}{key} = {json.dumps(value.get('name'))}"
+        elif isinstance(value, dict):
+            yield from _settings(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key} = {json.dumps(value)}"
+
+
 def pictures_of(lake: Lake, ref: ArtifactRef) -> tuple[dict[str, Any], dict[str, Any]]:
     """An artifact's pictures as Dagster's metadata: what is visible at once, and what is a click away.
 
     Dagster draws Markdown of less than a thousand characters in place: so the picture is an address of this server
-    (web/pictures.py). Under Dagster's own server, which knows no such address, the small preview shows it. The log
-    stays small by both.
+    (web/lake_pictures.py), an SVG around it that is as wide as the page has room for. Under Dagster's own server, which
+    knows no such address, the small preview shows it. The log stays small by both.
     """
     import dagster as dg
 
@@ -108,14 +116,11 @@ def pictures_of(lake: Lake, ref: ArtifactRef) -> tuple[dict[str, Any], dict[str,
         try:
             small = preview(path.read_bytes(), min(PREVIEW_BYTES, PREVIEWS_BYTES // len(named)))
         except (OSError, ValueError):  # gone or damaged: the record of the data must not fail for it
-            shown[f"picture: {title}"] = dg.MetadataValue.md(
-                "_the picture cannot be read: vlaw audit ... --verify says why_"
-            )
+            shown[title] = dg.MetadataValue.md("_the picture cannot be read: vlaw audit ... --verify says why_")
         else:
-            address = f"{PICTURES}/{digest}.png"
-            shown[f"picture: {title}"] = dg.MetadataValue.md(f"![{title}]({address})")
-            behind[f"preview: {title}"] = dg.MetadataValue.md(md_image(small, title))
-        behind[f"picture file: {title}"] = dg.MetadataValue.path(str(path))
+            address = f"{PICTURES}/{digest}"
+            shown[title] = dg.MetadataValue.md(f"![{title}]({address}.svg)\n\n{CAPTION.format(f'{address}.png')}")
+            behind[f"preview: {title}"] = dg.MetadataValue.md(f"{md_image(small, title)}\n\n`{path}`")
     return shown, behind
 
 
@@ -127,6 +132,6 @@ def differences(metadata: Mapping[str, Any], data_version: str | None, ref: Arti
         "the artifact": (metadata.get(ARTIFACT), ref.artifact_id),
         "the row count": (metadata.get("dagster/row_count"), row_count_of(ref)),
         "the data version": (data_version, data_version_of(ref)),
-        **{part: (parts.get(part), getattr(ref, column)) for part, column in DIGESTS.items()},
+        **{part: (parts.get(part), getattr(ref, column)[:SHOWN]) for part, column in DIGESTS.items()},
     }
     return [name for name, (theirs, ours) in said.items() if theirs != ours]

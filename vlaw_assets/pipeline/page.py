@@ -71,7 +71,7 @@ def look_next(ref: ArtifactRef) -> str:
     """Commands that say more, as Markdown."""
     experiment, iteration = split_partition(ref.partition)
     where = f" {shlex.quote(experiment)} {iteration:02d}" if ref.partition else ""
-    commands = [f"vlaw audit {ref.asset}{where} --html audit.html"]
+    commands = [f"vlaw audit {ref.asset}{where}"]
     if ref.partition and iteration:
         commands.insert(0, f"vlaw report{where} --out report.html")
     return "\n".join(["```sh", *commands, "```"])

@@ -59,7 +59,8 @@ def before_after(columns: Mapping[str, Mapping[str, Rate]]) -> bytes:
             error_kw={"elinewidth": 0.8, "capsize": 2, "ecolor": "#3a3f47"},
         )
         for x, one in known:
-            axes.annotate(f"{one.value:.2f}", (x, 0.015), ha="center", va="bottom", fontsize=7.5, color="white")
+            colour = "white" if one.value > 0.08 else DARK
+            axes.annotate(f"{one.value:.2f}", (x, 0.015), ha="center", va="bottom", fontsize=7.5, color=colour)
     axes.set_xticks(range(len(tasks)), [plain(task) for task in tasks])
     axes.set_ylim(0, 1)
     axes.set_ylabel("success")

@@ -1,12 +1,15 @@
 """The lake's pictures at an address of the server, so that asset pages show them whole and without a click.
 
-`/vlaw/pictures/<sha256>.png`, for reading only. A name that is no digest is none of these: nothing else of the disk has
-an address.
+`/vlaw/pictures/<sha256>.png`, and `.svg`: the same inside a drawing without a width of its own, which a browser makes
+as wide as there is room. For reading only. A name that is no digest is none of these: nothing else of the disk has an
+address.
 """
 
 from __future__ import annotations
 
+import base64
 import re
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +18,19 @@ from vlaw_assets.pipeline.mirror import PICTURES
 if TYPE_CHECKING:
     from vlaw_assets.web.guard import App, Message, Receive, Send
 
-_ADDRESS = re.compile(re.escape(PICTURES) + r"/([0-9a-f]{64})\.png")
+_ADDRESS = re.compile(re.escape(PICTURES) + r"/([0-9a-f]{64})\.(png|svg)")
 _FOR_EVER = b"private, max-age=31536000, immutable"
 """What has a digest for a name does not change."""
+
+
+def fitting(png: bytes) -> bytes:
+    """An SVG with the picture in it, that has a shape and no size."""
+    width, height = struct.unpack(">II", png[16:24])
+    data = base64.b64encode(png).decode("ascii")
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">'
+        f'<image width="{width}" height="{height}" href="data:image/png;base64,{data}"/></svg>'
+    ).encode()
 
 
 class LakePictures:
@@ -37,7 +50,9 @@ class LakePictures:
 
         try:
             status, kind, body = 200, b"image/png", path_of(self._paths, found[1]).read_bytes()
-        except OSError:
+            if found[2] == "svg":
+                kind, body = b"image/svg+xml", fitting(body)
+        except (OSError, struct.error):
             status, kind, body = 404, b"text/plain; charset=utf-8", b"the lake has no such picture"
         headers = [
             (b"content-type", kind),
