@@ -91,8 +91,8 @@ def test_a_reused_artifact_shows_the_same_pictures(place, tmp_path):
     write_recipe(mine.recipes, "same")
     mine.run("iteration", "same|01", only=["loop_state", "real_rollouts"])
     again, first = shown(mine, "real_rollouts", "same|01"), shown(mine, "real_rollouts", "smoke|01")
-    assert {title: found["preview"] for title, found in again.items()} == {
-        title: found["preview"] for title, found in first.items()
+    assert {title: found["picture"] for title, found in again.items()} == {
+        title: found["picture"] for title, found in first.items()
     }
     said = newest(mine, "real_rollouts", "same|01")["reused from"].value
     made = mine.lake.ledger.require("real_rollouts", "smoke|01")

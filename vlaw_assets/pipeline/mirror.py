@@ -86,14 +86,15 @@ def _parts(lake: Lake, ref: ArtifactRef) -> Iterator[tuple[str, str]]:
 
 
 def _settings(values: Mapping[str, Any], before: str = "") -> Iterator[str]:
-    """Recipe values as lines, keys with dots; of the robot its name."""
+    """Recipe values as lines, keys with dots; of the robot its name, of digests the beginning."""
     for key, value in values.items():
         if key == "robot" and isinstance(value, dict):
             yield f"{before}{key} = {json.dumps(value.get('name'))}"
         elif isinstance(value, dict):
             yield from _settings(value, f"{before}{key}.")
         else:
-            yield f"{before}{key} = {json.dumps(value)}"
+            short = f"{value[:SHORT]}…" if isinstance(value, str) and len(value) == 64 else value
+            yield f"{before}{key} = {json.dumps(short, ensure_ascii=False)}"
 
 
 def pictures_of(lake: Lake, ref: ArtifactRef) -> tuple[dict[str, Any], dict[str, Any]]:

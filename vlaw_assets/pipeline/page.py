@@ -14,6 +14,7 @@ from urllib.parse import quote
 from vlaw_assets.partitions import split_partition
 from vlaw_assets.pipeline import mirror
 from vlaw_assets.pipeline.numbers import numbers_of
+from vlaw_assets.reports.episodes.command import watch_command
 from vlaw_assets.reports.markdown import literal
 from vlaw_models.errors import VlawError
 
@@ -26,6 +27,8 @@ LONGEST = 4000
 """Characters of one text."""
 EVALUATED = ("evaluation", "evaluation_low_noise")
 REPORT = "iteration_report"
+POLICY = "policy"
+"""Its rows are those of its picture."""
 
 
 def page_of(lake: Lake, ref: ArtifactRef, *, reused: bool) -> dict[str, Any]:
@@ -72,8 +75,15 @@ def look_next(ref: ArtifactRef) -> str:
     experiment, iteration = split_partition(ref.partition)
     where = f" {shlex.quote(experiment)} {iteration:02d}" if ref.partition else ""
     commands = [f"vlaw audit {ref.asset}{where}"]
+    if ref.partition and (watched := watch_command(ref)):
+        commands.insert(0, f"{watched} --open")
     if ref.partition and iteration:
         commands.insert(0, f"vlaw report{where} --out report.html")
+    if ref.asset in ("policy_evaluation", REPORT):
+        before = f"{experiment}/{iteration - 1:02d}" if iteration > 1 else "base_policy"
+        commands.insert(
+            1, f"vlaw compare policy {shlex.quote(before)} {shlex.quote(experiment)}/{iteration:02d} --open"
+        )
     return "\n".join(["```sh", *commands, "```"])
 
 
@@ -92,7 +102,7 @@ def texts_of(lake: Lake, ref: ArtifactRef) -> dict[str, str]:
     try:
         if ref.asset == REPORT and ref.location:
             found["report"] = (lake.paths.root / ref.location / "report.md").read_text(encoding="utf-8")
-        elif "evaluations" in ref.versions:
+        elif "evaluations" in ref.versions and ref.kind != POLICY:
             found["table"] = _table(lake, ref)
     except (OSError, VlawError):  # the record of the data must not fail where the data are damaged
         found["table"] = "_the rows cannot be read: vlaw audit ... --verify says why_"
