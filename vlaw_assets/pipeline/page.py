@@ -125,4 +125,6 @@ def _table(lake: Lake, ref: ArtifactRef) -> str:
     if ref.kind in EVALUATED:
         rates = {row["task"]: Rate(row["successes"], row["trials"], row["low"], row["high"]) for row in rows}
         return success_table({"success": rates})
-    return measured_table(rows)
+    from vlaw_models.metrics.rows import shown
+
+    return measured_table(shown(rows))
