@@ -20,7 +20,6 @@ from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state
 from vlaw_assets.pipeline import checks
-from vlaw_assets.reports import stage_pictures
 from vlaw_assets.reports.success import Rate, outcomes_of, rates_of, trials_of
 from vlaw_models.config import EvaluationConfig
 from vlaw_models.robots.simulator import simulator_of
@@ -145,6 +144,7 @@ class Asked(TypedDict):
 
 
 def _roll_out(stage: Stage, plan: EvaluationPlan, work: Work) -> None:
+    from vlaw_assets.reports import stage_pictures
     from vlaw_models.rollouts.collect import evaluate_policy
 
     tasks, config, planned = stage.recipe.tasks, plan.config, plan.trials()
@@ -184,6 +184,8 @@ def _write(
     stage: Stage, work: Work, episodes: Sequence[Episode], digest: str, shown: Sequence[Episode], stopping: Any = None
 ) -> None:
     """The success rates of the policy with this digest, as rows, figures and a picture with the trials `shown`."""
+    from vlaw_assets.reports import stage_pictures
+
     rates = rates_of({(e.task, e.seed): bool(e.success) for e in episodes})
     work.draft.write_evaluations(
         [

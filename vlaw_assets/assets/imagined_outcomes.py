@@ -14,7 +14,6 @@ from vlaw_assets.assets.origins import origins_in
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.pipeline import checks
-from vlaw_assets.reports import stage_pictures
 from vlaw_assets.reports.success import ALL, rate
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.simulator import simulator_of
@@ -93,6 +92,7 @@ def _play(stage: Stage, work: Work, roles: Sequence[str]) -> None:
     )
     if unknown or not episodes:
         return
+    from vlaw_assets.reports import stage_pictures
     from vlaw_models.rollouts.privileged import true_outcomes
 
     true = true_outcomes(episodes, origins, robot=stage.robot, progress=stage.progress)

@@ -17,7 +17,6 @@ from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state
 from vlaw_assets.assets.written import write
 from vlaw_assets.pipeline import checks
-from vlaw_assets.reports import stage_pictures
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.simulator import Simulator, simulator_of
 
@@ -61,6 +60,8 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
     per_task, oracle = recipe.imagine.count, on_the_simulator(recipe)
     if not per_task:
         return
+    from vlaw_assets.reports import stage_pictures
+
     real = [episode for role in start_roles(work) for episode in work.read(role).source(tasks=recipe.tasks)]
     starts = starts_from(real, recipe.tasks, per_task, latents=read_latents(work))
     first: dict[str | None, np.ndarray | None] = {}

@@ -13,7 +13,6 @@ from typing import Any
 
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import stage_asset
-from vlaw_assets.reports import stage_pictures
 from vlaw_assets.reports.success import (
     ALL,
     Change,
@@ -37,6 +36,8 @@ def plan(stage: Stage) -> Plan:
 
 
 def make(stage: Stage, _plan: Plan, work: Work) -> None:
+    from vlaw_assets.reports import stage_pictures
+
     handles = {role: work.read(role) for role in PARENTS}
     columns = {
         label: Trials(outcomes_of(handles[asset].table("episodes").to_pylist()), handles[asset].left_out)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.pipeline import checks
-from vlaw_assets.reports import stage_pictures
 
 
 def plan(stage: Stage) -> Plan:
@@ -22,6 +21,7 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
     clips = work.read("clips").source() if stage.recipe.world_model_metrics.clips_per_task else ()
     if not clips:
         return
+    from vlaw_assets.reports import stage_pictures
     from vlaw_models.metrics import rows as measured
     from vlaw_models.reward_models.score import score_episodes
 

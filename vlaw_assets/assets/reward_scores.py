@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.pipeline import checks
-from vlaw_assets.reports import stage_pictures
 
 if TYPE_CHECKING:
     from vlaw_models.episodes import Episode
@@ -25,6 +24,7 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
     recipe = stage.recipe
     if not recipe.imagine.count:
         return
+    from vlaw_assets.reports import stage_pictures
     from vlaw_models.reward_models.score import score_episodes
 
     imagined, judge = work.read("imagined_rollouts"), work.read("reward_model").checkpoint()

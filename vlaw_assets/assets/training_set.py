@@ -15,7 +15,6 @@ from vlaw_assets.assets.stage_asset import stage_asset
 from vlaw_assets.assets.state import read_state, real_so_far
 from vlaw_assets.loop_roles import REAL
 from vlaw_assets.pipeline import checks
-from vlaw_assets.reports import stage_pictures
 from vlaw_models.learners.base import Candidate
 
 
@@ -33,6 +32,8 @@ def plan(stage: Stage) -> Plan:
 
 
 def make(stage: Stage, _plan: Plan, work: Work) -> None:
+    from vlaw_assets.reports import stage_pictures
+
     candidates = _candidates(stage, work)
     members, notes = stage.recipe.learner.members(candidates, alpha=stage.recipe.score.alpha)
     rows = [member.row() for member in members]

@@ -17,7 +17,6 @@ from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state
 from vlaw_assets.pipeline import checks
-from vlaw_assets.reports import stage_pictures
 from vlaw_assets.reports.success import ALL
 from vlaw_models.config import WorldModelMetricsConfig
 
@@ -62,6 +61,7 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
     clips = work.read("clips").source() if config.clips_per_task else ()
     if not clips:
         return
+    from vlaw_assets.reports import stage_pictures
     from vlaw_models.metrics import rows as measured
     from vlaw_models.reward_models.score import score_episodes
     from vlaw_models.rollouts.replay import replay

@@ -11,10 +11,10 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from vlaw_assets.pipeline import checks
-from vlaw_assets.reports import stage_pictures
 
 if TYPE_CHECKING:
     from vlaw_assets.assets.stage import Work
+    from vlaw_assets.reports.stage_pictures import WonAndLost
     from vlaw_models.episodes import Episode
     from vlaw_models.robots.spec import RobotSpec
 
@@ -33,10 +33,10 @@ def in_batches(episodes: Iterable[Episode]) -> Iterator[list[Episode]]:
 class Written:
     """What is known of the episodes once they are written."""
 
+    seen: WonAndLost
+    """For the asset's page."""
     episodes: list[Episode] = field(default_factory=list)
     """In order, with their new ids and without frames."""
-    seen: stage_pictures.WonAndLost = field(default_factory=stage_pictures.WonAndLost)
-    """For the asset's page."""
 
     def add(self, batch: Sequence[Episode], names: Sequence[str]) -> None:
         import numpy as np
@@ -73,7 +73,9 @@ def write(
         robot: whose episodes they must be; None where that was checked before.
         also: one more check of each batch.
     """
-    done = Written()
+    from vlaw_assets.reports.stage_pictures import WonAndLost
+
+    done = Written(WonAndLost())
     for batch in batches:
         known = sorted({episode.task for episode in batch}) if tasks is None else tasks
         work.demand(
@@ -100,4 +102,6 @@ def write(
 
 def draw(work: Work, done: Written) -> None:
     """The picture of labelled episodes for the asset's page: how they ended, and some of them."""
+    from vlaw_assets.reports import stage_pictures
+
     work.draw("how the episodes ended", lambda: stage_pictures.rollouts(done.episodes, done.seen.episodes))
