@@ -9,9 +9,9 @@ import numpy as np
 
 from vlaw_models.errors import VlawError
 
-ENCODER, QUALITY = "libx264", "20"
-"""x264's constant rate factor: small pictures of 64 pixels show no blocks at 20."""
-LEAST_HEIGHT = 128
+ENCODER, QUALITY = "libx264", "23"
+"""x264's constant rate factor: pictures of 64 pixels, doubled, show no blocks yet."""
+LEAST_HEIGHT = 96
 """Pixels. Smaller frames are enlarged by a whole number: H.264 keeps one colour for four pixels."""
 KEY_EVERY = 10
 """Frames between two that stand alone: what a browser decodes at most to show any one of them."""

@@ -177,7 +177,7 @@ def test_numbers_are_called_what_the_robot_calls_them(vlaw, k, tmp_path):
     _, data = watched(vlaw, tmp_path, k.ids["h0"])
     assert data["numbers"][data["episodes"][0]["numbers"]]["state"] == [["a", ""], ["b", ""]], "as the recipe has them"
     _, data = watched(vlaw, tmp_path, k.ids["r0"])
-    assert data["numbers"][data["episodes"][0]["numbers"]]["action"] == [["action 0", ""], ["action 1", ""]]
+    assert data["numbers"][data["episodes"][0]["numbers"]]["action"] == [["number 0", ""], ["number 1", ""]]
 
 
 def test_single_episodes_are_what_a_handle_reads(k):
@@ -306,3 +306,16 @@ def test_sql_that_finds_episodes_says_how_they_are_watched(vlaw, k, tmp_path, mo
     near = ids_of(watched(vlaw, tmp_path, "near_misses")[1])
     assert near
     assert set(near) <= set(k.ids.values()), "a question of sql/ is asked by its name"
+
+
+def test_recorded_trials_are_those_of_the_policy_that_they_name(vlaw, k, tmp_path):
+    k.make("policy 9", {}, checkpoint="nine", partition="other|01")
+    digest = k.refs["policy 9"].content_digest
+    trial = episode("stack", 91, cameras=("exterior_1", "exterior_2", "wrist"), dims=(5, 5))
+    write = k.episodes("t", "evaluation", [trial], policy=digest)
+    k.make("policy_evaluation 9", {}, write, partition="other|01", kind="evaluation")
+    _, data = watched(vlaw, tmp_path, "policy", "other", "01")
+    assert ids_of(data) == [k.ids["t0"]]
+    named = data["numbers"][data["episodes"][0]["numbers"]]
+    assert named["state"][0] == ["x", "m"], "of the robot whose world it is"
+    assert named["action"][3:] == [["pitch", "rad"], ["gripper", ""]]

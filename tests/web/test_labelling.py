@@ -128,7 +128,7 @@ def test_a_label_is_in_the_lake_and_on_the_page(place, monkeypatch):
     said = vlaw("watch", *ids, "--label", "--who", "ann", code=0).stdout
     assert [status for status, *_ in answers] == [200, 409, 409, 200]
     first = json.loads(answers[0][2])
-    assert (first["outcome"], first["event"], first["label"]) == ("failure", "near_success", "label of ann")
+    assert (first["outcome"], first["event"], first["label"]) == ("failure", "near_success", "ann")
     assert "'no_label' is no label" in json.loads(answers[1][2])["error"]
     (row,) = labels.history(lake)
     assert (row["label"], row["who"], row["why"]) == ("near_success", "ann", "it tips")

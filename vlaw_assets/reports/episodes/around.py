@@ -146,7 +146,7 @@ def labelled(lake: Lake, names: Collection[str]) -> dict[str, dict[str, Any]]:
             given = {key: row[key] for key in ("label", "who", "why")} | {"at": f"{row['at']:%Y-%m-%d %H:%M} UTC"}
             said["labels"].append(given)
             said["outcome"] = "success" if labels.success(row) else "failure"
-            said["event"], said["label"] = row["label"], f"label of {row['who']}"
+            said["event"], said["label"] = row["label"], row["who"]
     return found
 
 

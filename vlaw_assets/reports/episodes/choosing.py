@@ -147,9 +147,19 @@ def shown_by(lake: Lake, ref: ArtifactRef) -> ArtifactRef | None:
         and {"episodes", "reward_scores"} & other.versions.keys()
         and any(edge.role == role and edge.parent == ref.owner for edge in lake.ledger.edge_rows(other.artifact_id))
     ]
+    if ref.kind == "policy" and not readers:
+        readers = [other for other in lake.ledger.artifacts() if _evaluates(lake, other, ref)]
     own = [other for other in readers if other.partition == ref.partition]
     found = own or readers
     return found[-1] if found else None
+
+
+def _evaluates(lake: Lake, other: ArtifactRef, policy: ArtifactRef) -> bool:
+    """Whether an evaluation is of recorded trials of this policy, which nobody had to read for it."""
+    if other.kind != SHOWN_BY["policy"][1] or other.source_artifact_id or "episodes" not in other.versions:
+        return False
+    rows = _column_rows(lake, other, "episodes", ("policy",), "episode_index")
+    return any(digest == policy.content_digest for (digest,) in rows)
 
 
 def _column_rows(lake: Lake, ref: ArtifactRef, table: str, columns: Sequence[str], order: str) -> list[tuple[Any, ...]]:

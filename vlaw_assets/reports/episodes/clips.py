@@ -39,7 +39,7 @@ def with_frames(
         found[key] = (images, "") if len(images) else (None, NONE)
         if 0 < len(images) <= picked.episode.num_steps:
             found[key] = images, LAST if len(images) == 1 else f"The last {len(images)} frames were kept."
-            robot = robot_of(picked.ref)
+            robot = robot_of(picked.ref, picked.row["world"] or "")
             if redraw and robot is not None and _simulated(picked, robot):
                 robots[robot.name] = robot
                 again.setdefault(robot.name, []).append(picked)

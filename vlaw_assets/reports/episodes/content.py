@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vlaw_assets.lake.picking import Key, Picked, pick
 from vlaw_assets.partitions import split_partition
 from vlaw_assets.reports.episodes import around, clips
-from vlaw_assets.reports.episodes.robots import numbers_of
+from vlaw_assets.reports.episodes.robots import numbers_of, robot_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -158,9 +158,9 @@ def _numbers(item: Picked, names: dict[str, Any]) -> str:
     counts = [values.shape[1] for values in (item.episode.states, item.episode.actions)]
     key = f"{item.ref.artifact_id} {counts}"
     if key not in names:
-        names[key] = {
-            which: numbers_of(item.ref, which, count) for which, count in zip(("state", "action"), counts, strict=True)
-        }
+        robot = robot_of(item.ref, item.row["world"] or "")
+        pairs = zip(("state", "action"), counts, strict=True)
+        names[key] = {which: numbers_of(robot, item.ref, which, count) for which, count in pairs}
     return key
 
 

@@ -141,7 +141,7 @@ function facts(episode) {
     ["held by", el("span", {}, episode.artifact, " ", copied(episode.artifact_id))],
     ["task", episode.task],
     ["instruction", episode.instruction],
-    ["outcome", outcomeText(episode) + (episode.label ? ` (by the ${episode.label})` : "")],
+    ["outcome", outcomeText(episode) + (episode.label ? ` (label: ${episode.label})` : "")],
     ["recorded as", episode.labels.length ? episode.recorded : ""],
     ["P(yes)", scoreOf(episode) !== null ? meter(episode.score) : ""],
     ["true outcome", episode.score && episode.score.truth !== undefined

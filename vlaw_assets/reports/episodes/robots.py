@@ -12,28 +12,29 @@ if TYPE_CHECKING:
     from vlaw_models.robots.spec import RobotSpec, Vector
 
 
-def robot_of(ref: ArtifactRef) -> RobotSpec | None:
-    """The spec of the robot that the artifact's recipe names; None where it names none, or one that is not
-    installed."""
-    from vlaw_models.robots.registry import find_robot
+def robot_of(ref: ArtifactRef, world: str) -> RobotSpec | None:
+    """The spec of the robot that the artifact's recipe names, else of the one whose real episodes are of this world;
+    None where neither is installed."""
+    from vlaw_models.robots.registry import find_robot, importable_robots
 
     name = _recorded(ref).get("name")
     try:
-        return find_robot(str(name)) if name else None
+        if name:
+            return find_robot(str(name))
     except VlawError:
         return None
+    return next((robot for robot in importable_robots() if robot.world == world), None)
 
 
-def numbers_of(ref: ArtifactRef, which: str, count: int) -> list[list[str]]:
+def numbers_of(robot: RobotSpec | None, ref: ArtifactRef, which: str, count: int) -> list[list[str]]:
     """[name, unit] of each of the `count` numbers of a 'state' or an 'action'; plain numbers where nobody named
     them."""
-    robot = robot_of(ref)
     if robot is not None:
         vector: Vector = robot.state if which == "state" else robot.action
         if len(vector) == count:
             return [[name, unit] for name, unit in zip(vector.names, vector.units, strict=True)]
     named = (_recorded(ref).get(which) or {}).get("names") or []
-    return [[str(name), ""] for name in named] if len(named) == count else [[f"{which} {i}", ""] for i in range(count)]
+    return [[str(name), ""] for name in named] if len(named) == count else [[f"number {i}", ""] for i in range(count)]
 
 
 def _recorded(ref: ArtifactRef) -> dict[str, Any]:
