@@ -303,9 +303,10 @@ def test_sql_that_finds_episodes_says_how_they_are_watched(vlaw, k, tmp_path, mo
     assert words == ["watch", query, "-p", "event=toppled"]
     vlaw(*words, code=0)
     assert "watch them" not in vlaw("sql", "select task from episodes", code=0).stdout
-    near = ids_of(watched(vlaw, tmp_path, "near_misses")[1])
-    assert near
-    assert set(near) <= set(k.ids.values()), "a question of sql/ is asked by its name"
+    _, data = watched(vlaw, tmp_path, "near_misses", "-p", "alpha=0.8")
+    assert set(ids_of(data)) <= set(k.ids.values()), "a question of sql/ is asked by its name"
+    assert data["title"].startswith("Which ")
+    assert data["command"] == "vlaw watch near_misses -p alpha=0.8"
 
 
 def test_recorded_trials_are_those_of_the_policy_that_they_name(vlaw, k, tmp_path):

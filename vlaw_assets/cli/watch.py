@@ -115,7 +115,8 @@ def chosen(lake: Lake, what: list[str], param: list[str], limit: int) -> Choice:
     if len(what) == 1:
         question = FOLDER / f"{first}.sql" if re.fullmatch(r"\w+", first) else Path(first)
         if first.endswith(".sql") or (question.parent == FOLDER and question.is_file()):
-            return choosing.of_sql(lake, read_question(question)[1], parameters(param), limit)
+            asked, sql = read_question(question)
+            return choosing.of_sql(lake, sql, parameters(param), limit, name=first, question=asked)
         if re.search(r"\s", first.strip()):
             return choosing.of_sql(lake, first, parameters(param), limit)
     if param:

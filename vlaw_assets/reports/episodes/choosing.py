@@ -15,8 +15,12 @@ from vlaw_assets.reports.episodes.command import LIMIT, watch_command
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from vlaw_assets.lake import ArtifactRef, Lake
 
+BATCH = 1024
+"""Rows of a result that are looked at together."""
 DRAW = 0
 """The seed by which episodes are chosen among more than fit."""
 SHOWN_BY = {
@@ -58,19 +62,28 @@ def of_ids(lake: Lake, ids: Sequence[str], limit: int = LIMIT) -> Choice:
 
 
 def of_sql(
-    lake: Lake, sql: str, parameters: Mapping[str, Any] | None = None, limit: int = LIMIT, **options: Any
+    lake: Lake,
+    sql: str,
+    parameters: Mapping[str, str] | None = None,
+    limit: int = LIMIT,
+    *,
+    name: str = "",
+    question: str = "",
 ) -> Choice:
     """The episodes that a statement finds in its column `episode_id`, in its order, each once.
 
     Of several artifacts that hold one, the one that a column `owner` or `artifact_id` names, else the one committed
-    last. It runs as `vlaw sql` does, and `options` are those of `query.connect` and `timeout_s`. VlawError as there,
-    and for a result without that column or without rows.
+    last. VlawError as `vlaw sql` raises it, and for a result without that column or without rows.
+
+    Args:
+        name, question: what a statement that has a name is called, and asks in words.
     """
+    import pyarrow.compute as pc
+
     from vlaw_assets.query import connect
 
-    timeout = {"timeout_s": options.pop("timeout_s")} if "timeout_s" in options else {}
-    with connect(lake, lazy=True, **options) as connection:
-        table = connection.table(sql, parameters, **timeout)
+    with connect(lake, lazy=True) as connection:
+        table = connection.table(sql, parameters)
     columns = table.column_names
     if columns.count("episode_id") != 1 or str(table.schema.field("episode_id").type) != "string":
         raise VlawError(
@@ -78,18 +91,32 @@ def of_sql(
             where="vlaw watch",
             remedy="Select it: vlaw watch \"select episode_id from episodes where event = 'toppled'\"",
         )
-    named = table.select([name for name in ("episode_id", "owner", "artifact_id") if columns.count(name) == 1])
-    rows: dict[str, dict[str, Any]] = {}
-    for row in named.to_pylist():
-        rows.setdefault(row.pop("episode_id"), row)
-    rows.pop(None, None)  # type: ignore[call-overload]  # a NULL is no episode
+    named = table.select([column for column in ("episode_id", "owner", "artifact_id") if columns.count(column) == 1])
+    named = named.filter(pc.is_valid(named["episode_id"]))
+    rows = _first_rows(named, limit)
     if not rows:
         raise VlawError("the statement finds no episode", where="vlaw watch", remedy="Widen it, or try it: vlaw sql")
-    chosen = list(rows)[:limit]
-    holders = newest_holders(lake, chosen)
-    keys = tuple((_named(holders[name], rows[name]), name) for name in chosen)
-    text = " ".join(sql.split())
-    return Choice("Episodes found by SQL", text, keys, len(rows), f"vlaw watch {shlex.quote(text)}")
+    holders = newest_holders(lake, list(rows))
+    keys = tuple((_named(holders[episode], row), episode) for episode, row in rows.items())
+    given = [word for key, value in (parameters or {}).items() for word in ("-p", f"{key}={value}")]
+    return Choice(
+        question or "Episodes found by SQL",
+        f"Found by the question {name}." if name else sql.strip(),
+        keys,
+        int(pc.count_distinct(named["episode_id"]).as_py()),
+        shlex.join(["vlaw", "watch", name or sql.strip(), *given]),
+    )
+
+
+def _first_rows(table: pa.Table, limit: int) -> dict[str, dict[str, str]]:
+    """Episode -> its first row without the id, of the first `limit` episodes: a result may have a million rows."""
+    found: dict[str, dict[str, str]] = {}
+    for batch in table.to_batches(max_chunksize=BATCH):
+        for row in batch.to_pylist():
+            found.setdefault(row.pop("episode_id"), row)
+            if len(found) == limit:
+                return found
+    return found
 
 
 def _named(holders: Sequence[str], row: Mapping[str, Any]) -> str:
