@@ -18,6 +18,7 @@ from known_lake import known
 from vlaw_assets.cli.output import console
 from vlaw_assets.lake import Lake
 from vlaw_assets.lake.picking import pick
+from vlaw_assets.lineage.impact import impact, reached_by_each
 from vlaw_assets.reports.episodes import page as pages
 from vlaw_assets.reports.episodes.command import file_name, watch_command, watch_note
 from vlaw_models.errors import VlawError
@@ -320,3 +321,16 @@ def test_recorded_trials_are_those_of_the_policy_that_they_name(vlaw, k, tmp_pat
     named = data["numbers"][data["episodes"][0]["numbers"]]
     assert named["state"][0] == ["x", "m"], "of the robot whose world it is"
     assert named["action"][3:] == [["pitch", "rad"], ["gripper", ""]]
+
+
+def test_what_each_episode_reached_is_what_impact_says_of_it(k):
+    owners = [ref for ref in k.refs.values() if not ref.source_artifact_id]
+    keys = [
+        (ref.artifact_id, name)
+        for ref in owners
+        for name in k.lake.read(ref).table("episodes")["episode_id"].to_pylist()
+    ]
+    assert len(keys) > 20
+    found = reached_by_each(k.lake, keys)
+    assert {key: found[key] for key in keys} == {key: impact(k.lake, key[1]) for key in keys}
+    assert reached_by_each(k.lake, []) == {}
