@@ -13,6 +13,8 @@ ENCODER, QUALITY = "libx264", "23"
 """x264's constant rate factor: pictures of 64 pixels, doubled, show no blocks yet."""
 LEAST_HEIGHT = 96
 """Pixels. Smaller frames are enlarged by a whole number: H.264 keeps one colour for four pixels."""
+MOST_HEIGHT = 240
+"""Pixels. Larger frames are shrunk to it: several clips are watched side by side."""
 KEY_EVERY = 10
 """Frames between two that stand alone: what a browser decodes at most to show any one of them."""
 
@@ -24,7 +26,8 @@ def side_by_side(images: np.ndarray) -> np.ndarray:
 
 
 def encode_mp4(frames: np.ndarray, rate: float) -> bytes:
-    """An MP4 file of (T, h, w, 3) uint8 frames at `rate` frames per second, enlarged where they are small.
+    """An MP4 file of (T, h, w, 3) uint8 frames at `rate` frames per second, enlarged where they are small,
+    shrunk where they are large.
 
     Odd sides lose their last row or column (H.264 has even ones). Same frames, same bytes. VlawError for no frames,
     other arrays, a rate that is not above 0, and where PyAV has no H.264 encoder.
@@ -38,7 +41,8 @@ def encode_mp4(frames: np.ndarray, rate: float) -> bytes:
             remedy="Give uint8 frames (T, h, w, 3), at least one, and a rate above 0.",
         )
     enlarged = max(1, -(-LEAST_HEIGHT // frames.shape[1]))
-    height, width = (side * enlarged // 2 * 2 for side in frames.shape[1:3])
+    shrunk = min(1.0, MOST_HEIGHT / frames.shape[1])
+    height, width = (max(2, round(side * enlarged * shrunk) // 2 * 2) for side in frames.shape[1:3])
     if ENCODER not in av.codec.codecs_available:
         raise VlawError(
             "PyAV was built without an H.264 encoder", where="mp4", remedy="Install the wheel of PyAV: pip install av"
@@ -50,7 +54,10 @@ def encode_mp4(frames: np.ndarray, rate: float) -> bytes:
         stream.codec_context.gop_size, stream.codec_context.thread_count = KEY_EVERY, 1
         stream.codec_context.options = {"crf": QUALITY, "preset": "veryfast", "bf": "0", "flags": "+bitexact"}
         for frame in frames:
-            large = frame.repeat(enlarged, axis=0).repeat(enlarged, axis=1)[:height, :width]
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(large), format="rgb24")))
+            large = frame.repeat(enlarged, axis=0).repeat(enlarged, axis=1)
+            if shrunk == 1.0:
+                large = large[:height, :width]
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(large), format="rgb24")
+            file.mux(stream.encode(picture.reformat(width, height, "yuv420p", interpolation="AREA")))
         file.mux(stream.encode())
     return buffer.getvalue()

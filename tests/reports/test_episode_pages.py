@@ -19,6 +19,7 @@ from vlaw_assets.cli.output import console
 from vlaw_assets.lake import Lake
 from vlaw_assets.lake.picking import pick
 from vlaw_assets.lineage.impact import impact, reached_by_each
+from vlaw_assets.reports.episodes import clips
 from vlaw_assets.reports.episodes import page as pages
 from vlaw_assets.reports.episodes.command import file_name, watch_command, watch_note
 from vlaw_models.errors import VlawError
@@ -237,6 +238,9 @@ def test_a_clip_has_every_camera_and_small_frames_are_enlarged():
     width = decoded[0].shape[1]
     assert decoded[0][:, : width // 2 - 2].mean() < 10
     assert decoded[0][:, width // 2 + 2 :].mean() == pytest.approx(200, abs=6)
+    large = np.zeros((2, 480, 641, 3), np.uint8)
+    with av.open(io.BytesIO(encode_mp4(large, 15.0))) as file:
+        assert next(file.decode(video=0)).to_ndarray(format="rgb24").shape == (240, 320, 3)
     for wrong in (frames[:0], frames.astype(np.float32), frames[..., :1]):
         with pytest.raises(VlawError, match="a clip of"):
             encode_mp4(wrong, 5.0)
@@ -334,3 +338,12 @@ def test_what_each_episode_reached_is_what_impact_says_of_it(k):
     found = reached_by_each(k.lake, keys)
     assert {key: found[key] for key in keys} == {key: impact(k.lake, key[1]) for key in keys}
     assert reached_by_each(k.lake, []) == {}
+
+
+def test_clips_are_the_same_however_few_frames_are_in_memory(k, monkeypatch):
+    ref = k.refs["real_rollouts 1"]
+    picked = pick(k.lake, [(ref.artifact_id, k.ids[f"r{i}"]) for i in range(4)], images=False)
+    together = clips.clips_of(k.lake, picked, redraw=False)
+    assert [clip.frames for clip in together.values()] == [11, 11, 11, 21]
+    monkeypatch.setattr(clips, "MOST_BYTES", 1)
+    assert clips.clips_of(k.lake, picked, redraw=False) == together

@@ -90,7 +90,7 @@ def pick(lake: Lake, keys: Collection[Key], *, images: bool = True) -> dict[Key,
             where=str(lake.paths.root),
             remedy="`vlaw audit --all --verify` names all damage",
         )
-    drawn = _frames(lake, holders, [key for key in keys if rows[key]["num_frames"]]) if images else {}
+    drawn = frames_of(lake, [key for key in keys if rows[key]["num_frames"]]) if images else {}
     found = {}
     for key in keys:
         ordered = sorted(steps.get(key, ()))
@@ -116,9 +116,10 @@ def _arrays(steps: Sequence[tuple[Any, ...]]) -> tuple[np.ndarray, np.ndarray, f
     return states, actions.reshape(len(steps) - 1, -1), rate
 
 
-def _frames(lake: Lake, holders: Sequence[ArtifactRef], keys: Collection[Key]) -> dict[Key, np.ndarray]:
+def frames_of(lake: Lake, keys: Collection[Key]) -> dict[Key, np.ndarray]:
+    """The frames (T', V, h, w, 3) of those of these episodes that have any. Raises VlawError as `pick`."""
     found: dict[Key, np.ndarray] = {}
-    for ref in holders:
+    for ref in [lake.ledger.get(name) for name in dict.fromkeys(holder for holder, _ in keys)]:
         entry, ids = ref.versions.get("frames"), [name for holder, name in keys if holder == ref.artifact_id]
         if entry is None or not ids:
             continue

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vlaw_assets.lake.picking import Key, Picked
+from vlaw_assets.lake.picking import Key, Picked, frames_of
 from vlaw_assets.reports.episodes.robots import robot_of
 from vlaw_models.mp4 import encode_mp4, side_by_side
 
 if TYPE_CHECKING:
+    from vlaw_assets.lake import Lake
     from vlaw_models.robots.spec import RobotSpec
 
-THREADS = 2
+THREADS, TOGETHER = 2, 16
+"""Clips that are encoded side by side, and episodes whose frames are in memory together, at most."""
+MOST_BYTES = 256 << 20
+"""Of these frames, but for one episode that has more."""
 RECORDED = "recorded"
 """label_source of episodes that came from a recording: no simulator gives them back."""
 DRAWN = "Frames drawn again from the recorded actions: the simulator came to the recorded states."
@@ -24,50 +29,83 @@ NONE = "No frames were kept."
 CHANGED = "Only the last frame was kept: the simulator here does not come to the recorded states."
 
 
-def with_frames(
-    shown: Mapping[Key, Picked], *, redraw: bool, tell: Callable[[int, int], None] | None = None
-) -> dict[Key, tuple[np.ndarray | None, str]]:
-    """Per episode its frames (T', V, h, w, 3), None where there are none, and what is to be said of them.
+@dataclass(frozen=True)
+class Clip:
+    """What there is to watch of an episode."""
 
-    `redraw`: those that were not kept are drawn again where a simulator can. `tell`: called with (done, of) meanwhile.
+    file: bytes | None
+    """MP4; None without frames."""
+    frames: int
+    said: str
+    """What is to be said of the frames; '' where all were kept."""
+
+
+def clips_of(
+    lake: Lake, shown: Mapping[Key, Picked], *, redraw: bool, tell: Callable[[int, int], None] | None = None
+) -> dict[Key, Clip]:
+    """The clip of each episode, a few at a time. `shown` have no images.
+
+    `redraw`: frames that were not kept are drawn again where a simulator can. `tell`: called with (done, of) meanwhile.
+    VlawError for damaged or missing frames.
     """
-    found: dict[Key, tuple[np.ndarray | None, str]] = {}
-    again: dict[str, list[Picked]] = {}
-    robots: dict[str, RobotSpec] = {}
-    for key, picked in shown.items():
-        images = np.asarray(picked.episode.images)
-        found[key] = (images, "") if len(images) else (None, NONE)
-        if 0 < len(images) <= picked.episode.num_steps:
-            found[key] = images, LAST if len(images) == 1 else f"The last {len(images)} frames were kept."
-            robot = robot_of(picked.ref, picked.row["world"] or "")
-            if redraw and robot is not None and _simulated(picked, robot):
-                robots[robot.name] = robot
-                again.setdefault(robot.name, []).append(picked)
-    done, count = 0, sum(map(len, again.values()))
-    for name, listed in again.items():
-        from vlaw_models.rollouts.redraw import TOGETHER
-        from vlaw_models.rollouts.redraw import redraw as draw
-
-        for begin in range(0, len(listed), TOGETHER):
-            part = listed[begin : begin + TOGETHER]
-            for picked, drawn in zip(part, draw([item.episode for item in part], robots[name]), strict=True):
-                found[picked.key] = (drawn, DRAWN) if drawn is not None else (found[picked.key][0], CHANGED)
-            done += len(part)
-            if tell:
-                tell(done, count)
+    again = {key: robot for key, item in shown.items() if redraw and (robot := _simulated(item)) is not None}
+    found: dict[Key, Clip] = {}
+    done = 0
+    with ThreadPoolExecutor(THREADS) as pool:
+        for part in _parts(list(shown.values()), again.keys()):
+            frames = frames_of(lake, [item.key for item in part if item.row["num_frames"]])
+            said = {item.key: _kept(item) for item in part}
+            for robot in {again[item.key].name: again[item.key] for item in part if item.key in again}.values():
+                listed = [item for item in part if item.key in again and again[item.key].name == robot.name]
+                for item, images in zip(listed, _drawn(listed, frames, robot), strict=True):
+                    said[item.key] = CHANGED if images is None else DRAWN
+                    frames[item.key] = frames[item.key] if images is None else images
+                done += len(listed)
+                if tell:
+                    tell(done, len(again))
+            files = pool.map(_encoded, [(frames.get(item.key), item.episode.control_hz) for item in part])
+            for item, file in zip(part, files, strict=True):
+                found[item.key] = Clip(file, len(frames.get(item.key, ())), said[item.key])
     return found
 
 
-def _simulated(picked: Picked, robot: RobotSpec) -> bool:
-    return bool(robot.simulator) and picked.row["world"] == robot.world and picked.row["label_source"] != RECORDED
+def _parts(items: Sequence[Picked], whole: Collection[Key]) -> Iterator[list[Picked]]:
+    """The episodes in groups whose frames are in memory together; `whole` will have all of theirs."""
+    part: list[Picked] = []
+    size = 0
+    for item in items:
+        frames = item.episode.num_steps + 1 if item.key in whole else item.row["num_frames"]
+        own = frames * int(np.prod(item.episode.images.shape[1:]))
+        if part and (size + own > MOST_BYTES or len(part) == TOGETHER):
+            yield part
+            part, size = [], 0
+        part.append(item)
+        size += own
+    if part:
+        yield part
 
 
-def encoded(frames: Mapping[Key, np.ndarray | None], rates: Mapping[Key, float]) -> dict[Key, bytes]:
-    """The MP4 file of each episode that has frames."""
-    keys = [key for key, images in frames.items() if images is not None]
+def _kept(item: Picked) -> str:
+    count = item.row["num_frames"]
+    if count > item.episode.num_steps:
+        return ""
+    return NONE if not count else LAST if count == 1 else f"The last {count} frames were kept."
 
-    def encode(key: Key) -> bytes:
-        return encode_mp4(side_by_side(frames[key]), rates[key])  # type: ignore[arg-type]  # None is left out above
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        return dict(zip(keys, pool.map(encode, keys), strict=True))
+def _simulated(item: Picked) -> RobotSpec | None:
+    """The robot whose simulator can draw the frames that were not kept; None where there are none, or no such robot."""
+    if not 0 < item.row["num_frames"] <= item.episode.num_steps or item.row["label_source"] == RECORDED:
+        return None
+    robot = robot_of(item.ref, item.row["world"] or "")
+    return robot if robot is not None and robot.simulator and item.row["world"] == robot.world else None
+
+
+def _drawn(items: Sequence[Picked], frames: Mapping[Key, np.ndarray], robot: RobotSpec) -> list[np.ndarray | None]:
+    from vlaw_models.rollouts.redraw import redraw
+
+    return redraw([replace(item.episode, images=frames[item.key]) for item in items], robot)
+
+
+def _encoded(given: tuple[np.ndarray | None, float]) -> bytes | None:
+    images, rate = given
+    return None if images is None else encode_mp4(side_by_side(images), rate)

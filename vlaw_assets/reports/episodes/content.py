@@ -75,23 +75,21 @@ def content(
     others, reached = around.beside(lake, shown, each), around.reached(lake, shown.keys())
     like = around.alike(lake, shown)
     keys |= dict.fromkeys(item.key for found in (others, like) for listed in found.values() for item in listed)
-    picked = pick(lake, list(keys))
-    drawn = clips.with_frames(picked, redraw=redraw, tell=tell)
-    rates = {key: item.episode.control_hz for key, item in picked.items()}
-    files = clips.encoded({key: images for key, (images, _) in drawn.items()}, rates)
+    picked = pick(lake, list(keys), images=False)
+    made = clips.clips_of(lake, picked, redraw=redraw, tell=tell)
+    files = {key: clip.file for key, clip in made.items() if clip.file is not None}
     number = {key: place for place, key in enumerate(picked)}
-    clip = {key: place for place, key in enumerate(files)}
+    place_of = {key: place for place, key in enumerate(files)}
     scores = around.scores(lake, picked.keys())
     given = around.labelled(lake, {name for _, name in picked})
     apart = around.quarantined(lake, picked.keys())
     names: dict[str, Any] = {}
     episodes = []
     for key, item in picked.items():
-        images, said = drawn[key]
         row = _plain(item) | {
-            "clip": clip.get(key),
-            "frames": 0 if images is None else len(images),
-            "picture": said,
+            "clip": place_of.get(key),
+            "frames": made[key].frames,
+            "picture": made[key].said,
             "score": scores.get(key),
             "labels": [],
             "quarantined": apart.get(item.episode.episode_id),
