@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from vlaw_assets.lake import Draft, Lake
 from vlaw_assets.lake.durable import FileLock
-from vlaw_assets.lake.schemas import TABLES
+from vlaw_assets.lake.tables import tables_of
 from vlaw_assets.lake.upkeep import garbage
 from vlaw_assets.lake.upkeep.garbage import collect, find_garbage
 from vlaw_assets.lake.upkeep.verify import verify, verify_ledger
@@ -71,7 +71,7 @@ def outside(lake: Lake) -> dict[str, list]:
     from deltalake import DeltaTable
 
     live = {ref.artifact_id for ref in lake.ledger.artifacts()}
-    tables = {name: DeltaTable(str(lake.paths.table(name))).to_pyarrow_table() for name in TABLES}
+    tables = {name: DeltaTable(str(lake.paths.table(name))).to_pyarrow_table() for name in tables_of(lake.paths)}
     tables["frames"] = lance.dataset(str(lake.paths.frames)).to_table()
     return {
         name: sorted(str(row) for row in table.to_pylist() if row["artifact_id"] in live)

@@ -13,7 +13,7 @@ from lake_pictures import moments, picture
 
 from vlaw_assets.lake import Lake
 from vlaw_assets.lake.moments import resolve
-from vlaw_assets.lake.schemas import TABLES
+from vlaw_assets.lake.tables import tables_of
 from vlaw_assets.lake.upkeep.compaction import compact
 from vlaw_assets.lake.upkeep.garbage import collect
 from vlaw_assets.lake.upkeep.verify import verify, verify_ledger
@@ -164,7 +164,7 @@ def test_compaction_by_hand_with_the_tools_defaults(lake):
     from deltalake import DeltaTable
 
     before = moments(lake)
-    for name in TABLES:
+    for name in tables_of(lake.paths):
         table = DeltaTable(str(lake.paths.table(name)))
         table.optimize.compact()
         table.create_checkpoint()

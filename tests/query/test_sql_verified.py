@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from vlaw_assets.cli import app
 from vlaw_assets.lake import Lake, quarantine, verified
+from vlaw_assets.lake.labels import label_episodes
 from vlaw_assets.lake.verified import Verified, memory_of
 from vlaw_assets.lineage.impact import impact
 from vlaw_assets.query import connect, views
@@ -72,6 +73,7 @@ def pristine(tmp_path_factory):
         checkpoint="look",
     )
     quarantine.add(lake, [k.ids["r5"]], why="blurred", by="tester")
+    label_episodes(lake, [(k.ids["r1"], "failure", "tester", "it toppled")])
     with connect(lake) as query:
         counts = {name: query.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in views.DATA_TABLES}
     assert all(counts.values()), counts
@@ -99,13 +101,14 @@ FORGED = {
     "evaluations": ("world_model_metrics 1", {"value": 99.0}),
     "reads": ("look 1", {"parent_id": "x"}),
     "quarantine": ("quarantine", {"episode_id": "nobody"}),
+    "labels": ("labels", {"label": "success"}),
 }
 
 
 def forged(k, lake, table: str) -> tuple[object, Path]:
     """Forge the file of one table. Returns its artifact and the file."""
     name, values = FORGED[table]
-    ref = lake.ledger.current("quarantine") if name == "quarantine" else k.refs[name]
+    ref = k.refs[name] if name in k.refs else lake.ledger.current(name)
     path = lake.paths.root / ref.versions[table]["files"][0]["path"]
     forge(path, **values)
     return ref, path
@@ -193,7 +196,9 @@ def test_what_stands_on_episodes(pristine, copy, sql):
 @pytest.mark.parametrize(
     "table",
     [
-        table if table in ("episodes", "reward_scores", "quarantine") else pytest.param(table, marks=pytest.mark.slow)
+        table
+        if table in ("episodes", "reward_scores", "quarantine", "labels")
+        else pytest.param(table, marks=pytest.mark.slow)
         for table in FORGED
     ],
 )
@@ -210,6 +215,7 @@ def test_every_command_says_so(pristine, copy, tmp_path, table):
         asked |= {
             "quarantine": ("quarantine", pristine.ids["r1"], "--why", "x"),
             "question": ("sql", "success_per_task"),
+            "label": ("label", pristine.ids["r1"], "success", "--why", "x"),
         }
     for name, arguments in asked.items():
         result = vlaw(*arguments)
