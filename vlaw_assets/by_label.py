@@ -8,11 +8,15 @@ from __future__ import annotations
 
 BLIND = frozenset(
     {
+        "autoencoder",
+        "base_policy",
         "corpus_latents",
         "episode_embeddings",
         "imagined_rollouts",
         "latents",
         "loop_state",
+        "pretrained_reward_model",
+        "pretrained_world_model",
         "reward_scores",
         "world_model",
     }

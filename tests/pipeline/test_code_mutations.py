@@ -156,6 +156,11 @@ CASES = {
         "return lookup.with_started(quarantined(lake, ref))",
         "return quarantined(lake, ref)",
     ),
+    "a near success is one": (
+        "vlaw_assets/lake/labels.py",
+        'return bool(row["label"] == LABELS[0])',
+        'return bool(row["label"] != LABELS[1])',
+    ),
     "weights that are ignored": ("vlaw_models/learners/flow_matching.py", "weights=part.weights", "weights=None"),
     "half the margin": (
         "vlaw_assets/assets/promotion.py",
