@@ -85,6 +85,14 @@ def test_boxes_do_not_overlap_and_lie_inside_the_picture(made):
     assert "other, iteration 01" in svg or "other, iteration 01" in picture(audit_of(lake, mixed))
 
 
+def test_the_page_names_the_command_that_shows_the_episodes(made):
+    lake, (base, first, _) = made
+    for ref, command in ((first["policy"], "vlaw watch policy vlaw 01"), (base["autoencoder"], None)):
+        text = page(audit_of(lake, ref))
+        assert ("watch its episodes" in text) == (command is not None)
+        assert command is None or f"<code>{command}</code>" in text
+
+
 def test_text_from_the_lake_cannot_break_out_of_the_page(made):
     lake, (_, first, _) = made
     found = audit_of(lake, first["policy"])

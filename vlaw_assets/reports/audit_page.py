@@ -20,6 +20,7 @@ from vlaw_assets.reports.audit_tables import (
     metric_table,
     quarantine_table,
 )
+from vlaw_assets.reports.episodes.command import command_of
 
 SENTENCE = 60
 """Characters beyond which a cell is text to be read, not a number or a name."""
@@ -88,8 +89,15 @@ def page(found: dict[str, Any]) -> str:
         f'<h1>{title}</h1><p class="note">{html.escape(short(found))}<br>content '
         f"<code>{found['content_sha256']}</code>, "
         f"made {found['created_at'][:19].replace('T', ' ')} UTC by run "
-        f"<code>{html.escape(found['run_id'])}</code></p>\n" + "\n".join(sections) + "\n</html>\n"
+        f"<code>{html.escape(found['run_id'])}</code>{_watch(found)}</p>\n" + "\n".join(sections) + "\n</html>\n"
     )
+
+
+def _watch(found: dict[str, Any]) -> str:
+    """The command that shows its episodes; '' where it has none."""
+    last = next(item for item in found["artifacts"] if item["artifact"] == found["artifact"])
+    command = command_of(last["asset"], last["partition"], last["kind"], last["versions"])
+    return f"<br>watch its episodes with <code>{html.escape(command)}</code>" if command else ""
 
 
 def _section(title: str, note: str, rows: Sequence[Sequence[str]]) -> list[str]:

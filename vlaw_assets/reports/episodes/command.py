@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,12 @@ def watch_note(ref: ArtifactRef, folder: Path) -> str:
 
 def watch_command(ref: ArtifactRef) -> str | None:
     """'vlaw watch policy vlaw 02'; None for an artifact that has no episodes to watch."""
-    if ref.kind not in WATCHABLE and not any(name in ref.versions for name in TABLES):
+    return command_of(ref.asset, ref.partition, ref.kind, ref.versions)
+
+
+def command_of(asset: str, partition: str, kind: str, tables: Collection[str]) -> str | None:
+    """As `watch_command`, of an artifact that is known by these."""
+    if kind not in WATCHABLE and not any(name in tables for name in TABLES):
         return None
-    experiment, iteration = split_partition(ref.partition)
-    return f"vlaw watch {ref.asset}" + (f" {experiment} {iteration:02d}" if experiment else "")
+    experiment, iteration = split_partition(partition)
+    return f"vlaw watch {asset}" + (f" {experiment} {iteration:02d}" if experiment else "")
