@@ -54,8 +54,9 @@ _OF = {asset: about for about, assets in ABOUT.items() for asset in assets}
 
 
 def described(asset: str) -> dict[str, Any]:
-    """Owners and tags of an asset, as Dagster's definitions take them."""
-    return {"owners": [f"team:{_OF[asset]}"], "tags": {"about": _OF[asset]}}
+    """Owners and tags of an asset, as Dagster's definitions take them; none of an asset that is not of the loop."""
+    about = _OF.get(asset)
+    return {"owners": [f"team:{about}"], "tags": {"about": about}} if about else {}
 
 
 def references(make: Callable[..., None]) -> dict[str, Any]:
