@@ -49,7 +49,7 @@ function figureOf(episode, how, main, shown) {
   shown.push([view, episode]);
   const link = el("strong", {}, how);
   return el("figure", { className: main ? "main" : "" }, view, el("div", { className: `edge ${episode.outcome}` }),
-    el("figcaption", {}, link, " ", ...badges(episode), ` ${episode.partition} `, copied(episode.id),
+    el("figcaption", {}, link, " ", ...badges(episode), ` ${episode.artifact} `, copied(episode.id),
       episode.picture ? el("p", { className: "soft" }, episode.picture) : ""));
 }
 
@@ -180,7 +180,7 @@ function neighbours(episode, on) {
       render();
     });
     return el("li", {}, el("label", {}, box, " ", other.how), " ", ...badges(target), el("span", { className: "soft" },
-      `${target.task}, ${target.partition} `), copied(target.id));
+      `${target.task}, ${target.artifact} `), copied(target.id));
   };
   const list = (title, wanted) => {
     const items = episode.beside.map((other, index) => [other, index]).filter(([other]) => other.like === wanted);
