@@ -37,6 +37,7 @@ COMMANDS = (
     ("ui", "--port", "0"),
     ("import", "lerobot", "."),
     ("export", "provenance", "policy", "smoke", "1", "x.json"),
+    ("export", "openlineage", "x.jsonl"),
 )
 
 

@@ -39,8 +39,7 @@ def provenance(
 
         openssl dgst -sha256 -verify public.pem -signature FILE.sig FILE
     """
-    if file.exists() and not force:
-        raise VlawError("the file exists", where=str(file), remedy="Name another file, or replace it with --force.")
+    _refuse_to_replace(file, force=force)
     from vlaw_assets.lake.durable import write_page
     from vlaw_assets.lineage.closure import subject
     from vlaw_assets.lineage.provenance import statement
@@ -54,3 +53,28 @@ def provenance(
         markup=False,
         soft_wrap=True,
     )
+
+
+@exports.command("openlineage")
+def openlineage(
+    file: Annotated[Path, typer.Argument(help="The file to write: one event in JSON per line.")],
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    as_of: AsOf = None,
+) -> None:
+    """The ledger as OpenLineage run events: one per artifact, with the version of each input that was read.
+
+    Marquez and other catalogues take them by OpenLineage's HTTP or file transport.
+    """
+    _refuse_to_replace(file, force=force)
+    from vlaw_assets.lake.durable import write_page
+    from vlaw_assets.lineage.openlineage import events
+
+    lines = [json.dumps(event, sort_keys=True, allow_nan=False) for event in events(existing_lake(as_of))]
+    write_page(file, "".join(f"{line}\n" for line in lines), remedy="Name another file.")
+    console.print(f"{file}: {len(lines)} events", markup=False, soft_wrap=True)
+
+
+def _refuse_to_replace(file: Path, *, force: bool) -> None:
+    if file.exists() and not force:
+        raise VlawError("the file exists", where=str(file), remedy="Name another file, or replace it with --force.")
