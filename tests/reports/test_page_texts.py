@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 from vlaw_assets.pipeline.numbers import shown
 from vlaw_assets.reports import stage_pictures
 from vlaw_assets.reports.markdown import literal
+from vlaw_assets.reports.stage_pictures import Scored
 from vlaw_assets.reports.success import measured_table, rate, success_table
 from vlaw_models.film import even
 from vlaw_models.pictures import caption
@@ -52,7 +54,14 @@ def test_pictures_are_drawn_of_whatever_tasks_are_called():
         stage_pictures.evaluation(rates, rates, episodes),
         stage_pictures.iterations({"before": rates, "after 01": rates}),
         stage_pictures.members([HOSTILE], {(HOSTILE, "real"): 2}),
-        stage_pictures.scored([(0.9, True), (0.85, False), (0.1, None)], episodes, 0.8),
+        stage_pictures.scored(
+            [
+                Scored(str(number), HOSTILE, *said)
+                for number, said in enumerate([(0.9, True), (0.85, False), (0.1, None)])
+            ],
+            0.8,
+            lambda ids: [replace(episodes[int(name)], episode_id=name) for name in ids],
+        ),
         stage_pictures.replays(episodes, episodes),
         stage_pictures.training([0.5] * 60, {0: rate(1, 2), 5: rate(2, 2)}, 5, episodes),
     ]
@@ -62,14 +71,15 @@ def test_pictures_are_drawn_of_whatever_tasks_are_called():
 
 
 def test_strips_are_chosen_by_score_and_show_where_the_judge_errs():
-    ranked = [(score / 20, score % 3 == 0) for score in range(20)]
-    chosen = stage_pictures.chosen_by_score(ranked, ["stack"] * 20, 0.5)
-    scores = [ranked[index][0] for index in chosen]
+    found = [Scored(str(number), "stack", number / 20, number % 3 == 0) for number in range(20)]
+    chosen = stage_pictures.chosen_by_score(found, 0.5)
+    scores = [one.score for one in chosen]
     assert scores == sorted(scores, reverse=True)
     assert len(set(chosen)) == stage_pictures.STRIPS
-    kinds = {(score > 0.5, bool(truth)) for score, truth in (ranked[index] for index in chosen)}
-    assert len(kinds) == 4, "accepted and not, right and wrong"
-    assert ranked[chosen[0]][0] > 0.5 >= ranked[chosen[-1]][0]
+    assert len({(one.score > 0.5, one.truth) for one in chosen}) == 4, "accepted and not, right and wrong"
+    assert scores[0] > 0.5 >= scores[-1]
+    tasks = [Scored(str(number), "book" if number % 2 else "stack", 0.9) for number in range(100_000)]
+    assert {one.task for one in stage_pictures.chosen_by_score(tasks, 0.5)} == {"book", "stack"}
 
 
 def test_only_the_first_success_and_failure_of_a_task_are_kept_with_few_frames():

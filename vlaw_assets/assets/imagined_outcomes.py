@@ -119,9 +119,17 @@ def _play(stage: Stage, work: Work, roles: Sequence[str]) -> None:
         "figures": {row["metric"]: row["value"] for row in rows if row["task"] == ALL},
     }
     scores = {row["episode_id"]: row["p_success"] for row in judged}
-    ranked = [(scores[e.episode_id], bool(t)) for e, t in zip(episodes, true, strict=True) if e.episode_id in scores]
-    frames = work.read("imagined_rollouts").source(episode_ids=scores)
-    work.draw("imagined episodes by P(yes), and what is true", lambda: stage_pictures.scored(ranked, frames, alpha))
+    scored = [
+        stage_pictures.Scored(e.episode_id, e.task, scores[e.episode_id], bool(t))
+        for e, t in zip(episodes, true, strict=True)
+        if e.episode_id in scores
+    ]
+    work.draw(
+        "imagined episodes by P(yes), and what is true",
+        lambda: stage_pictures.scored(
+            scored, alpha, lambda ids: work.read("imagined_rollouts").source(episode_ids=ids)
+        ),
+    )
 
 
 def label_rows(tries: Sequence[Try], failed: Collection[tuple[str, str]], alpha: float) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.pipeline import checks
 
 if TYPE_CHECKING:
-    from vlaw_models.episodes import Episode
+    pass
 
 
 def plan(stage: Stage) -> Plan:
@@ -29,7 +29,6 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
 
     imagined, judge = work.read("imagined_rollouts"), work.read("reward_model").checkpoint()
     rows: list[dict[str, Any]] = []
-    shown: list[Episode] = []
     read: dict[str, int] = {}
     for number, task in enumerate(recipe.tasks):
         episodes = imagined.source(tasks=[task])
@@ -48,7 +47,6 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
             }
             for e, p in zip(episodes, scores, strict=True)
         ]
-        shown += episodes
     work.check(
         checks.numbers_finite([row["p_success"] for row in rows], what="scores"),
         checks.rows_fit_schema("reward_scores", rows),
@@ -56,10 +54,12 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
     )
     work.draft.write_scores(rows)
     work.metrics["above_alpha"] = sum(row["p_success"] > recipe.score.alpha for row in rows)
-    scored = [row["p_success"] for row in rows]
-    work.metrics["p_yes_mean"] = sum(scored) / len(scored) if scored else None
-    ranked = [(score, None) for score in scored]
-    work.draw("imagined episodes by P(yes)", lambda: stage_pictures.scored(ranked, shown, recipe.score.alpha))
+    work.metrics["p_yes_mean"] = sum(row["p_success"] for row in rows) / len(rows) if rows else None
+    scored = [stage_pictures.Scored(row["episode_id"], row["task"], row["p_success"]) for row in rows]
+    work.draw(
+        "imagined episodes by P(yes)",
+        lambda: stage_pictures.scored(scored, recipe.score.alpha, lambda ids: imagined.source(episode_ids=ids)),
+    )
 
 
 reward_scores = stage_asset(

@@ -187,6 +187,7 @@ READERS: dict[str, Callable[[Lake, ArtifactRef], Found]] = {
     "real_rollouts": _episodes,
     "validation_rollouts": _episodes,
     "expert_demonstrations": _episodes,
+    "recorded_episodes": _episodes,
     "co_training_data": _episodes,
     "imagined_rollouts": _imagined,
     "reward_scores": _scores,

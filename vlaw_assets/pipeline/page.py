@@ -61,17 +61,18 @@ def origin(lake: Lake, ref: ArtifactRef) -> str:
     """Whose data these are and which run made them when, as Markdown with links."""
     made = lake.ledger.get(ref.owner)
     run = f" in run [{made.run_id[:8]}](/runs/{quote(made.run_id)})" if made.run_id else ""
-    return f"[{literal(made.name)}]({address_of(made)}), made {made.created_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC{run}"
+    when = f"{made.created_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    return f"[{literal(made.name)}]({address_of(made.asset, made.partition)}), made {when}{run}"
 
 
-def address_of(ref: ArtifactRef) -> str:
-    """Its page on the server that shows this one."""
-    partition = f"?view=partitions&partition={quote(ref.partition, safe='')}" if ref.partition else ""
-    return f"/assets/{quote(ref.asset)}{partition}"
+def address_of(asset: str, partition: str) -> str:
+    """The page of an asset's partition on the server that shows this one."""
+    chosen = f"?view=partitions&partition={quote(partition, safe='')}" if partition else ""
+    return f"/assets/{quote(asset)}{chosen}"
 
 
 def look_next(ref: ArtifactRef) -> str:
-    """Commands that say more, as Markdown."""
+    """Commands that say more and where the report is, as Markdown."""
     experiment, iteration = split_partition(ref.partition)
     where = f" {shlex.quote(experiment)} {iteration:02d}" if ref.partition else ""
     commands = [f"vlaw audit {ref.asset}{where}"]
@@ -84,7 +85,8 @@ def look_next(ref: ArtifactRef) -> str:
         commands.insert(
             1, f"vlaw compare policy {shlex.quote(before)} {shlex.quote(experiment)}/{iteration:02d} --open"
         )
-    return "\n".join(["```sh", *commands, "```"])
+    links = [f"[the report of this iteration]({address_of(REPORT, ref.partition)})"] if iteration else []
+    return "\n".join(["```sh", *commands, "```", *(links if ref.asset != REPORT else [])])
 
 
 def texts_of(lake: Lake, ref: ArtifactRef) -> dict[str, str]:

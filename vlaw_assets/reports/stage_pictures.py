@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 STRIPS = 8
 """Film strips of one picture."""
+NEAR = 8
+"""How far from where it is looked for a shown episode may be, in order of scores, to be of another task."""
+ALPHA = (150, 60, 30)
+"""Colour of the line at the threshold."""
 CLIPS = 64
 """Replays whose error is drawn by step, at most."""
 BLACK_DB = 100.0
@@ -76,49 +80,55 @@ def imagined(pairs: Sequence[tuple[Episode, Episode]]) -> bytes | None:
     return _put([], rows)
 
 
-def scored(ranked: Sequence[tuple[float, bool | None]], episodes: Sequence[Episode], alpha: float) -> bytes | None:
-    """Scores (P(yes), true outcome or None) of episodes as a histogram; film strips by falling score, a line at alpha.
+class Scored(NamedTuple):
+    """An imagined episode and what the judge says of it."""
 
-    `episodes` belong to `ranked` one by one; only the frames of those that are drawn are read.
-    """
-    if not ranked:
+    episode_id: str
+    task: str
+    score: float
+    """P(yes)."""
+    truth: bool | None = None
+    """Whether its actions truly succeed; None where that was not measured."""
+
+
+def scored(found: Sequence[Scored], alpha: float, read: Callable[[Sequence[str]], Iterable[Episode]]) -> bytes | None:
+    """The scores as a histogram, and film strips by falling score with a line at alpha. `read`: ids -> episodes with
+    frames; asked for those that are drawn alone."""
+    if not found:
         return None
-    known = any(truth is not None for _, truth in ranked)
+    known = any(one.truth is not None for one in found)
     groups: dict[str, list[float]] = {"truly succeeds": [], "truly fails": []} if known else {"imagined episodes": []}
-    for score, truth in ranked:
-        name = "imagined episodes" if not known else "truly succeeds" if truth else "truly fails"
-        groups[name].append(score)
+    for one in found:
+        name = "imagined episodes" if not known else "truly succeeds" if one.truth else "truly fails"
+        groups[name].append(one.score)
+    chosen = chosen_by_score(found, alpha)
+    episodes = {episode.episode_id: episode for episode in read([one.episode_id for one in chosen])}
     rows: list[Strip | Line] = []
-    chosen = chosen_by_score(ranked, [episode.task for episode in episodes], alpha)
-    for number, index in enumerate(chosen):
-        score, truth = ranked[index]
-        if score <= alpha and (not number or ranked[chosen[number - 1]][0] > alpha):
-            rows.append(Line(f"alpha {alpha:g}: below this line not accepted", (150, 60, 30)))
-        said = [f"P(yes) {score:.2f}", *([] if truth is None else [f"truly {'succeeds' if truth else 'fails'}"])]
-        rows.append(Strip(moments(episodes[index]), [episodes[index].task, *said], truth))
+    for number, one in enumerate(chosen):
+        if one.score <= alpha and (not number or chosen[number - 1].score > alpha):
+            rows.append(Line(f"alpha {alpha:g}: below this line not accepted", ALPHA))
+        said = [] if one.truth is None else [f"truly {'succeeds' if one.truth else 'fails'}"]
+        rows.append(Strip(moments(episodes[one.episode_id]), [one.task, f"P(yes) {one.score:.2f}", *said], one.truth))
     return _put([stage_plots.scores(groups, alpha)], rows)
 
 
-def chosen_by_score(ranked: Sequence[tuple[float, bool | None]], tasks: Sequence[str], alpha: float) -> list[int]:
-    """Numbers of the episodes to show, by falling score: from the top to the bottom of those accepted, and of the
-    others; where true outcomes are known, half of each side are those that the judge got wrong. Of every task some."""
-    order = sorted(range(len(ranked)), key=lambda index: -ranked[index][0])
-    shown: list[int] = []
+def chosen_by_score(found: Sequence[Scored], alpha: float) -> list[Scored]:
+    """Those to show, by falling score: from the top to the bottom of what is accepted, and of the others; where true
+    outcomes are known, half of each side are those that the judge got wrong. Of every task some."""
+    ordered, shown = sorted(found, key=lambda one: -one.score), list[Scored]()
     for accepted in (True, False):
-        side = [index for index in order if (ranked[index][0] > alpha) is accepted]
-        wrong = [index for index in side if ranked[index][1] is not None and ranked[index][1] is not accepted]
-        right = [index for index in side if index not in set(wrong)]
+        side = [one for one in ordered if (one.score > alpha) is accepted]
+        wrong = [one for one in side if one.truth is not None and one.truth is not accepted]
+        right = [one for one in side if one.truth is None or one.truth is accepted]
         parts = [part for part in (right, wrong) if part]
         for part in parts:
             for place in range(STRIPS // 2 // len(parts)):
                 target = place * len(part) * len(parts) * 2 // STRIPS
-                free = [number for number in range(len(part)) if part[number] not in shown]
-                used = Counter(tasks[index] for index in shown)
-                if free:  # close to where it is looked for, rather of a task that is not there yet
-                    shown.append(
-                        part[min(free, key=lambda at: (abs(at - target) // 8, used[tasks[part[at]]], abs(at - target)))]
-                    )
-    return sorted(shown, key=lambda index: -ranked[index][0])
+                used, taken = Counter(one.task for one in shown), {one.episode_id for one in shown}
+                near = range(max(0, target - NEAR), min(len(part), target + NEAR))
+                if free := [at for at in near if part[at].episode_id not in taken]:  # rather of a task not there yet
+                    shown.append(part[min(free, key=lambda at: (used[part[at].task], abs(at - target)))])
+    return sorted(shown, key=lambda one: -one.score)
 
 
 def replays(clips: Sequence[Episode], replayed: Sequence[Episode]) -> bytes | None:
@@ -201,7 +211,7 @@ def judge(
     rows: list[Strip | Line] = [Line("failures on the robot, the judge's highest scores first")] if worst else []
     for number, index in enumerate(worst):
         if scores[index] <= alpha and (not number or scores[worst[number - 1]] > alpha):
-            rows.append(Line(f"alpha {alpha:g}: below this line not accepted", (150, 60, 30)))
+            rows.append(Line(f"alpha {alpha:g}: below this line not accepted", ALPHA))
         clip = clips[index]
         rows.append(Strip(moments(clip), [clip.task, f"P(yes) {scores[index]:.2f}", _ending(clip)], clip.success))
     return _put([_beside(plots.calibration_plot(bins), plots.threshold_plot(sweep, alpha))], rows)
