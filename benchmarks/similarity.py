@@ -95,9 +95,9 @@ def measure(
     paths: Paths, name: str, vectors: np.ndarray, queries: np.ndarray, *, indexed: bool, killed: bool
 ) -> tuple[float, float, float]:
     """Milliseconds of one search, median and 95th percentile, and recall@10."""
-    import lancedb
+    import lance
 
-    table = lancedb.connect(str(paths.embeddings)).open_table(name)
+    table = lance.dataset(str(embeddings.folder(paths, name)))
     parts = np.array_split(np.arange(len(vectors)), BATCHES)
     committed = [number for number in range(BATCHES) if number % 3 != 2]
     alive = np.concatenate([parts[number] for number in committed] if killed else parts)

@@ -101,17 +101,15 @@ def read(paths: Paths, entry: dict[str, Any] | None) -> pa.Table:
 
 
 def nearest(table: Any, vector: np.ndarray, where: str, k: int, *, indexed: bool) -> list[dict[str, Any]]:
-    """The `k` rows of a lancedb table nearest to a vector, with their "_distance" (cosine), where `where` ('' for all)
+    """The `k` rows of a Lance dataset nearest to a vector, with their "_distance" (cosine), where `where` ('' for all)
     holds.
 
-    The condition comes first and the search after it, so k rows are found if there are k. Raises RuntimeError of
-    lancedb.
+    The condition comes first and the search after it, so k rows are found if there are k. Raises OSError or ValueError
+    of Lance.
     """
-    query = table.search(vector, vector_column_name="vector").distance_type("cosine")
-    if where:
-        query = query.where(where, prefilter=True)
-    query = query.select([*TEXTS, "_distance"]).limit(k)
-    return (query if indexed else query.bypass_vector_index()).to_list()
+    asked = {"column": "vector", "q": vector, "k": k, "metric": "cosine", "use_index": indexed}
+    columns = [*TEXTS, "_distance"]
+    return table.to_table(columns=columns, nearest=asked, filter=where or None, prefilter=True).to_pylist()
 
 
 def among(ids: Iterable[str]) -> str:

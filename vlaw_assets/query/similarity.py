@@ -1,6 +1,6 @@
 """Which episodes are like this one: search among the embeddings of committed artifacts.
 
-What may be searched is as the ledger of the moment says; lancedb searches, prefiltered, by the index where there is
+What may be searched is as the ledger of the moment says; Lance searches, prefiltered, by the index where there is
 one.
 
 Rows are found in the newest version of the table, because that is where the index is, and count only if their artifact
@@ -175,8 +175,8 @@ def embedded(lake: Lake, ids: Collection[str]) -> set[str]:
     found: set[str] = set()
     for table in _tables(lake) if ids else ():
         where = f"{_named(ids)} AND {embeddings.among(table.artifacts)}"
-        rows = _opened(lake, table).search().where(where).select(["episode_id"]).limit(table.rows).to_list()
-        found |= {row["episode_id"] for row in rows}
+        rows = _opened(lake, table).to_table(columns=["episode_id"], filter=where)
+        found |= set(rows["episode_id"].to_pylist())
     return found
 
 
@@ -216,9 +216,7 @@ def _embedded(lake: Lake, tables: Sequence[_Table], episode_id: str) -> tuple[_T
     found = []
     for table in tables:
         where = f"episode_id = {embeddings.quoted(episode_id)} AND {embeddings.among(table.artifacts)}"
-        found += [
-            (table, row) for row in _opened(lake, table).search().where(where).limit(len(table.artifacts)).to_list()
-        ]
+        found += [(table, row) for row in _opened(lake, table).to_table(filter=where).to_pylist()]
     if not found:
         raise _without_embedding(lake, episode_id)
     order = {ref.artifact_id: number for number, ref in enumerate(lake.ledger.artifacts())}
@@ -238,7 +236,7 @@ def _search(
 ) -> tuple[list[dict[str, Any]], bool]:
     """Rows nearest to a vector, and whether by an index. An episode that several artifacts embedded is one episode."""
     opened = _opened(lake, table)
-    indexed = bool(opened.list_indices()) and not exact
+    indexed = bool(opened.describe_indices()) and not exact
     # Comparing every row's id costs more than the search itself: only where the table has rows of others.
     alone = opened.count_rows() == table.rows
     where = " AND ".join([*([] if alone else [embeddings.among(table.artifacts)]), *clauses])
@@ -246,7 +244,7 @@ def _search(
     while True:
         try:
             rows = embeddings.nearest(opened, vector, where, wanted, indexed=indexed)
-        except RuntimeError as error:
+        except (OSError, ValueError, RuntimeError) as error:
             if not indexed or "_indices" not in str(error):
                 raise VlawError(
                     f"the embeddings cannot be searched: {str(error)[:200]}",
@@ -269,15 +267,16 @@ def _count(lake: Lake, table: _Table, ids: Collection[str]) -> int:
 
 
 def _opened(lake: Lake, table: _Table) -> Any:
-    """The lancedb table at its newest version, or at the newest pinned one where the newest lacks committed rows."""
-    import lancedb
+    """The Lance dataset at its newest version, or at the newest pinned one where the newest lacks committed rows."""
+    import lance
 
     where = lake.paths.embeddings / f"{table.name}.lance"
     try:
-        opened = lancedb.connect(str(lake.paths.embeddings)).open_table(table.name)
+        opened = lance.dataset(str(where))
         count = opened.count_rows(embeddings.among(table.artifacts))
         if count != table.rows:
-            opened.checkout(max(ref.versions["embeddings"]["version"] for ref in table.artifacts.values()))
+            pinned = max(ref.versions["embeddings"]["version"] for ref in table.artifacts.values())
+            opened = lance.dataset(str(where), version=pinned)
             count = opened.count_rows(embeddings.among(table.artifacts))
     except (FileNotFoundError, ValueError, RuntimeError, OSError) as error:
         disk.refuse_if_out_of_files(error)

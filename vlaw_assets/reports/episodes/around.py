@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import threading
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -84,12 +82,6 @@ def alike(lake: Lake, shown: Collection[Key]) -> dict[Key, list[Beside]]:
                 for item in neighbours
             ]
     return found
-
-
-def prepare_alike(lake: Lake, count: int) -> None:
-    """Begins to import what `alike` needs, which takes longer than anything else on a page of a few episodes."""
-    if count <= MOST_LIKE and lake.paths.embeddings.is_dir():
-        threading.Thread(target=importlib.import_module, args=("lancedb",), daemon=True).start()
 
 
 def scores(lake: Lake, shown: Collection[Key]) -> dict[Key, dict[str, Any]]:

@@ -69,7 +69,6 @@ def content(
 ) -> Content:
     """Reads the episodes of the tiles, and those that belong beside them. VlawError for damaged or missing data."""
     keys = dict.fromkeys(key for tile in tiles for key in tile.keys)
-    around.prepare_alike(lake, len(keys))
     shown = pick(lake, list(keys), images=False)
     each = min(MOST_BESIDE, max(1, MOST_CLIPS // max(1, len(shown)) - 1))
     others, reached = around.beside(lake, shown, each), around.reached(lake, shown.keys())
