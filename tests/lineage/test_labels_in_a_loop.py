@@ -13,7 +13,7 @@ from vlaw_assets.lake import labels
 from vlaw_assets.lake.labels import label_episodes
 from vlaw_assets.query import connect
 from vlaw_assets.rebuild import replay as replaying
-from vlaw_assets.reports.success import success_of
+from vlaw_assets.reports.success import evaluations, lists_text, success_of
 
 KEY = "smoke|01"
 GONE_BY = {"training_set", "policy", "reward_model", "iteration_report"}
@@ -90,6 +90,8 @@ def test_every_number_that_is_shown_goes_by_the_label_in_force(vlaw, place):
     assert lake.read(ref).episodes(frames=False)[0].success is was, "the row keeps what was recorded"
     row = next(row for row in json.loads(vlaw("status", "--json").stdout) if row["partition"] == KEY)
     assert row["after"].startswith(f"{now.value:.3f}")
+    assert row["after"].endswith(", 1 relabelled")
+    assert lists_text(evaluations(lake, "smoke", [1])) == "otherwise than recorded, by labels: 1 trial of after 01"
     known = next(
         item
         for item in json.loads(vlaw("audit", "policy", "smoke", "1", "--json").stdout)["metrics"]

@@ -21,7 +21,7 @@ from vlaw_assets.reports.success import (
     Trials,
     change,
     evaluations,
-    left_out_text,
+    lists_text,
     outcomes_of,
     settled,
     success_table,
@@ -40,7 +40,11 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
 
     handles = {role: work.read(role) for role in PARENTS}
     columns = {
-        label: Trials(outcomes_of(handles[asset].table("episodes").to_pylist()), handles[asset].left_out)
+        label: Trials(
+            outcomes_of(handles[asset].table("episodes").to_pylist()),
+            handles[asset].left_out,
+            handles[asset].corrected,
+        )
         for label, asset in EVALUATIONS.items()
     }
     members = handles["training_set"].members().to_pylist()
@@ -95,8 +99,8 @@ def _text(columns: Mapping[str, Trials]) -> str:
     text += f"\n\nafter - before: {difference}; {difference.verdict}\n" if difference else "\n"
     if sequential:
         text += f"\n{str(sequential)[0].upper()}{str(sequential)[1:]} (trials interleaved over tasks).\n"
-    if left_out := left_out_text(columns):
-        text += f"\n{left_out[0].upper()}{left_out[1:]}.\n"
+    if lists := lists_text(columns):
+        text += f"\n{lists[0].upper()}{lists[1:]}.\n"
     planned = [len(trials.outcomes) + trials.left_out for trials in columns.values()]
     if planned[1] < planned[0]:
         text += (

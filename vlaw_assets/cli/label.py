@@ -38,8 +38,9 @@ def label(
 ) -> None:
     """Label episodes: the latest label outweighs what was recorded and, of imagined ones, the judge.
 
-    A near success counts as a failure and is kept as what it is. Prints what is stale by it; `vlaw run --rebuild-stale`
-    makes that with the new labels.
+    A near success counts as a failure and is kept as what it is. What is stale by a label is printed, and made anew by
+
+    vlaw run --rebuild-stale.
     """
     from vlaw_assets.environment import default_recipes
     from vlaw_assets.lake import labels

@@ -113,7 +113,7 @@ def _success(lake: Lake, experiment: str, iteration: int) -> list[str]:
         "<h2>Success on held-out starts</h2>",
         (
             '<p class="note">Rate with its Wilson 95 % interval; the difference is paired (same starts), Newcombe. '
-            f"{html.escape(summary.left_out_text(columns))}</p>"
+            f"{html.escape(summary.lists_text(columns))}</p>"
         ),
         table(summary.table(rates)),
         verdict,

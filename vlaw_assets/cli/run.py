@@ -177,8 +177,8 @@ def close(lake: Lake, experiment: str, last: int, seconds: float) -> None:
             summary.table({label: trials.rates for label, trials in columns.items()}),
             title=f"Success of {experiment} on held-out starts, with Wilson 95 % intervals",
         )
-        if left_out := summary.left_out_text(columns):
-            console.print(left_out, markup=False, soft_wrap=True)
+        if lists := summary.lists_text(columns):
+            console.print(lists, markup=False, soft_wrap=True)
         first, final = next(iter(columns)), list(columns)[-1]
         difference = summary.change(columns[final].outcomes, columns[first].outcomes) if final != first else None
         if difference:

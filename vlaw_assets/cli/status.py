@@ -114,11 +114,11 @@ def collect(lake: Lake) -> list[dict[str, Any]]:
 
 
 def success_of(lake: Lake, ref: ArtifactRef) -> str:
-    """Success over all tasks with its interval, and how many trials are left out, being in quarantine."""
+    """Success over all tasks with its interval, and how many trials are in quarantine or have another label."""
     from vlaw_assets.reports import success as summary
 
-    found, left_out = summary.success_of(lake, ref)
-    return f"{found or ''}, {left_out} left out" if left_out else str(found or "")
+    found, lists = summary.success_of(lake, ref)
+    return f"{found or ''}, {lists}" if lists else str(found or "")
 
 
 def _refused(state: ArtifactRef | None) -> dict[str, str]:

@@ -149,6 +149,8 @@ class Trials:
     outcomes: Outcomes
     left_out: int
     """How many trials are in quarantine."""
+    corrected: int = 0
+    """Of how many of the others people say otherwise than was recorded."""
 
     @property
     def rates(self) -> dict[str, Rate]:
@@ -173,22 +175,26 @@ def evaluations(lake: Lake, experiment: str, iterations: Iterable[int]) -> dict[
 def trials_of(lake: Lake, ref: ArtifactRef) -> Trials:
     """The trials of one evaluation artifact."""
     handle = lake.counted(ref)
-    return Trials(outcomes_of(handle.table("episodes").to_pylist()), handle.left_out)
+    return Trials(outcomes_of(handle.table("episodes").to_pylist()), handle.left_out, handle.corrected)
 
 
-def left_out_text(columns: Mapping[str, Trials]) -> str:
-    """'left out, being in quarantine: 2 trials of after 01'; '' where none are."""
-    found = [
-        f"{trials.left_out} trial{'s' * (trials.left_out != 1)} of {label}"
-        for label, trials in columns.items()
-        if trials.left_out
-    ]
-    return f"left out, being in quarantine: {', '.join(found)}" if found else ""
+def lists_text(columns: Mapping[str, Trials]) -> str:
+    """'left out, being in quarantine: 2 trials of after 01; otherwise than recorded, by labels: 1 trial of before'; ''
+    where none are."""
+    counts = {
+        "left out, being in quarantine": {label: trials.left_out for label, trials in columns.items()},
+        "otherwise than recorded, by labels": {label: trials.corrected for label, trials in columns.items()},
+    }
+    return "; ".join(
+        f"{what}: {', '.join(f'{n} trial' + 's' * (n != 1) + f' of {label}' for label, n in found.items() if n)}"
+        for what, found in counts.items()
+        if any(found.values())
+    )
 
 
-def success_of(lake: Lake, ref: ArtifactRef) -> tuple[Rate | None, int]:
-    """Success over all tasks of one evaluation artifact (None where nothing was judged), and how many trials are left
-    out.
+def success_of(lake: Lake, ref: ArtifactRef) -> tuple[Rate | None, str]:
+    """Success over all tasks of one evaluation artifact (None where nothing was judged), and what the lists do to it:
+    '1 left out, 2 relabelled'.
 
     From the counts in its ledger row; its rows are read only where one of them is in quarantine or has another label,
     or where it has no counts.
@@ -198,12 +204,13 @@ def success_of(lake: Lake, ref: ArtifactRef) -> tuple[Rate | None, int]:
 
     if not ref.contents_json or ref.owner in quarantine.occurrences(lake) or ref.owner in labels.corrections(lake):
         trials = trials_of(lake, ref)
-        return trials.rates.get(ALL), trials.left_out
+        counts = {"left out": trials.left_out, "relabelled": trials.corrected}
+        return trials.rates.get(ALL), ", ".join(f"{n} {what}" for what, n in counts.items() if n)
     counted = Counter[str]()
     for row in json.loads(ref.contents_json).get("episodes", ()):
         counted[row["outcome"]] += row["count"]
     judged = counted[SUCCESS] + counted[FAILURE]
-    return rate(counted[SUCCESS], judged) if judged else None, 0
+    return rate(counted[SUCCESS], judged) if judged else None, ""
 
 
 def table(columns: Mapping[str, Mapping[str, Rate]]) -> list[list[str]]:
