@@ -38,6 +38,7 @@ COMMANDS = (
     ("import", "lerobot", "."),
     ("export", "provenance", "policy", "smoke", "1", "x.json"),
     ("export", "openlineage", "x.jsonl"),
+    ("export", "mp4", "e", "--out", "x"),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
@@ -78,3 +79,46 @@ def openlineage(
 def _refuse_to_replace(file: Path, *, force: bool) -> None:
     if file.exists() and not force:
         raise VlawError("the file exists", where=str(file), remedy="Name another file, or replace it with --force.")
+
+
+@exports.command("mp4")
+def mp4(
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="EPISODE... | SQL | ASSET [EXPERIMENT ITERATION]", help="Which episodes, as vlaw watch takes them."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the clips; it is made.")],
+    param: Annotated[list[str] | None, typer.Option("--param", "-p", help="key=value, for $key in the SQL.")] = None,
+    limit: Annotated[int, typer.Option(help="Most episodes.")] = 60,
+    *,
+    redraw: Annotated[
+        bool, typer.Option("--redraw/--no-redraw", help="Draw frames again that were not kept, as vlaw watch does.")
+    ] = True,
+    force: Annotated[bool, typer.Option("--force", help="Replace clips that are there.")] = False,
+    as_of: AsOf = None,
+) -> None:
+    """A clip per episode, all cameras side by side, named by the episode's id."""
+    from vlaw_assets.cli.watch import chosen, drawing
+    from vlaw_assets.lake.durable import write_page
+    from vlaw_assets.lake.picking import pick
+    from vlaw_assets.reports.episodes.clips import clips_of
+
+    lake = existing_lake(as_of)
+    choice = chosen(lake, what, param or [], limit)
+    picked = pick(lake, choice.keys, images=False)
+    files = {key: out / f"{quote(item.episode.episode_id, safe='')}.mp4" for key, item in picked.items()}
+    if (there := [path for path in files.values() if path.exists()]) and not force:
+        raise VlawError(
+            f"{len(there)} of the clips are there", where=str(there[0]), remedy="Name another folder, or use --force."
+        )
+    clips = clips_of(lake, picked, redraw=redraw, tell=drawing)
+    written = 0
+    for key, clip in clips.items():
+        if clip.file is not None:
+            write_page(files[key], clip.file, remedy="Name another folder.")
+            written += 1
+    console.print(f"{out}: {written} clips of {len(files)} episodes", markup=False, soft_wrap=True)
+    if choice.cut:
+        console.print(choice.cut, markup=False)
