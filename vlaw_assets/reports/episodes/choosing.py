@@ -58,7 +58,7 @@ def of_ids(lake: Lake, ids: Sequence[str], limit: int = LIMIT) -> Choice:
     holders = newest_holders(lake, unique[:limit])
     keys = tuple((holders[name][0], name) for name in unique[:limit])
     title = unique[0] if len(unique) == 1 else f"{len(unique)} episodes"
-    return Choice(title, "Episodes named by their ids.", keys, len(unique), f"vlaw watch {' '.join(unique[:3])}")
+    return Choice(title, "Episodes named by their ids.", keys, len(unique), shlex.join(["vlaw", "watch", *unique]))
 
 
 def of_sql(
