@@ -166,6 +166,7 @@ def test_texts_of_data_are_never_html(vlaw, k, tmp_path):
 def test_a_large_page_is_a_folder_with_its_clips(vlaw, k, tmp_path, monkeypatch):
     monkeypatch.setattr(pages, "MOST_INLINE", 1000)
     file = tmp_path / "page.html"
+    file.write_text("an older page")
     said = vlaw("watch", "real_rollouts", "vlaw", "1", "--out", str(file), code=0).stdout
     assert "page/index.html" in said
     text = (tmp_path / "page" / "index.html").read_text()

@@ -41,6 +41,7 @@ def write(content: Content, path: Path) -> tuple[Path, int]:
         write_page(folder / name, clip, remedy=REMEDY)
     linked = page(content.data, names)
     write_page(folder / INDEX, linked, remedy=REMEDY)
+    path.unlink(missing_ok=True)  # an older, smaller page of that name
     return folder / INDEX, len(linked) + sum(map(len, content.clips))
 
 
