@@ -11,7 +11,7 @@ TOOLS := $(VENV)-tools
 UV := uv==0.13.9
 CYCLONEDX := cyclonedx-bom==7.5.0
 
-.PHONY: setup run ui test test-long pretrain bench lock sbom clean
+.PHONY: setup run ui test test-long test-browser pretrain bench lock sbom clean
 
 setup: $(VENV)/ready
 
@@ -36,6 +36,9 @@ test: setup  ## style and types, then the tests that end in minutes
 
 test-long: setup  ## the others: kills, studies, servers, a browser, every shipped recipe
 	$(BIN)/python -m pytest -m slow
+
+test-browser: setup  ## of those, what drives a real browser: the UI, episode pages, labelling
+	$(BIN)/python -m pytest -m browser
 
 pretrain: setup  ## makes tiny weights as the shipped ones were made (several hours on two cores)
 	$(BIN)/vlaw pretrain

@@ -13,6 +13,7 @@ HOSTILE = "<img src=x onerror='window.broken = 1'></script>"
 
 
 @pytest.mark.slow
+@pytest.mark.browser
 def test_clips_play_filters_filter_and_nothing_complains(tmp_path, monkeypatch):
     lake = Lake.open(tmp_path / "lake")
     options = {"steps": 9, "cameras": ("left", "right"), "size": (16, 16), "control_hz": 5.0}

@@ -13,6 +13,7 @@ from attacks import mutation
 
 
 @pytest.mark.slow
+@pytest.mark.browser
 def test_in_a_browser_the_page_works_and_a_page_elsewhere_cannot_drive_it(server, tmp_path):
     browser = needed.program("chromium", "chromium-browser", "google-chrome")
     page = f"""<body><iframe src="http://localhost:{server.port}/"></iframe><form id="f" method="POST" enctype="text/plain" target="x"

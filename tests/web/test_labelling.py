@@ -150,6 +150,7 @@ def test_labels_are_given_now_by_somebody_on_a_page_that_is_served(place, words)
 
 
 @pytest.mark.slow
+@pytest.mark.browser
 def test_buttons_label_in_a_browser(place, tmp_path):
     _, lake, ids = place
     program = "import sys; from vlaw_assets.cli import app; sys.argv[0] = 'vlaw'; app()"

@@ -13,7 +13,7 @@ from ui_server import Server, serving
 
 from vlaw_assets.pipeline import driver, liveness
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 FIND = """(text => [...document.querySelectorAll("button, a, [role=button], [role=menuitem]")].find(
     item => item.innerText && item.innerText.trim().toLowerCase().startsWith(text.toLowerCase()) && !item.disabled))"""
@@ -108,7 +108,7 @@ def test_a_first_look_is_one_click_and_ends_in_pages_with_something_on_them(ui, 
     assert "vlaw_lock" not in page.run(TEXT), "what is ours alone is not in the list"
     page = ui("/assets/policy_evaluation?partition=smoke|01")
     sees(page, "success")
-    page.until("[...document.images].some(image => image.naturalWidth > 200)")
+    page.until("[...document.images].some(image => image.naturalWidth > 0 && image.clientWidth > 200)")
     page = ui("/assets/policy_evaluation?view=overview&asset-events=plots")
     sees(page, "Metadata")
 
