@@ -11,4 +11,4 @@ import os
 # on beside another job, or sleeping at once without one, costs half as much again or more (benchmarks/threads.py).
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")

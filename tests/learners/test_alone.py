@@ -55,4 +55,4 @@ def test_models_train_without_the_packages_of_the_lake_and_threads_spin_a_moment
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["policy", "world_model", "1"]
     assert "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr
-    assert "GOMP_SPINCOUNT = '10000'" in done.stderr
+    assert "GOMP_SPINCOUNT = '3000'" in done.stderr
