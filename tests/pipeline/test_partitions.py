@@ -11,6 +11,9 @@ from vlaw_assets.pipeline import partitions
 from vlaw_assets.pipeline.resources import Workplace
 from vlaw_assets.recipes.loading import recipe_files
 
+TYPED = ("smoke", "smoke|1", "smoke|x", "smoke|09", "nobody|01")
+"""In the UI anybody can add a partition of any name."""
+
 
 @pytest.fixture
 def instance(tmp_path):
@@ -70,10 +73,11 @@ def test_the_sensor_follows_the_recipes(instance, tmp_path):
     assert {"mine|01", "mine|02", "vlaw|01"} <= set(there(instance))
     assert "as the recipes are" in tick()
     instance.report_runless_asset_event(dg.AssetMaterialization("loop_state", partition="mine|01"))
-    instance.add_dynamic_partitions(partitions.LOOP.name, ["smoke_study-smoke-s0|01", "claims-nothing-s0|01"])
+    instance.add_dynamic_partitions(partitions.LOOP.name, ["smoke-smoke-s0|01", "claims-nothing-s0|01", *TYPED])
     (recipes / "mine.toml").unlink()
     tick()
     assert "mine|02" not in there(instance), "nothing was made of it"
-    assert {"mine|01"} <= set(there(instance))
+    assert {"mine|01", "smoke-smoke-s0|01"} <= set(there(instance))
+    assert not {*TYPED} & {*there(instance)}
     assert "claims-nothing-s0|01" not in there(instance)
     assert not (tmp_path / "lake").exists(), "looking makes no lake"

@@ -83,13 +83,17 @@ def test_it_waits_while_the_one_before_is_at_work_and_says_so(instance, monkeypa
 )
 def test_it_waits_for_nothing_else(instance, partition, other, status):
     run_of(instance, other, status)
-    run_order.wait_for_the_one_before(instance, partition, Log())
+    log = Log()
+    run_order.wait_for_the_one_before(instance, partition, log)
+    assert log.said == []
 
 
 def test_it_does_not_wait_for_a_dead_one(instance, monkeypatch):
     before = run_of(instance, "vlaw|01", dg.DagsterRunStatus.STARTED)
     monkeypatch.setattr(liveness, "is_dead", lambda _, run: run.run_id == before.run_id)
-    run_order.wait_for_the_one_before(instance, "vlaw|02", Log())
+    log = Log()
+    run_order.wait_for_the_one_before(instance, "vlaw|02", log)
+    assert log.said == []
 
 
 def reported(instance, *keys: str) -> None:

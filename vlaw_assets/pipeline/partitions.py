@@ -23,21 +23,20 @@ FIRST = ("vlaw", "smoke")
 """Experiments whose partitions come first in the UI, which shows them in the order in which they were added."""
 
 
-def register(instance: dg.DagsterInstance, keys: Iterable[str]) -> list[str]:
-    """Adds the partitions that the instance does not have. Returns those added."""
+def register(instance: dg.DagsterInstance, keys: Iterable[str]) -> None:
+    """Adds the partitions that the instance does not have."""
     assert LOOP.name is not None
     there = set(instance.get_dynamic_partitions(LOOP.name))
     added = [key for key in dict.fromkeys(keys) if key not in there]
     if added:
         instance.add_dynamic_partitions(LOOP.name, added)
-    return added
 
 
 def of_recipes(folder: Path | None) -> list[str]:
     """The partitions of every recipe; a faulty one has none (`vlaw doctor` says why)."""
     names = recipe_files(folder)
     ordered = [*(name for name in FIRST if name in names), *sorted(set(names) - set(FIRST))]
-    return [partition_of(name, number) for name in ordered for number in range(1, _iterations(name, folder) + 1)]
+    return [key for name in ordered for key in _of(name, folder)]
 
 
 def made(instance: dg.DagsterInstance) -> list[str]:
@@ -52,13 +51,14 @@ def prepare(instance: dg.DagsterInstance, folder: Path | None) -> None:
 
 
 def without_recipe(keys: Iterable[str], folder: Path | None) -> list[str]:
-    """Those that no recipe has, or no longer."""
-    return [key for key in keys if split_partition(key)[1] > _iterations(split_partition(key)[0], folder)]
+    """Those that no recipe has, or no longer; also what a person typed that names no iteration."""
+    return [key for key in keys if key not in _of(split_partition(key)[0], folder)]
 
 
-def _iterations(experiment: str, folder: Path | None) -> int:
-    """How many an experiment has; 0 if there is none of that name."""
+def _of(experiment: str, folder: Path | None) -> list[str]:
+    """The partitions of an experiment; none if there is no recipe of that name."""
     try:
-        return find_recipe(experiment, folder).iterations
+        last = find_recipe(experiment, folder).iterations
     except VlawError:
-        return 0
+        return []
+    return [partition_of(experiment, number) for number in range(1, last + 1)]

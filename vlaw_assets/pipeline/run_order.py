@@ -1,9 +1,9 @@
-"""In which order queued runs begin: the iterations of an experiment one after the other, however they were asked for.
+"""In which order queued runs begin: the iterations of an experiment one after the other.
 
 Dagster does not know that iteration 02 reads what 01 leaves (loop_state.py): a backfill over both asks for both at
 once. So each run gets two tags when it enters the queue: its experiment, of which dagster.yaml lets one run at a time
 begin, and a priority, by which earlier iterations come first. A run that `vlaw run` executes is in no queue: for that
-one the next iteration waits before its first step.
+one the next iteration waits before its first step. Where 02 begins before 01 was asked for, it is refused.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import time
 import dagster as dg
 
 from vlaw_assets.partitions import partition_of, split_partition
+from vlaw_assets.pipeline.progress import SAY_S
 
 EXPERIMENT = "experiment"
 """Run tag; dagster.yaml limits how many runs of one value there are at a time."""
 PARTITION, PRIORITY = "dagster/partition", "dagster/priority"
 BEGUN = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 LOOK_S = 2.0
-SAY_S = 5.0
 
 
 class InOrder(dg.QueuedRunCoordinator):
