@@ -12,6 +12,19 @@ import typer
 from vlaw_assets.cli.output import AsOf, console, existing_lake
 from vlaw_models.errors import VlawError
 
+Episodes = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="EPISODE... | SQL | ASSET [EXPERIMENT ITERATION]", help="Which episodes, as vlaw watch takes them."
+    ),
+]
+Param = Annotated[list[str] | None, typer.Option("--param", "-p", help="key=value, for $key in the SQL.")]
+Limit = Annotated[int, typer.Option(help="Most episodes.")]
+Redraw = Annotated[
+    bool, typer.Option("--redraw/--no-redraw", help="Draw frames again that were not kept, as vlaw watch does.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
+
 exports = typer.Typer(no_args_is_help=True, help="Write what the lake knows in formats of others.")
 
 
@@ -22,7 +35,7 @@ def provenance(
     iteration: Annotated[int, typer.Argument(help="The iteration, e.g. 2.")],
     file: Annotated[Path, typer.Argument(help="The file to write.")],
     *,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    force: Force = False,
     as_of: AsOf = None,
 ) -> None:
     """The closure as an in-toto Statement with SLSA provenance (v1), unsigned.
@@ -60,7 +73,7 @@ def provenance(
 def openlineage(
     file: Annotated[Path, typer.Argument(help="The file to write: one event in JSON per line.")],
     *,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    force: Force = False,
     as_of: AsOf = None,
 ) -> None:
     """The ledger as OpenLineage run events: one per artifact, with the version of each input that was read.
@@ -83,19 +96,12 @@ def _refuse_to_replace(file: Path, *, force: bool) -> None:
 
 @exports.command("mp4")
 def mp4(
-    what: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="EPISODE... | SQL | ASSET [EXPERIMENT ITERATION]", help="Which episodes, as vlaw watch takes them."
-        ),
-    ],
+    what: Episodes,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the clips; it is made.")],
-    param: Annotated[list[str] | None, typer.Option("--param", "-p", help="key=value, for $key in the SQL.")] = None,
-    limit: Annotated[int, typer.Option(help="Most episodes.")] = 60,
+    param: Param = None,
+    limit: Limit = 60,
     *,
-    redraw: Annotated[
-        bool, typer.Option("--redraw/--no-redraw", help="Draw frames again that were not kept, as vlaw watch does.")
-    ] = True,
+    redraw: Redraw = True,
     force: Annotated[bool, typer.Option("--force", help="Replace clips that are there.")] = False,
     as_of: AsOf = None,
 ) -> None:
@@ -120,5 +126,36 @@ def mp4(
             write_page(files[key], clip.file, remedy="Name another folder.")
             written += 1
     console.print(f"{out}: {written} clips of {len(files)} episodes", markup=False, soft_wrap=True)
+    if choice.cut:
+        console.print(choice.cut, markup=False)
+
+
+@exports.command("rerun")
+def rerun(
+    what: Episodes,
+    file: Annotated[Path, typer.Argument(metavar="FILE.rrd", help="The file to write.")],
+    param: Param = None,
+    limit: Limit = 60,
+    *,
+    redraw: Redraw = True,
+    force: Force = False,
+    as_of: AsOf = None,
+) -> None:
+    """Episodes as a Rerun recording with a layout: cameras, state, action, reward, outcome, labels.
+
+    Open it: rerun FILE.rrd
+    """
+    _refuse_to_replace(file, force=force)
+    from vlaw_assets.cli.watch import chosen, drawing
+    from vlaw_assets.exports.rerun_recording import recording
+    from vlaw_assets.lake.durable import write_page
+    from vlaw_assets.lake.picking import pick
+
+    lake = existing_lake(as_of)
+    choice = chosen(lake, what, param or [], limit)
+    picked = pick(lake, choice.keys, images=False)
+    data = recording(lake, picked, title=choice.title, redraw=redraw, tell=drawing)
+    write_page(file, data, remedy="Name another file.")
+    console.print(f"{file}: {len(picked)} episodes, {len(data) / 1e6:.1f} MB", markup=False, soft_wrap=True)
     if choice.cut:
         console.print(choice.cut, markup=False)

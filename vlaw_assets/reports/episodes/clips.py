@@ -40,33 +40,52 @@ class Clip:
     """What is to be said of the frames; '' where all were kept."""
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """The frames there are of an episode."""
+
+    item: Picked
+    images: np.ndarray | None
+    """(T', V, h, w, 3), the last T' of its frames; None where there are none."""
+    said: str
+    """What is to be said of them; '' where all were kept."""
+
+
 def clips_of(
     lake: Lake, shown: Mapping[Key, Picked], *, redraw: bool, tell: Callable[[int, int], None] | None = None
 ) -> dict[Key, Clip]:
-    """The clip of each episode, a few at a time. `shown` have no images.
+    """The clip of each episode, all cameras side by side. Arguments and errors as `pictures_of`."""
+    found: dict[Key, Clip] = {}
+    with ThreadPoolExecutor(THREADS) as pool:
+        for part in pictures_of(lake, shown, redraw=redraw, tell=tell):
+            for pictures, file in zip(part, pool.map(_encoded, part), strict=True):
+                frames = 0 if pictures.images is None else len(pictures.images)
+                found[pictures.item.key] = Clip(file, frames, pictures.said)
+    return found
+
+
+def pictures_of(
+    lake: Lake, shown: Mapping[Key, Picked], *, redraw: bool, tell: Callable[[int, int], None] | None = None
+) -> Iterator[list[Pictures]]:
+    """The frames of each episode, a few episodes at a time. `shown` have no images.
 
     `redraw`: frames that were not kept are drawn again where a simulator can. `tell`: called with (done, of) meanwhile.
     VlawError for damaged or missing frames.
     """
     again = {key: robot for key, item in shown.items() if redraw and (robot := _simulated(item)) is not None}
-    found: dict[Key, Clip] = {}
     done = 0
-    with ThreadPoolExecutor(THREADS) as pool:
-        for part in _parts(list(shown.values()), again.keys()):
-            frames = frames_of(lake, [item.key for item in part if item.row["num_frames"]])
-            said = {item.key: _kept(item) for item in part}
-            for robot in {again[item.key].name: again[item.key] for item in part if item.key in again}.values():
-                listed = [item for item in part if item.key in again and again[item.key].name == robot.name]
-                for item, images in zip(listed, _drawn(listed, frames, robot), strict=True):
-                    said[item.key] = CHANGED if images is None else DRAWN
-                    frames[item.key] = frames[item.key] if images is None else images
-                done += len(listed)
-                if tell:
-                    tell(done, len(again))
-            files = pool.map(_encoded, [(frames.get(item.key), item.episode.control_hz) for item in part])
-            for item, file in zip(part, files, strict=True):
-                found[item.key] = Clip(file, len(frames.get(item.key, ())), said[item.key])
-    return found
+    for part in _parts(list(shown.values()), again.keys()):
+        frames = frames_of(lake, [item.key for item in part if item.row["num_frames"]])
+        said = {item.key: _kept(item) for item in part}
+        for robot in {again[item.key].name: again[item.key] for item in part if item.key in again}.values():
+            listed = [item for item in part if item.key in again and again[item.key].name == robot.name]
+            for item, images in zip(listed, _drawn(listed, frames, robot), strict=True):
+                said[item.key] = CHANGED if images is None else DRAWN
+                frames[item.key] = frames[item.key] if images is None else images
+            done += len(listed)
+            if tell:
+                tell(done, len(again))
+        yield [Pictures(item, frames.get(item.key), said[item.key]) for item in part]
 
 
 def _parts(items: Sequence[Picked], whole: Collection[Key]) -> Iterator[list[Picked]]:
@@ -106,6 +125,6 @@ def _drawn(items: Sequence[Picked], frames: Mapping[Key, np.ndarray], robot: Rob
     return redraw([replace(item.episode, images=frames[item.key]) for item in items], robot)
 
 
-def _encoded(given: tuple[np.ndarray | None, float]) -> bytes | None:
-    images, rate = given
-    return None if images is None else encode_mp4(side_by_side(images), rate)
+def _encoded(pictures: Pictures) -> bytes | None:
+    images = pictures.images
+    return None if images is None else encode_mp4(side_by_side(images), pictures.item.episode.control_hz)

@@ -1,0 +1,1 @@
+"""Episodes in formats that other tools open: a Rerun recording, a Croissant dataset."""
