@@ -159,3 +159,45 @@ def rerun(
     console.print(f"{file}: {len(picked)} episodes, {len(data) / 1e6:.1f} MB", markup=False, soft_wrap=True)
     if choice.cut:
         console.print(choice.cut, markup=False)
+
+
+@exports.command("croissant")
+def croissant(
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[ASSET [EXPERIMENT ITERATION]] FOLDER",
+            help="The folder to write; before it a training set, or an artifact that holds episodes, e.g. training_set "
+            "vlaw 02. Default: all current episodes of the lake.",
+        ),
+    ],
+    *,
+    frames: Annotated[bool, typer.Option("--frames", help="With the camera frames, as frames.parquet.")] = False,
+    licence: Annotated[str, typer.Option("--license", help="A URL, or a name of SPDX's list.")] = "",
+    creator: Annotated[str, typer.Option(help="Who made the dataset.")] = "",
+    url: Annotated[str, typer.Option(help="Where the dataset will be found.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Replace a dataset that was exported there.")] = False,
+    as_of: AsOf = None,
+) -> None:
+    """A dataset for others: a folder of Parquet files with a Croissant card, croissant.json, that describes them.
+
+    mlcroissant and what is made with it read it: mlcroissant.Dataset("FOLDER/croissant.json").records("episodes").
+    """
+    from vlaw_assets.exports.croissant import Stated, write_folder
+    from vlaw_assets.lineage.closure import subject
+
+    *words, last = what
+    if len(words) not in (0, 1, 3) or (len(words) == 3 and not words[2].isdecimal()):
+        raise VlawError(
+            f"{' '.join(words)} names no dataset",
+            where="vlaw export croissant",
+            remedy="Name an asset of the foundation, or asset, experiment and iteration: training_set vlaw 2 FOLDER.",
+        )
+    lake, folder = existing_lake(as_of), Path(last)
+    ref = subject(lake, words[0], *((words[1], int(words[2])) if len(words) == 3 else (None, None))) if words else None
+    written = write_folder(lake, ref, folder, frames=frames, stated=Stated(licence, creator, url), force=force)
+    counted = ", ".join(f"{table.rows} {table.name}" for table in written.tables)
+    size = sum(table.size for table in written.tables) / 1e6
+    console.print(f"{folder}: {counted}, {size:.1f} MB", markup=False, soft_wrap=True)
+    if written.left_out:
+        console.print(f"{written.left_out} episodes are left out: they are in quarantine.", markup=False)

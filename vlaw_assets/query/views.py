@@ -32,7 +32,7 @@ COPIED = frozenset({"artifacts", "edges", "in_quarantine", "labels_in_force"})
 _COLUMNS = frozenset(name for schema in TABLES.values() for name in schema.names)
 _EDGE = ("child_id", "parent_id", "role", "read_as", "scope", "selection", "selection_id")
 _WORD = re.compile(r"\w+")
-_HIVE = "hive_partitioning = true, hive_types = {'asset': VARCHAR, 'partition_key': VARCHAR}"
+HIVE = "hive_partitioning = true, hive_types = {'asset': VARCHAR, 'partition_key': VARCHAR}"
 """Delta keeps partition columns in folder names; DuckDB would guess their types."""
 
 _FRAMES = """
@@ -251,7 +251,7 @@ def _select(name: str, paths: Sequence[str]) -> str:
     if not paths:
         columns = (f'CAST(NULL AS {_type(column.type)}) AS "{column.name}"' for column in schema)
         return f"SELECT {', '.join(columns)} WHERE false"
-    options = f", {_HIVE}" if name in PARTITIONED else ""
+    options = f", {HIVE}" if name in PARTITIONED else ""
     columns = (f'"{column}"' for column in schema.names)  # "at" is a word of SQL
     return f"SELECT {', '.join(columns)} FROM read_parquet([{', '.join(map(quoted, paths))}]{options})"
 
