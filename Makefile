@@ -6,8 +6,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export DAGSTER_HOME ?= $(CURDIR)/dagster_home
 export VLAW_LAKE ?= $(CURDIR)/lake
 
-# Tools of the two targets below: in an environment of their own, so that they are no dependency of this project.
+# Tools of some targets below: in an environment of their own, so that they are no dependency of this project.
 TOOLS := $(VENV)-tools
+CROISSANT := mlcroissant[image,parquet]==1.1.1
 UV := uv==0.13.9
 CYCLONEDX := cyclonedx-bom==7.5.0
 
@@ -35,6 +36,8 @@ test: setup  ## style and types, then the tests that end in minutes
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-long: setup  ## the others: kills, studies, servers, a browser, every shipped recipe
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet "$(CROISSANT)" || echo "without mlcroissant: what needs it is skipped"
 	$(BIN)/python -m pytest -m slow
 
 test-browser: setup  ## of those, what drives a real browser: the UI, episode pages, labelling

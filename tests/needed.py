@@ -9,9 +9,12 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
+TOOLS = Path(__file__).parents[1] / ".venv-tools" / "bin"
+"""Programs of the environment that the Makefile has for tools."""
 DENIED = re.compile(r"not permitted|permission denied|must be superuser|only root can", re.IGNORECASE)
 
 
@@ -20,6 +23,15 @@ def program(*names: str) -> str:
     found = next(filter(None, map(shutil.which, names)), None)
     if found is None:
         pytest.skip(f"{' or '.join(names)} is not installed")
+    return found
+
+
+def tool(name: str, how: str) -> str:
+    """Path of a program of the environment for tools, or of this name that is installed elsewhere; `how` one gets
+    it."""
+    found = shutil.which(name, path=TOOLS) or shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed: {how}")
     return found
 
 
