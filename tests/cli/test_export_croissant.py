@@ -133,9 +133,8 @@ def test_the_rows_are_those_of_the_training_set_and_of_the_lake(place, tmp_path)
     frames = pq.read_table(tmp_path / "members" / "frames.parquet", columns=["episode_id", "step", "camera"])
     assert frames.num_rows == sum(e["num_frames"] * len(e["cameras"]) for e in episodes)
     vlaw("export", "croissant", "all", code=0)
-    stored = ask(
-        place, "select * from episodes e where artifact_id in (select owner_id from artifacts where is_current)"
-    )
+    current = "artifact_id in (select owner_id from artifacts where is_current)"
+    stored = ask(place, f"select * from episodes where {current}")
     written = pq.read_table(tmp_path / "all" / "episodes.parquet").to_pylist()
 
     def ordered(rows):
