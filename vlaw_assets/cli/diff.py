@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vlaw_assets.cli.diff_shifts import show_shifts
 from vlaw_assets.cli.output import AsOf, console, existing_lake, print_json, print_table
 from vlaw_assets.lineage.layout import SHORT
 from vlaw_assets.partitions import join_partition
@@ -29,11 +30,15 @@ def diff(
     as_json: Annotated[bool, typer.Option("--json", help="For programs; with the ids of all episodes.")] = False,
     as_of: AsOf = None,
 ) -> None:
-    """What differs between two policies: data added and removed, recipe keys, code, judge, world model."""
-    from vlaw_assets.lineage.differences import difference
+    """Why it may have got worse: shifts of success, data, judge and models, ranked, and all that was changed."""
+    from vlaw_assets.lineage.closure import audit_of
+    from vlaw_assets.lineage.differences import between
+    from vlaw_assets.reports import shifts
 
     lake = existing_lake(as_of)
-    found = difference(lake, named(lake, asset, a), named(lake, asset, b))
+    left, right = (audit_of(lake, named(lake, asset, name)) for name in (a, b))
+    found = between(lake, left, right)
+    found["shifts"] = shifts.ranked([], []) if found["same"] else shifts.ranking(lake, left, right, found)
     if as_json:
         print_json(found, notes=lake.notes)
     else:
@@ -71,10 +76,11 @@ def _show(found: dict[str, Any]) -> None:
     if found["same"]:
         console.print("no difference")
         return
+    show_shifts(found["shifts"])
     _table(
         "Recipe keys",
         ["key", "a", "b", "of"],
-        [[row["key"], _value(row["a"]), _value(row["b"]), _pair(row["of"])] for row in found["recipe"]],
+        [[row["key"], _value(row["a"]), _value(row["b"]), _pair(row["of"])] for row in _said_once(found["recipe"])],
     )
     _table(
         "Code",
@@ -96,7 +102,7 @@ def _show(found: dict[str, Any]) -> None:
                 side,
                 row["iteration"],
                 row[role],
-                (row.get("judge_sha256") or row.get("content_sha256"))[:SHORT],
+                (row["judge_sha256"] if key == "judge" else row["content_sha256"])[:SHORT] or "-",
                 *([_value(row["alpha"])] if key == "judge" else []),
             ]
             for side in ("a", "b")
@@ -122,6 +128,18 @@ def _show(found: dict[str, Any]) -> None:
     _table("Artifacts", ["only in", "artifact", "content"], rows)
     if not any(found["artifacts"].values()):
         console.print("\nThe content is the same: only how it was made differs.")
+
+
+def _said_once(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The keys that differ; of a stage that was passed over on one side that alone, and not each key it did not
+    read."""
+    passed = {tuple(row["of"]) for row in rows if _is_passed_on(row)}
+    whole = [tuple(row["of"]) not in passed or None not in (row["a"], row["b"]) for row in rows]
+    return [row for row, shown in zip(rows, whole, strict=True) if shown or _is_passed_on(row)]
+
+
+def _is_passed_on(row: dict[str, Any]) -> bool:
+    return bool(row["key"] == f"{row['asset']}.pass_on")
 
 
 def _table(title: str, header: list[str], rows: list[list[str]]) -> None:

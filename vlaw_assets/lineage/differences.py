@@ -39,7 +39,11 @@ def difference(lake: Lake, a: ArtifactRef, b: ArtifactRef) -> dict[str, Any]:
         world_model  likewise: what the imagined rollouts were made in
         artifacts  {only_a, only_b}: names with digests
     """
-    left, right = audit_of(lake, a), audit_of(lake, b)
+    return between(lake, audit_of(lake, a), audit_of(lake, b))
+
+
+def between(lake: Lake, left: Closure, right: Closure) -> dict[str, Any]:
+    """`difference`, from what `audit_of` says of both."""
     pairs = _pairs(left, right)
     ours = {"a": left["artifacts"], "b": right["artifacts"]}
     digests = {side: {item["content_sha256"] for item in items} for side, items in ours.items()}
@@ -49,8 +53,8 @@ def difference(lake: Lake, a: ArtifactRef, b: ArtifactRef) -> dict[str, Any]:
         "b": _named(right),
         "episodes": _compared(_episodes(lake, ours["a"], ours["b"]), _episodes(lake, ours["b"], ours["a"])),
         "members": _compared(*members),
-        "recipe": [row for pair in pairs for row in _recipe(*pair)],
-        "code": [row for pair in pairs for row in _code(*pair)],
+        "recipe": [row for pair in pairs for row in recipe_rows(*pair)],
+        "code": [row for pair in pairs for row in code_rows(*pair)],
         "judge": _sides(_judge(left), _judge(right)),
         "world_model": _sides(*(_models(side, "imagined_rollouts", "world_model") for side in (left, right))),
         "artifacts": {"only_a": _only(ours["a"], digests["b"]), "only_b": _only(ours["b"], digests["a"])},
@@ -88,7 +92,8 @@ def _pairs(left: Closure, right: Closure) -> list[tuple[dict[str, Any], dict[str
     return list(pairs.values())
 
 
-def _recipe(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
+def recipe_rows(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
+    """Keys of two artifacts' recipes whose values differ; each artifact with asset, partition and recipe."""
     before, after = by_key(a["recipe"]), by_key(b["recipe"])
     return [
         {
@@ -103,7 +108,9 @@ def _recipe(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _code(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
+def code_rows(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
+    """That two artifacts were made by other code, if they were; each with asset, partition, code_sha256 and
+    code_revision."""
     if a["code_sha256"] == b["code_sha256"]:
         return []
     return [

@@ -1,0 +1,99 @@
+"""The ranked shifts of `vlaw diff` as a table of text, and the commands that show their episodes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from vlaw_assets.cli.output import console, print_table
+from vlaw_assets.reports.shifts.base import WHOLE
+
+TITLES = {"worse": "Why it may have got worse", "better": "Why it may have got better"}
+OTHER = "What may have made a difference"
+QUIET_SHOWN = 5
+"""Rows that say little (within chance, or of a single number that hardly changed) that are shown."""
+WATCHED = 6
+"""Rows whose episodes are pointed at."""
+LONGEST = 6
+"""Characters of a changed value; the tables below have it whole."""
+CHANCE = {"beyond chance": "beyond", "within chance": "within", "single number": "-", "changed": "changed"}
+
+
+def show_shifts(found: dict[str, Any]) -> None:
+    """The table, what its columns mean, and commands."""
+    rows = found["rows"]
+    if not rows:
+        return
+    quiet = [row for row in rows if not row["notable"]]
+    shown = [row for row in rows if row["notable"] or row in quiet[:QUIET_SHOWN]]
+    console.print()
+    print_table([["what", "a", "b", "b - a [95 %]", "size", "n", "chance"], *map(_cells, shown)], title=_title(found))
+    _say(
+        f"chance: what is beyond it at {found['alpha']:.0%} ({found['correction']}'s correction over {found['tests']} "
+        "tests). size: 0.2 small, 0.5 medium, 0.8 large. Indented: what was changed and goes with it."
+    )
+    if len(quiet) > QUIET_SHOWN:
+        _say(f"rows of smaller shifts, not shown: {len(quiet) - QUIET_SHOWN} (--json has them)")
+    watched = [row for row in shown if row["notable"] and row["watch"]][:WATCHED]
+    if watched:
+        console.print("\nTheir episodes", style="bold")
+        for row in watched:
+            _say(f"{row['rank']}  {row['watch']}")
+
+
+def _title(found: dict[str, Any]) -> str:
+    """'Why it may have got worse: success 0.552 -> 0.520, not shown to differ'."""
+    whole = next((row for row in found["rows"] if row["what"] == WHOLE), None)
+    if whole is None:
+        return OTHER
+    said = "" if found["verdict"] in TITLES else f", {found['verdict']}"
+    return (
+        f"{TITLES.get(whole['sense'], OTHER)}: success {whole['a']:.3f} -> {whole['b']:.3f}, {_difference(whole)}{said}"
+    )
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    indent = "  " if row["standing"] == "changed" and row["goes_with"] else ""
+    chance = CHANCE[row["standing"]]
+    if row["standing"] == "beyond chance" and row["sense"]:
+        chance += f", {row['sense']}"
+    return [
+        f"{row['rank']} {indent}{row['what']}",
+        _value(row, row["a"]),
+        _value(row, row["b"]),
+        _difference(row),
+        "" if row["size"] is None else f"{row['size']:.2f}",
+        _counts(row),
+        chance,
+    ]
+
+
+def _value(row: dict[str, Any], value: Any) -> str:
+    if isinstance(value, float) and row["standing"] != "changed":
+        return f"{value:.3f}" if row["low"] is not None and abs(value) < 10 else f"{value:.4g}"
+    if value is None:
+        return "-"
+    if row["kind"] == "code":
+        return str(value)[:LONGEST]
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def _difference(row: dict[str, Any]) -> str:
+    if row["difference"] is None:
+        return ""
+    if row["low"] is None:
+        return f"{row['difference']:+.3g}"
+    return "{:+.2f} [{:+.2f}, {:+.2f}]".format(*(row[name] for name in ("difference", "low", "high")))
+
+
+def _counts(row: dict[str, Any]) -> str:
+    """How many episodes stand behind either number: '250' where it is the same."""
+    if row["kind"] == "data" and row["low"] is None:
+        return ""
+    counts = [str(row[name][-1]) for name in ("counts_a", "counts_b") if row[name]]
+    return counts[0] if len(set(counts)) == 1 else "/".join(counts)
+
+
+def _say(text: str) -> None:
+    console.print(text, markup=False, soft_wrap=True)
