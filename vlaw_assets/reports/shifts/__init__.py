@@ -102,11 +102,11 @@ def ranked(measured: list[Shift], changed: list[Shift]) -> dict[str, Any]:
                 "p_adjusted": adjusted.get(id(shift)),
                 "sense": sense(shift),
                 "notable": shift.is_change or shift in found,
-                "goes_with": [
+                "goes_with": sorted(
                     ranks[id(other)]
                     for other in others
                     if (goes_with(shift, other) if shift.is_change else goes_with(other, shift))
-                ],
+                ),
             }
         )
     whole = next((shift for shift in measured if shift.what == WHOLE), None)

@@ -42,7 +42,8 @@ def _quarantine(a: Side, b: Side, pairs: Sequence[tuple[Item, Item]], sets: Sets
         if ref is None or not mine - other:
             continue
         of_side = a if mine is ids[0] else b
-        gone = sorted(_goes_back(of_side, mine - other, set(quarantine.quarantined(of_side.lake, ref))))
+        out = set(quarantine.quarantined(of_side.lake, ref))
+        gone = sorted(_goes_back(of_side, mine - other, out), key=lambda name: (name not in out, name))
         if gone:
             counts = [0, len(gone)] if mine is ids[0] else [len(gone), 0]
             found.append(
@@ -54,13 +55,19 @@ def _quarantine(a: Side, b: Side, pairs: Sequence[tuple[Item, Item]], sets: Sets
 def _goes_back(side: Side, ids: set[str], out: set[str]) -> set[str]:
     """Those of `ids` that are `out`, or were imagined from one that is, as the closure's own rows say."""
     among = [side.lake.ledger.get(item["owner"]) for item in side.items if item["contents"].get("episodes")]
-    found, fresh = ids & out, {name: name for name in ids - out}
+    found, at = ids & out, {name: {name} for name in ids - out}
+    seen = set(at)
     with Lookup(side.lake) as lookup:
-        while fresh:
-            rows = lookup.rows("episodes", fresh, among, ["episode_id", "start_episode_id"])
-            starts = {start: fresh[name] for name, start in rows if start}
-            found |= {name for start, name in starts.items() if start in out}
-            fresh = {start: name for start, name in starts.items() if start not in out and start not in fresh}
+        while at:  # an episode here -> those of `ids` that go back to it
+            rows = lookup.rows("episodes", at, among, ["episode_id", "start_episode_id"])
+            further: dict[str, set[str]] = {}
+            for name, start in rows:
+                if start in out:
+                    found |= at[name]
+                elif start and start not in seen:
+                    further.setdefault(start, set()).update(at[name])
+            seen |= further.keys()
+            at = further
     return found
 
 
@@ -89,7 +96,7 @@ def _weights(lake: Lake, pairs: Sequence[tuple[Item, Item]], sets: Sets) -> list
             mean = [sum(side[name] for name in changed) / len(changed) for side in (first, second)]
             found.append(
                 Shift(
-                    f"{label(pair, list(pairs))} data: mean weight of {len(changed)}",
+                    f"mean weight of {len(changed)} episodes, {label(pair, list(pairs))}",
                     "weights",
                     ("training_set", pair[1]["asset"]),
                     of=names(pair),

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vlaw_assets.lineage.reading import LEARNERS, SOURCES
 from vlaw_assets.reports.shifts.base import Shift, lengths, rates, single
 from vlaw_assets.reports.shifts.sides import Item, Side, label, names
-from vlaw_assets.reports.shifts.watching import quoted, watch_sql
+from vlaw_assets.reports.shifts.watching import quoted, watch_ids, watch_sql
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import Lake
@@ -74,82 +75,121 @@ def learned(lake: Lake, pairs: Iterable[tuple[Item, Item]]) -> Sets:
 
 
 def shifts(b: Side, pairs: Sequence[tuple[Item, Item]], sets: Sets) -> list[Shift]:
-    """Of every pair of models that learned."""
+    """Of every pair of models that learned; of models that learned from the same episodes once."""
+    alike: dict[Any, list[tuple[Item, Item]]] = {}
+    for pair in pairs:
+        if pair[1]["kind"] in TAUGHT:
+            key = tuple(tuple((one.episode_id, one.weight) for one in sets.get(item["owner"], ())) for item in pair)
+            alike.setdefault(key, []).append(pair)
     return [
         shift
-        for pair in pairs
-        if pair[1]["kind"] in TAUGHT
-        for shift in _of_pair(b.lake, pair, label(pair, list(pairs)), sets)
+        for group in alike.values()
+        for shift in Data(
+            b.lake,
+            group[0],
+            ", ".join(label(pair, list(pairs)) for pair in group),
+            (*(pair[1]["asset"] for pair in group), *CHOSEN_BY),
+            *(sets.get(item["owner"], []) for item in group[0]),
+        ).shifts()
     ]
 
 
-def _of_pair(lake: Lake, pair: tuple[Item, Item], name: str, sets: Sets) -> list[Shift]:
-    first, second = (sets.get(item["owner"], []) for item in pair)
-    everything = [*first, *second]
-    chosen = (pair[1]["asset"], *CHOSEN_BY)
+@dataclass(frozen=True)
+class Data:
+    """What a model of either side learned from."""
 
-    def more(kind: str, where: str, sources: Iterable[str], chosen_as: Callable[[Learned], bool]) -> dict[str, Any]:
-        makers = [maker for source in sources for maker in MADE_BY.get(source.removesuffix("_negative"), ())]
+    lake: Lake
+    pair: tuple[Item, Item]
+    name: str
+    """What the pair is called."""
+    stages: tuple[str, ...]
+    """Those that decide what it is learned from."""
+    first: list[Learned]
+    second: list[Learned]
+
+    def shifts(self) -> list[Shift]:
+        everything = [*self.first, *self.second]
+        found = [
+            self._share(f"share of {task}", f"task = {quoted(task)}", lambda one, task=task: one.task == task)
+            for task in _parts(one.task for one in everything)
+        ] + [
+            self._share(f"share of {source}", _where(source), lambda one, source=source: one.source == source)
+            for source in _parts(one.source for one in everything)
+        ]
+        judged = [[one for one in side if one.success is not None] for side in (self.first, self.second)]
+        if any(one.success is False for side in judged for one in side):
+            counts = [(sum(bool(one.success) for one in side), len(side)) for side in judged]
+            more = self._more("data", "success", lambda one: one.success is True)
+            found.append(rates(f"successes, {self.name}", *counts, **more))
+        found.append(self._copies())
+        found += [
+            lengths(
+                f"steps of {source}, {self.name}",
+                *([one.steps for one in side if one.source == source] for side in (self.first, self.second)),
+                **self._more("length", _where(source), lambda one, source=source: one.source == source),
+            )
+            for source in sorted({one.source for one in everything})
+        ]
+        sizes = len(self.first), len(self.second)
+        if sizes[0] != sizes[1]:
+            more = self._more("data", "", lambda _one: True)
+            found.append(single(f"episodes, {self.name}", *sizes, counts_a=sizes[:1], counts_b=sizes[1:], **more))
+        return [shift for shift in found if shift]
+
+    def _share(self, what: str, where: str, chosen: Callable[[Learned], bool]) -> Shift | None:
+        counts = [(sum(map(chosen, side)), len(side)) for side in (self.first, self.second)]
+        return rates(f"{what}, {self.name}", *counts, **self._more("data", where, chosen))
+
+    def _copies(self) -> Shift | None:
+        """Episodes whose very content was learned from before."""
+        again = [_again(side) for side in (self.first, self.second)]
+        if not any(again):
+            return None
+        counts = [(len(found), len(side)) for found, side in zip(again, (self.first, self.second), strict=True)]
+        more = self._more("data", "", lambda _one: True) | {"watch": watch_ids(self.lake, max(again[::-1], key=len))}
+        return rates(f"copies, {self.name}", *counts, **more)
+
+    def _more(self, kind: str, where: str, chosen: Callable[[Learned], bool]) -> dict[str, Any]:
+        """What every shift of the episodes `chosen` says besides its numbers; `where` finds them in SQL."""
+        picked = [[one for one in side if chosen(one)] for side in (self.first, self.second)]
+        sources = {one.source.removesuffix("_negative") for side in picked for one in side}
+        makers = [maker for source in sorted(sources) for maker in MADE_BY.get(source, ())]
         return {
             "kind": kind,
-            "assets": (*chosen, *makers),
-            "of": names(pair),
-            "watch": _watch(lake, pair, where, [[one for one in side if chosen_as(one)] for side in (first, second)]),
+            "assets": (*self.stages, *makers),
+            "of": names(self.pair),
+            "watch": self._watch(where, picked),
         }
 
-    def share(what: str, where: str, sources: Iterable[str], chosen_as: Callable[[Learned], bool]) -> Shift | None:
-        counts = [(sum(map(chosen_as, side)), len(side)) for side in (first, second)]
-        return rates(f"{name} data: {what}", *counts, **more("data", where, sources, chosen_as))
+    def _watch(self, where: str, picked: Sequence[Sequence[Learned]]) -> str:
+        """The episodes that one of the two learned from and the other did not: of the side that has more of them; all
+        of b where there are none."""
+        whole = [{one.episode_id for one in side} for side in (self.first, self.second)]
+        ids = [{one.episode_id for one in side} for side in picked]
+        apart = [len(ids[0] - whole[1]), len(ids[1] - whole[0])]
+        ours = int(apart[1] >= apart[0]) if any(apart) else int(bool(ids[1]))
+        if not ids[ours]:
+            return ""
+        condition = f" AND {where}" if where else ""
+        if apart[ours]:
+            condition += f""" AND episode_id NOT IN (SELECT episode_id FROM episode_reads
+            WHERE child_id = {quoted(self.pair[1 - ours]["owner"])} AND weight > 0)"""
+        return watch_sql(
+            self.lake,
+            f"""SELECT episode_id, parent_id AS artifact_id FROM episode_reads
+            WHERE child_id = {quoted(self.pair[ours]["owner"])} AND weight > 0{condition}""",
+        )
 
-    sources = sorted({one.source for one in everything})
-    found = [
-        share(f"share of {task}", f"task = {quoted(task)}", sources, lambda one, task=task: one.task == task)
-        for task in _parts(one.task for one in everything)
-    ] + [
-        share(f"share of {source}", _where(source), [source], lambda one, source=source: one.source == source)
-        for source in _parts(one.source for one in everything)
-    ]
-    judged = [[one for one in side if one.success is not None] for side in (first, second)]
-    if any(one.success is False for side in judged for one in side):
-        counts = [(sum(bool(one.success) for one in side), len(side)) for side in judged]
-        found.append(
-            rates(
-                f"{name} data: successes",
-                *counts,
-                **more("data", "success", sources, lambda one: one.success is True),
-            )
-        )
-    copies = [len(side) - len({one.digest for one in side}) for side in (first, second)]
-    if any(copies):
-        counts = [(count, len(side)) for count, side in zip(copies, (first, second), strict=True)]
-        twice = {digest for side in (first, second) for digest, n in Counter(o.digest for o in side).items() if n > 1}
-        found.append(
-            rates(
-                f"{name} data: copies",
-                *counts,
-                **more("data", "true", sources, lambda one: one.digest in twice),
-            )
-        )
-    found += [
-        lengths(
-            f"{name} data: steps, {source}",
-            *([one.steps for one in side if one.source == source] for side in (first, second)),
-            **more("length", _where(source), [source], lambda one, source=source: one.source == source),
-        )
-        for source in sources
-    ]
-    if len(first) != len(second):
-        found.append(
-            single(
-                f"{name} data: episodes",
-                len(first),
-                len(second),
-                counts_a=(len(first),),
-                counts_b=(len(second),),
-                **more("data", "true", sources, lambda _one: True),
-            )
-        )
-    return [shift for shift in found if shift]
+
+def _again(learned_from: Sequence[Learned]) -> list[str]:
+    """Ids of the episodes whose content stands before them."""
+    seen: set[str] = set()
+    found = []
+    for one in learned_from:
+        if one.digest in seen:
+            found.append(one.episode_id)
+        seen.add(one.digest)
+    return found
 
 
 def _parts(names: Iterable[str]) -> list[str]:
@@ -164,28 +204,3 @@ def _where(source: str) -> str:
     purposes = ", ".join(quoted(purpose) for purpose, of in SOURCES.items() if of == source)
     named = f"source = {quoted(source)}"
     return f"({named} OR source = '' AND purpose IN ({purposes}))" if purposes else named
-
-
-def _watch(lake: Lake, pair: tuple[Item, Item], where: str, sides: Sequence[Sequence[Learned]]) -> str:
-    """The episodes that one of the two learned from and the other did not: of the side that has more of them.
-
-    `sides`: the episodes of either side that `where` is true of. Where both have the same, all of b.
-    """
-    ids = [{one.episode_id for one in side} for side in sides]
-    apart = [len(ids[0] - ids[1]), len(ids[1] - ids[0])]
-    if not any(ids):
-        return ""
-    ours = apart[1] >= apart[0]
-    owners = [pair[int(ours)]["owner"], pair[int(not ours)]["owner"]]
-    without = (
-        f""" AND episode_id NOT IN
-        (SELECT episode_id FROM episode_reads WHERE child_id = {quoted(owners[1])} AND weight > 0)"""
-        if any(apart)
-        else ""
-    )
-    condition = "" if where == "true" else f" AND {where}"
-    return watch_sql(
-        lake,
-        f"""SELECT episode_id, parent_id AS artifact_id FROM episode_reads
-        WHERE child_id = {quoted(owners[0])} AND weight > 0{condition}{without}""",
-    )
