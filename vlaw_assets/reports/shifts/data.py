@@ -110,10 +110,10 @@ class Data:
     def shifts(self) -> list[Shift]:
         everything = [*self.first, *self.second]
         found = [
-            self._share(f"share of {task}", f"task = {quoted(task)}", lambda one, task=task: one.task == task)
+            self._share(f"share of {task}", f"task = {quoted(task)}", _of_task(task))
             for task in _parts(one.task for one in everything)
         ] + [
-            self._share(f"share of {source}", _where(source), lambda one, source=source: one.source == source)
+            self._share(f"share of {source}", _where(source), _of_source(source))
             for source in _parts(one.source for one in everything)
         ]
         judged = [[one for one in side if one.success is not None] for side in (self.first, self.second)]
@@ -126,7 +126,7 @@ class Data:
             lengths(
                 f"steps of {source}, {self.name}",
                 *([one.steps for one in side if one.source == source] for side in (self.first, self.second)),
-                **self._more("length", _where(source), lambda one, source=source: one.source == source),
+                **self._more("length", _where(source), _of_source(source)),
             )
             for source in sorted({one.source for one in everything})
         ]
@@ -179,6 +179,14 @@ class Data:
             f"""SELECT episode_id, parent_id AS artifact_id FROM episode_reads
             WHERE child_id = {quoted(self.pair[ours]["owner"])} AND weight > 0{condition}""",
         )
+
+
+def _of_task(task: str) -> Callable[[Learned], bool]:
+    return lambda one: one.task == task
+
+
+def _of_source(source: str) -> Callable[[Learned], bool]:
+    return lambda one: one.source == source
 
 
 def _again(learned_from: Sequence[Learned]) -> list[str]:

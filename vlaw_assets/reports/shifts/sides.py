@@ -89,7 +89,8 @@ def measured_by(lake: Lake, ref: ArtifactRef, role: str, kind: str, table: str) 
         and any(edge.role == role and edge.parent == ref.owner for edge in lake.ledger.edge_rows(other.artifact_id))
     ]
     own = [other for other in readers if other.partition == ref.partition]
-    return (own or readers or [None])[-1]
+    found = own or readers
+    return found[-1] if found else None
 
 
 def _slot(item: Item) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.reports.shifts.base import MORE, Shift, lengths, paired_rates, rates
 from vlaw_assets.reports.shifts.sides import Side
@@ -56,10 +56,16 @@ def shifts(b: Side, first: Evaluation, second: Evaluation) -> list[Shift]:
         sides = [
             {trial: won for trial, won in side.outcomes.items() if task in (ALL, trial[0])} for side in (first, second)
         ]
-        more = {"kind": "success", "assets": assets, "of": of, "better": MORE, "watch": _watch(b, first, second, task)}
+        more: dict[str, Any] = {
+            "kind": "success",
+            "assets": assets,
+            "of": of,
+            "better": MORE,
+            "watch": _watch(b, first, second, task),
+        }
         what = f"success: {task}"
-        paired = paired_rates(what, sides[0], sides[1], **more)
-        found.append(paired or rates(what, *((sum(side.values()), len(side)) for side in sides), **more))
+        counts = [(sum(side.values()), len(side)) for side in sides]
+        found.append(paired_rates(what, *sides, **more) or rates(what, *counts, **more))
     found.append(
         lengths(
             "steps of its trials",
