@@ -18,7 +18,7 @@ from vlaw_assets.lake import ArtifactRef, Draft, Lake, labels, quarantine
 from vlaw_models.episodes import Episode
 
 TASKS = ("stack", "book", "push", "draw")
-REAL, IMAGINED, CLIPS, TRIALS = 12, 20, 8, 30
+REAL, IMAGINED, CLIPS, TRIALS = 12, 20, 8, 50
 """Episodes per task."""
 SUCCESS = 0.6
 ALPHA = 0.6

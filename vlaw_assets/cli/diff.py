@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -42,7 +43,7 @@ def diff(
     if as_json:
         print_json(found, notes=lake.notes)
     else:
-        _show(found)
+        _show(found, shlex.join(["vlaw", "compare", asset, a, b, *(["--as-of", as_of] if as_of else [])]))
 
 
 def named(lake: Lake, asset: str, name: str) -> ArtifactRef:
@@ -66,7 +67,7 @@ def named(lake: Lake, asset: str, name: str) -> ArtifactRef:
     )
 
 
-def _show(found: dict[str, Any]) -> None:
+def _show(found: dict[str, Any], compare: str) -> None:
     for side in ("a", "b"):
         console.print(
             f"{side}: {found[side]['name']} {found[side]['content_sha256'][:SHORT]} ({found[side]['artifact']})",
@@ -76,7 +77,7 @@ def _show(found: dict[str, Any]) -> None:
     if found["same"]:
         console.print("no difference")
         return
-    show_shifts(found["shifts"])
+    show_shifts(found["shifts"], compare)
     _table(
         "Recipe keys",
         ["key", "a", "b", "of"],

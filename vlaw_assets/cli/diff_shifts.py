@@ -19,26 +19,32 @@ LONGEST = 6
 CHANCE = {"beyond chance": "beyond", "within chance": "within", "single number": "-", "changed": "changed"}
 
 
-def show_shifts(found: dict[str, Any]) -> None:
-    """The table, what its columns mean, and commands."""
+def show_shifts(found: dict[str, Any], compare: str) -> None:
+    """The table, what its columns mean, and commands; `compare`: the one that shows the trials of two policies."""
     rows = found["rows"]
     if not rows:
         return
     quiet = [row for row in rows if not row["notable"]]
     shown = [row for row in rows if row["notable"] or row in quiet[:QUIET_SHOWN]]
     console.print()
-    print_table([["what", "a", "b", "b - a [95 %]", "size", "n", "chance"], *map(_cells, shown)], title=_title(found))
+    digits, tests = len(str(len(rows))), found["tests"]
+    header = ["what", "a", "b", "b - a [95 %]", "size", "n", "chance"]
+    print_table([header, *(_cells(row, digits) for row in shown)], title=_title(found))
     _say(
-        f"chance: what is beyond it at {found['alpha']:.0%} ({found['correction']}'s correction over {found['tests']} "
-        "tests). size: 0.2 small, 0.5 medium, 0.8 large. Indented: what was changed and goes with it."
+        f"chance: what is beyond it at {found['alpha']:.0%}, by {found['correction']}'s correction over "
+        f"{tests['success']} tests of success, and over {tests['others']} others; -: one number, not tested. "
+        "size: 0.2 small, 0.5 medium, 0.8 large. Indented: changes that go with it."
     )
     if len(quiet) > QUIET_SHOWN:
         _say(f"rows of smaller shifts, not shown: {len(quiet) - QUIET_SHOWN} (--json has them)")
     watched = [row for row in shown if row["notable"] and row["watch"]][:WATCHED]
-    if watched:
+    commands = [f"{row['rank']:>{digits}}  {row['watch']}" for row in watched]
+    if any(row["what"] == WHOLE for row in rows):
+        commands.append(f"all trials, side by side: {compare}")
+    if commands:
         console.print("\nTheir episodes", style="bold")
-        for row in watched:
-            _say(f"{row['rank']}  {row['watch']}")
+        for command in commands:
+            _say(command)
 
 
 def _title(found: dict[str, Any]) -> str:
@@ -52,13 +58,13 @@ def _title(found: dict[str, Any]) -> str:
     )
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
+def _cells(row: dict[str, Any], digits: int) -> list[str]:
     indent = "  " if row["standing"] == "changed" and row["goes_with"] else ""
     chance = CHANCE[row["standing"]]
     if row["standing"] == "beyond chance" and row["sense"]:
         chance += f", {row['sense']}"
     return [
-        f"{row['rank']} {indent}{row['what']}",
+        f"{row['rank']:>{digits}} {indent}{row['what']}",
         _value(row, row["a"]),
         _value(row, row["b"]),
         _difference(row),

@@ -11,7 +11,8 @@ Under a shift of 1 and 2 stand the changes that go with it: those of the stages 
 each once, under the first shift that it goes with; quarantine first, then labels, weights, recipe keys, code. A change
 is certain and has no size; that it goes with a shift does not prove that it is the cause.
 
-Beyond chance is what Holm's correction leaves at 5 % over all shifts that were tested. Samples that overlap (an
+Beyond chance is what Holm's correction leaves at 5 %: over the shifts of success, which say where it got worse, and
+over all others that were tested, which may say why. Samples that overlap (an
 episode that both sides learned from) make the tests careful, not bold. Sizes: `base`, `vlaw_models.metrics.effects`.
 """
 
@@ -31,6 +32,7 @@ ALPHA = 0.05
 DOUBLED = math.log(2)
 BEYOND, WITHIN, SINGLE, CHANGED = "beyond chance", "within chance", "single number", "changed"
 """How far a row can be believed."""
+SUCCESS = "success"
 WORSE, BETTER = "worse", "better"
 
 
@@ -42,7 +44,8 @@ def ranking(lake: Lake, left: dict[str, Any], right: dict[str, Any], found: dict
         found: what `differences.difference` says of them.
 
     Returns: {verdict, tests, alpha, correction, rows}. `verdict` is what success over all tasks says by itself:
-    'worse', 'better', 'not shown to differ', or '' where nobody measured it. A row has the fields of `base.Shift`, and
+    'worse', 'better', 'not shown to differ', or '' where nobody measured it; `tests` counts those of success and the
+    others. A row has the fields of `base.Shift`, and
 
         rank        from 1
         standing    'beyond chance', 'within chance', 'single number' (there is no test), or 'changed' (certain)
@@ -73,7 +76,12 @@ def ranked(measured: list[Shift], changed: list[Shift]) -> dict[str, Any]:
     from vlaw_models.metrics.effects import holm
 
     tested = [shift for shift in measured if shift.p_value is not None]
-    adjusted = dict(zip(map(id, tested), holm([shift.p_value or 0.0 for shift in tested]), strict=True))
+    families = [[shift for shift in tested if (shift.kind == SUCCESS) is asked] for asked in (True, False)]
+    adjusted = {
+        id(shift): p_value
+        for family in families
+        for shift, p_value in zip(family, holm([shift.p_value or 0.0 for shift in family]), strict=True)
+    }
     standing = {
         id(shift): SINGLE if not shift.tested else BEYOND if adjusted[id(shift)] <= ALPHA else WITHIN
         for shift in measured
@@ -112,7 +120,7 @@ def ranked(measured: list[Shift], changed: list[Shift]) -> dict[str, Any]:
     whole = next((shift for shift in measured if shift.what == WHOLE), None)
     return {
         "verdict": _verdict(whole),
-        "tests": len(tested),
+        "tests": dict(zip(("success", "others"), map(len, families), strict=True)),
         "alpha": ALPHA,
         "correction": "Holm",
         "rows": rows,

@@ -96,7 +96,7 @@ def _weights(lake: Lake, pairs: Sequence[tuple[Item, Item]], sets: Sets) -> list
             mean = [sum(side[name] for name in changed) / len(changed) for side in (first, second)]
             found.append(
                 Shift(
-                    f"mean weight of {len(changed)} episodes, {label(pair, list(pairs))}",
+                    f"mean weight of {len(changed)} episodes in data of {label(pair, list(pairs))}",
                     "weights",
                     ("training_set", pair[1]["asset"]),
                     of=names(pair),
@@ -146,16 +146,16 @@ def making(
         elif row["key"].rpartition(".")[2] in OF_THE_ITERATION:
             iteration.append(row)
         else:
-            add(f"recipe {row['key']}", "recipe", row, row["a"], row["b"])
+            add(_key(row), "recipe", row, row["a"], row["b"])
     for asset, rows in one_sided.items():
         keys = [{row["key"] for row in rows if row[side] is not None} for side in ("a", "b")]
         passed = [f"{asset}.pass_on" in side for side in keys]
         if any(passed):
             add(f"{asset}: passed on unchanged", "recipe", rows[0], passed[0], passed[1])
         elif len(keys[0] | keys[1]) == 1:
-            add(f"recipe {rows[0]['key']}", "recipe", rows[0], rows[0]["a"], rows[0]["b"])
+            add(_key(rows[0]), "recipe", rows[0], rows[0]["a"], rows[0]["b"])
         else:
-            add(f"recipe {asset}: keys of one side", "recipe", rows[0], len(keys[0]), len(keys[1]))
+            add(f"recipe keys of one side ({asset})", "recipe", rows[0], len(keys[0]), len(keys[1]))
     for row in code:
         add(f"code of {row['asset']}", "code", row, row["a"], row["b"])
     return [*changed.values(), *_between_iterations(iteration)]
@@ -170,6 +170,11 @@ def _between_iterations(rows: Sequence[dict[str, Any]]) -> list[Shift]:
     before, after = values.pop() if len(values) == 1 else (None, None)
     what = f"recipe {', '.join(names)} of {len({row['asset'] for row in rows})} stages"
     return [Shift(what, "iteration", a=before, b=after)]
+
+
+def _key(row: dict[str, Any]) -> str:
+    """The key as it stands in the recipe, and the stage that reads it."""
+    return f"recipe {row['key'].removeprefix(row['asset'] + '.')} ({row['asset']})"
 
 
 def _made(ref: ArtifactRef) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def shifts(b: Side, pairs: Sequence[tuple[Item, Item]], sets: Sets) -> list[Shif
         for shift in Data(
             b.lake,
             group[0],
-            ", ".join(label(pair, list(pairs)) for pair in group),
+            f"data of {', '.join(label(pair, list(pairs)) for pair in group)}",
             (*(pair[1]["asset"] for pair in group), *CHOSEN_BY),
             *(sets.get(item["owner"], []) for item in group[0]),
         ).shifts()
@@ -101,7 +101,7 @@ class Data:
     lake: Lake
     pair: tuple[Item, Item]
     name: str
-    """What the pair is called."""
+    """'data of policy'; of all models that learned from the same."""
     stages: tuple[str, ...]
     """Those that decide what it is learned from."""
     first: list[Learned]
@@ -120,11 +120,11 @@ class Data:
         if any(one.success is False for side in judged for one in side):
             counts = [(sum(bool(one.success) for one in side), len(side)) for side in judged]
             more = self._more("data", "success", lambda one: one.success is True)
-            found.append(rates(f"successes, {self.name}", *counts, **more))
+            found.append(rates(f"successes in {self.name}", *counts, **more))
         found.append(self._copies())
         found += [
             lengths(
-                f"steps of {source}, {self.name}",
+                f"steps of {source} in {self.name}",
                 *([one.steps for one in side if one.source == source] for side in (self.first, self.second)),
                 **self._more("length", _where(source), _of_source(source)),
             )
@@ -133,12 +133,12 @@ class Data:
         sizes = len(self.first), len(self.second)
         if sizes[0] != sizes[1]:
             more = self._more("data", "", lambda _one: True)
-            found.append(single(f"episodes, {self.name}", *sizes, counts_a=sizes[:1], counts_b=sizes[1:], **more))
+            found.append(single(f"episodes in {self.name}", *sizes, counts_a=sizes[:1], counts_b=sizes[1:], **more))
         return [shift for shift in found if shift]
 
     def _share(self, what: str, where: str, chosen: Callable[[Learned], bool]) -> Shift | None:
         counts = [(sum(map(chosen, side)), len(side)) for side in (self.first, self.second)]
-        return rates(f"{what}, {self.name}", *counts, **self._more("data", where, chosen))
+        return rates(f"{what} in {self.name}", *counts, **self._more("data", where, chosen))
 
     def _copies(self) -> Shift | None:
         """Episodes whose very content was learned from before."""
@@ -147,7 +147,7 @@ class Data:
             return None
         counts = [(len(found), len(side)) for found, side in zip(again, (self.first, self.second), strict=True)]
         more = self._more("data", "", lambda _one: True) | {"watch": watch_ids(self.lake, max(again[::-1], key=len))}
-        return rates(f"copies, {self.name}", *counts, **more)
+        return rates(f"copies in {self.name}", *counts, **more)
 
     def _more(self, kind: str, where: str, chosen: Callable[[Learned], bool]) -> dict[str, Any]:
         """What every shift of the episodes `chosen` says besides its numbers; `where` finds them in SQL."""

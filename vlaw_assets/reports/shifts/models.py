@@ -27,7 +27,7 @@ def losses(lake: Lake, pairs: Sequence[tuple[Item, Item]]) -> list[Shift]:
         first, second = (_last_loss(lake.ledger.get(item["owner"])) for item in pair)
         if first is not None and second is not None:
             shift = single(
-                f"last loss, {label(pair, list(pairs))}",
+                f"last loss of {label(pair, list(pairs))}",
                 first,
                 second,
                 kind="loss",
