@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from scipy.stats import norm
+from statsmodels.stats.multitest import multipletests
 
 from vlaw_models.errors import VlawError
 from vlaw_models.metrics.effects import cohens_h, holm, shift, superiority
@@ -58,6 +59,8 @@ def test_samples_of_one_value_are_no_shift():
 def test_holm():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([]) == []
+    drawn = list(np.random.default_rng(2).random(30) ** 4)
+    assert holm(drawn) == pytest.approx(list(multipletests(drawn, method="holm")[1]))
 
 
 @pytest.mark.parametrize(("a", "b"), [([], [1.0]), ([1.0], [float("nan")])])
