@@ -282,7 +282,7 @@ def test_base_policy_other_assets_and_the_past(sides, vlaw):
     sides.made("alpha", LOWERED)
     found = json.loads(vlaw("diff", "policy", "base_policy", "a/01", "--json", code=0).stdout)["shifts"]
     data = next(row for row in found["rows"] if row["what"] == "episodes in data of policy")
-    assert (data["a"], data["notable"]) == (0, True)
+    assert (data["a"], data["added"], data["removed"], data["notable"]) == (0, data["b"], 0, True)
     found = json.loads(vlaw("diff", "training_set", "a/01", "alpha/01", "--json", code=0).stdout)["shifts"]
     assert any(row["what"] == "share of real in data of training_set" for row in found["rows"])
     past = json.loads(

@@ -31,8 +31,8 @@ def show_shifts(found: dict[str, Any], compare: str) -> None:
     header = ["what", "a", "b", "b - a [95 %]", "size", "n", "chance"]
     print_table([header, *(_cells(row, digits) for row in shown)], title=_title(found))
     _say(
-        f"chance: what is beyond it at {found['alpha']:.0%}, by {found['correction']}'s correction over "
-        f"{tests['success']} tests of success, and over {tests['others']} others; -: one number, not tested. "
+        f"chance: what is beyond it at {found['alpha']:.0%} by {found['correction']}'s correction (tests of success: "
+        f"{tests['success']}, others: {tests['others']}); -: one number, not tested. "
         "size: 0.2 small, 0.5 medium, 0.8 large. Indented: changes that go with it."
     )
     if len(quiet) > QUIET_SHOWN:
@@ -94,9 +94,9 @@ def _difference(row: dict[str, Any]) -> str:
 
 
 def _counts(row: dict[str, Any]) -> str:
-    """How many episodes stand behind either number: '250' where it is the same."""
-    if row["kind"] == "data" and row["low"] is None:
-        return ""
+    """How many episodes stand behind either number: '250' where it is the same; or how many came and went."""
+    if row["added"] is not None:
+        return f"+{row['added']} -{row['removed']}"
     counts = [str(row[name][-1]) for name in ("counts_a", "counts_b") if row[name]]
     return counts[0] if len(set(counts)) == 1 else "/".join(counts)
 

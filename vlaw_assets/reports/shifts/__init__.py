@@ -32,7 +32,8 @@ ALPHA = 0.05
 DOUBLED = math.log(2)
 BEYOND, WITHIN, SINGLE, CHANGED = "beyond chance", "within chance", "single number", "changed"
 """How far a row can be believed."""
-SUCCESS = "success"
+QUESTIONS = ("success", "others")
+"""What is asked of many tests together: where success is another, and what else is."""
 WORSE, BETTER = "worse", "better"
 
 
@@ -44,8 +45,8 @@ def ranking(lake: Lake, left: dict[str, Any], right: dict[str, Any], found: dict
         found: what `differences.difference` says of them.
 
     Returns: {verdict, tests, alpha, correction, rows}. `verdict` is what success over all tasks says by itself:
-    'worse', 'better', 'not shown to differ', or '' where nobody measured it; `tests` counts those of success and the
-    others. A row has the fields of `base.Shift`, and
+    'worse', 'better', 'not shown to differ', or '' where nobody measured it; `tests` counts them by
+    question. A row has the fields of `base.Shift`, and
 
         rank        from 1
         standing    'beyond chance', 'within chance', 'single number' (there is no test), or 'changed' (certain)
@@ -76,7 +77,7 @@ def ranked(measured: list[Shift], changed: list[Shift]) -> dict[str, Any]:
     from vlaw_models.metrics.effects import holm
 
     tested = [shift for shift in measured if shift.p_value is not None]
-    families = [[shift for shift in tested if (shift.kind == SUCCESS) is asked] for asked in (True, False)]
+    families = [[shift for shift in tested if _question(shift) == question] for question in QUESTIONS]
     adjusted = {
         id(shift): p_value
         for family in families
@@ -120,11 +121,15 @@ def ranked(measured: list[Shift], changed: list[Shift]) -> dict[str, Any]:
     whole = next((shift for shift in measured if shift.what == WHOLE), None)
     return {
         "verdict": _verdict(whole),
-        "tests": dict(zip(("success", "others"), map(len, families), strict=True)),
+        "tests": dict(zip(QUESTIONS, map(len, families), strict=True)),
         "alpha": ALPHA,
         "correction": "Holm",
         "rows": rows,
     }
+
+
+def _question(shift: Shift) -> str:
+    return QUESTIONS[shift.kind != "success"]
 
 
 def goes_with(change: Shift, shift: Shift) -> bool:

@@ -43,6 +43,10 @@ class Shift:
     counts_a: tuple[int, ...] = ()
     """(successes, of) of a rate, else (number of values,)."""
     counts_b: tuple[int, ...] = ()
+    added: int | None = None
+    """Of a number of episodes: how many of b's are not a's."""
+    removed: int | None = None
+    """How many of a's are not b's."""
     difference: float | None = None
     low: float | None = None
     high: float | None = None

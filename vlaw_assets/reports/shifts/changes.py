@@ -168,7 +168,8 @@ def _between_iterations(rows: Sequence[dict[str, Any]]) -> list[Shift]:
     names = sorted({row["key"].rpartition(".")[2] for row in rows})
     values = {(row["a"], row["b"]) for row in rows}
     before, after = values.pop() if len(values) == 1 else (None, None)
-    what = f"recipe {', '.join(names)} of {len({row['asset'] for row in rows})} stages"
+    stages = sorted({row["asset"] for row in rows})
+    what = f"recipe {', '.join(names)} ({stages[0] if len(stages) == 1 else f'{len(stages)} stages'})"
     return [Shift(what, "iteration", a=before, b=after)]
 
 

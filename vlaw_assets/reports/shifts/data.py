@@ -130,15 +130,22 @@ class Data:
             )
             for source in sorted({one.source for one in everything})
         ]
-        sizes = len(self.first), len(self.second)
-        if sizes[0] != sizes[1]:
-            more = self._more("data", "", lambda _one: True)
-            found.append(single(f"episodes in {self.name}", *sizes, counts_a=sizes[:1], counts_b=sizes[1:], **more))
+        found.append(self._number())
         return [shift for shift in found if shift]
 
     def _share(self, what: str, where: str, chosen: Callable[[Learned], bool]) -> Shift | None:
         counts = [(sum(map(chosen, side)), len(side)) for side in (self.first, self.second)]
         return rates(f"{what} in {self.name}", *counts, **self._more("data", where, chosen))
+
+    def _number(self) -> Shift | None:
+        """How much data there is, and how much of it came and went."""
+        ids = [{one.episode_id for one in side} for side in (self.first, self.second)]
+        added, removed = len(ids[1] - ids[0]), len(ids[0] - ids[1])
+        sizes = len(self.first), len(self.second)
+        if not added and not removed and sizes[0] == sizes[1]:
+            return None
+        more = self._more("data", "", lambda _one: True) | {"added": added, "removed": removed}
+        return single(f"episodes in {self.name}", *sizes, counts_a=sizes[:1], counts_b=sizes[1:], **more)
 
     def _copies(self) -> Shift | None:
         """Episodes whose very content was learned from before."""
