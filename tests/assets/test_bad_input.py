@@ -84,7 +84,7 @@ def test_a_partition_that_a_person_typed_is_refused_before_any_step(place, monke
     monkeypatch.setenv("DAGSTER_HOME", str(place.root / "dagster_home"))
     with driver.open_instance() as instance:
         [run] = instance.get_runs(limit=1)
-        assert (run.tags["dagster/partition"], run.status.value) == (partition, "FAILURE")
+        assert (run.tags["dagster/partition"], run.status.value) == (partition, "CANCELED")
         events = [event.dagster_event for event in instance.all_logs(run.run_id) if event.dagster_event]
         assert "STEP_START" not in [event.event_type_value for event in events]
 

@@ -8,6 +8,12 @@ import time
 import dagster as dg
 import pytest
 import yaml
+from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
+from dagster._core.definitions.timestamp import TimestampWithTimezone
+from dagster._core.execution.asset_backfill import AssetBackfillData
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._utils.tags import TagConcurrencyLimitsCounter
 
 from vlaw_assets.definitions import build_defs
 from vlaw_assets.pipeline import driver, liveness, partitions, run_order
@@ -23,12 +29,38 @@ def instance(tmp_path, monkeypatch):
         yield instance
 
 
-def run_of(instance, partition: str, status=dg.DagsterRunStatus.NOT_STARTED) -> dg.DagsterRun:
+def run_of(instance, partition: str, status=dg.DagsterRunStatus.NOT_STARTED, tags=None) -> dg.DagsterRun:
     @dg.job
     def nothing():
         pass
 
-    return instance.create_run_for_job(nothing, tags={PARTITION: partition} if partition else {}, status=status)
+    tags = {**(tags or {}), **({PARTITION: partition} if partition else {})}
+    code = RemoteRepositoryOrigin(GrpcServerCodeLocationOrigin("localhost", port=1), "repository")
+    origin = RemoteJobOrigin(code, "nothing")
+    return instance.create_run_for_job(nothing, tags=tags, status=status, remote_job_origin=origin)
+
+
+def queue_limits(instance) -> list[dict]:
+    return [dict(limit) for limit in instance.get_concurrency_config().run_queue_config.tag_concurrency_limits]
+
+
+def backfill_of(names: list[str], *, of_assets: bool) -> PartitionBackfill:
+    shared = {"status": BulkActionStatus.REQUESTED, "from_failure": False, "tags": {}, "backfill_timestamp": 1.0}
+    if not of_assets:
+        return PartitionBackfill("asked", partition_names=names, **shared)
+    subset = partitions.LOOP.empty_subset().with_partition_keys(names)
+    target = AssetGraphSubset(partitions_subsets_by_asset_key={dg.AssetKey("loop_state"): subset})
+    nothing = AssetGraphSubset()
+    data = AssetBackfillData(
+        target_subset=target,
+        requested_runs_for_target_roots=False,
+        latest_storage_id=None,
+        materialized_subset=nothing,
+        requested_subset=nothing,
+        failed_and_downstream_subset=nothing,
+        backfill_start_time=TimestampWithTimezone(1.0, "UTC"),
+    )
+    return PartitionBackfill("asked", asset_selection=[dg.AssetKey("loop_state")], asset_backfill_data=data, **shared)
 
 
 class Log:
@@ -42,9 +74,11 @@ class Log:
 def test_the_queue_of_a_home_knows_the_order(instance):
     assert isinstance(instance.run_coordinator, run_order.InOrder)
     limits = yaml.safe_load(driver.DAGSTER_YAML)["concurrency"]["runs"]["tag_concurrency_limits"]
-    assert limits == [{"key": run_order.EXPERIMENT, "value": {"applyLimitPerUniqueValue": True}, "limit": 1}]
-    queue = instance.get_concurrency_config().run_queue_config
-    assert [dict(limit) for limit in queue.tag_concurrency_limits] == limits, "Dagster has read them"
+    assert limits == [
+        {"key": run_order.EXPERIMENT, "value": {"applyLimitPerUniqueValue": True}, "limit": 1},
+        {"key": run_order.HELD, "value": run_order.YES, "limit": 0},
+    ]
+    assert queue_limits(instance) == limits, "Dagster has read them"
 
 
 @pytest.mark.parametrize(
@@ -58,6 +92,38 @@ def test_the_queue_of_a_home_knows_the_order(instance):
 )
 def test_earlier_iterations_come_first(instance, partition, tags):
     assert run_order.order_tags(run_of(instance, partition)) == tags
+
+
+@pytest.mark.parametrize("kind", ["job", "assets"])
+def test_a_backfill_that_asks_for_the_second_first_begins_with_the_first(instance, kind):
+    """As Dagster does it: each run is made, then enters the queue; the daemon may look at the queue at any moment."""
+    names = ["vlaw|03", "vlaw|02", "vlaw|01", "dsrl|02"]
+    backfill = backfill_of(names, of_assets=kind == "assets")
+    instance.add_backfill(backfill)
+
+    def enter(partition: str) -> None:
+        tags = {run_order.BACKFILL: backfill.backfill_id}
+        run = run_of(instance, partition, tags=tags)
+        instance.run_coordinator.submit_run(dg.SubmitRunContext(run, workspace=None))
+
+    def begin() -> set[str]:
+        """What the daemon would take up, were there no other limit."""
+        limits = [limit for limit in queue_limits(instance) if limit["key"] == run_order.HELD]
+        counter = TagConcurrencyLimitsCounter(limits, [])
+        queued = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]))
+        return {run.tags[PARTITION] for run in queued if not counter.is_blocked(run)}
+
+    enter("vlaw|03")
+    enter("vlaw|02")
+    assert begin() == set()
+    assert {run.tags[run_order.HELD] for run in instance.get_runs()} == {run_order.YES}
+    enter("dsrl|02")
+    assert begin() == {"dsrl|02"}, "the backfill does not ask for its first: that one is refused in words"
+    enter("vlaw|01")
+    assert begin() == {*names}, "which of them begins first, the other two limits say"
+    again = run_of(instance, "vlaw|02", tags={run_order.HELD: run_order.YES})
+    instance.run_coordinator.submit_run(dg.SubmitRunContext(again, workspace=None))
+    assert instance.get_run_by_id(again.run_id).tags[run_order.HELD] == run_order.NO, "it is of no backfill"
 
 
 def test_it_waits_while_the_one_before_is_at_work_and_says_so(instance, monkeypatch):

@@ -9,13 +9,13 @@ same: the ledger has an edge to every artifact the state consists of.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.assets import promotion
-from vlaw_assets.assets.stage import CLASSES, MAKE_IT, Plan, Stage, Work
+from vlaw_assets.assets.stage import CLASSES, MAKE_IT, STAGES, Plan, Stage, Work, first_of
 from vlaw_assets.assets.stage_asset import stage_asset
 from vlaw_assets.loop_roles import CANDIDATE, GATE_READS, GATED, INCUMBENT, MEASURED, MODELS, REAL
 from vlaw_assets.partitions import partition_of
@@ -95,10 +95,21 @@ def make(_stage: Stage, plan: StatePlan, work: Work) -> None:
         work.metrics["promotion"] = verdicts
 
 
-def refuse_before_any_step(workplace: Workplace, partition: str) -> None:
-    """What `plan` refuses, so that a run ends with it before a step begins and no asset counts as failed. Raises
-    VlawError."""
-    plan(Stage(workplace.open_lake(), workplace, ASSET, partition))
+def refuse_before_any_step(workplace: Workplace, partition: str, assets: Collection[str]) -> None:
+    """What the first steps of a run would refuse, so that it ends before any of them and no asset counts as failed.
+
+    Args:
+        assets: what the run is to make; none: all of an iteration.
+
+    Raises VlawError.
+    """
+    lake = workplace.open_lake()
+    for asset in first_of(assets or [ASSET]):
+        if asset in STAGES:
+            stage = Stage(lake, workplace, asset, partition)
+            planned = STAGES[asset].plan(stage)
+            if isinstance(planned, StatePlan):
+                _check_learner(stage, planned)
 
 
 def _check_recipe(stage: Stage) -> None:

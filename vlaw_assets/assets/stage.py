@@ -13,7 +13,7 @@ import functools
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -354,6 +354,8 @@ class Making(Generic[P]):
     """What must hold also of an artifact that is reused; before `make`. Raises VlawError."""
     after: Callable[[Stage, P, Work], None] = nothing
     """What is derived from a new artifact, once it is committed: a run that dies here has lost nothing."""
+    deps: tuple[str, ...] = ()
+    """The assets that it may read of the same partition, and of the foundation."""
 
     def run(self, stage: Stage) -> Work:
         """Plans, makes and commits."""
@@ -370,3 +372,14 @@ class Making(Generic[P]):
 
 STAGES: dict[str, Making[Any]] = {}
 """Asset -> how it is made, of every stage that was defined."""
+
+
+def first_of(assets: Collection[str]) -> list[str]:
+    """Those of the assets that need no other one of them."""
+    return [asset for asset in assets if not set(assets) & _before(asset)]
+
+
+def _before(asset: str) -> set[str]:
+    """All that an asset is made of, directly or not."""
+    deps = STAGES[asset].deps if asset in STAGES else ()
+    return {*deps, *(name for dep in deps for name in _before(dep))}

@@ -56,7 +56,7 @@ def stage_asset(
         about: what a person reads about the asset, one or two sentences.
     """
     partitions_def = None if group == "foundation" else LOOP
-    making = STAGES[asset] = Making(code_digest(make.__module__), plan, make, check, after)
+    making = STAGES[asset] = Making(code_digest(make.__module__), plan, make, check, after, tuple(deps))
 
     @dg.asset(
         name=asset,

@@ -45,6 +45,10 @@ concurrency:
       - key: experiment
         value: {applyLimitPerUniqueValue: true}
         limit: 1
+      # Of a backfill, until it has asked for 01 too.
+      - key: .dagster/vlaw_held
+        value: "yes"
+        limit: 0
 run_monitoring:
   enabled: true
   start_timeout_seconds: 180
@@ -202,12 +206,12 @@ def _raise_failure(result: dg.ExecuteInProcessResult) -> None:
             if data.user_failure_data is not None and data.user_failure_data.description:
                 raise _told(data.user_failure_data.description, str(event.step_key), result.run_id)
             raise StageError(f"{event.step_key} failed in Dagster run {result.run_id}:\n{data.error_display_string}")
-    if any(event.event_type_value == "PIPELINE_CANCELED" for event in result.all_events):
-        raise KeyboardInterrupt  # between two steps
     for event in result.all_events:
         error = getattr(event.event_specific_data, "error", None)
         if event.event_type_value == "RESOURCE_INIT_FAILURE" and error is not None and error.cls_name == "Failure":
             raise _told(error.message.partition(": ")[2], "before the first step", result.run_id)
+    if any(event.event_type_value == "PIPELINE_CANCELED" for event in result.all_events):
+        raise KeyboardInterrupt  # between two steps
     if not result.success:
         raise StageError(f"Dagster run {result.run_id} failed before any step began; its event log says why.")
 

@@ -8,7 +8,7 @@ Dagster itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -50,12 +50,17 @@ class Workplace:
         return Path(self.recipes) if self.recipes else None
 
 
-def workplace_resource(place: Workplace, refuse: Callable[[Workplace, str], None]) -> dg.ResourceDefinition:
+def workplace_resource(
+    place: Workplace, refuse: Callable[[Workplace, str, Collection[str]], None]
+) -> dg.ResourceDefinition:
     """The resource of all assets. Dagster makes it in the process of a run before the first step: there the run's lock
     is taken, the iteration before waited for, and refused what cannot be made.
 
+    A run that is refused ends as canceled: of one that failed, Dagster shows every asset and check that it was to make
+    as failed, until the next one.
+
     Args:
-        refuse: raises VlawError for a partition whose loop_state cannot be made.
+        refuse: raises VlawError for a partition of which these assets (none: all) cannot be made.
     """
 
     def make(context: dg.InitResourceContext) -> Workplace:
@@ -65,10 +70,12 @@ def workplace_resource(place: Workplace, refuse: Callable[[Workplace, str], None
             liveness.begin(context.instance, context.run.run_id)
             if partition := run_order.begins(context.run):
                 run_order.wait_for_the_one_before(context.instance, partition, context.log)
+            if partition := context.run.tags.get(run_order.PARTITION):
                 try:
-                    refuse(place, partition)
+                    refuse(place, partition, [key.to_user_string() for key in context.run.asset_selection or ()])
                 except VlawError as error:
                     context.log.error(str(error))  # a line of the run's log; the failure is folded away in it
+                    context.instance.report_run_canceling(context.run, "It is refused before its first step.")
                     raise dg.Failure(description=str(error), allow_retries=False) from error
         return place
 

@@ -2,22 +2,31 @@
 
 Dagster does not know that iteration 02 reads what 01 leaves (loop_state.py): a backfill over both asks for both at
 once. So each run gets two tags when it enters the queue: its experiment, of which dagster.yaml lets one run at a time
-begin, and a priority, by which earlier iterations come first. A run that `vlaw run` executes is in no queue: for that
-one the next iteration waits before its first step. Where 02 begins before 01 was asked for, it is refused.
+begin, and a priority, by which earlier iterations come first. A backfill enters its runs one by one, in any order: one
+whose iteration before is yet to come is held until that is there. A run that `vlaw run` executes is in no queue: for
+that one the next iteration waits before its first step. Where 02 begins before 01 was asked for, it is refused.
 """
 
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from vlaw_assets.partitions import partition_of, split_partition
 from vlaw_assets.pipeline.progress import SAY_S
 
+if TYPE_CHECKING:
+    from dagster._core.execution.backfill import PartitionBackfill
+
 EXPERIMENT = "experiment"
 """Run tag; dagster.yaml limits how many runs of one value there are at a time."""
-PARTITION, PRIORITY = "dagster/partition", "dagster/priority"
+PARTITION, PRIORITY, BACKFILL = "dagster/partition", "dagster/priority", "dagster/backfill"
+HELD = ".dagster/vlaw_held"
+"""Run tag; dagster.yaml lets none begin where it is YES."""
+YES, NO = "yes", "no"
+ASKED = tuple(status for status in dg.DagsterRunStatus if status != dg.DagsterRunStatus.NOT_STARTED)
 BEGUN = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 LOOK_S = 2.0
 
@@ -27,16 +36,50 @@ class InOrder(dg.QueuedRunCoordinator):
 
     def submit_run(self, context: dg.SubmitRunContext) -> dg.DagsterRun:
         run = context.dagster_run
-        tags = {key: value for key, value in order_tags(run).items() if key not in run.tags}
+        ordered = order_tags(run)
+        tags = {key: value for key, value in ordered.items() if key not in run.tags}
+        if ordered and (held := before_is_to_come(self._instance, run)) != (run.tags.get(HELD) == YES):
+            tags[HELD] = YES if held else NO  # one that is run again has the tags of the one before
         if tags:
             self._instance.add_run_tags(run.run_id, tags)
-        return super().submit_run(context)
+        submitted = super().submit_run(context)
+        if ordered:
+            free_what_waited(self._instance, run)
+        return submitted
 
 
 def order_tags(run: dg.DagsterRun) -> dict[str, str]:
     """The tags by which the queue orders a run; none for one that is no iteration."""
     experiment, iteration = split_partition(run.tags.get(PARTITION, ""))
     return {EXPERIMENT: experiment, PRIORITY: str(-iteration)} if iteration else {}
+
+
+def before_is_to_come(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether the backfill that a run is of has yet to ask for the iteration before, or one that this one waits for."""
+    experiment, iteration = split_partition(run.tags.get(PARTITION, ""))
+    backfill = instance.get_backfill(run.tags[BACKFILL]) if iteration > 1 and BACKFILL in run.tags else None
+    if backfill is None or backfill.status.value != "REQUESTED":
+        return False
+    before = partition_of(experiment, iteration - 1)
+    asked = dg.RunsFilter(tags={PARTITION: before, BACKFILL: backfill.backfill_id}, statuses=list(ASKED))
+    free = (other for other in instance.get_runs(asked) if other.tags.get(HELD) != YES)
+    return before in partitions_of(backfill) and next(free, None) is None
+
+
+def partitions_of(backfill: PartitionBackfill) -> set[str]:
+    """All that a backfill asks for: of a job, or of assets."""
+    of_assets = backfill.asset_backfill_data
+    subsets = of_assets.target_subset.partitions_subsets_by_asset_key.values() if of_assets else ()
+    return {*(backfill.partition_names or ()), *(key for subset in subsets for key in subset.get_partition_keys())}
+
+
+def free_what_waited(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Lets the runs in the queue begin that were held for this one, which is in it now."""
+    experiment = split_partition(run.tags.get(PARTITION, ""))[0]
+    held = dg.RunsFilter(tags={EXPERIMENT: experiment, HELD: YES}, statuses=[dg.DagsterRunStatus.QUEUED])
+    for other in sorted(instance.get_runs(held), key=lambda held: split_partition(held.tags[PARTITION])[1]):
+        if not before_is_to_come(instance, other):
+            instance.add_run_tags(other.run_id, {HELD: NO})
 
 
 def begins(run: dg.DagsterRun) -> str:
