@@ -93,6 +93,7 @@ COMMANDS: dict[str, tuple[list[str], bool]] = {
     "no number": (["run", "-i", BAD], False),
     "no option": (["status", f"--{BAD}"], True),
     "too much": (["status", BAD], True),
+    "no text": (["sql", f"select {BAD}\udcff"], True),
 }
 """Name -> arguments, and whether the bad text is surely shown."""
 

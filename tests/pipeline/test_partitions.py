@@ -50,6 +50,29 @@ def test_what_was_made_stays_whatever_became_of_its_recipe(instance):
     assert there(instance)[-1] == "gone|02"
 
 
+@pytest.mark.parametrize("arms", [80, 150])
+def test_of_more_than_are_plotted_those_come_last_that_were_made(instance, arms):
+    """The UI plots the last ones."""
+    partitions.prepare(instance, None)
+    added = there(instance)
+    recipes, new = len(added), partitions.PLOTTED - 10
+    studied = [f"claims-vlaw-s{number}|01" for number in range(arms)]
+    instance.add_dynamic_partitions(partitions.LOOP.name, [*studied, *(f"claims-new-s{n}|01" for n in range(new))])
+    for key in ("vlaw|01", "filtered_bc|02", *studied):
+        instance.report_runless_asset_event(dg.AssetMaterialization("loop_state", partition=key))
+    partitions.prepare(instance, None)
+    plotted = instance.event_log_storage.get_paginated_dynamic_partitions(
+        partitions.LOOP.name, limit=partitions.PLOTTED, ascending=False
+    ).results
+    kept = min(arms, 118)
+    assert {*plotted} >= {"vlaw|01", *studied[-kept:]}
+    assert ("filtered_bc|02" in plotted) is (arms < 118), "the oldest go where there is no room"
+    keys = there(instance)
+    assert len(keys) == len({*keys}) == recipes + arms + new
+    partitions.prepare(instance, None)
+    assert there(instance) == keys
+
+
 def test_the_sensor_follows_the_recipes(instance, tmp_path):
     recipes = tmp_path / "recipes"
     write_recipe(recipes, "mine", iterations=2)

@@ -137,6 +137,15 @@ def test_names_that_cannot_be_partition_keys_are_refused(tmp_path):
     write(tmp_path, "", "a|b")
     with pytest.raises(VlawError, match="cannot name an experiment"):
         recipe_files(tmp_path)
+    assert find_recipe("smoke", tmp_path).name == "smoke", "the others are there all the same"
+    with pytest.raises(VlawError, match="there is no experiment"):
+        find_recipe("a|b", tmp_path)
+
+
+def test_what_an_editor_leaves_beside_a_recipe_is_none(tmp_path):
+    (tmp_path / ".#mine.toml").symlink_to("somebody@somewhere.1")
+    (tmp_path / "._mine.toml").write_bytes(b"\0")
+    assert recipe_files(tmp_path) == recipe_files()
 
 
 def test_missing_recipe_folder(tmp_path):

@@ -92,6 +92,7 @@ def test_a_label_is_taken_from_this_page_alone():
         b"x" * 100_000,
         json.dumps(LABEL | {"episode_id": "e2"}).encode(),
         json.dumps(LABEL | {"why": 1}).encode(),
+        json.dumps(LABEL | {"episode_id": "\ud800"}).encode(),
         b"[" * 10_000,
     ):
         assert ask(app, "POST", "/token/label", GOOD, wrong)[0] == 400
@@ -118,7 +119,7 @@ def test_a_label_is_in_the_lake_and_on_the_page(place, monkeypatch):
         listening.close()
         prefix = f"/{app.token}/label"
         good = "near_success", "it tips"
-        for label, why in (good, ("no_label", "x"), ("success", " "), good):
+        for label, why in (good, ("no_label", "x"), ("success", " "), ("success", "half \ud800"), good):
             body = json.dumps({"episode_id": ids[1], "label": label, "why": why}).encode()
             answers.append(ask(app, "POST", prefix, GOOD, body))
         assert b"connect-src &#x27;self&#x27;" in app.page
@@ -126,7 +127,7 @@ def test_a_label_is_in_the_lake_and_on_the_page(place, monkeypatch):
     monkeypatch.setattr(labelling, "serve", serve)
     monkeypatch.setattr(command, "tell_dagster", lambda lake, ref: told.append(ref))
     said = vlaw("watch", *ids, "--label", "--who", "ann", code=0).stdout
-    assert [status for status, *_ in answers] == [200, 409, 409, 200]
+    assert [status for status, *_ in answers] == [200, 409, 409, 409, 200]
     first = json.loads(answers[0][2])
     assert (first["outcome"], first["event"], first["label"]) == ("failure", "near_success", "ann")
     assert "'no_label' is no label" in json.loads(answers[1][2])["error"]

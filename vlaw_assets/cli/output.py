@@ -20,6 +20,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from vlaw_models.errors import VlawError
+from vlaw_models.plain_text import is_text
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import Lake
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 GARBAGE_EVERY = 50_000
 """Objects that Python may make before it looks for cycles. A ledger is a million of them, all in use: looking for
 cycles among them every 700 objects was a quarter of the time of `vlaw status`."""
+WORDS = "vlaw.words"
+"""Key of the words of a command in its context."""
 NOT_A_TERMINAL = 160
 """Width of what is written to a file or a pipe; a terminal has its own."""
 
@@ -87,12 +90,17 @@ errors = SafeConsole(stderr=True, highlight=False, emoji=False)
 class Commands(typer.core.TyperGroup):
     """The command group whose errors are messages."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta[WORDS] = list(args)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         from vlaw_assets.lake import disk
         from vlaw_assets.pipeline.driver import StageError
 
         gc.set_threshold(GARBAGE_EVERY, *gc.get_threshold()[1:])
         try:
+            _check_text(ctx.meta[WORDS])
             return super().invoke(ctx)
         except VlawError as error:
             errors.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
@@ -109,6 +117,13 @@ class Commands(typer.core.TyperGroup):
                 raise
             errors.print(f"[bold red]error:[/] {escape(str(known))}", soft_wrap=True)
             raise typer.Exit(2) from error
+
+
+def _check_text(words: Sequence[str]) -> None:
+    """Raises VlawError for bytes that are no text: nothing that reads or writes a lake takes them."""
+    for word in words:
+        if not is_text(word):
+            raise VlawError("a word of the command is no text", where=word, remedy="Give it in UTF-8.")
 
 
 def print_json(value: Any, *, notes: Sequence[str] = ()) -> None:

@@ -22,6 +22,7 @@ from vlaw_assets.lake.lookup import Lookup
 from vlaw_assets.lake.rules import LABELS
 from vlaw_assets.once import once
 from vlaw_models.errors import VlawError
+from vlaw_models.plain_text import is_text
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import Lake
@@ -163,6 +164,8 @@ def _check(lake: Lake, given: Sequence[Given], place: Callable[[int], str]) -> N
         if label not in LABELS:
             raise VlawError(f"{label!r} is no label", where=place(index), remedy=f"one of {', '.join(LABELS)}")
         for what, text, example in (("who", who, "ann"), ("why", why, "the cup tips over at the end")):
+            if not is_text(text):
+                raise VlawError(f"{what} is no text", where=place(index), remedy="give it in UTF-8")
             if not text.strip():
                 raise VlawError(
                     f"{what} says that {name} is a {label} is missing" if what == "who" else "a reason is missing",

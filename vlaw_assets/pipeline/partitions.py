@@ -7,7 +7,7 @@ iteration of one experiment. (A product of two dimensions would offer iterations
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import dagster as dg
@@ -15,12 +15,14 @@ import dagster as dg
 from vlaw_assets.once import asking
 from vlaw_assets.partitions import partition_of, split_partition
 from vlaw_assets.recipes import find_recipe
-from vlaw_assets.recipes.loading import recipe_files
+from vlaw_assets.recipes.loading import well_named
 from vlaw_models.errors import VlawError
 
 LOOP = dg.DynamicPartitionsDefinition(name="iteration")
 FIRST = ("vlaw", "smoke")
 """Experiments whose partitions come first in the UI, which shows them in the order in which they were added."""
+PLOTTED = 120
+"""Partitions that the UI plots an asset's numbers of: those that were added last."""
 
 
 def register(instance: dg.DagsterInstance, keys: Iterable[str]) -> None:
@@ -34,7 +36,7 @@ def register(instance: dg.DagsterInstance, keys: Iterable[str]) -> None:
 
 def of_recipes(folder: Path | None) -> list[str]:
     """The partitions of every recipe; a faulty one has none (`vlaw doctor` says why)."""
-    names = recipe_files(folder)
+    names = well_named(folder)
     ordered = [*(name for name in FIRST if name in names), *sorted(set(names) - set(FIRST))]
     return [key for name in ordered for key in _of(name, folder)]
 
@@ -46,8 +48,24 @@ def made(instance: dg.DagsterInstance) -> list[str]:
 
 def prepare(instance: dg.DagsterInstance, folder: Path | None) -> None:
     """What is there when the UI starts: every recipe's, and what was made under a recipe that is gone."""
+    done = made(instance)
     with asking():
-        register(instance, [*of_recipes(folder), *made(instance)])
+        register(instance, [*of_recipes(folder), *done])
+    _plot(instance, done)
+
+
+def _plot(instance: dg.DagsterInstance, done: Collection[str]) -> None:
+    """Where there are more than the UI plots, those of which something was made become the last ones, FIRST among them:
+    a plot of what was not made is empty."""
+    assert LOOP.name is not None
+    there = instance.get_dynamic_partitions(LOOP.name)
+    last = sorted({*there} & {*done}, key=lambda key: (split_partition(key)[0] in FIRST, there.index(key)))
+    plotted = [*(key for key in there if key not in done), *last][-PLOTTED:]
+    if {*plotted} & {*done} <= {*there[-PLOTTED:]}:
+        return
+    for key in last:
+        instance.delete_dynamic_partition(LOOP.name, key)
+    instance.add_dynamic_partitions(LOOP.name, last)
 
 
 def without_recipe(keys: Iterable[str], folder: Path | None) -> list[str]:

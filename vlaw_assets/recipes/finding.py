@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlaw_assets.once import once
-from vlaw_assets.recipes.loading import PACKAGED, load_recipe, recipe_files
+from vlaw_assets.recipes.loading import PACKAGED, load_recipe, well_named
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def find_recipe(name: str, folder: Path | None = None) -> Recipe:
 
     Raises VlawError for an unknown experiment or a faulty file.
     """
-    files = recipe_files(folder)
+    files = well_named(folder)
     if name in files:
         return load_recipe(files[name])
     from vlaw_assets.recipes.study import find_member, resolved

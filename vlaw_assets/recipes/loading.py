@@ -28,23 +28,46 @@ NOT_INHERITED = ("name", "description", EXTENDS)
 
 @once
 def recipe_files(folder: Path | None = None) -> dict[str, Path]:
-    """Experiment name -> file: the packaged recipes and those in `folder`, by file name; a user's file wins."""
+    """Experiment name -> file: the packaged recipes and those in `folder`, by file name; a user's file wins. VlawError
+    for a file that cannot name an experiment."""
+    found = _files(folder)
+    for name, path in found.items():
+        check_name(name, path, "an experiment")
+    return found
+
+
+@once
+def well_named(folder: Path | None = None) -> dict[str, Path]:
+    """The same without the files that cannot name an experiment: one such file must not stop all others."""
+    return {name: path for name, path in _files(folder).items() if is_name(name)}
+
+
+def check_name(name: str, path: Path, what: str) -> None:
+    """Raises VlawError for a name that cannot be part of a partition and a folder."""
+    if not is_name(name):
+        raise VlawError(
+            f"{name!r} cannot name {what}",
+            where=str(path),
+            remedy="Use letters, digits, '_' and '-' only, starting with a letter or digit.",
+        )
+
+
+def _files(folder: Path | None) -> dict[str, Path]:
     if folder is not None and not folder.is_dir():
         raise VlawError(
             "the folder of recipes does not exist",
             where=str(folder),
             remedy="Create it, or unset VLAW_RECIPES to use the packaged recipes only.",
         )
-    files = [*sorted(PACKAGED.glob("*.toml")), *(sorted(folder.glob("*.toml")) if folder else [])]
-    found = {path.stem: path for path in files if path.name != FOUNDATION_FILE}
-    for name, path in found.items():
-        if not is_name(name):
-            raise VlawError(
-                f"{name!r} cannot name an experiment",
-                where=str(path),
-                remedy="Use letters, digits, '_' and '-' only, starting with a letter or digit.",
-            )
-    return found
+    return toml_files(PACKAGED, FOUNDATION_FILE) | (toml_files(folder, FOUNDATION_FILE) if folder else {})
+
+
+def toml_files(folder: Path, *others: str) -> dict[str, Path]:
+    """Name -> file of a folder, without hidden ones (an editor's, while it has a file open) and `others`."""
+    found = (
+        path for path in sorted(folder.glob("*.toml")) if not path.name.startswith(".") and path.name not in others
+    )
+    return {path.stem: path for path in found}
 
 
 @once
@@ -83,7 +106,7 @@ def _parent(path: Path) -> Path | None:
     if EXTENDS not in document:
         return None
     name = document[EXTENDS]
-    files = recipe_files(path.parent if path.parent != PACKAGED else None)
+    files = well_named(path.parent if path.parent != PACKAGED else None)
     if not isinstance(name, str) or name not in files:
         raise problem(path, EXTENDS, f"names {name!r}, which is no recipe", f"Use one of {', '.join(sorted(files))}.")
     return files[name]
@@ -176,7 +199,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """The plain values of a file, not to be changed. Raises VlawError where it cannot be read."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
         raise VlawError(
             f"the recipe cannot be read: {error}",
             where=str(path),

@@ -19,12 +19,15 @@ from vlaw_assets.recipes.checking import checked, problem
 from vlaw_assets.recipes.loading import (
     EXTENDS,
     NOT_INHERITED,
+    check_name,
     document_of,
     load_foundation,
     merged,
     read_toml,
     recipe_files,
     recipe_of,
+    toml_files,
+    well_named,
 )
 from vlaw_assets.recipes.schema import Iterations, Keys, Recipe, Tables, wrong
 from vlaw_models.errors import VlawError
@@ -95,15 +98,9 @@ class Member:
 def study_files(folder: Path | None = None) -> dict[str, Path]:
     """Study name -> file: the packaged ones and those in `folder`/studies, by file name; a user's file wins."""
     own = folder / FOLDER if folder else None
-    files = [*sorted(PACKAGED.glob("*.toml")), *(sorted(own.glob("*.toml")) if own and own.is_dir() else [])]
-    found = {path.stem: path for path in files}
+    found = toml_files(PACKAGED) | (toml_files(own) if own and own.is_dir() else {})
     for name, path in found.items():
-        if not is_name(name):
-            raise VlawError(
-                f"{name!r} cannot name a study",
-                where=str(path),
-                remedy="Use letters, digits, '_' and '-' only, starting with a letter or digit.",
-            )
+        check_name(name, path, "a study")
     return found
 
 
@@ -153,14 +150,14 @@ def load_study(path: Path, folder: Path | None = None) -> Study:
     study = checked(Study, read_toml(path), path=path)
     if study.name != path.stem:
         raise problem(path, "name", f"is {study.name!r} but the file is {path.name}", "Name the file after the study.")
-    _check_arms(study, path, recipe_files(folder))
+    _check_arms(study, path, well_named(folder))
     return study
 
 
 def resolved(member: Member, folder: Path | None = None) -> Recipe:
     """The recipe of a study's experiment, checked in full. Raises VlawError."""
     study, arm = member.study, member.arm
-    path, file = study_files(folder)[study.name], recipe_files(folder)[arm.recipe]
+    path, file = study_files(folder)[study.name], well_named(folder)[arm.recipe]
     _check_settings(study, path, file)
     document = merged(document_of(file), {key: dict(values) for key, values in study.settings.items()})
     document |= {"name": member.experiment, "seed": member.seed, "iterations": arm.iterations}
