@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import dagster as dg
 import numpy as np
 import pytest
 from factories import episode, write_recipe
 from smoke_place import new_place, smoke_place
 
 from vlaw_assets.assets.imagined_rollouts import begin_with_real_frames, starts_from
+from vlaw_assets.assets.stage import Making
 from vlaw_assets.pipeline import driver
 from vlaw_assets.recipes import find_recipe
 from vlaw_models.errors import VlawError
@@ -81,12 +83,17 @@ def test_a_partition_that_a_person_typed_is_refused_before_any_step(place, monke
     with pytest.raises(VlawError, match=message) as caught:
         place.run("iteration", partition)
     assert caught.value.remedy
+    assert ended(place, monkeypatch, partition) == ("CANCELED", False)
+
+
+def ended(place, monkeypatch, partition: str = "") -> tuple[str, bool]:
+    """How the last run ended, and whether a step of it had begun. Of a canceled one Dagster shows nothing red."""
     monkeypatch.setenv("DAGSTER_HOME", str(place.root / "dagster_home"))
     with driver.open_instance() as instance:
         [run] = instance.get_runs(limit=1)
-        assert (run.tags["dagster/partition"], run.status.value) == (partition, "CANCELED")
+        assert run.tags.get("dagster/partition", "") == partition
         events = [event.dagster_event for event in instance.all_logs(run.run_id) if event.dagster_event]
-        assert "STEP_START" not in [event.event_type_value for event in events]
+        return run.status.value, "STEP_START" in [event.event_type_value for event in events]
 
 
 def test_a_missing_foundation_is_one_message_with_the_job_to_run(empty_place):
@@ -98,6 +105,24 @@ def test_a_missing_foundation_is_one_message_with_the_job_to_run(empty_place):
     empty_place.run("foundation", only=["base_policy"])
     with pytest.raises(VlawError, match="missing: pretrained_world_model, pretrained_reward_model"):
         empty_place.run("iteration", KEY)
+
+
+@pytest.mark.parametrize("asset", ["policy", "policy_evaluation"])
+def test_part_of_an_iteration_that_lacks_what_it_reads_is_refused_before_any_step(empty_place, asset, monkeypatch):
+    with pytest.raises(VlawError, match=r"smoke\|01") as caught:
+        empty_place.run("iteration", KEY, only=[asset])
+    assert caught.value.remedy
+    assert ended(empty_place, monkeypatch, KEY) == ("CANCELED", False)
+
+
+def test_a_run_that_a_signal_ends_leaves_nothing_red(empty_place, monkeypatch):
+    def stopped(*_: object) -> None:
+        raise dg.DagsterExecutionInterruptedError
+
+    monkeypatch.setattr(Making, "run", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        empty_place.run("foundation", only=["autoencoder"])
+    assert ended(empty_place, monkeypatch) == ("CANCELED", True)
 
 
 def test_missing_checkpoint_is_refused_before_anything_is_written(empty_place):

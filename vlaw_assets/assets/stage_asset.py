@@ -94,6 +94,11 @@ def stage_asset(
                 work = making.run(stage)
             ending = progress.MADE if work.reused is None else progress.REUSED
             result = _result(stage, work)
+        except dg.DagsterExecutionInterruptedError:
+            from vlaw_assets.pipeline import liveness
+
+            liveness.cancel(context.instance, context.run.run_id)
+            raise
         except Exception as error:
             # A full or read-only disk is no defect, whichever library met it.
             from vlaw_assets.lake import disk

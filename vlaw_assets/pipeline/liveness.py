@@ -70,6 +70,14 @@ def let_go(instance: dg.DagsterInstance, run_id: str) -> None:
         _free(instance, lock, run_id)
 
 
+def cancel(instance: dg.DagsterInstance, run_id: str, why: str = "It is ended by a signal.") -> None:
+    """Lets a run that is about to end end as canceled: of one that failed, Dagster shows every asset and check that it
+    was to make as failed, until the next one."""
+    run = instance.get_run_by_id(run_id)
+    if run is not None and run.status == dg.DagsterRunStatus.STARTED:
+        instance.report_run_canceling(run, why)
+
+
 def is_dead(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     """Whether a run began and its process is gone. False where that cannot be told from here. Changes nothing."""
     path = _path(instance, run.run_id)

@@ -56,8 +56,7 @@ def workplace_resource(
     """The resource of all assets. Dagster makes it in the process of a run before the first step: there the run's lock
     is taken, the iteration before waited for, and refused what cannot be made.
 
-    A run that is refused ends as canceled: of one that failed, Dagster shows every asset and check that it was to make
-    as failed, until the next one.
+    A run that is refused, or is ended while it waits, ends as canceled.
 
     Args:
         refuse: raises VlawError for a partition of which these assets (none: all) cannot be made.
@@ -69,13 +68,17 @@ def workplace_resource(
         if context.run and context.instance and context.log:  # a sensor has no run
             liveness.begin(context.instance, context.run.run_id)
             if partition := run_order.begins(context.run):
-                run_order.wait_for_the_one_before(context.instance, partition, context.log)
+                try:
+                    run_order.wait_for_the_one_before(context.instance, partition, context.log)
+                except dg.DagsterExecutionInterruptedError:
+                    liveness.cancel(context.instance, context.run.run_id)
+                    raise
             if partition := context.run.tags.get(run_order.PARTITION):
                 try:
                     refuse(place, partition, [key.to_user_string() for key in context.run.asset_selection or ()])
                 except VlawError as error:
                     context.log.error(str(error))  # a line of the run's log; the failure is folded away in it
-                    context.instance.report_run_canceling(context.run, "It is refused before its first step.")
+                    liveness.cancel(context.instance, context.run.run_id, "It is refused before its first step.")
                     raise dg.Failure(description=str(error), allow_retries=False) from error
         return place
 
