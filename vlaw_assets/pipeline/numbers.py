@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 NOTHING = 1e-9
 """What is smaller is what rounding leaves of zero."""
+SEVERAL = 20
+"""Losses that are averaged."""
 Found = Mapping[str, float | None]
 
 
@@ -114,15 +116,19 @@ def _policy(_lake: Lake, ref: ArtifactRef) -> Found:
 
 
 def _learned(_lake: Lake, ref: ArtifactRef) -> Found:
-    losses = ref.metrics.get("losses") or [None]
-    return {"loss_last": _last_loss(ref), "loss_first": losses[0], "episodes": ref.metrics.get("episodes")}
+    first = _mean_loss(ref, slice(0, 1), slice(0, SEVERAL))
+    return {"loss_last": _last_loss(ref), "loss_first": first, "episodes": ref.metrics.get("episodes")}
 
 
-def _last_loss(ref: ArtifactRef, over: int = 20) -> float | None:
-    """Mean of the last losses: a single one is noise."""
+def _last_loss(ref: ArtifactRef) -> float | None:
+    return _mean_loss(ref, slice(-1, None), slice(-SEVERAL, None))
+
+
+def _mean_loss(ref: ArtifactRef, one: slice, several: slice) -> float | None:
+    """Mean of some losses, where there are enough of them: a single one is noise."""
     losses = ref.metrics.get("losses") or []
-    last = losses[-over:] if len(losses) > 2 * over else losses[-1:]
-    return sum(last) / len(last) if last else None
+    chosen = losses[several] if len(losses) > 2 * SEVERAL else losses[one]
+    return sum(chosen) / len(chosen) if chosen else None
 
 
 def _world_model_metrics(_lake: Lake, ref: ArtifactRef) -> Found:
