@@ -9,6 +9,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
 from smoke_place import FOUNDATION_ASSETS, LOOP_ASSETS
 
 from vlaw_assets.definitions import build_defs
@@ -93,6 +94,17 @@ def test_every_loop_asset_descends_from_loop_state_and_not_from_itself(defs):
     assert {key.to_user_string() for key in above} & set(LOOP_ASSETS) == {"loop_state"}, (
         "the loop closes in the ledger only"
     )
+
+
+def test_a_backfill_of_assets_looks_for_no_recording_of_an_iterations_name(defs):
+    instance = dg.DagsterInstance.ephemeral()
+    instance.add_dynamic_partitions("iteration", ["smoke|01"])
+    view = AssetGraphView.for_test(defs, instance)
+    for key in map(dg.AssetKey, LOOP_ASSETS):
+        for parent in defs.resolve_asset_graph().get(key).parent_keys:
+            asked = view.get_full_subset(key=key)
+            _, missing = view.compute_parent_subset_and_required_but_nonexistent_subset(parent, asked)
+            assert missing.is_empty, (key, parent)
 
 
 def test_checks_block(defs):

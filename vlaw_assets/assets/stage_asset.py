@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from vlaw_assets.assets.catalogue import described, references
+from vlaw_assets.assets.outside import recorded_episodes
 from vlaw_assets.assets.stage import STAGES, Making, P, Stage, Work, nothing
 from vlaw_assets.pipeline import mirror, page, progress
 from vlaw_assets.pipeline.checks import Finding
@@ -62,7 +63,7 @@ def stage_asset(
         name=asset,
         group_name=group,
         partitions_def=partitions_def,
-        deps=list(deps),
+        deps=[_edge(dep, partitions_def) for dep in deps],
         code_version=making.code[:16],
         pool=pool,
         kinds=set(kinds),
@@ -117,6 +118,14 @@ def stage_asset(
         yield result
 
     return body
+
+
+def _edge(asset: str, partitions_def: dg.PartitionsDefinition | None) -> dg.AssetDep:
+    """Of the graph. Which recording an iteration reads, its recipe says: to Dagster it is none, or a backfill would
+    look for one that has the iteration's name."""
+    if partitions_def is None or asset != recorded_episodes.key.to_user_string():
+        return dg.AssetDep(asset)
+    return dg.AssetDep(asset, partition_mapping=dg.SpecificPartitionsPartitionMapping([]))
 
 
 def _check_specs(

@@ -174,6 +174,7 @@ class _Processes:
         self._leaving = True
         for process in reversed(self._running):
             process.terminate()
+        for process in self._running:
             try:
                 process.wait(PATIENCE_S)
             except subprocess.TimeoutExpired:
