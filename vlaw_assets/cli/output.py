@@ -5,7 +5,6 @@ Exit codes: 0 done, 1 something is wrong (a defect, or doctor found a problem), 
 
 from __future__ import annotations
 
-import atexit
 import gc
 import json
 import sys
@@ -100,8 +99,6 @@ class Commands(typer.core.TyperGroup):
         from vlaw_assets.pipeline.driver import StageError
 
         gc.set_threshold(GARBAGE_EVERY, *gc.get_threshold()[1:])
-        atexit.unregister(gc.freeze)  # registered once, however often this is called
-        atexit.register(gc.freeze)  # a process that ends looks for no cycles: up to a second after `vlaw status`
         try:
             _check_text(ctx.meta[WORDS])
             return super().invoke(ctx)
