@@ -176,6 +176,8 @@ def test_what_has_no_episodes_is_refused_and_only_a_dataset_is_replaced(place, t
     refused = vlaw("export", "croissant", "autoencoder", "none", code=2)
     assert "training_set vlaw 2" in " ".join(refused.output.split())
     vlaw("export", "croissant", "real_rollouts", "smoke", "none", code=2)
+    forgotten = vlaw("export", "croissant", "expert_demonstrations", code=2)
+    assert "FOLDER" in forgotten.output
     inside = vlaw("export", "croissant", str(place.lake.paths.root / "given"), code=2)
     assert "inside the lake" in inside.output
     assert not list(tmp_path.iterdir())

@@ -148,6 +148,8 @@ def test_a_file_is_replaced_only_if_asked_and_what_is_not_there_writes_nothing(p
     assert "--force" in refused.output
     assert (tmp_path / "there.rrd").read_text() == "mine"
     vlaw("export", "rerun", "nothing-of-the-kind", "none.rrd", code=2)
+    forgotten = vlaw("export", "rerun", "real_rollouts", "smoke", "1", code=2)
+    assert ".rrd" in forgotten.output
     assert [path.name for path in tmp_path.iterdir()] == ["there.rrd"]
 
 

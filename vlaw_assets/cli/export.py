@@ -145,6 +145,12 @@ def rerun(
 
     Open it: rerun FILE.rrd
     """
+    if file.suffix != ".rrd":
+        raise VlawError(
+            "the file's name does not end in .rrd, by which Rerun knows its recordings",
+            where=str(file),
+            remedy="Name the file last: vlaw export rerun EPISODE FILE.rrd",
+        )
     _refuse_to_replace(file, force=force)
     from vlaw_assets.cli.watch import chosen, drawing
     from vlaw_assets.exports.rerun_recording import recording
@@ -194,6 +200,12 @@ def croissant(
             remedy="Name an asset of the foundation, or asset, experiment and iteration: training_set vlaw 2 FOLDER.",
         )
     lake, folder = existing_lake(as_of), Path(last)
+    if not words and lake.ledger.current(last, "") is not None:
+        raise VlawError(
+            f"{last} is an asset, and no folder is named",
+            where="vlaw export croissant",
+            remedy=f"Name the folder behind it: vlaw export croissant {last} FOLDER. Any other name is the whole lake.",
+        )
     ref = subject(lake, words[0], *((words[1], int(words[2])) if len(words) == 3 else (None, None))) if words else None
     written = write_folder(lake, ref, folder, frames=frames, stated=Stated(licence, creator, url), force=force)
     counted = ", ".join(f"{table.rows} {table.name}" for table in written.tables)
