@@ -60,10 +60,10 @@ def test_every_command_has_help(vlaw):
         assert vlaw(command, "--help").exit_code == 0
 
 
-def test_help_needs_no_torch_and_no_lake():
+def test_help_needs_no_torch_no_statistics_and_no_lake():
     code = (
-        "import sys; from vlaw_assets.cli import app; print(sorted({'torch', 'lance', 'deltalake', 'dagster'} & "
-        "set(sys.modules)))"
+        "import sys; from vlaw_assets.cli import app; "
+        "print(sorted({'torch', 'lance', 'deltalake', 'dagster', 'scipy', 'statsmodels'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"

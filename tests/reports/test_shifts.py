@@ -270,6 +270,7 @@ def test_the_command_shows_the_ranking_in_text_and_json(sides, vlaw):
         "artifacts",
     } < found.keys()
     assert [row["rank"] for row in found["shifts"]["rows"]] == list(range(1, len(found["shifts"]["rows"]) + 1))
+    assert found["shifts"]["rows"][found["shifts"]["success"] - 1]["what"] == base.WHOLE
     assert found["shifts"]["verdict"] in ("worse", "better", "not shown to differ")
 
 

@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 from vlaw_assets.cli.output import console, print_table
-from vlaw_assets.reports.shifts.base import WHOLE
 
 TITLES = {"worse": "Why it may have got worse", "better": "Why it may have got better"}
 OTHER = "What may have made a difference"
@@ -39,7 +38,7 @@ def show_shifts(found: dict[str, Any], compare: str) -> None:
         _say(f"rows of smaller shifts, not shown: {len(quiet) - QUIET_SHOWN} (--json has them)")
     watched = [row for row in shown if row["notable"] and row["watch"]][:WATCHED]
     commands = [f"{row['rank']:>{digits}}  {row['watch']}" for row in watched]
-    if any(row["what"] == WHOLE for row in rows):
+    if found["success"]:
         commands.append(f"all trials, side by side: {compare}")
     if commands:
         console.print("\nTheir episodes", style="bold")
@@ -49,9 +48,9 @@ def show_shifts(found: dict[str, Any], compare: str) -> None:
 
 def _title(found: dict[str, Any]) -> str:
     """'Why it may have got worse: success 0.552 -> 0.520, not shown to differ'."""
-    whole = next((row for row in found["rows"] if row["what"] == WHOLE), None)
-    if whole is None:
+    if not found["success"]:
         return OTHER
+    whole = found["rows"][found["success"] - 1]
     said = "" if found["verdict"] in TITLES else f", {found['verdict']}"
     return (
         f"{TITLES.get(whole['sense'], OTHER)}: success {whole['a']:.3f} -> {whole['b']:.3f}, {_difference(whole)}{said}"

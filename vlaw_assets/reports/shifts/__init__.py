@@ -44,9 +44,9 @@ def ranking(lake: Lake, left: dict[str, Any], right: dict[str, Any], found: dict
         left, right: what `closure.audit_of` says of a and b.
         found: what `differences.difference` says of them.
 
-    Returns: {verdict, tests, alpha, correction, rows}. `verdict` is what success over all tasks says by itself:
-    'worse', 'better', 'not shown to differ', or '' where nobody measured it; `tests` counts them by
-    question. A row has the fields of `base.Shift`, and
+    Returns: {success, verdict, tests, alpha, correction, rows}. `success` is the rank of success over all tasks (None
+    where nobody measured it), `verdict` what it says by itself: 'worse', 'better', 'not shown to differ' or ''; `tests`
+    counts them by question. A row has the fields of `base.Shift`, and
 
         rank        from 1
         standing    'beyond chance', 'within chance', 'single number' (there is no test), or 'changed' (certain)
@@ -121,6 +121,7 @@ def ranked(measured: list[Shift], changed: list[Shift]) -> dict[str, Any]:
     whole = next((shift for shift in measured if shift.what == WHOLE), None)
     return {
         "verdict": _verdict(whole),
+        "success": ranks[id(whole)] if whole else None,
         "tests": dict(zip(QUESTIONS, map(len, families), strict=True)),
         "alpha": ALPHA,
         "correction": "Holm",
