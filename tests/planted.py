@@ -201,7 +201,16 @@ def side(
         draft.write_episodes(_episodes(rng, CLIPS, first_seed=500), purpose="replay", world="world_model")
         draft.write_evaluations(measured)
 
+    won = np.array([row["success"] for row in ids("validation_rollouts")])
+    taken = won | (rng.random(len(clips)) < worse.believed)
     made["clips"] = made["validation_rollouts"]
+    if like is None:
+        rows = [
+            {"episode_id": clip, "owner": made["clips"].owner, "judge": "judge", "p_success": 0.9 if yes else 0.1}
+            for clip, yes in zip(clips, taken, strict=True)
+        ]
+        score = {"score": {"alpha": worse.alpha}}
+        make("reward_model_metrics", ["reward_model", "clips"], lambda draft: draft.write_scores(rows), recipe=score)
     make("world_model_metrics", ["world_model", "clips"], replayed)
     return made
 

@@ -19,7 +19,8 @@ from vlaw_assets.cli.watch import chosen
 from vlaw_assets.lake import ArtifactRef, Lake, labels, quarantine
 from vlaw_assets.lineage.closure import audit_of
 from vlaw_assets.lineage.differences import between
-from vlaw_assets.reports.shifts import BEYOND, CHANGED, SINGLE, WITHIN, base, ranked, ranking
+from vlaw_assets.reports.shifts import BEYOND, CHANGED, SINGLE, WITHIN, base, changes, ranked, ranking
+from vlaw_assets.reports.shifts.data import Learned
 
 PUSH = "push"
 REAL_MODELS = "real in data of reward_model, world_model"
@@ -93,7 +94,7 @@ MEASURED = [
     pytest.param(Worse(dropped=PUSH), {f"share of {PUSH} in data of policy"}, id="task"),
     pytest.param(
         Worse(believed=0.6),
-        {"judge: false positives", "judge: precision of its yes"},
+        {"judge: false positives", "judge: precision of its yes", "judge on real clips: false positives"},
         id="judge",
     ),
     pytest.param(
@@ -127,6 +128,26 @@ def test_what_was_made_worse_is_the_first_shift(sides, worse, own, request):
     assert not first["low"] <= 0 <= first["high"]
     assert first["size"] == max(row["size"] for row in found["rows"] if row["standing"] == BEYOND)
     assert sides.shown(first) > 0
+
+
+def test_measurements_on_the_same_clips_are_paired(sides):
+    found = sides.compared(sides.a, sides.made("judge", Worse(believed=0.6)))["rows"]
+    methods = {row["what"]: row["method"] for row in found}
+    assert methods["judge on real clips: false positives"] == "Newcombe, paired; McNemar's exact test"
+    assert methods["PSNR wrist"] == "paired t"
+    assert methods["success: all"] == "Newcombe, paired; McNemar's exact test"
+    assert methods["judge: false positives"] == "Newcombe; Fisher's exact test", "other dreams"
+
+
+def test_other_weights_of_the_same_episodes_are_a_change(sides):
+    items = [{"owner": name, "asset": "policy", "kind": "policy", "partition": f"{name}|01"} for name in "ab"]
+    learned = [
+        [Learned(name, name, "real", "stack", True, 10, weight) for name, weight in zip("xyz", weights, strict=True)]
+        for weights in ((1.0, 1.0, 2.0), (0.5, 1.0, 1.0))
+    ]
+    (change,) = changes.weights(sides.lake, [tuple(items)], dict(zip("ab", learned, strict=True)))
+    assert (change.what, change.a, change.b) == ("mean weight of 2 episodes in data of policy", 1.5, 0.75)
+    assert shlex.split(change.watch) == ["vlaw", "watch", "x", "z"]
 
 
 def test_a_diverged_loss_is_first_with_the_learning_rate_that_was_raised(sides):

@@ -24,7 +24,7 @@ OF_THE_ITERATION = ("seed", "noise_seed", "iteration")
 
 def listed(a: Side, b: Side, pairs: Sequence[tuple[Item, Item]], sets: Sets) -> list[Shift]:
     """What quarantine took out of what the models learned from, and which labels and weights in it are others."""
-    return [*_quarantine(a, b, pairs, sets), *_labels(a, b, sets), *_weights(b.lake, pairs, sets)]
+    return [*_quarantine(a, b, pairs, sets), *_labels(a, b, sets), *weights(b.lake, pairs, sets)]
 
 
 def _quarantine(a: Side, b: Side, pairs: Sequence[tuple[Item, Item]], sets: Sets) -> list[Shift]:
@@ -86,7 +86,7 @@ def _labels(a: Side, b: Side, sets: Sets) -> list[Shift]:
     return [Shift("labels changed", "labels", ("labels",), a=counts[0], b=counts[1], watch=watch_ids(b.lake, changed))]
 
 
-def _weights(lake: Lake, pairs: Sequence[tuple[Item, Item]], sets: Sets) -> list[Shift]:
+def weights(lake: Lake, pairs: Sequence[tuple[Item, Item]], sets: Sets) -> list[Shift]:
     """Episodes that both models of a pair learned from, with another weight."""
     found = []
     for pair in pairs:
