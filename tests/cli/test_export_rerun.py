@@ -11,6 +11,7 @@ import pytest
 from asking import at, vlaw
 from smoke_place import smoke_place
 
+from vlaw_assets.lake import labels
 from vlaw_assets.lake.picking import pick
 from vlaw_assets.reports.episodes.robots import robot_of
 
@@ -130,9 +131,9 @@ def test_an_episode_of_which_the_last_frame_was_kept_shows_it_at_its_step(place,
 
 
 def test_labels_that_people_gave_stand_beside_what_was_recorded(place, tmp_path):
-    sql = "select episode_id from episodes where purpose = 'rollout' and recorded order by 1 limit 1"
-    [row] = [line for line in vlaw("sql", sql, "--csv", code=0).stdout.splitlines() if line != "episode_id"]
-    vlaw("label", row, "failure", "--who", "anna", "--why", "[b]it slid</b>", code=0)
+    rollouts = place.lake.read(place.lake.ledger.require("real_rollouts", "smoke|01")).episodes()
+    row = next(episode.episode_id for episode in rollouts if episode.success)
+    labels.label_episodes(place.lake, [(row, "failure", "anna", "[b]it slid</b>")])
     vlaw("export", "rerun", row, "one.rrd", code=0)
     found = read(tmp_path / "one.rrd")
     assert found[f"/{row}/outcome"]["TextLog:text"] == [["success"]]
