@@ -25,12 +25,13 @@ def side_by_side(images: np.ndarray) -> np.ndarray:
     return images.transpose(0, 2, 1, 3, 4).reshape(steps, height, views * width, colours)
 
 
-def encode_mp4(frames: np.ndarray, rate: float) -> bytes:
+def encode_mp4(frames: np.ndarray, rate: float, *, most_height: int = MOST_HEIGHT) -> bytes:
     """An MP4 file of (T, h, w, 3) uint8 frames at `rate` frames per second, enlarged where they are small,
-    shrunk where they are large.
+    shrunk where they are higher than `most_height`.
 
-    Odd sides lose their last row or column (H.264 has even ones). Same frames, same bytes. VlawError for no frames,
-    other arrays, a rate that is not above 0, and where PyAV has no H.264 encoder.
+    Odd sides lose their last row or column (H.264 has even ones). Same frames, same bytes, where the sides of the clip
+    are multiples of 16: at the edge of others x264 chooses by what lies beyond it. VlawError for no frames, other
+    arrays, a rate that is not above 0, and where PyAV has no H.264 encoder.
     """
     import av
 
@@ -41,7 +42,7 @@ def encode_mp4(frames: np.ndarray, rate: float) -> bytes:
             remedy="Give uint8 frames (T, h, w, 3), at least one, and a rate above 0.",
         )
     enlarged = max(1, -(-LEAST_HEIGHT // frames.shape[1]))
-    shrunk = min(1.0, MOST_HEIGHT / frames.shape[1])
+    shrunk = min(1.0, most_height / frames.shape[1])
     height, width = (max(2, round(side * enlarged * shrunk) // 2 * 2) for side in frames.shape[1:3])
     if ENCODER not in av.codec.codecs_available:
         raise VlawError(

@@ -16,9 +16,9 @@ from smoke_place import FOUNDATION_ASSETS, LOOP_ASSETS, new_place, parts_of, smo
 from vlaw_assets.lake import pictures
 from vlaw_assets.lineage.closure import audit_of, short
 from vlaw_assets.pipeline import driver, mirror
-from vlaw_assets.pipeline.numbers import numbers_of
 from vlaw_assets.pipeline.page import page_of
 from vlaw_assets.recipes import find_recipe
+from vlaw_assets.reports.numbers import numbers_of
 
 KEY = "smoke|01"
 TASKS = find_recipe("smoke").tasks

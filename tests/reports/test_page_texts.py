@@ -10,9 +10,9 @@ import pytest
 from factories import episode
 from PIL import Image
 
-from vlaw_assets.pipeline.numbers import shown
 from vlaw_assets.reports import stage_pictures
 from vlaw_assets.reports.markdown import literal
+from vlaw_assets.reports.numbers import shown
 from vlaw_assets.reports.stage_pictures import Scored
 from vlaw_assets.reports.success import measured_table, rate, success_table
 from vlaw_models.film import even

@@ -1,7 +1,7 @@
 """The iteration in one page: what it started from, what it learned from, what came out.
 
-An artifact (report.json, report.md), so that it is versioned and audited like everything else. The HTML page for people
-is made by `vlaw report`.
+An artifact (report.json, report.md), so that it is versioned and audited like everything else. The page that `vlaw
+report` writes is kept beside it as pictures are: it tells of the lake as it was then.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ from vlaw_assets.reports.success import (
 )
 
 PARENTS = ("start_evaluation", "policy_evaluation", "training_set", "world_model_metrics", "reward_model_metrics")
+SHOWN = ("imagined_outcomes", "episode_embeddings", "start_world_model_metrics")
+"""Not read for the report itself; the page shows them, so they come first."""
+PAGE = "the report"
 EVALUATIONS = {"before": "start_evaluation", "after": "policy_evaluation"}
 
 
@@ -37,6 +40,7 @@ def plan(stage: Stage) -> Plan:
 
 def make(stage: Stage, _plan: Plan, work: Work) -> None:
     from vlaw_assets.reports import stage_pictures
+    from vlaw_assets.reports.iteration import page
 
     handles = {role: work.read(role) for role in PARENTS}
     columns = {
@@ -68,6 +72,7 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
     (folder / "report.md").write_text(_text(columns))
     work.metrics["numbers"] = _numbers(columns, difference) | report["training_set"]
     work.draw("success over iterations", lambda: stage_pictures.iterations(_so_far(stage, columns)))
+    work.write_page(PAGE, lambda: page.build(stage.lake, stage.experiment, stage.iteration))
 
 
 def _numbers(columns: Mapping[str, Trials], difference: Change | None) -> dict[str, float]:
@@ -117,6 +122,6 @@ iteration_report = stage_asset(
     plan=plan,
     make=make,
     group="evaluation",
-    deps=PARENTS,
+    deps=(*PARENTS, *SHOWN),
     kinds=("json",),
 )

@@ -66,6 +66,7 @@ class Plan:
 
 
 P = TypeVar("P", bound=Plan)
+D = TypeVar("D")
 
 
 @dataclass
@@ -78,6 +79,8 @@ class Work:
     metrics: dict[str, Any] = field(default_factory=dict)
     pictures: dict[str, bytes] = field(default_factory=dict)
     """Title -> PNG. They go into the lake with the commit; Dagster's log gets previews."""
+    pages: dict[str, str] = field(default_factory=dict)
+    """Title -> HTML. They go into the lake with the commit; Dagster's log gets their addresses."""
 
     @property
     def reused(self) -> ArtifactRef | None:
@@ -136,14 +139,21 @@ class Work:
     def draw(self, title: str, picture: Callable[[], bytes | None]) -> None:
         """Keeps a picture for the asset's page, if there is anything to draw. Call it before the commit: the ledger row
         names it. A picture that fails is noted: the work must not be lost by it."""
-        try:
-            png = picture()
-        except Exception as error:  # whatever a drawing library meets in somebody's data
-            logging.getLogger("vlaw.stage").warning("the picture %r could not be drawn: %s", title, error)
-            self.metrics.setdefault("not_drawn", {})[title] = f"{type(error).__name__}: {error}"[:200]
-            return
-        if png is not None:
+        if (png := self._drawn(title, picture)) is not None:
             self.pictures[title] = png
+
+    def write_page(self, title: str, page: Callable[[], str]) -> None:
+        """As `draw`, of a page of HTML that the asset's page leads to."""
+        if (found := self._drawn(title, page)) is not None:
+            self.pages[title] = found
+
+    def _drawn(self, title: str, make: Callable[[], D]) -> D | None:
+        try:
+            return make()
+        except Exception as error:  # whatever a drawing library meets in somebody's data
+            logging.getLogger("vlaw.stage").warning("%r could not be drawn: %s", title, error)
+            self.metrics.setdefault("not_drawn", {})[title] = f"{type(error).__name__}: {error}"[:200]
+            return None
 
 
 class Lists(NamedTuple):
@@ -300,6 +310,8 @@ class Stage:
                 counts = {"excluded": len(identity.excluded), "relabelled": len(identity.labels)}
                 for title, png in work.pictures.items():
                     draft.keep_picture(title, png)
+                for title, page in work.pages.items():
+                    draft.keep_page(title, page)
                 parts = self.code_parts(plan)
                 code = {CODE: dict(parts), plugins.CODE_VERSION: self.code} if len(parts) > 1 else {}
                 classes = {CLASSES: named} if (named := classes_in(draft.checkpoint)) else {}

@@ -132,6 +132,12 @@ class Draft(Rows):
         self._metrics.setdefault(pictures.METRIC, {})[title] = pictures.store(self.lake.paths, png)
         self._metrics.setdefault(pictures.ORDER, []).append(title)
 
+    def keep_page(self, title: str, page: str) -> None:
+        """As `keep_picture`, of a page of HTML."""
+        self._check_writing()
+        digest = pictures.store(self.lake.paths, page.encode("utf-8"), pictures.PAGE)
+        self._metrics.setdefault(pictures.PAGES, {})[title] = digest
+
     def set_metrics(self, metrics: dict[str, Any]) -> None:
         """Merge numbers and texts to keep with the ledger row. Not part of the content digest (they may hold times).
 

@@ -52,9 +52,11 @@ FOR_PEOPLE = frozenset(
     {
         "vlaw_assets.pipeline.memory",
         "vlaw_assets.pipeline.mirror",
-        "vlaw_assets.pipeline.numbers",
         "vlaw_assets.pipeline.page",
         "vlaw_assets.pipeline.progress",
+        "vlaw_assets.reports.iteration",
+        "vlaw_assets.reports.iteration.page",
+        "vlaw_assets.reports.numbers",
         "vlaw_assets.reports.plots",
         "vlaw_assets.reports.stage_pictures",
         "vlaw_assets.reports.stage_plots",

@@ -125,6 +125,17 @@ def pictures_of(lake: Lake, ref: ArtifactRef) -> tuple[dict[str, Any], dict[str,
     return shown, behind
 
 
+def pages_of(lake: Lake, ref: ArtifactRef) -> dict[str, str]:
+    """Title -> Markdown of an artifact's pages: their addresses on this server, and their files."""
+    from vlaw_assets.lake import pictures
+
+    return {
+        title: f"[**{title}** (one page, as of then)]({PICTURES}/{digest}.{pictures.PAGE})\n\n"
+        f"`{pictures.path_of(lake.paths, digest, pictures.PAGE)}`"
+        for title, digest in pictures.pages(ref).items()
+    }
+
+
 def differences(metadata: Mapping[str, Any], data_version: str | None, ref: ArtifactRef) -> list[str]:
     """Names of what an event says otherwise than the ledger's row; empty where it mirrors it."""
     table = metadata.get(IDENTITY)

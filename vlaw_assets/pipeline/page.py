@@ -13,9 +13,9 @@ from urllib.parse import quote
 
 from vlaw_assets.partitions import split_partition
 from vlaw_assets.pipeline import mirror
-from vlaw_assets.pipeline.numbers import numbers_of
 from vlaw_assets.reports.episodes.command import watch_command
 from vlaw_assets.reports.markdown import literal
+from vlaw_assets.reports.numbers import numbers_of
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def page_of(lake: Lake, ref: ArtifactRef, *, reused: bool) -> dict[str, Any]:
     rows = mirror.row_count_of(ref)
     texts = {
         **({"reused from": origin(lake, ref)} if reused else {}),
+        **mirror.pages_of(lake, ref),
         **texts_of(lake, ref),
         "look next": look_next(ref),
     }

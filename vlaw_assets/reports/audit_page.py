@@ -11,6 +11,7 @@ from typing import Any
 from vlaw_assets.lineage.closure import short
 from vlaw_assets.lineage.layout import SHORT, levels, pivot
 from vlaw_assets.lineage.reading import name_of
+from vlaw_assets.reports import audit_picture
 from vlaw_assets.reports.audit_picture import picture
 from vlaw_assets.reports.audit_tables import (
     LEARNED,
@@ -35,10 +36,6 @@ td { border-bottom: 1px solid #e6e9ef; font-variant-numeric: tabular-nums; } tr:
 td.versions { white-space: normal; min-width: 15rem; }
 code { font-size: .92em; } .note { color: #5b6675; } .wide { overflow-x: auto; }
 details { margin: .2rem 0; font-size: .88rem; } pre { margin: .2rem 1rem; white-space: pre-wrap; }
-svg text { font-family: system-ui, sans-serif; } svg a { text-decoration: none; }
-svg .edge { fill: none; stroke-width: 1.6; opacity: .62; } svg .edge:hover { stroke-width: 3.5; opacity: 1; }
-svg .box { fill: #fff; stroke: #aab4c2; } svg a:hover .box { stroke: #1c2430; stroke-width: 2; }
-svg .mono { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: 10.5px; fill: #5b6675; }
 """
 
 
@@ -85,7 +82,8 @@ def page(found: dict[str, Any]) -> str:
         *_recipes(found),
     ]
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        f"<style>{STYLE}{audit_picture.STYLE}</style>"
         f'<h1>{title}</h1><p class="note">{html.escape(short(found))}<br>content '
         f"<code>{found['content_sha256']}</code>, "
         f"made {found['created_at'][:19].replace('T', ' ')} UTC by run "

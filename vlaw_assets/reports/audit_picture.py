@@ -15,6 +15,13 @@ from vlaw_assets.lineage.closure import short
 from vlaw_assets.lineage.layout import SHORT, levels, rank
 from vlaw_assets.lineage.reading import name_of
 
+STYLE = """
+svg text { font-family: system-ui, sans-serif; } svg a { text-decoration: none; }
+svg .edge { fill: none; stroke-width: 1.6; opacity: .62; } svg .edge:hover { stroke-width: 3.5; opacity: 1; }
+svg .box { fill: #fff; stroke: #aab4c2; } svg a:hover .box { stroke: #1c2430; stroke-width: 2; }
+svg .mono { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: 10.5px; fill: #5b6675; }
+"""
+"""Of the page that the picture is on."""
 WIDTH, HEIGHT = 200, 50
 """Of a node, in pixels."""
 GAP_X, GAP_Y = 170, 30

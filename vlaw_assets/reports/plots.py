@@ -1,5 +1,4 @@
-"""Plots of numbers as PNG bytes: losses, success with its intervals, the judge's scores, and what a study's report
-shows.
+"""Plots of numbers as PNG bytes: the judge's scores, and what a study's report shows.
 
 Pictures of episodes are vlaw_models/pictures.py's. Drawn with matplotlib's object interface on the Agg canvas: no
 display, no global figure state. matplotlib is imported when something is drawn.
@@ -27,48 +26,7 @@ MARKERS = "osD^vPX*<>"
 TASK_COLOURS = ("#1f4fb2", "#e0803a", "#3c9a5f", "#b04a8c", "#8a8f98")
 
 
-def loss_curve(losses: Sequence[float], smoothing: int = 20) -> bytes:
-    """Loss per step, with a running mean where there are enough steps."""
-    figure, axes = new_figure(5.0, 2.6)
-    axes.plot(
-        range(1, len(losses) + 1),
-        losses,
-        color=COLOURS[0],
-        linewidth=0.8,
-        marker="." if len(losses) < smoothing else None,
-    )
-    if len(losses) > 2 * smoothing:
-        means = [sum(losses[max(0, i - smoothing) : i]) / min(i, smoothing) for i in range(1, len(losses) + 1)]
-        axes.plot(range(1, len(losses) + 1), means, color=COLOURS[2], linewidth=1.6)
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss")
-    return png_of(figure)
-
-
-def success_bars(columns: Mapping[str, Mapping[str, Rate]]) -> bytes:
-    """Grouped bars: for each task one bar per column (e.g. "base", "after 01"), with Wilson intervals."""
-    tasks = list(dict.fromkeys(task for rates in columns.values() for task in rates))
-    figure, axes = new_figure(1.4 + 1.1 * len(tasks), 3.2)
-    width = 0.8 / max(len(columns), 1)
-    for number, (label, rates) in enumerate(columns.items()):
-        known = [(index, rates[task]) for index, task in enumerate(tasks) if task in rates]
-        axes.bar(
-            [index + (number + 0.5) * width - 0.4 for index, _ in known],
-            [rate.value for _, rate in known],
-            width,
-            label=label,
-            color=COLOURS[number % len(COLOURS)],
-            yerr=[[rate.value - rate.low for _, rate in known], [rate.high - rate.value for _, rate in known]],
-            error_kw={"elinewidth": 0.8, "capsize": 2},
-        )
-    axes.set_xticks(range(len(tasks)), [plain(task) for task in tasks])
-    axes.set_ylim(0, 1)
-    axes.set_ylabel("success")
-    axes.legend(fontsize=8, frameon=False, ncols=min(len(columns), 4), loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    return png_of(figure)
-
-
-def calibration_plot(bins: Sequence[Mapping[str, Any]]) -> bytes:
+def calibration_plot(bins: Sequence[Mapping[str, Any]], *, dpi: int = DPI) -> bytes:
     """How often a score comes true: success rate against mean score of each bin (`calibration.Bin`), Wilson intervals.
 
     Every dot is labelled with its number of clips; on the diagonal a score is a probability.
@@ -100,10 +58,10 @@ def calibration_plot(bins: Sequence[Mapping[str, Any]]) -> bytes:
     axes.set_ylim(-0.03, 1.03)
     axes.set_xlabel("P(yes), mean of the bin")
     axes.set_ylabel("succeeded on the robot")
-    return png_of(figure)
+    return png_of(figure, dpi)
 
 
-def threshold_plot(rows: Sequence[Mapping[str, Any]], alpha: float) -> bytes:
+def threshold_plot(rows: Sequence[Mapping[str, Any]], alpha: float, *, dpi: int = DPI) -> bytes:
     """Precision, recall and false-positive rate against the threshold (`AtThreshold.row`), Wilson bands, a line at
     alpha.
 
@@ -141,7 +99,7 @@ def threshold_plot(rows: Sequence[Mapping[str, Any]], alpha: float) -> bytes:
     axes.set_xlabel("threshold on P(yes)")
     axes.set_ylabel("rate")
     axes.legend(fontsize=8, frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.03))
-    return png_of(figure)
+    return png_of(figure, dpi)
 
 
 def grouped_bars(panels: Mapping[str, Mapping[str, Mapping[str, Rate]]]) -> bytes:
@@ -300,8 +258,8 @@ def plain(text: str) -> str:
     return readable(short).replace("$", r"\$")
 
 
-def png_of(figure: Any) -> bytes:
+def png_of(figure: Any, dpi: int = DPI) -> bytes:
     """The figure as a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()

@@ -39,7 +39,7 @@ SUCCESS = "success"
 ALL = "all"
 
 
-def before_after(columns: Mapping[str, Mapping[str, Rate]]) -> bytes:
+def before_after(columns: Mapping[str, Mapping[str, Rate]], *, dpi: int = DPI) -> bytes:
     """Success per task, a bar per column ("before", "after"), with Wilson intervals and the value above each bar."""
     tasks = list(dict.fromkeys(task for rates in columns.values() for task in rates))
     figure, axes = new_figure(WIDE, 2.5)
@@ -65,7 +65,7 @@ def before_after(columns: Mapping[str, Mapping[str, Rate]]) -> bytes:
     axes.set_ylim(0, 1)
     axes.set_ylabel("success")
     _legend(axes, len(columns))
-    return png_of(figure)
+    return png_of(figure, dpi)
 
 
 def success_over_iterations(columns: Mapping[str, Mapping[str, Rate]]) -> bytes:
@@ -172,11 +172,11 @@ def training(losses: Sequence[float], validation: Mapping[int, Rate], stop: int 
     return png_of(figure)
 
 
-def loss(losses: Sequence[float]) -> bytes:
+def loss(losses: Sequence[float], *, dpi: int = DPI) -> bytes:
     """Loss by update with a running mean."""
     figure, axes = new_figure(WIDE, 2.2)
     _losses(axes, losses)
-    return png_of(figure)
+    return png_of(figure, dpi)
 
 
 def composition(counts: Mapping[str, Mapping[str, int]]) -> bytes:
@@ -186,7 +186,7 @@ def composition(counts: Mapping[str, Mapping[str, int]]) -> bytes:
     return _parted(counts, sources, SOURCES, "episodes the policy learns from")
 
 
-def scores(found: Mapping[str, Sequence[float]], alpha: float) -> bytes:
+def scores(found: Mapping[str, Sequence[float]], alpha: float, *, dpi: int = DPI) -> bytes:
     """How many episodes have which P(yes): stacked by group ("truly succeeds", "truly fails", or all), a line at
     alpha."""
     figure, axes = new_figure(WIDE, 2.0)
@@ -216,7 +216,7 @@ def scores(found: Mapping[str, Sequence[float]], alpha: float) -> bytes:
     axes.set_xlabel("P(yes)")
     axes.set_ylabel("episodes")
     _legend(axes, len(found))
-    return png_of(figure)
+    return png_of(figure, dpi)
 
 
 def _parted(

@@ -158,7 +158,7 @@ class _Marked:
         self.artifacts = {ref.artifact_id for ref in refs}
         self.needed: set[Path] = {lake.paths.root / ref.location for ref in refs if ref.location}
         for ref in refs:
-            self.needed |= {pictures.path_of(lake.paths, digest) for digest in pictures.named(ref).values()}
+            self.needed |= set(pictures.files(lake.paths, ref))
             for entry in ref.versions.values():
                 self.needed |= {lake.paths.root / file["path"] for file in entry["files"]}
 

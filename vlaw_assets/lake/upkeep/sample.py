@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.lake import checkpoints, pictures
@@ -84,19 +85,18 @@ def _named(lake: Lake) -> tuple[list[dict[str, Any]], list[str]]:
     found: dict[str, dict[str, Any]] = {}
     problems: list[str] = []
     locations: set[str] = set()
-    drawn: set[str] = set()
+    drawn: set[Path] = set()
     for ref in lake.ledger.artifacts():
         for table in ref.versions.values():
             found |= {entry["path"]: entry for entry in (*table["files"], *table.get("log", ()))}
         locations |= {ref.location} - {""}
-        drawn |= set(pictures.named(ref).values())
+        drawn |= set(pictures.files(lake.paths, ref))
     for location in sorted(locations):
         listed, said = checkpoints.listed(lake.paths.root / location)
         problems += [f"{location}/{line}" if ": " in line else f"{location}: {line}" for line in said]
         found |= {path: entry | {"path": path} for entry in listed for path in [f"{location}/{entry['path']}"]}
-    for digest in sorted(drawn):
-        path = pictures.path_of(lake.paths, digest)
+    for path in sorted(drawn):
         name = lake.paths.relative(path)
         # No row says a picture's size; its name says all of its bytes.
-        found[name] = {"path": name, "size": path.stat().st_size if path.is_file() else 0, "sha256": digest}
+        found[name] = {"path": name, "size": path.stat().st_size if path.is_file() else 0, "sha256": path.stem}
     return [found[path] for path in sorted(found)], problems

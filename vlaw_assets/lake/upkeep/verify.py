@@ -151,10 +151,10 @@ class _Artifact:
             self._row(f"its content digest is {self.ref.content_digest[:12]}, its checkpoint is {digest[:12]}")
 
     def _pictures(self) -> None:
-        for digest in dict.fromkeys(pictures.named(self.ref).values()):
-            path = self.lake.paths.relative(pictures.path_of(self.lake.paths, digest))
+        for file in pictures.files(self.lake.paths, self.ref):
+            path = self.lake.paths.relative(file)
             if path not in self._files:
-                self._files[path] = pictures.problem(self.lake.paths, digest) or None
+                self._files[path] = pictures.problem(file) or None
             if self._files[path]:
                 self._add(path, self._files[path] or "")
 

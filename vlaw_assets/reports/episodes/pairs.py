@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,8 +30,8 @@ class Pairs:
     """'both won', 'only A won', 'only B won', 'both lost' (A and B by their names) -> episodes of A and B."""
     change: Change
     """B minus A."""
-    tasks: dict[tuple[str, str], int]
-    """(task, group) -> how many."""
+    starts: dict[tuple[Key, Key], tuple[str, int]]
+    """Episodes of A and B -> the (task, seed) that both began with."""
     alone: int
     """Trials whose start only one of them was evaluated on."""
 
@@ -64,14 +64,13 @@ def pairs(lake: Lake, a: ArtifactRef, b: ArtifactRef, sides: tuple[str, str]) ->
         (False, False): "both lost",
     }
     groups: dict[str, list[tuple[Key, Key]]] = {name: [] for name in names.values()}
-    tasks: dict[tuple[str, str], int] = {}
+    starts: dict[tuple[Key, Key], tuple[str, int]] = {}
     for start in (start for start in trials[0] if start in trials[1]):
         (key, won), (other, other_won) = trials[0][start], trials[1][start]
-        name = names[won, other_won]
-        groups[name].append((key, other))
-        tasks[start[0], name] = tasks.get((start[0], name), 0) + 1
+        groups[names[won, other_won]].append((key, other))
+        starts[key, other] = start
     shared = sum(map(len, groups.values()))
-    return Pairs(sides, groups, difference, tasks, sum(map(len, trials)) - 2 * shared)
+    return Pairs(sides, groups, difference, starts, sum(map(len, trials)) - 2 * shared)
 
 
 def tiles(found: Pairs, limit: int = LIMIT) -> list[Tile]:
@@ -94,15 +93,13 @@ def summary(found: Pairs) -> Summary:
     lines = [f"{b} − {a} on the same starts: {found.change}. {b} {found.change.verdict}."]
     if found.alone:
         lines.append(f"{found.alone} trials are left out: only one of the two was evaluated on their start.")
-    return Summary(lines=lines, groups=groups, sides=found.sides, table=_per_task(found.groups, found.tasks))
+    return Summary(lines=lines, groups=groups, sides=found.sides, table=_per_task(found))
 
 
-def _per_task(groups: Mapping[str, Sequence[object]], tasks: Mapping[tuple[str, str], int]) -> list[list[str]]:
-    rows = [
-        [task, *(str(tasks.get((task, group), 0)) for group in groups)]
-        for task in dict.fromkeys(task for task, _ in tasks)
-    ]
-    return [["task", *groups], *rows]
+def _per_task(found: Pairs) -> list[list[str]]:
+    counts = {name: Counter(found.starts[pair][0] for pair in listed) for name, listed in found.groups.items()}
+    tasks = dict.fromkeys(task for task, _ in found.starts.values())
+    return [["task", *counts], *([task, *(str(of[task]) for of in counts.values())] for task in tasks)]
 
 
 def _trials(lake: Lake, ref: ArtifactRef) -> dict[tuple[str, int], tuple[Key, bool]]:
