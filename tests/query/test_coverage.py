@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from known_vectors import KEY, far, ids, known_vectors, unit
 
-from vlaw_assets.cli import coverage_page
 from vlaw_assets.lake import Lake
 from vlaw_assets.reports.coverage import coverage
+from vlaw_assets.reports.iteration import covered
+from vlaw_assets.reports.iteration.subject import Subject
 from vlaw_models.metrics.coverage import nearest, neighbour_distance
 
 
@@ -59,11 +60,11 @@ def test_coverage_without_embeddings_is_by_start_only_and_says_so(known):
 
 def test_the_page_counts_and_shows_them(known):
     lake, *_ = known
-    page = "\n".join(coverage_page.sections(lake, KEY))
+    page = covered.section(Subject(lake, "vlaw", 1)).body
     assert "<td>stack</td><td>3</td><td>1</td><td>3</td><td>3</td><td>0</td><td>2</td><td>1</td>" in page
     assert "<td>erase</td><td>1</td><td>0</td><td>0</td><td>0</td><td>1</td><td>1</td><td>0</td>" in page
     assert "P(yes) &gt; 0.8" in page
     assert "neighbour distance" in page
     for title in ("Covered by start", "Covered by similarity only", "Not covered"):
         assert title in page
-    assert page.count("data:image/png;base64,") == 3
+    assert page.count("data:image/jpeg;base64,") == 4, "a row of moments for each failure"

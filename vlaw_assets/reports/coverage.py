@@ -8,9 +8,10 @@ other real episode of the task.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from vlaw_assets.reports.threshold import alpha_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,7 +65,8 @@ def coverage(lake: Lake, partition: str) -> Coverage | None:
     """Coverage of the failures in `real_rollouts` of a partition; None where the iteration is not that far."""
     wanted = ("real_rollouts", "imagined_rollouts", "reward_scores", "training_set")
     refs = {asset: ref for asset in wanted if (ref := lake.ledger.current(asset, partition)) is not None}
-    if len(refs) < len(wanted):
+    alpha = alpha_of(refs["training_set"]) if len(refs) == len(wanted) else None
+    if alpha is None:
         return None
     handles = [lake.counted(refs[asset]) for asset in ("real_rollouts", "imagined_rollouts")]
     real, imagined = (handle.table("episodes").to_pylist() for handle in handles)
@@ -74,7 +76,6 @@ def coverage(lake: Lake, partition: str) -> Coverage | None:
         for row in lake.counted(refs["reward_scores"]).table("reward_scores").to_pylist()
         if row["owner"] == owner
     }
-    alpha = float(json.loads(refs["training_set"].recipe_json)["score"]["alpha"])
     vectors = _vectors(lake, partition, [refs["real_rollouts"], refs["imagined_rollouts"]])
     near, failures = {}, []
     for task in dict.fromkeys(row["task"] for row in real):

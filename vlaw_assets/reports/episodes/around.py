@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vlaw_assets.lake.lookup import Lookup
 from vlaw_assets.lake.picking import Key, Picked
 from vlaw_assets.lineage.impact import Reached, reached_by_each
+from vlaw_assets.reports.threshold import alpha_of
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef, Lake
@@ -107,10 +107,7 @@ def scores(lake: Lake, shown: Collection[Key]) -> dict[Key, dict[str, Any]]:
 def _alpha(lake: Lake, scored: ArtifactRef) -> float | None:
     """The threshold above which a score of this artifact was learned from."""
     ref = lake.ledger.current("training_set", scored.partition) if scored.asset == "reward_scores" else None
-    try:
-        return float(json.loads(ref.recipe_json)["score"]["alpha"]) if ref else None
-    except (KeyError, TypeError, ValueError):
-        return None
+    return alpha_of(ref) if ref else None
 
 
 def reached(lake: Lake, shown: Collection[Key]) -> dict[Key, dict[str, Any]]:

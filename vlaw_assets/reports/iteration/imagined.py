@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from vlaw_assets.lake.picking import Key, frames_of
 from vlaw_assets.reports import stage_plots
 from vlaw_assets.reports.iteration.frames import ending, moments, of_every_task, rows_of_frames, strip
-from vlaw_assets.reports.iteration.judge import alpha_of, share
+from vlaw_assets.reports.iteration.judge import share
 from vlaw_assets.reports.iteration.measured import measured_before
 from vlaw_assets.reports.iteration.subject import Section, Subject
 from vlaw_assets.reports.markup import SHARPER, Html, code, joined, note, plot, table, tag
 from vlaw_assets.reports.plots import DPI
 from vlaw_assets.reports.success import ALL
+from vlaw_assets.reports.threshold import alpha_of
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef
@@ -43,9 +44,9 @@ def section(subject: Subject) -> Section | None:
     """None where nothing was imagined, or nobody judged it."""
     made, scored, rule = (subject.current(name) for name in ("imagined_rollouts", "reward_scores", "training_set"))
     found = imagined(subject, made, scored) if made and scored else []
-    if made is None or scored is None or rule is None or not found:
+    alpha, outcomes = alpha_of(rule) if rule else None, subject.current("imagined_outcomes")
+    if made is None or scored is None or alpha is None or not found:
         return None
-    alpha, outcomes = alpha_of(rule), subject.current("imagined_outcomes")
     known = [one for one in found if one.truth is not None]
     accepted = [one for one in known if one.score > alpha]
     finding = f"{sum(one.score > alpha for one in found)} of {len(found)} accepted"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from vlaw_assets.reports.iteration.frames import ending, moments, rows_of_frames
 from vlaw_assets.reports.iteration.measured import measured_before
 from vlaw_assets.reports.iteration.subject import Section, Subject
 from vlaw_assets.reports.markup import SHARPER, Html, joined, note, plot, table, tag
+from vlaw_assets.reports.threshold import alpha_of
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef
@@ -65,9 +65,9 @@ def section(subject: Subject) -> Section | None:
     """None where no clip was judged."""
     ref = subject.current("reward_model_metrics")
     found, clips = judged(subject, ref) if ref else ([], None)
-    if ref is None or clips is None or not found:
+    alpha = alpha_of(ref) if ref else None
+    if ref is None or clips is None or alpha is None or not found:
         return None
-    alpha = alpha_of(ref)
     total = counts(found, alpha)
     failures, successes = total.wrong_yes + total.right_no, total.right_yes + total.wrong_no
     parts = [f"accepts {total.wrong_yes} of {failures} failures"] if failures else []
@@ -98,11 +98,6 @@ def judged(subject: Subject, ref: ArtifactRef) -> tuple[list[Judged], ArtifactRe
         for row in scores
         if row["episode_id"] in known and known[row["episode_id"]]["success"] is not None
     ], clips
-
-
-def alpha_of(ref: ArtifactRef) -> float:
-    """The threshold that the recipe of this artifact has."""
-    return float(json.loads(ref.recipe_json)["score"]["alpha"])
 
 
 def counts(found: Sequence[Judged], alpha: float) -> Counts:
