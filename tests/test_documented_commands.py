@@ -67,6 +67,8 @@ QUICK = (
 BEFORE = {
     "vlaw quarantine EPISODE --release": 'vlaw quarantine EPISODE --why "test"',
     "vlaw report study claims": "vlaw study claims --jobs 2",
+    "vlaw report vlaw 02 --compare filtered_bc/02": "vlaw run --experiment filtered_bc",
+    "vlaw report vlaw 02 --compare filtered_bc/02 --out report.html": "vlaw run --experiment filtered_bc",
 }
 """Command -> what has to be done before, where the test is run by itself."""
 SHOWN = [said for page in PAGES for said in commands(page)]

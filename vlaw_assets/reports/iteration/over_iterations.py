@@ -57,7 +57,7 @@ def section(subject: Subject, columns: Mapping[str, Trials], against: Line | Non
                 f" {left_out}" if left_out else "",
             ),
             tag("div", table(rows_of(rates)), _changes(columns), cls="beside top"),
-            note(f"{lists[0].upper()}{lists[1:]}.") if (lists := lists_text(columns)) else "",
+            note(f"In these numbers: {lists}.") if (lists := lists_text(columns)) else "",
             plot(stage_plots.before_after(ends, dpi=SHARPER * DPI), "success per task"),
             note("Measured by ", joined(evaluations, ", "), "."),
         ]
