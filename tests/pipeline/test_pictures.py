@@ -119,6 +119,8 @@ def test_the_collector_takes_what_no_row_names_and_verification_reads_the_others
     with lake.commit(asset="note", partition="a|01", identity=identity("note"), run_id="r") as draft:
         draft.write_evaluations([{"task": "stack", "metric": "m", "value": 1.0, "trials": 1}])
         draft.keep_picture("one", picture(1))
+        draft.keep_page("all", "<p>page")
+    page = pictures.path_of(lake.paths, pictures.pages(draft.ref)["all"], pictures.PAGE)
     kept = pictures.path_of(lake.paths, pictures.named(draft.ref)["one"])
     orphan = pictures.path_of(lake.paths, pictures.store(lake.paths, picture(2)))
     unfinished = lake.paths.pictures / ".x.tmp"
@@ -129,6 +131,7 @@ def test_the_collector_takes_what_no_row_names_and_verification_reads_the_others
         (unfinished, "temporary"),
     }
     assert kept.is_file()
+    assert page.read_text() == "<p>page"
     assert not orphan.exists()
     assert verify(lake, [draft.ref]) == []
     kept.write_bytes(picture(3))
@@ -137,6 +140,9 @@ def test_the_collector_takes_what_no_row_names_and_verification_reads_the_others
     ]
     pictures.store(lake.paths, picture(1))
     assert verify(lake, [draft.ref]) == [], "stored again, it is whole again"
+    page.write_text("<p>pave")
+    assert [problem.path for problem in verify(lake, [draft.ref])] == [lake.paths.relative(page)]
+    page.write_text("<p>page")
     kept.unlink()
     assert [problem.text for problem in verify(lake, [draft.ref])] == ["missing"]
 

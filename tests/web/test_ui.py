@@ -148,12 +148,14 @@ def test_the_lakes_pictures_have_an_address_and_nothing_else_of_the_disk_has(ser
     folder.mkdir(parents=True)
     try:
         (folder / f"{digest}.png").write_bytes(png)
+        (folder / f"{digest}.html").write_text("<p>page")
         (folder / "plain.png").write_bytes(b"SECRET")
         page = {"Sec-Fetch-Site": "same-origin", "Referer": "http://localhost:PORT/assets/policy"}
         assert server.ask("GET", f"/vlaw/pictures/{digest}.png", page) == (200, png.decode(errors="replace"))
         assert server.ask("HEAD", f"/vlaw/pictures/{digest}.png", page) == (200, "")
         status, svg = server.ask("GET", f"/vlaw/pictures/{digest}.svg", page)
         assert (status, 'viewBox="0 0 7 5"' in svg, " width=" in svg.partition(">")[0]) == (200, True, False)
+        assert server.ask("GET", f"/vlaw/pictures/{digest}.html", page) == (200, "<p>page")
         assert server.ask("GET", f"/vlaw/pictures/{'0' * 64}.png", page)[0] == 404
         assert server.ask("GET", f"/vlaw/pictures/{digest}.png", {"Sec-Fetch-Site": "cross-site"})[0] == 403
         for path in ("plain.png", "../FORMAT.json", "..%2FFORMAT.json", f"{digest}.png/../plain.png"):

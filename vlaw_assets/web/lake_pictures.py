@@ -22,7 +22,7 @@ _ADDRESS = re.compile(re.escape(PICTURES) + r"/([0-9a-f]{64})\.(png|svg|html)")
 _KINDS = {"png": b"image/png", "svg": b"image/svg+xml", "html": b"text/html; charset=utf-8"}
 _NOTHING_RUNS = (
     b"default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:; base-uri 'none'; "
-    b"form-action 'none'; frame-ancestors 'none'"
+    b"form-action 'none'"
 )
 """A page of a lake is shown beside Dagster's own pages, so it must not act in their name."""
 _FOR_EVER = b"private, max-age=31536000, immutable"
@@ -66,7 +66,6 @@ class LakePictures:
             (b"content-length", str(len(body)).encode()),
             (b"cache-control", _FOR_EVER if status == 200 else b"no-store"),
             (b"content-security-policy", _NOTHING_RUNS),
-            (b"x-content-type-options", b"nosniff"),
         ]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
