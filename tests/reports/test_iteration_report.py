@@ -172,6 +172,8 @@ def test_the_asset_page_in_dagster_leads_to_it(place):
     digest = pictures.pages(report)["the report"]
     assert f"(/vlaw/pictures/{digest}.html)" in said
     assert "not_drawn" not in report.metrics
+    titles = list(page_of(place.lake, report, reused=False))
+    assert titles.index("the report") < titles.index("success over iterations"), "seen without scrolling"
 
 
 # ---- two experiments, and hostile texts

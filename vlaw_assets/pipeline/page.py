@@ -37,14 +37,13 @@ def page_of(lake: Lake, ref: ArtifactRef, *, reused: bool) -> dict[str, Any]:
 
     shown, behind = mirror.pictures_of(lake, ref)
     rows = mirror.row_count_of(ref)
-    texts = {
-        **({"reused from": origin(lake, ref)} if reused else {}),
-        **mirror.pages_of(lake, ref),
-        **texts_of(lake, ref),
-        "look next": look_next(ref),
-    }
-    said = {title: dg.MetadataValue.md(_cut(text)) for title, text in texts.items()}
-    first = {"reused from": said.pop("reused from")} if reused else {}
+    first, said = (
+        {title: dg.MetadataValue.md(_cut(text)) for title, text in texts.items()}
+        for texts in (
+            {**({"reused from": origin(lake, ref)} if reused else {}), **mirror.pages_of(lake, ref)},
+            {**texts_of(lake, ref), "look next": look_next(ref)},
+        )
+    )
     return {
         **{name: dg.MetadataValue.float(value) for name, value in numbers_of(lake, ref).items()},
         **first,

@@ -45,6 +45,7 @@ def before_after(columns: Mapping[str, Mapping[str, Rate]], *, dpi: int = DPI) -
     figure, axes = new_figure(WIDE, 2.5)
     width = 0.8 / max(len(columns), 1)
     colours = (GREY, BLUE, DARK) if len(columns) > 1 else (BLUE,)
+    size = 7.5 if len(columns) < 3 else 5.5
     for number, (label, rates) in enumerate(columns.items()):
         known = [
             (index + (number + 0.5) * width - 0.4, rates[task]) for index, task in enumerate(tasks) if task in rates
@@ -60,7 +61,7 @@ def before_after(columns: Mapping[str, Mapping[str, Rate]], *, dpi: int = DPI) -
         )
         for x, one in known:
             colour = "white" if one.value > 0.08 else DARK
-            axes.annotate(f"{one.value:.2f}", (x, 0.015), ha="center", va="bottom", fontsize=7.5, color=colour)
+            axes.annotate(f"{one.value:.2f}", (x, 0.015), ha="center", va="bottom", fontsize=size, color=colour)
     axes.set_xticks(range(len(tasks)), [plain(task) for task in tasks])
     axes.set_ylim(0, 1)
     axes.set_ylabel("success")

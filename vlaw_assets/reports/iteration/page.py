@@ -79,7 +79,7 @@ def _page(subject: Subject, columns: dict[str, Trials], sections: Sequence[Secti
         "\n",
     )
     contents = [
-        tag("li", tag("a", one.title, href=f"#{one.anchor}"), f": {one.finding}" if one.finding else "")
+        tag("li", tag("a", one.title, href=f"#{one.anchor}"), f" \N{MIDDLE DOT} {one.finding}" if one.finding else "")
         for one in sections
     ]
     body = [
