@@ -6,6 +6,23 @@ from collections import Counter
 from html.parser import HTMLParser
 
 VOID = ("br", "img", "meta")
+ENDS_A_PARAGRAPH = {
+    "p",
+    "div",
+    "table",
+    "ul",
+    "ol",
+    "dl",
+    "h1",
+    "h2",
+    "h3",
+    "figure",
+    "details",
+    "section",
+    "nav",
+    "header",
+}
+"""Before these a browser closes a <p> by itself."""
 
 
 class Sound(HTMLParser):
@@ -34,6 +51,8 @@ class Sound(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags[tag] += 1
+        if tag in ENDS_A_PARAGRAPH and "p" in self._open:
+            self.problems.append(f"<{tag}> in a <p>")
         if tag not in VOID:
             self._open.append(tag)
         for name, value in attrs:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 
 import numpy as np
 import pytest
 from asking import at
+from browser import tab
 from factories import episode
 from html_pages import sound
 from known_lake import KnownLake
+from PIL import Image
 from smoke_place import smoke_place
 
 from vlaw_assets.lake import Lake, pictures
 from vlaw_assets.reports.iteration import headline, imagined, judge, over_iterations, same_starts
-from vlaw_assets.reports.iteration.frames import of_every_task
+from vlaw_assets.reports.iteration.frames import moments, of_every_task, rows_of_frames
 from vlaw_assets.reports.iteration.page import build
 from vlaw_assets.reports.markup import Html, joined, table, tag, text
 from vlaw_assets.reports.success import Change, Trials, rate
@@ -110,6 +114,14 @@ def test_a_clip_has_both_and_sides_of_whole_blocks():
     assert (clip[-1, 0, 0, 0], clip[-1, -1, 0, 0]) == (10, 200), "the shorter one stands still"
     odd = same_starts.together(np.zeros((1, 1, 90, 50, 3), np.uint8), np.zeros((1, 1, 90, 50, 3), np.uint8))
     assert odd.shape[1] % 16 == odd.shape[2] % 16 == 0
+
+
+def test_strips_of_frames_that_differ_or_are_missing():
+    small, large = np.zeros((3, 1, 8, 8, 3), np.uint8), np.zeros((9, 1, 16, 16, 3), np.uint8)
+    assert rows_of_frames([moments(None), moments(small[:0])], "x") == '<p class="note">No frames were kept.</p>'
+    drawn = rows_of_frames([moments(small), moments(None), moments(large)], "x")
+    file = base64.b64decode(re.search(r"image/jpeg;base64,([^\"]+)", drawn)[1])
+    assert Image.open(io.BytesIO(file)).size == (8 * 8 + 7 * 2, 2 * 8 + 2), "all in the size of the first"
 
 
 def test_counts_of_the_judge_and_of_imagination():
@@ -255,3 +267,20 @@ def test_what_cannot_be_compared_is_refused_in_words(two, tmp_path, monkeypatch,
     result = vlaw("report", *words, code=2)
     assert says in " ".join(result.stderr.split())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_in_a_browser_clips_move_links_open_what_is_folded_and_print_leaves_it_out(two, tmp_path):
+    (tmp_path / "page.html").write_text(build(two.lake, "one", 1))
+    with tab(tmp_path / "profile") as page:
+        page.open((tmp_path / "page.html").as_uri())
+        page.until("[...document.querySelectorAll('video')].every(v => !v.paused && v.currentTime > 0)")
+        page.run("document.querySelector('svg a').dispatchEvent(new MouseEvent('click', {bubbles: true}))")
+        there = "document.getElementById(location.hash.slice(1))"
+        page.until(f"location.hash && {there}.closest('details').open")
+        assert page.run("window.broken") is None
+        page.call("Emulation.setEmulatedMedia", media="print")
+        shown = "getComputedStyle(document.querySelector('{}')).display"
+        assert [page.run(shown.format(name)) for name in ("video", "#more", ".on-paper")] == ["none", "none", "block"]
+        assert page.messages == []

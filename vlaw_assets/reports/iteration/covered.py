@@ -132,8 +132,8 @@ def _strips(subject: Subject, found: Coverage, real: ArtifactRef, imagined: Arti
         said += [tag("h3", title)] if chosen else []
         for item in chosen:
             shown = [name for name in (item.episode_id, beside(item)) if name]
-            pictures = [moments(frames[key]) for name in shown if (key := (rows_by_id[name][0], name)) in frames]
-            drawn = rows_of_frames(pictures, f"{item.task}: {', '.join(shown)}") if pictures else note("No frames.")
+            pictures = [moments(frames.get((rows_by_id[name][0], name))) for name in shown]
+            drawn = rows_of_frames(pictures, f"{item.task}: {', '.join(shown)}")
             said.append(strip(_words(subject, found, item, rows_by_id, shown), drawn, success=False))
     return said
 

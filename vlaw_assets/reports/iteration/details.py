@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from datetime import UTC
 from pathlib import Path
@@ -84,10 +85,7 @@ def _sheets(subject: Subject) -> list[Html]:
             images = frames.get((ref.owner, row["episode_id"]))
             score = [f"P(yes) {scores[row['episode_id']]:.2f}"] if row["episode_id"] in scores else [ending(row)]
             words = [joined([tag("b", row["task"]), " ", *score]), subject.episode(ref.owner, row)]
-            drawn = (
-                rows_of_frames([moments(images)], row["task"]) if images is not None else note("No frames were kept.")
-            )
-            strips.append(strip(words, drawn, success=row["success"]))
+            strips.append(strip(words, rows_of_frames([moments(images)], row["task"]), success=row["success"]))
         parts.append(folded(title, _watch(subject, ref), *strips))
     return parts
 
@@ -136,7 +134,7 @@ def _page(folder: Path | None, episode: str) -> Html:
     name = file_name(episode)
     if folder and (folder / name).is_file():
         return tag("a", name, href=name)
-    return code(f"vlaw watch {episode} --open")
+    return code(f"vlaw watch {shlex.quote(episode)} --open")
 
 
 def _artifacts(subject: Subject) -> Html:

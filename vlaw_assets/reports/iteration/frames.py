@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from vlaw_assets.reports.markup import Html, data_of, tag
+from vlaw_assets.reports.markup import Html, data_of, note, tag
 from vlaw_models.film import even
 
 MOMENTS = 8
@@ -19,16 +19,22 @@ GAP = 2
 QUALITY = 88
 
 
-def moments(images: np.ndarray, camera: int = 0, count: int = MOMENTS) -> list[np.ndarray]:
-    """`count` frames (h, w, 3) of one camera of (T, V, h, w, 3), evenly from first to last; all where there are
-    fewer."""
-    return [np.asarray(images[at][camera]) for at in even(len(images), count)] if len(images) else []
+def moments(images: np.ndarray | None, camera: int = 0) -> list[np.ndarray]:
+    """`MOMENTS` frames (h, w, 3) of one camera of (T, V, h, w, 3), evenly from first to last; all where there are
+    fewer, none of None."""
+    if images is None or not len(images):
+        return []
+    return [np.asarray(images[at][camera]) for at in even(len(images), MOMENTS)]
 
 
 def rows_of_frames(rows: Sequence[Sequence[np.ndarray]], alt: str) -> Html:
-    """Rows of frames of one size below one another, a few pixels between them."""
+    """Rows of frames below one another, a few pixels between them, all in the size of the first; where there are no
+    frames, words that say so."""
     from PIL import Image
 
+    rows = [row for row in rows if row]
+    if not rows:
+        return note("No frames were kept.")
     height, width = rows[0][0].shape[:2]
     scale = min(1.0, MOST_HEIGHT / height)
     height, width = round(height * scale), round(width * scale)
@@ -37,7 +43,8 @@ def rows_of_frames(rows: Sequence[Sequence[np.ndarray]], alt: str) -> Html:
     for down, row in enumerate(rows):
         for across, frame in enumerate(row):
             cell = Image.fromarray(np.ascontiguousarray(frame))
-            cell = cell if scale == 1.0 else cell.resize((width, height), Image.Resampling.LANCZOS)
+            if cell.size != (width, height):
+                cell = cell.resize((width, height), Image.Resampling.LANCZOS)
             sheet.paste(cell, (across * (width + GAP), down * (height + GAP)))
     buffer = io.BytesIO()
     sheet.save(buffer, format="JPEG", quality=QUALITY, subsampling=0)

@@ -182,7 +182,7 @@ def _strips(subject: Subject, made: ArtifactRef, known: Sequence[Imagined], alph
                 joined([tag("b", TRUE if one.truth else FALSE), " on the robot"]),
                 subject.episode(made.owner, one.row),
             ]
-            pictures = [moments(frames[made.owner, one.row["episode_id"]])]
+            pictures = [moments(frames.get((made.owner, one.row["episode_id"])))]
             if (start := real.get(one.row["start_episode_id"])) and start[0] in frames:
                 words.append(joined(["below: the real one of this start, ", ending(start[1]), " "]))
                 words.append(subject.episode(start[0][0], start[1]))

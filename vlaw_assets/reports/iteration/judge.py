@@ -174,9 +174,7 @@ def _strips(subject: Subject, clips: ArtifactRef, found: Sequence[Judged], alpha
             accepted = one.score > alpha
             verdict = f"{'accepted' if accepted else 'refused'}{'' if accepted is one.won else ', wrongly'}"
             images = frames.get((clips.owner, one.row["episode_id"]))
-            drawn = (
-                rows_of_frames([moments(images)], f"{one.task}: {ending(one.row)}") if images is not None else note()
-            )
+            drawn = rows_of_frames([moments(images)], f"{one.task}: {ending(one.row)}")
             words = [
                 joined([tag("b", one.task), f" P(yes) {one.score:.2f}"]),
                 joined([tag("b", ending(one.row)), f"; {verdict}"]),
