@@ -26,7 +26,7 @@ def section(subject: Subject) -> Section:
     ]
     body = joined(
         [
-            tag("p", f"{short(found)[0].upper()}{short(found)[1:]}."),
+            tag("p", f"{short(found)}."),
             tag("div", Html(picture(found)), cls="wide graph"),
             note(
                 "Content ", code(found["content_sha256"]), ". A click on a box leads to its artifact. More: ",
