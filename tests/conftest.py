@@ -24,11 +24,11 @@ os.environ.setdefault("VLAW_DEVICE", "cpu")
 
 LONGEST = (
     "loop",
+    "ui",
     "world_model",
     "stale",
     "reconcile",
     "policies",
-    "ui",
     "learners",
     "replay",
     "tamper",
@@ -55,7 +55,8 @@ LONGEST = (
     "time_travel",
     "documented_commands",
 )
-"""The first one makes the smoke iteration; the second does not need it, so that neither of two processes waits."""
+"""The first one makes the smoke iteration; the second takes longer than that and does not need it, so that neither of
+two processes waits."""
 SHORTEST = (
     "metrics",
     "recipes",

@@ -134,7 +134,8 @@ def all_batches(lake, models):
         yield found
 
 
-@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow  # weights, below, are of the same batches
+@pytest.mark.parametrize("count", [1, 2])
 def test_batches_are_the_same_for_any_number_of_processes(lake, models, monkeypatch, count):
     with all_batches(lake, models) as found:
         expected = list(found)

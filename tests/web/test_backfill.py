@@ -8,7 +8,7 @@ import time
 import dagster as dg
 import pytest
 from factories import write_recipe
-from smoke_place import new_place
+from smoke_place import LOOP_ASSETS, new_place
 from ui_server import serving
 
 from vlaw_assets.partitions import split_partition
@@ -17,13 +17,17 @@ from vlaw_assets.pipeline.run_order import PARTITION
 
 EXPERIMENTS = ("one", "two", "three")
 KEYS = [f"{name}|{number:02d}" for name in EXPERIMENTS for number in (1, 2)]
-"""In the order of the partitions, in which Dagster asks for them: the second of one before the first of another."""
+"""In the order of the partitions: the second of one before the first of another."""
 DEADLINE_S = 1800
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("at_a_time", [1, 4])
-def test_three_experiments_of_two_iterations_end_well_in_order(tmp_path, monkeypatch, at_a_time):
+@pytest.mark.parametrize(
+    ("at_a_time", "keys", "assets"),
+    [(1, KEYS[::-1], ()), (4, KEYS, LOOP_ASSETS)],
+    ids=["a job, the second first", "assets, four at a time"],
+)
+def test_three_experiments_of_two_iterations_end_well_in_order(tmp_path, monkeypatch, at_a_time, keys, assets):
     place = new_place(tmp_path / "place")
     for name in EXPERIMENTS:
         write_recipe(place.recipes, name, iterations=2)
@@ -33,7 +37,7 @@ def test_three_experiments_of_two_iterations_end_well_in_order(tmp_path, monkeyp
     config = driver.dagster_home() / "dagster.yaml"
     config.write_text(config.read_text().replace("default_limit: 1", f"default_limit: {at_a_time}"))
     with serving(place) as server, driver.open_instance() as instance:
-        server.backfill("iteration", KEYS)
+        server.backfill("iteration", keys, assets=assets)
         deadline = time.monotonic() + DEADLINE_S
         runs: list[dg.DagsterRun] = []
         while len(runs) < len(KEYS) or not all(run.is_finished for run in runs):
