@@ -81,6 +81,15 @@ def test_the_queue_of_a_home_knows_the_order(instance):
     assert queue_limits(instance) == limits, "Dagster has read them"
 
 
+@pytest.mark.parametrize("set_to", [None, 3])
+def test_a_pool_has_its_limit_before_the_first_run_and_keeps_what_a_person_sets(instance, set_to):
+    if set_to:
+        instance.event_log_storage.set_concurrency_slots("accelerator", set_to)
+    run_order.limit(instance, "accelerator")
+    [pool] = instance.event_log_storage.get_pool_limits()
+    assert (pool.name, pool.limit) == ("accelerator", set_to or 1)
+
+
 @pytest.mark.parametrize(
     ("partition", "tags"),
     [

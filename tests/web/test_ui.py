@@ -352,6 +352,9 @@ def test_a_server_that_others_can_reach_warns_that_there_is_no_login(tmp_path, m
     )
     result = CliRunner().invoke(app, ["ui", "--port", "0", *options])
     assert result.exit_code == 0, result.output
+    with driver.open_instance() as instance:
+        limited = "accelerator" in instance.event_log_storage.get_concurrency_keys()
+    assert limited is ("--read-only" not in options)
     assert ("there is no login" in result.output) is bool(warned)
     assert warned in " ".join(result.output.split())
     assert {f"http://{name}" for name in ("localhost", "127.0.0.1", "[::1]")} <= {

@@ -29,9 +29,10 @@ def ui(
     ] = None,
 ) -> None:
     """Dagster's UI on this lake: graph, partitions, runs, checks and pictures. Only its own pages can drive it."""
+    from vlaw_assets.assets.stage_asset import POOL
     from vlaw_assets.definitions import default_lake
     from vlaw_assets.environment import recipes_folder
-    from vlaw_assets.pipeline import partitions
+    from vlaw_assets.pipeline import partitions, run_order
     from vlaw_assets.pipeline.driver import open_instance
     from vlaw_assets.pipeline.liveness import close_dead_runs
     from vlaw_assets.web import server
@@ -56,6 +57,7 @@ def ui(
             if not read_only:
                 close_dead_runs(instance)
                 partitions.prepare(instance, recipes_folder())
+                run_order.limit(instance, POOL)
         if not server.is_local(host):
             console.print(
                 "warning: there is no login: whoever reaches this address "

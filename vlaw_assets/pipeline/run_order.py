@@ -48,6 +48,13 @@ class InOrder(dg.QueuedRunCoordinator):
         return submitted
 
 
+def limit(instance: dg.DagsterInstance, pool: str) -> None:
+    """Gives a pool the limit of dagster.yaml, unless it has one. Dagster does so when it first finds a run of it in the
+    queue, and counts from its next look on: all that are in the queue at the first would begin at once."""
+    if pool not in instance.event_log_storage.get_concurrency_keys():
+        instance.event_log_storage.initialize_concurrency_limit_to_default(pool)
+
+
 def order_tags(run: dg.DagsterRun) -> dict[str, str]:
     """The tags by which the queue orders a run; none for one that is no iteration."""
     experiment, iteration = split_partition(run.tags.get(PARTITION, ""))
