@@ -73,7 +73,7 @@ def workplace_resource(
                 except dg.DagsterExecutionInterruptedError:
                     liveness.cancel(context.instance, context.run.run_id)
                     raise
-            if partition := context.run.tags.get(run_order.PARTITION):
+            if partition := context.run.tags.get(run_order.PARTITION, ""):
                 try:
                     refuse(place, partition, [key.to_user_string() for key in context.run.asset_selection or ()])
                 except VlawError as error:
