@@ -55,8 +55,8 @@ LONGEST = (
     "time_travel",
     "documented_commands",
 )
-"""The first one makes the smoke iteration; the second takes longer than that and does not need it, so that neither of
-two processes waits."""
+"""The first one makes the smoke iteration; the two after it take longer than that and do not need it, so that neither
+of two processes waits."""
 SHORTEST = (
     "metrics",
     "recipes",
