@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from factories import PARTITION, commit_all, identity
 
-from vlaw_assets.lake import Lake, seal
+from vlaw_assets.lake import ArtifactRef, Lake, seal
 from vlaw_assets.lake.delta_checkpoints import LAST, RECORD
 from vlaw_assets.lake.upkeep.compaction import compact
 from vlaw_assets.lake.upkeep.verify import Problem, unsealed, verify, verify_ledger
@@ -95,6 +95,27 @@ def flip(path: Path, position: int) -> None:
 def test_a_sound_lake_has_no_problems(root):
     assert found(root) == ""
     assert unsealed(Lake.open(root)) == []
+
+
+def test_a_row_with_any_byte_changed_is_refused_or_compared_with_the_files(root):
+    """What reaches `verify` has the shape that it goes by: nothing but problems and a VlawError come out."""
+    lake = Lake.open(root)
+    refused = compared = 0
+    for ref in lake.ledger.artifacts():
+        row = ref.to_row()
+        data = row["versions_json"].encode()
+        for position in range(0, len(data), 3):
+            text = bytes([*data[:position], data[position] ^ 1 << position % 7, *data[position + 1 :]]).decode()
+            try:
+                changed = ArtifactRef.from_row(row | {"versions_json": text})
+            except (KeyError, TypeError, ValueError):
+                refused += 1
+                continue
+            compared += 1
+            if position % 75 == 0:
+                verify(lake, [changed])
+    assert refused > 150
+    assert compared > 150
 
 
 @pytest.mark.parametrize("share", [8, pytest.param(1, marks=pytest.mark.slow)])

@@ -117,6 +117,7 @@ class ArtifactRef:
         """From a row of the table or of a log entry. Raises KeyError, TypeError or ValueError for one that is
         damaged."""
         versions, metrics = json.loads(row["versions_json"]), json.loads(row["metrics_json"])
+        _check_files(versions)
         filled = {**row, **{name: value for name, value in ADDED["artifacts"].items() if row.get(name) is None}}
         return cls(versions=versions, metrics=metrics, **{name: filled[name] for name in PLAIN})
 
@@ -144,6 +145,14 @@ class ArtifactRef:
         value = texts[LONG.index(name)] if name in LONG else json.loads(texts[LONG.index(f"{name}_json")])
         self.__dict__[name] = value
         return value
+
+
+def _check_files(versions: dict[str, Any]) -> None:
+    """KeyError or TypeError for versions that do not say of every file what it was: a damaged name of a key, say."""
+    for entry in versions.values():
+        _ = int(entry["version"]), int(entry["rows"])
+        for file in (*entry["files"], *entry.get("log", ())):
+            _ = file["path"] + file["sha256"], int(file["size"])
 
 
 CHOSEN_BY = "state"
