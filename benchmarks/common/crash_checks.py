@@ -86,12 +86,12 @@ def files_of(lake: Path) -> set[str]:
         if "_delta_log" not in path.parts
     }
     found |= {path.relative_to(lake).as_posix() for path in (lake / "lance").glob("**/data/*.lance")}
-    found |= {path.relative_to(lake).as_posix() for path in (lake / "pictures").glob("*.png")}
+    found |= {path.relative_to(lake).as_posix() for path in (lake / "pictures").glob("[!.]*")}
     return found | {path.relative_to(lake).as_posix() for path in (lake / "checkpoints").iterdir()}
 
 
 USUAL = re.compile(
-    r"delta/\w+/_delta_log/(\d{20}\.json|_last_checkpoint)|delta/\w+/_checkpoints\.json|pictures/[0-9a-f]{64}\.png|lance/.+/(_versions/(\d+\.manifest|latest_version_hint\.json)|_transactions/[^/]+\.txn"
+    r"delta/\w+/_delta_log/(\d{20}\.json|_last_checkpoint)|delta/\w+/_checkpoints\.json|pictures/[0-9a-f]{64}\.(png|html)|lance/.+/(_versions/(\d+\.manifest|latest_version_hint\.json)|_transactions/[^/]+\.txn"
     r"|_refs/.+\.json|_indices/.+|_deletions/.+)|locks/[^/]+\.lock|FORMAT\.json|ledger\.\w+"
 )
 """Bookkeeping of Delta, Lance and the lake, whose names are final; a file of another name is a leftover."""
@@ -133,7 +133,7 @@ def examine(
 
     broken["I1"] += whole(lake, *refs) + _seal(lake)
     broken["I6"] += [line for ref in refs for line in _edges(lake, ref)]
-    orphans = files_of(lake.paths.root) - set(before["files"]) - _named(refs)
+    orphans = files_of(lake.paths.root) - set(before["files"]) - _named(lake, refs)
     broken["I5"] += _collected(lake, orphans)
 
     begun = time.monotonic()
@@ -150,7 +150,7 @@ def examine(
     broken["I1"] += whole(lake, refs[-1]) + _seal(lake)
     with driver.open_instance() as instance:
         broken["I7"] += _out_of_line(comparison.compare(lake, instance, defs), "after the run")
-    broken["I5"] += _collected(lake, orphans - _named(refs))
+    broken["I5"] += _collected(lake, orphans - _named(lake, refs))
     broken["I10"] += _leftovers(lake)
     broken["I1"] += whole(lake, *refs)
     return {
@@ -198,12 +198,12 @@ def _out_of_line(found: Any, when: str) -> list[str]:
     return [] if found.in_line else [f"{when}: {[ref.name for ref in found.to_report]}"]
 
 
-def _named(refs: list[Any]) -> set[str]:
+def _named(lake: Any, refs: list[Any]) -> set[str]:
     """Data files, checkpoints and pictures that the ledger names."""
-    from vlaw_assets.lake.pictures import named
+    from vlaw_assets.lake.pictures import files
 
     return (
-        {f"pictures/{digest}.png" for ref in refs for digest in named(ref).values()}
+        {lake.paths.relative(path) for ref in refs for path in files(lake.paths, ref)}
         | {file["path"] for ref in refs for entry in ref.versions.values() for file in entry["files"]}
         | {ref.location for ref in refs if ref.location}
     )

@@ -29,7 +29,7 @@ SOME_POSITIONS = 25
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A lake with every kind of stored file: tables and checkpoints of their logs, frames, vectors, a checkpoint, a
-    picture."""
+    picture, a page."""
     lake = Lake.open(tmp_path_factory.mktemp("tamper") / "lake")
     ref = commit_all(lake)
     commit_all(lake, partition="ablation|01")
@@ -49,6 +49,7 @@ def made(tmp_path_factory):
         ]
         draft.write_embeddings("a" * 64, rows, np.eye(len(rows), 4, dtype=np.float32))
         draft.keep_picture("loss", b"a picture")
+        draft.keep_page("report", "<p>a page")
     compact(lake, checkpoints_only=True)
     return lake.paths.root
 
@@ -135,6 +136,7 @@ def test_every_change_of_every_file_is_named(root, capsys, share):
         ".txn",
         ".safetensors",
         ".png",
+        ".html",
         "",
     }
     names = [path.name for path in files]
