@@ -111,7 +111,9 @@ class Server:
 @contextmanager
 def serving(place: Place, *options: str, exit_code: int = 0) -> Iterator[Server]:
     environment = {**os.environ, **place.environment(), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-c", "from vlaw_assets.cli import app; app()", "ui", "--port", "0", *options]
+    as_background = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"  # what a script begins with & has so
+    command = [sys.executable, "-c", f"{as_background}; from vlaw_assets.cli import app; app()", "ui", "--port", "0"]
+    command += options
     with (place.root / "ui.log").open("w+") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=place.root)
         try:

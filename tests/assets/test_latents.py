@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
@@ -82,8 +83,8 @@ def test_a_copy_in_another_process_reads_on_its_own(bench):
     kept = bench.lake.read(bench.make("corpus_latents", "")).latents()
     episode = source_of(bench, "co_training_data")[0]
     assert np.array_equal(pickle.loads(pickle.dumps(kept)).of(episode)[0], kept.of(episode)[0])
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert np.array_equal(pool.apply(first_latent, (kept, episode)), kept.of(episode)[0])
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as processes:
+        assert np.array_equal(processes.submit(first_latent, kept, episode).result(), kept.of(episode)[0])
 
 
 def test_a_world_model_learns_from_kept_latents_what_it_would_from_encoded_ones(bench, autoencoder, monkeypatch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -74,8 +74,8 @@ def test_threads_and_fresh_processes_read_the_same(lake):
     expected = source.take(PAIRS)
     with ThreadPoolExecutor(4) as threads:
         assert all(np.array_equal(read, expected) for read in threads.map(lambda _: source.take(PAIRS), range(16)))
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert np.array_equal(pool.apply(_read, (source, PAIRS)), expected)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as processes:
+        assert np.array_equal(processes.submit(_read, source, PAIRS).result(), expected)
 
 
 def test_damaged_frames_are_named_before_any_is_given(lake):

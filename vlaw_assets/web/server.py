@@ -69,7 +69,9 @@ def serve(listening: socket.socket, allowed: Sequence[str], *, read_only: bool =
     """
     import click
 
-    for ending in (signal.SIGTERM, signal.SIGHUP):
+    # A script's background process begins with SIGINT ignored, and Dagster takes SIGTERM as whatever SIGINT is: runs
+    # that inherit that could not be terminated.
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.default_int_handler)  # ends the other processes too
     processes = _Processes()
     with suppress(KeyboardInterrupt, click.Abort), tempfile.TemporaryDirectory(prefix="vlaw-ui-") as folder:
