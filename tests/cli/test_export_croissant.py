@@ -12,8 +12,7 @@ from typing import Any
 import needed
 import pyarrow.parquet as pq
 import pytest
-from asking import at, vlaw
-from smoke_place import smoke_place
+from asking import vlaw
 
 from vlaw_assets.exports.columns import TYPES
 from vlaw_assets.lake import labels, quarantine
@@ -45,14 +44,7 @@ print(json.dumps(told))
 """What a person would do with the card, in an environment that has mlcroissant."""
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return smoke_place(tmp_path_factory)
-
-
-@pytest.fixture(autouse=True)
-def here(place, monkeypatch, tmp_path):
-    at(monkeypatch, tmp_path, place.environment())
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def ask(place, sql: str) -> list[dict[str, Any]]:

@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import av
 import pytest
-from asking import at, vlaw
-from smoke_place import smoke_place
+from asking import vlaw
 
 from vlaw_assets.query import connect
 
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return smoke_place(tmp_path_factory)
-
-
-@pytest.fixture(autouse=True)
-def here(place, monkeypatch, tmp_path):
-    at(monkeypatch, tmp_path, place.environment())
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def test_every_episode_of_an_artifact_has_its_clip(place, tmp_path):

@@ -8,8 +8,7 @@ import sys
 import av
 import numpy as np
 import pytest
-from asking import at, vlaw
-from smoke_place import smoke_place
+from asking import vlaw
 
 from vlaw_assets.lake import labels
 from vlaw_assets.lake.picking import pick
@@ -18,14 +17,7 @@ from vlaw_assets.reports.episodes.robots import robot_of
 CHUNKS = pytest.importorskip("rerun.chunk")
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return smoke_place(tmp_path_factory)
-
-
-@pytest.fixture(autouse=True)
-def here(place, monkeypatch, tmp_path):
-    at(monkeypatch, tmp_path, place.environment())
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def read(path) -> dict[str, dict[str, list]]:

@@ -10,15 +10,11 @@ that one the next iteration waits before its first step. Where 02 begins before 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from vlaw_assets.partitions import partition_of, split_partition
 from vlaw_assets.pipeline.progress import SAY_S
-
-if TYPE_CHECKING:
-    from dagster._core.execution.backfill import PartitionBackfill
 
 EXPERIMENT = "experiment"
 """Run tag; dagster.yaml limits how many runs of one value there are at a time."""
@@ -67,17 +63,13 @@ def before_is_to_come(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     backfill = instance.get_backfill(run.tags[BACKFILL]) if iteration > 1 and BACKFILL in run.tags else None
     if backfill is None or backfill.status.value != "REQUESTED":
         return False
+    of_assets = backfill.asset_backfill_data  # of a job a backfill has names, of assets a subset for each
+    subsets = of_assets.target_subset.partitions_subsets_by_asset_key.values() if of_assets else ()
+    wanted = {*(backfill.partition_names or ()), *(key for subset in subsets for key in subset.get_partition_keys())}
     before = partition_of(experiment, iteration - 1)
     asked = dg.RunsFilter(tags={PARTITION: before, BACKFILL: backfill.backfill_id}, statuses=list(ASKED))
     free = (other for other in instance.get_runs(asked) if other.tags.get(HELD) != YES)
-    return before in partitions_of(backfill) and next(free, None) is None
-
-
-def partitions_of(backfill: PartitionBackfill) -> set[str]:
-    """All that a backfill asks for: of a job, or of assets."""
-    of_assets = backfill.asset_backfill_data
-    subsets = of_assets.target_subset.partitions_subsets_by_asset_key.values() if of_assets else ()
-    return {*(backfill.partition_names or ()), *(key for subset in subsets for key in subset.get_partition_keys())}
+    return before in wanted and next(free, None) is None
 
 
 def free_what_waited(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
