@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vlaw_assets.importers.base import Recordings
+from vlaw_models.episodes import Episode
 from vlaw_models.robots.registry import ROBOTS
 from vlaw_models.robots.spec import EXTERIOR, WRIST, Camera, RobotSpec, Vector
 
@@ -119,3 +121,10 @@ def write_lerobot(root: Path) -> Path:
     for camera, key in enumerate(CAMERAS):
         write_video(root / VIDEO.format(key), [brightness(camera, row) for row in range(total)])
     return root
+
+
+def every_episode(recordings: Recordings) -> list[Episode]:
+    """What reading all of it gives, where nothing is excluded."""
+    found = list(recordings.read(range(len(recordings.index))))
+    assert not [read.findings for read in found if read.excluded]
+    return [read.episode for read in found if read.episode is not None]

@@ -8,9 +8,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from recorded_dataset import every_episode
 
-from vlaw_assets.importers.base import Options
 from vlaw_assets.importers.ctrl_world import open_recordings
+from vlaw_assets.importers.description import Options
 from vlaw_assets.importers.registry import IMPORTERS, import_recordings
 from vlaw_assets.lake import Lake
 from vlaw_models.errors import VlawError
@@ -61,7 +62,7 @@ def edit(root: Path, **changes: object) -> None:
 
 
 def test_every_frame_of_every_view_with_the_last_command_of_each_step(dataset):
-    first, second = open_recordings(dataset, SMALL).read()
+    first, second = every_episode(open_recordings(dataset, SMALL))
     assert (first.instruction, second.instruction) == ("lift the cup", "unspecified")
     assert (first.success, second.success) == (True, False)
     assert first.images.shape == (LENGTH, 3, 24, 40, 3)
@@ -135,7 +136,7 @@ def test_an_unknown_format_lists_the_formats(dataset, tmp_path):
 
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason="the DROID sample is not on this machine")
 def test_the_droid_sample_has_eleven_episodes_of_seven_numbers():
-    episodes = open_recordings(SAMPLE, SMALL).read()
+    episodes = every_episode(open_recordings(SAMPLE, SMALL))
     assert len(episodes) == 11
     assert [episode.success for episode in episodes] == [True] * 4 + [False] * 7
     assert (

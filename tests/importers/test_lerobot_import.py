@@ -13,12 +13,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from recorded_dataset import ARM, CAMERAS, DATA, EPISODE_TABLE, VIDEO, brightness, write_lerobot, write_video
+from recorded_dataset import (
+    ARM,
+    CAMERAS,
+    DATA,
+    EPISODE_TABLE,
+    VIDEO,
+    brightness,
+    every_episode,
+    write_lerobot,
+    write_video,
+)
 from typer.testing import CliRunner
 
 from vlaw_assets.cli import app
-from vlaw_assets.importers.base import Options
 from vlaw_assets.importers.cameras import choose_cameras
+from vlaw_assets.importers.description import Options
 from vlaw_assets.importers.lerobot import open_recordings
 from vlaw_assets.importers.registry import import_recordings
 from vlaw_assets.lake import Lake
@@ -31,7 +41,7 @@ DROID = Path(__file__).parents[3] / "shared" / "data" / "lerobot_v3_droid"
 
 
 def read_lerobot(path, **options):
-    return open_recordings(path, Options(**{"image_size": (16, 16), **options})).read()
+    return every_episode(open_recordings(path, Options(**{"image_size": (16, 16), **options})))
 
 
 def import_lerobot(lake, path, *, name="cups", run_id="run", **options):

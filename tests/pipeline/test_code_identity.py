@@ -21,6 +21,7 @@ from code_copies import (
 
 import vlaw_assets.definitions  # noqa: F401 (names every stage)
 from vlaw_assets.assets.stage import STAGES
+from vlaw_assets.importers.registry import COMMIT
 from vlaw_assets.pipeline import code_identity
 from vlaw_assets.pipeline.code_identity import FOUND_BY_NAME, code_digest, sources
 from vlaw_models.autoencoders.registry import AUTOENCODERS
@@ -123,7 +124,7 @@ def test_a_module_with_a_registry_is_quick_to_import():
 
 
 def test_an_import_is_an_import_the_code_of_the_importer_of_recordings_too():
-    code = set(sources("vlaw_assets.importers.lerobot"))
+    code = set(sources("vlaw_assets.importers.lerobot", COMMIT))
     assert {"vlaw_assets.importers.videos", "vlaw_assets.importers.lerobot_format", "vlaw_assets.lake.frames"} < code
     assert not {"vlaw_assets.importers.ctrl_world", "vlaw_models.policies.flow_policy"} & code, "nor another's"
     with pytest.raises(ModuleNotFoundError, match="no_such_thing"):

@@ -49,7 +49,7 @@ def import_(
     Everything is checked before anything is written.
     """
     from vlaw_assets.definitions import default_lake
-    from vlaw_assets.importers.base import Options
+    from vlaw_assets.importers.description import Options
     from vlaw_assets.importers.registry import import_recordings
     from vlaw_assets.lake import Lake
 
@@ -59,7 +59,14 @@ def import_(
             f"{image_size!r} is no image size", where="--image-size", remedy="Give 64 (square), or 192x320."
         )
     pixels = (int(size[1]), int(size[2] or size[1])) if size else None
-    options = Options(pixels, task, require_success, robot, split, _cameras(camera or []))
+    options = Options(
+        image_size=pixels,
+        task=task,
+        require_success=require_success,
+        robot=robot,
+        split=split,
+        cameras=_cameras(camera or []),
+    )
     lake = Lake.open(default_lake(), create=True)
     chosen = name or re.sub(r"[^A-Za-z0-9_-]", "_", path.resolve().name)
     run_id = f"import-{uuid.uuid4()}"

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from vlaw_assets.importers import videos
-from vlaw_assets.importers.base import UNNAMED_TASK, Options, Recordings, robot_of
+from vlaw_assets.importers.base import UNNAMED_TASK, Found, Read, Recordings, robot_of
 from vlaw_assets.importers.cameras import check_shape
+from vlaw_assets.importers.description import Options
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.spec import RobotSpec
@@ -82,10 +83,16 @@ def open_recordings(path: Path, options: Options) -> Recordings:
         root,
         robot=robot,
         files=sorted({*files, *(video for annotation in annotations for video in annotation.videos)}),
-        read=lambda: [
-            _episode(number, annotation, robot, size, options.task) for number, annotation in enumerate(annotations)
+        index=[
+            Found(number, annotation.name, len(annotation.states), (annotation.instruction,))
+            for number, annotation in enumerate(annotations)
         ],
+        read=lambda numbers: (
+            Read(number, _episode(number, annotations[number], robot, size, options.task)) for number in numbers
+        ),
         facts={"recorded_fps": robot.control_hz},
+        understood={"robot": robot.name, "rate": f"{robot.control_hz:g} Hz"}
+        | {f"camera {name}": f"video {view}" for view, name in enumerate(robot.camera_names)},
     )
 
 

@@ -10,7 +10,7 @@ last row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vlaw_assets.importers import lerobot_format, videos
-from vlaw_assets.importers.base import UNNAMED_TASK, Options, Recordings, robot_of
+from vlaw_assets.importers.base import UNNAMED_TASK, Found, Read, Recordings, robot_of
+from vlaw_assets.importers.description import Options
 from vlaw_assets.importers.files import BROKEN, read_parquet
 from vlaw_assets.importers.lerobot_format import Dataset
 from vlaw_assets.importers.lerobot_index import Span
@@ -50,10 +51,22 @@ def open_recordings(path: Path, options: Options) -> Recordings:
         dataset.root,
         robot=dataset.robot,
         files=dataset.files(),
-        read=lambda: _read(dataset, options),
+        index=[Found(span.index, str(span.index), span.length, span.tasks) for span in dataset.spans],
+        read=lambda numbers: _chosen(dataset, options, numbers),
         settings={"cameras": dict(dataset.cameras)},
         facts={"recorded_fps": dataset.fps, "robot_type": dataset.robot_type},
+        understood={
+            "robot": dataset.robot.name,
+            "rate": f"{dataset.fps:g} Hz",
+            **{f"camera {name}": key for name, key in dataset.cameras.items()},
+        },
     )
+
+
+def _chosen(dataset: Dataset, options: Options, numbers: Sequence[int]) -> Iterator[Read]:
+    """The whole dataset is decoded before the first one comes: episodes share video files."""
+    episodes = _read(dataset, options)
+    yield from (Read(number, episodes[number]) for number in numbers)
 
 
 def _read(dataset: Dataset, options: Options) -> list[Episode]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlaw_assets.importers.base import NAME, Options, commit_recordings
+from vlaw_assets.importers.description import Options
 from vlaw_models.errors import VlawError
 from vlaw_models.registry import Registry
 
@@ -21,12 +22,16 @@ IMPORTERS = Registry(
     },
 )
 """Name of a format -> function, see base.py."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+COMMIT = "vlaw_assets.importers.commit"
+"""The module whose code is part of every import, besides the importer's."""
 
 
 def import_recordings(
     lake: Lake, importer: str, path: Path | str, options: Options, *, name: str, run_id: str, force: bool = False
 ) -> ArtifactRef:
     """Opens a dataset and commits it (see `commit_recordings`). Raises VlawError before anything is written."""
+    from vlaw_assets.importers.commit import commit_recordings
     from vlaw_assets.pipeline.code_identity import code_digest
 
     if not NAME.fullmatch(name):
@@ -34,5 +39,5 @@ def import_recordings(
             f"{name!r} cannot name a dataset", where="import", remedy="Use letters, digits, '_' and '-', at most 63."
         )
     recordings = IMPORTERS.load(importer, where="import")(Path(path), options)
-    code = code_digest(IMPORTERS.entry(importer, where="import").module)
+    code = code_digest(IMPORTERS.entry(importer, where="import").module, COMMIT)
     return commit_recordings(lake, recordings, options, code=code, name=name, run_id=run_id, force=force)
