@@ -232,6 +232,7 @@ def test_report_states_the_paired_difference(place):
 # ---- again: reuse, sharing, replacing
 
 
+@pytest.mark.slow
 def test_an_experiment_that_agrees_shares_the_artifact(place):
     write_recipe(place.recipes, "twin", imagine={"episodes_per_task": 0})
     done = place.run("iteration", "twin|01")

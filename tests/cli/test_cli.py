@@ -70,6 +70,7 @@ def test_help_needs_no_torch_no_statistics_and_no_lake():
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_run_resumes_and_closes_with_the_table(vlaw, place):
     before = len(place.lake.ledger.artifacts())
     result = vlaw("run", "--experiment", "smoke", "--iterations", "1")
@@ -86,6 +87,7 @@ def test_run_resumes_and_closes_with_the_table(vlaw, place):
     assert "vlaw report smoke 01" in result.output
 
 
+@pytest.mark.slow
 def test_a_device_that_is_not_there_is_refused_before_anything_runs(vlaw, place, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setenv("VLAW_DEVICE", "cuda")
@@ -272,6 +274,7 @@ def test_rates_count_per_task_and_over_all():
 # ---- killed runs
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_closed_and_frees_its_pool(tmp_path):
     """SIGKILL in the middle of a pooled step: the next run marks it as failed, does not wait, and completes."""
     import dagster as dg

@@ -168,6 +168,7 @@ def test_no_command_sends_a_text_to_the_terminal(root):
             assert ":bomb:" in text, name
 
 
+@pytest.mark.slow
 def test_nor_to_a_pipe_but_for_the_rows_of_csv(root):
     said = run_all(root, terminal=False)
     for name, (_, surely) in COMMANDS.items():

@@ -119,6 +119,7 @@ def test_the_lake_is_gone_or_new(mine):
 # ---- accepted
 
 
+@pytest.mark.slow
 def test_accepted_once_and_the_next_loss_is_seen(mine):
     newer = mine.copy("oldest"), mine.quarantined(), mine.copy("older"), mine.quarantined(index=1), mine.copy("newest")
     oldest, first, older, second, newest = newer
@@ -155,6 +156,7 @@ def test_accepted_where_the_ledger_has_nothing_of_the_partition(mine):
     assert said("reconcile")[0] == 0
 
 
+@pytest.mark.slow
 def test_accepted_of_one_lake_is_not_accepted_of_another(mine):
     older = mine.copy("older")
     lost = mine.quarantined()

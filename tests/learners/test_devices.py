@@ -130,6 +130,7 @@ def test_a_learner_trains_every_policy_there_or_names_the_key_that_does_not_fit(
     assert changed(models["base_policy"], out)
 
 
+@pytest.mark.slow
 def test_world_and_reward_models_learn_there(place, there, tmp_path):
     _, models = place
     with there():
@@ -161,6 +162,7 @@ def test_an_autoencoder_learns_there(there):
     assert np.isfinite(losses).all()
 
 
+@pytest.mark.slow
 def test_what_is_imagined_and_scored_there_is_what_the_cpu_makes(place, there):
     _, models = place
     starts = [Start("move", "move it", e.seed, images=e.images[0], state=e.states[0]) for e in models.episodes]

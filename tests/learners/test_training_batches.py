@@ -224,6 +224,7 @@ def learned(models, episodes, out) -> dict[str, bytes]:
     return {path.parent.name: path.read_bytes() for path in out.glob("*/model.safetensors")}
 
 
+@pytest.mark.slow
 def test_nothing_but_the_choice_draws_from_its_random_numbers(lake, models, tmp_path, monkeypatch):
     """All choices are made before the first step, as other processes would have it, and read in another order."""
     episodes = list(source(lake))

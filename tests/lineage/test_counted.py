@@ -103,6 +103,7 @@ def test_similar_has_no_neighbour_in_quarantine(place, vlaw):
     assert re.search(r"\d+ left out, being in quarantine", vlaw("similar", others[0]))
 
 
+@pytest.mark.slow
 def test_a_rebuilt_iteration_report_leaves_them_out_too(place, vlaw):
     place.run("iteration", KEY, only=["iteration_report"])
     ref = place.lake.ledger.require("iteration_report", KEY)

@@ -298,6 +298,7 @@ def test_whoever_starts_a_run_it_holds_its_lock_from_before_the_first_step(tmp_p
     assert list(lock_of(instance, "").parent.iterdir()) == [], "a run that is over leaves nothing"
 
 
+@pytest.mark.slow
 def test_what_reads_ends_no_run_and_what_runs_ends_the_dead(tmp_path, tmp_path_factory, monkeypatch):
     smoke_place(tmp_path_factory)
     place = smoke_copy(tmp_path / "place")

@@ -50,6 +50,7 @@ def test_what_was_made_stays_whatever_became_of_its_recipe(instance):
     assert there(instance)[-1] == "gone|02"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arms", [80, 150])
 def test_of_more_than_are_plotted_those_come_last_that_were_made(instance, arms):
     """The UI plots the last ones."""

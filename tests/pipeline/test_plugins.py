@@ -239,6 +239,7 @@ def stale(place, site: Path) -> dict[str, list[str]]:
     return {name.partition("[")[0]: reasons for name, reasons in found.items()}
 
 
+@pytest.mark.slow
 def test_artifacts_say_which_classes_load_them_and_whose_code_made_them(place):
     ledger = place.lake.ledger
     assert ledger.require("base_policy", "").metrics["classes"] == ["Mine"]
@@ -251,6 +252,7 @@ def test_artifacts_say_which_classes_load_them_and_whose_code_made_them(place):
         assert used == (theirs and {STAGE, *theirs}), asset
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "old", "new"),
     [
@@ -270,6 +272,7 @@ def test_another_source_of_what_was_used_makes_what_it_made_stale_and_what_stand
     assert set(others) == set(LOOP_ASSETS) - {*USES, *EVALUATIONS, "loop_state", "world_model", "reward_model"}
 
 
+@pytest.mark.slow
 def test_another_source_of_the_learner_makes_what_it_made_stale_and_what_stands_on_that(place, site):
     (site / "mine" / "learner.py").write_text(MINE["mine/learner.py"].replace("alpha=alpha", "alpha=2 * alpha"))
     found = stale(place, site)
@@ -278,6 +281,7 @@ def test_another_source_of_the_learner_makes_what_it_made_stale_and_what_stands_
     assert set(found) == {*LEARNED, "policy_evaluation", "policy_evaluation_low_noise", "iteration_report"}
 
 
+@pytest.mark.slow
 def test_what_was_not_used_makes_nothing_stale(place, site):
     (site / "mine" / "notes.py").write_text("class Note:\n    text = 'for readers'\n")
     (site / "mine" / "arm.py").write_text("ARM = None\n")

@@ -176,6 +176,7 @@ def test_lost_dagster_home_is_rebuilt_from_the_ledger(place, defs):
         assert comparison.compare(lake, instance, defs).in_line
 
 
+@pytest.mark.slow
 def test_what_a_plug_in_made_is_reported_with_the_code_version_of_its_stage(place, defs, tmp_path, monkeypatch):
     learner = "from vlaw_models.learners.imitation import Filtered as Careful\n"
     install(tmp_path / "site", "mine", {"mine.py": learner}, {LEARNERS.group: {"careful": "mine:Careful"}})
@@ -327,6 +328,7 @@ def test_one_at_a_time(place, instance, defs):
         lock.release()
 
 
+@pytest.mark.slow
 def test_the_command(place):
     ref = commit(place.lake, "training_set")
 

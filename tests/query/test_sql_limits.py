@@ -181,6 +181,7 @@ def test_limits_are_those_that_were_asked_for(lake):
     ]
 
 
+@pytest.mark.slow
 def test_the_kernel_keeps_the_memory_limit(lake):
     """Of what DuckDB does not count: a list of a statement's constants, and its result on its way out."""
     with connect(lake, memory_limit="100MB", threads=1) as query:
@@ -252,6 +253,7 @@ def alive(process_id: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("busy", [False, True])
 @pytest.mark.parametrize("thread", [False, True])
 def test_a_worker_ends_with_its_parent(lake, busy, thread):

@@ -227,6 +227,7 @@ def test_every_command_says_so(pristine, copy, tmp_path, table):
     )
 
 
+@pytest.mark.slow
 def test_a_study_is_not_reported_from_what_was_forged(tmp_path, monkeypatch):
     lake = known_study(Lake.open(tmp_path / "lake", create=True)).lake
     monkeypatch.setenv("VLAW_LAKE", str(lake.paths.root))

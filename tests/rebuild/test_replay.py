@@ -119,6 +119,7 @@ def test_a_stage_that_is_not_deterministic_is_named_and_what_stands_on_it_is_not
     assert (row.status, row.differences) == ("same", ())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "other"),
     [
@@ -152,6 +153,7 @@ def test_an_environment_that_makes_the_same_is_no_difference(place, untouched, m
     assert (row.status, row.differences) == ("same", ())
 
 
+@pytest.mark.slow
 def test_what_an_older_ledger_does_not_say_is_said_to_be_unknown(place, untouched, monkeypatch):
     """As of an artifact that was made before these were noted: nobody can tell its environment from nondeterminism."""
     halved(monkeypatch)
@@ -176,6 +178,7 @@ def test_other_code_in_another_environment_is_said_to_be_both(place, untouched, 
     assert [line.partition(":")[0] for line in row.differences] == ["other code", "made in another environment"]
 
 
+@pytest.mark.slow
 def test_another_renderer_is_another_recipe_of_what_renders_only(place, untouched, monkeypatch):
     monkeypatch.setattr("vlaw_models.robots.tabletop.render.GlRenderer", Dark)
     monkeypatch.setenv("VLAW_RENDERER", "gl")

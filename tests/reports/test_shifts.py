@@ -118,6 +118,7 @@ MEASURED = [
 row beyond chance before any other kind of shift has to be one of them."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("worse", "own"), MEASURED)
 def test_what_was_made_worse_is_the_first_shift(sides, worse, own, request):
     found = sides.ranking(request.node.callspec.id, worse)
@@ -211,6 +212,7 @@ def test_noise_alone_shows_nothing(noise):
         assert not any(row["notable"] for row in found["rows"])
 
 
+@pytest.mark.slow
 def test_false_alarms_are_as_rare_as_they_say():
     """Of every kind of test on noise, and of whole rankings of which one row is beyond chance: 5 % at most, but for
     what so few repetitions may show by chance."""

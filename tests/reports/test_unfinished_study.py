@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from known_study import StudyLake
 from report_text import cells, interval, section, vlaw
 
@@ -10,6 +11,7 @@ from vlaw_assets.query import connect
 from vlaw_assets.query.questions import questions
 
 
+@pytest.mark.slow
 def test_an_unfinished_study_says_what_is_missing(tmp_path):
     k = StudyLake(Lake.open(tmp_path / "lake", create=True))
     k.define(

@@ -187,6 +187,7 @@ def test_a_runs_configuration_cannot_name_another_place(server, tmp_path, config
     assert not (server.place.root / "lake").exists(), "nothing was run"
 
 
+@pytest.mark.slow
 def test_a_run_is_started_from_the_page_and_holds_its_lock(server, monkeypatch):
     for name, value in server.place.environment().items():
         monkeypatch.setenv(name, value)
