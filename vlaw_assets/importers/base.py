@@ -72,7 +72,10 @@ class Recordings:
     read: Callable[[Sequence[int]], Iterator[Read]]
     """Decodes and checks the episodes of these numbers, one `Read` for each, in that order, as it goes: one episode is
     in memory at a time, and beginning at any number costs about what one episode does. VlawError only for what is
-    wrong with the dataset and not with one episode."""
+    wrong with the dataset and not with one episode.
+
+    It is called in a process of its own, so it can be pickled: `functools.partial` of a module's function with what was
+    read of the metadata, or a method of a frozen dataclass; no lambda."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What else the episodes depend on, as plain values: the part of the description that this importer goes by."""
     facts: Mapping[str, Any] = field(default_factory=dict)

@@ -11,7 +11,9 @@ Source: the Ctrl-World repository, dataset_example (MIT).
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,13 +89,18 @@ def open_recordings(path: Path, options: Options) -> Recordings:
             Found(number, annotation.name, len(annotation.states), (annotation.instruction,))
             for number, annotation in enumerate(annotations)
         ],
-        read=lambda numbers: (
-            Read(number, _episode(number, annotations[number], robot, size, options.task)) for number in numbers
-        ),
+        read=partial(_read, annotations, robot, size, options.task),
         facts={"recorded_fps": robot.control_hz},
         understood={"robot": robot.name, "rate": f"{robot.control_hz:g} Hz"}
         | {f"camera {name}": f"video {view}" for view, name in enumerate(robot.camera_names)},
     )
+
+
+def _read(
+    annotations: Sequence[Annotation], robot: RobotSpec, size: tuple[int, int], task: str, numbers: Sequence[int]
+) -> Iterator[Read]:
+    for number in numbers:
+        yield Read(number, _episode(number, annotations[number], robot, size, task))
 
 
 def _number(path: Path) -> tuple[int, str]:

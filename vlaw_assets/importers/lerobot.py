@@ -52,7 +52,7 @@ def open_recordings(path: Path, options: Options) -> Recordings:
         robot=dataset.robot,
         files=dataset.files(),
         index=[Found(span.index, str(span.index), span.length, span.tasks) for span in dataset.spans],
-        read=lambda numbers: _chosen(dataset, options, numbers),
+        read=partial(_chosen, dataset, options),
         settings={"cameras": dict(dataset.cameras)},
         facts={"recorded_fps": dataset.fps, "robot_type": dataset.robot_type},
         understood={
