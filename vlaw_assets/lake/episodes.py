@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -75,7 +74,7 @@ def episode_row(
     label_source: str | None,
     where: str,
 ) -> dict[str, Any]:
-    """Row of the table `episodes` without ids and owner, of a sound episode and its frames as they are stored.
+    """Row of the table `episodes` without ids, owner and time, of a sound episode and its frames as they are stored.
 
     Raises VlawError for an `extra` that is not plain JSON.
     """
@@ -93,7 +92,7 @@ def episode_row(
         raise VlawError(
             f"episode.extra is not plain JSON: {error}", where=where, remedy="use finite float, int, str, list, dict"
         ) from error
-    frames, _, height, width, _ = episode.images.shape
+    count, _, height, width, _ = episode.images.shape
     return context | {
         "task": episode.task,
         "instruction": episode.instruction,
@@ -102,31 +101,15 @@ def episode_row(
         "num_steps": episode.num_steps,
         "success": bool(episode.success) if judged else None,
         "event": episode.event,
-        "num_frames": frames,
+        "num_frames": count,
         "cameras": list(camera_names(episode)),
         "height": height,
         "width": width,
         "extra_json": extra_json,
         "content_digest": digest,
-        "created_at": datetime.now(UTC),
     }
 
 
 def timestamps(episode: Episode) -> np.ndarray:
     """(T+1,) seconds from the episode's beginning, float64."""
     return np.arange(episode.num_steps + 1) / episode.control_hz
-
-
-def step_rows(episode: Episode) -> Iterator[dict[str, Any]]:
-    """T+1 rows: state at each step, the action taken there (none at the last), and the sparse reward of that action."""
-    last, times = episode.num_steps - 1, timestamps(episode).tolist()
-    for step, state in enumerate(np.asarray(episode.states, np.float32)):
-        acted = step <= last
-        known = acted and episode.success is not None
-        yield {
-            "step": step,
-            "timestamp": times[step],
-            "state": state,
-            "action": np.asarray(episode.actions[step], np.float32) if acted else None,
-            "reward": float(bool(episode.success) and step == last) if known else None,
-        }

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from vlaw_assets.lake import disk
 from vlaw_assets.lake.lance_table import LanceWriter, create_table, fragments_of, is_there, log_files
@@ -82,15 +81,6 @@ def content_of(stored: Sequence[Frame], images: np.ndarray) -> Iterator[bytes]:
     """
     for frame, image in zip(stored, images.reshape(-1, *images.shape[-3:]), strict=True):
         yield np.ascontiguousarray(image, np.uint8).tobytes() if frame.format == PNG else frame.image
-
-
-def frame_rows(stored: Sequence[Frame], *, artifact_id: str, episode_id: str) -> pa.Table:
-    """Frames of one episode as rows of the table."""
-    columns = dict(zip(Frame._fields, map(list, zip(*stored, strict=True)), strict=True))
-    count = len(stored)
-    return pa.table(
-        {"artifact_id": [artifact_id] * count, "episode_id": [episode_id] * count, **columns}, schema=FRAMES
-    )
 
 
 def create(paths: Paths) -> None:

@@ -11,7 +11,8 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ os.environ.setdefault("LANCE_LOG", "error")
 """Lance warns on stderr about every dataset that it is to create; it reads this once, when first imported."""
 
 STORAGE_VERSION = "2.1"
+MOST_BYTES = 4 << 30
+"""Of a data file, about: one is hashed and flushed at a time."""
 CREATED = "created"
 """Tag of the version that a new table has before any row."""
 
@@ -54,14 +57,42 @@ class LanceWriter:
 
     def write(self, rows: pa.Table) -> None:
         """Raises VlawError where the disk does not take them."""
+        self.write_parts([rows])
+
+    def write_parts(self, parts: Iterable[pa.Table]) -> None:
+        """As `write`, of many parts, made as they are written: they become one fragment, or one for each MOST_BYTES.
+
+        What making a part raises is raised as it is.
+        """
         from lance.fragment import write_fragments
 
-        self._rows += rows.num_rows
+        waiting = iter(parts)
+        first = next(waiting, None)
+        if first is None:
+            return
+        raised: list[BaseException] = []
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            try:
+                for part in chain([first], waiting):
+                    self._rows += part.num_rows
+                    yield from part.select(self._schema.names).cast(self._schema).to_batches()
+            except BaseException as error:
+                raised.append(error)
+                raise
+
         try:
             self.fragments += write_fragments(
-                rows, str(self.uri), schema=self._schema, mode="append", data_storage_version=STORAGE_VERSION
+                pa.RecordBatchReader.from_batches(self._schema, batches()),
+                str(self.uri),
+                schema=self._schema,
+                mode="append",
+                data_storage_version=STORAGE_VERSION,
+                max_bytes_per_file=MOST_BYTES,
             )
         except OSError as error:
+            if raised:
+                raise raised[0] from None
             raise disk.failure(
                 error,
                 f"{self._what} cannot be written",

@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vlaw_assets.lake import embeddings, frames, latents
 from vlaw_assets.lake.durable import canonical_json, digest_of
-from vlaw_assets.lake.episodes import check_episode, episode_row, step_rows
+from vlaw_assets.lake.encoded import encode_episode, inner
 from vlaw_assets.lake.paths import Paths, partition_folder
-from vlaw_assets.lake.schemas import STEPS, TABLES, validated
+from vlaw_assets.lake.schemas import OWNER, STEPS, TABLES, TIMESTAMP, validated
 from vlaw_assets.lake.spool import Spool
 from vlaw_assets.partitions import split_partition
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from vlaw_assets.lake.artifact import ArtifactRef, Identity
     from vlaw_models.episodes import Episode
 
@@ -72,36 +75,65 @@ class Rows:
 
         Returns: the ids given to the episodes, the same in every attempt at this identity.
         """
-        self._check_writing("episodes", "rows")
-        owner = self._owner_columns()
-        first = sum(part.num_rows for part in self._columns.get("episodes", ()))
-        rows, steps, images = [], [], []
-        for index, episode in enumerate(episodes, start=first):
-            episode_id = f"{purpose}-{self.identity.digest[:12]}-{index:05d}"
-            where = f"{self._name}, episode {index}"
-            check_episode(episode, where=where)
-            stored = frames.encoded(episode, purpose=purpose)
-            row = episode_row(
+        first = self._num_episodes
+        parts = [
+            encode_episode(
                 episode,
-                stored,
                 purpose=purpose,
                 world=world,
                 policy=policy,
                 world_model=world_model,
                 label_source=label_source,
-                where=where,
+                where=f"{self._name}, episode {index}",
             )
-            self._digests.setdefault("episodes", []).append(row["content_digest"])
-            rows.append(row | owner | {"episode_id": episode_id, "episode_index": index})
-            steps += [step | owner | {"episode_id": episode_id} for step in step_rows(episode)]
-            if stored:
-                images.append(frames.frame_rows(stored, artifact_id=self.artifact_id, episode_id=episode_id))
-        if rows:
-            self._columns.setdefault("episodes", []).append(validated("episodes", rows, where=self._name))
-            self._steps.add(validated("steps", steps, where=self._name))
-        if images:
-            self._frames.write(concatenated(images))
-        return [row["episode_id"] for row in rows]
+            for index, episode in enumerate(episodes, start=first)
+        ]
+        return self.write_encoded([concatenated(parts)] if parts else [])
+
+    def write_encoded(self, parts: Iterable[pa.Table]) -> list[str]:
+        """Add episodes that were encoded elsewhere (see encoded.py), in order, and return their ids; may be called once
+        per batch. One part at a time is in memory, and all frames of a call go into one fragment of the table.
+
+        What goes wrong while a part is made is raised as it is.
+        """
+        self._check_writing("episodes", "rows")
+        names: list[str] = []
+        taken = (self._taken(part, names) for part in parts if part.num_rows)
+        self._frames.write_parts(images for images in taken if images.num_rows)
+        return names
+
+    def _taken(self, part: pa.Table, names: list[str]) -> pa.Table:
+        """Keeps rows and steps of encoded episodes, adds their ids to `names`, and returns their frames."""
+        import pyarrow as pa
+
+        first, digests = self._num_episodes, part["content_digest"].to_pylist()
+        ids = [
+            f"{purpose}-{self.identity.digest[:12]}-{index:05d}"
+            for index, purpose in enumerate(part["purpose"].to_pylist(), start=first)
+        ]
+        rows = part.drop_columns(["steps", "frames"]).append_column("episode_id", pa.array(ids, pa.string()))
+        rows = rows.append_column("episode_index", pa.array(range(first, first + len(ids)), pa.int32()))
+        rows = rows.append_column("created_at", pa.repeat(pa.scalar(datetime.now(UTC), TIMESTAMP), len(ids)))
+        self._columns.setdefault("episodes", []).append(
+            validated("episodes", self._owned(rows, "episodes"), where=self._name)
+        )
+        self._digests.setdefault("episodes", []).extend(digests)
+        self._steps.add(validated("steps", self._owned(inner(part, "steps", ids), "steps"), where=self._name))
+        names += ids
+        images = inner(part, "frames", ids)
+        return images.append_column("artifact_id", pa.repeat(pa.scalar(self.artifact_id), len(images)))
+
+    @property
+    def _num_episodes(self) -> int:
+        return sum(part.num_rows for part in self._columns.get("episodes", ()))
+
+    def _owned(self, rows: pa.Table, name: str) -> pa.Table:
+        """Rows with the columns that say whose they are."""
+        import pyarrow as pa
+
+        for key, value in self._owner_columns().items():
+            rows = rows.append_column(key, pa.repeat(pa.scalar(value, TABLES[name].field(key).type), len(rows)))
+        return rows
 
     def write_scores(self, rows: list[dict[str, Any]]) -> None:
         """Add rows {episode_id, p_success, [owner, judge, task]}."""
@@ -138,18 +170,13 @@ class Rows:
         if "position" in TABLES[name].names:
             first = sum(part.num_rows for part in self._columns.get(name, ()))
             columns = columns.append_column("position", pa.array(np.arange(first, first + columns.num_rows)))
-        owner = self._owner_columns()
-        for key, value in owner.items():
-            columns = columns.append_column(
-                key, pa.repeat(pa.scalar(value, TABLES[name].field(key).type), len(columns))
-            )
-        rows = validated(name, columns, where=self._name)
+        rows = validated(name, self._owned(columns, name), where=self._name)
         if name == "steps":
             self._steps.add(rows)
         else:
             self._columns.setdefault(name, []).append(rows)
         # Artifact ids differ between attempts, content must not; and it is what is stored, in the types of the table.
-        content = rows.select([key for key in TABLES[name].names if key not in ("owner", "created_at", *owner)])
+        content = rows.select([key for key in TABLES[name].names if key not in ("owner", "created_at", *OWNER)])
         self._digests.setdefault(name, []).append(digest_of_columns(content))
 
     def write_embeddings(self, model: str, rows: Sequence[dict[str, str]], vectors: np.ndarray) -> None:

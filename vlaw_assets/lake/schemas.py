@@ -21,6 +21,7 @@ _OWNER = [
     pa.field("iteration", pa.int32(), nullable=False),
 ]
 """First columns of every data table: whose rows these are."""
+OWNER = tuple(field.name for field in _OWNER)
 
 
 def _text(name: str, *, nullable: bool = True) -> pa.Field:
