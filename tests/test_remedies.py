@@ -15,7 +15,7 @@ from vlaw_assets.cli import app
 from vlaw_assets.recipes.schema import Tables
 
 ROOT = Path(__file__).parents[1]
-COMMAND = re.compile(r"(?:`|: |\(|^)vlaw ([a-z]+)([^`;,()]*)")
+COMMAND = re.compile(r"(?:`|: |\(|^)vlaw ([a-z][a-z-]*)([^`;,()]*)")
 """A command as remedies write it, not the word in a sentence."""
 
 

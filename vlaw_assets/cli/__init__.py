@@ -30,6 +30,7 @@ from vlaw_assets.cli import (
     report,
     run,
     seal,
+    serve_policy,
     services,
     similar,
     sql,
@@ -79,4 +80,5 @@ app.command("compact")(compact.compact)
 app.command("seal")(seal.seal)
 app.command("migrate")(migrate.migrate)
 app.command("pretrain")(services.pretrain)
+app.command("serve-policy")(serve_policy.serve_policy)
 app.command("ui")(services.ui)

@@ -38,7 +38,10 @@ __all__ = ["ArtifactRef", "Draft", "Edge", "Handle", "Identity", "Lake", "Ledger
 SWEEP_S = 0.3
 """How long to try for a partition's lock: longer than `sweep` holds it, too short to queue behind a run."""
 
-_OURS = {"FORMAT.json", "ledger.seal", "ledger.chain", "delta", "lance", "checkpoints", "pictures", "locks", "tmp"}
+_OURS = {
+    *("FORMAT.json", "ledger.seal", "ledger.chain", "delta", "lance", "checkpoints", "pictures", "sessions"),
+    *("locks", "tmp"),
+}
 
 _REMEDY = "point VLAW_LAKE at a folder you can write to"
 

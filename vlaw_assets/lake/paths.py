@@ -107,6 +107,11 @@ class Paths:
         return self.root / "pictures"
 
     @property
+    def sessions(self) -> Path:
+        """What was served: one folder each (serving/session.py). No artifact, and nothing that one is made from."""
+        return self.root / "sessions"
+
+    @property
     def locks(self) -> Path:
         return self.root / "locks"
 

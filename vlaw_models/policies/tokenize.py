@@ -69,6 +69,13 @@ class InstructionTokenizer:
     def vocabulary_size(self) -> int:
         return self.tokenizer.get_vocab_size()
 
+    def unknown(self, text: str) -> list[str]:
+        """The words of an instruction that have no token of their own; none where the vocabulary spells any word."""
+        token = self.tokenizer.token_to_id(UNKNOWN)
+        encoding = self.tokenizer.encode(text, add_special_tokens=False)
+        spans = zip(encoding.ids, encoding.offsets, strict=True)
+        return [text[begin:end] for found, (begin, end) in spans if found == token]
+
     def __call__(self, instructions: Sequence[str]) -> torch.Tensor:
         """(B, length) int64; `pad_id` after the end of each instruction."""
         ids = torch.full((len(instructions), self.length), self.pad_id, dtype=torch.int64)

@@ -247,7 +247,7 @@ class RobotSpec:
         action_names: Sequence[str] | None = None,
     ) -> None:
         """`check_episode` of states (T, D) and actions (T, A) alone, and of their names where the recording has any."""
-        wrong = _wrong_numbers("states", states, self.state, state_names) or _wrong_numbers(
+        wrong = wrong_numbers("states", states, self.state, state_names) or wrong_numbers(
             "actions", actions, self.action, action_names
         )
         if wrong:
@@ -280,7 +280,7 @@ def wrapped(angles: np.ndarray) -> np.ndarray:
     return angles - 2 * np.pi * np.round(angles / (2 * np.pi))
 
 
-def _wrong_numbers(what: str, values: np.ndarray, vector: Vector, names: Sequence[str] | None) -> str:
+def wrong_numbers(what: str, values: np.ndarray, vector: Vector, names: Sequence[str] | None) -> str:
     """What is wrong with states or actions (T, D); '' where nothing is."""
     import numpy as np
 

@@ -6,30 +6,13 @@ Observe, predict a chunk, execute its first steps, repeat; the result as episode
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
 
 from vlaw_models.episodes import Episode, Observation, Start
-from vlaw_models.errors import VlawError
+from vlaw_models.rollouts.ask import ChunkPolicy, ask
 from vlaw_models.worlds import World
-
-
-class ChunkPolicy(Protocol):
-    """What the loop needs of a policy (see policies/base.py)."""
-
-    execute_steps: int
-    """Steps of each predicted chunk that are executed before the next prediction."""
-
-    def sample(
-        self,
-        observation: Observation,
-        instructions: Sequence[str],
-        generator: torch.Generator,
-        noise_scale: float = 1.0,
-    ) -> np.ndarray:
-        """(B, H, A) float32 absolute pose targets."""
 
 
 def rollout(
@@ -56,13 +39,8 @@ def rollout(
     done = 0
     while done < num_steps:
         count = min(policy.execute_steps, num_steps - done)
-        chunk = policy.sample(observation, instructions, generator, noise_scale)
-        if chunk.shape[1] < count or not np.isfinite(chunk).all():
-            raise VlawError(
-                f"the policy's chunk {chunk.shape} is shorter than {count} steps or not finite",
-                where=f"control step {done}",
-                remedy="Train the policy again, or lower its execute_steps.",
-            )
+        where = f"control step {done}"
+        chunk = ask(policy, observation, instructions, generator, noise_scale=noise_scale, steps=count, where=where)
         moved = world.step(chunk[:, :count])
         images.append(moved.images)
         states.append(moved.states)
