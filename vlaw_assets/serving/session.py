@@ -2,8 +2,8 @@
 
 `<lake>/sessions/<id>/session.json`, one JSON object, replaced whole each time: before anybody can connect, some seconds
 after counts change, at the end. Its keys are the fields of `Session`; unknown keys are refused. `ended_at` stays null
-where the server was killed: `is_served` says whether one is still at work. Beside it lie `session.lock`, held by the
-server as long as it lives, and with `vlaw serve-policy --record` the file `messages.rec` (recorder.py).
+where the server was killed: `is_served` says whether one is still at work. Beside it lie a lock, held by the server as
+long as it lives, and with `vlaw serve-policy --record` the file messages.rec (recorder.py).
 
 Clients get the id with the metadata that they are sent first, so that a recording can say which session made it.
 """
