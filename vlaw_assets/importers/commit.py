@@ -1,54 +1,176 @@
-"""The commit of a recording as one artifact: read in full and checked first, so that a bad dataset writes nothing."""
+"""An import: every episode is read and checked first, then all of them are committed as one artifact.
+
+What was read lies in a spool until the commit (spool.py), so a killed import goes on where it was, and memory holds one
+episode, however many there are.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.importers.base import Recordings
 from vlaw_assets.importers.description import Options
 from vlaw_assets.importers.findings import Finding
+from vlaw_assets.importers.reading import SKIP, Limits, Seen, read_apart
+from vlaw_assets.importers.spool import Batch, Spool
 from vlaw_assets.lake import Identity, canonical_json
 from vlaw_assets.partitions import single_partition
-from vlaw_assets.pipeline.checks import all_finite, episodes_fit_schema
 from vlaw_assets.pipeline.code_identity import made_with
 from vlaw_models.errors import VlawError
+from vlaw_models.progress import Progress, silent
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef, Lake
-    from vlaw_models.episodes import Episode
 
 ASSET = KIND = "recorded_episodes"
 SHOWN = 20
 """How many findings the ledger row names."""
+READING = "reading"
+"""What progress says while episodes are read."""
 
 
 def commit_recordings(
-    lake: Lake, recordings: Recordings, options: Options, *, code: str, name: str, run_id: str, force: bool = False
+    lake: Lake,
+    recordings: Recordings,
+    options: Options,
+    *,
+    code: str,
+    name: str,
+    run_id: str,
+    force: bool = False,
+    new_version: bool = False,
+    progress: Progress = silent,
 ) -> ArtifactRef:
     """Commits a dataset as `recorded_episodes` of partition `name|00` and returns its ledger row.
 
     The identity holds the digest of every file read: the same dataset again is recognised, a changed one becomes the
-    partition's new version. Raises VlawError before anything is written.
+    partition's new version. Raises VlawError before anything is committed.
 
     Args:
         code: digest of the code that reads and commits it.
+        new_version: become the name's new version, whatever dataset has the name now.
+        progress: told of every episode that is read.
     """
     numbers = options.chosen(len(recordings.index))
-    identity = Identity(kind=KIND, code=code, recipe=canonical_json(_recipe(recordings, options, numbers)), parents=())
+    stamps = _stamps(recordings)
+    recipe = _recipe(recordings, options, numbers)
+    identity = Identity(kind=KIND, code=code, recipe=canonical_json(recipe), parents=())
+    check_name_free(lake, name, recordings, recipe["source_sha256"], new_version=new_version)
+    commit = partial(
+        lake.commit, asset=ASSET, partition=single_partition(name), identity=identity, run_id=run_id, force=force
+    )
+    known = None if force else lake.ledger.find(identity)
+    if known is not None and not lake.read(known).problems(deep=False):
+        _check_known(known, recordings, options)
+        with commit() as draft:
+            if draft.reused is None:
+                raise VlawError(
+                    "files of what was imported before have just gone from the lake",
+                    where=str(lake.paths.root),
+                    remedy="Run it again.",
+                )
+        return draft.committed
     # Read before the commit block as well as checked: a lock held while videos decode would help nobody.
-    known = lake.ledger.find(identity) is not None and not force
-    episodes, findings = ([], []) if known else _checked(recordings, options, numbers)
-    with lake.commit(
-        asset=ASSET, partition=single_partition(name), identity=identity, run_id=run_id, force=force
-    ) as draft:
-        if draft.reused is None:
-            if known:  # gone between the look and the lock
-                episodes, findings = _checked(recordings, options, numbers)
-            world = recordings.robot.world
-            draft.write_episodes(episodes, purpose="rollout", world=world, label_source="recorded")
-            draft.set_metrics({**_summary(name, recordings, episodes, findings), "made_with": made_with()})
+    with Spool.held(lake.paths, identity.digest, run_id) as spool:
+        read_all(recordings, options, numbers, spool=spool, progress=progress)
+        batches = spool.whole()
+        _check_whole(recordings, numbers, batches, stamps)
+        with commit() as draft:
+            if draft.reused is None:
+                draft.write_encoded(spool.tables(batches))
+                draft.set_metrics({**_summary(name, recordings, options, batches), "made_with": made_with()})
+        spool.remove()
     return draft.committed
+
+
+@dataclass
+class Verdict:
+    """What an import would do, or did: counts, and everything that was found."""
+
+    episodes: int = 0
+    excluded: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+    def take(self, seen: Seen) -> None:
+        self.episodes += seen.kept
+        self.excluded += not seen.kept
+        self.findings += seen.findings
+
+
+def examine(recordings: Recordings, options: Options, *, progress: Progress = silent) -> Verdict:
+    """Reads and checks everything that an import would, and writes nothing. VlawError for what is wrong with the
+    dataset; a faulty episode is counted."""
+    numbers = options.chosen(len(recordings.index))
+    verdict = Verdict(findings=list(recordings.findings))
+    for place, seen in enumerate(read_apart(recordings, options, numbers, limits=Limits.here()), start=1):
+        verdict.take(seen)
+        progress(place, len(numbers), READING)
+    return verdict
+
+
+def read_all(
+    recordings: Recordings, options: Options, numbers: Sequence[int], *, spool: Spool, progress: Progress
+) -> None:
+    """Reads into the spool what it has not yet. An episode that is left out refuses the import, unless bad ones are to
+    be skipped."""
+    limits = Limits.here()
+    batches = spool.whole()
+    for finding in (finding for batch in batches for finding in batch.findings):
+        _refuse(finding, recordings, options)
+    begin = batches[-1].end if batches else 0
+    progress(begin, len(numbers), READING)
+    reading = read_apart(recordings, options, numbers, begin=begin, folder=spool.folder, limits=limits)
+    for place, seen in enumerate(reading, start=begin + 1):
+        for finding in seen.findings:
+            _refuse(finding, recordings, options)
+        progress(place, len(numbers), READING)
+
+
+def check_name_free(lake: Lake, name: str, recordings: Recordings, digest: str, *, new_version: bool) -> None:
+    """VlawError where a dataset from elsewhere has the name: a name tells where the data are from.
+
+    Args:
+        digest: `recordings.source_digest()`.
+    """
+    taken = lake.ledger.current(ASSET, single_partition(name))
+    if taken is None or new_version:
+        return
+    where, same = taken.metrics.get("source"), f'"source_sha256":"{digest}"' in taken.recipe_json
+    if not same and where != str(recordings.root):
+        raise VlawError(
+            f"the name {name!r} is taken by a dataset from {where or 'elsewhere'}",
+            where=str(recordings.root),
+            remedy="Give another name (--name), or make this one that name's new version (--replace).",
+        )
+
+
+def _refuse(finding: Finding, recordings: Recordings, options: Options) -> None:
+    if finding.decision == "excluded" and not options.skip_bad:
+        where = recordings.root if finding.episode < 0 else f"{recordings.root}, episode {finding.episode}"
+        raise VlawError(finding.value, where=str(where), remedy=SKIP)
+
+
+def _check_known(known: ArtifactRef, recordings: Recordings, options: Options) -> None:
+    """VlawError where an import of these options would have refused what was imported before with others."""
+    left_out, unlabelled = known.metrics.get("excluded", 0), known.metrics.get("unlabelled", 0)
+    if left_out and not options.skip_bad:
+        first = next((finding["value"] for finding in known.metrics.get("first_findings", ())), "")
+        raise VlawError(
+            f"{left_out} episodes of this recording are faulty and were left out when it was imported: {first}",
+            where=str(recordings.root),
+            remedy=SKIP,
+        )
+    if options.require_success and unlabelled:
+        raise VlawError(
+            f"{unlabelled} of {known.num_rows} episodes have no success label",
+            where=str(recordings.root),
+            remedy="Label the episodes, or import them unlabelled.",
+        )
 
 
 def _recipe(recordings: Recordings, options: Options, numbers: Sequence[int]) -> dict[str, Any]:
@@ -62,67 +184,68 @@ def _recipe(recordings: Recordings, options: Options, numbers: Sequence[int]) ->
         "split": options.split,
         "robot": recordings.robot.identity(),
         **({} if whole else {"episodes": list(numbers)}),
+        # Who is left out, where faulty ones are: alone it decides only whether there is an import.
+        **({"only_labelled": True} if options.require_success and options.skip_bad else {}),
         **recordings.settings,
     }
 
 
-def _checked(recordings: Recordings, options: Options, numbers: Sequence[int]) -> tuple[list[Episode], list[Finding]]:
-    """The episodes and what was found; one that is excluded refuses the import, unless bad ones are to be skipped."""
-    episodes: list[Episode] = []
-    findings = list(recordings.findings)
-    for read in recordings.read(numbers):
-        findings += read.findings
-        if read.excluded is not None and not options.skip_bad:
+def _stamps(recordings: Recordings) -> list[tuple[Path, int, int, int]]:
+    """Which files there are, as far as can be told without reading them."""
+    found = [(path, path.stat()) for path in recordings.files]
+    return [(path, stat.st_size, stat.st_mtime_ns, stat.st_ino) for path, stat in found]
+
+
+def _check_whole(
+    recordings: Recordings,
+    numbers: Sequence[int],
+    batches: Sequence[Batch],
+    stamps: Sequence[tuple[Path, int, int, int]],
+) -> None:
+    """VlawError where a file changed while it was read, or no episode is left."""
+    if batches and batches[-1].end != len(numbers):
+        raise RuntimeError(f"{batches[-1].end} of {len(numbers)} episodes were read")
+    for before, after in zip(stamps, _stamps(recordings), strict=True):
+        if before != after:
             raise VlawError(
-                read.excluded.value,
-                where=f"{recordings.root}, episode {read.number}",
-                remedy="Mend the recording, leave the episode out (--episodes), or leave out whatever is faulty "
-                "(--skip-bad).",
+                "a file changed while it was imported",
+                where=str(before[0]),
+                remedy="Import it when nobody writes to it.",
             )
-        if read.episode is not None and read.excluded is None:
-            episodes.append(read.episode)
-    unlabelled = [episode.seed for episode in episodes if episode.success is None]
-    if options.require_success and unlabelled:
+    if not sum(batch.episodes for batch in batches):
         raise VlawError(
-            f"episode {unlabelled[0]} has no success label ({len(unlabelled)} of {len(episodes)} have none)",
+            f"all {len(numbers)} episodes are faulty",
             where=str(recordings.root),
-            remedy="Label the episodes, or import them unlabelled.",
+            remedy="Mend the recording; `--dry-run` names every fault.",
         )
-    return episodes, findings
 
 
-def _summary(
-    name: str, recordings: Recordings, episodes: Sequence[Episode], found: Sequence[Finding]
-) -> dict[str, Any]:
-    """Counts and the verdicts of the checks that every asset's episodes pass. VlawError where one fails."""
-    parts = {
-        labelled: [episode for episode in episodes if (episode.success is not None) is labelled]
-        for labelled in (True, False)
+def _summary(name: str, recordings: Recordings, options: Options, batches: Sequence[Batch]) -> dict[str, Any]:
+    """What the ledger row tells people. The checks have passed for every episode: the others are not in it."""
+    findings = [*recordings.findings, *(finding for batch in batches for finding in batch.findings)]
+    episodes = sum(batch.episodes for batch in batches)
+    said = {"frame": options.frame, "collector": options.collector, "extrinsics": options.extrinsics}
+    checks = {
+        "finite": f"{episodes} episodes hold finite numbers only",
+        "schema": f"episodes: {episodes} rows fit the schema",
     }
-    tasks = sorted({episode.task for episode in episodes})
-    verdicts = [
-        all_finite(episodes),
-        *(
-            episodes_fit_schema(part, tasks=tasks, labelled=known, robot=recordings.robot)
-            for known, part in parts.items()
-            if part
-        ),
-    ]
-    for verdict in verdicts:
-        if not verdict.passed:
-            raise VlawError(
-                f"check '{verdict.name}' failed: {verdict.text}",
-                where=str(recordings.root),
-                remedy="Mend the recording.",
-            )
+    found = {
+        "excluded": batches[-1].end - episodes,
+        "findings": len(findings),
+        "findings_by_rule": dict(Counter(finding.rule for finding in findings)),
+        "first_findings": [asdict(finding) for finding in findings[:SHOWN]],
+    }
     return {
         "dataset": name,
+        "source": str(recordings.root),
         "robot": recordings.robot.name,
-        "episodes": len(episodes),
-        "successes": sum(bool(episode.success) for episode in episodes),
-        "unlabelled": len(parts[False]),
-        "frames": sum(len(episode.images) for episode in episodes),
+        "episodes": episodes,
+        "successes": sum(batch.successes for batch in batches),
+        "unlabelled": sum(batch.unlabelled for batch in batches),
+        "frames": sum(batch.frames for batch in batches),
         **recordings.facts,
-        **({"findings": len(found), "first_findings": [vars(finding) for finding in found[:SHOWN]]} if found else {}),
-        "checks": {verdict.name: {"passed": True, "text": verdict.text, "blocking": True} for verdict in verdicts},
+        **{key: value for key, value in said.items() if value},
+        **({"understood": dict(recordings.understood)} if recordings.understood else {}),
+        **(found if findings else {}),
+        "checks": {check: {"passed": True, "text": text, "blocking": True} for check, text in checks.items()},
     }

@@ -11,6 +11,7 @@ from vlaw_models.errors import VlawError
 from vlaw_models.registry import Registry
 
 if TYPE_CHECKING:
+    from vlaw_assets.importers.base import Recordings
     from vlaw_assets.lake import ArtifactRef, Lake
 
 IMPORTERS = Registry(
@@ -27,17 +28,35 @@ COMMIT = "vlaw_assets.importers.commit"
 """The module whose code is part of every import, besides the importer's."""
 
 
+def open_recordings(importer: str, path: Path | str, options: Options) -> Recordings:
+    """A dataset whose metadata were read. Raises VlawError for an unknown format and for what is wrong with them."""
+    return IMPORTERS.load(importer, where="import")(Path(path), options)
+
+
+def code_of(importer: str) -> str:
+    """Digest of the code that reads and commits recordings of a format."""
+    from vlaw_assets.pipeline.code_identity import code_digest
+
+    return code_digest(IMPORTERS.entry(importer, where="import").module, COMMIT)
+
+
+def check_name(name: str) -> str:
+    """The name, if it can be a dataset's in a lake. Raises VlawError otherwise."""
+    if not NAME.fullmatch(name):
+        raise VlawError(
+            f"{name!r} cannot name a dataset",
+            where="import",
+            remedy="Give a name (--name) of letters a to z, digits, '_' and '-', at most 63, as in --name kitchen_1.",
+        )
+    return name
+
+
 def import_recordings(
     lake: Lake, importer: str, path: Path | str, options: Options, *, name: str, run_id: str, force: bool = False
 ) -> ArtifactRef:
-    """Opens a dataset and commits it (see `commit_recordings`). Raises VlawError before anything is written."""
+    """Opens a dataset and commits it (see `commit_recordings`). Raises VlawError before anything is committed."""
     from vlaw_assets.importers.commit import commit_recordings
-    from vlaw_assets.pipeline.code_identity import code_digest
 
-    if not NAME.fullmatch(name):
-        raise VlawError(
-            f"{name!r} cannot name a dataset", where="import", remedy="Use letters, digits, '_' and '-', at most 63."
-        )
-    recordings = IMPORTERS.load(importer, where="import")(Path(path), options)
-    code = code_digest(IMPORTERS.entry(importer, where="import").module, COMMIT)
-    return commit_recordings(lake, recordings, options, code=code, name=name, run_id=run_id, force=force)
+    check_name(name)
+    recordings = open_recordings(importer, path, options)
+    return commit_recordings(lake, recordings, options, code=code_of(importer), name=name, run_id=run_id, force=force)

@@ -124,6 +124,12 @@ class Paths:
     def temporary(self) -> Path:
         return self.root / "tmp"
 
+    @property
+    def imports(self) -> Path:
+        """What imports have read and not committed yet: one folder each, by identity. Whoever holds the lock of that
+        name may change it."""
+        return self.root / "imports"
+
     def table(self, name: str) -> Path:
         return self.root / "delta" / name
 

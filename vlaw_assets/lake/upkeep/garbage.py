@@ -89,17 +89,18 @@ def collect(lake: Lake, *, older_than_s: float = AGE_S) -> list[Garbage]:
         marked = _Marked(lake)
         found = _find(paths, marked, limit)
         freed: list[Garbage] = []
+        aside = _aside(paths)
         try:
             # First what goes without writing anything: on a full disk that makes the place for the rest.
-            for folder in paths.temporary.iterdir():
+            for folder in _aside(paths):
                 remove_drafts(paths, folder, limit)
             committed = {name: deltalog.live(paths.table(name)) if found else set() for name in tables_of(paths)}
             for item in found:
                 named = any(item.path in files for files in committed.values())
-                if item.kind in ("temporary", "rows") and not named and item.path.parent != paths.temporary:
+                if item.kind in ("temporary", "rows") and not named and item.path not in aside:
                     remove(item.path)
                     freed.append(item)
-            freed += [item for item in found if item.path.parent == paths.temporary]
+            freed += [item for item in found if item.path in aside]
             for item in found:
                 if item.kind in ("checkpoint", "picture"):
                     remove_checkpoint(paths, item.path, limit)
@@ -112,7 +113,7 @@ def collect(lake: Lake, *, older_than_s: float = AGE_S) -> list[Garbage]:
             for item in found:
                 if item not in freed:
                     remove(item.path)
-            for folder in paths.temporary.iterdir():  # and where checkpoints were moved to
+            for folder in _aside(paths):  # and where checkpoints were moved to
                 remove_drafts(paths, folder, limit)
         except Exception as error:
             if disk.cause(error) is None:
@@ -210,7 +211,7 @@ def _lance_orphans(paths: Paths, uri: Path, marked: _Marked, limit: float) -> It
 
 
 def _temporary(paths: Paths, limit: float) -> Iterator[Garbage]:
-    for folder in sorted(paths.temporary.iterdir()):
+    for folder in _aside(paths):
         free = FileLock(paths.locks / f"{folder.name}.lock").held_since() is None
         if free and 0 < _newest(folder) < limit:
             yield Garbage(folder, _size(folder), "temporary")
@@ -220,8 +221,15 @@ def _temporary(paths: Paths, limit: float) -> Iterator[Garbage]:
                 yield Garbage(path, _size(path), "temporary")
 
 
+def _aside(paths: Paths) -> list[Path]:
+    """Folders of drafts and of imports that are not committed; the lock of each is named like it."""
+    imports = paths.imports.iterdir() if paths.imports.is_dir() else ()
+    return sorted([*paths.temporary.iterdir(), *imports])
+
+
 def remove_drafts(paths: Paths, folder: Path, limit: float) -> None:
-    """Remove the drafts of a partition, unless somebody is materializing it; none begins while its lock is held."""
+    """Remove the drafts of a partition, or what an import has read, unless somebody is at it; none begins while its
+    lock is held."""
     lock = FileLock(paths.locks / f"{folder.name}.lock")
     if lock.acquire(holder="vlaw gc"):
         try:
