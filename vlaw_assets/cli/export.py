@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
 
 import typer
 
-from vlaw_assets.cli.output import AsOf, console, existing_lake
+from vlaw_assets.cli.output import AsOf, console, errors, existing_lake
 from vlaw_models.errors import VlawError
 
 Episodes = Annotated[
@@ -24,6 +26,9 @@ Redraw = Annotated[
     bool, typer.Option("--redraw/--no-redraw", help="Draw frames again that were not kept, as vlaw watch does.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
+
+OFTEN_S = 0.3
+"""Seconds between two reports of progress."""
 
 exports = typer.Typer(no_args_is_help=True, help="Write what the lake knows in formats of others.")
 
@@ -213,3 +218,87 @@ def croissant(
     console.print(f"{folder}: {counted}, {size:.1f} MB", markup=False, soft_wrap=True)
     if written.left_out:
         console.print(f"{written.left_out} episodes are left out: they are in quarantine.", markup=False)
+
+
+@exports.command("lerobot")
+def lerobot(
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="EPISODE... | SQL | ASSET [EXPERIMENT ITERATION] FOLDER",
+            help="Which episodes, as vlaw watch takes them, and the new folder to write.",
+        ),
+    ],
+    *,
+    param: Param = None,
+    codec: Annotated[
+        str, typer.Option(help="av1, as LeRobot encodes, or h264, which is larger and loses less.")
+    ] = "av1",
+    storage: Annotated[
+        str, typer.Option(help="files: Parquet and MP4; lance: LeRobot's storage format of Lance tables.")
+    ] = "files",
+    licence: Annotated[str, typer.Option("--license", help="A name of SPDX's list, for the dataset card.")] = "",
+    redraw: Redraw = True,
+    as_of: AsOf = None,
+) -> None:
+    """A LeRobot dataset v3.0, with where each episode is from, its outcome, score and weight as columns of every row.
+
+    Open it: LeRobotDataset("NAME/OF/YOURS", root="FOLDER")
+    """
+    import sys
+
+    from vlaw_assets.cli.watch import chosen
+    from vlaw_assets.exports.lerobot import check_target, write_dataset
+    from vlaw_assets.exports.lerobot.episodes import plan
+    from vlaw_assets.exports.lerobot.layout import CODECS, IMAGINED, REAL
+
+    *words, last = what
+    for value, known, option in ((codec, CODECS, "--codec"), (storage, ("files", "lance"), "--storage")):
+        if value not in known:
+            raise VlawError(
+                f"{value!r} is none of {', '.join(known)}", where=option, remedy=f"Use {option} {min(known)}."
+            )
+    if not words:
+        raise VlawError(
+            "no episodes are named, or no folder",
+            where="vlaw export lerobot",
+            remedy="Name both: vlaw export lerobot training_set vlaw 2 FOLDER",
+        )
+    lake, folder = existing_lake(as_of), Path(last)
+    check_target(folder, lake)
+    choice = chosen(lake, words, param or [], sys.maxsize)
+    export = plan(lake, choice.keys, choice.members, CODECS[codec])
+    size = write_dataset(
+        lake,
+        export,
+        folder,
+        title=choice.title,
+        licence=licence,
+        lance=storage == "lance",
+        redraw=redraw,
+        tell=_paced("frames"),
+    )
+    by_origin = ", ".join(f"{export.count(origin=name)} {name}" for name in (REAL, IMAGINED))
+    console.print(
+        f"{folder}: {len(export.facts)} episodes ({by_origin}), {export.frames} frames of "
+        f"{len(export.layout.cameras)} cameras, {size / 1e6:.1f} MB",
+        markup=False,
+        soft_wrap=True,
+    )
+    if export.left_out:
+        console.print(f"{export.left_out} episodes are left out: they are in quarantine.", markup=False)
+
+
+def _paced(what: str) -> Callable[[int, int], None]:
+    """Says on a terminal how far something is, at which rate, and how long it will take, a few times a second."""
+    from vlaw_assets.pipeline.progress import Pace
+
+    pace, said = Pace(), [0.0]
+
+    def tell(done: int, total: int) -> None:
+        pace.note(done, total, what)
+        if errors.is_terminal and (done == total or time.monotonic() - said[0] > OFTEN_S):
+            said[0] = time.monotonic()
+            errors.print(f"{pace.line():<78}", end="\r" if done < total else "\n", markup=False)
+
+    return tell

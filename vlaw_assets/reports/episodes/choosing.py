@@ -43,6 +43,8 @@ class Choice:
     """How many there are; more than `keys` where the page is cut."""
     command: str
     """What gives this page again."""
+    members: ArtifactRef | None = None
+    """The training set that they are the members of."""
 
     @property
     def cut(self) -> str:
@@ -157,7 +159,9 @@ def of_artifact(lake: Lake, ref: ArtifactRef, limit: int = LIMIT) -> Choice:
     about = f"The {len(keys)} {what}" + (f", which show what {ref.name} does." if shown is not ref else ".")
     if len(chosen) < len(keys):
         about += " Those shown are a random choice, always the same one."
-    return Choice(ref.name, about, tuple(chosen), len(keys), watch_command(ref) or f"vlaw watch {ref.artifact_id}")
+    command = watch_command(ref) or f"vlaw watch {ref.artifact_id}"
+    members = shown if "members" in shown.versions else None
+    return Choice(ref.name, about, tuple(chosen), len(keys), command, members)
 
 
 def shown_by(lake: Lake, ref: ArtifactRef) -> ArtifactRef | None:
