@@ -29,10 +29,10 @@ Tell = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Sizes:
-    """Megabytes (of 2 ** 20) at which the next file is begun."""
+    """Bytes at which the next file is begun, as LeRobot has it."""
 
-    data: int = 100
-    video: int = 200
+    data: int = 100 << 20
+    video: int = 200 << 20
 
 
 def check_target(folder: Path, lake: Lake) -> None:
@@ -69,7 +69,9 @@ def write_dataset(
     try:
         draft.mkdir(parents=True)
         _write(lake, export, draft, redraw=redraw, sizes=sizes, tell=tell)
-        (draft / layout.CARD).write_text(card(lake, export, title=title, licence=licence), encoding="utf-8")
+        (draft / layout.CARD).write_text(
+            card(lake, export, title=title, licence=licence, tables=lance), encoding="utf-8"
+        )
         if lance:
             from vlaw_assets.exports.lerobot.lance_storage import into_lance
 
@@ -96,7 +98,7 @@ def _write(lake: Lake, export: Export, root: Path, *, redraw: bool, sizes: Sizes
     done = 0
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(len(export.layout.cameras)))
-        writing = Writing(root, export.layout, data_bytes=sizes.data << 20, video_bytes=sizes.video << 20)
+        writing = Writing(root, export.layout, data_bytes=sizes.data, video_bytes=sizes.video)
         stack.callback(writing.abandon)
         for facts, pictures in read(lake, export, redraw=redraw):
             writing.add(facts, pictures, pool)
@@ -113,8 +115,8 @@ def _write(lake: Lake, export: Export, root: Path, *, redraw: bool, sizes: Sizes
         "total_frames": export.frames,
         "total_tasks": len(tasks),
         "chunks_size": layout.CHUNK,
-        "data_files_size_in_mb": sizes.data,
-        "video_files_size_in_mb": sizes.video,
+        "data_files_size_in_mb": max(1, sizes.data >> 20),
+        "video_files_size_in_mb": max(1, sizes.video >> 20),
         "data_path": layout.DATA,
         "video_path": layout.VIDEOS,
         "robot_type": export.layout.robot_type,

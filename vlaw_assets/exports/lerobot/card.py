@@ -22,15 +22,15 @@ HELD = (
 )
 
 
-def card(lake: Lake, export: Export, *, title: str, licence: str) -> str:
-    """Markdown with the head that hubs read."""
+def card(lake: Lake, export: Export, *, title: str, licence: str, tables: bool = False) -> str:
+    """Markdown with the head that hubs read; `tables`: the storage has no Parquet files."""
     common, imagined = export.layout, export.count(origin=layout.IMAGINED)
     tags = ["LeRobot", "vlaw", *(["synthetic"] if imagined else [])]
     head = {
         **({"license": licence} if licence else {}),
         "task_categories": ["robotics"],
         "tags": tags,
-        "configs": [{"config_name": "default", "data_files": "data/*/*.parquet"}],
+        **({} if tables else {"configs": [{"config_name": "default", "data_files": "data/*/*.parquet"}]}),
     }
     own = layout.OWN | (layout.MEMBER if common.weighted else {})
     outcomes = ", ".join(

@@ -95,9 +95,8 @@ class VideoFiles:
         self._stream = self._container.add_stream(codec.encoder, rate=self._rate)
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, self._layout.pixels
         self._stream.time_base = self._stream.codec_context.time_base = 1 / self._rate
-        tuned = {"libsvtav1": {"svtav1-params": "fast-decode=0"}, "libx264": {"bf": "0"}}[codec.encoder]
         self._stream.codec_context.gop_size = KEY_EVERY
-        self._stream.codec_context.options = {"crf": str(codec.quality), "preset": codec.preset, **tuned}
+        self._stream.codec_context.options = {"crf": str(codec.quality), "preset": codec.preset, **dict(codec.more)}
 
     def _mux(self, packets: list[Any]) -> None:
         self._bytes += sum(packet.size for packet in packets)

@@ -66,9 +66,14 @@ class Codec:
     quality: int
     """Constant rate factor."""
     preset: str
+    more: tuple[tuple[str, str], ...]
+    """Further options of the encoder."""
 
 
-CODECS = {"av1": Codec("av1", "libsvtav1", 30, "12"), "h264": Codec("h264", "libx264", 18, "veryfast")}
+CODECS = {
+    "av1": Codec("av1", "libsvtav1", 30, "12", (("svtav1-params", "fast-decode=0"),)),
+    "h264": Codec("h264", "libx264", 18, "veryfast", (("bf", "0"), ("sc_threshold", "0"))),
+}
 """AV1 as LeRobot encodes it; H.264 at the quality that is commonly taken for visually lossless."""
 KEY_EVERY = 2
 """Frames between two that stand alone, as LeRobot has it: training reads single frames."""

@@ -59,7 +59,7 @@ class Whole:
 
     def __init__(self) -> None:
         self._rows: list[np.ndarray] = []
-        self._kept, self._seen, self._stride = 0, 0, 1
+        self.kept, self._seen, self._stride = 0, 0, 1
         self._parts: list[Stats] = []
         self._levels = np.zeros((256, 3), np.int64)
         self._frames = 0
@@ -72,10 +72,10 @@ class Whole:
         self._parts = [_merged([*self._parts, _summary(known, known[:1])])]
         self._rows.append(known[-self._seen % self._stride :: self._stride].astype(np.float32))
         self._seen += len(known)
-        self._kept += len(self._rows[-1])
-        if self._kept > 2 * MOST:
+        self.kept += len(self._rows[-1])
+        if self.kept > 2 * MOST:
             self._rows = [np.concatenate(self._rows)[::2]]
-            self._kept, self._stride = len(self._rows[0]), 2 * self._stride
+            self.kept, self._stride = len(self._rows[0]), 2 * self._stride
 
     def add_levels(self, levels: np.ndarray, count: int) -> None:
         """What `levels_of` gave of one more episode."""

@@ -34,6 +34,7 @@ class Writing:
         self._data = ParquetFiles(root, layout.DATA, common.schema(), data_bytes)
         self._index = ParquetFiles(root, layout.EPISODES, _index_schema(common), data_bytes)
         self._videos = {key: VideoFiles(root, key, common, video_bytes) for key in common.video_keys}
+        self._all: list[ParquetFiles | VideoFiles] = [self._data, self._index, *self._videos.values()]
         self._whole = {name: statistics.Whole() for name in _measured(common)}
         self._waiting: list[dict[str, Any]] = []
         self._episodes = self._frames = 0
@@ -118,13 +119,13 @@ class Writing:
         """Ends every file, and writes the tasks."""
         if self._waiting:
             self._flush()
-        for files in (self._data, self._index, *self._videos.values()):
+        for files in self._all:
             files.close()
         pq.write_table(_tasks(list(self.tasks)), self._root / layout.TASKS)
 
     def abandon(self) -> None:
         """Closes what `finish` has not, after an error: nothing of it will be read."""
-        for files in (self._data, self._index, *self._videos.values()):
+        for files in self._all:
             with suppress(Exception):  # the error that led here is the one to tell
                 files.close()
 
