@@ -106,7 +106,7 @@ BROKEN = {
     "no videos": (lambda root: edit(root, videos=[]), "no video is named for view 0"),
     "video missing": (lambda root: (root / "videos/train/2/1.mp4").unlink(), "view 1 is missing"),
     "video outside": (outside, "outside of the dataset"),
-    "video too short": (lambda root: write_video(root / "videos/train/2/1.mp4", [9] * 4), "has 4 frames"),
+    "video too short": (lambda root: write_video(root / "videos/train/2/1.mp4", [9] * 4), "no frame for row 4"),
     "video of another size": (
         lambda root: write_video(root / "videos/train/2/1.mp4", [9] * LENGTH, (64, 64)),
         "64x64",

@@ -60,6 +60,12 @@ def edit_info(root: Path, **changes: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
+def edit_feature(root: Path, key: str, value: dict | None) -> None:
+    features = json.loads((root / "meta/info.json").read_text())["features"]
+    others = {name: feature for name, feature in features.items() if name != key}
+    edit_info(root, features=others | ({key: value} if value is not None else {}))
+
+
 def edit_rows(root: Path, name: str, change) -> None:
     rows = pq.read_table(root / name).to_pylist()
     change(rows)
@@ -113,11 +119,9 @@ def test_an_explicit_mapping_decides_and_may_use_a_camera_twice(dataset):
 
 
 def test_cameras_are_found_by_name():
-    video = {"dtype": "video", "shape": [8, 8, 3]}
-    droid = {f"observation.images.{name}": video for name in ("exterior_2_left", "wrist_left", "exterior_1_left")}
+    droid = [f"observation.images.{name}" for name in ("exterior_2_left", "wrist_left", "exterior_1_left")]
     assert choose_cameras(droid, ARM, {}, where="x")["exterior_2"] == "observation.images.exterior_2_left"
-    depth = {"observation.images.z": {**video, "info": {"is_depth_map": True}}}
-    other = {f"observation.images.{name}": video for name in ("top", "cam_hand", "left")} | depth
+    other = [f"observation.images.{name}" for name in ("top", "cam_hand", "left", "left_depth")]
     assert list(choose_cameras(other, ARM, {}, where="x").values()) == [
         "observation.images.left",
         "observation.images.top",
@@ -147,7 +151,7 @@ BROKEN = {
     "no dataset": (lambda root: (root / "meta/info.json").unlink(), "not a LeRobot dataset"),
     "not json": (lambda root: (root / "meta/info.json").write_text("{"), "not readable JSON"),
     "no version": (lambda root: edit_info(root, codebase_version=None), "not a LeRobot dataset"),
-    "old version": (lambda root: edit_info(root, codebase_version="v2.1"), "version v2.1"),
+    "old version": (lambda root: edit_info(root, codebase_version="v1.6"), "version v1.6"),
     "newer version": (lambda root: edit_info(root, codebase_version="v30.1"), "version v30.1"),
     "no fps": (lambda root: edit_info(root, fps=0), "fps is 0"),
     "odd fps": (lambda root: edit_info(root, fps=12), "12 Hz"),
@@ -164,25 +168,30 @@ BROKEN = {
     "video file missing": (lambda root: (root / VIDEO.format(CAMERAS[1])).unlink(), "side is missing"),
     "video file empty": (lambda root: (root / VIDEO.format(CAMERAS[1])).write_bytes(b""), "side is empty"),
     "video cut": (lambda root: os.truncate(root / VIDEO.format(CAMERAS[1]), 900), "video"),
-    "video too short": (lambda root: write_video(root / VIDEO.format(CAMERAS[2]), [9] * 25), "has 25 frames"),
-    "video too long": (lambda root: write_video(root / VIDEO.format(CAMERAS[2]), [9] * 27), "longer than the 26"),
+    "video too short": (lambda root: write_video(root / VIDEO.format(CAMERAS[2]), [9] * 25), "no frame for row 6"),
     "video of another size": (lambda root: write_video(root / VIDEO.format(CAMERAS[2]), [9] * 26, (32, 32)), "32x32"),
     "data file missing": (lambda root: (root / DATA).unlink(), "data file is missing"),
     "data file cut": (lambda root: os.truncate(root / DATA, 300), "cannot be read"),
-    "nan action": (rows_edit(DATA, 12, action=[0.0, float("nan"), 0.0]), "action of episode 1 is NaN"),
-    "infinite state": (state_of(3, float("inf")), "state of episode 0 is NaN or infinite at frame 3"),
-    "short action": (rows_edit(DATA, 12, action=[0.0]), "another length"),
-    "missing action": (rows_edit(DATA, 12, action=None), "a row is missing"),
-    "row lost": (lambda root: edit_rows(root, DATA, lambda rows: rows.pop(4)), "25 rows, its episodes have 26"),
+    "nan action": (
+        rows_edit(DATA, 12, action=[0.0, float("nan"), 0.0]),
+        "episode 1: action is NaN or infinite at frame 2",
+    ),
+    "infinite state": (state_of(3, float("inf")), "episode 0: observation.state is NaN or infinite at frame 3"),
+    "short action": (rows_edit(DATA, 12, action=[0.0]), "action has 1 numbers at frame 2, 3 are declared"),
+    "missing action": (rows_edit(DATA, 12, action=None), "episode 1: action is missing at frame 2"),
+    "row lost": (
+        lambda root: edit_rows(root, DATA, lambda rows: rows.pop(4)),
+        "episode 0 has 9 rows, its length is 10",
+    ),
     "row of another episode": (rows_edit(DATA, 9, episode_index=1), "episode 0 has 9 rows"),
     "rows out of order": (rows_edit(DATA, 5, frame_index=6), "not numbered in order"),
     "unknown task": (rows_edit(DATA, 0, task_index=7), "task 7"),
     "odd label": (
         lambda root: edit_rows(root, DATA, lambda rows: [r.update({"next.success": 3}) for r in rows]),
-        "label of episode 0 is 3",
+        "episode 0: its success label is 3",
     ),
     "no action feature": (
-        lambda root: edit_info(root, features={"observation.state": {"shape": [2]}}),
+        lambda root: edit_feature(root, "action", None),
         "no feature 'action'",
     ),
     "no episodes": (lambda root: (root / EPISODE_TABLE).unlink(), "zero episodes"),
@@ -275,7 +284,8 @@ def test_frames_of_another_shape_than_the_robots_are_refused_and_smaller_ones_ar
     features = json.loads((dataset / "meta/info.json").read_text())["features"]
     portrait = names is not None and "width" in list(names)[:1]
     cameras = dict(zip(find_robot("droid").camera_names, CAMERAS, strict=True))
-    options = Options(robot="droid", cameras=cameras)
+    given = {what: tuple("0101010") for what in ("state", "action")}
+    options = Options(robot="droid", cameras=cameras, components=given)
     shape = [40, 24, 3] if portrait else [24, 40, 3]
     edit_info(dataset, features=features | {key: {**features[key], "names": names, "shape": shape} for key in CAMERAS})
     assert open_recordings(dataset, options).robot.frame_size == (192, 320)

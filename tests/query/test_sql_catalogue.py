@@ -27,8 +27,6 @@ VIEWS = (
     "quarantine",
     "labels",
     "label_history",
-    "import_findings",
-    "recorded_statistics",
     "frames",
     "artifacts",
     "edges",

@@ -183,10 +183,7 @@ def _video(root: Path, path: Path, found: dict[str, Any], view: int) -> Path:
 
 def _episode(number: int, annotation: Annotation, robot: RobotSpec, size: tuple[int, int], task: str) -> Episode:
     length = len(annotation.states)
-    views = [
-        videos.read_frames(file, length, keep=np.arange(length), shape=SHAPE, image_size=size)
-        for file in annotation.videos
-    ]
+    views = [_frames(file, length, robot.control_hz, size) for file in annotation.videos]
     return Episode(
         task=task or annotation.instruction,
         instruction=annotation.instruction,
@@ -200,3 +197,12 @@ def _episode(number: int, annotation: Annotation, robot: RobotSpec, size: tuple[
         control_hz=robot.control_hz,
         extra={"recorded_episode": annotation.name, "recorded_fps": robot.control_hz},
     )
+
+
+def _frames(file: Path, length: int, rate: float, size: tuple[int, int]) -> np.ndarray:
+    try:
+        return videos.read_frames(
+            file.open("rb"), length, fps=rate, keep=np.arange(length), shape=SHAPE, image_size=size
+        )
+    except videos.VideoError as error:
+        raise videos.refusal(error, str(file)) from error

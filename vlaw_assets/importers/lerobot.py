@@ -1,273 +1,357 @@
-"""A LeRobot dataset v3.0 (parquet + mp4): rows, labels and resampling to the robot's rate.
+"""A LeRobot dataset: v3.0 in files or in Lance, v2.0 and v2.1. What it holds is understood here, before it is read.
 
-Metadata and paths are read by lerobot_format.py, videos by videos.py; base.py commits what is read.
-
-Conventions: of a recording at k times the robot's rate every k-th frame and state is kept; the action of a control step
-is the last target commanded within it, which is right for absolute targets (LeRobot's and DROID's default), not for
-velocities. The action of the last kept frame leads nowhere and is dropped. Success is `next.success` of the episode's
-last row.
+Conventions: a row is an instant at the dataset's rate, its action is what was commanded there. Rows become control
+steps, and actions absolute targets, as numbers.py says; the last kept row's action leads nowhere and is dropped.
+Frames are those that are shown when their row was, and a row's words about itself (episode, frame, time, task) have to
+agree with what the index says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import glob
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import BinaryIO
 
 import numpy as np
 
-from vlaw_assets.importers import lerobot_format, videos
-from vlaw_assets.importers.base import UNNAMED_TASK, Found, Read, Recordings, robot_of
+from vlaw_assets.importers import lerobot_index, lerobot_v2
+from vlaw_assets.importers.base import Found, Recordings, robot_of
+from vlaw_assets.importers.cameras import check_shape, choose_cameras
 from vlaw_assets.importers.description import Options
-from vlaw_assets.importers.files import BROKEN, read_parquet
-from vlaw_assets.importers.lerobot_format import Dataset
-from vlaw_assets.importers.lerobot_index import Span
-from vlaw_models.episodes import Episode
+from vlaw_assets.importers.files import Folder, MissingFileError, printable, shown
+from vlaw_assets.importers.findings import Finding
+from vlaw_assets.importers.lerobot_format import INFO, Info, read_info
+from vlaw_assets.importers.lerobot_frames import (
+    Frames,
+    Place,
+    RowPictures,
+    VideoFrames,
+    clip_faults,
+    shared_files,
+    unused_frames,
+)
+from vlaw_assets.importers.lerobot_index import EpisodeIndex
+from vlaw_assets.importers.lerobot_lance import FRAMES, VIDEOS, LanceRows, LanceVideos, table_files
+from vlaw_assets.importers.lerobot_reader import Reader, names_of
+from vlaw_assets.importers.lerobot_rows import ParquetRows, RowMap, RowSource, find_rows
+from vlaw_assets.importers.lerobot_tasks import LINES, TABLE, read_tasks
+from vlaw_assets.importers.numbers import action_kind, check_rate, chosen_places, kinds_in_words, unit_factors
 from vlaw_models.errors import VlawError
+from vlaw_models.robots.spec import RobotSpec
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+STATE, ACTION = "observation.state", "action"
+SPARE_ROWS = 1000
+"""Rows beyond twice the dataset's that its files may have: left over from what was cut out of it."""
 
-SUCCESS_KEYS = ("next.success", "is_episode_successful", "annotation.success", "annotation.human.success", "success")
-"""Where recordings keep the success label, in order of preference; booleans or 0 and 1."""
+
+@dataclass
+class _Chosen:
+    """Which of the dataset's features are which of the robot's."""
+
+    robot: RobotSpec
+    cameras: dict[str, str]
+    state: str
+    action: str
+    kind: str
+
+    @property
+    def keys(self) -> list[str]:
+        """The cameras' features, each once."""
+        return list(dict.fromkeys(self.cameras.values()))
 
 
 def open_recordings(path: Path, options: Options) -> Recordings:
     """The dataset in a folder. Its episodes have images (T+1, V, height, width, 3) uint8, states (T+1, D) and actions
     (T, A) float32, at the robot's rate.
 
-    Raises VlawError, with the file and a remedy, for anything that does not agree with anything else.
+    Raises VlawError, with the file and a remedy, for what contradicts itself or is not clear.
     """
     if options.split:
         raise VlawError(
             f"split {options.split!r} of a LeRobot dataset",
-            where=str(path),
-            remedy="Import it whole: leave --split out.",
+            where=printable(path),
+            remedy="Leave --split out; --episodes takes a part.",
         )
-    dataset = lerobot_format.open_dataset(path, partial(robot_of, options), options.cameras)
+    try:
+        folder = Folder.of(path, holds=INFO, remedy="Give the folder that contains meta/, data/ and videos/.")
+    except VlawError as error:
+        raise VlawError(
+            f"this is not a LeRobot dataset: {error.what}", where=error.where, remedy=error.remedy
+        ) from error
+    info = read_info(folder)
+    if options.rate is not None:
+        info = replace(info, fps=options.rate)
+    chosen = _understand(info, options)
+    way = check_rate(info.fps, chosen.robot, where=info.where)
+    videos = [key for key in chosen.keys if info.features[key].dtype == "video"]
+    read = lerobot_v2.read_index if info.version == 2 else lerobot_index.read_index
+    index = read(folder, info, videos, options.success_key)
+    tasks, text_column = read_tasks(folder, info.version)
+    faults = clip_faults(index, info.fps)
+    files = [INFO, LINES if info.version == 2 else TABLE, *index.files]
+    if info.storage == "lance":
+        source: RowSource = LanceRows(folder, info)
+        named = np.zeros(len(index), np.int64)
+        stored = LanceVideos(folder)
+        files += [*table_files(folder, FRAMES), *(table_files(folder, VIDEOS) if videos else ())]
+        frames = _lance_videos(stored, videos, index, info, faults)
+    else:
+        source, named = _data_files(folder, info, index)
+        frames, found = _video_files(folder, videos, index, info, faults)
+        files += found
+    rows = find_rows(source, named, index, options.success_key, options.success_values, info.where)
+    if info.storage == "files":
+        used = {*rows.place.tolist(), *named.tolist()} - {-1}
+        files += [source.files[place] for place in sorted(used)]
+    for key in chosen.keys:
+        if key not in videos:
+            frames[key] = RowPictures(key, folder, source, rows, info.frame_size(key))
+            files += _picture_files(folder, source, rows, key)
+    faults.update(rows.faults)
+    reader = Reader(
+        folder,
+        info,
+        options,
+        chosen.robot,
+        chosen.cameras,
+        chosen.state,
+        chosen.action,
+        chosen.kind,
+        index,
+        tasks,
+        source,
+        rows,
+        frames,
+        faults,
+        files,
+    )
+    source.close()
     return Recordings(
-        "lerobot v3",
-        dataset.root,
-        robot=dataset.robot,
-        files=dataset.files(),
-        index=[Found(span.index, str(span.index), span.length, span.tasks) for span in dataset.spans],
-        read=partial(_chosen, dataset, options),
-        settings={"cameras": dict(dataset.cameras)},
-        facts={"recorded_fps": dataset.fps, "robot_type": dataset.robot_type},
-        understood={
-            "robot": dataset.robot.name,
-            "rate": f"{dataset.fps:g} Hz",
-            **{f"camera {name}": key for name, key in dataset.cameras.items()},
-        },
+        f"lerobot v{info.version}",
+        folder.root,
+        robot=chosen.robot,
+        files=sorted(folder.root / name for name in dict.fromkeys(files)),
+        index=[
+            Found(number, str(number), int(length), index.tasks[number]) for number, length in enumerate(index.lengths)
+        ],
+        read=reader.read,
+        settings=_settings(chosen, options),
+        facts=_facts(info, chosen, options),
+        understood=_words(info, chosen, options, way, rows, text_column),
+        findings=(*rows.notes, *unused_frames(index, info.fps)),
     )
 
 
-def _chosen(dataset: Dataset, options: Options, numbers: Sequence[int]) -> Iterator[Read]:
-    """The whole dataset is decoded before the first one comes: episodes share video files."""
-    episodes = _read(dataset, options)
-    yield from (Read(number, episodes[number]) for number in numbers)
+def _understand(info: Info, options: Options) -> _Chosen:
+    """The robot, its cameras and its numbers. VlawError where one of them is not clear."""
+    features, where = info.features, info.where
+    words = [*options.cameras, *(key.rsplit(".", 1)[-1] for key in features)]
+    robot = robot_of(options, called=info.robot_type, cameras=words, where=where)
+    pictures = [key for key, feature in features.items() if feature.pictures and not feature.depth]
+    depth = [key for key, feature in features.items() if feature.pictures and feature.depth]
+    cameras = choose_cameras(pictures, robot, options.cameras, where=where, depth=depth)
+    for key in dict.fromkeys(cameras.values()):
+        check_shape(robot, info.frame_size(key), where=f"{where}, feature {key!r}")
+    state, action = _vectors(info, options)
+    kind = action_kind(options.action_kind, action, names_of(info, action), robot, where=where)
+    for what, key, vector in (("state", state, robot.state), ("action", action, robot.action)):
+        names = names_of(info, key, kind if what == "action" else "absolute")
+        chosen_places(
+            info.features[key].width or 0, names, options.components.get(what, ()), vector, what=what, where=where
+        )
+        unit_factors(options.units.get(what, ()), vector, what=what, where=where)
+    return _Chosen(robot, cameras, state, action, kind)
 
 
-def _read(dataset: Dataset, options: Options) -> list[Episode]:
-    stride, size, cameras = _stride(dataset), options.size_for(dataset.robot), dataset.robot.camera_names
-    rows = _rows(dataset)
-    for span in dataset.spans:
-        if span.length <= stride:
+def _vectors(info: Info, options: Options) -> tuple[str, str]:
+    """Keys of the state and of the action. VlawError where they are not there, or no vectors."""
+    listed = ", ".join(info.vectors()) or "none: it has no vectors"
+    keys = {"state": options.state or STATE, "action": options.action or ACTION}
+    missing = {what: key for what, key in keys.items() if key not in info.features}
+    if missing:
+        raise VlawError(
+            f"the dataset has no feature {' and no feature '.join(shown(key) for key in missing.values())}",
+            where=info.where,
+            remedy=f"Say which one it is: {' '.join(f'--{what} KEY' for what in missing)}, of {listed}.",
+        )
+    for what, key in keys.items():
+        if info.features[key].width is None:
             raise VlawError(
-                f"episode {span.index} has {span.length} frames at {dataset.fps:g} Hz: less than one control step",
-                where=str(dataset.root),
-                remedy="Remove it from the dataset (lerobot-edit-dataset).",
+                f"feature {key!r} is no vector of numbers",
+                where=info.where,
+                remedy=f"Name one that is (--{what} KEY), of {listed}.",
             )
-    images = [
-        np.empty((len(range(0, span.length, stride)), len(cameras), *size, 3), np.uint8) for span in dataset.spans
-    ]
-    for key in dict.fromkeys(dataset.cameras.values()):
-        views = [view for view, name in enumerate(cameras) if dataset.cameras[name] == key]
-        for span, frames in _frames(dataset, key, stride, size):
-            for view in views:
-                images[span.index][:, view] = frames
-    return [
-        _episode(dataset, span, row, pictures, stride, task=options.task)
-        for span, row, pictures in zip(dataset.spans, rows, images, strict=True)
-    ]
+    return keys["state"], keys["action"]
 
 
-def _stride(dataset: Dataset) -> int:
-    rate = dataset.robot.control_hz
-    stride = round(dataset.fps / rate)
-    if stride < 1 or abs(stride * rate - dataset.fps) > 1e-6:
+def _data_files(folder: Folder, info: Info, index: EpisodeIndex) -> tuple[ParquetRows, np.ndarray]:
+    """The files of rows: those that the index names first, then whatever else is there by such a name."""
+    places, which = np.unique(index.places, axis=0, return_inverse=True)
+    there: list[str] = []
+    number_of: list[int] = []
+    for chunk, file in places.tolist():
+        name = _filled(info.data_path, info, (chunk, file))
+        try:
+            folder.locate(name, what="data file")
+        except MissingFileError:
+            number_of.append(-1)
+            continue
+        number_of.append(len(there))
+        there.append(name)
+    known = set(there)
+    for name in folder.listed(_pattern(info.data_path)):
+        if name not in known:
+            try:
+                folder.locate(name, what="data file")
+            except VlawError:
+                continue  # nobody named it
+            there.append(name)
+    named = np.array(number_of, np.int64)[which.reshape(-1)]
+    return ParquetRows(folder, there, 2 * info.frames + SPARE_ROWS), named
+
+
+def _video_files(
+    folder: Folder, keys: Sequence[str], index: EpisodeIndex, info: Info, faults: dict[int, Finding]
+) -> tuple[dict[str, Frames], list[str]]:
+    """Frames of each camera feature, and the files that they are in."""
+    frames: dict[str, Frames] = {}
+    found: dict[str, tuple[int, int]] = {}
+    for key in keys:
+        clips = index.clips[key]
+        places, which = np.unique(clips.places, axis=0, return_inverse=True)
+        for number, (chunk, file) in enumerate(places.tolist()):
+            name, what = _filled(info.video_path, info, (chunk, file), key), f"video file of camera {key}"
+            try:
+                status = folder.locate(name, what=what).stat()
+            except MissingFileError as error:
+                for episode in np.flatnonzero(which.reshape(-1) == number).tolist():
+                    text = f"episode {episode}: {error.what} ({name})"
+                    faults.setdefault(episode, Finding("missing", text, "excluded", episode))
+                continue
+            found[name] = (status.st_dev, status.st_ino)
+        frames[key] = VideoFrames(
+            key,
+            clips,
+            index.lengths,
+            info.fps,
+            info.frame_size(key),
+            partial(_open_video, folder, info, key),
+            partial(_filled, info.video_path, info, key=key),
+        )
+    same = shared_files(found)
+    if same is not None:
         raise VlawError(
-            f"recorded at {dataset.fps:g} Hz, which is no multiple of {rate:g} Hz, the rate of robot "
-            f"{dataset.robot.name!r}",
-            where=str(dataset.root / "meta/info.json"),
-            remedy=f"Resample the dataset to a multiple of {rate:g} Hz, e.g. {3 * rate:g} Hz, before the import, or "
-            "name the robot that it was recorded on.",
+            f"two cameras are one file: {same[0]} and {same[1]}",
+            where=info.where,
+            remedy="Where one camera is to serve for several of the robot's, say so: --camera NAME=FEATURE.",
         )
-    return stride
+    return frames, list(found)
 
 
-def _episode(
-    dataset: Dataset, span: Span, row: dict[str, Any], images: np.ndarray, stride: int, *, task: str
-) -> Episode:
-    kept = np.arange(0, span.length, stride)
-    instruction = row["task"] or next((text for text in span.tasks if text), UNNAMED_TASK)
-    return Episode(
-        task=task or instruction,
-        instruction=instruction,
-        seed=span.index,
-        images=images,
-        states=row["states"][kept],
-        # The step from one kept frame to the next was driven by the targets in between; the last one is where it led.
-        actions=row["actions"][kept[1:] - 1],
-        success=row["success"],
-        event="success" if row["success"] else "",
-        cameras=dataset.robot.camera_names,
-        control_hz=dataset.robot.control_hz,
-        extra={"recorded_episode": span.index, "recorded_fps": dataset.fps},
-    )
-
-
-def _rows(dataset: Dataset) -> list[dict[str, Any]]:
-    """Per episode: states, actions (length, dim) float32, task text, success; checked against the episode index."""
-    label = next((key for key in SUCCESS_KEYS if key in dataset.features), None)
-    columns = [
-        "observation.state",
-        "action",
-        "episode_index",
-        "frame_index",
-        "index",
-        "task_index",
-        *([label] if label else []),
-    ]
-    out: list[dict[str, Any]] = []
-    for place in dict.fromkeys(span.data for span in dataset.spans):
-        path = dataset.data_file(place)
-        spans = [span for span in dataset.spans if span.data == place]
-        table = read_parquet(path, columns)
-        numbers = {
-            name: _integers(table[name], name, path) for name in ("episode_index", "frame_index", "index", "task_index")
-        }
-        states, actions = (_matrix(table[name], name, dataset, path) for name in ("observation.state", "action"))
-        expected = sum(span.length for span in spans)
-        if table.num_rows != expected:
-            raise VlawError(
-                f"the file has {table.num_rows} rows, its episodes have {expected}", where=str(path), remedy=BROKEN
-            )
-        for span in spans:
-            mine = np.flatnonzero(numbers["episode_index"] == span.index)
-            if len(mine) != span.length:
-                raise VlawError(
-                    f"episode {span.index} has {len(mine)} rows, its length is {span.length}",
-                    where=str(path),
-                    remedy=BROKEN,
-                )
-            steps = np.arange(span.length)
-            if (numbers["frame_index"][mine] != steps).any() or (numbers["index"][mine] != span.begin + steps).any():
-                raise VlawError(
-                    f"the rows of episode {span.index} are not numbered in order", where=str(path), remedy=BROKEN
-                )
-            for name, values in (("observation.state", states), ("action", actions)):
-                bad = np.argwhere(~np.isfinite(values[mine]))
-                if len(bad):
-                    raise VlawError(
-                        f"{name} of episode {span.index} is NaN or infinite at frame {bad[0][0]}, component "
-                        f"{bad[0][1]}",
-                        where=str(path),
-                        remedy="Remove the episode (lerobot-edit-dataset) or mend the recording.",
-                    )
-            dataset.robot.check_numbers(
-                states[mine],
-                actions[mine],
-                where=f"{path}, episode {span.index}",
-                state_names=dataset.names("observation.state"),
-                action_names=dataset.names("action"),
-            )
-            text = dataset.tasks.get(int(numbers["task_index"][mine[0]]))
-            if text is None:
-                raise VlawError(
-                    f"episode {span.index} names task {numbers['task_index'][mine[0]]}, which the task table lacks",
-                    where=str(path),
-                    remedy=BROKEN,
-                )
-            success = None if label is None else _label(table[label][int(mine[-1])].as_py(), span, path)
-            out.append(
-                {
-                    "index": span.index,
-                    "states": states[mine],
-                    "actions": actions[mine],
-                    "task": text.strip(),
-                    "success": success,
-                }
-            )
-    return sorted(out, key=lambda row: row["index"])
-
-
-def _frames(dataset: Dataset, key: str, stride: int, image_size: tuple[int, int]) -> list[tuple[Span, np.ndarray]]:
-    """The kept frames of one camera, per episode. Episodes must follow each other in their video file."""
-    out: list[tuple[Span, np.ndarray]] = []
-    for place in dict.fromkeys(span.videos[key][:2] for span in dataset.spans):
-        path = dataset.video_file(key, place)
-        spans = sorted(
-            (span for span in dataset.spans if span.videos[key][:2] == place), key=lambda span: span.videos[key][2]
+def _lance_videos(
+    stored: LanceVideos, keys: Sequence[str], index: EpisodeIndex, info: Info, faults: dict[int, Finding]
+) -> dict[str, Frames]:
+    frames: dict[str, Frames] = {}
+    if keys:
+        stored.load()
+    for key in keys:
+        clips = index.clips[key]
+        for episode, (chunk, file) in enumerate(clips.places.tolist()):
+            if not stored.has(key, (chunk, file)):
+                text = f"episode {episode}: {VIDEOS} has no video {chunk}, {file} of {key}"
+                faults.setdefault(episode, Finding("missing", text, "excluded", episode))
+        frames[key] = VideoFrames(
+            key,
+            clips,
+            index.lengths,
+            info.fps,
+            info.frame_size(key),
+            partial(stored.open, key),
+            partial("{0}, {1} {2}".format, VIDEOS, key),
         )
-        begins, begin = [], 0
-        for span in spans:
-            first, last = span.videos[key][2:]
-            # Half a frame of tolerance: the index holds seconds as floats.
-            if abs(first * dataset.fps - begin) > 0.5 or abs(last * dataset.fps - begin - span.length) > 0.5:
-                raise VlawError(
-                    f"episode {span.index} claims {first:g} s to {last:g} s of the video; frames {begin} to "
-                    f"{begin + span.length} at {dataset.fps:g} Hz were expected",
-                    where=str(path),
-                    remedy=BROKEN,
-                )
-            begins.append(begin)
-            begin += span.length
-        kept = [np.arange(first, first + span.length, stride) for first, span in zip(begins, spans, strict=True)]
-        frames = videos.read_frames(
-            path, begin, keep=np.concatenate(kept), shape=dataset.frame_size(key), image_size=image_size
-        )
-        ends = np.cumsum([len(numbers) for numbers in kept])[:-1]
-        out += zip(spans, np.split(frames, ends), strict=True)
-    return out
+    return frames
 
 
-def _integers(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
-    import pyarrow as pa
-
-    if column.null_count or not pa.types.is_integer(column.type):
-        raise VlawError(f"{name} is missing in a row, or no whole number", where=str(path), remedy=BROKEN)
-    return column.to_numpy().astype(np.int64)
+def _open_video(folder: Folder, info: Info, key: str, place: Place) -> BinaryIO:
+    return folder.open(_filled(info.video_path, info, place, key), what=f"video file of camera {key}")
 
 
-def _matrix(column: pa.ChunkedArray, name: str, dataset: Dataset, path: Path) -> np.ndarray:
-    """A vector feature as (rows, dim) float32. VlawError for a missing row or a length other than the declared one."""
-    import pyarrow as pa
-
-    shape = dataset.features[name].get("shape")
-    dim = shape[0] if isinstance(shape, Sequence) and len(shape) == 1 else None
-    values = column.combine_chunks()
-    nested = hasattr(values.type, "value_type")
-    flat = values.flatten() if nested else values
-    number = pa.types.is_floating(flat.type) or pa.types.is_integer(flat.type)
-    if dim is None or not number or column.null_count or flat.null_count or len(flat) != dim * len(values):
-        raise VlawError(
-            f"{name} is declared as {shape}, but a row is missing, of another length or no numbers",
-            where=str(path),
-            remedy=BROKEN,
-        )
-    return flat.to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(values), dim)
+def _filled(text: str, info: Info, place: Place, key: str = "") -> str:
+    """The path of a data or video file."""
+    chunk, file = place
+    if info.version == 2:
+        return text.format(episode_chunk=chunk, episode_index=file, video_key=key)
+    return text.format(chunk_index=chunk, file_index=file, video_key=key)
 
 
-def _label(value: Any, span: Span, path: Path) -> bool | None:
-    value = value[0] if isinstance(value, list) and len(value) == 1 else value
-    if value is None or (isinstance(value, float) and np.isnan(value)):
-        return None
-    if value not in (0, 1):
-        raise VlawError(
-            f"the success label of episode {span.index} is {value!r}",
-            where=str(path),
-            remedy="Labels are true or false, 1 or 0.",
-        )
-    return bool(value)
+def _pattern(text: str) -> str:
+    """What the paths of a template's files look like."""
+    parts = string.Formatter().parse(text)
+    return "".join(glob.escape(literal) + ("*" if field is not None else "") for literal, field, _, _ in parts)
+
+
+def _picture_files(folder: Folder, source: RowSource, rows: RowMap, key: str) -> list[str]:
+    """Files that rows name instead of holding their pictures; those that are missing or lie elsewhere are left to be
+    found when they are read."""
+    del folder, source, rows, key
+    return []
+
+
+def _settings(chosen: _Chosen, options: Options) -> dict[str, object]:
+    """What the episodes depend on of what was said and understood."""
+    said = {
+        "components": {what: list(found) for what, found in options.components.items()},
+        "units": {what: list(found) for what, found in options.units.items()},
+        "gripper": options.gripper,
+        "rate": options.rate,
+        "success_key": options.success_key,
+        "success_values": dict(options.success_values),
+    }
+    return {
+        "cameras": dict(chosen.cameras),
+        "state": chosen.state,
+        "action": chosen.action,
+        "action_kind": chosen.kind,
+        **{name: value for name, value in said.items() if value},
+    }
+
+
+def _facts(info: Info, chosen: _Chosen, options: Options) -> dict[str, object]:
+    names = {what: names_of(info, key) for what, key in (("state", chosen.state), ("action", chosen.action))}
+    said = {
+        "state_names": list(names["state"] or ()),
+        "action_names": list(names["action"] or ()),
+        "frame": options.frame,
+        "collector": options.collector,
+        "extrinsics": {camera: list(values) for camera, values in options.extrinsics.items()},
+    }
+    return {
+        "recorded_fps": info.fps,
+        "robot_type": info.robot_type,
+        "action_kind": chosen.kind,
+        **{name: value for name, value in said.items() if value},
+    }
+
+
+def _words(
+    info: Info, chosen: _Chosen, options: Options, way: str, rows: RowMap, text_column: str
+) -> Mapping[str, str]:
+    layout = {
+        "lance": "Lance tables",
+        "files": "one file an episode" if info.version == 2 else "files of many episodes",
+    }
+    return {
+        "layout": f"LeRobot v{info.version}, {layout[info.storage]}",
+        "robot": f"{chosen.robot.name} (recorded as {info.robot_type})",
+        "rate": way,
+        **{f"camera {name}": key for name, key in chosen.cameras.items()},
+        "state": f"{chosen.state}: {', '.join(names_of(info, chosen.state) or ('numbers without names',))}",
+        "action": f"{chosen.action}: {', '.join(names_of(info, chosen.action) or ('numbers without names',))}",
+        "action kind": kinds_in_words(chosen.kind, options.components),
+        "instruction": f"column {text_column} of the task table",
+        "success": options.success_key or ", ".join(rows.label_keys) or "no column: unlabelled",
+    }

@@ -1,164 +1,207 @@
-"""The layout of a LeRobot dataset v3.0: its metadata, read and checked before any episode is."""
+"""meta/info.json of a LeRobot dataset: what it says of itself, each word checked before anything goes by it."""
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from vlaw_assets.importers.cameras import check_shape, choose_cameras
-from vlaw_assets.importers.files import BROKEN, inside, read_parquet, template
-from vlaw_assets.importers.lerobot_index import Span, index_files, read_spans
+from vlaw_assets.importers.files import BROKEN, Folder, shown, template
 from vlaw_models.errors import VlawError
-from vlaw_models.robots.spec import RobotSpec
 
-VERSION = re.compile(r"v?3(\.\d+)*")
-
-
-class RobotFor(Protocol):
-    """Which robot a recording is of: `importers.base.robot_of`, of an import's options."""
-
-    def __call__(self, *, called: str, cameras: Sequence[str], where: str) -> RobotSpec: ...
+INFO = "meta/info.json"
+VERSION = re.compile(r"v?(2\.[01]|3(\.\d{1,3})*)")
+MAX_FPS = 10_000.0
+MAX_EPISODES, MAX_FRAMES = 10**7, 10**11
+MAX_FEATURES, MAX_NUMBERS = 2000, 4096
+CHUNKS_SIZE = 1000
+"""Episodes of a chunk of version 2 where it does not say."""
+SAYS_NO = (None, False, 0, "", "false", "False", "0", "no")
+PICTURES = ("video", "image")
+DEEP_PIXELS = re.compile(r"gray(9|1\d|f)|y1\d|depth", re.IGNORECASE)
+"""Pixel formats of one channel with more than eight bits."""
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """Metadata of a LeRobot v3 dataset whose parts agree with each other."""
+class Feature:
+    """One column of the dataset, or one of its cameras, as info.json declares it."""
 
-    root: Path
+    key: str
+    dtype: str
+    shape: tuple[int, ...] | None
+    """None where it is no list of whole numbers from 1."""
+    names: tuple[str, ...] | None
+    """Of a vector's numbers, or of a picture's axes; None where they are no such list of texts."""
+    depth: bool = False
+    """Whether it is marked as a depth map."""
+
+    @property
+    def pictures(self) -> bool:
+        return self.dtype in PICTURES
+
+    @property
+    def width(self) -> int | None:
+        """How many numbers a row has; None where it is no vector."""
+        return self.shape[0] if self.shape is not None and len(self.shape) == 1 else None
+
+
+@dataclass(frozen=True)
+class Info:
+    """What info.json says, checked."""
+
+    version: int
+    """2 or 3: the layout."""
+    storage: str
+    """'files', or 'lance'."""
     fps: float
-    robot: RobotSpec
     robot_type: str
-    """What the dataset itself calls the robot."""
-    features: Mapping[str, Mapping[str, Any]]
-    cameras: Mapping[str, str]
-    """The robot's camera -> feature key, in the order of its cameras."""
-    spans: tuple[Span, ...]
+    features: Mapping[str, Feature]
+    episodes: int
+    frames: int
+    chunks_size: int
     data_path: str
     video_path: str
-    tasks: Mapping[int, str]
-
-    def names(self, key: str) -> list[str] | None:
-        """What a vector feature's numbers are called; None where it does not say, one by one."""
-        found, shape = self.features[key].get("names"), self.features[key].get("shape")
-        if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
-            return None
-        return found if isinstance(shape, Sequence) and list(shape) == [len(found)] else None
+    """'' where no feature is a video."""
+    where: str
 
     def frame_size(self, key: str) -> tuple[int, int]:
-        """(height, width) of a camera feature's frames, as declared. VlawError where it does not say."""
-        shape, names = self.features[key].get("shape"), self.features[key].get("names")
-        if not (isinstance(shape, list) and len(shape) == 3 and all(isinstance(n, int) and n > 0 for n in shape)):
-            raise VlawError(f"the shape of {key} is {shape!r}", where=str(self.root / "meta/info.json"), remedy=BROKEN)
-        named = names if isinstance(names, list) and {"height", "width"} <= set(map(str, names[:3])) else ()
-        return (shape[named.index("height")], shape[named.index("width")]) if named else (shape[0], shape[1])
+        """(height, width) of a camera's frames, as declared. VlawError where it does not say."""
+        feature = self.features[key]
+        shape, names = feature.shape, feature.names
+        if shape is None or len(shape) not in (2, 3):
+            raise VlawError(f"the shape of {key} is no picture's", where=self.where, remedy=BROKEN)
+        if names is not None and len(names) == len(shape) and {"height", "width"} <= set(names):
+            return shape[names.index("height")], shape[names.index("width")]
+        first = len(shape) == 3 and shape[0] in (1, 3, 4) and shape[2] not in (1, 3, 4)
+        return (shape[1], shape[2]) if first else (shape[0], shape[1])
 
-    def data_file(self, place: tuple[int, int]) -> Path:
-        relative = self.data_path.format(chunk_index=place[0], file_index=place[1])
-        return inside(self.root, relative, what="data file")
-
-    def video_file(self, key: str, place: tuple[int, int]) -> Path:
-        relative = self.video_path.format(video_key=key, chunk_index=place[0], file_index=place[1])
-        return inside(self.root, relative, what=f"video file of camera {key}")
-
-    def files(self) -> list[Path]:
-        """Every file an import reads, sorted, each once."""
-        found = {*index_files(self.root), self.root / "meta/info.json", self.root / "meta/tasks.parquet"}
-        for span in self.spans:
-            found.add(self.data_file(span.data))
-            found.update(self.video_file(key, span.videos[key][:2]) for key in self.cameras.values())
-        return sorted(path for path in found if path.is_file())
+    def vectors(self) -> list[str]:
+        """Keys of the features that are vectors of numbers, of more than one."""
+        return [
+            key
+            for key, feature in self.features.items()
+            if feature.dtype.startswith(("float", "int")) and (feature.width or 0) > 1
+        ]
 
 
-def open_dataset(path: Path | str, robot_for: RobotFor, cameras: Mapping[str, str]) -> Dataset:
-    """Reads and checks the metadata of a dataset; `cameras` is {the robot's camera: feature key}, or {}: found by name.
-
-    Raises VlawError for the first thing that is wrong with it.
-    """
-    root = Path(path).expanduser()
-    if not (root / "meta" / "info.json").is_file():
-        raise VlawError(
-            "this is not a LeRobot dataset: it has no meta/info.json",
-            where=str(root),
-            remedy="Give the folder that contains meta/, data/ and videos/.",
-        )
-    root = root.resolve()
-    info = _info(root)
-    where = str(root / "meta/info.json")
-    features = info["features"]
-    for key in ("observation.state", "action"):
-        if key not in features:
-            raise VlawError(
-                f"the dataset has no feature {key!r}",
-                where=where,
-                remedy="Only datasets with observation.state and action as one vector each can be imported.",
-            )
-    called = str(info.get("robot_type") or "unknown")
-    names = [*cameras, *(key.rsplit(".", 1)[-1] for key in features)]
-    robot = robot_for(called=called, cameras=names, where=where)
-    chosen = choose_cameras(features, robot, cameras, where=where)
-    data_path = template(info.get("data_path"), {"chunk_index", "file_index"}, "data_path", where)
-    video_path = template(info.get("video_path"), {"chunk_index", "file_index", "video_key"}, "video_path", where)
-    spans = read_spans(root, info, list(chosen.values()))
-    dataset = Dataset(
-        root,
-        float(info["fps"]),
-        robot,
-        called,
-        features,
-        chosen,
-        spans,
-        data_path,
-        video_path,
-        _tasks(root),
-    )
-    for key in chosen.values():
-        check_shape(robot, dataset.frame_size(key), where=f"{where}, feature {key!r}")
-    dataset.files()  # resolves every path once: a missing or outlying file is known before anything is read
-    return dataset
-
-
-def _info(root: Path) -> dict[str, Any]:
-    path = inside(root, "meta/info.json", what="dataset description")
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise VlawError(f"meta/info.json is not readable JSON: {error}", where=str(path), remedy=BROKEN) from error
-    version = info.get("codebase_version") if isinstance(info, dict) else None
+def read_info(folder: Folder) -> Info:
+    """Raises VlawError for the first thing that is wrong with it."""
+    where = str(folder.root / INFO)
+    found = folder.json(INFO, what="dataset description")
+    version = found.get("codebase_version") if isinstance(found, dict) else None
     if not isinstance(version, str):
         raise VlawError(
             "this is not a LeRobot dataset: info.json has no codebase_version",
-            where=str(path),
-            remedy="Give the folder of a LeRobot dataset v3.0.",
+            where=where,
+            remedy="Give the folder of a LeRobot dataset v2.0, v2.1 or v3.0.",
         )
     if not VERSION.fullmatch(version):
         raise VlawError(
-            f"the dataset has version {version[:40]}, only v3.0 can be imported",
-            where=str(path),
+            f"the dataset has version {shown(version)[1:41]}; v2.0, v2.1 and v3.0 can be imported",
+            where=where,
             remedy="Convert it with LeRobot's own converter to v3.0 first.",
         )
-    fps, features = info.get("fps"), info.get("features")
-    if isinstance(fps, bool) or not isinstance(fps, int | float) or not math.isfinite(fps) or fps <= 0:
-        raise VlawError(f"fps is {fps!r}", where=str(path), remedy=BROKEN)
-    if not isinstance(features, dict) or not all(isinstance(value, dict) for value in features.values()):
-        raise VlawError("info.json has no table of features", where=str(path), remedy=BROKEN)
-    for key in ("total_episodes", "total_frames"):
-        if isinstance(info.get(key), bool) or not isinstance(info.get(key), int):
-            raise VlawError(f"{key} is {info.get(key)!r}", where=str(path), remedy=BROKEN)
-    return info
-
-
-def _tasks(root: Path) -> dict[int, str]:
-    """task_index -> task, from meta/tasks.parquet (the text is the table's index, whatever its name)."""
-    table = read_parquet(inside(root, "meta/tasks.parquet", what="task table"))
-    texts = [name for name in table.column_names if name != "task_index"]
-    if "task_index" not in table.column_names or not texts:
+    number = int(version.removeprefix("v")[0])
+    storage = found.get("storage_format")
+    if storage not in (None, "parquet", "lance") or (storage == "lance" and number != 3):
         raise VlawError(
-            "the task table has no task_index or no text", where=str(root / "meta/tasks.parquet"), remedy=BROKEN
+            f"the dataset is stored as {shown(storage)}",
+            where=where,
+            remedy="Convert it to parquet or Lance with LeRobot's own tools.",
         )
-    text = "task" if "task" in texts else texts[0]
-    return {row["task_index"]: str(row[text]) for row in table.select(["task_index", text]).to_pylist()}
+    features = _features(found.get("features"), where)
+    videos = any(feature.dtype == "video" for feature in features.values()) and storage != "lance"
+    fields = {"chunk_index": False, "file_index": False}
+    if number == 2:
+        fields = {"episode_chunk": False, "episode_index": True}
+    video_fields = {**fields, "video_key": sum(feature.dtype == "video" for feature in features.values()) > 1}
+    return Info(
+        number,
+        "lance" if storage == "lance" else "files",
+        _rate(found.get("fps"), where),
+        shown(found.get("robot_type") or "unknown").strip("'\""),
+        features,
+        _count(found, "total_episodes", MAX_EPISODES, where),
+        _count(found, "total_frames", MAX_FRAMES, where),
+        _count(found, "chunks_size", MAX_EPISODES, where) if "chunks_size" in found and number == 2 else CHUNKS_SIZE,
+        template(found.get("data_path"), fields, "data_path", where) if storage != "lance" else "",
+        template(found.get("video_path"), video_fields, "video_path", where) if videos else "",
+        where,
+    )
+
+
+def _rate(fps: Any, where: str) -> float:
+    if not isinstance(fps, bool) and isinstance(fps, int | float) and 0 < fps <= MAX_FPS:
+        return float(fps)
+    raise VlawError(
+        f"fps is {shown(fps)}",
+        where=where,
+        remedy=f"Rows per second are expected, above 0 and at most {MAX_FPS:g}: mend info.json.",
+    )
+
+
+def _count(found: Mapping[str, Any], key: str, most: int, where: str) -> int:
+    value = found.get(key)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        raise VlawError(f"{key} is {shown(value)}", where=where, remedy=BROKEN)
+    return value
+
+
+def _features(found: Any, where: str) -> dict[str, Feature]:
+    if not isinstance(found, dict) or not found or len(found) > MAX_FEATURES:
+        raise VlawError("info.json has no table of features", where=where, remedy=BROKEN)
+    features = {}
+    for key, value in found.items():
+        if not isinstance(value, dict):
+            raise VlawError(f"feature {shown(key)} is {shown(value)}", where=where, remedy=BROKEN)
+        dtype = value.get("dtype")
+        features[key] = Feature(
+            key,
+            dtype if isinstance(dtype, str) else "",
+            _shape(value.get("shape")),
+            _names(value.get("names")),
+            _depth(value),
+        )
+    return features
+
+
+def _shape(found: Any) -> tuple[int, ...] | None:
+    if not isinstance(found, list) or len(found) > 8:
+        return None
+    whole = all(not isinstance(n, bool) and isinstance(n, int) and 0 < n < 2**31 for n in found)
+    return tuple(found) if whole else None
+
+
+def _names(found: Any) -> tuple[str, ...] | None:
+    """Names of a vector's numbers, or of axes, of the ways in which recorders write them: a list, a list in a list, a
+    list in a table, a table of places."""
+    if isinstance(found, dict):
+        lists = [value for value in found.values() if isinstance(value, list)]
+        places = {key: value for key, value in found.items() if isinstance(value, int) and not isinstance(value, bool)}
+        if len(lists) == 1:
+            found = lists[0]
+        elif not lists and sorted(places.values()) == list(range(len(found))):
+            found = sorted(places, key=places.__getitem__)
+    if isinstance(found, list) and len(found) == 1 and isinstance(found[0], list):
+        found = found[0]
+    if not isinstance(found, list) or not 0 < len(found) <= MAX_NUMBERS:
+        return None
+    return tuple(found) if all(isinstance(name, str) for name in found) else None
+
+
+def _depth(feature: Mapping[str, Any]) -> bool:
+    """Whether a camera's feature says, in any spelling, that it holds distances and not colours."""
+    info = feature.get("info", feature.get("video_info"))
+    tables = [table for table in (feature, info) if isinstance(table, dict)]
+    for table in tables:
+        for key in ("is_depth_map", "video.is_depth_map", "is_depth"):
+            value = table.get(key)
+            if not any(value is no or value == no for no in SAYS_NO):
+                return True
+        for key in ("pix_fmt", "video.pix_fmt"):
+            value = table.get(key)
+            if isinstance(value, str) and DEEP_PIXELS.match(value):
+                return True
+    dtype = feature.get("dtype")
+    return isinstance(dtype, str) and "depth" in dtype

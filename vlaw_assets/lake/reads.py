@@ -9,8 +9,7 @@ Over each edge, the parent's episodes, of these the selection, without those tha
   every one;
 - the edges to the lists of quarantined episodes and of labels and to the state that chose the models read no episodes.
 
-`success` is what the child read: by the labels it was made with, else as it was `recorded`; none of an episode that is
-for world models alone.
+`success` is what the child read: by the labels it was made with, else as it was `recorded`.
 
 `weight` is the episode's in a dataset that the child read too (0 where it is no member of it), else 1; `source` is what
 that dataset calls it, else ''. `sql/`, the audit, its page, `diff` and provenance all ask this statement; `impact`
@@ -26,7 +25,6 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.lake.decisions import IN_SQL
 from vlaw_assets.lake.lookup import connected, source
 
 if TYPE_CHECKING:
@@ -42,10 +40,8 @@ left_out(child_id, episode_id) AS (
   UNION
   SELECT l.child_id, i.episode_id FROM left_out l JOIN episodes i ON i.start_episode_id = l.episode_id
 ),
-said(child_id, episode_id, success, decision) AS (
-  SELECT e.child_id, l.episode_id,
-    arg_max(l.label, l.position) FILTER (l.label NOT IN ('keep', 'world_model_only')) = 'success',
-    arg_max(l.label, l.position) FILTER (l.label IN ('keep', 'world_model_only'))
+said(child_id, episode_id, success) AS (
+  SELECT e.child_id, l.episode_id, arg_max(l.label, l.position) = 'success'
   FROM {edges} e JOIN labels l ON l.artifact_id = e.parent_id WHERE e.role = 'labels' GROUP BY e.child_id, l.episode_id
 ),
 -- the roles that read no episodes
@@ -78,19 +74,16 @@ whole AS (
   WHERE scope = 'whole' AND selection = 'all' OR scope = 'rows' AND child_id IN (SELECT artifact_id FROM embedders)
 ),
 taken AS (
-  SELECT w.child_id, w.parent_id, w.role, p.episode_id, p.purpose, p.task, p.recorded, {withheld} AS withheld,
-    p.num_steps, p.content_digest
+  SELECT w.child_id, w.parent_id, w.role, p.episode_id, p.purpose, p.task, p.recorded AS success, p.num_steps,
+    p.content_digest
   FROM whole w JOIN episodes p ON p.artifact_id = w.parent_id
   UNION ALL
-  SELECT k.child_id, k.parent_id, k.role, p.episode_id, p.purpose, p.task, p.recorded, {withheld} AS withheld,
-    p.num_steps, p.content_digest
+  SELECT k.child_id, k.parent_id, k.role, p.episode_id, p.purpose, p.task, p.recorded AS success, p.num_steps,
+    p.content_digest
   FROM picked k JOIN episodes p ON p.artifact_id = k.parent_id AND p.episode_id = k.episode_id
 )
 SELECT
-  t.* EXCLUDE (recorded, withheld, num_steps, content_digest),
-  CASE WHEN coalesce(y.decision = 'world_model_only', t.withheld) THEN NULL ELSE coalesce(y.success, t.recorded) END
-    AS success,
-  t.num_steps, t.content_digest, t.recorded, coalesce(m.source, '') AS source,
+  t.* REPLACE (coalesce(y.success, t.success) AS success), t.success AS recorded, coalesce(m.source, '') AS source,
   coalesce(m.weight, if(d.child_id IS NULL, 1.0, 0.0)) AS weight
 FROM taken t
 LEFT JOIN said y ON y.child_id = t.child_id AND y.episode_id = t.episode_id
@@ -110,7 +103,6 @@ _COLUMNS = {
         "purpose",
         "task",
         "success",
-        "extra_json",
         "num_steps",
         "content_digest",
     ),
@@ -138,7 +130,7 @@ def statement(edges: str) -> str:
     Columns: child_id, parent_id, role, episode_id, purpose, task, success, num_steps, content_digest, recorded, source,
     weight.
     """
-    return _STATEMENT.format(edges=edges, withheld=IN_SQL)
+    return _STATEMENT.format(edges=edges)
 
 
 def rows_read(

@@ -66,9 +66,9 @@ def _report(_lake: Lake, ref: ArtifactRef) -> Found:
 
 
 def _episodes(_lake: Lake, ref: ArtifactRef) -> Found:
-    won, judged = ref.metrics.get("successes"), ref.metrics.get("judged", ref.num_rows)
+    won = ref.metrics.get("successes")
     return {
-        "success": won / judged if won is not None and judged else None,
+        "success": won / ref.num_rows if won is not None and ref.num_rows else None,
         "episodes": ref.num_rows,
     }
 
