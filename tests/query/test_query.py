@@ -25,6 +25,8 @@ VIEWS = (
     "reads",
     "quarantine",
     "labels",
+    "import_findings",
+    "recorded_statistics",
     "frames",
     "artifacts",
     "edges",

@@ -27,6 +27,8 @@ VIEWS = (
     "quarantine",
     "labels",
     "label_history",
+    "import_findings",
+    "recorded_statistics",
     "frames",
     "artifacts",
     "edges",

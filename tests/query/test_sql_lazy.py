@@ -211,4 +211,4 @@ def test_no_shipped_question_needs_more_than_it_names():
 def test_a_question_is_given_what_it_names_at_once(lake, made):
     with connect(lake) as query:
         query.table(next(question.sql for question in questions() if question.name == "success_per_task"))
-    assert made == [{"artifacts", "episodes", "in_quarantine", "labels_in_force", "quarantine"}]
+    assert made == [{"artifacts", "episodes", "in_quarantine", "labels_in_force", "decisions_in_force", "quarantine"}]

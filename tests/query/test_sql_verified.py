@@ -59,6 +59,12 @@ def forge_edge(path: Path) -> None:
     rewrite(path, data.replace(b"policy", b"police"))
 
 
+FINDING = {"episode": 3, "row": 7, "rule": "row_spacing", "value": "a row is late", "decision": "excluded"}
+STATISTIC = {"vector": "state", "number": 0, "name": "x", "unit": "m", "count": 2} | dict.fromkeys(
+    ("mean", "std", "min", "max", "q01", "q99"), 0.5
+)
+
+
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory):
     """A lake with rows in every table, a study's artifacts among them, whose files are old enough to be remembered."""
@@ -72,6 +78,8 @@ def pristine(tmp_path_factory):
         partition="vlaw|01",
         checkpoint="look",
     )
+    k.make("recorded_episodes 1", {}, lambda draft: draft.write_findings([FINDING]), partition="lab|00")
+    k.make("recorded_statistics 1", {}, lambda draft: draft.write_statistics([STATISTIC]), partition="lab|00")
     quarantine.add(lake, [k.ids["r5"]], why="blurred", by="tester")
     label_episodes(lake, [(k.ids["r1"], "failure", "tester", "it toppled")])
     with connect(lake) as query:
@@ -102,6 +110,8 @@ FORGED = {
     "reads": ("look 1", {"parent_id": "x"}),
     "quarantine": ("quarantine", {"episode_id": "nobody"}),
     "labels": ("labels", {"label": "success"}),
+    "import_findings": ("recorded_episodes 1", {"decision": "keep"}),
+    "recorded_statistics": ("recorded_statistics 1", {"q99": 99.0}),
 }
 
 

@@ -62,7 +62,9 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
         return
     from vlaw_assets.reports import stage_pictures
 
-    real = [episode for role in start_roles(work) for episode in work.read(role).source(tasks=recipe.tasks)]
+    real = [
+        episode for role in start_roles(work) for episode in work.read(role).source(tasks=recipe.tasks, judged=True)
+    ]
     starts = starts_from(real, recipe.tasks, per_task, latents=read_latents(work))
     first: dict[str | None, np.ndarray | None] = {}
 

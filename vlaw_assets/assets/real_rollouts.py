@@ -35,6 +35,7 @@ def plan(stage: Stage) -> Plan:
             per_task=config.episodes_per_task,
             number=stage.iteration,
             shares=stage.recipe.iterations,
+            world_model=True,
         )
     return _plan(stage, "real_rollouts", _without_source(stage.recipe.tables("rollouts"), "rollouts"))
 
@@ -42,7 +43,7 @@ def plan(stage: Stage) -> Plan:
 def make(stage: Stage, plan: Plan, work: Work) -> None:
     if RECORDING in plan.parents:
         episodes = take(stage, plan, work)
-        work.check(checks.success_varies(bool(e.success) for e in episodes))
+        work.check(checks.success_varies(e.success for e in episodes if e.success is not None))
         return
     batches = _collect(stage, work, stage.recipe.rollouts, seed=stage.recipe.seed)
     episodes = _keep(stage, work, batches, stage.recipe.rollouts.episodes_per_task, "rollout")

@@ -5,6 +5,9 @@ bounded memory, and each copy names the recording it is of (`start_episode_id`):
 in the lake, and what a recording reached is answered row by row. With "{iteration}" in the name every iteration has a
 dataset of its own, "recorded:lab_{iteration}" is lab_01, lab_02, ...; without it the iterations' rollouts share one
 dataset, each task's episodes dealt out in turn, and evaluations take all of theirs.
+
+Episodes for world models alone (lake/decisions.py) are taken where a world model learns, beside those that were asked
+for, and have no outcome there.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.written import BATCH, draw, write
+from vlaw_assets.lake.decisions import UNNAMED_TASK, marked, stored
+from vlaw_assets.lake.rules import KEEP, WORLD_MODEL_ONLY
 from vlaw_assets.partitions import single_partition, split_partition
 from vlaw_models.errors import VlawError
 
@@ -74,33 +79,36 @@ def check_sources(recipe: Recipe, foundation: Foundation, lake: Lake, *, iterati
     """
     rollouts, evaluation, metrics = recipe.rollouts, recipe.evaluation, recipe.world_model_metrics
     takes = [
-        ("rollouts.source", rollouts.source, rollouts.episodes_per_task, number, recipe.iterations)
+        ("rollouts.source", rollouts.source, rollouts.episodes_per_task, number, recipe.iterations, True)
         for number in range(1, iterations + 1)
     ]
-    takes += [("evaluation.source", evaluation.source, evaluation.episodes_per_task, 0, 1)]
-    takes += [("world_model_metrics.source", metrics.source, metrics.clips_per_task, 1, 1)]
+    takes += [("evaluation.source", evaluation.source, evaluation.episodes_per_task, 0, 1, False)]
+    takes += [("world_model_metrics.source", metrics.source, metrics.clips_per_task, 1, 1, False)]
     asked = [(recipe.file, recipe.tasks, *each) for each in takes]
     for asset, key, count in (
         ("expert_demonstrations", "demonstrations", foundation.demonstrations_per_task),
         ("co_training_data", "co_training", foundation.co_training_per_task),
     ):
         if lake.ledger.current(asset, "") is None:
-            asked.append((foundation.file, (), key, getattr(foundation, key), count, 0, 1))
-    for file, tasks, key, source, count, number, shares in asked:
+            asked.append((foundation.file, (), key, getattr(foundation, key), count, 0, 1, key == "co_training"))
+    for file, tasks, key, source, count, number, shares, world_model in asked:
         if count and is_recorded(source) and ITERATION not in source:
             where = f"{file}, key '{key}'"
             found = _find(lake.ledger, source, number, robot=recipe.robot, where=where)
             _taken(
                 lake.counted(found).table("episodes").to_pylist(),
-                _settings(source, tasks, count, number, shares),
+                _settings(source, tasks, count, number, shares, world_model=world_model),
                 where,
             )
 
 
-def _settings(source: str, tasks: Sequence[str], per_task: int, number: int, shares: int) -> dict[str, Any]:
+def _settings(
+    source: str, tasks: Sequence[str], per_task: int, number: int, shares: int, *, world_model: bool
+) -> dict[str, Any]:
     """Which episodes of a recording are taken, see `chosen`."""
     share = [1, 1] if ITERATION in source or shares == 1 else [number, shares]
-    return {"tasks": list(tasks), "per_task": per_task, "share": share}
+    also = {"world_model": True} if world_model else {}
+    return {"tasks": list(tasks), "per_task": per_task, "share": share, **also}
 
 
 def plan_of(
@@ -113,6 +121,7 @@ def plan_of(
     per_task: int,
     number: int = 0,
     shares: int = 1,
+    world_model: bool = False,
 ) -> Plan:
     """A plan to take episodes from a recording, of each task at most `per_task`.
 
@@ -120,48 +129,58 @@ def plan_of(
         tasks: () takes whatever tasks there are.
         number: the iteration that they are for: what "{iteration}" becomes, and which share it takes.
         shares: between how many a recording is dealt out that has no "{iteration}" in its name.
+        world_model: take also episodes that are for world models alone.
     """
+    settings = _settings(source, tasks, per_task, number, shares, world_model=world_model)
     return Plan(
         kind=kind,
-        recipe={"recorded": _settings(source, tasks, per_task, number, shares), "purpose": purpose},
+        recipe={"recorded": settings, "purpose": purpose},
         parents={ROLE: recording(stage, source, number)},
     )
 
 
 def chosen(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> list[str]:
-    """Ids of the episodes that a plan takes, in recorded order; `rows` are the recording's, as `episodes` has them.
+    """Ids of the episodes that a plan takes, in recorded order; `rows` are the recording's, as handles give them.
 
-    Of each task the episodes are dealt out in turn over the shares, then at most `per_task` are kept. No tasks: all.
+    Of each task the episodes with an outcome are dealt out in turn over the shares, then at most `per_task` are kept.
+    No tasks: all. With `world_model` the episodes without one, of these tasks and of none, are taken in the same way.
     """
     (number, shares), limit = settings["share"], settings["per_task"]
     tasks = settings["tasks"] or list(dict.fromkeys(row["task"] for row in rows))
-    wanted: set[str] = set()
-    for task in tasks:
-        wanted |= {row["episode_id"] for row in [r for r in rows if r["task"] == task][number - 1 :: shares][:limit]}
+    dealt: dict[tuple[str, bool], list[str]] = {}
+    for row in rows:
+        dealt.setdefault((row["task"], row["success"] is not None), []).append(row["episode_id"])
+    kinds = [(task, True) for task in tasks]
+    if settings.get("world_model"):
+        kinds += [(task, False) for task in dict.fromkeys([*tasks, UNNAMED_TASK])]
+    wanted = {name for kind in kinds for name in dealt.get(kind, [])[number - 1 :: shares][:limit]}
     return [row["episode_id"] for row in rows if row["episode_id"] in wanted]
 
 
 def _taken(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], where: str) -> list[str]:
-    """As `chosen`. Raises VlawError where there is none of a task, or one without a success label."""
-    ids = chosen(rows, settings)
-    by_id = {row["episode_id"]: row for row in rows}
-    missing = [task for task in settings["tasks"] if task not in {by_id[name]["task"] for name in ids}]
-    if missing or not ids:
+    """As `chosen`. Raises VlawError where there is none of a task, or none with an outcome that is asked for."""
+    ids = set(chosen(rows, settings))
+    judged = {row["task"] for row in rows if row["episode_id"] in ids and row["success"] is not None}
+    mute = {row["task"]: row["episode_id"] for row in rows if row["success"] is None}
+    missing = [task for task in settings["tasks"] if task not in judged]
+    none = [task for task in missing if task not in mute]
+    if none or not (ids or mute):
         raise VlawError(
-            f"the recording has no episode of {', '.join(missing) or 'any task'} for this iteration",
+            f"the recording has no episode of {', '.join(none) or 'any task'} for this iteration",
             where=where,
             remedy="Record and import more, lower `iterations`, or name the recording's own tasks in the recipe: "
             + ", ".join(sorted({row["task"] for row in rows})[:SHOWN]),
         )
-    unlabelled = [name for name in ids if by_id[name]["success"] is None]
-    if unlabelled:
+    if missing or not ids:
         raise VlawError(
-            f"{len(unlabelled)} of {len(ids)} episodes have no success label, such as {unlabelled[0]}",
+            f"no episode of {', '.join(missing) or 'any task'} can be learned from or counted: they have no success "
+            f"label, or no instruction, such as {next(mute[task] for task in (missing or mute))}",
             where=where,
             remedy="Label them (vlaw label EPISODE success|failure|near_success --why ...), or label the recording and "
-            "import it again (--require-success says which are missing).",
+            "import it again (--require-success says which are missing); of one without an instruction say that it is "
+            "to be used all the same (vlaw label EPISODE keep --why ...).",
         )
-    return ids
+    return [row["episode_id"] for row in rows if row["episode_id"] in ids]
 
 
 def take(stage: Stage, plan: Plan, work: Work, *, policy: str = "", last_frame: bool = False) -> list[Episode]:
@@ -171,7 +190,7 @@ def take(stage: Stage, plan: Plan, work: Work, *, policy: str = "", last_frame: 
         policy: content digest of the policy that acted, where it is known.
         last_frame: keep the last picture only, as evaluations do.
 
-    Raises VlawError where there is none of a task, or one without a success label.
+    Raises VlawError where there is none of a task, or none with an outcome that is asked for.
     """
     from vlaw_assets.lake.labels import labelled
 
@@ -184,20 +203,29 @@ def take(stage: Stage, plan: Plan, work: Work, *, policy: str = "", last_frame: 
     ids = _taken(rows, settings, f"{stage.asset} [{stage.partition or 'foundation'}], recording {name}")
     done = write(
         work,
-        _batches(handle, ids, last_frame=last_frame),
+        _batches(handle, ids, by_id, last_frame=last_frame),
         purpose=plan.recipe["purpose"],
         tasks=None,
-        labelled=True,
+        labelled=None if settings.get("world_model") else True,
         world=lambda batch: by_id[str(batch[0].start_episode_id)]["world"],
         policy=policy,
         label_source="recorded",
     )
     draw(work, done)
-    work.metrics |= {"successes": done.successes, "recorded": len(done.episodes)}
+    judged = sum(episode.success is not None for episode in done.episodes)
+    work.metrics |= {"successes": done.successes, "recorded": len(done.episodes), "judged": judged}
     return done.episodes
 
 
-def _batches(handle: Handle, ids: Sequence[str], *, last_frame: bool) -> Iterator[list[Episode]]:
+def _batches(
+    handle: Handle, ids: Sequence[str], rows: Mapping[str, Mapping[str, Any]], *, last_frame: bool
+) -> Iterator[list[Episode]]:
+    def decision(name: str) -> str:
+        """An episode that lacks an outcome because nobody gave one is kept: a label of the copy gives it one."""
+        if name in handle.labels:
+            return WORLD_MODEL_ONLY if handle.labels[name] is None else KEEP
+        return stored(rows[name]["extra_json"])
+
     for begin in range(0, len(ids), BATCH):
         batch = handle.episodes(frames=True, episode_ids=ids[begin : begin + BATCH])
         yield [
@@ -206,6 +234,7 @@ def _batches(handle: Handle, ids: Sequence[str], *, last_frame: bool) -> Iterato
                 images=episode.images[-1:].copy() if last_frame else episode.images,
                 start_episode_id=episode.episode_id,
                 episode_id="",
+                extra=marked(episode.extra, decision(episode.episode_id)),
             )
             for episode in batch
         ]

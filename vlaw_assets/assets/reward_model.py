@@ -38,7 +38,7 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
     from vlaw_models.sources import ScratchEpisodes
 
     config = stage.recipe.reward_model
-    rollouts = work.read("real_rollouts").source()
+    rollouts = work.read("real_rollouts").source(judged=True)
     replays = ScratchEpisodes()
     if config.replays:
         for batch in replay(

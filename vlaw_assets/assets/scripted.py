@@ -13,7 +13,15 @@ from vlaw_models.robots.simulator import simulator_of
 
 def plan(stage: Stage, purpose: str, source: str, count: int) -> Plan:
     if is_recorded(source):
-        return plan_of(stage, "recorded_corpus", source, purpose=purpose, tasks=(), per_task=count)
+        return plan_of(
+            stage,
+            "recorded_corpus",
+            source,
+            purpose=purpose,
+            tasks=(),
+            per_task=count,
+            world_model=purpose == "co_training",
+        )
     simulator = simulator_of(stage.robot, needed_by=stage.asset, remedy=f"{purpose}s = 'recorded:NAME'")
     recipe = {
         "purpose": purpose,

@@ -180,7 +180,7 @@ class Stage:
     findings: list[Finding] = field(default_factory=list)
     occurring: Mapping[str, set[str]] | None = None
     """Where quarantined episodes occur, if the asker knows it already (`quarantine.occurrences`)."""
-    corrections: Mapping[str, Mapping[str, bool]] | None = None
+    corrections: Mapping[str, Mapping[str, bool | None]] | None = None
     """Which episodes have another label than was recorded, if the asker knows it already (`labels.corrections`)."""
     required: list[ArtifactRef] = field(default_factory=list)
     """The artifacts that were asked for by `require`, in order."""

@@ -63,7 +63,7 @@ def _candidates(stage: Stage, work: Work) -> list[Candidate]:
         for role in work.parents
         if role.startswith(REAL)
         for episode in work.read(role, by_row=by_row).episodes(
-            frames=False, success=True if learner.real == "successes" else None
+            frames=False, success=True if learner.real == "successes" else None, judged=True
         )
     ]
     if learner.imagined:
@@ -72,8 +72,9 @@ def _candidates(stage: Stage, work: Work) -> list[Candidate]:
         owner = work.parents["imagined_rollouts"].owner
         found += [
             # What a person says of an imagined episode outweighs its judge.
-            Candidate(s["episode_id"], owner, s["task"], "imagined", float(said.get(s["episode_id"], s["p_success"])))
+            Candidate(s["episode_id"], owner, s["task"], "imagined", float(score))
             for s in scores
+            if (score := said.get(s["episode_id"], s["p_success"])) is not None
         ]
         work.metrics["judged"] = len(scores)
     return found

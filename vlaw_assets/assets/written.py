@@ -56,7 +56,7 @@ def write(
     *,
     purpose: str,
     tasks: Sequence[str] | None,
-    labelled: bool,
+    labelled: bool | None,
     world: str | Callable[[Sequence[Episode]], str],
     robot: RobotSpec | None = None,
     policy: str = "",
@@ -68,7 +68,7 @@ def write(
 
     Args:
         tasks: the tasks that are known; None takes whatever tasks there are.
-        labelled: whether each episode must have a success label, or none may.
+        labelled: whether each episode must have a success label, or none may; None takes both.
         world: where they happened, of all of them or by batch.
         robot: whose episodes they must be; None where that was checked before.
         also: one more check of each batch.

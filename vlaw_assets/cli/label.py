@@ -1,4 +1,5 @@
-"""`vlaw label`: say of episodes whether they were successes, and see what was made with other labels."""
+"""`vlaw label`: say of episodes whether they were successes and what they are used for; see what was made with other
+labels."""
 
 from __future__ import annotations
 
@@ -25,7 +26,10 @@ NAMED = 20
 
 def label(
     episode: Annotated[str, typer.Argument(help="An episode, real or imagined; none: show the labels.")] = "",
-    given: Annotated[str, typer.Argument(metavar="LABEL", help="success, failure or near_success.")] = "",
+    given: Annotated[
+        str,
+        typer.Argument(metavar="LABEL", help="success, failure or near_success; or keep, world_model_only, excluded."),
+    ] = "",
     *,
     who: Annotated[str | None, typer.Option(help="Who says so; default: the user of this machine.")] = None,
     why: Annotated[str, typer.Option(help="The reason, kept with the label.")] = "",
@@ -38,24 +42,29 @@ def label(
 ) -> None:
     """Label episodes: the latest label outweighs what was recorded and, of imagined ones, the judge.
 
-    A near success counts as a failure and is kept as what it is. What is stale by a label is printed, and made anew by
+    A near success counts as a failure and is kept as what it is. An episode is used for everything (keep), for world
+    models alone, where it counts as not judged (world_model_only), or for nothing (excluded: it is in quarantine). What
+    is stale by a label is printed, and made anew by
 
     vlaw run --rebuild-stale.
     """
     from vlaw_assets.environment import default_recipes
-    from vlaw_assets.lake import labels
+    from vlaw_assets.lake import labels, quarantine
+    from vlaw_assets.lake.rules import EXCLUDED, KEEP
     from vlaw_assets.rebuild.staleness import stale
 
     if bool(episode) != bool(given) or (episode and file is not None):
         raise VlawError(
             "an episode and its label go together, without --csv",
             where="vlaw label",
-            remedy="Give an episode with success, failure or near_success and --why; or --csv FILE; or nothing.",
+            remedy="Give an episode with success, failure, near_success, keep, world_model_only or excluded and --why; "
+            "or --csv FILE; or nothing.",
         )
     lake, change = existing_lake(as_of), None
     if episode or file is not None:
         if as_of is not None:
             raise VlawError("the past cannot be changed", where="--as-of", remedy="leave --as-of out")
+        before = labels.latest(lake), quarantine.latest(lake)
         if file is None:
             name = getpass.getuser() if who is None else who
             change = labels.label_episodes(lake, [(episode, given, name, why)])
@@ -64,9 +73,12 @@ def label(
             change = labels.label_episodes(
                 lake, [row for _, row in rows], where=lambda index: f"{file}, line {rows[index][0]}"
             )
-        if change.changed and change.ref:
-            tell_dagster(lake, change.ref)
-    shown = labels.history(lake) if history else list(labels.in_force(lake).values())
+        for ref in (labels.latest(lake), quarantine.latest(lake)):
+            if ref is not None and ref not in before:
+                tell_dagster(lake, ref)
+    shown = labels.history(lake)
+    if not history:
+        shown = [*labels.in_force(lake).values(), *labels.decisions(lake).values()]
     found = stale(lake, recipes=default_recipes()) if change else []
     if as_json:
         print_json(
@@ -83,9 +95,10 @@ def label(
         rows_shown = [[*(row[key] for key in HEADER), row["at"].strftime("%Y-%m-%d %H:%M")] for row in shown]
         print_table([["episode", "label", "who", "why", "at"], *rows_shown])
     else:
-        now = labels.in_force(lake)
+        now, out = labels.words(lake), quarantine.quarantined(lake)
         for name in change.changed[:NAMED]:
-            console.print(f"{name}: {now[name]['label']}", markup=False)
+            said = EXCLUDED if name in out else now.get(name, KEEP)
+            console.print(f"{name}: {said}", markup=False)
         if len(change.changed) > NAMED:
             console.print(f"and {len(change.changed) - NAMED} more", markup=False)
         if change.unchanged:

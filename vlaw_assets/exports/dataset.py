@@ -17,10 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from vlaw_assets.lake import disk, quarantine
+from vlaw_assets.lake import decisions, disk, labels, quarantine
 from vlaw_assets.lake.durable import sha256_file
 from vlaw_assets.lake.lance_table import fragments_of
 from vlaw_assets.lake.lookup import connected, files_of
+from vlaw_assets.lake.rules import WORLD_MODEL_ONLY
 from vlaw_assets.lake.schemas import EPISODES, FRAMES, MEMBERS, STEPS
 from vlaw_assets.query import views
 from vlaw_models.errors import VlawError
@@ -161,20 +162,26 @@ def _episodes(lake: Lake, chosen: Chosen, apart: list[str], schema: pa.Schema) -
         "" if chosen.members is None else "JOIN members m ON m.owner = e.artifact_id AND m.episode_id = e.episode_id"
     )
     columns = {name: f"e.{name}" for name in EPISODES.names} | {
-        "success": "coalesce(l.label = 'success', e.success)",
+        "success": f"CASE WHEN coalesce(d.label = '{WORLD_MODEL_ONLY}', {decisions.IN_SQL}) THEN NULL "
+        "ELSE coalesce(l.label = 'success', e.success) END",
         "recorded": "e.success",
         "label": "l.label",
         "weight": "m.weight",
         "source": "m.source",
     }
     selected = ", ".join(f"{columns[name]} AS {name}" for name in schema.names)
-    given = {"labels": views.labels_table(lake), "apart": pa.table({"episode_id": pa.array(apart, pa.string())})}
+    given = {
+        "labels": views.labels_table(labels.in_force(lake)),
+        "decisions": views.labels_table(labels.decisions(lake)),
+        "apart": pa.table({"episode_id": pa.array(apart, pa.string())}),
+    }
     if chosen.members is not None:
         given["members"] = chosen.members
     for holder in chosen.holders:
         yield from _read(
             f"SELECT {selected} FROM {_source(lake, 'episodes', holder)} e {joined if chosen.members else ''} "
             "LEFT JOIN labels l ON l.episode_id = e.episode_id "
+            "LEFT JOIN decisions d ON d.episode_id = e.episode_id "
             "WHERE e.episode_id NOT IN (SELECT episode_id FROM apart) ORDER BY e.episode_index",
             given,
             schema,

@@ -16,15 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.importers.description import Options
 from vlaw_assets.importers.findings import Finding
+from vlaw_assets.lake.decisions import UNNAMED_TASK  # noqa: F401 (importers take it from here)
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.registry import ROBOTS, find_robot, importable_robots
 from vlaw_models.robots.spec import RobotSpec
 
 if TYPE_CHECKING:
     from vlaw_models.episodes import Episode
-
-UNNAMED_TASK = "unspecified"
-"""Instruction of an episode that was recorded without one (some of DROID's were)."""
 
 
 @dataclass(frozen=True, slots=True)

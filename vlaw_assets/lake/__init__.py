@@ -59,7 +59,7 @@ class Lake:
         """The past moment that this lake shows (see `as_of`); None for the lake as it is."""
         self.notes: tuple[str, ...] = ()
         """What whoever named that moment should know, see `moments.Moment`."""
-        self._in_force: tuple[Any, frozenset[str], dict[str, bool]] | None = None
+        self._in_force: tuple[Any, frozenset[str], dict[str, bool | None]] | None = None
         """The ledger that `counted` was last asked of, what it leaves out, and the labels it goes by."""
 
     @classmethod

@@ -32,8 +32,9 @@ class Identity:
     """(role, content digest) of what it is made from; kept sorted."""
     excluded: tuple[str, ...] = ()
     """Ids of quarantined episodes that its parents hold: they are left out. Kept sorted."""
-    labels: tuple[tuple[str, bool], ...] = ()
-    """(episode id, success) where a person has said otherwise than its parents' rows: then this holds. Kept sorted."""
+    labels: tuple[tuple[str, bool | None], ...] = ()
+    """(episode id, success) where a person has said otherwise than its parents' rows: then this holds; None for one
+    that is for world models alone. Kept sorted."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parents", tuple(sorted((role, digest) for role, digest in self.parents)))

@@ -6,7 +6,8 @@ data.
      "scores":   [{judge, count, mean}],
      "reads":    [{parent, role, source, purpose, task, outcome, weight, count, steps}]}    over its edges, see reads.py
 
-An outcome is by the labels that it was made with; what was recorded, where it is another one, is beside that of a read.
+An outcome is by the labels that it was made with, none for an episode that is for world models alone; what was
+recorded, where it is another one, is beside that of a read.
 
 Plain values in a fixed order: counting the same rows again gives the same text, which is how upkeep/verify.py checks
 it. A key is left out where the artifact has no such rows.
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 COUNTED = ("episodes", "members", "reward_scores")
 """The tables that are counted."""
 LABELS = ["artifact_id", "episode_id", "task", "success"]
+STORED = [*LABELS, "extra_json"]
 """What members are counted by."""
 SUCCESS, FAILURE, NOT_JUDGED = "success", "failure", "not judged"
 UNKNOWN_TASK = "?"
@@ -65,7 +67,9 @@ def at_commit(
     found = contents(
         tables,
         lambda owner: (
-            tables["episodes"] if owner == artifact_id and "episodes" in tables else _episodes_of(lake, owner, said)
+            labels.labelled(tables["episodes"], {})
+            if owner == artifact_id and "episodes" in tables
+            else _episodes_of(lake, owner, said)
         ),
     )
     if reads.holds_episodes(lake, parents):
@@ -106,17 +110,21 @@ def _rows(tables: Mapping[str, pa.Table], name: str) -> pa.Table | None:
     return table if table is not None and table.num_rows else None
 
 
-def _said(lake: Lake, edges: list[tuple[str, str]]) -> dict[str, bool]:
+def _said(lake: Lake, edges: list[tuple[str, str]]) -> dict[str, bool | None]:
     """The labels that an artifact with these edges (role, parent) was made with."""
     return next((labels.outcomes(lake, lake.ledger.get(parent)) for role, parent in edges if role == labels.ROLE), {})
 
 
-def _episodes_of(lake: Lake, owner: str, said: Mapping[str, bool]) -> pa.Table:
-    return labels.labelled(lake.tables.read("episodes", lake.ledger.get(owner).versions.get("episodes"), LABELS), said)
+def _episodes_of(lake: Lake, owner: str, said: Mapping[str, bool | None]) -> pa.Table:
+    return labels.labelled(lake.tables.read("episodes", lake.ledger.get(owner).versions.get("episodes"), STORED), said)
 
 
 def _episodes(rows: pa.Table) -> list[dict[str, Any]]:
-    groups = rows.group_by(["purpose", "task", "success"]).aggregate([("num_steps", "sum"), ([], "count_all")])
+    groups = (
+        labels.labelled(rows, {})
+        .group_by(["purpose", "task", "success"])
+        .aggregate([("num_steps", "sum"), ([], "count_all")])
+    )
     return _sorted(
         {
             "purpose": row["purpose"],

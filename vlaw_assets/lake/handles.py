@@ -8,7 +8,7 @@ door of their own: they come with their episodes, at once (`episodes`) or when t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vlaw_assets.lake import checkpoints, embeddings, frames
+from vlaw_assets.lake.decisions import withheld
 from vlaw_assets.lake.durable import file_problems
 from vlaw_assets.lake.labels import labelled
 from vlaw_assets.lake.latents import LanceLatents
@@ -35,7 +36,12 @@ class Handle:
     """Made by `Draft.read` (recorded as an edge) or `Lake.read` (looking only)."""
 
     def __init__(
-        self, lake: Lake, ref: ArtifactRef, *, excluded: Iterable[str] = (), labels: Mapping[str, bool] | None = None
+        self,
+        lake: Lake,
+        ref: ArtifactRef,
+        *,
+        excluded: Iterable[str] = (),
+        labels: Mapping[str, bool | None] | None = None,
     ):
         self._lake = lake
         self.ref = lake.ledger.get(ref.owner)
@@ -43,7 +49,8 @@ class Handle:
         self._verified: set[str] = set()
         self._excluded = tuple(excluded)
         self.labels = labels or {}
-        """Episode id -> success, of the episodes of any artifact that people judged otherwise."""
+        """Episode id -> success, of the episodes of any artifact that people judged otherwise; None where it is for
+        world models alone."""
         self._whole = False
         self._given: set[str] | None = None
         self._members: pa.Table | None = None
@@ -81,9 +88,9 @@ class Handle:
         """Of how many of the artifact's own episodes people say otherwise than it does."""
         if not self.labels:
             return 0
-        table = self._stored("episodes", ("episode_id", "start_episode_id", "success"))
-        said = labelled(table, self.labels)["success"]
-        return sum(a != b for a, b in zip(said.to_pylist(), table["success"].to_pylist(), strict=True))
+        table = self._stored("episodes", ("episode_id", "start_episode_id", "success", "extra_json"))
+        said, stored = labelled(table, self.labels)["success"], withheld(table)
+        return sum(a != b for a, b in zip(said.to_pylist(), stored.to_pylist(), strict=True))
 
     def checkpoint(self) -> Path:
         """The checkpoint folder, after re-hashing every file. Raises VlawError naming what is missing or changed."""
@@ -134,6 +141,7 @@ class Handle:
         frames: bool = True,
         tasks: Iterable[str] | None = None,
         success: bool | None = None,
+        judged: bool = False,
         steps: Iterable[int] | None = None,
         episode_ids: Iterable[str] | None = None,
     ) -> list[Episode]:
@@ -142,6 +150,7 @@ class Handle:
         Args:
             frames: False leaves images empty, (0, V, height, width, 3).
             tasks, success, episode_ids: only these.
+            judged: only those with an outcome: the others are for world models alone.
             steps: load only the frames of these steps (states and actions stay whole).
         """
         rows = self._table("episodes").to_pylist()
@@ -151,6 +160,7 @@ class Handle:
             for row in rows
             if (tasks is None or row["task"] in tasks)
             and (success is None or row["success"] is success)
+            and not (judged and row["success"] is None)
             and (chosen is None or row["episode_id"] in chosen)
         ]
         self.note(row["episode_id"] for row in rows)
@@ -163,18 +173,21 @@ class Handle:
         *,
         tasks: Iterable[str] | None = None,
         success: bool | None = None,
+        judged: bool = False,
         episode_ids: Iterable[str] | None = None,
     ) -> LanceEpisodes:
         """The episodes that `episodes` gives, with frames that are read when they are asked for. Raises VlawError."""
-        episodes = self.episodes(frames=False, tasks=tasks, success=success, episode_ids=episode_ids)
+        episodes = self.episodes(frames=False, tasks=tasks, success=success, judged=judged, episode_ids=episode_ids)
         self._verify("frames")
         return LanceEpisodes(self._lake.paths, self.ref.versions.get("frames"), episodes)
 
     def _table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-        table = self._stored(name, columns)
-        return labelled(table, self.labels) if name == "episodes" and "success" in table.column_names else table
+        if name != "episodes" or (columns is not None and "success" not in columns):
+            return self._stored(name, columns)
+        table = labelled(self._stored(name, columns and {*columns, "extra_json"}), self.labels)
+        return table if columns is None else table.select(list(columns))
 
-    def _stored(self, name: str, columns: Sequence[str] | None) -> pa.Table:
+    def _stored(self, name: str, columns: Collection[str] | None) -> pa.Table:
         """The rows as they were written, without the excluded ones."""
         self._verify(name)
         table = self._lake.tables.read(name, self.ref.versions.get(name), columns)

@@ -3,6 +3,9 @@
 The list is an artifact of its own (see listed.py). An episode's row keeps the success that it was recorded with; a
 label outweighs it, and the judge of an imagined episode, in everything made from now on. What was made before keeps the
 labels it was made with: an edge leads to that version of the list. A near success counts as a failure.
+
+The list also says what an episode is used for (decisions.py): of one for world models alone no outcome is given away,
+so that nobody counts it or learns from it what success is.
 """
 
 from __future__ import annotations
@@ -15,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vlaw_assets.lake import listed
+from vlaw_assets.lake import listed, quarantine
 from vlaw_assets.lake.artifact import ArtifactRef, Identity
+from vlaw_assets.lake.decisions import as_stored, withheld
 from vlaw_assets.lake.listed import Change
 from vlaw_assets.lake.lookup import Lookup
-from vlaw_assets.lake.rules import LABELS
+from vlaw_assets.lake.rules import EXCLUDED, KEEP, LABELS, SAID, WORLD_MODEL_ONLY
 from vlaw_assets.once import once
 from vlaw_models.errors import VlawError
 from vlaw_models.plain_text import is_text
@@ -47,12 +51,32 @@ def history(lake: Lake, ref: ArtifactRef | None = None) -> list[dict[str, Any]]:
 
 def in_force(lake: Lake, ref: ArtifactRef | None = None) -> dict[str, dict[str, Any]]:
     """Episode id -> its latest label, {episode_id, label, who, why, at}; of one list, default the latest."""
-    return {row["episode_id"]: row for row in history(lake, ref)}
+    return {row["episode_id"]: row for row in history(lake, ref) if row["label"] in LABELS}
 
 
-def outcomes(lake: Lake, ref: ArtifactRef | None = None) -> dict[str, bool]:
-    """Episode id -> success, as the labels in force have it; of one list, default the latest."""
-    return {name: success(row) for name, row in in_force(lake, ref).items()}
+def decisions(lake: Lake, ref: ArtifactRef | None = None) -> dict[str, dict[str, Any]]:
+    """Episode id -> what was last decided of its use, a row as of `in_force`; of one list, default the latest."""
+    return {row["episode_id"]: row for row in history(lake, ref) if row["label"] not in LABELS}
+
+
+def words(lake: Lake, ref: ArtifactRef | None = None) -> dict[str, str]:
+    """Episode id -> all that holds of it in words: "failure", "success, world_model_only"."""
+    parts = [in_force(lake, ref), decisions(lake, ref)]
+    return {
+        name: ", ".join(part[name]["label"] for part in parts if name in part)
+        for name in dict.fromkeys(name for part in parts for name in part)
+    }
+
+
+def outcomes(lake: Lake, ref: ArtifactRef | None = None) -> dict[str, bool | None]:
+    """Episode id -> success, as the labels in force have it, None where it is for world models alone; of one list,
+    default the latest."""
+    decided = {name: row["label"] for name, row in decisions(lake, ref).items()}
+    found: dict[str, bool | None] = {name: success(row) for name, row in in_force(lake, ref).items()}
+    kept = [name for name, decision in decided.items() if decision == KEEP and name not in found]
+    with Lookup(lake) as lookup:  # kept, and not labelled: the outcome that was recorded
+        found |= dict(lookup.rows("episodes", kept, lake.ledger.artifacts(), ["episode_id", "success"]))
+    return found | {name: None for name, decision in decided.items() if decision == WORLD_MODEL_ONLY}
 
 
 def success(row: Mapping[str, Any]) -> bool:
@@ -66,35 +90,56 @@ def label_episodes(
     """Label episodes, real or imagined, all in one commit; of an episode that is given twice the last one holds.
 
     Args:
-        given: (episode id, 'success' | 'failure' | 'near_success', who says so, why).
+        given: (episode id, 'success' | 'failure' | 'near_success' or 'keep' | 'world_model_only' | 'excluded', who
+            says so, why). What is excluded goes into quarantine, and what is kept comes out of it.
         where: names the place of the label of that index for an error, e.g. 'labels.csv, line 7'.
 
     Returns: the list now, the episodes that got a label, and those whose label in force was that very one, word for
-    word. Raises VlawError, and changes nothing, where an episode is in no artifact, a label is none of the three, or
+    word. Raises VlawError, and changes nothing, where an episode is in no artifact, a label is none of these, or
     `who` or `why` is empty; and where somebody else labels at the same time.
     """
     place = where or (lambda index: f"label {index + 1} of {len(given)}" if len(given) > 1 else "label")
     _check(lake, given, place)
     before = latest(lake)
     rows = history(lake, before)
-    held = {row["episode_id"]: row for row in rows}
-    at, changed = datetime.now(UTC), dict[str, None]()
+    held = {_about(row["episode_id"], row["label"]): row for row in rows}
+    at, changed = datetime.now(UTC), dict[str, str]()
     for name, label, who, why in given:
-        if (old := held.get(name)) and (old["label"], old["who"], old["why"]) == (label, who, why):
+        if label == EXCLUDED:
             continue
-        held[name] = {"episode_id": name, "label": label, "who": who, "why": why, "at": at}
-        rows.append(held[name])
-        changed[name] = None
+        about = _about(name, label)
+        if (old := held.get(about)) and (old["label"], old["who"], old["why"]) == (label, who, why):
+            continue
+        held[about] = {"episode_id": name, "label": label, "who": who, "why": why, "at": at}
+        rows.append(held[about])
+        changed[name] = label
+    ref = before
+    if changed:
+        metrics = {"labelled": len(changed), "labels": dict(list(changed.items())[:SHOWN])}
+        ref = listed.commit(lake, ASSET, before, rows, metrics=metrics, run_id=run_id)
+    changed |= dict.fromkeys(_excluded(lake, given, run_id), EXCLUDED)
     unchanged = tuple(name for name in dict.fromkeys(item[0] for item in given) if name not in changed)
-    if not changed:
-        return Change(before, (), unchanged)
-    metrics = {"labelled": len(changed), "labels": {name: held[name]["label"] for name in list(changed)[:SHOWN]}}
-    ref = listed.commit(lake, ASSET, before, rows, metrics=metrics, run_id=run_id)
     return Change(ref, tuple(changed), unchanged)
+
+
+def _excluded(lake: Lake, given: Sequence[Given], run_id: str) -> list[str]:
+    """Puts what is excluded into quarantine, and takes out what is kept after all; returns those that were moved."""
+    last = {name: (label, who, why) for name, label, who, why in given if label not in LABELS}
+    moved: list[str] = []
+    for said in dict.fromkeys(last.values()):
+        ids = [name for name, of in last.items() if of == said]
+        change = quarantine.add if said[0] == EXCLUDED else quarantine.release
+        moved += change(lake, ids, why=said[2], by=said[1], run_id=run_id).changed
+    return moved
 
 
 SHOWN = 20
 """Episodes that the ledger row names, of one commit; the list has all."""
+
+
+def _about(episode_id: str, label: str) -> tuple[str, bool]:
+    """What one statement replaces: what was said before of how the episode ended, or of its use."""
+    return episode_id, label in LABELS
 
 
 def with_labels(
@@ -102,7 +147,7 @@ def with_labels(
     identity: Identity,
     parents: Iterable[ArtifactRef],
     *,
-    known: Mapping[str, Mapping[str, bool]] | None = None,
+    known: Mapping[str, Mapping[str, bool | None]] | None = None,
 ) -> tuple[Identity, ArtifactRef | None]:
     """The identity of what is made now, by what people say of its parents' episodes.
 
@@ -116,30 +161,31 @@ def with_labels(
         return identity, None
     owners = {parent.owner: lake.ledger.get(parent.owner) for parent in parents}
     here = corrections(lake, list(owners.values())) if known is None else known
-    said: dict[str, bool] = {}
+    said: dict[str, bool | None] = {}
     for owner in owners:
         said |= here.get(owner, {})
     return (dataclasses.replace(identity, labels=tuple(said.items())), ref) if said else (identity, None)
 
 
-def corrections(lake: Lake, among: Collection[ArtifactRef] | None = None) -> dict[str, dict[str, bool]]:
-    """Artifact id -> {episode id: success} of the episodes it holds whose label in force is not what was recorded; of
-    all artifacts, or of some."""
+def corrections(lake: Lake, among: Collection[ArtifactRef] | None = None) -> dict[str, dict[str, bool | None]]:
+    """Artifact id -> {episode id: success} of the episodes it holds whose outcome in force is not as stored; of all
+    artifacts, or of some."""
     if among is None:
         return _everywhere(lake)
     said = outcomes(lake)
-    found: dict[str, dict[str, bool]] = {}
+    found: dict[str, dict[str, bool | None]] = {}
     if not said:
         return found
+    columns = ["artifact_id", "episode_id", "success", "extra_json"]
     with Lookup(lake) as lookup:
-        for artifact, name, recorded in lookup.rows("episodes", said, among, ["artifact_id", "episode_id", "success"]):
-            if said[name] is not recorded:
+        for artifact, name, recorded, extra in lookup.rows("episodes", said, among, columns):
+            if said[name] is not as_stored(recorded, extra):
                 found.setdefault(artifact, {})[name] = said[name]
     return found
 
 
 @once
-def _everywhere(lake: Lake) -> dict[str, dict[str, bool]]:
+def _everywhere(lake: Lake) -> dict[str, dict[str, bool | None]]:
     return corrections(lake, lake.ledger.artifacts())
 
 
@@ -150,19 +196,23 @@ def list_of(lake: Lake, ref: ArtifactRef) -> ArtifactRef | None:
     )
 
 
-def labelled(table: pa.Table, said: Mapping[str, bool]) -> pa.Table:
-    """Rows of `episodes` (episode_id and success among the columns) with the success that people say."""
-    if not said:
-        return table
-    index = pc.index_in(table["episode_id"], value_set=pa.array(list(said), pa.string()))
-    success = pc.coalesce(pc.take(pa.array(list(said.values()), pa.bool_()), index), table["success"])
+def labelled(table: pa.Table, said: Mapping[str, bool | None]) -> pa.Table:
+    """Rows of `episodes` (episode_id, success and extra_json among the columns) with the success that people say, and
+    none where the episode is for world models alone."""
+    success = withheld(table)
+    if said:
+        index = pc.index_in(table["episode_id"], value_set=pa.array(list(said), pa.string()))
+        known = pc.take(pa.array(list(said.values()), pa.bool_()), index)
+        success = pc.if_else(pc.is_valid(index), known, success)
     return table.set_column(table.column_names.index("success"), table.schema.field("success"), success)
 
 
 def _check(lake: Lake, given: Sequence[Given], place: Callable[[int], str]) -> None:
     for index, (name, label, who, why) in enumerate(given):
-        if label not in LABELS:
-            raise VlawError(f"{label!r} is no label", where=place(index), remedy=f"one of {', '.join(LABELS)}")
+        if label not in (*SAID, EXCLUDED):
+            raise VlawError(
+                f"{label!r} is no label", where=place(index), remedy=f"one of {', '.join((*SAID, EXCLUDED))}"
+            )
         for what, text, example in (("who", who, "ann"), ("why", why, "the cup tips over at the end")):
             if not is_text(text):
                 raise VlawError(f"{what} is no text", where=place(index), remedy="give it in UTF-8")

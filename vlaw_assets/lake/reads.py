@@ -9,7 +9,8 @@ Over each edge, the parent's episodes, of these the selection, without those tha
   every one;
 - the edges to the lists of quarantined episodes and of labels and to the state that chose the models read no episodes.
 
-`success` is what the child read: by the labels it was made with, else as it was `recorded`.
+`success` is what the child read: by the labels it was made with, else as it was `recorded`; none of an episode that is
+for world models alone.
 
 `weight` is the episode's in a dataset that the child read too (0 where it is no member of it), else 1; `source` is what
 that dataset calls it, else ''. `sql/`, the audit, its page, `diff` and provenance all ask this statement; `impact`
@@ -25,6 +26,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from vlaw_assets.lake.decisions import IN_SQL
 from vlaw_assets.lake.lookup import connected, source
 
 if TYPE_CHECKING:
@@ -40,8 +42,10 @@ left_out(child_id, episode_id) AS (
   UNION
   SELECT l.child_id, i.episode_id FROM left_out l JOIN episodes i ON i.start_episode_id = l.episode_id
 ),
-said(child_id, episode_id, success) AS (
-  SELECT e.child_id, l.episode_id, arg_max(l.label, l.position) = 'success'
+said(child_id, episode_id, success, decision) AS (
+  SELECT e.child_id, l.episode_id,
+    arg_max(l.label, l.position) FILTER (l.label NOT IN ('keep', 'world_model_only')) = 'success',
+    arg_max(l.label, l.position) FILTER (l.label IN ('keep', 'world_model_only'))
   FROM {edges} e JOIN labels l ON l.artifact_id = e.parent_id WHERE e.role = 'labels' GROUP BY e.child_id, l.episode_id
 ),
 -- the roles that read no episodes
@@ -74,16 +78,19 @@ whole AS (
   WHERE scope = 'whole' AND selection = 'all' OR scope = 'rows' AND child_id IN (SELECT artifact_id FROM embedders)
 ),
 taken AS (
-  SELECT w.child_id, w.parent_id, w.role, p.episode_id, p.purpose, p.task, p.recorded AS success, p.num_steps,
+  SELECT w.child_id, w.parent_id, w.role, p.episode_id, p.purpose, p.task, p.recorded, p.withheld, p.num_steps,
     p.content_digest
   FROM whole w JOIN episodes p ON p.artifact_id = w.parent_id
   UNION ALL
-  SELECT k.child_id, k.parent_id, k.role, p.episode_id, p.purpose, p.task, p.recorded AS success, p.num_steps,
+  SELECT k.child_id, k.parent_id, k.role, p.episode_id, p.purpose, p.task, p.recorded, p.withheld, p.num_steps,
     p.content_digest
   FROM picked k JOIN episodes p ON p.artifact_id = k.parent_id AND p.episode_id = k.episode_id
 )
 SELECT
-  t.* REPLACE (coalesce(y.success, t.success) AS success), t.success AS recorded, coalesce(m.source, '') AS source,
+  t.* EXCLUDE (recorded, withheld, num_steps, content_digest),
+  CASE WHEN coalesce(y.decision = 'world_model_only', t.withheld) THEN NULL ELSE coalesce(y.success, t.recorded) END
+    AS success,
+  t.num_steps, t.content_digest, t.recorded, coalesce(m.source, '') AS source,
   coalesce(m.weight, if(d.child_id IS NULL, 1.0, 0.0)) AS weight
 FROM taken t
 LEFT JOIN said y ON y.child_id = t.child_id AND y.episode_id = t.episode_id
@@ -103,6 +110,7 @@ _COLUMNS = {
         "purpose",
         "task",
         "success",
+        "extra_json",
         "num_steps",
         "content_digest",
     ),
@@ -124,7 +132,8 @@ FROM found GROUP BY ALL ORDER BY ALL
 
 def statement(edges: str) -> str:
     """The SELECT over a relation `edges` (child_id, parent_id, role, scope, selection, selection_id) of artifacts that
-    hold their own data, and over episodes (with `recorded`, the success that they were recorded with), members, reads,
+    hold their own data, and over episodes (with `recorded`, the success that they were recorded with, and `withheld`,
+    whether their row says that they are for world models alone), members, reads,
     reward_scores, quarantine, labels and embedders (artifacts that hold vectors or latents of what they read by rows).
 
     Columns: child_id, parent_id, role, episode_id, purpose, task, success, num_steps, content_digest, recorded, source,
@@ -224,7 +233,7 @@ def _ask(
                 connection.register(f"own_{table}", own[table].select(list(columns)))
                 select += f" UNION ALL SELECT {', '.join(columns)} FROM own_{table}"
             if table == "episodes":
-                select = f"SELECT *, success AS recorded FROM ({select})"
+                select = f"SELECT *, success AS recorded, {IN_SQL} AS withheld FROM ({select})"
             connection.execute(f"CREATE OR REPLACE TEMP VIEW {table} AS {select}")
         answer = connection.execute(f"WITH found AS ({statement('edges')}) {question}")
         names = [column[0] for column in answer.description]

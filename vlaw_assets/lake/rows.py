@@ -35,6 +35,7 @@ _MEMBER: dict[str, Any] = {}
 _EVALUATION = {"metric": "success_rate", "detail": None} | dict.fromkeys(
     ("policy", "world_model", "reward_model", "camera", "trials", "successes", "value", "low", "high")
 )
+_STATISTIC = ("vector", "number", "name", "unit", "count", "mean", "std", "min", "max", "q01", "q99")
 
 
 class Rows:
@@ -148,6 +149,15 @@ class Rows:
         detail]}."""
         rows = [{**row, "detail": canonical_json(row.get("detail") or {})} for row in rows]
         self._add("evaluations", rows, required=("task",), optional=_EVALUATION, rename={"detail": "detail_json"})
+
+    def write_findings(self, rows: list[dict[str, Any]]) -> None:
+        """Add rows {episode, row, rule, value, decision}: what an import noticed (importers/findings.py)."""
+        self._add("import_findings", rows, required=("episode", "row", "rule", "value", "decision"), optional={})
+
+    def write_statistics(self, rows: list[dict[str, Any]]) -> None:
+        """Add rows {vector, number, name, unit, count, mean, std, min, max, q01, q99}, one per number of a robot's
+        state and action."""
+        self._add("recorded_statistics", rows, required=_STATISTIC, optional={})
 
     def write_list(self, name: str, rows: Sequence[dict[str, Any]]) -> None:
         """Add rows of a list that a command changes (see listed.py), `at` in UTC: the complete list so far."""

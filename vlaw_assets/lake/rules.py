@@ -27,13 +27,17 @@ SELECTIONS = ("all", "members", "listed")
 SOURCES = ("real", "imagined", "real_negative", "imagined_negative")
 """What a policy update knows of a member: where it is from, and whether its advantage is positive."""
 LABELS = ("success", "failure", "near_success")
-"""What a person may say of an episode. A near success is a failure to whoever counts or learns."""
+"""What a person may say of how an episode ended. A near success is a failure to whoever counts or learns."""
+KEEP, WORLD_MODEL_ONLY, EXCLUDED = DECISIONS = ("keep", "world_model_only", "excluded")
+"""What an episode is used for: everything; world models alone, where it counts as not judged; nothing at all."""
+SAID = (*LABELS, KEEP, WORLD_MODEL_ONLY)
+"""What the list of labels may say of an episode; one that is excluded is in quarantine."""
 INTERVALS = {"evaluations": ("low", "value", "high")}
 """Table -> columns in rising order, where they are known."""
 UNIQUE = {"reward_scores": "episode_id", "members": "episode_id"}
 """Table -> the column in which no value is there twice among the rows that are judged together."""
 
-RULED = frozenset({"episodes", "reward_scores", "members", "evaluations", "labels", "edges"})
+RULED = frozenset({"episodes", "reward_scores", "members", "evaluations", "labels", "import_findings", "edges"})
 """Tables that have rules: rows of the others are written without asking pandera."""
 TWICE = {"field_uniqueness": "there once"}
 """pandera's word for the rule of UNIQUE, and ours."""
@@ -126,6 +130,12 @@ def _checks() -> dict[str, dict[str, list[pandera.Check]]]:
             "successes": count,
             "value": finite,
         },
-        "labels": {"episode_id": filled, "label": one_of(LABELS), "who": filled, "why": filled},
+        "labels": {"episode_id": filled, "label": one_of(SAID), "who": filled, "why": filled},
+        "import_findings": {
+            "episode": [Check.ge(-1, error="a number from 0, or -1 for the dataset")],
+            "row": count,
+            "rule": filled,
+            "decision": one_of(DECISIONS),
+        },
         "edges": {"scope": one_of(SCOPES), "selection": one_of(SELECTIONS)},
     }

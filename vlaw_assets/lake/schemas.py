@@ -144,6 +144,29 @@ LABELS = pa.schema(
         pa.field("at", TIMESTAMP, nullable=False),
     ]
 )
+IMPORT_FINDINGS = pa.schema(
+    [
+        *_OWNER,
+        pa.field("position", pa.int64(), nullable=False),
+        pa.field("episode", pa.int32(), nullable=False),
+        pa.field("row", pa.int32()),
+        _text("rule", nullable=False),
+        _text("value", nullable=False),
+        _text("decision", nullable=False),
+    ]
+)
+RECORDED_STATISTICS = pa.schema(
+    [
+        *_OWNER,
+        pa.field("position", pa.int64(), nullable=False),
+        _text("vector", nullable=False),
+        pa.field("number", pa.int32(), nullable=False),
+        _text("name", nullable=False),
+        _text("unit", nullable=False),
+        pa.field("count", pa.int64(), nullable=False),
+        *(pa.field(name, pa.float64(), nullable=False) for name in ("mean", "std", "min", "max", "q01", "q99")),
+    ]
+)
 ARTIFACTS = pa.schema(
     [
         *_OWNER,
@@ -191,6 +214,8 @@ TABLES: dict[str, pa.Schema] = {
     "reads": READS,
     "quarantine": QUARANTINE,
     "labels": LABELS,
+    "import_findings": IMPORT_FINDINGS,
+    "recorded_statistics": RECORDED_STATISTICS,
     "edges": EDGES,
     "artifacts": ARTIFACTS,
 }
@@ -199,15 +224,12 @@ ADDED = {"edges": {"scope": "whole", "selection": "all", "selection_id": ""}, "a
 ORDER: dict[str, list[tuple[str, str]]] = {
     "episodes": [("episode_index", "ascending")],
     "steps": [("episode_id", "ascending"), ("step", "ascending")],
-    **{
-        name: [("position", "ascending")]
-        for name in ("reward_scores", "members", "evaluations", "reads", "quarantine", "labels")
-    },
+    **{name: [("position", "ascending")] for name, schema in TABLES.items() if "position" in schema.names},
 }
 """Delta promises no row order; whoever draws batches by index needs the one the rows were written in."""
-LATER = {"labels"}
+LATER = {"labels", "import_findings", "recorded_statistics"}
 """Tables that are made when something is first written to them: a lake may have none yet."""
-PARTITIONED = {"episodes", "steps", "reward_scores", "members", "evaluations", "reads", "quarantine", "labels"}
+PARTITIONED = set(TABLES) - {"artifacts", "edges"}
 """Ledger tables (artifacts, edges) are small and read whole: partitioning them would only make more folders."""
 
 

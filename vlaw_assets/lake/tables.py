@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import chain
@@ -20,7 +20,14 @@ from typing import Any
 import pyarrow as pa
 
 from vlaw_assets.lake import delta_checkpoints, deltalog, disk
-from vlaw_assets.lake.durable import canonical_json, file_problems, fsync_files, replace_file, sha256_file
+from vlaw_assets.lake.durable import (
+    FileLock,
+    canonical_json,
+    file_problems,
+    fsync_files,
+    replace_file,
+    sha256_file,
+)
 from vlaw_assets.lake.paths import Paths
 from vlaw_assets.lake.schemas import LATER, ORDER, PARTITIONED, TABLES
 from vlaw_assets.lake.spool import Spool
@@ -42,6 +49,7 @@ MOST_CARRIED = 1000
 
 PARTITION_BY = ["asset", "partition_key"]
 _FORM = {"compression": "zstd", "compression_level": 1, "store_schema": False}
+LOCK_S = 60.0
 ROW_GROUP = 1 << 17
 """Rows per row group: what a query reads and skips at a time, and one core works on."""
 LOOKED_UP = {"members": 1 << 15, "reads": 1 << 15}
@@ -96,8 +104,10 @@ class Tables:
         them and their folders have reached the disk.
         """
         first = deltalog.entry_path(self.paths.table(name), 0)
-        if name in LATER and not first.is_file():  # one asset writes to it, and holds its own lock
-            self._create(name)
+        if name in LATER and not first.is_file():
+            # Two partitions may be the first to write to it.
+            with FileLock(self.paths.locks / "lake.lock").hold(name, wait_s=LOCK_S, remedy="wait until it is done"):
+                self._create(name)
         entry = self.write(name, rows, artifact_id=artifact_id, least=least)
         logs = [entry.path, first] if name in LATER else [entry.path]  # FORMAT.json pins the creation of the others
         return {
@@ -243,7 +253,7 @@ class Tables:
             ) from error
         return self._open[name]
 
-    def read(self, name: str, entry: dict[str, Any] | None, columns: Sequence[str] | None = None) -> pa.Table:
+    def read(self, name: str, entry: dict[str, Any] | None, columns: Collection[str] | None = None) -> pa.Table:
         """The rows behind one entry returned by `append`, in the order written. No entry: an empty table.
 
         `columns`: read only these, in no particular order of rows.

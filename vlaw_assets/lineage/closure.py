@@ -289,7 +289,8 @@ def _labels(lake: Lake, closure: list[ArtifactRef]) -> list[dict[str, Any]]:
     from vlaw_assets.lake import labels
     from vlaw_assets.lake.lookup import Lookup
 
-    now = labels.in_force(lake)
+    now = labels.words(lake)
+    last = labels.in_force(lake) | labels.decisions(lake)
     readers = list({ref.owner: lake.ledger.get(ref.owner) for ref in closure if goes_by_label(ref.asset)}.values())
     if not now:
         return []
@@ -303,11 +304,16 @@ def _labels(lake: Lake, closure: list[ArtifactRef]) -> list[dict[str, Any]]:
     for ref in readers:
         names = [name for parent in parents[ref.artifact_id] for name in held.get(parent, ())]
         listed = labels.list_of(lake, ref) if names else None
-        then = labels.in_force(lake, listed) if listed else {}
+        then = labels.words(lake, listed) if listed else {}
         for name in names:
-            read.setdefault((name, then[name]["label"] if name in then else AS_RECORDED), []).append(ref.name)
+            read.setdefault((name, then.get(name, AS_RECORDED)), []).append(ref.name)
     return [
-        {"made_with": made_with, "read_by": by, **{key: str(now[name][key]) for key in labels.COLUMNS}}
+        {
+            "made_with": made_with,
+            "read_by": by,
+            **{key: str(last[name][key]) for key in labels.COLUMNS},
+            "label": now[name],
+        }
         for (name, made_with), by in sorted(read.items())
     ]
 

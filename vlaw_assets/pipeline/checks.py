@@ -40,10 +40,10 @@ class Finding:
 
 
 def episodes_fit_schema(
-    episodes: Sequence[Episode], *, tasks: Sequence[str], labelled: bool, robot: RobotSpec | None = None
+    episodes: Sequence[Episode], *, tasks: Sequence[str], labelled: bool | None, robot: RobotSpec | None = None
 ) -> Finding:
-    """Scalar columns of episodes: known task, instruction, seed, length; success known exactly where `labelled`. Of a
-    robot also its cameras, dimensions and limits."""
+    """Scalar columns of episodes: known task, instruction, seed, length; success known exactly where `labelled`, or
+    anywhere where that is None. Of a robot also its cameras, dimensions and limits."""
     import pyarrow as pa
     from pandera.pyarrow import Check
 
@@ -70,7 +70,7 @@ def episodes_fit_schema(
             "instruction": [Check.str_length(min_value=1, error="not empty")],
             "seed": [Check.ge(0, error="at least 0")],
             "num_steps": [Check.ge(1, error="at least 1")],
-            "labelled": [Check.isin([labelled], error=f"{labelled}".lower())],
+            **({} if labelled is None else {"labelled": [Check.isin([labelled], error=f"{labelled}".lower())]}),
         },
     )
 

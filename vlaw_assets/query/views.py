@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from vlaw_assets.lake import labels, quarantine
+from vlaw_assets.lake import decisions, labels, quarantine
 from vlaw_assets.lake.artifact import PER_EPISODE
 from vlaw_assets.lake.reads import statement
 from vlaw_assets.lake.schemas import ARTIFACTS, LABELS, PARTITIONED, TABLES
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef, Lake
 
 DATA_TABLES = tuple(sorted(set(TABLES) - {"artifacts", "edges"}))
-COPIED = frozenset({"artifacts", "edges", "in_quarantine", "labels_in_force"})
+COPIED = frozenset({"artifacts", "edges", "in_quarantine", "labels_in_force", "decisions_in_force"})
 """Names of `tables`."""
 
 _COLUMNS = frozenset(name for schema in TABLES.values() for name in schema.names)
@@ -71,12 +71,24 @@ is of 'a-b'."""
 
 
 _EPISODES = """
-SELECT e.* REPLACE (coalesce(l.label = 'success', e.success) AS success), e.success AS recorded, l.label,
-  e.episode_id IN (SELECT episode_id FROM in_quarantine) AS quarantined
-FROM ({select}) e LEFT JOIN labels_in_force l ON l.episode_id = e.episode_id
+SELECT e.* EXCLUDE (withheld)
+    REPLACE (CASE WHEN coalesce(d.label = 'world_model_only', e.withheld) THEN NULL
+      ELSE coalesce(l.label = 'success', e.success) END AS success),
+  e.success AS recorded, l.label,
+  e.episode_id IN (SELECT episode_id FROM in_quarantine) AS quarantined,
+  CASE WHEN e.episode_id IN (SELECT episode_id FROM in_quarantine) THEN 'excluded'
+    WHEN coalesce(d.label = 'world_model_only', e.withheld) THEN 'world_model_only'
+    WHEN e.label_source = 'recorded' AND coalesce(l.label = 'success', e.success) IS NULL THEN 'world_model_only'
+    ELSE 'keep' END AS decision,
+  e.withheld
+FROM (SELECT *, {withheld} AS withheld FROM ({select})) e
+LEFT JOIN labels_in_force l ON l.episode_id = e.episode_id
+LEFT JOIN decisions_in_force d ON d.episode_id = e.episode_id
 """
-"""Columns of `episodes`: `success` by the label in force, else as it was `recorded`; the label, NULL where nobody gave
-one; and whether it is in quarantine now, or was imagined from one that is. Whoever counts leaves that out."""
+"""Columns of `episodes`: `success` by the label in force, else as it was `recorded`, NULL where the episode is for
+world models alone; the label, NULL where nobody gave one; whether it is in quarantine now, or was imagined from one
+that is, which whoever counts leaves out; its `decision`, what it is used for; and `withheld`, whether its row says that
+it is for world models alone."""
 
 _EVALUATIONS = """
 SELECT v.*, coalesce(q.trials, 0) AS quarantined_trials, coalesce(q.corrected, 0) AS corrected_trials
@@ -93,10 +105,11 @@ people say otherwise now."""
 
 _LABEL_HISTORY = """
 SELECT l.episode_id, l.label, l.who, l.why, l."at", l.position,
-  l.position = max(l.position) OVER (PARTITION BY l.episode_id) AS in_force
+  l.position = max(l.position) OVER (PARTITION BY l.episode_id, l.label IN ('keep', 'world_model_only')) AS in_force
 FROM labels l JOIN artifacts a ON a.owner_id = l.artifact_id AND a.is_current
 """
-"""Every label that was ever given, once (`labels` has the whole list in each of its versions)."""
+"""Every label that was ever given, and every decision on use, once (`labels` has the whole list in each of its
+versions)."""
 
 _MADE_EDGES = "SELECT e.* FROM edges e JOIN artifacts a ON a.artifact_id = e.child_id WHERE a.source_artifact_id = ''"
 """The edges of artifacts that hold their own data."""
@@ -167,7 +180,8 @@ def tables(lake: Lake, refs: Sequence[ArtifactRef]) -> dict[str, Callable[[], pa
         "artifacts": lambda: artifacts_table(refs),
         "edges": lambda: edges_table(lake, refs),
         "in_quarantine": lambda: quarantine_table(lake),
-        "labels_in_force": lambda: labels_table(lake),
+        "labels_in_force": lambda: labels_table(labels.in_force(lake)),
+        "decisions_in_force": lambda: labels_table(labels.decisions(lake)),
     }
 
 
@@ -176,7 +190,7 @@ def definitions(lake: Lake, files: Mapping[str, Sequence[Source]]) -> dict[str, 
     `episode_reads`, `label_history` and `study_artifacts`, the macro `reached_by`, and what these are made of."""
     selects = {name: _select(name, [source.path for source in listed]) for name, listed in files.items()}
     for name, around in (("episodes", _EPISODES), ("evaluations", _EVALUATIONS)):
-        selects[name] = around.format(select=selects[name])
+        selects[name] = around.format(select=selects[name], withheld=decisions.IN_SQL)
     selects |= {
         "embedders": _EMBEDDERS,
         "made_edges": _MADE_EDGES,
@@ -235,9 +249,9 @@ def quarantine_table(lake: Lake) -> pa.Table:
     return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
 
 
-def labels_table(lake: Lake) -> pa.Table:
-    """The latest label of every episode that has one at the lake's moment: episode_id, label, who, why, at."""
-    rows = list(labels.in_force(lake).values())
+def labels_table(said: Mapping[str, Mapping[str, Any]]) -> pa.Table:
+    """What is in force of a list (`labels.in_force`, `labels.decisions`): episode_id, label, who, why, at."""
+    rows = list(said.values())
     return pa.table({name: pa.array([row[name] for row in rows], LABELS.field(name).type) for name in labels.COLUMNS})
 
 

@@ -112,7 +112,7 @@ def ask(
     *,
     recipes: str | Path | None = None,
     occurring: Mapping[str, set[str]] | None = None,
-    corrections: Mapping[str, Mapping[str, bool]] | None = None,
+    corrections: Mapping[str, Mapping[str, bool | None]] | None = None,
 ) -> Answer:
     """What the stage of an asset would make now of this lake. Raises VlawError where it would stop before that."""
     from vlaw_assets.assets.stage import STAGES, Stage
@@ -173,14 +173,13 @@ def differences(lake: Lake, ref: ArtifactRef, answer: Answer) -> tuple[str, ...]
 
 def _relabelled(lake: Lake, made: ArtifactRef, now: Identity) -> list[str]:
     """What people say now of episodes of which they said nothing, or something else, when it was made."""
-    listed, today = labels.list_of(lake, made), labels.in_force(lake)
-    before = labels.in_force(lake, listed) if listed else {}
-    corrected = dict(now.labels)
+    listed, today = labels.list_of(lake, made), labels.words(lake)
+    before = labels.words(lake, listed) if listed else {}
+    held, corrected = labels.outcomes(lake, listed) if listed else {}, labels.outcomes(lake) | dict(now.labels)
     changed = [
-        f"{name} {before[name]['label'] if name in before else 'as recorded'} -> {today[name]['label']}"
-        for name in sorted((corrected.keys() | before.keys()) & today.keys())
-        if (labels.success(before[name]) if name in before else None)
-        is not (corrected[name] if name in corrected else labels.success(today[name]))
+        f"{name} {before.get(name, 'as recorded')} -> {today[name]}"
+        for name in sorted((dict(now.labels).keys() | before.keys()) & today.keys())
+        if name not in held or held[name] is not corrected[name]
     ]
     return [f"made with other labels: {_few(changed)}"] if changed else []
 

@@ -66,9 +66,9 @@ def _report(_lake: Lake, ref: ArtifactRef) -> Found:
 
 
 def _episodes(_lake: Lake, ref: ArtifactRef) -> Found:
-    won = ref.metrics.get("successes")
+    won, judged = ref.metrics.get("successes"), ref.metrics.get("judged", ref.num_rows)
     return {
-        "success": won / ref.num_rows if won is not None and ref.num_rows else None,
+        "success": won / judged if won is not None and judged else None,
         "episodes": ref.num_rows,
     }
 

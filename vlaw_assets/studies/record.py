@@ -137,7 +137,7 @@ def state_of(
     *,
     recipes: str | Path | None,
     occurring: Mapping[str, set[str]] | None = None,
-    corrections: Mapping[str, Mapping[str, bool]] | None = None,
+    corrections: Mapping[str, Mapping[str, bool | None]] | None = None,
 ) -> State:
     """How far one partition is, asked of every wanted asset: present, and the same as would be made now?"""
     from vlaw_assets.rebuild.staleness import ask

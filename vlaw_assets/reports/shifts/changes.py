@@ -74,11 +74,11 @@ def _goes_back(side: Side, ids: set[str], out: set[str]) -> set[str]:
 def _labels(a: Side, b: Side, sets: Sets) -> list[Shift]:
     """Episodes learned from on either side of which other things were said when they were."""
     lists = [_listed(side, labels.ASSET) for side in (a, b)]
-    said = [labels.in_force(b.lake, ref) if ref else {} for ref in lists]
+    said = [labels.words(b.lake, ref) if ref else {} for ref in lists]
     if not any(said):
         return []
     read = {one.episode_id for found in sets.values() for one in found}
-    words = [{name: row["label"] for name, row in side.items() if name in read} for side in said]
+    words = [{name: text for name, text in side.items() if name in read} for side in said]
     changed = sorted(name for name in words[0].keys() | words[1].keys() if words[0].get(name) != words[1].get(name))
     if not changed:
         return []

@@ -88,7 +88,9 @@ def _verdicts(side: Side) -> Verdicts | None:
     }
     truth = _truth(side, imagined, scores)
     played = side.lake.read(truth).table(SCORES).to_pylist() if truth else []
-    true = {row["episode_id"]: row["p_success"] > LEAST_TRUE for row in played} | dict(handle.labels)
+    true = {row["episode_id"]: row["p_success"] > LEAST_TRUE for row in played} | {
+        name: success for name, success in handle.labels.items() if success is not None
+    }
     return Verdicts(scores, alpha, said, true, truth)
 
 
