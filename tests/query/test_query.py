@@ -201,7 +201,7 @@ def test_types_are_those_of_the_schema_with_rows_and_without(lake):
         assert {view: query.execute(f"DESCRIBE {view}").fetchall() for view in VIEWS} == empty
         for view in set(VIEWS) & set(TABLES) - {"edges", "artifacts"}:
             more = {
-                "episodes": ["recorded", "label", "quarantined"],
+                "episodes": ["recorded", "label", "quarantined", "decision"],
                 "evaluations": ["quarantined_trials", "corrected_trials"],
             }.get(view, [])
             assert query.table(f"SELECT * FROM {view}").schema.names == TABLES[view].names + more

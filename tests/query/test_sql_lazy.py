@@ -55,7 +55,7 @@ def test_with_all_that_it_is_made_of(lake, made):
     with connect(lake) as query:
         for _ in range(3):
             assert query.execute("WITH x AS (FROM Episodes) SELECT count(*) FROM x").fetchall() == [(4,)]
-        assert made == [{"episodes", "in_quarantine", "labels_in_force"}]
+        assert made == [{"episodes", "in_quarantine", "labels_in_force", "decisions_in_force"}]
         with pytest.raises(VlawError, match="no other file"):
             query.execute(f"FROM read_parquet('{lake.paths.format}')")
         path = sources(lake, lake.ledger.artifacts())["steps"][0].path

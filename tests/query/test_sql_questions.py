@@ -342,6 +342,29 @@ def made_after(k, asset, excluded):
     return commit(k.lake, asset, "vlaw|02", real, write, code="code-2", excluded=excluded).artifact_id
 
 
+def test_import_faults(tmp_path):
+    lake = Lake.open(tmp_path / "lake")
+    found = [(3, 7, "row_spacing", "excluded"), (3, 9, "row_spacing", "excluded"), (4, None, "no_label", "keep")]
+
+    def write(draft):
+        draft.write_findings(
+            [
+                {"episode": episode, "row": row, "rule": rule, "value": f"row {row}", "decision": decision}
+                for episode, row, rule, decision in found
+            ]
+        )
+
+    commit(lake, "recorded_episodes", "cups|00", write=write)
+    with connect(lake) as query:
+        rows = ask(query, "import_faults")
+        assert [tuple(row.values()) for row in rows] == [
+            ("cups", "row_spacing", "excluded", 2, 1, 3, "row 7"),
+            ("cups", "no_label", "keep", 1, 1, 4, "row None"),
+        ]
+        assert [row["rule"] for row in ask(query, "import_faults", decision="keep")] == ["no_label"]
+        assert ask(query, "import_faults", dataset="plates") == []
+
+
 def test_every_question_says_what_it_asks_and_which_parameters(made):
     for question in questions():
         assert question.text.endswith("?"), question.name

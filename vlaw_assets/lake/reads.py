@@ -78,12 +78,12 @@ whole AS (
   WHERE scope = 'whole' AND selection = 'all' OR scope = 'rows' AND child_id IN (SELECT artifact_id FROM embedders)
 ),
 taken AS (
-  SELECT w.child_id, w.parent_id, w.role, p.episode_id, p.purpose, p.task, p.recorded, p.withheld, p.num_steps,
-    p.content_digest
+  SELECT w.child_id, w.parent_id, w.role, p.episode_id, p.purpose, p.task, p.recorded, {withheld} AS withheld,
+    p.num_steps, p.content_digest
   FROM whole w JOIN episodes p ON p.artifact_id = w.parent_id
   UNION ALL
-  SELECT k.child_id, k.parent_id, k.role, p.episode_id, p.purpose, p.task, p.recorded, p.withheld, p.num_steps,
-    p.content_digest
+  SELECT k.child_id, k.parent_id, k.role, p.episode_id, p.purpose, p.task, p.recorded, {withheld} AS withheld,
+    p.num_steps, p.content_digest
   FROM picked k JOIN episodes p ON p.artifact_id = k.parent_id AND p.episode_id = k.episode_id
 )
 SELECT
@@ -132,14 +132,13 @@ FROM found GROUP BY ALL ORDER BY ALL
 
 def statement(edges: str) -> str:
     """The SELECT over a relation `edges` (child_id, parent_id, role, scope, selection, selection_id) of artifacts that
-    hold their own data, and over episodes (with `recorded`, the success that they were recorded with, and `withheld`,
-    whether their row says that they are for world models alone), members, reads,
+    hold their own data, and over episodes (with `recorded`, the success that they were recorded with), members, reads,
     reward_scores, quarantine, labels and embedders (artifacts that hold vectors or latents of what they read by rows).
 
     Columns: child_id, parent_id, role, episode_id, purpose, task, success, num_steps, content_digest, recorded, source,
     weight.
     """
-    return _STATEMENT.format(edges=edges)
+    return _STATEMENT.format(edges=edges, withheld=IN_SQL)
 
 
 def rows_read(
@@ -233,7 +232,7 @@ def _ask(
                 connection.register(f"own_{table}", own[table].select(list(columns)))
                 select += f" UNION ALL SELECT {', '.join(columns)} FROM own_{table}"
             if table == "episodes":
-                select = f"SELECT *, success AS recorded, {IN_SQL} AS withheld FROM ({select})"
+                select = f"SELECT *, success AS recorded FROM ({select})"
             connection.execute(f"CREATE OR REPLACE TEMP VIEW {table} AS {select}")
         answer = connection.execute(f"WITH found AS ({statement('edges')}) {question}")
         names = [column[0] for column in answer.description]

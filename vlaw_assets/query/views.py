@@ -71,24 +71,21 @@ is of 'a-b'."""
 
 
 _EPISODES = """
-SELECT e.* EXCLUDE (withheld)
-    REPLACE (CASE WHEN coalesce(d.label = 'world_model_only', e.withheld) THEN NULL
-      ELSE coalesce(l.label = 'success', e.success) END AS success),
+SELECT e.* REPLACE (CASE WHEN coalesce(d.label = 'world_model_only', {withheld}) THEN NULL
+    ELSE coalesce(l.label = 'success', e.success) END AS success),
   e.success AS recorded, l.label,
   e.episode_id IN (SELECT episode_id FROM in_quarantine) AS quarantined,
   CASE WHEN e.episode_id IN (SELECT episode_id FROM in_quarantine) THEN 'excluded'
-    WHEN coalesce(d.label = 'world_model_only', e.withheld) THEN 'world_model_only'
+    WHEN coalesce(d.label = 'world_model_only', {withheld}) THEN 'world_model_only'
     WHEN e.label_source = 'recorded' AND coalesce(l.label = 'success', e.success) IS NULL THEN 'world_model_only'
-    ELSE 'keep' END AS decision,
-  e.withheld
-FROM (SELECT *, {withheld} AS withheld FROM ({select})) e
+    ELSE 'keep' END AS decision
+FROM ({select}) e
 LEFT JOIN labels_in_force l ON l.episode_id = e.episode_id
 LEFT JOIN decisions_in_force d ON d.episode_id = e.episode_id
 """
 """Columns of `episodes`: `success` by the label in force, else as it was `recorded`, NULL where the episode is for
 world models alone; the label, NULL where nobody gave one; whether it is in quarantine now, or was imagined from one
-that is, which whoever counts leaves out; its `decision`, what it is used for; and `withheld`, whether its row says that
-it is for world models alone."""
+that is, which whoever counts leaves out; and its `decision`, what it is used for."""
 
 _EVALUATIONS = """
 SELECT v.*, coalesce(q.trials, 0) AS quarantined_trials, coalesce(q.corrected, 0) AS corrected_trials
