@@ -14,6 +14,7 @@ from vlaw_assets.importers.ctrl_world import open_recordings
 from vlaw_assets.importers.description import Options
 from vlaw_assets.importers.registry import IMPORTERS, import_recordings
 from vlaw_assets.lake import Lake
+from vlaw_assets.lake.upkeep.verify import verify
 from vlaw_models.errors import VlawError
 
 SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "droid_sample" / "droid_subset"
@@ -81,6 +82,12 @@ def test_it_is_committed_once_and_recognised(dataset, tmp_path):
     assert made[0].artifact_id == made[1].artifact_id
     assert (made[0].partition, made[0].metrics["successes"]) == ("cups|00", 1)
     assert lake.read(made[0]).episodes()[0].images.shape == (LENGTH, 3, 24, 40, 3)
+    findings = lake.read(made[0]).table("import_findings").select(["episode", "row", "rule", "decision"]).to_pylist()
+    assert findings == [{"episode": 1, "row": None, "rule": "no_instruction", "decision": "world_model_only"}]
+    assert [episode.success for episode in lake.read(made[0]).episodes(frames=False)] == [True, None]
+    recorded = lake.read(made[0]).table("episodes").to_pylist()
+    assert [row["success"] for row in recorded] == [True, None], "a table is read by the same rule"
+    assert verify(lake, made) == []
 
 
 def outside(root: Path) -> None:

@@ -57,8 +57,8 @@ def sql(
     """DuckDB over the lake, for reading only. SHOW TABLES lists the views, `vlaw sql --list` the questions.
 
     Views: episodes, steps, reward_scores, members, evaluations, reads, quarantine, label_history, import_findings,
-    recorded_statistics, frames (references to images), and the ledger: artifacts, edges. Join data to artifacts on artifact_id = artifacts.owner_id, so that reuse
-    is followed.
+    recorded_statistics, frames (references to images), and the ledger: artifacts, edges. Join data to artifacts on
+    artifact_id = artifacts.owner_id, so that reuse is followed.
     """
     if sum((bool(query), listed, attach is not None)) != 1:
         raise VlawError("one thing at a time", where="vlaw sql", remedy="Give a query, or --list, or --attach FILE.")

@@ -83,6 +83,7 @@ def commit_recordings(
         with commit() as draft:
             if draft.reused is None:
                 draft.write_encoded(spool.tables(batches))
+                draft.write_findings([asdict(finding) for finding in _findings(recordings, batches)])
                 draft.set_metrics({**_summary(name, recordings, options, batches), "made_with": made_with()})
         spool.remove()
     return draft.committed
@@ -220,9 +221,14 @@ def _check_whole(
         )
 
 
+def _findings(recordings: Recordings, batches: Sequence[Batch]) -> list[Finding]:
+    """Those on the dataset first, then by episode."""
+    return [*recordings.findings, *(finding for batch in batches for finding in batch.findings)]
+
+
 def _summary(name: str, recordings: Recordings, options: Options, batches: Sequence[Batch]) -> dict[str, Any]:
     """What the ledger row tells people. The checks have passed for every episode: the others are not in it."""
-    findings = [*recordings.findings, *(finding for batch in batches for finding in batch.findings)]
+    findings = _findings(recordings, batches)
     episodes = sum(batch.episodes for batch in batches)
     said = {"frame": options.frame, "collector": options.collector, "extrinsics": options.extrinsics}
     checks = {

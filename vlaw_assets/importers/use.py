@@ -12,18 +12,16 @@ from vlaw_models.episodes import Episode
 NO_INSTRUCTION, NO_LABEL = "no_instruction", "no_success_label"
 
 
-def with_use(read: Read) -> Read:
-    """An episode that was read with what its findings decide, and findings of what it lacks: one without an instruction
-    or without a success label is for world models alone.
+def with_use(read: Read, episode: Episode) -> tuple[Read, Episode]:
+    """What was read of this episode, with findings of what the episode lacks; and the episode with what all of them
+    decide. One without an instruction or without a success label is for world models alone.
 
     A missing label is not written into the episode: as soon as somebody labels it, it is kept.
     """
-    if read.episode is None or read.excluded is not None:
-        return read
-    findings = (*read.findings, *_lacks(read.number, read.episode))
+    findings = (*read.findings, *_lacks(read.number, episode))
     decision = worst(finding.decision for finding in findings if finding.rule != NO_LABEL)
-    episode = replace(read.episode, extra=marked(read.episode.extra, decision))
-    return Read(read.number, episode, findings)
+    episode = replace(episode, extra=marked(episode.extra, decision))
+    return Read(read.number, episode, findings), episode
 
 
 def _lacks(number: int, episode: Episode) -> list[Finding]:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from vlaw_assets.importers.base import Read
 from vlaw_assets.importers.findings import Finding
 from vlaw_assets.importers.spool import BatchWriter
+from vlaw_assets.importers.use import NO_LABEL, with_use
 from vlaw_assets.lake.encoded import encode_episode
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.spec import RobotSpec
@@ -67,14 +68,13 @@ def judged(read: Read, robot: RobotSpec, *, only_labelled: bool) -> tuple[Read, 
     where = f"episode {read.number}"
     try:
         robot.check_episode(read.episode, where=where)
-        encoded = encode_episode(
-            read.episode, purpose=PURPOSE, world=robot.world, label_source=LABEL_SOURCE, where=where
-        )
+        if only_labelled and read.episode.success is None:
+            return _excluded(read, NO_LABEL, f"episode {read.number} has no success label"), None
+        found, episode = with_use(read, read.episode)
+        encoded = encode_episode(episode, purpose=PURPOSE, world=robot.world, label_source=LABEL_SOURCE, where=where)
     except VlawError as error:
         return _excluded(read, "not_of_the_robot", error.what), None
-    if only_labelled and read.episode.success is None:
-        return _excluded(read, "no_success_label", f"episode {read.number} has no success label"), None
-    return read, encoded
+    return found, encoded
 
 
 def _excluded(read: Read, rule: str, what: str) -> Read:

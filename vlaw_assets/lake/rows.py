@@ -150,9 +150,17 @@ class Rows:
         rows = [{**row, "detail": canonical_json(row.get("detail") or {})} for row in rows]
         self._add("evaluations", rows, required=("task",), optional=_EVALUATION, rename={"detail": "detail_json"})
 
-    def write_findings(self, rows: list[dict[str, Any]]) -> None:
+    def write_findings(self, rows: Sequence[dict[str, Any]]) -> None:
         """Add rows {episode, row, rule, value, decision}: what an import noticed (importers/findings.py)."""
-        self._add("import_findings", rows, required=("episode", "row", "rule", "value", "decision"), optional={})
+        import pyarrow as pa
+
+        schema = TABLES["import_findings"]
+        if rows:
+            columns = {name: [row[name] for row in rows] for name in ("episode", "row", "rule", "value", "decision")}
+            self.write_table(
+                "import_findings",
+                pa.table({name: pa.array(values, schema.field(name).type) for name, values in columns.items()}),
+            )
 
     def write_statistics(self, rows: list[dict[str, Any]]) -> None:
         """Add rows {vector, number, name, unit, count, mean, std, min, max, q01, q99}, one per number of a robot's
