@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +12,11 @@ from vlaw_assets.cli.output import console, print_json
 from vlaw_assets.cli.tell import tell_dagster
 from vlaw_models.errors import VlawError
 
-_SIZE = re.compile(r"(\d{1,5})(?:x(\d{1,5}))?")
+if TYPE_CHECKING:
+    from vlaw_assets.importers.base import Recordings
+    from vlaw_assets.importers.description import Options
+
+Pairs = list[str] | None
 
 
 def import_(
@@ -25,11 +28,15 @@ def import_(
     ],
     path: Annotated[Path, typer.Argument(help="Folder of the dataset.")],
     name: Annotated[str, typer.Option(help="Name in the lake; default: the folder's name.")] = "",
-    task: Annotated[str, typer.Option(help="Task category of all episodes; default: the recorded task text.")] = "",
+    description: Annotated[
+        Path | None, typer.Option(help="TOML file with any of the following (with _ for -); options win over it.")
+    ] = None,
     robot: Annotated[str, typer.Option(help="Robot of the recording; default: by what it says of itself.")] = "",
+    task: Annotated[str, typer.Option(help="Task category of all episodes; default: the recorded task text.")] = "",
     split: Annotated[str, typer.Option(help="Part of the dataset by its own name, such as train; default: all.")] = "",
+    episodes: Annotated[str, typer.Option(metavar="0-9,12", help="Only these, numbered from 0; default: all.")] = "",
     camera: Annotated[
-        list[str] | None,
+        Pairs,
         typer.Option(
             metavar="NAME=FEATURE", help="Which video is which of the robot's cameras; once for each. Default: by name."
         ),
@@ -37,40 +44,106 @@ def import_(
     image_size: Annotated[
         str, typer.Option(help="Pixels to resize to: 64 (square), or HEIGHTxWIDTH; default: the robot's.")
     ] = "",
+    state: Annotated[str, typer.Option(metavar="KEY", help="What the recording calls the state.")] = "",
+    action: Annotated[str, typer.Option(metavar="KEY", help="What the recording calls the action.")] = "",
+    action_kind: Annotated[str, typer.Option(help="absolute, delta or velocity; default: by the names.")] = "",
+    component: Annotated[
+        Pairs,
+        typer.Option(
+            metavar="state=x,y,...", help="Which of the recorded numbers are the robot's, in its order; or action=..."
+        ),
+    ] = None,
+    unit: Annotated[
+        Pairs, typer.Option(metavar="state=mm,deg,...", help="Units of those numbers; or action=...")
+    ] = None,
+    gripper: Annotated[str, typer.Option(help="closed_is_1 or open_is_1; default: closed_is_1.")] = "",
+    rate: Annotated[float | None, typer.Option(help="Rows per second, where the recording says another.")] = None,
+    success_key: Annotated[str, typer.Option(metavar="KEY", help="What holds the success label.")] = "",
+    success_value: Annotated[
+        Pairs, typer.Option(metavar="TEXT=true|false", help="What a text of that label means; once for each.")
+    ] = None,
+    frame: Annotated[str, typer.Option(help="The frame of reference of poses, kept as a fact.")] = "",
+    collector: Annotated[str, typer.Option(help="Who recorded it, kept as a fact.")] = "",
+    extrinsics: Annotated[
+        Pairs, typer.Option(metavar="CAMERA=1,0,...", help="Where a camera is, kept as a fact.")
+    ] = None,
     *,
     require_success: Annotated[
         bool, typer.Option("--require-success", help="Refuse episodes without a label.")
+    ] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave faulty episodes out, and keep what was found.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read all of it, say what it is and what is wrong, and write nothing.")
+    ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Become the name's new version though another dataset has the name.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Read it again although the lake has it.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Take recorded episodes into the lake: all cameras, states, actions, tasks and success labels.
 
-    Everything is checked before anything is written.
+    Everything is checked before anything is committed. A killed import goes on where it was.
     """
-    from vlaw_assets.definitions import default_lake
-    from vlaw_assets.importers.description import Options
-    from vlaw_assets.importers.registry import import_recordings
+    given = {
+        "robot": robot,
+        "task": task,
+        "split": split,
+        "episodes": episodes,
+        "cameras": _pairs(camera, "--camera", "wrist=observation.images.hand"),
+        "image_size": image_size,
+        "state": state,
+        "action": action,
+        "action_kind": action_kind,
+        "components": _listed(component, "--component", "state=x,y,z"),
+        "units": _listed(unit, "--unit", "state=mm,mm,deg"),
+        "gripper": gripper,
+        "rate": rate,
+        "success_key": success_key,
+        "success_values": _truths(success_value),
+        "frame": frame,
+        "collector": collector,
+        "extrinsics": _vectors(extrinsics),
+        "require_success": require_success,
+        "skip_bad": skip_bad,
+    }
+    given = {key: value for key, value in given.items() if value not in ("", None, {}, False)}
+    if dry_run:
+        from vlaw_assets.cli.dry_run import show
+
+        raise typer.Exit(show(format_, path, description, given, name, new_version=replace, as_json=as_json))
+    from vlaw_assets.importers.description_file import described
+
+    options = described(description, given)
+    _commit(format_, path, options, name, new_version=replace, force=force, as_json=as_json)
+
+
+def _commit(
+    format_: str, path: Path, options: Options, name: str, *, new_version: bool, force: bool, as_json: bool
+) -> None:
+    from vlaw_assets.cli.counting import counting
+    from vlaw_assets.environment import default_lake
+    from vlaw_assets.importers.commit import commit_recordings
+    from vlaw_assets.importers.registry import code_of, name_for, open_recordings
     from vlaw_assets.lake import Lake
 
-    size = _SIZE.fullmatch(image_size)
-    if image_size and size is None:
-        raise VlawError(
-            f"{image_size!r} is no image size", where="--image-size", remedy="Give 64 (square), or 192x320."
-        )
-    pixels = (int(size[1]), int(size[2] or size[1])) if size else None
-    options = Options(
-        image_size=pixels,
-        task=task,
-        require_success=require_success,
-        robot=robot,
-        split=split,
-        cameras=_cameras(camera or []),
-    )
+    name = name_for(path, name)
+    recordings: Recordings = open_recordings(format_, path, options)
     lake = Lake.open(default_lake(), create=True)
-    chosen = name or re.sub(r"[^A-Za-z0-9_-]", "_", path.resolve().name)
-    run_id = f"import-{uuid.uuid4()}"
-    ref = import_recordings(lake, format_, path, options, name=chosen, run_id=run_id, force=force)
+    with counting(f"reading {name}") as progress:
+        ref = commit_recordings(
+            lake,
+            recordings,
+            options,
+            code=code_of(format_),
+            name=name,
+            run_id=f"import-{uuid.uuid4()}",
+            force=force,
+            new_version=new_version,
+            progress=progress,
+        )
     tell_dagster(lake, ref)
     if as_json:
         print_json(
@@ -95,16 +168,41 @@ def import_(
     )
 
 
-def _cameras(given: list[str]) -> dict[str, str]:
-    """The robot's camera -> feature, of texts NAME=FEATURE. VlawError for anything else, or a name given twice."""
+def _pairs(given: Pairs, option: str, example: str) -> dict[str, str]:
+    """Of texts NAME=VALUE. VlawError for anything else, or a name given twice."""
     found: dict[str, str] = {}
-    for text in given:
-        name, equals, feature = text.partition("=")
-        if not (name and equals and feature) or name in found:
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value) or name in found:
+            what = "camera" if option == "--camera" else "name"
             raise VlawError(
-                f"{text!r} {'names a camera twice' if name in found else 'is no camera and feature'}",
-                where="--camera",
-                remedy="Give each camera once, e.g. --camera wrist=observation.images.hand",
+                f"{text!r} {f'names a {what} twice' if name in found else f'is no {what} and feature'}",
+                where=option,
+                remedy=f"Give each {what} once, e.g. {option} {example}",
             )
-        found[name] = feature
+        found[name] = value
     return found
+
+
+def _listed(given: Pairs, option: str, example: str) -> dict[str, list[str]]:
+    return {name: value.split(",") for name, value in _pairs(given, option, example).items()}
+
+
+def _truths(given: Pairs) -> dict[str, bool]:
+    found = _pairs(given, "--success-value", "done=true")
+    wrong = [text for text in found.values() if text not in ("true", "false")]
+    if wrong:
+        raise VlawError(
+            f"{wrong[0]!r} is neither true nor false", where="--success-value", remedy="Give e.g. done=true."
+        )
+    return {text: value == "true" for text, value in found.items()}
+
+
+def _vectors(given: Pairs) -> dict[str, list[float]]:
+    found = _listed(given, "--extrinsics", "wrist=0.1,0,0.3")
+    try:
+        return {name: [float(value) for value in values] for name, values in found.items()}
+    except ValueError as error:
+        raise VlawError(
+            f"extrinsics are no numbers: {error}", where="--extrinsics", remedy="Give e.g. wrist=0.1,0,0.3."
+        ) from error

@@ -6,6 +6,7 @@ episode, however many there are.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -132,19 +133,25 @@ def read_all(
         progress(place, len(numbers), READING)
 
 
-def check_name_free(lake: Lake, name: str, recordings: Recordings, digest: str, *, new_version: bool) -> None:
+def check_verdict(verdict: Verdict, recordings: Recordings, options: Options) -> None:
+    """VlawError where an import with this verdict would be refused."""
+    for finding in verdict.findings:
+        _refuse(finding, recordings, options)
+    _check_some(recordings, verdict.episodes, verdict.excluded)
+
+
+def check_name_free(lake: Lake, name: str, recordings: Recordings, digest: str = "", *, new_version: bool) -> None:
     """VlawError where a dataset from elsewhere has the name: a name tells where the data are from.
 
     Args:
-        digest: `recordings.source_digest()`.
+        digest: `recordings.source_digest()`, where it is known already.
     """
     taken = lake.ledger.current(ASSET, single_partition(name))
-    if taken is None or new_version:
+    if taken is None or new_version or taken.metrics.get("source") == str(recordings.root):
         return
-    where, same = taken.metrics.get("source"), f'"source_sha256":"{digest}"' in taken.recipe_json
-    if not same and where != str(recordings.root):
+    if json.loads(taken.recipe_json).get("source_sha256") != (digest or recordings.source_digest()):
         raise VlawError(
-            f"the name {name!r} is taken by a dataset from {where or 'elsewhere'}",
+            f"the name {name!r} is taken by a dataset from {taken.metrics.get('source') or 'elsewhere'}",
             where=str(recordings.root),
             remedy="Give another name (--name), or make this one that name's new version (--replace).",
         )
@@ -213,11 +220,16 @@ def _check_whole(
                 where=str(before[0]),
                 remedy="Import it when nobody writes to it.",
             )
-    if not sum(batch.episodes for batch in batches):
+    kept = sum(batch.episodes for batch in batches)
+    _check_some(recordings, kept, len(numbers) - kept)
+
+
+def _check_some(recordings: Recordings, kept: int, excluded: int) -> None:
+    if not kept:
         raise VlawError(
-            f"all {len(numbers)} episodes are faulty",
+            f"all {excluded} episodes are faulty",
             where=str(recordings.root),
-            remedy="Mend the recording; `--dry-run` names every fault.",
+            remedy="Mend the recording; --dry-run names every fault.",
         )
 
 

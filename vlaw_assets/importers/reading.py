@@ -28,7 +28,7 @@ MEMORY_VARIABLE, SECONDS_VARIABLE = "VLAW_IMPORT_MEMORY_GB", "VLAW_IMPORT_SECOND
 MODULE = "vlaw_assets.importers.worker_process"
 SKIP = (
     "Mend the recording, leave the episode out (--episodes), or leave out whatever is faulty (--skip-bad). "
-    "`--dry-run` names every fault."
+    "--dry-run names every fault."
 )
 
 

@@ -40,15 +40,18 @@ def code_of(importer: str) -> str:
     return code_digest(IMPORTERS.entry(importer, where="import").module, COMMIT)
 
 
-def check_name(name: str) -> str:
-    """The name, if it can be a dataset's in a lake. Raises VlawError otherwise."""
-    if not NAME.fullmatch(name):
+def name_for(path: Path, name: str = "") -> str:
+    """The dataset's name in a lake: as given, else by its folder. Raises VlawError where that cannot be one."""
+    folder = path.expanduser().resolve().name
+    found = name or re.sub(r"[^A-Za-z0-9_-]", "_", folder)
+    if not NAME.fullmatch(found) or not (name or folder.isascii()):
+        what = repr(name) if name else f"the folder's name {folder!r}"
         raise VlawError(
-            f"{name!r} cannot name a dataset",
-            where="import",
+            f"{what} cannot name a dataset",
+            where=str(path),
             remedy="Give a name (--name) of letters a to z, digits, '_' and '-', at most 63, as in --name kitchen_1.",
         )
-    return name
+    return found
 
 
 def import_recordings(
@@ -57,6 +60,6 @@ def import_recordings(
     """Opens a dataset and commits it (see `commit_recordings`). Raises VlawError before anything is committed."""
     from vlaw_assets.importers.commit import commit_recordings
 
-    check_name(name)
+    name = name_for(Path(path), name)
     recordings = open_recordings(importer, path, options)
     return commit_recordings(lake, recordings, options, code=code_of(importer), name=name, run_id=run_id, force=force)
