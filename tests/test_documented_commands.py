@@ -48,6 +48,14 @@ ELSEWHERE = {
     "vlaw ui --origin https://vlaw.example.org": (
         "tests/web/test_ui.py::test_a_server_on_every_address_is_known_by_the_one_that_was_asked"
     ),
+    **dict.fromkeys(
+        (
+            "vlaw serve-policy vlaw 2",
+            "vlaw serve-policy vlaw 0 --record",
+            "vlaw serve-policy vlaw 2 --host 0.0.0.0 --token-file token --tls-cert cert.pem --tls-key key.pem",
+        ),
+        "tests/serving/test_command.py::test_the_commands_of_the_page_serve",
+    ),
 }
 """Command -> the test that runs it, or what it stands for."""
 MAKE_RUN = "make run"

@@ -66,8 +66,6 @@ def serve_policy(
         ref = find_policy(lake, recipe, iteration, despite_quarantine=despite_quarantine)
         served = load(lake, recipe, ref, size)
         scale = recipe.rollouts.noise_scale if noise_scale is None else noise_scale
-        bound = listening.getsockname()
-        shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
 
         def tell(line: str) -> None:
             console.print(line, markup=False, soft_wrap=True)
@@ -81,8 +79,8 @@ def serve_policy(
             door=door,
             tell=tell,
             ready=lambda session, _stop: tell(
-                f"ws{'s' if door.tls else ''}://{shown}:{bound[1]}  {ref.name} {ref.content_digest[:12]} for robot "
-                f"{served.robot.name}, session {session.id}"
+                f"{session.address}  {ref.name} {ref.content_digest[:12]} for robot {session.robot}, "
+                f"session {session.id}"
             ),
         )
     counts, times = session.counts, session.latency_ms

@@ -87,7 +87,7 @@ def serve(
     """
     batches = Batches(served.policy, served.robot, noise_scale=asking.noise_scale, most=limits.batch)
     took = warm_up(served, batches, limits)
-    session = _begin(served, asking)
+    session = _begin(served, asking, address_of(listening, door))
     folder = folder_of(lake, session.id)
     try:
         folder.mkdir(parents=True)
@@ -116,7 +116,13 @@ def serve(
     return session
 
 
-def _begin(served: Served, asking: Asking) -> Session:
+def address_of(listening: socket.socket, door: Door) -> str:
+    """As clients give it, of the socket itself: ws://127.0.0.1:8000."""
+    host, port = listening.getsockname()[:2]
+    return f"ws{'s' if door.tls else ''}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _begin(served: Served, asking: Asking, address: str) -> Session:
     return Session(
         id=new_id(),
         experiment=asking.experiment,
@@ -131,6 +137,7 @@ def _begin(served: Served, asking: Asking) -> Session:
         noise_seed=asking.noise_seed,
         image_size=served.image_size,
         code_revision=code_revision(),
+        address=address,
         recorded=asking.record,
         started_at=datetime.now(UTC),
     )

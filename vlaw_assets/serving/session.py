@@ -71,6 +71,8 @@ class Session(BaseModel):
     image_size: tuple[int, int]
     """(height, width) that pictures are resized to."""
     code_revision: str
+    address: str = ""
+    """Where it listens: ws://127.0.0.1:8000."""
     recorded: bool
     """Whether messages.rec holds every request and answer."""
     started_at: datetime

@@ -89,7 +89,10 @@ def _array(values: dict[Any, Any]) -> np.ndarray:
 
 
 def _number(values: dict[Any, Any]) -> Any:
-    return _dtype(values).type(values.get(b"data"))
+    data = values.get(b"data")
+    if not isinstance(data, bool | int | float):
+        raise ValueError("a number that is none")
+    return _dtype(values).type(data)
 
 
 def _dtype(values: dict[Any, Any]) -> np.dtype[Any]:
