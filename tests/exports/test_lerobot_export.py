@@ -317,6 +317,41 @@ def test_the_lance_storage_holds_the_same_rows_and_the_same_bytes(here, tmp_path
     assert meta["info.json"] == (tmp_path / "tables/meta/info.json").read_bytes()
 
 
+def test_version_2_1_has_the_same_rows_in_a_file_for_every_episode(here, tmp_path):
+    """LeRobot at 0cf8648 with datasets 3.6, as openpi pins them, read it with the digests that version 3 has."""
+    vlaw("export", "lerobot", "training_set", "vlaw", "1", "new", code=0)
+    vlaw("export", "lerobot", "training_set", "vlaw", "1", "old", "--storage", "v2.1", code=0)
+    assert repr(rows_of(tmp_path / "old")) == repr(rows_of(tmp_path / "new")), "NaN too"
+    info = info_of(tmp_path / "old")
+    assert (info["codebase_version"], info["total_videos"], info["total_chunks"]) == ("v2.1", 9, 1)
+    lines = {
+        name: [json.loads(line) for line in (tmp_path / "old/meta" / f"{name}.jsonl").read_text().splitlines()]
+        for name in ("episodes", "episodes_stats", "tasks")
+    }
+    assert sorted(path.name for path in (tmp_path / "old/meta").iterdir()) == [
+        "episodes.jsonl",
+        "episodes_stats.jsonl",
+        "info.json",
+        "tasks.jsonl",
+    ]
+    assert [(row["episode_index"], row["length"]) for row in lines["episodes"]] == [(0, 7), (1, 6), (2, 5)]
+    for row in lines["episodes"]:
+        number = {"episode_chunk": 0, "episode_index": row["episode_index"]}
+        rows = pq.read_table(tmp_path / "old" / info["data_path"].format(**number))
+        assert set(rows["episode_index"].to_pylist()) == {row["episode_index"]}
+        for name in ARM.camera_names:
+            key = f"observation.images.{name}"
+            with av.open(str(tmp_path / "old" / info["video_path"].format(video_key=key, **number))) as video:
+                assert sum(1 for _ in video.decode(video=0)) == row["length"]
+    of_states = [row["stats"]["observation.state"] for row in lines["episodes_stats"]]
+    assert [of["count"] for of in of_states] == [[7], [6], [5]]
+    assert of_states[0].keys() == {"min", "max", "mean", "std", "count"}
+    features = json.loads(
+        pq.read_schema(tmp_path / "old/data/chunk-000/episode_000000.parquet").metadata[b"huggingface"]
+    )
+    assert features["info"]["features"]["action"]["_type"] == "Sequence", "older releases know no List"
+
+
 def refused(*words: str) -> str:
     return " ".join(vlaw("export", "lerobot", *words, code=2).output.split())
 

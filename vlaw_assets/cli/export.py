@@ -235,7 +235,11 @@ def lerobot(
         str, typer.Option(help="av1, as LeRobot encodes, or h264, which is larger and loses less.")
     ] = "av1",
     storage: Annotated[
-        str, typer.Option(help="files: Parquet and MP4; lance: LeRobot's storage format of Lance tables.")
+        str,
+        typer.Option(
+            help="files: Parquet and MP4; lance: LeRobot's storage format of Lance tables; v2.1: the version before, "
+            "which openpi reads."
+        ),
     ] = "files",
     licence: Annotated[str, typer.Option("--license", help="A name of SPDX's list, for the dataset card.")] = "",
     redraw: Redraw = True,
@@ -250,10 +254,10 @@ def lerobot(
     from vlaw_assets.cli.watch import chosen
     from vlaw_assets.exports.lerobot import check_target, write_dataset
     from vlaw_assets.exports.lerobot.episodes import plan
-    from vlaw_assets.exports.lerobot.layout import CODECS, IMAGINED, REAL
+    from vlaw_assets.exports.lerobot.layout import CODECS, IMAGINED, REAL, STORAGES
 
     *words, last = what
-    for value, known, option in ((codec, CODECS, "--codec"), (storage, ("files", "lance"), "--storage")):
+    for value, known, option in ((codec, CODECS, "--codec"), (storage, STORAGES, "--storage")):
         if value not in known:
             raise VlawError(
                 f"{value!r} is none of {', '.join(known)}", where=option, remedy=f"Use {option} {min(known)}."
@@ -267,14 +271,13 @@ def lerobot(
     lake, folder = existing_lake(as_of), Path(last)
     check_target(folder, lake)
     choice = chosen(lake, words, param or [], sys.maxsize)
-    export = plan(lake, choice.keys, choice.members, CODECS[codec])
+    export = plan(lake, choice.keys, choice.members, CODECS[codec], storage)
     size = write_dataset(
         lake,
         export,
         folder,
         title=choice.title,
         licence=licence,
-        lance=storage == "lance",
         redraw=redraw,
         tell=_paced("frames"),
     )

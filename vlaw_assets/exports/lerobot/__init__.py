@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from vlaw_assets.exports.lerobot import layout
 from vlaw_assets.exports.lerobot.card import card
 from vlaw_assets.exports.lerobot.episodes import WHERE, Export, read
+from vlaw_assets.exports.lerobot.old_format import into_old
 from vlaw_assets.exports.lerobot.writing import Writing
 from vlaw_assets.lake import disk
 from vlaw_assets.lake.durable import fsync_files
@@ -50,7 +51,6 @@ def write_dataset(
     *,
     title: str,
     licence: str = "",
-    lance: bool = False,
     redraw: bool = True,
     sizes: Sizes = Sizes(),
     tell: Tell | None = None,
@@ -59,7 +59,6 @@ def write_dataset(
 
     Args:
         title: what the card calls it.
-        lance: in the storage format "lance", and not as Parquet and MP4.
         redraw: draw frames that were not kept again, where a simulator can.
 
     VlawError for a folder that is there, damaged data, an episode without all of its frames, and a full disk.
@@ -69,13 +68,14 @@ def write_dataset(
     try:
         draft.mkdir(parents=True)
         _write(lake, export, draft, redraw=redraw, sizes=sizes, tell=tell)
-        (draft / layout.CARD).write_text(
-            card(lake, export, title=title, licence=licence, tables=lance), encoding="utf-8"
-        )
-        if lance:
+        text = card(lake, export, title=title, licence=licence)
+        (draft / layout.CARD).write_text(text, encoding="utf-8")
+        if export.layout.storage == layout.LANCE:
             from vlaw_assets.exports.lerobot.lance_storage import into_lance
 
             into_lance(draft, export.layout)
+        elif export.layout.storage == layout.OLD:
+            into_old(draft)
         files = [path for path in sorted(draft.rglob("*")) if path.is_file()]
         size = sum(path.stat().st_size for path in files)
         fsync_files(files, root=draft)
@@ -98,7 +98,8 @@ def _write(lake: Lake, export: Export, root: Path, *, redraw: bool, sizes: Sizes
     done = 0
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(len(export.layout.cameras)))
-        writing = Writing(root, export.layout, data_bytes=sizes.data, video_bytes=sizes.video)
+        most = Sizes(0, 0) if export.layout.files.apart else sizes
+        writing = Writing(root, export.layout, data_bytes=most.data, video_bytes=most.video)
         stack.callback(writing.abandon)
         for facts, pictures in read(lake, export, redraw=redraw):
             writing.add(facts, pictures, pool)
@@ -108,7 +109,7 @@ def _write(lake: Lake, export: Export, root: Path, *, redraw: bool, sizes: Sizes
         writing.finish()
     tasks, stats = writing.tasks, writing.stats()
     info = {
-        "codebase_version": layout.VERSION,
+        "codebase_version": export.layout.files.version,
         "fps": export.layout.fps,
         "features": export.layout.features(),
         "total_episodes": len(export.facts),
@@ -117,8 +118,8 @@ def _write(lake: Lake, export: Export, root: Path, *, redraw: bool, sizes: Sizes
         "chunks_size": layout.CHUNK,
         "data_files_size_in_mb": max(1, sizes.data >> 20),
         "video_files_size_in_mb": max(1, sizes.video >> 20),
-        "data_path": layout.DATA,
-        "video_path": layout.VIDEOS,
+        "data_path": export.layout.files.data,
+        "video_path": export.layout.files.videos,
         "robot_type": export.layout.robot_type,
         "splits": {"train": f"0:{len(export.facts)}"},
     }

@@ -22,23 +22,27 @@ HELD = (
 )
 
 
-def card(lake: Lake, export: Export, *, title: str, licence: str, tables: bool = False) -> str:
-    """Markdown with the head that hubs read; `tables`: the storage has no Parquet files."""
+def card(lake: Lake, export: Export, *, title: str, licence: str) -> str:
+    """Markdown with the head that hubs read."""
     common, imagined = export.layout, export.count(origin=layout.IMAGINED)
     tags = ["LeRobot", "vlaw", *(["synthetic"] if imagined else [])]
     head = {
         **({"license": licence} if licence else {}),
         "task_categories": ["robotics"],
         "tags": tags,
-        **({} if tables else {"configs": [{"config_name": "default", "data_files": "data/*/*.parquet"}]}),
+        **(
+            {}
+            if common.storage == layout.LANCE
+            else {"configs": [{"config_name": "default", "data_files": "data/*/*.parquet"}]}
+        ),
     }
     own = layout.OWN | (layout.MEMBER if common.weighted else {})
     outcomes = ", ".join(
         f"{export.count(outcome=name)} {name}" for name in (layout.SUCCESS, layout.FAILURE, layout.UNKNOWN)
     )
     about = (
-        f"A LeRobot dataset {layout.VERSION}: {len(export.facts)} episodes, {export.frames} frames, {common.fps} per "
-        f"second, of robot {code(common.robot_type)}; cameras {', '.join(map(code, common.cameras))}."
+        f"A LeRobot dataset {common.files.version}: {len(export.facts)} episodes, {export.frames} frames, {common.fps} "
+        f"per second, of robot {code(common.robot_type)}; cameras {', '.join(map(code, common.cameras))}."
     )
     unknown = "where nobody judged, it and `next.reward` are NaN: neither true nor false"
     judged = f"`next.success` is on the last row of an episode; {'a bool' if common.judged else unknown}."

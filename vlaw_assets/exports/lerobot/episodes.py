@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.exports.croissant import IMAGINED as BY_WORLD_MODEL
@@ -70,10 +70,14 @@ class Export:
         return sum(origin in ("", item.origin) and outcome in ("", item.outcome) for item in self.facts)
 
 
-def plan(lake: Lake, keys: Sequence[Key], members: ArtifactRef | None, codec: Codec) -> Export:
+def plan(
+    lake: Lake, keys: Sequence[Key], members: ArtifactRef | None, codec: Codec, storage: str = layout.FILES
+) -> Export:
     """Looks at the episodes of these keys, without their frames. VlawError where they make no dataset.
 
-    `members`: the training set that they are the members of.
+    Args:
+        members: the training set that they are the members of.
+        storage: one of `layout.STORAGES`.
     """
     apart = quarantine.in_force(lake)
     kept = [key for key in dict.fromkeys(keys) if key[1] not in apart]
@@ -100,7 +104,8 @@ def plan(lake: Lake, keys: Sequence[Key], members: ArtifactRef | None, codec: Co
                 member is None or not member[1].endswith(NEGATIVE),
             )
         )
-    return Export(_layout(lake, rows, facts, codec), tuple(facts), len(dict.fromkeys(keys)) - len(kept))
+    common = replace(_layout(lake, rows, facts, codec), storage=storage)
+    return Export(common, tuple(facts), len(dict.fromkeys(keys)) - len(kept))
 
 
 def _rows(lake: Lake, keys: Sequence[Key]) -> dict[Key, dict[str, Any]]:

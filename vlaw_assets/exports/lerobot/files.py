@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vlaw_assets.exports.lerobot.layout import KEY_EVERY, VIDEOS, Layout, Place
+from vlaw_assets.exports.lerobot.layout import KEY_EVERY, Layout, Place
 
 
 class ParquetFiles:
@@ -87,7 +87,7 @@ class VideoFiles:
 
         os.environ.setdefault("SVT_LOG", "1")  # or the encoder prints its settings
         codec, (height, width) = self._layout.codec, self._layout.size
-        path = self._root / self.place.path(VIDEOS, self._key)
+        path = self._root / self.place.path(self._layout.files.videos, self._key)
         path.parent.mkdir(parents=True, exist_ok=True)
         options = {"movflags": "+faststart", "fflags": "+bitexact"}
         self._container = av.open(str(path), "w", format="mp4", options=options)

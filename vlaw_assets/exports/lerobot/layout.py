@@ -17,11 +17,8 @@ import pyarrow as pa
 
 from vlaw_models.errors import VlawError
 
-VERSION = "v3.0"
 INFO, STATS, TASKS, CARD = "meta/info.json", "meta/stats.json", "meta/tasks.parquet", "README.md"
 EPISODES = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
-DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
-VIDEOS = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 CHUNK = 1000
 """Files in a folder."""
 IMAGES, STATE, ACTION = "observation.images.", "observation.state", "action"
@@ -80,6 +77,37 @@ KEY_EVERY = 2
 
 
 @dataclass(frozen=True)
+class Storage:
+    """Which version of the format, and what its files are called."""
+
+    version: str
+    data: str
+    videos: str
+    vector: str
+    """What `datasets`, in the release that reads this version, calls a list of numbers."""
+    apart: bool = False
+    """Whether every episode has files of its own."""
+
+
+THREE = Storage(
+    "v3.0",
+    "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
+    "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
+    "List",
+)
+TWO = Storage(
+    "v2.1",
+    "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
+    "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
+    "Sequence",
+    apart=True,
+)
+FILES, LANCE, OLD = "files", "lance", "v2.1"
+STORAGES = {FILES: THREE, LANCE: THREE, OLD: TWO}
+"""By name; the tables of `lance` are made from files."""
+
+
+@dataclass(frozen=True)
 class Layout:
     """What all episodes of a dataset have in common."""
 
@@ -97,6 +125,7 @@ class Layout:
     weighted: bool
     """Whether they are the members of a training set."""
     codec: Codec
+    storage: str = FILES
 
     def __post_init__(self) -> None:
         wrong = next((name for name in self.cameras if not CAMERA.fullmatch(name)), None)
@@ -106,6 +135,10 @@ class Layout:
                 where="vlaw export lerobot",
                 remedy="Import the recording with another --robot, whose cameras have plain names.",
             )
+
+    @property
+    def files(self) -> Storage:
+        return STORAGES[self.storage]
 
     @property
     def video_keys(self) -> tuple[str, ...]:
@@ -142,7 +175,7 @@ class Layout:
             fields.append(
                 pa.field(name, pa.list_(pa.field("element", _ARROW[kind]), count) if vector else _ARROW[kind])
             )
-            features[name] = {"feature": value, "length": count, "_type": "List"} if vector else value
+            features[name] = {"feature": value, "length": count, "_type": self.files.vector} if vector else value
         return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}})})
 
     def features(self) -> dict[str, Any]:
@@ -188,4 +221,6 @@ class Place:
         return Place(self.chunk + 1, 0) if self.file == CHUNK - 1 else Place(self.chunk, self.file + 1)
 
     def path(self, pattern: str, key: str = "") -> str:
-        return pattern.format(video_key=key, chunk_index=self.chunk, file_index=self.file)
+        """`pattern` with this place; where every episode has a file of its own, it is the episode's number too."""
+        episode = {"episode_chunk": self.chunk, "episode_index": self.chunk * CHUNK + self.file}
+        return pattern.format(video_key=key, chunk_index=self.chunk, file_index=self.file, **episode)

@@ -31,7 +31,7 @@ class Writing:
 
     def __init__(self, root: Path, common: Layout, *, data_bytes: int, video_bytes: int):
         self._root, self._layout = root, common
-        self._data = ParquetFiles(root, layout.DATA, common.schema(), data_bytes)
+        self._data = ParquetFiles(root, common.files.data, common.schema(), data_bytes)
         self._index = ParquetFiles(root, layout.EPISODES, _index_schema(common), data_bytes)
         self._videos = {key: VideoFiles(root, key, common, video_bytes) for key in common.video_keys}
         self._all: list[ParquetFiles | VideoFiles] = [self._data, self._index, *self._videos.values()]
