@@ -25,6 +25,7 @@ ABOUT = {
         "training_set",
         "episode_embeddings",
         "recorded_episodes",
+        "recorded_statistics",
         "quarantine",
         "labels",
     ),

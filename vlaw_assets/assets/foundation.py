@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vlaw_assets.assets.recordings import is_recorded, recording
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import stage_asset
 from vlaw_assets.recipes.fit import check_weights
@@ -19,7 +20,14 @@ from vlaw_models.errors import VlawError
 if TYPE_CHECKING:
     import dagster as dg
 
+    from vlaw_assets.lake import ArtifactRef
 
+
+STATISTICS = "recorded_statistics"
+SCALED = ("world_model", "reward_model")
+"""New models that scale by the robot's usual range."""
+LEAST_RANGE = 1e-3
+"""Of a number that hardly changes, in its unit."""
 CORPUS = "co_training_data"
 """What a new model takes its statistics and its vocabulary from."""
 
@@ -40,7 +48,7 @@ def plan(stage: Stage, kind: str, name: str) -> WeightsPlan:
         return WeightsPlan(
             kind=kind,
             recipe={"untrained": name, "preset": preset, "seed": seed, "robot": stage.robot.identity()},
-            parents=corpus,
+            parents=corpus | (_statistics(stage) if name in SCALED else {}),
             name=name,
             folder=None,
         )
@@ -60,19 +68,37 @@ def make(stage: Stage, plan: WeightsPlan, work: Work) -> None:
     if plan.folder is None:
         from vlaw_models.pretrain.untrained import build_untrained
 
-        episodes = work.read(CORPUS).episodes(frames=False)
+        episodes, robot = work.read(CORPUS).episodes(frames=False), stage.robot
+        if STATISTICS in plan.parents:
+            from vlaw_assets.importers.recorded_statistics import ranges
+
+            low, high = ranges(work.read(STATISTICS), "state")
+            high = tuple(max(two, one + LEAST_RANGE) for one, two in zip(low, high, strict=True))
+            robot = replace(robot, state=replace(robot.state, usual_low=low, usual_high=high))
         build_untrained(
             plan.name,
             stage.foundation.preset,
             episodes,
             work.draft.checkpoint_dir(),
-            robot=stage.robot,
+            robot=robot,
             seed=stage.foundation.seed,
         )
         stage.log.warning(f"the {plan.name} is new: preset {stage.foundation.preset!r} has no weights")
     else:
         shutil.copytree(plan.folder, work.draft.checkpoint_dir(), dirs_exist_ok=True)
     work.metrics["preset"] = stage.foundation.preset
+
+
+def _statistics(stage: Stage) -> dict[str, ArtifactRef]:
+    """Those of the recording that the corpus was taken from, where the robot's spec does not say its usual range."""
+    source = stage.foundation.co_training
+    if not is_recorded(source) or stage.robot.state.usual_low:
+        return {}
+    found = stage.ledger.current(STATISTICS, recording(stage, source).partition)
+    if found is None:
+        return {}
+    stage.required.append(found)
+    return {STATISTICS: found}
 
 
 def _untrained(stage: Stage, name: str) -> bool:
@@ -110,7 +136,7 @@ def _weights(asset: str, kind: str, name: str, about: str) -> dg.AssetsDefinitio
         plan=lambda stage: plan(stage, kind, name),
         make=make,
         group="foundation",
-        deps=(CORPUS,),
+        deps=(CORPUS, STATISTICS),
         kinds=("pytorch",),
     )
 

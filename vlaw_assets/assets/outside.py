@@ -1,6 +1,7 @@
-"""Assets that no run makes, only commands: imported recordings and two lists. Shown in the graph, not executable.
+"""Assets that no run makes, only commands: imported recordings, their statistics and two lists.
 
-Their specs give Dagster a page for them; reconcile.py reports them, from the ledger like everything else.
+They are shown in the graph, not executable. Their specs give Dagster a page for them; reconcile.py reports them, from
+the ledger like everything else.
 """
 
 from __future__ import annotations
@@ -20,6 +21,14 @@ recorded_episodes = dg.AssetSpec(
     description="Episodes recorded elsewhere, one partition per dataset: `vlaw import`.",
     **described("recorded_episodes"),
 )
+recorded_statistics = dg.AssetSpec(
+    "recorded_statistics",
+    group_name=OUTSIDE_GROUP,
+    kinds={"deltalake"},
+    partitions_def=recorded_episodes.partitions_def,
+    description="Ends, mean and quantiles of every number of a recording's states and actions: made by `vlaw import`.",
+    **described("recorded_statistics"),
+)
 quarantine = dg.AssetSpec(
     "quarantine",
     group_name=OUTSIDE_GROUP,
@@ -36,4 +45,4 @@ labels = dg.AssetSpec(
     **described("labels"),
 )
 
-OUTSIDE = (recorded_episodes, quarantine, labels)
+OUTSIDE = (recorded_episodes, recorded_statistics, quarantine, labels)

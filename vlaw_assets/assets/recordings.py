@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.written import BATCH, draw, write
-from vlaw_assets.lake.decisions import UNNAMED_TASK, marked, stored
-from vlaw_assets.lake.rules import KEEP, WORLD_MODEL_ONLY
 from vlaw_assets.partitions import single_partition, split_partition
 from vlaw_models.errors import VlawError
 
@@ -145,6 +143,8 @@ def chosen(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> li
     Of each task the episodes with an outcome are dealt out in turn over the shares, then at most `per_task` are kept.
     No tasks: all. With `world_model` the episodes without one, of these tasks and of none, are taken in the same way.
     """
+    from vlaw_assets.lake.decisions import UNNAMED_TASK
+
     (number, shares), limit = settings["share"], settings["per_task"]
     tasks = settings["tasks"] or list(dict.fromkeys(row["task"] for row in rows))
     dealt: dict[tuple[str, bool], list[str]] = {}
@@ -220,6 +220,9 @@ def take(stage: Stage, plan: Plan, work: Work, *, policy: str = "", last_frame: 
 def _batches(
     handle: Handle, ids: Sequence[str], rows: Mapping[str, Mapping[str, Any]], *, last_frame: bool
 ) -> Iterator[list[Episode]]:
+    from vlaw_assets.lake.decisions import marked, stored
+    from vlaw_assets.lake.rules import KEEP, WORLD_MODEL_ONLY
+
     def decision(name: str) -> str:
         """An episode that lacks an outcome because nobody gave one is kept: a label of the copy gives it one."""
         if name in handle.labels:

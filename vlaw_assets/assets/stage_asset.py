@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from vlaw_assets.assets.catalogue import described, references
-from vlaw_assets.assets.outside import recorded_episodes
+from vlaw_assets.assets.outside import recorded_episodes, recorded_statistics
 from vlaw_assets.assets.stage import STAGES, Making, P, Stage, Work, nothing
 from vlaw_assets.pipeline import mirror, page, progress
 from vlaw_assets.pipeline.checks import Finding
@@ -123,7 +123,8 @@ def stage_asset(
 def _edge(asset: str, partitions_def: dg.PartitionsDefinition | None) -> dg.AssetDep:
     """Of the graph. Which recording an iteration reads, its recipe says: to Dagster it is none, or a backfill would
     look for one that has the iteration's name."""
-    if partitions_def is None or asset != recorded_episodes.key.to_user_string():
+    recordings = {spec.key.to_user_string() for spec in (recorded_episodes, recorded_statistics)}
+    if partitions_def is None or asset not in recordings:
         return dg.AssetDep(asset)
     return dg.AssetDep(asset, partition_mapping=dg.SpecificPartitionsPartitionMapping([]))
 

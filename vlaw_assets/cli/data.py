@@ -144,7 +144,9 @@ def _commit(
             new_version=new_version,
             progress=progress,
         )
-    tell_dagster(lake, ref)
+    for made in (ref, lake.ledger.current("recorded_statistics", ref.partition)):
+        if made is not None:
+            tell_dagster(lake, made)
     if as_json:
         print_json(
             {

@@ -18,7 +18,9 @@ from vlaw_assets.importers.base import Recordings
 from vlaw_assets.importers.description import Options
 from vlaw_assets.importers.findings import Finding
 from vlaw_assets.importers.reading import SKIP, Limits, Seen, read_apart
+from vlaw_assets.importers.recorded_statistics import commit_statistics
 from vlaw_assets.importers.spool import Batch, Spool
+from vlaw_assets.importers.strips import TITLE, Strips
 from vlaw_assets.lake import Identity, canonical_json
 from vlaw_assets.partitions import single_partition
 from vlaw_assets.pipeline.code_identity import made_with
@@ -75,7 +77,7 @@ def commit_recordings(
                     where=str(lake.paths.root),
                     remedy="Run it again.",
                 )
-        return draft.committed
+        return _with_statistics(lake, draft.committed, recordings, run_id)
     # Read before the commit block as well as checked: a lock held while videos decode would help nobody.
     with Spool.held(lake.paths, identity.digest, run_id) as spool:
         read_all(recordings, options, numbers, spool=spool, progress=progress)
@@ -83,11 +85,20 @@ def commit_recordings(
         _check_whole(recordings, numbers, batches, stamps)
         with commit() as draft:
             if draft.reused is None:
-                draft.write_encoded(spool.tables(batches))
+                strips = Strips(_findings(recordings, batches))
+                draft.write_encoded(strips.passing(spool.tables(batches)))
+                if (png := strips.picture()) is not None:
+                    draft.keep_picture(TITLE, png)
                 draft.write_findings([asdict(finding) for finding in _findings(recordings, batches)])
                 draft.set_metrics({**_summary(name, recordings, options, batches), "made_with": made_with()})
         spool.remove()
-    return draft.committed
+    return _with_statistics(lake, draft.committed, recordings, run_id)
+
+
+def _with_statistics(lake: Lake, ref: ArtifactRef, recordings: Recordings, run_id: str) -> ArtifactRef:
+    """Derived from the recording: an import that is killed before them makes them when it is run again."""
+    commit_statistics(lake, ref, recordings.robot, run_id=run_id)
+    return ref
 
 
 @dataclass
@@ -258,6 +269,7 @@ def _summary(name: str, recordings: Recordings, options: Options, batches: Seque
         "source": str(recordings.root),
         "robot": recordings.robot.name,
         "episodes": episodes,
+        "judged": sum(batch.judged for batch in batches),
         "successes": sum(batch.successes for batch in batches),
         "unlabelled": sum(batch.unlabelled for batch in batches),
         "frames": sum(batch.frames for batch in batches),

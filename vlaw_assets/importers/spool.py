@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from vlaw_assets.importers.findings import Finding
 from vlaw_assets.lake import disk
+from vlaw_assets.lake.decisions import withheld
 from vlaw_assets.lake.durable import FileLock, fsync_path, replace_file
 from vlaw_assets.lake.encoded import ENCODED
 from vlaw_assets.lake.paths import Paths
@@ -44,7 +45,10 @@ class Batch:
     """Positions of its first episode, and behind its last."""
     episodes: int
     """How many were kept."""
+    judged: int
+    """How many of them count: they have a label, and are not for world models alone."""
     successes: int
+    """Of those that count."""
     unlabelled: int
     frames: int
     """Pictures of each camera, of all of them."""
@@ -170,10 +174,11 @@ class BatchWriter:
             if self._writer is None:
                 self._writer = pa.ipc.new_file(str(self._temporary), ENCODED)
             self._writer.write_table(encoded.combine_chunks())
-            (success,) = encoded["success"].to_pylist()
+            (success,), (counts,) = encoded["success"].to_pylist(), withheld(encoded).to_pylist()
             self._bytes += encoded.nbytes
             self._counts["episodes"] += 1
-            self._counts["successes"] += success is True
+            self._counts["judged"] += counts is not None
+            self._counts["successes"] += counts is True
             self._counts["unlabelled"] += success is None
             self._counts["frames"] += encoded["num_frames"][0].as_py()
 
@@ -201,7 +206,7 @@ class BatchWriter:
 
     def _clear(self) -> None:
         self._findings: list[Finding] = []
-        self._counts = dict.fromkeys(("episodes", "successes", "unlabelled", "frames"), 0)
+        self._counts = dict.fromkeys(("episodes", "judged", "successes", "unlabelled", "frames"), 0)
         self._bytes, self._began = 0, time.monotonic()
         self._writer = None
         self._temporary = self.folder / f".batch-{self.begin:08d}.tmp"

@@ -8,7 +8,7 @@ door of their own: they come with their episodes, at once (`episodes`) or when t
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,6 +105,13 @@ class Handle:
             raise VlawError(f"no data table {name!r}", where=self.ref.name, remedy=f"one of {', '.join(ORDER)}")
         self._whole = True
         return self._table(name)
+
+    def batches(self, name: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """These columns of all rows of a data table, some rows at a time, in no particular order: for what need not be
+        in memory at once. Rows of excluded episodes are among them."""
+        self._whole = True
+        self._verify(name)
+        yield from self._lake.tables.batches(self.ref.versions.get(name), columns)
 
     def problems(self, *, deep: bool = True) -> list[str]:
         """What is missing or changed among the files of this artifact, one line each. Not `deep`: sizes only."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import chain
@@ -265,6 +265,18 @@ class Tables:
         table = pa.concat_tables(parts).cast(schema)
         return table.sort_by(ORDER[name]) if name in ORDER and columns is None else table
 
+    def batches(self, entry: dict[str, Any] | None, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Columns of the rows behind one entry, a part of a row group at a time. VlawError for a damaged file."""
+        import pyarrow.parquet as pq
+
+        for file in entry["files"] if entry else ():
+            path = self.paths.root / file["path"]
+            try:
+                with pq.ParquetFile(path) as opened:
+                    yield from opened.iter_batches(columns=list(columns), use_threads=False)
+            except (OSError, pa.ArrowInvalid) as error:
+                raise _damaged(path, error) from error
+
     def _describe(self, path: Path) -> dict[str, Any]:
         return {"path": self.paths.relative(path), "size": path.stat().st_size, "sha256": sha256_file(path)}
 
@@ -330,6 +342,15 @@ def _carried(rows: pa.Table) -> str:
     )
 
 
+def _damaged(path: Path, error: Exception) -> VlawError:
+    disk.refuse_if_out_of_files(error)
+    return VlawError(
+        f"data file is missing or damaged: {error}",
+        where=str(path),
+        remedy="restore it, or re-materialize with force",
+    )
+
+
 def read_file(path: Path, schema: pa.Schema) -> pa.Table:
     """One Parquet file of a Delta table with its partition columns put back. Raises VlawError if damaged or missing."""
     import pyarrow.parquet as pq
@@ -343,12 +364,7 @@ def read_file(path: Path, schema: pa.Schema) -> pa.Table:
             [name for name in schema.names if name in held], use_threads=file.metadata.num_rows > ROW_GROUP
         )
     except (OSError, pa.ArrowInvalid) as error:
-        disk.refuse_if_out_of_files(error)
-        raise VlawError(
-            f"data file is missing or damaged: {error}",
-            where=str(path),
-            remedy="restore it, or re-materialize with force",
-        ) from error
+        raise _damaged(path, error) from error
     for name in schema.names:
         if name not in table.column_names:
             kind = schema.field(name).type

@@ -17,6 +17,7 @@ LOOP_ORDER = (
     "co_training_data",
     "corpus_latents",
     "recorded_episodes",
+    "recorded_statistics",
     "quarantine",
     "labels",
     "loop_state",

@@ -27,6 +27,9 @@ LONGEST = 4000
 """Characters of one text."""
 EVALUATED = ("evaluation", "evaluation_low_noise")
 REPORT = "iteration_report"
+RECORDED = "recorded_episodes"
+EXAMPLE = 120
+"""Characters of an example."""
 POLICY = "policy"
 """Its rows are those of its picture."""
 
@@ -101,14 +104,48 @@ def texts_of(lake: Lake, ref: ArtifactRef) -> dict[str, str]:
         )
     if left_out := ref.metrics.get("left_out"):
         found["not measured"] = "\n".join(f"- {literal(text)}" for text in left_out)
+    if understood := ref.metrics.get("understood"):
+        found["how the recording was understood"] = "\n".join(
+            f"- {literal(what)}: {literal(how)}" for what, how in understood.items()
+        )
     try:
-        if ref.asset == REPORT and ref.location:
+        if ref.asset == RECORDED:
+            found["what was found"] = _findings(lake, ref)
+        elif ref.asset == REPORT and ref.location:
             found["report"] = (lake.paths.root / ref.location / "report.md").read_text(encoding="utf-8")
         elif "evaluations" in ref.versions and ref.kind != POLICY:
             found["table"] = _table(lake, ref)
     except (OSError, VlawError):  # the record of the data must not fail where the data are damaged
         found["table"] = "_the rows cannot be read: vlaw audit ... --verify says why_"
     return found
+
+
+def _findings(lake: Lake, ref: ArtifactRef) -> str:
+    """What an import noticed, counted by rule and decision, the most episodes first."""
+    from vlaw_assets.reports.success import markdown
+
+    rows = lake.read(ref).table("import_findings").to_pylist()
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault((row["rule"], row["decision"]), []).append(row)
+    unjudged = ref.num_rows - ref.metrics.get("judged", ref.num_rows)
+    counts = (
+        f"{ref.num_rows - unjudged} kept, {unjudged} for world models alone, {ref.metrics.get('excluded', 0)} excluded"
+    )
+    if not rows:
+        return f"{counts}; nothing was found"
+    body = [
+        [
+            literal(rule),
+            decision,
+            str(len({row["episode"] for row in of})),
+            str(len(of)),
+            "the dataset" if of[0]["episode"] < 0 else str(of[0]["episode"]),
+            literal(of[0]["value"][:EXAMPLE]),
+        ]
+        for (rule, decision), of in sorted(found.items(), key=lambda item: -len(item[1]))
+    ]
+    return f"{counts}\n\n" + markdown([["rule", "decision", "episodes", "findings", "first in", "example"], *body])
 
 
 def _cut(text: str) -> str:

@@ -64,6 +64,7 @@ CLASS_OF = {
     "co_training_data": "real",
     "expert_demonstrations": "real",
     "recorded_episodes": "real",
+    "recorded_statistics": "set",
     "validation_rollouts": "real",
 }
 
