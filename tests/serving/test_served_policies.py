@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,6 +49,13 @@ def test_a_served_chunk_is_that_of_the_policy_in_process(lake, served, episodes,
             assert answer["noise_seed"] == seed
         assert client.metadata["policy"]["class"] == type(policy.policy).__name__
     assert place.ended.counts.answered == 2
+
+
+def test_a_request_in_the_bytes_of_openpis_client_is_answered(lake, served):
+    said = json.loads((Path(__file__).parent / "openpi_client.json").read_text())
+    with running(lake, served("base")) as place, Client(place.port) as client:
+        answer = client.send(base64.b64decode(said["request"]))
+    assert (answer["actions"].shape, answer["noise_seed"]) == ((8, 5), 7)
 
 
 def test_policies_of_different_updates_answer_differently(served, episodes):

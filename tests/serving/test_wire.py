@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from vlaw_assets.serving import wire
+from vlaw_assets.serving.limits import Door
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.observation import read_observation
 from vlaw_models.robots.tabletop.spec import SPEC
@@ -54,6 +55,13 @@ def test_a_request_of_openpis_client_is_read():
     np.testing.assert_array_equal(asked.images, [picture(0), picture(1), picture(2)])
     np.testing.assert_array_equal(asked.state, np.float32([0.05, -0.025, 0.125, 0.25, 0.5]))
     assert (asked.prompt, asked.seed) == ("reach the red square", 7)
+
+
+def test_the_server_lets_openpis_client_in_by_its_own_handshake():
+    (given,) = [line.partition(": ")[2] for line in SAID["handshake"] if line.startswith("Authorization: ")]
+    assert Door("0123456789abcdef").opens_to(given)
+    assert not Door("0123456789abcdee").opens_to(given)
+    assert not any(line.startswith(("Origin:", "Sec-WebSocket-Extensions:")) for line in SAID["handshake"])
 
 
 def test_answers_and_metadata_are_the_bytes_that_openpi_makes_of_them():
