@@ -26,6 +26,18 @@ ARM = RobotSpec(
     success="labelled by whoever recorded it",
 )
 ROBOTS.add("arm", f"{__name__}:ARM")
+_POSE = Vector(("x", "y", "z", "roll", "pitch", "yaw", "gripper"), ("m", "m", "m", "rad", "rad", "rad", ""))
+CELL = RobotSpec(
+    name="cell",
+    cameras=(Camera("left", EXTERIOR), Camera("right", EXTERIOR), Camera("hand", WRIST)),
+    control_hz=5.0,
+    state=_POSE,
+    action=_POSE,
+    world="cell",
+    success="labelled by whoever recorded it",
+)
+"""Of the import cases: poses without limits, which count rows."""
+ROBOTS.add("cell", f"{__name__}:CELL")
 LENGTHS = (10, 9, 7)
 EPISODE_TABLE = "meta/episodes/chunk-000/file-000.parquet"
 DATA = "data/chunk-000/file-000.parquet"

@@ -31,6 +31,7 @@ from vlaw_assets.importers.lerobot_frames import (
     RowPictures,
     VideoFrames,
     clip_faults,
+    picture_files,
     shared_files,
     unused_frames,
 )
@@ -94,10 +95,12 @@ def open_recordings(path: Path, options: Options) -> Recordings:
     faults = clip_faults(index, info.fps)
     files = [INFO, LINES if info.version == 2 else TABLE, *index.files]
     if info.storage == "lance":
-        source: RowSource = LanceRows(folder, info)
+        table = LanceRows(folder, info)
+        source: RowSource = table
         named = np.zeros(len(index), np.int64)
         stored = LanceVideos(folder)
         files += [*table_files(folder, FRAMES), *(table_files(folder, VIDEOS) if videos else ())]
+        table.table()  # one that reaches outside is no fault of single episodes
         frames = _lance_videos(stored, videos, index, info, faults)
     else:
         source, named = _data_files(folder, info, index)
@@ -109,8 +112,9 @@ def open_recordings(path: Path, options: Options) -> Recordings:
         files += [source.files[place] for place in sorted(used)]
     for key in chosen.keys:
         if key not in videos:
-            frames[key] = RowPictures(key, folder, source, rows, info.frame_size(key))
-            files += _picture_files(folder, source, rows, key)
+            named_files = picture_files(folder, source, {*rows.place.tolist()} - {-1}, key)
+            frames[key] = RowPictures(key, folder, source, rows, info.frame_size(key), frozenset(named_files))
+            files += named_files
     faults.update(rows.faults)
     reader = Reader(
         folder,
@@ -292,13 +296,6 @@ def _pattern(text: str) -> str:
     """What the paths of a template's files look like."""
     parts = string.Formatter().parse(text)
     return "".join(glob.escape(literal) + ("*" if field is not None else "") for literal, field, _, _ in parts)
-
-
-def _picture_files(folder: Folder, source: RowSource, rows: RowMap, key: str) -> list[str]:
-    """Files that rows name instead of holding their pictures; those that are missing or lie elsewhere are left to be
-    found when they are read."""
-    del folder, source, rows, key
-    return []
 
 
 def _settings(chosen: _Chosen, options: Options) -> dict[str, object]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
 import numpy as np
 
-from vlaw_assets.importers.files import Folder
+from vlaw_assets.importers.files import Folder, MissingFileError, printable
 from vlaw_assets.importers.findings import Finding
 from vlaw_assets.importers.lerobot_index import Clips, EpisodeIndex
 from vlaw_assets.importers.lerobot_rows import NUMBERS_PER_ROW, RowMap, RowSource
 from vlaw_assets.importers.pictures import MAX_BYTES, read_picture
 from vlaw_assets.importers.videos import Video, VideoError
+from vlaw_models.errors import VlawError
 
+MAX_FILES = 10**7
 Place = tuple[int, int]
 """Chunk and file."""
 
@@ -74,6 +76,8 @@ class RowPictures:
     source: RowSource
     rows: RowMap
     shape: tuple[int, int]
+    files: frozenset[str]
+    """Those that rows name and that were there when the dataset was opened: its digest covers them."""
 
     def read(self, number: int, keep: Sequence[int], image_size: tuple[int, int]) -> np.ndarray:
         place, first = int(self.rows.place[number]), int(self.rows.first[number])
@@ -88,6 +92,8 @@ class RowPictures:
         if isinstance(value, dict):
             inside, path = value.get("bytes"), value.get("path")
             if inside is None and isinstance(path, str) and path:
+                if path not in self.files:
+                    raise VideoError(f"the picture of row {row} is missing: {printable(path)}", row, "missing")
                 with self.folder.open(path, what=f"picture of row {row}, camera {self.key}") as file:
                     return file.read(MAX_BYTES + 1)
             value = inside
@@ -97,6 +103,34 @@ class RowPictures:
 
     def close(self) -> None:
         """Nothing is kept open but what the rows keep."""
+
+
+def picture_files(folder: Folder, source: RowSource, places: Collection[int], key: str) -> list[str]:
+    """The files that rows name instead of holding their pictures, without those that are missing. VlawError for one
+    that lies outside of the dataset."""
+    found: dict[str, None] = {}
+    for place in sorted(places):
+        if not source.may_lack(place, key):
+            continue
+        for batch in source.scan(place, [key]):
+            for value in batch.column(0).to_pylist():
+                path = value.get("path") if isinstance(value, dict) and value.get("bytes") is None else None
+                if isinstance(path, str) and path:
+                    found[path] = None
+            if len(found) > MAX_FILES:
+                raise VlawError(
+                    f"{key} names more than {MAX_FILES} files",
+                    where=source.files[place],
+                    remedy="Keep them in the rows.",
+                )
+    there = []
+    for path in found:
+        try:
+            folder.locate(path, what=f"picture of camera {key}")
+        except MissingFileError:
+            continue  # a fault of the episode that needs it
+        there.append(path)
+    return there
 
 
 def clip_faults(index: EpisodeIndex, fps: float) -> dict[int, Finding]:
@@ -113,6 +147,7 @@ def clip_faults(index: EpisodeIndex, fps: float) -> dict[int, Finding]:
                 number,
             )
         order = np.lexsort((clips.begins, clips.places[:, 1], clips.places[:, 0]))
+        order = order[[number not in faults for number in order.tolist()]]
         same = (clips.places[order][1:] == clips.places[order][:-1]).all(axis=1)
         over = same & (clips.begins[order][1:] < clips.ends[order][:-1] - 0.5 / fps)
         for position in np.flatnonzero(over).tolist():

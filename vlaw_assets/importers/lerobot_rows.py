@@ -43,6 +43,9 @@ class RowSource(Protocol):
     def take(self, place: int, begin: int, count: int, columns: Sequence[str], *, most_values: int) -> pa.Table:
         """Rows of a file; in ascending order at the cost of reading them once."""
 
+    def may_lack(self, place: int, key: str) -> bool:
+        """Whether pictures of this feature may be missing from the rows of a file."""
+
     def close(self) -> None: ...
 
 
@@ -78,6 +81,9 @@ class ParquetRows:
         except VlawError:
             self.close()  # wherever it was left by what could not be read
             raise
+
+    def may_lack(self, place: int, key: str) -> bool:
+        return self.table(place).may_lack(f"{key}.bytes")
 
     def close(self) -> None:
         if self._table is not None:
@@ -121,7 +127,10 @@ def find_rows(
         for place in others:
             _try_file(scan, source, place, bad)
     if success_key and success_key not in scan.label_keys:
-        listed = ", ".join(sorted(scan.label_keys)) or "none by its name"
+        there = {name for place in referenced[:1] if place not in bad for name in source.columns(place)} | set(
+            index.labels
+        )
+        listed = ", ".join(sorted(name for name in there if is_label(name))) or "none by its name"
         raise VlawError(
             f"no column {success_key[:80]!r} holds a label",
             where=where,

@@ -111,6 +111,15 @@ class Table:
         types = pa.schema([self.schema.field(name) for name in columns])
         return pa.Table.from_batches(list(self.batches(columns)), schema=types) if self.rows else types.empty_table()
 
+    def may_lack(self, path: str) -> bool:
+        """Whether values of a column, by its path within records, may be missing, as far as the footer says."""
+        places = [at for at in range(self.metadata.num_columns) if self._file.schema.column(at).path == path]
+        for number in range(self.metadata.num_row_groups if places else 0):
+            counts = self.metadata.row_group(number).column(places[0]).statistics
+            if counts is None or not counts.has_null_count or counts.null_count:
+                return True
+        return False
+
     def _batch_rows(self, columns: Sequence[str], groups: Sequence[int], most_values: int) -> int:
         """How many rows a batch may have: a text may be as long as its whole column says that it is."""
         schema, wanted = self._file.schema, set(columns)
