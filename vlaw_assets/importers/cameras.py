@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from vlaw_models.errors import VlawError
+from vlaw_models.robots.frames import keeps_shape
 from vlaw_models.robots.spec import EXTERIOR, WRIST, RobotSpec
 
 WRIST_WORDS = ("wrist", "hand", "gripper")
 DEPTH_WORD = "depth"
-STRETCH = 1.2
-"""By how much a picture may be squeezed: 16:9 into DROID's 192x320 is 1.07, 4:3 would be 1.25."""
 
 
 def choose_cameras(
@@ -77,8 +76,7 @@ def check_shape(robot: RobotSpec, recorded: tuple[int, int], *, where: str) -> N
     if robot.frame_size is None:
         return
     full, (height, width) = robot.frame_size, recorded
-    ratio = (width / height) / (full[1] / full[0])
-    if max(ratio, 1 / ratio) > STRETCH:
+    if not keeps_shape(recorded, full):
         raise VlawError(
             f"the recorded frames are {height}x{width} pixels, those of robot {robot.name!r} are {full[0]}x{full[1]}: "
             "they would be squeezed",

@@ -6,7 +6,8 @@ import io
 
 import numpy as np
 
-from vlaw_assets.importers.videos import MAX_SIDE, VideoError, shrink
+from vlaw_assets.importers.videos import MAX_SIDE, VideoError
+from vlaw_models.robots.frames import shrink
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from vlaw_models.errors import VlawError
+from vlaw_models.robots.frames import shrink
 
 if TYPE_CHECKING:
     from av import VideoFrame
-    from PIL.Image import Image
 
 MAX_SIDE = 4096
 """Larger frames are refused before they are decoded."""
@@ -183,17 +183,6 @@ class Video:
     def close(self) -> None:
         self._container.close()
         self._file.close()
-
-
-def shrink(picture: Image, image_size: tuple[int, int]) -> np.ndarray:
-    """An RGB picture as (height, width, 3) uint8, squeezed to `image_size` as Ctrl-World does: by averaging areas where
-    it shrinks, bilinear where it grows."""
-    from PIL import Image
-
-    height, width = image_size
-    shrinks = height <= picture.height and width <= picture.width
-    way = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
-    return np.asarray(picture.resize((width, height), way))
 
 
 def container_format(file: BinaryIO) -> str:

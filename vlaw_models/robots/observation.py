@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vlaw_models.errors import VlawError
 from vlaw_models.plain_text import is_text
+from vlaw_models.robots.frames import keeps_shape, shrink
 from vlaw_models.robots.spec import EXTERIOR, WRIST, RobotSpec, wrong_numbers
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 PREFIX = "observation/"
 PROMPT, SEED = "prompt", "noise_seed"
 CARTESIAN = ("x", "y", "z", "roll", "pitch", "yaw")
-STRETCH = 1.2
-"""By how much a picture may be squeezed: 16:9 into DROID's 192x320 is 1.07, 4:3 would be 1.25."""
 SIDES = range(16, 4097)
 """Pixels that a side of a picture may have."""
 LONGEST = 1000
@@ -140,19 +139,6 @@ def read_observation(robot: RobotSpec, sent: Mapping[str, Any], size: tuple[int,
     return Asked(np.stack(images), state, _prompt(sent.get(PROMPT)), _seed(sent.get(SEED)))
 
 
-def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A picture (h, w, 3) uint8 squeezed to `size` (height, width): by averaging areas where it shrinks, bilinear where
-    it grows."""
-    import numpy as np
-    from PIL import Image
-
-    if picture.shape[:2] == size:
-        return picture
-    shrinks = size[0] <= picture.shape[0] and size[1] <= picture.shape[1]
-    way = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
-    return np.asarray(Image.fromarray(picture).resize((size[1], size[0]), way))
-
-
 def _once(found: dict[int, str], place: int, key: str, what: str) -> None:
     if place in found:
         raise _refused(f"{what} was sent twice", f"{found[place]} and {key}", "Send it under one of the two keys.")
@@ -196,6 +182,7 @@ def _numbers(key: str, value: Any, count: int) -> np.ndarray:
 def _picture(key: str, value: Any, size: tuple[int, int]) -> np.ndarray:
     """(*size, 3) uint8."""
     import numpy as np
+    from PIL import Image
 
     if not isinstance(value, np.ndarray):
         raise _refused(f"{_kind(value)} where a picture is expected", key, "Send (height, width, 3) uint8.")
@@ -217,14 +204,13 @@ def _picture(key: str, value: Any, size: tuple[int, int]) -> np.ndarray:
         raise _refused(
             f"a picture of {height}x{width} pixels", key, f"Send {SIDES[0]} to {SIDES[-1]} pixels on each side."
         )
-    ratio = (width / height) / (size[1] / size[0])
-    if max(ratio, 1 / ratio) > STRETCH:
+    if not keeps_shape((height, width), size):
         raise _refused(
             f"a picture of {height}x{width} pixels would be squeezed into {size[0]}x{size[1]}",
             key,
             "Send the camera's own picture, without bars (no resize_with_pad): the server resizes it.",
         )
-    return resized(value, size)
+    return value if (height, width) == size else shrink(Image.fromarray(value), size)
 
 
 def _prompt(value: Any) -> str:
