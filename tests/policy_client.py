@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -15,7 +14,7 @@ import numpy as np
 from websockets.sync.client import connect
 
 from vlaw_assets.lake import Lake
-from vlaw_assets.serving.limits import Door, Limits
+from vlaw_assets.serving.limits import Door, Limits, bind
 from vlaw_assets.serving.running import Asking, serve
 from vlaw_assets.serving.served import Served
 from vlaw_assets.serving.session import Session
@@ -99,9 +98,9 @@ def running(
     """A server on a free port for a block."""
     started: Future[tuple[Session, Any]] = Future()
     told: list[str] = []
-    listening = socket.create_server(("127.0.0.1", 0), backlog=256)
+    bound = bind("127.0.0.1", 0, door or Door())
     asking = Asking("vlaw", 1, noise_scale, 5, record)
-    place = Running(listening.getsockname()[1], session=None, told=told)  # type: ignore[arg-type] # known below
+    place = Running(bound.getsockname()[1], session=None, told=told)  # type: ignore[arg-type] # known below
 
     def work() -> None:
         try:
@@ -109,7 +108,7 @@ def running(
                 lake,
                 served,
                 asking,
-                listening,
+                bound,
                 limits=limits or Limits(answer_s=20),
                 door=door or Door(),
                 tell=told.append,
@@ -130,7 +129,7 @@ def running(
             stop()
     finally:
         thread.join(60)
-        listening.close()
+        bound.close()
     assert not thread.is_alive(), "the server did not end"
 
 

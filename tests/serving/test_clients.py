@@ -18,7 +18,7 @@ from policy_client import Client, asked, packed, running
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 from websockets.sync.client import connect
 
-from vlaw_assets.serving.limits import Door, Limits, listen, open_door
+from vlaw_assets.serving.limits import Door, Limits, bind, listen, open_door
 from vlaw_assets.serving.recorder import Recorder
 from vlaw_models.errors import VlawError
 
@@ -245,20 +245,31 @@ def test_a_client_comes_in_over_tls(lake, served, episodes, certificate, tmp_pat
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", ""])
 def test_an_address_that_others_reach_needs_token_and_tls(host):
     with pytest.raises(VlawError, match="other machines reach this address") as error:
-        listen(host, 0, Door())
+        bind(host, 0, Door())
     assert "--token-file and --tls-cert" in error.value.remedy
     with pytest.raises(VlawError, match="other machines") as error:
-        listen(host, 0, Door(TOKEN))
+        bind(host, 0, Door(TOKEN))
     assert "Give --tls-cert (" in error.value.remedy
 
 
 def test_addresses_of_this_machine_are_open_and_others_named():
     for host in ("127.0.0.1", "localhost", "127.1.2.3"):
-        listen(host, 0, Door()).close()
-    with listen("127.0.0.1", 0, Door()) as taken, pytest.raises(VlawError, match="cannot listen there"):
-        listen("127.0.0.1", taken.getsockname()[1], Door())
+        bind(host, 0, Door()).close()
     with pytest.raises(VlawError, match="no such address"):
-        listen("no.such.host.invalid", 0, Door())
+        bind("no.such.host.invalid", 0, Door())
+
+
+def test_an_address_is_taken_by_who_listens_there():
+    with bind("127.0.0.1", 0, Door()) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(ConnectionRefusedError):  # nobody gets in before it is told to listen
+            socket.create_connection(("127.0.0.1", port))
+        with bind("127.0.0.1", port, Door()) as second:
+            listen(first)
+            with pytest.raises(VlawError, match="cannot listen there"):
+                listen(second)
+        with pytest.raises(VlawError, match="cannot listen there"):
+            bind("127.0.0.1", port, Door())
 
 
 @pytest.mark.parametrize(

@@ -52,12 +52,12 @@ def serve_policy(
 
     The session (which policy, how often it was asked) is kept in the lake; its id goes to every client.
     """
-    from vlaw_assets.serving.limits import Limits, listen, message_bytes, open_door
+    from vlaw_assets.serving.limits import Limits, bind, message_bytes, open_door
 
     size, recipe = _size(image_size), known_experiment(experiment)
     door = open_door(token_file, tls_cert, tls_key)
     lake = existing_lake()
-    with listen(host, port, door) as listening:
+    with bind(host, port, door) as bound:
         from vlaw_assets.serving.running import Asking, serve
         from vlaw_assets.serving.served import find_policy, load
         from vlaw_models.robots.registry import find_robot
@@ -74,7 +74,7 @@ def serve_policy(
             lake,
             served,
             Asking(experiment, iteration, scale, noise_seed, record),
-            listening,
+            bound,
             limits=limits,
             door=door,
             tell=tell,

@@ -15,6 +15,8 @@ PICTURE = 1920 * 1200 * 3
 """Bytes of the largest picture that a message has room for, per camera."""
 REST = 1 << 20
 SHORTEST_TOKEN = 16
+BACKLOG = 256
+"""Clients that may be waiting to be let in."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,9 @@ def open_door(token_file: Path | None, certificate: Path | None, key: Path | Non
     return Door(_token(token_file) if token_file else "", _tls(certificate, key) if certificate or key else None)
 
 
-def listen(host: str, port: int, door: Door) -> socket.socket:
-    """A listening socket. Addresses that other machines reach need a token and TLS.
+def bind(host: str, port: int, door: Door) -> socket.socket:
+    """A socket at that address; nobody can connect before `listen`. Addresses that other machines reach need a token
+    and TLS.
 
     Raises VlawError without them, and where the address is taken or none of this machine's.
     """
@@ -82,14 +85,31 @@ def listen(host: str, port: int, door: Door) -> socket.socket:
             remedy=f"Give {' and '.join(lacking)} (docs/serving.md), or keep to --host 127.0.0.1 and let robots come "
             "through a tunnel such as ssh -L.",
         )
+    bound = socket.socket(family, socket.SOCK_STREAM)
     try:
-        return socket.create_server(address[:2], family=family, backlog=256)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # not a minute's wait for what ended just now
+        bound.bind(address)
     except OSError as error:
-        raise VlawError(
-            f"the server cannot listen there: {error.strerror or error}",
-            where=where,
-            remedy="Choose another --port (0: any free one) or --host, or stop what listens there.",
-        ) from error
+        bound.close()
+        raise _taken(error, where) from error
+    return bound
+
+
+def listen(bound: socket.socket) -> None:
+    """From now on clients can connect. Raises VlawError where another server was quicker."""
+    try:
+        bound.listen(BACKLOG)
+    except OSError as error:
+        host, port = bound.getsockname()[:2]
+        raise _taken(error, f"{host}, port {port}") from error
+
+
+def _taken(error: OSError, where: str) -> VlawError:
+    return VlawError(
+        f"the server cannot listen there: {error.strerror or error}",
+        where=where,
+        remedy="Choose another --port (0: any free one) or --host, or stop what listens there.",
+    )
 
 
 def _token(path: Path) -> str:

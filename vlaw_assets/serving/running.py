@@ -17,7 +17,7 @@ from vlaw_assets.lake import disk
 from vlaw_assets.lake.durable import FileLock
 from vlaw_assets.pipeline.code_identity import code_revision
 from vlaw_assets.serving.batches import Batches
-from vlaw_assets.serving.limits import Door, Limits
+from vlaw_assets.serving.limits import Door, Limits, listen
 from vlaw_assets.serving.recorder import Recorder
 from vlaw_assets.serving.served import Served, blank
 from vlaw_assets.serving.server import PolicyServer
@@ -73,21 +73,24 @@ def serve(
     lake: Lake,
     served: Served,
     asking: Asking,
-    listening: socket.socket,
+    bound: socket.socket,
     *,
     limits: Limits,
     door: Door,
     tell: Callable[[str], None],
     ready: Callable[[Session, Callable[[], None]], None] = lambda _session, _stop: None,
 ) -> Session:
-    """Serves until this process is interrupted or terminated, and returns the session as it is then recorded.
+    """Serves on a bound socket until this process is interrupted or terminated, and returns the session as it is then
+    recorded.
 
     `ready` is called once clients are let in, with the session and what ends it (from any thread). Raises VlawError
     where the lake cannot be written, or the policy does not fit its robot: then nothing is left of the session.
     """
+    tell(f"{served.ref.name} is tried, alone and in a batch of {limits.batch}, before anybody can connect")
     batches = Batches(served.policy, served.robot, noise_scale=asking.noise_scale, most=limits.batch)
     took = warm_up(served, batches, limits)
-    session = _begin(served, asking, address_of(listening, door))
+    listen(bound)
+    session = _begin(served, asking, address_of(bound, door))
     folder = folder_of(lake, session.id)
     try:
         folder.mkdir(parents=True)
@@ -106,7 +109,7 @@ def serve(
         end = "failed"
         try:
             tell(f"warm: a chunk takes {took:.1f} ms")
-            end = asyncio.run(_until_ended(lake, server, listening, now, ready))
+            end = asyncio.run(_until_ended(lake, server, bound, now, ready))
         finally:
             session = now().model_copy(update={"ended_at": datetime.now(UTC), "end": end})
             with suppress(OSError):  # the disk filled up meanwhile: what was noted last stands

@@ -116,8 +116,8 @@ class PolicyServer:
             await self._stopping.wait()
         finally:
             server.close(close_connections=False)
-            for connection in list(self._waiting):
-                await self._end(connection, CloseCode.GOING_AWAY, "the server ends")
+            endings = (self._end(one, CloseCode.GOING_AWAY, "the server ends") for one in self._waiting)
+            await asyncio.gather(*endings)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._limits.answer_s + 5):
                     await server.wait_closed()
@@ -162,7 +162,7 @@ class PolicyServer:
         """Returns how many requests there were, and what ended it."""
         asked, before = 0, None
         try:
-            greeting = wire.pack(self._metadata)
+            greeting = wire.pack({**self._metadata, "latency_ms": self.latency_ms()})
             await self._record(Kind.OPEN, number, 0, greeting)
             await self._send(connection, greeting)
             while True:
