@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import pickle
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from lake_worker import commit_all, identity, sample_episodes
 
-from vlaw_assets.lake import Lake
+from vlaw_assets.lake import Lake, decoded, frames
 from vlaw_models.errors import VlawError
 
 
@@ -76,6 +77,46 @@ def test_threads_and_fresh_processes_read_the_same(lake):
         assert all(np.array_equal(read, expected) for read in threads.map(lambda _: source.take(PAIRS), range(16)))
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as processes:
         assert np.array_equal(processes.submit(_read, source, PAIRS).result(), expected)
+
+
+def test_what_is_asked_for_again_is_kept_as_pixels_and_stays_what_it_was(lake, monkeypatch):
+    handle = lake.read(commit_all(lake))
+    whole, source = handle.episodes(), handle.source()
+    expected = np.stack([whole[number].images[step] for number, step in PAIRS])
+    decoded = []
+    decode = frames.decode
+    monkeypatch.setattr(frames, "decode", lambda data: decoded.append(len(data)) or decode(data))
+    counts = []
+    for _ in range(3):
+        before = len(decoded)
+        assert np.array_equal(source.take(PAIRS), expected)
+        counts.append(len(decoded) - before)
+    pictures = len(set(PAIRS)) * expected.shape[1]
+    assert counts == [pictures, pictures, 0], "the first time may be the only one: nothing is written for it"
+    every = [(number, step) for number, episode in enumerate(whole) for step in range(len(episode.images))]
+    everything = np.stack([whole[number].images[step] for number, step in every])
+    for _ in range(3):
+        assert np.array_equal(source.take(every), everything), "kept and fresh frames side by side"
+    before = len(decoded)
+    again = pickle.loads(pickle.dumps(source))
+    assert np.array_equal(again.take(PAIRS), expected)
+    assert len(decoded) == before + pictures, "a copy has nothing yet"
+
+
+@pytest.mark.parametrize("trouble", ["no room", "full disk", "short write"])
+def test_where_pixels_cannot_be_kept_frames_are_decoded_every_time(lake, monkeypatch, trouble):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    handle = lake.read(commit_all(lake))
+    whole, source = handle.episodes(), handle.source()
+    if trouble == "no room":
+        monkeypatch.setattr(decoded, "MOST", 3000)
+    else:
+        monkeypatch.setattr(decoded.os, "pwrite", full if trouble == "full disk" else lambda *_: 1)
+    expected = np.stack([whole[number].images[step] for number, step in PAIRS])
+    for _ in range(4):
+        assert np.array_equal(source.take(PAIRS), expected)
 
 
 def test_damaged_frames_are_named_before_any_is_given(lake):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from vlaw_assets.lake import frames
+from vlaw_assets.lake.decoded import DecodedFrames
 from vlaw_assets.lake.lance_rows import LanceRows
 from vlaw_assets.lake.paths import Paths
 from vlaw_models.episodes import Episode
@@ -29,6 +30,8 @@ class LanceEpisodes(EpisodeSource):
         self._rows = LanceRows(paths.frames, entry, "frames") if entry and episodes else None
         places = self._rows.places() if self._rows else {}
         found = [places.get(episode.episode_id) for episode in episodes]
+        self._end = max((place.begin + place.steps * place.views for place in places.values()), default=0)
+        self._decoded: dict[tuple[int, ...], DecodedFrames] = {}
         self._begins = [place.begin if place else 0 for place in found]
         self._episodes = [
             replace(episode, images=Frames(self, index, (place.steps if place else 0, *episode.images.shape[1:])))
@@ -49,10 +52,28 @@ class LanceEpisodes(EpisodeSource):
         rows, back = np.unique(rows, return_inverse=True)
         pictures = np.empty((len(rows), *shape[1:]), np.uint8)
         if self._rows is not None:
-            for here, column in self._rows.take(rows, "image"):
-                try:
-                    for row, data in zip(here, column, strict=True):
-                        pictures[row] = frames.decode(data.as_py())
-                except (OSError, ValueError) as error:
-                    raise self._rows.damaged(error) from error
-        return pictures[back].reshape(len(pairs), *shape)
+            kept = self._decoded_of(shape[1:])
+            missing = np.flatnonzero(~kept.read(rows, pictures))
+            if len(missing):
+                decoded = self._decode(self._rows, rows[missing], shape[1:])
+                kept.note(rows[missing], decoded)
+                pictures[missing] = decoded
+        in_order = len(back) == len(rows) and (np.diff(back) == 1).all()
+        return (pictures if in_order else pictures[back]).reshape(len(pairs), *shape)
+
+    def _decoded_of(self, shape: tuple[int, ...]) -> DecodedFrames:
+        """Frames that are kept as pixels. All of one artifact have one size, else each size has its own."""
+        if shape not in self._decoded:
+            self._decoded[shape] = DecodedFrames(self._end, shape)
+        return self._decoded[shape]
+
+    def _decode(self, source: LanceRows, rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """The frames of these rows, rising, read from Lance: (N, height, width, 3)."""
+        pictures = np.empty((len(rows), *shape), np.uint8)
+        for here, column in source.take(rows, "image"):
+            try:
+                for row, data in zip(here, column, strict=True):
+                    pictures[row] = frames.decode(data.as_py())
+            except (OSError, ValueError) as error:
+                raise source.damaged(error) from error
+        return pictures
