@@ -12,9 +12,11 @@ import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from vlaw_assets.importers import spool
 from vlaw_assets.importers.base import Found, Read, Recordings
 from vlaw_assets.importers.description import Options
 from vlaw_assets.importers.findings import Finding
@@ -32,14 +34,15 @@ ROBOT = RobotSpec(
     world="listed",
     success="as listed",
 )
-FILE = "episodes.json"
+FILE, READ = "episodes.json", "read.txt"
 STEPS, SIDE = 3, 16
 
 
-def write_listed(folder: Path, episodes: Sequence[str], *, seconds: float = 0.0) -> Path:
-    """`seconds`: how long reading each one takes."""
+def write_listed(folder: Path, episodes: Sequence[str], *, seconds: float = 0.0, batch: int = 1000) -> Path:
+    """`seconds`: how long reading each one takes; `batch`: episodes of a batch of the spool. Numbers that were read are
+    added to READ."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / FILE).write_text(json.dumps({"episodes": list(episodes), "seconds": seconds}))
+    (folder / FILE).write_text(json.dumps({"episodes": list(episodes), "seconds": seconds, "batch": batch}))
     return folder
 
 
@@ -54,15 +57,18 @@ def open_recordings(path: Path, options: Options) -> Recordings:
         ROBOT,
         files=[root / FILE],
         index=[Found(number, f"e{number}", STEPS + 1) for number in range(len(found["episodes"]))],
-        read=partial(_read, found["episodes"], found["seconds"], options.task),
+        read=partial(_read, root, found, options.task),
         understood={"robot": ROBOT.name, "camera front": "as listed"},
     )
 
 
-def _read(kinds: Sequence[str], seconds: float, task: str, numbers: Sequence[int]) -> Iterator[Read]:
+def _read(root: Path, listed: dict[str, Any], task: str, numbers: Sequence[int]) -> Iterator[Read]:
+    spool.MOST_EPISODES = listed["batch"]
     for number in numbers:
-        time.sleep(seconds)
-        kind = kinds[number]
+        time.sleep(listed["seconds"])
+        kind = listed["episodes"][number]
+        with (root / READ).open("a") as log:
+            log.write(f"{number}\n")
         if kind == "hangs":
             time.sleep(600)
         if kind == "dies":

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from listed_recording import write_listed
+from listed_recording import READ, write_listed
 from typer.testing import CliRunner
 
 from vlaw_assets.cli import app
@@ -144,7 +144,7 @@ def test_a_dry_run_names_everything_and_writes_nothing(tmp_path):
     assert [finding["rule"] for finding in found["findings"]] == ["row_spacing", "no_instruction", "not_of_the_robot"]
     code, output = run(tmp_path / "nowhere", "--dry-run", "--json")
     assert (code, json.loads(output)["refused"]["what"]) == (1, "nothing is listed here")
-    assert sorted(tmp_path.rglob("*")) == before
+    assert sorted(tmp_path.rglob("*")) == sorted([*before, listed / READ]), "what the importer itself keeps for tests"
 
 
 def test_bad_episodes_refuse_an_import_or_are_left_out_and_kept_as_findings(tmp_path):
