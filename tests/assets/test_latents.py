@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import pickle
 from concurrent.futures import ProcessPoolExecutor
@@ -112,6 +113,45 @@ def test_quarantine_reaches_the_latents_of_an_episode_and_no_others(bench):
     with pytest.raises(VlawError, match="has no latents") as caught:
         kept.of(bad)
     assert "corpus_latents" in caught.value.remedy
+
+
+@pytest.mark.parametrize("made_by", ["this autoencoder", "another"])
+def test_latents_that_came_with_a_recording_are_used_as_they_are(bench, autoencoder, monkeypatch, made_by):
+    """Of the two copies one is of a recording with latents: it has those, whatever its frames are."""
+    found, names = episodes(2, seed=7)[:2], []
+    model = bench.lake.ledger.require("autoencoder", "").content_digest if made_by == "this autoencoder" else "f" * 64
+    own = autoencoder.encode(found[0].images).half().numpy() + 1
+
+    def write_recording(draft):
+        names.extend(draft.write_episodes(found, purpose="rollout", world="lab", label_source="recorded"))
+        steps = range(found[0].num_steps + 1 - len(own), found[0].num_steps + 1)
+        draft.write_latents(model, draft.artifact_id, names[0], steps, own)
+
+    recording = commit(bench.lake, "recorded_episodes", "lab|00", write=write_recording)
+
+    def write_copies(draft):
+        draft.read(recording, role="recorded_episodes", by_row=True).episodes(frames=False)
+        copies = [dataclasses.replace(one, start_episode_id=name) for one, name in zip(found, names, strict=True)]
+        draft.write_episodes(copies, purpose="co_training", world="lab")
+
+    commit(bench.lake, "co_training_data", parents={"recorded_episodes": recording}, write=write_copies, reads=())
+    ref = bench.make("corpus_latents", "")
+    kept, (first, second) = bench.lake.read(ref).latents(), source_of(bench, "co_training_data")
+    assert np.array_equal(np.asarray(kept.of(second)), autoencoder.encode(found[1].images).half().numpy())
+    edges = {edge.role: edge for edge in bench.lake.ledger.edge_rows(ref.artifact_id)}
+    if made_by == "another":
+        assert "kept" not in ref.metrics
+        assert np.array_equal(np.asarray(kept.of(first)), autoencoder.encode(found[0].images).half().numpy())
+        assert set(edges) == {"autoencoder", *CORPORA}
+        return
+    assert (ref.metrics["kept"], ref.metrics["encoded"]) == (1, len(TASKS) + 1)
+    assert np.array_equal(np.asarray(kept.of(first)), own)
+    assert edges["recorded_co_training_data"].selection == "listed"
+    assert {found.ref.asset for found in impact(bench.lake, names[0])} >= {"corpus_latents", "co_training_data"}
+    assert verify(bench.lake, [recording, ref]) == []
+    assert find_garbage(bench.lake, older_than_s=0) == []
+    monkeypatch.setattr(TinyAutoencoder, "to_latents", None)
+    assert bench.make("corpus_latents", "").artifact_id == ref.artifact_id
 
 
 def test_what_costs_nothing_is_not_kept(tmp_path):

@@ -37,8 +37,11 @@ def write_video(path: Path, levels: list[int], size: tuple[int, int] = (192, 320
 
 @pytest.fixture
 def dataset(tmp_path) -> Path:
+    return write_dataset(tmp_path / "cups")
+
+
+def write_dataset(root: Path) -> Path:
     """Two episodes, a success and a failure: state of frame t is .1 t everywhere, command of row r is .2 + .01 r."""
-    root = tmp_path / "cups"
     for name, success, text in (("2", 1, "lift the cup"), ("10", 0, " ")):
         rows = LENGTH * RATIO - 1
         annotation = {
@@ -97,7 +100,7 @@ def outside(root: Path) -> None:
 
 BROKEN = {
     "no dataset": (lambda root: (root / "annotation").rename(root / "x"), "no annotation/train"),
-    "not json": (lambda root: (root / "annotation/train/2.json").write_text("{"), "cannot be read"),
+    "not json": (lambda root: (root / "annotation/train/2.json").write_text("{"), "not readable JSON"),
     "a list": (lambda root: (root / "annotation/train/2.json").write_text("[]"), "holds no episode"),
     "six numbers": (lambda root: edit(root, states=[[0.0] * 6] * LENGTH), r"must be \(rows, 7\)"),
     "ragged": (lambda root: edit(root, states=[[0.0] * 7, [0.0]]), "no table of numbers|not a table of numbers"),
@@ -112,7 +115,7 @@ BROKEN = {
     "half a label": (lambda root: edit(root, success=0.5), "success is 0.5"),
     "no videos": (lambda root: edit(root, videos=[]), "no video is named for view 0"),
     "video missing": (lambda root: (root / "videos/train/2/1.mp4").unlink(), "view 1 is missing"),
-    "video outside": (outside, "outside of the dataset"),
+    "video outside": (outside, "not one inside the dataset"),
     "video too short": (lambda root: write_video(root / "videos/train/2/1.mp4", [9] * 4), "no frame for row 4"),
     "video of another size": (
         lambda root: write_video(root / "videos/train/2/1.mp4", [9] * LENGTH, (64, 64)),

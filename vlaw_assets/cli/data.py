@@ -58,6 +58,9 @@ def import_(
     ] = None,
     gripper: Annotated[str, typer.Option(help="closed_is_1 or open_is_1; default: closed_is_1.")] = "",
     rate: Annotated[float | None, typer.Option(help="Rows per second, where the recording says another.")] = None,
+    latents_of: Annotated[
+        str, typer.Option(metavar="FOLDER", help="Checkpoint of the autoencoder that made the dataset's latents.")
+    ] = "",
     success_key: Annotated[str, typer.Option(metavar="KEY", help="What holds the success label.")] = "",
     success_value: Annotated[
         Pairs, typer.Option(metavar="TEXT=true|false", help="What a text of that label means; once for each.")
@@ -101,6 +104,7 @@ def import_(
         "units": _listed(unit, "--unit", "state=mm,mm,deg"),
         "gripper": gripper,
         "rate": rate,
+        "latents_of": latents_of,
         "success_key": success_key,
         "success_values": _truths(success_value),
         "frame": frame,

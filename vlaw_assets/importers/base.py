@@ -22,6 +22,8 @@ from vlaw_models.robots.registry import ROBOTS, find_robot, importable_robots
 from vlaw_models.robots.spec import RobotSpec
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from vlaw_models.episodes import Episode
 
 
@@ -56,6 +58,17 @@ class Read:
 
 
 @dataclass(frozen=True)
+class Latents:
+    """What an autoencoder made of the frames of a recording, beside them."""
+
+    model: str
+    """Content digest of the autoencoder's checkpoint."""
+    of: Callable[[int], np.ndarray | None]
+    """Number of an episode that was read -> (T', C, V*h, w) float16, one for each of its frames; None where it has
+    none."""
+
+
+@dataclass(frozen=True)
 class Recordings:
     """A dataset whose metadata were read and found sound."""
 
@@ -82,6 +95,8 @@ class Recordings:
     """How the recording was understood, in words for people: 'camera wrist' -> 'observation.images.hand'."""
     findings: tuple[Finding, ...] = ()
     """Notes on the dataset as a whole that are no errors."""
+    latents: Latents | None = None
+    """Those that a world model of their autoencoder may learn from as they are."""
 
     def source_digest(self) -> str:
         """sha256 over the relative paths and the bytes of every file that is read."""

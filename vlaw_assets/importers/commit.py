@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.importers.base import Recordings
+from vlaw_assets.importers.base import Latents, Recordings
 from vlaw_assets.importers.description import Options
 from vlaw_assets.importers.findings import Finding
 from vlaw_assets.importers.reading import SKIP, Limits, Seen, read_apart
@@ -28,7 +28,7 @@ from vlaw_models.errors import VlawError
 from vlaw_models.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from vlaw_assets.lake import ArtifactRef, Lake
+    from vlaw_assets.lake import ArtifactRef, Draft, Lake
 
 ASSET = KIND = "recorded_episodes"
 SHOWN = 20
@@ -86,13 +86,23 @@ def commit_recordings(
         with commit() as draft:
             if draft.reused is None:
                 strips = Strips(_findings(recordings, batches))
-                draft.write_encoded(strips.passing(spool.tables(batches)))
+                names = draft.write_encoded(strips.passing(spool.tables(batches)))
+                if recordings.latents is not None:
+                    _write_latents(draft, recordings.latents, names, strips.lengths)
                 if (png := strips.picture()) is not None:
                     draft.keep_picture(TITLE, png)
                 draft.write_findings([asdict(finding) for finding in _findings(recordings, batches)])
                 draft.set_metrics({**_summary(name, recordings, options, batches), "made_with": made_with()})
         spool.remove()
     return _with_statistics(lake, draft.committed, recordings, run_id)
+
+
+def _write_latents(draft: Draft, latents: Latents, names: Sequence[str], lengths: Sequence[tuple[int, int]]) -> None:
+    """Of the episodes of these ids, each with its number in the recording and how many frames it has."""
+    for name, (number, length) in zip(names, lengths, strict=True):
+        made = latents.of(number)
+        if made is not None and len(made) == length:
+            draft.write_latents(latents.model, draft.artifact_id, name, range(length), made)
 
 
 def _with_statistics(lake: Lake, ref: ArtifactRef, recordings: Recordings, run_id: str) -> ArtifactRef:

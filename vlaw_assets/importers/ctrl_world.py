@@ -1,28 +1,30 @@
 """Ctrl-World's dataset layout: one JSON file and one video per camera for each episode, a pose for every frame.
 
-    annotation/{train,val}/<episode>.json   texts, success, states (T, 7), the commands at the robot's own rate
-    videos/{train,val}/<episode>/<view>.mp4 the same T frames
+    annotation/{train,val}/<episode>.json       states at 5 Hz, commands at 15 Hz (ctrl_world_annotation.py)
+    videos/{train,val}/<episode>/<view>.mp4     the same T frames
+    latent_videos/{train,val}/<episode>/<view>.pt   what an autoencoder made of them (ctrl_world_latents.py)
 
 Conventions as for other recordings: the action of a control step is the last pose commanded within it; the last frame
-has none. Latents that lie beside the videos (`.pt`, pickles) are not read.
+has none. Latents are taken where a person says which autoencoder made them (`latents_of`): then a world model of that
+autoencoder learns from them as they are.
 Source: the Ctrl-World repository, dataset_example (MIT).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from vlaw_assets.importers import videos
-from vlaw_assets.importers.base import UNNAMED_TASK, Found, Read, Recordings, robot_of
+from vlaw_assets.importers import ctrl_world_latents, videos
+from vlaw_assets.importers.base import Found, Latents, Read, Recordings, robot_of
 from vlaw_assets.importers.cameras import check_shape
+from vlaw_assets.importers.ctrl_world_annotation import Annotation, Fault, annotation
 from vlaw_assets.importers.description import Options
+from vlaw_assets.importers.files import Folder
+from vlaw_assets.importers.findings import Finding
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.spec import RobotSpec
@@ -32,177 +34,212 @@ CALLED = "droid"
 SPLITS = ("train", "val")
 SHAPE = (192, 320)
 """(height, width) of the layout's videos."""
-POSE = 7
-"""x, y, z (metres), roll, pitch, yaw (radians), gripper (0 open to 1 closed)."""
-REMEDY = "Copy the episode again, or remove its file from annotation/."
-MAX_BYTES = 64 * 2**20
-"""A larger annotation is no episode."""
-
-
-@dataclass(frozen=True)
-class Annotation:
-    """One episode's JSON file, checked."""
-
-    path: Path
-    name: str
-    """"train/0"."""
-    instruction: str
-    success: bool | None
-    states: np.ndarray
-    """(T, 7) float32."""
-    commands: np.ndarray
-    """(T - 1, 7) float32: the last pose commanded in each control step."""
-    videos: tuple[Path, ...]
+LOOKED_AT = 2
+"""Episodes whose latents are decoded, of each two frames."""
+NO_LATENTS = "latents"
+"""Rule of a finding: the episode's frames are encoded, as if there were no latents."""
 
 
 def open_recordings(path: Path, options: Options) -> Recordings:
     """The dataset in a folder that holds annotation/ and videos/. Raises VlawError for what is wrong."""
-    root = path.expanduser().resolve()
     if options.split and options.split not in SPLITS:
         raise VlawError(
-            f"the layout has no split {options.split!r}", where=str(root), remedy=f"Use one of {', '.join(SPLITS)}."
+            f"the layout has no split {options.split!r}", where=str(path), remedy=f"Use one of {', '.join(SPLITS)}."
         )
     if options.cameras:
         raise VlawError(
             f"the layout has no name for camera {next(iter(options.cameras))!r}: its videos are numbered",
-            where=str(root),
+            where=str(path),
             remedy="Leave --camera out: the videos are the robot's cameras in their order.",
         )
     splits = [split for split in SPLITS if options.split in ("", split)]
-    files = [file for split in splits for file in sorted((root / "annotation" / split).glob("*.json"), key=_number)]
-    if not files:
+    remedy = "Give the folder that contains annotation/ and videos/."
+    there = next((split for split in splits if (path.expanduser() / "annotation" / split).is_dir()), splits[0])
+    folder = Folder.of(path, holds=f"annotation/{there}", remedy=remedy)
+    names = [name for split in splits for name in sorted(folder.listed(f"annotation/{split}/*.json"), key=_number)]
+    if not names:
         raise VlawError(
-            f"this is not a dataset in Ctrl-World's layout: there is no annotation/{splits[0]}/*.json",
-            where=str(root),
-            remedy="Give the folder that contains annotation/ and videos/.",
+            f"this is not a dataset in Ctrl-World's layout: there is no annotation/{there}/*.json",
+            where=str(folder.root),
+            remedy=remedy,
         )
-    robot = robot_of(options, called=CALLED, where=str(root))
-    annotations = [_annotation(root, file, robot) for file in files]
+    robot = robot_of(options, called=CALLED, where=str(folder.root))
     size = options.size_for(robot)
-    check_shape(robot, SHAPE, where=str(root))
+    check_shape(robot, SHAPE, where=str(folder.root))
+    reader = Reader(folder, names, robot, size, options.task)
+    seen = [reader.look(number) for number in range(len(names))]
+    latents = None
+    if options.latents_of:
+        reader, latents = _with_latents(reader, seen, options.latents_of)
+    used = [path for one in seen for path in (*one.videos, *(one.latents if latents else ()))]
     return Recordings(
         "ctrl-world",
-        root,
+        folder.root,
         robot=robot,
-        files=sorted({*files, *(video for annotation in annotations for video in annotation.videos)}),
-        index=[
-            Found(number, annotation.name, len(annotation.states), (annotation.instruction,))
-            for number, annotation in enumerate(annotations)
-        ],
-        read=partial(_read, annotations, robot, size, options.task),
+        files=sorted(folder.locate(path, what="file") for path in {*names, *used} if _is_there(folder, path)),
+        index=[one.found for one in seen],
+        read=reader,
+        settings={"latents_of": latents.model} if latents else {},
         facts={"recorded_fps": robot.control_hz},
-        understood={"robot": robot.name, "rate": f"{robot.control_hz:g} Hz"}
-        | {f"camera {name}": f"video {view}" for view, name in enumerate(robot.camera_names)},
+        understood={
+            "robot": robot.name,
+            "rate": f"{robot.control_hz:g} Hz",
+            "actions": f"the last command of each step, of those at {3 * robot.control_hz:g} Hz",
+            **{f"camera {name}": f"video {view}" for view, name in enumerate(robot.camera_names)},
+            **({"latents": f"as they are, for world models of autoencoder {latents.model[:12]}"} if latents else {}),
+        },
+        latents=latents,
     )
 
 
-def _read(
-    annotations: Sequence[Annotation], robot: RobotSpec, size: tuple[int, int], task: str, numbers: Sequence[int]
-) -> Iterator[Read]:
-    for number in numbers:
-        yield Read(number, _episode(number, annotations[number], robot, size, task))
+def _number(relative: str) -> tuple[int, str]:
+    stem = Path(relative).stem
+    return (int(stem) if stem.isdecimal() else -1, stem)
 
 
-def _number(path: Path) -> tuple[int, str]:
-    return (int(path.stem) if path.stem.isdecimal() else -1, path.stem)
-
-
-def _annotation(root: Path, path: Path, robot: RobotSpec) -> Annotation:
-    def wrong(what: str) -> VlawError:
-        return VlawError(what, where=str(path), remedy=REMEDY)
-
-    if path.stat().st_size > MAX_BYTES:
-        raise wrong(f"the file has {path.stat().st_size} bytes, more than any episode")
+def _is_there(folder: Folder, relative: str) -> bool:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise wrong(f"the file cannot be read: {error}") from error
-    if not isinstance(found, dict):
-        raise wrong("the file holds no episode")
-    states = _numbers(found, "states", POSE, path)
-    commands = np.concatenate(
-        [
-            _numbers(found, "action.cartesian_position", POSE - 1, path),
-            _numbers(found, "action.gripper_position", 1, path),
-        ],
-        axis=1,
-    )
-    length = len(states)
-    stride = round(len(commands) / length)
-    if length < 2 or stride < 1 or not (length - 1) * stride < len(commands) <= length * stride:
-        raise wrong(f"{len(commands)} commands do not fit {length} states: their rates have no whole ratio")
-    texts = found.get("texts")
-    if not isinstance(texts, list) or len(texts) != 1 or not isinstance(texts[0], str):
-        raise wrong(f"texts is {str(texts)[:80]}, which is not one instruction")
-    success = found.get("success")
-    if success is not None and (isinstance(success, float) or success not in (0, 1)):
-        raise wrong(f"success is {success!r}: labels are 1 or 0")
-    actions = commands[np.arange(1, length) * stride - 1]
-    robot.check_numbers(states, actions, where=str(path))
-    return Annotation(
-        path,
-        f"{path.parent.name}/{path.stem}",
-        texts[0].strip() or UNNAMED_TASK,
-        None if success is None else bool(success),
-        states,
-        actions,
-        tuple(_video(root, path, found, view) for view in range(len(robot.cameras))),
-    )
+        folder.locate(relative, what="file")
+    except VlawError:  # the episode's finding says so
+        return False
+    return True
 
 
-def _numbers(found: dict[str, Any], key: str, width: int, path: Path) -> np.ndarray:
-    """(rows, width) float32."""
-    try:
-        values = np.asarray(found.get(key), dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise VlawError(f"{key} is not a table of numbers", where=str(path), remedy=REMEDY) from error
-    values = values[:, None] if values.ndim == 1 and width == 1 else values
-    if values.ndim != 2 or values.shape[1] != width:
-        raise VlawError(f"{key} has shape {values.shape}, must be (rows, {width})", where=str(path), remedy=REMEDY)
-    bad = np.argwhere(~np.isfinite(values))
-    if len(bad):
-        raise VlawError(f"{key} is NaN or infinite in row {bad[0][0]}", where=str(path), remedy=REMEDY)
-    return values
+@dataclass(frozen=True)
+class Looked:
+    """What is kept of an annotation that was only looked at."""
+
+    found: Found
+    videos: tuple[str, ...] = ()
+    latents: tuple[str, ...] = ()
 
 
-def _video(root: Path, path: Path, found: dict[str, Any], view: int) -> Path:
-    """The video of one view, which must lie inside the dataset."""
-    try:
-        relative = found["videos"][view]["video_path"]
-    except (KeyError, IndexError, TypeError) as error:
-        raise VlawError(f"no video is named for view {view}", where=str(path), remedy=REMEDY) from error
-    file = (root / str(relative)).resolve()
-    if not file.is_relative_to(root) or not file.is_file():
+@dataclass(frozen=True)
+class Reader:
+    """Reads episodes by number, one at a time."""
+
+    folder: Folder
+    names: Sequence[str]
+    robot: RobotSpec
+    size: tuple[int, int]
+    task: str
+    latent_size: tuple[int, int] | None = None
+    """(h, w) of latents that are wanted too; None: they are not."""
+
+    def __call__(self, numbers: Sequence[int]) -> Iterator[Read]:
+        for number in numbers:
+            try:
+                yield self._read(number)
+            except (Fault, videos.VideoError) as fault:
+                what = f"{self.folder.root / self.names[number]}: {fault.what}"
+                yield Read(number, None, (Finding(fault.rule, what, "excluded", number, fault.row),))
+            except VlawError as error:
+                yield Read(number, None, (Finding("file", f"{error.where}: {error.what}", "excluded", number),))
+
+    def look(self, number: int) -> Looked:
+        name = self._name(number)
+        try:
+            one = self.annotation(number)
+        except (Fault, VlawError):  # reading it says so
+            return Looked(Found(number, name, 0))
+        return Looked(Found(number, name, len(one.states), (one.instruction,)), one.videos, one.latents)
+
+    def annotation(self, number: int) -> Annotation:
+        """`Fault` where it is no episode, VlawError where it cannot be read."""
+        found = self.folder.json(self.names[number], what="annotation")
+        return annotation(found, Path(self.names[number]).stem, len(self.robot.cameras))
+
+    def frames(self, one: Annotation, steps: Sequence[int], size: tuple[int, int]) -> np.ndarray:
+        """(len(steps), V, height, width, 3) uint8 of the frames of these numbers."""
+        views = [
+            videos.read_frames(
+                self.folder.open(path, what=f"video of view {view}"),
+                len(one.states),
+                fps=self.robot.control_hz,
+                keep=np.asarray(steps),
+                shape=SHAPE,
+                image_size=size,
+            )
+            for view, path in enumerate(one.videos)
+        ]
+        return np.stack(views, axis=1)
+
+    def latents(self, one: Annotation, size: tuple[int, int]) -> np.ndarray:
+        """(T, 4, V*h, w) float16. `LatentsError` where they are not as they must be, VlawError where a file is not."""
+        if not one.latents:
+            raise ctrl_world_latents.LatentsError("the annotation names no latents")
+        files = [self.folder.open(path, what=f"latents of view {view}") for view, path in enumerate(one.latents)]
+        return ctrl_world_latents.read_latents(files, len(one.states), size)
+
+    def kept(self, number: int) -> np.ndarray | None:
+        """The latents of an episode that was read; None where it has none that can be used."""
+        assert self.latent_size is not None
+        try:
+            return self.latents(self.annotation(number), self.latent_size)
+        except (Fault, ctrl_world_latents.LatentsError, VlawError):  # its finding says why
+            return None
+
+    def _name(self, number: int) -> str:
+        return "/".join(Path(self.names[number]).with_suffix("").parts[-2:])
+
+    def _read(self, number: int) -> Read:
+        one = self.annotation(number)
+        self.robot.check_numbers(one.states, one.actions, where=str(self.folder.root / self.names[number]))
+        findings = [Finding(rule, text, "keep", number) for rule, text in one.notes]
+        if not one.commanded:
+            text = "it has no commands: the action of a step is the state that followed"
+            findings.append(Finding("no_commands", text, "world_model_only", number))
+        if self.latent_size is not None:
+            findings += self._without_latents(number, one, self.latent_size)
+        episode = Episode(
+            task=self.task or one.instruction,
+            instruction=one.instruction,
+            seed=number,
+            images=self.frames(one, range(len(one.states)), self.size),
+            states=one.states,
+            actions=one.actions,
+            success=one.success,
+            event="success" if one.success else "",
+            cameras=self.robot.camera_names,
+            control_hz=self.robot.control_hz,
+            extra={"recorded_episode": self._name(number), "recorded_fps": self.robot.control_hz},
+        )
+        return Read(number, episode, tuple(findings))
+
+    def _without_latents(self, number: int, one: Annotation, size: tuple[int, int]) -> list[Finding]:
+        try:
+            self.latents(one, size)
+        except (ctrl_world_latents.LatentsError, VlawError) as error:
+            what = error.what if isinstance(error, VlawError) else str(error)
+            return [Finding(NO_LATENTS, f"its frames are encoded: {what}", "keep", number)]
+        return []
+
+
+def _with_latents(reader: Reader, looked: Sequence[Looked], folder: str) -> tuple[Reader, Latents]:
+    """A reader that reads latents too, once it is clear that the autoencoder in this folder made them."""
+    where = str(reader.folder.root)
+    if reader.size != SHAPE:
         raise VlawError(
-            f"the video of view {view} is missing, or outside of the dataset: {str(relative)[:120]}",
-            where=str(path),
-            remedy=REMEDY,
+            f"latents are of frames of {SHAPE[0]}x{SHAPE[1]} pixels, {reader.size[0]}x{reader.size[1]} are asked for",
+            where=where,
+            remedy=f"Leave --image-size out, or --latents-of; the robot's own frames are {reader.robot.frame_size}.",
         )
-    return file
-
-
-def _episode(number: int, annotation: Annotation, robot: RobotSpec, size: tuple[int, int], task: str) -> Episode:
-    length = len(annotation.states)
-    views = [_frames(file, length, robot.control_hz, size) for file in annotation.videos]
-    return Episode(
-        task=task or annotation.instruction,
-        instruction=annotation.instruction,
-        seed=number,
-        images=np.stack(views, axis=1),
-        states=annotation.states,
-        actions=annotation.commands,
-        success=annotation.success,
-        event="success" if annotation.success else "",
-        cameras=robot.camera_names,
-        control_hz=robot.control_hz,
-        extra={"recorded_episode": annotation.name, "recorded_fps": robot.control_hz},
-    )
-
-
-def _frames(file: Path, length: int, rate: float, size: tuple[int, int]) -> np.ndarray:
-    try:
-        return videos.read_frames(
-            file.open("rb"), length, fps=rate, keep=np.arange(length), shape=SHAPE, image_size=size
+    model, autoencoder, size = ctrl_world_latents.autoencoder_of(Path(folder), SHAPE)
+    compared = 0
+    for one in looked:
+        if not one.latents or compared == LOOKED_AT:
+            continue
+        try:
+            read = reader.annotation(one.found.number)
+            steps = [0, len(read.states) - 1]
+            latents, frames = reader.latents(read, size)[steps], reader.frames(read, steps, SHAPE)
+        except (Fault, videos.VideoError, ctrl_world_latents.LatentsError, VlawError):  # reading it says so
+            continue
+        ctrl_world_latents.check_made_by(autoencoder, latents, frames, where=f"{where}, episode {one.found.name}")
+        compared += 1
+    if not compared:
+        raise VlawError(
+            "no episode has latents that can be read", where=where, remedy="Leave --latents-of out: frames are encoded."
         )
-    except videos.VideoError as error:
-        raise videos.refusal(error, str(file)) from error
+    reader = replace(reader, latent_size=size)
+    return reader, Latents(model, reader.kept)

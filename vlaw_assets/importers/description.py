@@ -61,6 +61,8 @@ class Options:
     """One of GRIPPERS: what the recording's gripper number means; '': what the robot's means."""
     rate: float | None = None
     """Rows per second, where the recording's own word is wrong; None: as it says."""
+    latents_of: str = ""
+    """Folder of the checkpoint of the autoencoder that made the latents beside the videos; '': frames are encoded."""
     success_key: str = ""
     """What holds the success label; '': found by name."""
     success_values: Mapping[str, bool] = field(default_factory=dict)

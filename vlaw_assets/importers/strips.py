@@ -31,10 +31,13 @@ class Strips:
             self._rules.setdefault(finding.episode, []).append(finding.rule)
         self._shown: dict[str, Strip] = {}
         """By rule."""
+        self.lengths: list[tuple[int, int]] = []
+        """Of every episode that has passed: its number, and how many frames it has."""
 
     def passing(self, parts: Iterable[pa.Table]) -> Iterator[pa.Table]:
         """The same parts."""
         for part in parts:
+            self.lengths += zip(part["seed"].to_pylist(), part["num_frames"].to_pylist(), strict=True)
             for place, number in enumerate(part["seed"].to_pylist()):
                 rules = self._rules.get(number, [CLEAN])
                 fresh = [rule for rule in rules if rule not in self._shown]

@@ -131,9 +131,16 @@ class Handle:
         self._verify("embeddings")
         return embeddings.read(self._lake.paths, self.ref.versions.get("embeddings"))
 
-    def latents(self) -> LanceLatents | None:
-        """Latents of other artifacts' episodes, by episode; None where it holds none."""
-        self._whole = True
+    def latents(self, among: Iterable[str] | None = None) -> LanceLatents | None:
+        """Latents of episodes, other artifacts' or its own, by episode; None where it holds none.
+
+        Args:
+            among: the ones that are read, ids; None: all.
+        """
+        if among is None:
+            self._whole = True
+        else:
+            self.note(among)
         self._verify("latents")
         entry = self.ref.versions.get("latents")
         return LanceLatents(self._lake.paths, entry, self._excluded) if entry else None

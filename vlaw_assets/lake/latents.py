@@ -5,14 +5,14 @@ Read by episode and frame. Kept in half precision, as world models learn from th
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from vlaw_assets.lake.lance_rows import LanceRows
-from vlaw_assets.lake.model_table import ModelTable
+from vlaw_assets.lake.model_table import ModelTable, table_name
 from vlaw_assets.lake.paths import Paths
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
@@ -36,28 +36,35 @@ def schema(size: int) -> pa.Schema:
     )
 
 
-def rows_of(artifact_id: str, owner: str, episode: Episode, latents: np.ndarray, *, where: str) -> pa.Table:
-    """Rows of an episode's latents (T', C, V*h, w) float16, one for each of its frames. Raises VlawError for others."""
-    count = len(episode.images)
+def rows_of(
+    artifact_id: str, owner: str, episode_id: str, steps: range, latents: np.ndarray, *, where: str
+) -> pa.Table:
+    """Rows of an episode's latents (T', C, V*h, w) float16, one for each of its frames, which are of these steps.
+    Raises VlawError for others."""
+    count = len(steps)
     if latents.ndim != 4 or latents.dtype != DTYPE or len(latents) != count or not np.isfinite(latents).all():
         raise VlawError(
             f"latents {latents.shape} {latents.dtype} of {count} frames, or not finite",
-            where=f"{where}, episode {episode.episode_id}",
+            where=f"{where}, episode {episode_id}",
             remedy="the autoencoder is damaged, or was made for other frames",
         )
     size = int(np.prod(latents.shape[1:]))
-    first = episode.num_steps + 1 - count
     flat = pa.array(np.ascontiguousarray(latents).reshape(-1), pa.float16())
     return pa.table(
         {
             "artifact_id": [artifact_id] * count,
             "owner": [owner] * count,
-            "episode_id": [episode.episode_id] * count,
-            "step": np.arange(first, first + count, dtype=np.int32),
+            "episode_id": [episode_id] * count,
+            "step": np.asarray(steps, np.int32),
             "latent": pa.FixedSizeListArray.from_arrays(flat, size),
         },
         schema=schema(size),
     )
+
+
+def of_model(entry: Mapping[str, Any] | None, model: str) -> bool:
+    """Whether what the ledger says of an artifact's latents is of the autoencoder of this content digest."""
+    return entry is not None and entry["table"] == table_name(model)
 
 
 class LatentWriter:
@@ -71,10 +78,18 @@ class LatentWriter:
         self._waiting: list[pa.Table] = []
 
     def add(
-        self, artifact_id: str, model: str, owner: str, episode: Episode, latents: np.ndarray, *, where: str
+        self,
+        artifact_id: str,
+        model: str,
+        owner: str,
+        episode_id: str,
+        steps: range,
+        latents: np.ndarray,
+        *,
+        where: str,
     ) -> None:
         """Raises VlawError for latents that do not fit the episode, or those before them."""
-        rows = rows_of(artifact_id, owner, episode, latents, where=where)
+        rows = rows_of(artifact_id, owner, episode_id, steps, latents, where=where)
         made = model, latents.shape[1:]
         if self._table is None:
             self._table, self._made = ModelTable(self._paths, self._paths.latents, model, rows.schema, "latent"), made

@@ -213,16 +213,17 @@ class Rows:
         content = self._embeddings[-1].drop_columns(["artifact_id", "owner"])
         self._digests.setdefault("embeddings", []).append(digest_of_columns(content))
 
-    def write_latents(self, model: str, owner: str, episode: Episode, made: np.ndarray) -> None:
-        """Add the latents (T', C, V*h, w) float16 of an episode's frames; `owner` is the artifact that holds it.
+    def write_latents(self, model: str, owner: str, episode_id: str, steps: range, made: np.ndarray) -> None:
+        """Add the latents (T', C, V*h, w) float16 of an episode's frames, which are of these steps; `owner` is the
+        artifact that holds it.
 
         `model` is the content digest of the autoencoder, the same in every call. They go to disk a few at a time.
         """
         self._check_writing()
-        self._latents.add(self.artifact_id, model, owner, episode, made, where=self._name)
+        self._latents.add(self.artifact_id, model, owner, episode_id, steps, made, where=self._name)
         # Artifact ids differ between attempts, content must not.
         content = {
-            "episode_id": episode.episode_id,
+            "episode_id": episode_id,
             "shape": list(made.shape),
             "sha256": hashlib.sha256(made.tobytes()).hexdigest(),
         }

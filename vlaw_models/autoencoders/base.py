@@ -6,7 +6,7 @@ Pictures are uint8 (height, width, 3); stacked latents put the views under each 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,9 +19,7 @@ from vlaw_models.autoencoders.registry import AUTOENCODERS
 from vlaw_models.autoencoders.views import split_views, stack_views
 from vlaw_models.checkpoint import load_checkpoint, preset_class
 from vlaw_models.device import mixed, seeded
-from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
-from vlaw_models.sources import EpisodeSource
 
 
 class Autoencoder(nn.Module, ABC):
@@ -64,11 +62,6 @@ class Autoencoder(nn.Module, ABC):
             parts.append(latents.float().cpu())
         latents = torch.cat(parts)
         return stack_views(latents.reshape(*lead, *latents.shape[1:]))
-
-    def encode_all(self, episodes: EpisodeSource) -> Iterator[tuple[Episode, np.ndarray]]:
-        """Each episode with the latents of all its frames, (T', C, V*h, w) float16; frames of one are in memory."""
-        for index, episode in enumerate(episodes):
-            yield episode, self.encode(episodes.frames(index)).half().numpy()
 
     @torch.inference_mode()
     def decode(self, latents: torch.Tensor, views: int) -> np.ndarray:

@@ -1,0 +1,147 @@
+"""One annotation of Ctrl-World's layout: a JSON file with the numbers of an episode and the names of its other files.
+
+States are at the videos' 5 Hz, commands and further states at the robot's own 15 Hz: row 3 k belongs to frame k, also
+where the number of rows is no multiple of three. Some annotations have states alone, some lack `raw_length`, and
+`episode_id` is a number or a text with zeros before it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vlaw_assets.importers.base import UNNAMED_TASK
+from vlaw_assets.importers.files import shown
+
+POSE = 7
+"""x, y, z (metres), roll, pitch, yaw (radians), gripper (0 open to 1 closed)."""
+STRIDE = 3
+"""Rows of the robot per frame."""
+NEAR = 1e-4
+"""By how much two records of one state may differ: metres, radians."""
+STATES = "observation.state.cartesian_position", "observation.state.gripper_position"
+COMMANDS = "action.cartesian_position", "action.gripper_position"
+
+
+class Fault(Exception):  # noqa: N818 (a fault of the data)
+    """What makes an episode none."""
+
+    def __init__(self, rule: str, what: str, row: int | None = None) -> None:
+        super().__init__(what)
+        self.rule, self.what, self.row = rule, what, row
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What is read of one."""
+
+    instruction: str
+    success: bool | None
+    states: np.ndarray
+    """(T, 7) float32."""
+    actions: np.ndarray
+    """(T - 1, 7) float32: the last pose commanded in each control step; without commands the state that followed."""
+    videos: tuple[str, ...]
+    """Relative path of each view."""
+    latents: tuple[str, ...]
+    """The same of its latents; () where none are named."""
+    notes: tuple[tuple[str, str], ...] = ()
+    """(rule, text) of what is odd, and no fault."""
+    commanded: bool = True
+
+
+def annotation(found: Any, name: str, views: int) -> Annotation:
+    """Of the content of the file `name` (its stem). `Fault` where it is no episode."""
+    if not isinstance(found, dict):
+        raise Fault("annotation", "the file holds no episode")
+    slow, fast, commands = _numbers(found, "states", POSE), _pair(found, STATES), _pair(found, COMMANDS)
+    states = slow if slow is not None else None if fast is None else fast[::STRIDE]
+    if states is None:
+        raise Fault("states", "there are neither states nor observation.state.cartesian_position")
+    length = len(states)
+    if length < 2:
+        raise Fault("states", f"{length} states: an episode has two frames or more")
+    raw = found.get("raw_length")
+    for what, rows in (("observation.state", fast), ("action", commands)):
+        if rows is None:
+            continue
+        if not (length - 1) * STRIDE < len(rows) <= length * STRIDE:
+            raise Fault(
+                "rates", f"{len(rows)} rows of {what} do not fit {length} states: their rates have no whole ratio"
+            )
+        if isinstance(raw, int) and raw != len(rows):
+            raise Fault("raw_length", f"raw_length is {raw}, there are {len(rows)} rows of {what}")
+    if slow is not None and fast is not None:
+        apart = np.abs(slow - fast[::STRIDE]).max(axis=1)
+        if apart.max() > NEAR:
+            raise Fault("rates", f"the state of frame {apart.argmax()} is not that of its row", int(apart.argmax()))
+    for key in ("video_length", "state_length"):
+        if isinstance(count := found.get(key), int) and count != length:
+            raise Fault("length", f"{key} is {count}, there are {length} states")
+    texts = found.get("texts")
+    if not isinstance(texts, list) or len(texts) != 1 or not isinstance(texts[0], str):
+        raise Fault("instruction", f"texts is {shown(texts)}, which is not one instruction")
+    success = found.get("success")
+    if success is not None and (isinstance(success, float) or success not in (0, 1)):
+        raise Fault("success", f"success is {shown(success)}: labels are 1 or 0")
+    return Annotation(
+        texts[0].strip() or UNNAMED_TASK,
+        None if success is None else bool(success),
+        states,
+        states[1:] if commands is None else commands[np.arange(1, length) * STRIDE - 1],
+        _paths(found, "videos", "video_path", views),
+        _paths(found, "latent_videos", "latent_video_path", views) if found.get("latent_videos") else (),
+        tuple(_notes(found, name)),
+        commands is not None,
+    )
+
+
+def _notes(found: dict[str, Any], name: str) -> list[tuple[str, str]]:
+    own = found.get("episode_id")
+    if own is None or str(own).lstrip("0") == name.lstrip("0"):
+        return []
+    return [("episode_id", f"the annotation calls itself {shown(own)}, its file is {name}.json")]
+
+
+def _pair(found: dict[str, Any], keys: tuple[str, str]) -> np.ndarray | None:
+    """(rows, 7) float32 of a pose and a gripper; None where there is neither. `Fault` where one is missing."""
+    pose, gripper = _numbers(found, keys[0], POSE - 1), _numbers(found, keys[1], 1)
+    if pose is None and gripper is None:
+        return None
+    if pose is None or gripper is None:
+        raise Fault("numbers", f"{keys[0] if pose is None else keys[1]} is missing")
+    if len(pose) != len(gripper):
+        raise Fault("numbers", f"{len(pose)} rows of {keys[0]}, {len(gripper)} of {keys[1]}")
+    return np.concatenate([pose, gripper], axis=1)
+
+
+def _numbers(found: dict[str, Any], key: str, width: int) -> np.ndarray | None:
+    """(rows, width) float32; None where there are none."""
+    if found.get(key) is None:
+        return None
+    try:
+        values = np.asarray(found[key], dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise Fault("numbers", f"{key} is not a table of numbers") from error
+    values = values[:, None] if values.ndim == 1 and width == 1 else values
+    if values.ndim != 2 or values.shape[1] != width:
+        raise Fault("numbers", f"{key} has shape {values.shape}, must be (rows, {width})")
+    bad = np.argwhere(~np.isfinite(values))
+    if len(bad):
+        raise Fault("not_finite", f"{key} is NaN or infinite in row {bad[0][0]}", int(bad[0][0]))
+    return values
+
+
+def _paths(found: dict[str, Any], key: str, inner: str, views: int) -> tuple[str, ...]:
+    paths = []
+    for view in range(views):
+        try:
+            path = found[key][view][inner]
+        except (KeyError, IndexError, TypeError) as error:
+            raise Fault(key, f"no {inner.removesuffix('_path')} is named for view {view}") from error
+        if not isinstance(path, str):
+            raise Fault(key, f"the path of view {view} is {shown(path)}")
+        paths.append(path)
+    return tuple(paths)
