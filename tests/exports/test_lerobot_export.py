@@ -22,12 +22,13 @@ from recorded_dataset import ARM
 from vlaw_assets.exports.lerobot import Sizes, write_dataset
 from vlaw_assets.exports.lerobot.episodes import plan
 from vlaw_assets.exports.lerobot.lance_storage import byte_index
-from vlaw_assets.exports.lerobot.layout import CODECS, Place
+from vlaw_assets.exports.lerobot.layout import CODECS, FILES, STORAGES, Place
 from vlaw_assets.exports.lerobot.stats import MOST, Whole, levels_of, of_levels
 from vlaw_assets.importers.base import Options
 from vlaw_assets.importers.registry import import_recordings
 from vlaw_assets.lake import Lake, labels, quarantine
 from vlaw_assets.lake.picking import newest_holders, pick
+from vlaw_models.errors import VlawError
 
 READ = Path(__file__).with_name("lerobot_0_6_1.json")
 """What LeRobot 0.6.1 gave of the training set of this lake (lerobot_listing.py)."""
@@ -242,9 +243,12 @@ def test_metadata_have_the_form_of_a_dataset_that_lerobot_wrote(here, tmp_path):
         }
 
 
-def test_an_export_that_is_imported_again_has_the_same_numbers_and_labels(here, tmp_path):
+@pytest.mark.parametrize(
+    "storage", [name if name == FILES else pytest.param(name, marks=pytest.mark.slow) for name in STORAGES]
+)
+def test_an_export_that_is_imported_again_has_the_same_numbers_and_labels(here, tmp_path, storage):
     lake, _ = here
-    vlaw("export", "lerobot", "real_rollouts", "vlaw", "1", "given", "--codec", "h264", code=0)
+    vlaw("export", "lerobot", "real_rollouts", "vlaw", "1", "given", "--codec", "h264", "--storage", storage, code=0)
     other = Lake.open(tmp_path / "other", create=True)
     back = import_recordings(other, "lerobot", tmp_path / "given", Options(image_size=SIZE), name="back", run_id="run")
     before = lake.read(lake.ledger.require("real_rollouts", PARTITION)).episodes()
@@ -253,14 +257,22 @@ def test_an_export_that_is_imported_again_has_the_same_numbers_and_labels(here, 
     for old, new in zip(before, after, strict=True):
         np.testing.assert_array_equal(new.states, old.states)
         np.testing.assert_array_equal(new.actions, old.actions)
-        assert (new.success, new.instruction, new.cameras, new.control_hz) == (
-            old.success,
-            old.instruction,
-            old.cameras,
-            old.control_hz,
-        )
+        same = ("success", "instruction", "task", "cameras", "control_hz")
+        assert [getattr(new, name) for name in same] == [getattr(old, name) for name in same]
         pairs = zip(new.images.reshape(-1, *SIZE, 3), old.images.reshape(-1, *SIZE, 3), strict=True)
         assert min(psnr(got, kept) for got, kept in pairs) > LEAST_PSNR["h264"]
+
+
+def test_imagined_episodes_are_not_imported_as_recordings(here, tmp_path):
+    vlaw("export", "lerobot", "training_set", "vlaw", "1", "given", code=0)
+    other = Lake.open(tmp_path / "other", create=True)
+    options = {"image_size": SIZE, "robot": "arm"}
+    with pytest.raises(VlawError, match="a world model made its frames"):
+        import_recordings(other, "lerobot", tmp_path / "given", Options(**options), name="all", run_id="run")
+    ref = import_recordings(
+        other, "lerobot", tmp_path / "given", Options(**options, skip_bad=True), name="real", run_id="run"
+    )
+    assert [episode.success for episode in other.read(ref).episodes()] == [True, True], "the two real ones"
 
 
 def test_files_are_rolled_by_size_and_the_index_says_where_each_episode_is(made, tmp_path):

@@ -36,6 +36,8 @@ EXACT = 0.02
 PREFIX = re.compile(r"^(delta|diff|relative|rel|velocity|vel|d|v)[_.]", re.IGNORECASE)
 LANGUAGE = re.compile(r"(.*[._/])?(language|instruction|subtask|annotation)([._/\d].*)?|.*(language|instruction).*")
 """Names of columns that hold what was said, besides the task table."""
+ORIGIN, CATEGORY, IMAGINED = "origin", "task_category", "imagined"
+"""Columns of datasets that vlaw exported, and what the first says of an episode that no robot was in."""
 MAX_SAID = 64 * 2**10
 """Characters of those that are kept of an episode."""
 
@@ -103,6 +105,9 @@ class Reader:
             raise RowError(f"it has {length} frames at {fps:g} Hz: less than one control step", rule="too_short")
         place, first = int(self.rows.place[number]), int(self.rows.first[number])
         table = self._table(place, first, length)
+        own = {name: texts(table[name]) for name in (ORIGIN, CATEGORY) if name in table.column_names}
+        if IMAGINED in own.get(ORIGIN, ()):
+            raise RowError("a world model made its frames: it is no recording of a robot", rule="imagined")
         findings: list[Finding] = []
         states, actions = self._numbers(number, table, steps, findings)
         said = {name: texts(table[name]) for name in table.column_names if _language(name, table[name].type)}
@@ -128,7 +133,7 @@ class Reader:
             if cut:
                 findings.append(Finding("language", "its language columns were cut", "keep", number))
         episode = Episode(
-            task=self.options.task or instruction,
+            task=self.options.task or next(iter(own.get(CATEGORY, ())), instruction),
             instruction=instruction,
             seed=number,
             images=images,
@@ -146,12 +151,16 @@ class Reader:
         there = self.source.columns(place)
         wanted = [self.state, self.action, "frame_index"]
         wanted += [name for name in ("index", "task_index", "timestamp") if name in there]
+        wanted += [name for name in (ORIGIN, CATEGORY) if name in there and self._is_text(name)]
         pictures = {key for key, feature in self.info.features.items() if feature.pictures}
         wanted += sorted(name for name in there if LANGUAGE.fullmatch(name) and name not in pictures)
         widest = max(self.info.features[key].width or 1 for key in (self.state, self.action))
         return self.source.take(
             place, first, length, list(dict.fromkeys(wanted)), most_values=NUMBERS_PER_ROW * max(widest, 256)
         )
+
+    def _is_text(self, name: str) -> bool:
+        return name in self.info.features and self.info.features[name].dtype == "string"
 
     def _numbers(
         self, number: int, table: pa.Table, steps: ControlSteps, findings: list[Finding]
