@@ -66,6 +66,7 @@ THIS_SUITE = ("make test", "make test-long")
 QUICK = (
     "vlaw doctor",
     "vlaw gc --dry-run",
+    "vlaw inbox --look",
     "vlaw reconcile",
     "vlaw seal",
     "vlaw sql --list",

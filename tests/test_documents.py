@@ -25,6 +25,9 @@ NOT_OURS = {
     "locks/": "of a lake",
     "tmp/": "of a lake",
     "lake/": "made by the first run",
+    "recording.toml": "of a recording in the inbox",
+    "refused/": "of an inbox",
+    "taken/": "of an inbox",
     "report.md": "a file of an artifact",
 }
 """Named in the pages, and in no working tree."""

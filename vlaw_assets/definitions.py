@@ -29,7 +29,8 @@ from vlaw_assets.assets import (
     world_model,
     world_model_metrics,
 )
-from vlaw_assets.environment import default_lake, default_recipes, given_lake
+from vlaw_assets.environment import default_lake, default_recipes, given_inbox, given_lake
+from vlaw_assets.inbox.sensor import inbox_job, inbox_sensor
 from vlaw_assets.local_folder import is_address
 from vlaw_assets.pipeline.first_look import first_look_job
 from vlaw_assets.pipeline.jobs import foundation_job, iteration_job
@@ -71,18 +72,23 @@ LOOP = (
 )
 
 
-def build_defs(*, lake: str | Path, recipes: str | Path | None = None) -> dg.Definitions:
-    """The code location for a lake and, besides the packaged recipes, a folder of the user's own."""
+def build_defs(
+    *, lake: str | Path, recipes: str | Path | None = None, inbox: str | Path | None = None
+) -> dg.Definitions:
+    """The code location for a lake and, besides the packaged recipes, a folder of the user's own; `inbox`: default a
+    folder of the lake."""
     folder = Path(recipes) if recipes else None
-    iteration = iteration_job()
+    iteration, take = iteration_job(), inbox_job()
     # An address stays as it is: the first step refuses it, and says what it was given.
     place = Workplace(
-        lake=str(lake if is_address(lake) else Path(lake).expanduser().absolute()), recipes=str(folder or "")
+        lake=str(lake if is_address(lake) else Path(lake).expanduser().absolute()),
+        recipes=str(folder or ""),
+        inbox=str(inbox or ""),
     )
     defs = dg.Definitions(
         assets=[*FOUNDATION, *LOOP, *outside.OUTSIDE],
-        jobs=[first_look_job(lambda: defs), foundation_job(), iteration],
-        sensors=[recipes_sensor(), advance_sensor(iteration)],
+        jobs=[first_look_job(lambda: defs), foundation_job(), iteration, take],
+        sensors=[recipes_sensor(), advance_sensor(iteration), inbox_sensor(take, iteration)],
         resources={
             "workplace": workplace_resource(place, loop_state.refuse_before_any_step),
             "io_manager": no_values(),
@@ -93,4 +99,4 @@ def build_defs(*, lake: str | Path, recipes: str | Path | None = None) -> dg.Def
     return defs
 
 
-defs = build_defs(lake=given_lake(), recipes=default_recipes())
+defs = build_defs(lake=given_lake(), recipes=default_recipes(), inbox=given_inbox())

@@ -1,5 +1,5 @@
-"""The two environment variables that say where the lake and the user's recipes are; nothing below the commands reads
-them.
+"""The environment variables that say where the lake, the user's recipes and the inbox are; nothing below the commands
+reads them.
 
 A file of its own: commands that only look at the lake start twice as fast without Dagster, which definitions.py needs.
 """
@@ -28,6 +28,11 @@ def given_lake() -> str:
 def default_recipes() -> str | None:
     """VLAW_RECIPES, or None for the packaged recipes only."""
     return os.environ.get("VLAW_RECIPES") or None
+
+
+def given_inbox() -> str | None:
+    """VLAW_INBOX, or None for `inbox/` in the lake's folder."""
+    return os.environ.get("VLAW_INBOX") or None
 
 
 def recipes_folder() -> Path | None:

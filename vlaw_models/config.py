@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Lt, doc
 
-from vlaw_models.ranges import AboveZero, Count, Positive, Scale, Share, Source
+from vlaw_models.ranges import AboveZero, Count, Positive, RolloutSource, Scale, Share, Source
 
 Stop = Annotated[
     int, Ge(1), doc("Give numbers of updates, 1 or more; the policy that training starts from is measured anyway.")
@@ -28,9 +28,12 @@ class RolloutConfig:
     """Control steps per episode."""
     noise_scale: Scale = 1.0
     """Scale of the flow policy's initial noise; 1 is the distribution it was trained with."""
-    source: Source = "robot"
+    source: RolloutSource = "robot"
     """'robot': the policy is rolled out on the robot's simulator. 'recorded:NAME': at most `episodes_per_task` episodes
-    of an imported dataset; "{iteration}" in the name is 01, 02, ..., otherwise the iterations share it."""
+    of an imported dataset; "{iteration}" in the name is 01, 02, ..., otherwise the iterations share it. 'inbox':
+    `episodes_per_task` of what a lab has recorded with the served policy and dropped into the inbox."""
+    start: Literal["when_asked", "when_complete"] = "when_asked"
+    """Of source 'inbox': whether the sensor asks for an iteration by itself once its recordings are complete."""
 
 
 @dataclass(frozen=True)

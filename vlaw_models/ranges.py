@@ -24,6 +24,11 @@ def is_source(source: str) -> bool:
     return source == "robot" or is_recording(source)
 
 
+def is_rollout_source(source: str) -> bool:
+    """As `is_source`, or 'inbox'."""
+    return source == "inbox" or is_source(source)
+
+
 Count = Annotated[int, Ge(0), doc("Use 0 or more.")]
 Positive = Annotated[int, Ge(1), doc("Use 1 or more.")]
 Scale = Annotated[float, Ge(0), doc("Use 0 or more.")]
@@ -33,4 +38,12 @@ Source = Annotated[
     str,
     Predicate(is_source),
     doc("Use 'robot', or 'recorded:NAME' of an imported dataset; NAME may hold {iteration}."),
+]
+RolloutSource = Annotated[
+    str,
+    Predicate(is_rollout_source),
+    doc(
+        "Use 'robot', 'inbox' for what comes back from a served policy, or 'recorded:NAME' of an imported dataset; "
+        "NAME may hold {iteration}."
+    ),
 ]

@@ -28,6 +28,7 @@ ABOUT = {
         "recorded_statistics",
         "quarantine",
         "labels",
+        "refused_recordings",
     ),
     "world_model": (
         "autoencoder",

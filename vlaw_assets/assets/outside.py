@@ -1,4 +1,4 @@
-"""Assets that no run makes, only commands: imported recordings, their statistics and two lists.
+"""Assets that only commands and the inbox make, no run of the loop: recordings, their statistics, and lists.
 
 They are shown in the graph, not executable. Their specs give Dagster a page for them; reconcile.py reports them, from
 the ledger like everything else.
@@ -45,4 +45,13 @@ labels = dg.AssetSpec(
     **described("labels"),
 )
 
-OUTSIDE = (recorded_episodes, recorded_statistics, quarantine, labels)
+refused_recordings = dg.AssetSpec(
+    "refused_recordings",
+    group_name=OUTSIDE_GROUP,
+    kinds={"deltalake"},
+    description="Recordings that the inbox did not take, each with the reason, the whole list in every version: "
+    "`vlaw inbox`.",
+    **described("refused_recordings"),
+)
+
+OUTSIDE = (recorded_episodes, recorded_statistics, quarantine, labels, refused_recordings)

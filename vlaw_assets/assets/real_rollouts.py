@@ -1,5 +1,5 @@
 """Real rollouts (VLAW Algorithm 1, line 3), and held-out ones that nothing is trained on: rolled out on the simulated
-robot, or taken from recordings (`source`).
+robot, or taken from recordings or the inbox (`source`).
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.assets.recordings import NO_SIMULATOR, is_recorded, plan_of, take
-from vlaw_assets.assets.recordings import ROLE as RECORDING
+from vlaw_assets.assets.inbox_recordings import INBOX, plan_of_inbox
+from vlaw_assets.assets.recordings import NO_SIMULATOR, is_recorded, plan_of, take, taken_from
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 def plan(stage: Stage) -> Plan:
     config = stage.recipe.rollouts
+    if config.source == INBOX:
+        return plan_of_inbox(stage)
     if is_recorded(config.source):
         return plan_of(
             stage,
@@ -41,8 +43,8 @@ def plan(stage: Stage) -> Plan:
 
 
 def make(stage: Stage, plan: Plan, work: Work) -> None:
-    if RECORDING in plan.parents:
-        episodes = take(stage, plan, work)
+    if taken_from(plan):
+        episodes = take(stage, plan, work, policy=plan.recipe["recorded"].get("policy", ""))
         work.check(checks.success_varies(e.success for e in episodes if e.success is not None))
         return
     batches = _collect(stage, work, stage.recipe.rollouts, seed=stage.recipe.seed)
@@ -71,7 +73,7 @@ def plan_validation(stage: Stage) -> Plan:
 
 def make_validation(stage: Stage, plan: Plan, work: Work) -> None:
     """Their starts are those of an experiment seed that no recipe may have, so nothing is ever trained on them."""
-    if RECORDING in plan.parents:
+    if taken_from(plan):
         take(stage, plan, work)
         return
     config = _validation(stage)
@@ -80,8 +82,8 @@ def make_validation(stage: Stage, plan: Plan, work: Work) -> None:
 
 
 def _without_source(tables: dict[str, Any], name: str) -> dict[str, Any]:
-    """Where they come from is not part of how they are made."""
-    return {**tables, name: {key: value for key, value in tables[name].items() if key != "source"}}
+    """Where they come from, and when, is not part of how they are made."""
+    return {**tables, name: {key: value for key, value in tables[name].items() if key not in ("source", "start")}}
 
 
 def _plan(stage: Stage, kind: str, tables: Mapping[str, Any]) -> Plan:

@@ -15,10 +15,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.assets.stage import Plan, Stage, Work
-from vlaw_assets.assets.written import BATCH, draw, write
+from vlaw_assets.assets.written import draw, in_batches, write
 from vlaw_assets.partitions import single_partition, split_partition
 from vlaw_models.errors import VlawError
 
@@ -137,6 +138,12 @@ def plan_of(
     )
 
 
+def taken_from(plan: Plan) -> list[str]:
+    """Roles of the recordings that a plan takes episodes from, in the order in which it takes them; [] for a plan of
+    something else."""
+    return sorted(role for role in plan.parents if role.startswith(ROLE))
+
+
 def chosen(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> list[str]:
     """Ids of the episodes that a plan takes, in recorded order; `rows` are the recording's, as handles give them.
 
@@ -194,16 +201,22 @@ def take(stage: Stage, plan: Plan, work: Work, *, policy: str = "", last_frame: 
     """
     from vlaw_assets.lake.labels import labelled
 
-    settings, handle = plan.recipe["recorded"], work.read(ROLE)
-    available = handle.available()
-    held = labelled(stage.lake.read(plan.parents[ROLE]).table("episodes"), handle.labels)
-    rows = [row for row in held.to_pylist() if row["episode_id"] in available]
+    settings, rows = plan.recipe["recorded"], list[dict[str, Any]]()
+    holds: dict[str, Handle] = {}
+    for role in taken_from(plan):
+        handle = work.read(role)
+        available = handle.available()
+        held = labelled(stage.lake.read(plan.parents[role]).table("episodes"), handle.labels)
+        own = [row for row in held.to_pylist() if row["episode_id"] in available]
+        rows += own
+        holds |= {row["episode_id"]: handle for row in own}
     by_id = {row["episode_id"]: row for row in rows}
-    name = split_partition(plan.parents[ROLE].partition)[0]
-    ids = _taken(rows, settings, f"{stage.asset} [{stage.partition or 'foundation'}], recording {name}")
+    names = sorted({split_partition(plan.parents[role].partition)[0] for role in taken_from(plan)})
+    said = f"recording {names[0]}" if len(names) == 1 else f"{len(names)} recordings"
+    ids = _taken(rows, settings, f"{stage.asset} [{stage.partition or 'foundation'}], {said}")
     done = write(
         work,
-        _batches(handle, ids, by_id, last_frame=last_frame),
+        _batches(holds, ids, by_id, last_frame=last_frame),
         purpose=plan.recipe["purpose"],
         tasks=None,
         labelled=None if settings.get("world_model") else True,
@@ -218,26 +231,28 @@ def take(stage: Stage, plan: Plan, work: Work, *, policy: str = "", last_frame: 
 
 
 def _batches(
-    handle: Handle, ids: Sequence[str], rows: Mapping[str, Mapping[str, Any]], *, last_frame: bool
+    holds: Mapping[str, Handle], ids: Sequence[str], rows: Mapping[str, Mapping[str, Any]], *, last_frame: bool
 ) -> Iterator[list[Episode]]:
+    """`holds`: episode id -> the recording that holds it; those of one recording follow each other in `ids`."""
     from vlaw_assets.lake.decisions import marked, stored
     from vlaw_assets.lake.rules import KEEP, WORLD_MODEL_ONLY
 
-    def decision(name: str) -> str:
+    def decision(handle: Handle, name: str) -> str:
         """An episode that lacks an outcome because nobody gave one is kept: a label of the copy gives it one."""
         if name in handle.labels:
             return WORLD_MODEL_ONLY if handle.labels[name] is None else KEEP
         return stored(rows[name]["extra_json"])
 
-    for begin in range(0, len(ids), BATCH):
-        batch = handle.episodes(frames=True, episode_ids=ids[begin : begin + BATCH])
-        yield [
-            replace(
-                episode,
-                images=episode.images[-1:].copy() if last_frame else episode.images,
-                start_episode_id=episode.episode_id,
-                episode_id="",
-                extra=marked(episode.extra, decision(episode.episode_id)),
-            )
-            for episode in batch
-        ]
+    for handle, own in groupby(ids, key=holds.__getitem__):
+        for names in in_batches(own):
+            batch = handle.episodes(frames=True, episode_ids=names)
+            yield [
+                replace(
+                    episode,
+                    images=episode.images[-1:].copy() if last_frame else episode.images,
+                    start_episode_id=episode.episode_id,
+                    episode_id="",
+                    extra=marked(episode.extra, decision(handle, episode.episode_id)),
+                )
+                for episode in batch
+            ]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from vlaw_assets.assets.recordings import ROLE as RECORDING
-from vlaw_assets.assets.recordings import is_recorded, plan_of, take
+from vlaw_assets.assets.recordings import is_recorded, plan_of, take, taken_from
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.written import draw, in_batches, write
@@ -35,7 +34,7 @@ def plan(stage: Stage, purpose: str, source: str, count: int) -> Plan:
 
 
 def make(stage: Stage, plan: Plan, work: Work) -> None:
-    if RECORDING in plan.parents:
+    if taken_from(plan):
         take(stage, plan, work)
         return
     from vlaw_models.rollouts.demonstrate import iterate_demonstrations

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from vlaw_assets.pipeline import checks
 
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from vlaw_models.episodes import Episode
     from vlaw_models.robots.spec import RobotSpec
 
+T = TypeVar("T")
 BATCH = 16
 """Episodes in memory at a time, where nothing else says how many are made together."""
 
 
-def in_batches(episodes: Iterable[Episode]) -> Iterator[list[Episode]]:
-    """Episodes that come one by one, BATCH at a time."""
-    coming = iter(episodes)
+def in_batches(items: Iterable[T]) -> Iterator[list[T]]:
+    """Episodes, or ids of some, that come one by one, BATCH at a time."""
+    coming = iter(items)
     while batch := list(islice(coming, BATCH)):
         yield batch
 

@@ -23,6 +23,7 @@ from vlaw_assets.cli import (
     export,
     gc,
     impact,
+    inbox,
     label,
     migrate,
     quarantine,
@@ -74,6 +75,7 @@ app.command("similar")(similar.similar)
 app.command("doctor")(doctor.doctor)
 app.command("reconcile")(reconcile.reconcile)
 app.command("import")(data.import_)
+app.command("inbox")(inbox.inbox)
 app.add_typer(export.exports, name="export")
 app.command("gc")(gc.gc)
 app.command("compact")(compact.compact)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from vlaw_assets.importers.base import Latents, Recordings
 from vlaw_assets.importers.description import Options
 from vlaw_assets.importers.findings import Finding
+from vlaw_assets.importers.origin import ROLE, Origin
 from vlaw_assets.importers.reading import SKIP, Limits, Seen, read_apart
 from vlaw_assets.importers.recorded_statistics import commit_statistics
 from vlaw_assets.importers.spool import Batch, Spool
@@ -48,6 +49,7 @@ def commit_recordings(
     force: bool = False,
     new_version: bool = False,
     progress: Progress = silent,
+    origin: Origin | None = None,
 ) -> ArtifactRef:
     """Commits a dataset as `recorded_episodes` of partition `name|00` and returns its ledger row.
 
@@ -58,11 +60,14 @@ def commit_recordings(
         code: digest of the code that reads and commits it.
         new_version: become the name's new version, whatever dataset has the name now.
         progress: told of every episode that is read.
+        origin: the policy that acted, where it is known.
     """
     numbers = options.chosen(len(recordings.index))
     stamps = _stamps(recordings)
-    recipe = _recipe(recordings, options, numbers)
-    identity = Identity(kind=KIND, code=code, recipe=canonical_json(recipe), parents=())
+    recipe = _recipe(recordings, options, numbers) | ({"session": dict(origin.session)} if origin else {})
+    acted = origin.policy.content_digest if origin else None
+    parents = ((ROLE, acted),) if acted else ()
+    identity = Identity(kind=KIND, code=code, recipe=canonical_json(recipe), parents=parents)
     check_name_free(lake, name, recordings, recipe["source_sha256"], new_version=new_version)
     commit = partial(
         lake.commit, asset=ASSET, partition=single_partition(name), identity=identity, run_id=run_id, force=force
@@ -80,11 +85,13 @@ def commit_recordings(
         return _with_statistics(lake, draft.committed, recordings, run_id)
     # Read before the commit block as well as checked: a lock held while videos decode would help nobody.
     with Spool.held(lake.paths, identity.digest, run_id) as spool:
-        read_all(recordings, options, numbers, spool=spool, progress=progress)
+        read_all(recordings, options, numbers, spool=spool, progress=progress, policy=acted)
         batches = spool.whole()
         _check_whole(recordings, numbers, batches, stamps)
         with commit() as draft:
             if draft.reused is None:
+                if origin:
+                    draft.read(origin.policy, role=ROLE)
                 strips = Strips(_findings(recordings, batches))
                 names = draft.write_encoded(strips.passing(spool.tables(batches)))
                 if recordings.latents is not None:
@@ -93,6 +100,9 @@ def commit_recordings(
                     draft.keep_picture(TITLE, png)
                 draft.write_findings([asdict(finding) for finding in _findings(recordings, batches)])
                 draft.set_metrics({**_summary(name, recordings, options, batches), "made_with": made_with()})
+                if origin:
+                    draft.set_metrics(dict(origin.facts))
+                    origin.check(draft)
         spool.remove()
     return _with_statistics(lake, draft.committed, recordings, run_id)
 
@@ -137,17 +147,23 @@ def examine(recordings: Recordings, options: Options, *, progress: Progress = si
 
 
 def read_all(
-    recordings: Recordings, options: Options, numbers: Sequence[int], *, spool: Spool, progress: Progress
+    recordings: Recordings,
+    options: Options,
+    numbers: Sequence[int],
+    *,
+    spool: Spool,
+    progress: Progress,
+    policy: str | None = None,
 ) -> None:
     """Reads into the spool what it has not yet. An episode that is left out refuses the import, unless bad ones are to
-    be skipped."""
+    be skipped. `policy`: content digest of what acted."""
     limits = Limits.here()
     batches = spool.whole()
     for finding in (finding for batch in batches for finding in batch.findings):
         _refuse(finding, recordings, options)
     begin = batches[-1].end if batches else 0
     progress(begin, len(numbers), READING)
-    reading = read_apart(recordings, options, numbers, begin=begin, folder=spool.folder, limits=limits)
+    reading = read_apart(recordings, options, numbers, begin=begin, folder=spool.folder, limits=limits, policy=policy)
     for place, seen in enumerate(reading, start=begin + 1):
         for finding in seen.findings:
             _refuse(finding, recordings, options)

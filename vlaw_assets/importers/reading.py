@@ -66,6 +66,7 @@ def read_apart(
     begin: int = 0,
     folder: Path | None = None,
     limits: Limits,
+    policy: str | None = None,
 ) -> Iterator[Seen]:
     """What becomes of each episode from position `begin` on, in order, while its batch goes into `folder`.
 
@@ -83,6 +84,7 @@ def read_apart(
             options.require_success,
             folder,
             limits.memory,
+            policy,
         )
         with _Process(job, recordings.root) as process:
             whole = place

@@ -58,9 +58,13 @@ class Job:
     """The spool's; None: nothing is kept."""
     memory: int
     """Bytes of address space."""
+    policy: str | None = None
+    """Content digest of the policy that acted, where it is known."""
 
 
-def judged(read: Read, robot: RobotSpec, *, only_labelled: bool) -> tuple[Read, pa.Table | None]:
+def judged(
+    read: Read, robot: RobotSpec, *, only_labelled: bool, policy: str | None = None
+) -> tuple[Read, pa.Table | None]:
     """What was read, with the findings of the checks that every import's episodes pass; and the episode as the lake
     stores it, None where one of them excludes it."""
     if read.episode is None or read.excluded is not None:
@@ -71,7 +75,9 @@ def judged(read: Read, robot: RobotSpec, *, only_labelled: bool) -> tuple[Read, 
         if only_labelled and read.episode.success is None:
             return _excluded(read, NO_LABEL, f"episode {read.number} has no success label"), None
         found, episode = with_use(read, read.episode)
-        encoded = encode_episode(episode, purpose=PURPOSE, world=robot.world, label_source=LABEL_SOURCE, where=where)
+        encoded = encode_episode(
+            episode, purpose=PURPOSE, world=robot.world, policy=policy, label_source=LABEL_SOURCE, where=where
+        )
     except VlawError as error:
         return _excluded(read, "not_of_the_robot", error.what), None
     return found, encoded
@@ -86,7 +92,7 @@ def work(job: Job, say: Callable[[dict[str, Any]], None]) -> None:
     """Reads all of a job's episodes from its beginning on."""
     writer = BatchWriter(job.folder, job.begin) if job.folder is not None else None
     for number, read in _each(job, say):
-        found, encoded = judged(read, job.robot, only_labelled=job.only_labelled)
+        found, encoded = judged(read, job.robot, only_labelled=job.only_labelled, policy=job.policy)
         closed = writer is not None and writer.add(encoded, found.findings)
         say(
             {

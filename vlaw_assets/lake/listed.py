@@ -1,4 +1,5 @@
-"""Lists that only commands change, never a run: each is an asset of its own whose every version holds the whole list.
+"""Lists that only commands and the inbox change, never the loop: each is an asset of its own, and every version of it
+holds the whole list.
 
 So a list can be read as of any moment, and an edge to a version says which list something was made with.
 """

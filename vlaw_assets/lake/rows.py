@@ -136,6 +136,16 @@ class Rows:
             rows = rows.append_column(key, pa.repeat(pa.scalar(value, TABLES[name].field(key).type), len(rows)))
         return rows
 
+    @property
+    def episode_digests(self) -> list[str]:
+        """Content digests of the episodes written so far by `write_episodes`, in order."""
+        return list(self._digests.get("episodes", ()))
+
+    @property
+    def episode_tasks(self) -> set[str]:
+        """The tasks of the episodes written so far."""
+        return {task for part in self._columns.get("episodes", ()) for task in part["task"].to_pylist()}
+
     def write_scores(self, rows: list[dict[str, Any]]) -> None:
         """Add rows {episode_id, p_success, [owner, judge, task]}."""
         self._add("reward_scores", rows, required=("episode_id", "p_success"), optional=_SCORE)

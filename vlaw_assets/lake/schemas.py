@@ -167,6 +167,14 @@ RECORDED_STATISTICS = pa.schema(
         *(pa.field(name, pa.float64(), nullable=False) for name in ("mean", "std", "min", "max", "q01", "q99")),
     ]
 )
+REFUSED_RECORDINGS = pa.schema(
+    [
+        *_OWNER,
+        pa.field("position", pa.int64(), nullable=False),
+        *(_text(name, nullable=False) for name in ("recording", "session", "what", "place", "remedy")),
+        pa.field("at", TIMESTAMP, nullable=False),
+    ]
+)
 ARTIFACTS = pa.schema(
     [
         *_OWNER,
@@ -214,6 +222,7 @@ TABLES: dict[str, pa.Schema] = {
     "reads": READS,
     "quarantine": QUARANTINE,
     "labels": LABELS,
+    "refused_recordings": REFUSED_RECORDINGS,
     "import_findings": IMPORT_FINDINGS,
     "recorded_statistics": RECORDED_STATISTICS,
     "edges": EDGES,
@@ -227,7 +236,7 @@ ORDER: dict[str, list[tuple[str, str]]] = {
     **{name: [("position", "ascending")] for name, schema in TABLES.items() if "position" in schema.names},
 }
 """Delta promises no row order; whoever draws batches by index needs the one the rows were written in."""
-LATER = {"labels", "import_findings", "recorded_statistics"}
+LATER = {"labels", "refused_recordings", "import_findings", "recorded_statistics"}
 """Tables that are made when something is first written to them: a lake may have none yet."""
 PARTITIONED = set(TABLES) - {"artifacts", "edges"}
 """Ledger tables (artifacts, edges) are small and read whole: partitioning them would only make more folders."""

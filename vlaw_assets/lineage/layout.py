@@ -20,6 +20,7 @@ LOOP_ORDER = (
     "recorded_statistics",
     "quarantine",
     "labels",
+    "refused_recordings",
     "loop_state",
     "real_rollouts",
     "latents",

@@ -32,6 +32,8 @@ class Workplace:
     """Folder of the lake; created on first use."""
     recipes: str = ""
     """Folder of the user's own recipes; empty for the packaged ones only."""
+    inbox: str = ""
+    """Folder that recordings are dropped into; empty for `inbox/` in the lake's folder."""
 
     def open_lake(self) -> Lake:
         """The lake. Raises VlawError where the folder is not writable or not a lake of ours."""

@@ -89,9 +89,12 @@ def _following(key: str, workplace: Workplace) -> str | dg.SkipReason:
     """The partition to ask for after this one, or why there is none."""
     experiment, iteration = split_partition(key)
     try:
-        last = workplace.recipe(experiment).iterations
+        recipe = workplace.recipe(experiment)
     except VlawError as error:
         return dg.SkipReason(str(error))
+    last = recipe.iterations
+    if recipe.rollouts.source == "inbox":
+        return dg.SkipReason(f"{experiment} waits for its recordings: that is the business of the sensor inbox")
     if iteration >= last:
         return dg.SkipReason(f"{experiment} is done: it has {last} iterations")
     following = partition_of(experiment, iteration + 1)
