@@ -26,7 +26,7 @@ def episodes():
 @pytest.fixture(scope="package")
 def lake(tmp_path_factory, episodes) -> Lake:
     lake = Lake.open(tmp_path_factory.mktemp("serving") / "lake")
-    fill(lake, episodes)
+    fill(lake, episodes, tmp_path_factory.mktemp("policies"))
     return lake
 
 

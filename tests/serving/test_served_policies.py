@@ -13,7 +13,7 @@ import pytest
 import torch
 from factories import commit, episode, rewrite
 from policy_client import Client, asked, packed, running, unpacked
-from served_policies import KINDS, policy_of
+from served_policies import KINDS, write_policy
 
 from vlaw_assets.lake import Lake, quarantine
 from vlaw_assets.recipes import find_recipe
@@ -47,7 +47,8 @@ def test_a_served_chunk_is_that_of_the_policy_in_process(lake, served, episodes,
                 answer["actions"], in_process(policy, first, seed, step=step, noise_scale=0.5)
             )
             assert answer["noise_seed"] == seed
-        assert client.metadata["policy"]["class"] == type(policy.policy).__name__
+        assert client.metadata["policy"]["class"] == {"dsrl": "NoisePolicy", "pi0": "Pi0Policy"}.get(kind, "FlowPolicy")
+    assert kind != "recap" or policy.policy.conditioned
     assert place.ended.counts.answered == 2
 
 
@@ -117,7 +118,7 @@ def test_one_request_without_an_answer_does_not_take_those_of_its_batch(served, 
 
 
 def test_a_session_says_which_policy_it_was_and_the_recording_what_was_said(lake, served, episodes):
-    policy = served("imitated")
+    policy = served("filtered")
     with running(lake, policy, record=True) as place:
         with Client(place.port) as client:
             answer = client.ask(asked(episodes[0]))
@@ -178,8 +179,7 @@ def test_a_robot_that_follows_served_chunks_does_what_a_rollout_does(lake, serve
 
 def test_a_damaged_policy_is_not_served(tmp_path, episodes):
     lake = Lake.open(tmp_path / "lake")
-    policy = policy_of("base", episodes)
-    ref = commit(lake, "base_policy", write=lambda draft: policy.save(draft.checkpoint_dir()))
+    ref = commit(lake, "base_policy", write=lambda draft: write_policy("base", episodes, draft.checkpoint_dir()))
     path = lake.paths.root / ref.location / "model.safetensors"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
@@ -197,11 +197,10 @@ def test_a_policy_that_is_not_there_is_refused_with_what_there_is(lake):
 def test_a_policy_of_quarantined_episodes_is_refused_unless_that_is_wanted(tmp_path, episodes):
     lake, recipe = Lake.open(tmp_path / "lake"), find_recipe("vlaw")
     real = commit(lake, "real_rollouts", "vlaw|01", write=lambda d: d.write_episodes([episode()], purpose="rollout"))
-    policy = policy_of("base", episodes)
 
     def learn(draft):
         draft.read(real, role="real").episodes()
-        policy.save(draft.checkpoint_dir())
+        write_policy("base", episodes, draft.checkpoint_dir())
 
     ref = commit(lake, "policy", "vlaw|01", {"real": real}, learn, reads=())
     assert find_policy(lake, recipe, 1) == ref
