@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 from collections import defaultdict
 from pathlib import Path
@@ -22,7 +23,7 @@ from recorded_dataset import ARM
 from vlaw_assets.exports.lerobot import Sizes, write_dataset
 from vlaw_assets.exports.lerobot.episodes import plan
 from vlaw_assets.exports.lerobot.lance_storage import byte_index
-from vlaw_assets.exports.lerobot.layout import CODECS, FILES, STORAGES, Place
+from vlaw_assets.exports.lerobot.layout import CODECS, FILES, LANCE, STORAGES, Place
 from vlaw_assets.exports.lerobot.stats import MOST, Whole, levels_of, of_levels
 from vlaw_assets.importers.base import Options
 from vlaw_assets.importers.registry import import_recordings
@@ -32,6 +33,7 @@ from vlaw_models.errors import VlawError
 
 READ = Path(__file__).with_name("lerobot_0_6_1.json")
 """What LeRobot 0.6.1 gave of the training set of this lake (lerobot_listing.py)."""
+LISTING, PYTHON = Path(__file__).with_name("lerobot_listing.py"), "VLAW_LEROBOT_PYTHON"
 SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "lerobot_v3_droid"
 """A dataset that LeRobot 0.6.1 wrote."""
 LEAST_PSNR = {"av1": 27.0, "h264": 29.0}
@@ -111,6 +113,23 @@ def test_what_lerobot_itself_read_of_it_is_what_is_exported_now(here, tmp_path):
         [[picture.mean() / 255 for _, _, picture in decoded(tmp_path / "given", name)] for name in ARM.camera_names]
     )
     np.testing.assert_allclose(light.T, read["light"], atol=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("storage", [FILES, LANCE])
+def test_lerobot_itself_reads_it(here, tmp_path, storage):
+    python = os.environ.get(PYTHON)
+    if not python:
+        pytest.skip(f"{PYTHON} names no Python that has LeRobot")
+    vlaw("export", "lerobot", "training_set", "vlaw", "1", "given", "--storage", storage, code=0)
+    words = [python, str(LISTING), str(tmp_path / "given"), *(["--lance"] if storage == LANCE else [])]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found, kept = json.loads(done.stdout), json.loads(READ.read_text())
+    assert {name: found[name] for name in kept if name != "read_with"} == {
+        name: kept[name] for name in kept if name != "read_with"
+    }
 
 
 def test_rows_are_the_episodes_with_the_last_action_held(here, tmp_path):
@@ -273,6 +292,27 @@ def test_imagined_episodes_are_not_imported_as_recordings(here, tmp_path):
         other, "lerobot", tmp_path / "given", Options(**options, skip_bad=True), name="real", run_id="run"
     )
     assert [episode.success for episode in other.read(ref).episodes()] == [True, True], "the two real ones"
+
+
+@pytest.mark.slow
+def test_the_sample_of_droid_goes_out_with_the_statistics_that_lerobot_wrote(tmp_path, monkeypatch):
+    if not SAMPLE.is_dir():
+        pytest.skip("no sample of DROID")
+    lake = Lake.open(tmp_path / "lake", create=True)
+    at(monkeypatch, tmp_path, {"VLAW_LAKE": str(tmp_path / "lake")})
+    import_recordings(lake, "lerobot", SAMPLE, Options(), name="droid", run_id="run")
+    vlaw("export", "lerobot", "select episode_id from episodes order by episode_id", "given", code=0)
+    ours, wanted = (json.loads((root / "meta/stats.json").read_text()) for root in (tmp_path / "given", SAMPLE))
+    for name in ("observation.state", "action", "next.success", "next.reward", "timestamp"):
+        for key in ("min", "max", "mean", "std", "count"):
+            np.testing.assert_allclose(ours[name][key], wanted[name][key], rtol=1e-4, atol=1e-5, err_msg=name)
+    for name in ("exterior_1", "exterior_2", "wrist"):
+        for key in ("mean", "std", "count"):  # the frames have been through a codec in between
+            one, other = (stats[f"observation.images.{name}"][key] for stats in (ours, wanted))
+            np.testing.assert_allclose(one, other, atol=0.02)
+    rows, theirs = rows_of(tmp_path / "given"), pq.read_table(SAMPLE / "data").to_pylist()
+    for name in ("observation.state", "action", "next.success", "next.reward", "frame_index", "episode_index", "index"):
+        assert [row[name] for row in rows] == [row[name] for row in theirs], name
 
 
 def test_files_are_rolled_by_size_and_the_index_says_where_each_episode_is(made, tmp_path):
