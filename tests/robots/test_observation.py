@@ -114,6 +114,7 @@ def test_pictures_are_resized_as_imports_resize_them():
         ({"observation__state": np.zeros((1, 5))}, r"shape \(1, 5\)", "metadata"),
         ({"observation__state": np.array([0.1, np.nan, 0, 0, 0])}, "not finite", "once the robot knows"),
         ({"observation__state": np.array([0.1, np.inf, 0, 0, 0])}, "not finite", "once the robot knows"),
+        ({"observation__state": np.array([1e300, 0, 0, 0, 0])}, "not finite", "once the robot knows"),
         ({"observation__state": np.array([100, 0, 50, 0, 0])}, "x of its state is 100", "units"),
         ({"observation__state": "home"}, "str where 5 numbers", "metadata"),
         ({"observation__state": [True, 0, 0, 0, 0]}, "list where 5 numbers", "metadata"),

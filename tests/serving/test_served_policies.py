@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from documents import ROOT
 from factories import commit, episode, rewrite
 from policy_client import Client, asked, packed, running, unpacked
 from served_policies import KINDS, write_policy
@@ -23,6 +24,10 @@ from vlaw_assets.serving.served import find_policy, load
 from vlaw_assets.serving.session import MESSAGES, folder_of, is_served, read_session
 from vlaw_models.episodes import Observation, Start
 from vlaw_models.errors import VlawError
+from vlaw_models.policies.base import build_policy
+from vlaw_models.policies.normalization import Normalization
+from vlaw_models.presets import POLICY
+from vlaw_models.robots.droid import SPEC as DROID
 from vlaw_models.robots.observation import read_observation
 from vlaw_models.robots.simulator import simulator_of
 from vlaw_models.rollouts.ask import accepted
@@ -175,6 +180,30 @@ def test_a_robot_that_follows_served_chunks_does_what_a_rollout_does(lake, serve
     (local,) = rollout(Local(), world, [start], num_steps=10, seed=3)
     np.testing.assert_array_equal(remote.states, local.states)
     np.testing.assert_array_equal(remote.images, local.images)
+
+
+def test_a_robot_that_lives_on_recordings_is_served_wide_pictures(tmp_path):
+    """DROID's, by the keys that openpi's client uses: 180x320 pictures of the cameras, pose and gripper."""
+    lake, recipe = Lake.open(tmp_path / "lake"), find_recipe("droid_sample", ROOT / "vlaw_assets" / "recipes" / "droid")
+    states = np.linspace(0, 0.4, 70, dtype=np.float32).reshape(10, 7)
+    normalization = Normalization.fit([states], [states[1:]], chunk_size=8, absolute=(6,), wraps=(3, 4, 5))
+    made = build_policy(POLICY["toy"], normalization, robot=DROID, seed=0, instructions=["pick up the cup"])
+    ref = commit(lake, "base_policy", write=lambda draft: made.save(draft.checkpoint_dir()))
+    policy = load(lake, recipe, ref)
+    picture = np.full((180, 320, 3), 90, np.uint8)
+    names = ("exterior_image_1_left", "exterior_image_2_left", "wrist_image_left")
+    sent = {f"observation/{name}": picture for name in names}
+    sent |= {"observation/cartesian_position": states[3, :6].astype(float), "observation/joint_position": np.zeros(7)}
+    sent |= {"observation/gripper_position": states[3, 6:].astype(float), "prompt": "pick up the cup", "noise_seed": 1}
+    with running(lake, policy) as place, Client(place.port) as client:
+        assert client.metadata["image_size"] == [192, 320]
+        chunk = client.ask(sent)["actions"]
+    wide = np.full((1, 3, 192, 320, 3), 90, np.uint8)
+    generator = torch.Generator().manual_seed(1)
+    alone = policy.policy.sample(Observation(wide, states[3:4]), ["pick up the cup"], generator)
+    np.testing.assert_array_equal(chunk, accepted(DROID, states[3:4], alone)[0])
+    steps = np.diff(np.concatenate([states[3:4], chunk]), axis=0)[:, [0, 1, 2, 6]]
+    assert np.abs(steps).max() <= 0.35 + 1e-6, "the robot's limits hold"
 
 
 def test_a_damaged_policy_is_not_served(tmp_path, episodes):

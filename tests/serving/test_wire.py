@@ -147,6 +147,32 @@ def test_a_small_message_does_not_become_a_large_one(data):
         tracemalloc.stop()
 
 
+def test_a_request_with_changed_bytes_is_read_or_refused_and_nothing_else():
+    """Whatever a broken sender makes of a request: flipped, cut, doubled and swapped pieces."""
+    rng = np.random.default_rng(0)
+    # The bytes between arrays decide how the message is read; pictures are most of it, and decide nothing.
+    short = wire.pack({**REQUEST, **{key: np.zeros(1, np.uint8) for key in list(REQUEST)[:3]}})
+    refused = 0
+    for number in range(3000):
+        data = bytearray(short)
+        for _ in range(rng.integers(1, 4)):
+            one, other = sorted(int(place) for place in rng.integers(0, len(data), 2))
+            change = number % 4
+            if change == 0:
+                data[one] = int(rng.integers(256))
+            elif change == 1:
+                del data[one : one + 1 + (other - one) % 9]
+            elif change == 2:
+                data[other:other] = data[one : one + 1 + (other - one) % 40]
+            else:
+                data[one : one + 4], data[other : other + 4] = data[other : other + 4], data[one : one + 4]
+        try:
+            read_observation(SPEC, wire.unpack(bytes(data)), (16, 16))
+        except VlawError:
+            refused += 1
+    assert refused == 3000, "its pictures are no pictures"
+
+
 def test_arrays_of_the_other_byte_order_are_turned():
     found = wire.unpack(wire.pack({"x": np.array([1.5, 2.5], ">f8")}))["x"]
     assert found.dtype == np.float64

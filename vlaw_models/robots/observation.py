@@ -164,14 +164,15 @@ def _complete(
 
 
 def _numbers(key: str, value: Any, count: int) -> np.ndarray:
-    """(count,) float64."""
+    """(count,) float32."""
     import numpy as np
 
     single = isinstance(value, int | float) and not isinstance(value, bool)
     plain = isinstance(value, list) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in value)
     if not (single or plain or (isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "fiu")):
         raise _refused(f"{_kind(value)} where {count} numbers are expected", key, _REMEDY)
-    found = np.asarray(value, np.float64)
+    with np.errstate(over="ignore"):  # too large is infinite, which is refused
+        found = np.asarray(value, np.float64).astype(np.float32)
     if found.shape != (count,) and not (count == 1 and found.shape == ()):
         raise _refused(f"numbers of shape {found.shape} where ({count},) is expected", key, _REMEDY)
     if not np.isfinite(found).all():
