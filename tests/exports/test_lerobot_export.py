@@ -301,7 +301,7 @@ def test_the_sample_of_droid_goes_out_with_the_statistics_that_lerobot_wrote(tmp
     lake = Lake.open(tmp_path / "lake", create=True)
     at(monkeypatch, tmp_path, {"VLAW_LAKE": str(tmp_path / "lake")})
     import_recordings(lake, "lerobot", SAMPLE, Options(), name="droid", run_id="run")
-    vlaw("export", "lerobot", "select episode_id from episodes order by episode_id", "given", code=0)
+    vlaw("export", "lerobot", "droid", "given", code=0)
     ours, wanted = (json.loads((root / "meta/stats.json").read_text()) for root in (tmp_path / "given", SAMPLE))
     for name in ("observation.state", "action", "next.success", "next.reward", "timestamp"):
         for key in ("min", "max", "mean", "std", "count"):

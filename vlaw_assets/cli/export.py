@@ -225,8 +225,8 @@ def lerobot(
     what: Annotated[
         list[str],
         typer.Argument(
-            metavar="EPISODE... | SQL | ASSET [EXPERIMENT ITERATION] FOLDER",
-            help="Which episodes, as vlaw watch takes them, and the new folder to write.",
+            metavar="EPISODE... | SQL | ASSET [EXPERIMENT ITERATION] | DATASET FOLDER",
+            help="Which episodes, as vlaw watch takes them or by the name of an imported dataset; and the new folder.",
         ),
     ],
     *,
@@ -253,7 +253,7 @@ def lerobot(
 
     from vlaw_assets.cli.watch import chosen
     from vlaw_assets.exports.lerobot import check_target, write_dataset
-    from vlaw_assets.exports.lerobot.episodes import plan
+    from vlaw_assets.exports.lerobot.episodes import imported, plan
     from vlaw_assets.exports.lerobot.layout import CODECS, IMAGINED, REAL, STORAGES
 
     *words, last = what
@@ -270,7 +270,7 @@ def lerobot(
         )
     lake, folder = existing_lake(as_of), Path(last)
     check_target(folder, lake)
-    choice = chosen(lake, words, param or [], sys.maxsize)
+    choice = chosen(lake, imported(lake, words), param or [], sys.maxsize)
     export = plan(lake, choice.keys, choice.members, CODECS[codec], storage)
     size = write_dataset(
         lake,

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 from vlaw_assets.exports.croissant import IMAGINED as BY_WORLD_MODEL
 from vlaw_assets.exports.lerobot import layout
 from vlaw_assets.exports.lerobot.layout import Layout
+from vlaw_assets.importers.commit import ASSET as RECORDED
+from vlaw_assets.importers.registry import NAME
 from vlaw_assets.lake import labels, quarantine
 from vlaw_assets.lake.lookup import Lookup, connected, source
 from vlaw_assets.lake.picking import Key, pick
+from vlaw_assets.partitions import single_partition
 from vlaw_assets.reports.episodes import around
 from vlaw_assets.reports.episodes.clips import Pictures, pictures_of
 from vlaw_assets.reports.episodes.robots import numbers_of, robot_of
@@ -68,6 +71,13 @@ class Export:
     def count(self, *, origin: str = "", outcome: str = "") -> int:
         """Episodes of that origin and outcome."""
         return sum(origin in ("", item.origin) and outcome in ("", item.outcome) for item in self.facts)
+
+
+def imported(lake: Lake, words: list[str]) -> list[str]:
+    """The words that name an artifact, where one word is the name of an imported dataset; else the words."""
+    if len(words) != 1 or not NAME.fullmatch(words[0]):
+        return words
+    return [RECORDED, words[0], "0"] if lake.ledger.current(RECORDED, single_partition(words[0])) else words
 
 
 def plan(
