@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 ASSET = KIND = "recorded_episodes"
 SHOWN = 20
 """How many findings the ledger row names."""
-READING = "reading"
-"""What progress says while episodes are read."""
+READING = "episodes"
+"""What progress counts while they are read."""
 
 
 def commit_recordings(
