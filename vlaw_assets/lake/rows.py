@@ -112,7 +112,9 @@ class Rows:
             f"{purpose}-{self.identity.digest[:12]}-{index:05d}"
             for index, purpose in enumerate(part["purpose"].to_pylist(), start=first)
         ]
-        rows = part.drop_columns(["steps", "frames"]).append_column("episode_id", pa.array(ids, pa.string()))
+        # Copied: what was read from a file stands on all of its bytes, pictures too.
+        rows = part.drop_columns(["steps", "frames"]).take(pa.array(range(len(ids))))
+        rows = rows.append_column("episode_id", pa.array(ids, pa.string()))
         rows = rows.append_column("episode_index", pa.array(range(first, first + len(ids)), pa.int32()))
         rows = rows.append_column("created_at", pa.repeat(pa.scalar(datetime.now(UTC), TIMESTAMP), len(ids)))
         self._columns.setdefault("episodes", []).append(
