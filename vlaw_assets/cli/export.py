@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
 
 import typer
 
-from vlaw_assets.cli.output import AsOf, console, errors, existing_lake
+from vlaw_assets.cli.output import AsOf, console, existing_lake
 from vlaw_models.errors import VlawError
 
 Episodes = Annotated[
@@ -26,9 +24,6 @@ Redraw = Annotated[
     bool, typer.Option("--redraw/--no-redraw", help="Draw frames again that were not kept, as vlaw watch does.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
-
-OFTEN_S = 0.3
-"""Seconds between two reports of progress."""
 
 exports = typer.Typer(no_args_is_help=True, help="Write what the lake knows in formats of others.")
 
@@ -251,6 +246,7 @@ def lerobot(
     """
     import sys
 
+    from vlaw_assets.cli.counting import counting
     from vlaw_assets.cli.watch import chosen
     from vlaw_assets.exports.lerobot import check_target, write_dataset
     from vlaw_assets.exports.lerobot.episodes import imported, plan
@@ -272,15 +268,16 @@ def lerobot(
     check_target(folder, lake)
     choice = chosen(lake, imported(lake, words), param or [], sys.maxsize)
     export = plan(lake, choice.keys, choice.members, CODECS[codec], storage)
-    size = write_dataset(
-        lake,
-        export,
-        folder,
-        title=choice.title,
-        licence=licence,
-        redraw=redraw,
-        tell=_paced("frames"),
-    )
+    with counting("writing frames") as progress:
+        size = write_dataset(
+            lake,
+            export,
+            folder,
+            title=choice.title,
+            licence=licence,
+            redraw=redraw,
+            tell=lambda done, total: progress(done, total, "frames"),
+        )
     by_origin = ", ".join(f"{export.count(origin=name)} {name}" for name in (REAL, IMAGINED))
     console.print(
         f"{folder}: {len(export.facts)} episodes ({by_origin}), {export.frames} frames of "
@@ -290,18 +287,3 @@ def lerobot(
     )
     if export.left_out:
         console.print(f"{export.left_out} episodes are left out: they are in quarantine.", markup=False)
-
-
-def _paced(what: str) -> Callable[[int, int], None]:
-    """Says on a terminal how far something is, at which rate, and how long it will take, a few times a second."""
-    from vlaw_assets.pipeline.progress import Pace
-
-    pace, said = Pace(), [0.0]
-
-    def tell(done: int, total: int) -> None:
-        pace.note(done, total, what)
-        if errors.is_terminal and (done == total or time.monotonic() - said[0] > OFTEN_S):
-            said[0] = time.monotonic()
-            errors.print(f"{pace.line():<78}", end="\r" if done < total else "\n", markup=False)
-
-    return tell

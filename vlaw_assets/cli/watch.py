@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.control import Control
+from rich.segment import ControlType
 
 from vlaw_assets.cli.browser import open_browser
 from vlaw_assets.cli.output import AsOf, console, errors, existing_lake
@@ -146,4 +148,6 @@ def write_and_open(content: Content, path: Path, *, opened: bool) -> None:
 def drawing(done: int, count: int) -> None:
     """Says on a terminal how far drawing again has come."""
     if errors.is_terminal:
-        errors.print(f"frames drawn again: {done} of {count} episodes", end="\r" if done < count else "\n")
+        errors.print(f"frames drawn again: {done} of {count} episodes", end="" if done < count else "\n")
+        if done < count:
+            errors.control(Control(ControlType.CARRIAGE_RETURN))  # as a character it would be written out
