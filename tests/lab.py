@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import tomlkit
 from factories import write_toml
 from one_stage import Bench
-from recorded_dataset import DATA, write_lerobot
+from recorded_dataset import DATA, LENGTHS, write_lerobot
 from small_loop import foundation
 
 from vlaw_assets.inbox.folder import NOTE, Inbox
@@ -29,15 +30,15 @@ EPISODES = 3
 class Lab(Bench):
     """See the module. Its session is served, and it has a `template` that recordings are copied from."""
 
-    def __init__(self, root: Path, of: Lab | None = None):
-        """`of`: one that it is a copy of; without it everything is made."""
+    def __init__(self, root: Path, of: Lab | None = None, *, lengths: Sequence[int] = LENGTHS):
+        """`of`: one that it is a copy of; without it everything is made. `lengths`: of a recording's episodes."""
         if of is not None:
             shutil.copytree(of.root, root, dirs_exist_ok=True)
         super().__init__(root)
         self.root = root
         self.made = of.made if of else foundation(self.lake)
         if of is None:
-            write_lerobot(root / "template")
+            write_lerobot(root / "template", lengths)
             corpora = dict.fromkeys(("demonstrations", "co_training"), "recorded:demonstrations")
             write_toml(self.recipes / "foundation.toml", {"robot": "arm", "preset": "tiny", **corpora})
             self.experiment()

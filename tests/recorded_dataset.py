@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import av
@@ -62,9 +63,10 @@ def brightness(camera: int, row: int) -> int:
     return 20 + 25 * camera + 6 * row
 
 
-def write_lerobot(root: Path) -> Path:
-    """Three episodes at 15 Hz; row r has state (r, -r), action (10 r, 0, 0); success yes, no, unknown."""
-    total = sum(LENGTHS)
+def write_lerobot(root: Path, lengths: Sequence[int] = LENGTHS) -> Path:
+    """Three episodes at 15 Hz; row r has state (r, -r), action (10 r, 0, 0); success yes, no, unknown. `lengths`: rows
+    of other episodes, the later ones failures."""
+    total = sum(lengths)
     features = {
         key: {"dtype": "video", "shape": [24, 40, 3], "names": ["height", "width", "channels"]} for key in CAMERAS
     }
@@ -81,14 +83,14 @@ def write_lerobot(root: Path) -> Path:
                 "fps": 15,
                 "robot_type": "arm",
                 "features": features,
-                "total_episodes": 3,
+                "total_episodes": len(lengths),
                 "total_frames": total,
                 "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
                 "video_path": "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
             }
         )
     )
-    begins = np.cumsum([0, *LENGTHS])
+    begins = np.cumsum([0, *lengths])
     rows = [
         {
             "episode_index": i,
@@ -109,11 +111,11 @@ def write_lerobot(root: Path) -> Path:
                 ("to_timestamp", begins[i + 1] / 15),
             )
         }
-        for i, n in enumerate(LENGTHS)
+        for i, n in enumerate(lengths)
     ]
     index = np.arange(total)
-    episode = np.repeat(np.arange(3), LENGTHS)
-    success = [None if e == 2 else bool(e == 0 and r == LENGTHS[0] - 1) for e, r in zip(episode, index, strict=True)]
+    episode = np.repeat(np.arange(len(lengths)), lengths)
+    success = [None if e == 2 else bool(e == 0 and r == lengths[0] - 1) for e, r in zip(episode, index, strict=True)]
     data = {
         "observation.state": [[float(r), -float(r)] for r in index],
         "action": [[10.0 * r, 0.0, 0.0] for r in index],
@@ -131,7 +133,7 @@ def write_lerobot(root: Path) -> Path:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(table, root / name)
     for camera, key in enumerate(CAMERAS):
-        write_video(root / VIDEO.format(key), [brightness(camera, row) for row in range(total)])
+        write_video(root / VIDEO.format(key), [brightness(camera, row) % 256 for row in range(total)])
     return root
 
 
