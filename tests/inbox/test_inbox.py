@@ -51,6 +51,7 @@ def test_a_recording_is_taken_once_under_whatever_name(lab):
     assert lab.recorded() == [ref]
 
 
+@pytest.mark.slow
 def test_another_description_of_a_recording_makes_its_new_version(lab):
     lab.record("one", 1)
     [(_, ref)] = lab.take().taken
@@ -102,6 +103,7 @@ def test_an_iteration_is_made_of_its_recordings_once_it_has_enough(lab):
     assert [item.partition for item in waiting(lab.lake, lab.workplace)] == [SECOND]
 
 
+@pytest.mark.slow
 def test_what_comes_late_is_kept_and_said_and_used_when_more_is_asked_for(lab):
     lab.make("loop_state", FIRST)
     lab.record("one", 1), lab.record("two", 2)
@@ -120,6 +122,7 @@ def test_what_comes_late_is_kept_and_said_and_used_when_more_is_asked_for(lab):
     )
 
 
+@pytest.mark.slow
 def test_an_episode_in_quarantine_is_left_out_and_the_iteration_stays_complete(lab):
     lab.make("loop_state", FIRST)
     lab.record("one", 1), lab.record("two", 2)
@@ -129,6 +132,7 @@ def test_an_episode_in_quarantine_is_left_out_and_the_iteration_stays_complete(l
     assert bad not in rolled_out(lab).table("episodes")["start_episode_id"].to_pylist()
 
 
+@pytest.mark.slow
 def test_labels_are_waited_for(lab):
     lab.experiment(rollouts={"episodes_per_task": 6})
     lab.make("loop_state", FIRST)
