@@ -29,6 +29,7 @@ from vlaw_models.robots.spec import RobotSpec
 if TYPE_CHECKING:
     import pyarrow as pa
 
+MAX_ROWS = 10**6
 MAX_BYTES = 2 * 2**30
 """Of the frames of one episode at the size that they are stored in."""
 EXACT = 0.02
@@ -96,7 +97,7 @@ class Reader:
     def _episode(self, number: int) -> Read:
         length, fps = int(self.index.lengths[number]), self.info.fps
         size, names = self.options.size_for(self.robot), self.robot.camera_names
-        if length / fps * self.robot.control_hz * len(names) * size[0] * size[1] * 3 > MAX_BYTES:
+        if length > MAX_ROWS or length / fps * self.robot.control_hz * len(names) * size[0] * size[1] * 3 > MAX_BYTES:
             raise RowError(
                 f"with {length} rows it is longer than any episode: its frames take gigabytes", rule="length"
             )

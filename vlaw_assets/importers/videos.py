@@ -82,6 +82,8 @@ class Video:
         self._check_size(self._stream.height, self._stream.width)
 
     def _check_size(self, height: int, width: int) -> None:
+        if not height or not width:
+            raise VideoError(f"the video has no size, or more than {MAX_SIDE} pixels a side", rule="video_shape")
         if (height, width) != self._shape or max(self._shape) > MAX_SIDE:
             raise VideoError(
                 f"the video is {width}x{height} pixels, the dataset declares {self._shape[1]}x{self._shape[0]} "
