@@ -70,7 +70,7 @@ def long_vectors(root: Path) -> None:
 
 def long_text(root: Path) -> None:
     """A text of megabytes, many times: a dictionary with one word."""
-    texts = pa.DictionaryArray.from_arrays(pa.array(np.zeros(26, np.int32)), pa.array(["x" * (64 * 2**20)]))
+    texts = pa.DictionaryArray.from_arrays(pa.array(np.zeros(26, np.int32)), pa.array(["x" * (32 * 2**20)]))
     table = pq.read_table(root / DATA).append_column("language_instruction", texts)
     pq.write_table(table, root / DATA, compression="zstd")
 
@@ -155,7 +155,7 @@ def large_frames(root: Path) -> None:
 
 
 def many_frames(root: Path) -> None:
-    write_frames(root, size=(24, 40), rate=15 * 200, count=26 * 200)
+    write_frames(root, size=(24, 40), rate=15 * 70, count=26 * 70)
 
 
 def write_frames(root: Path, *, size: tuple[int, int], rate: int, count: int) -> None:

@@ -36,6 +36,7 @@ from vlaw_assets.importers.lerobot_frames import (
     unused_frames,
 )
 from vlaw_assets.importers.lerobot_index import EpisodeIndex
+from vlaw_assets.importers.lerobot_labels import is_label
 from vlaw_assets.importers.lerobot_lance import FRAMES, VIDEOS, LanceRows, LanceVideos, table_files
 from vlaw_assets.importers.lerobot_reader import Reader, names_of
 from vlaw_assets.importers.lerobot_rows import ParquetRows, RowMap, RowSource, find_rows
@@ -146,7 +147,7 @@ def open_recordings(path: Path, options: Options) -> Recordings:
         settings=_settings(chosen, options),
         facts=_facts(info, chosen, options),
         understood=_words(info, chosen, options, way, rows, text_column),
-        findings=(*rows.notes, *unused_frames(index, info.fps)),
+        findings=(*_lost_labels(info, rows), *rows.notes, *unused_frames(index, info.fps)),
     )
 
 
@@ -296,6 +297,17 @@ def _pattern(text: str) -> str:
     """What the paths of a template's files look like."""
     parts = string.Formatter().parse(text)
     return "".join(glob.escape(literal) + ("*" if field is not None else "") for literal, field, _, _ in parts)
+
+
+def _lost_labels(info: Info, rows: RowMap) -> list[Finding]:
+    """Notes of labels that info.json declares and no row has."""
+    lost = [key for key in info.features if is_label(key) and key not in rows.label_keys]
+    text = "info.json declares the success label {}, and no row has it"
+    return (
+        []
+        if rows.label_keys or (rows.place < 0).all()
+        else [Finding("label_lost", text.format(key), "keep") for key in lost]
+    )
 
 
 def _settings(chosen: _Chosen, options: Options) -> dict[str, object]:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vlaw_assets.importers.files import BROKEN, Folder
+from vlaw_assets.importers.footers import read_footer
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MAX_FOOTER = 128 * 2**20
 MAX_COLUMNS = 10_000
 MAX_RATIO, RATIO_FROM = 200, 16 * 2**20
 """By how much a column may be compressed, and from how many bytes on that matters."""
@@ -40,39 +40,31 @@ class Table:
         self.where = str(folder.root / relative)
         file = folder.open(relative, what=what)
         try:
-            self._check_footer(file)
+            self.rows, self.groups = read_footer(file)
+            self._check(what, most_rows)
             self._file = pq.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False)
-            schema = self._file.schema_arrow
+            self.schema: pa.Schema = self._file.schema_arrow
         except (pa.ArrowException, OSError, ValueError) as error:
             file.close()
             raise self._damaged(error) from error
+        except VlawError:
+            file.close()
+            raise
         self._closes = file
-        self.metadata = self._file.metadata
-        self.rows = self.metadata.num_rows
-        self.schema: pa.Schema = schema
-        self.names = list(schema.names)
-        groups = [self.metadata.row_group(number).num_rows for number in range(self.metadata.num_row_groups)]
-        self.begins = np.cumsum([0, *groups])
+        self.names = list(self.schema.names)
+        self.begins = np.cumsum([0, *(group.rows for group in self.groups)])
         """First row of each row group, and the number of rows."""
-        if self.rows > most_rows or self.begins[-1] != self.rows or min(groups, default=0) < 0:
+
+    def _check(self, what: str, most_rows: int) -> None:
+        if self.rows > most_rows:
             raise VlawError(
                 f"the {what} says that it has {self.rows} rows; at most {most_rows} can belong to the dataset",
                 where=self.where,
                 remedy="The file is not what its name says: do not import this dataset unless you know why.",
             )
-        if self.metadata.num_columns > MAX_COLUMNS:
-            raise VlawError(f"the {what} has {self.metadata.num_columns} columns", where=self.where, remedy=BROKEN)
-
-    def _check_footer(self, file: Any) -> None:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - 8))
-        end = file.read(8)
-        length = int.from_bytes(end[:4], "little")
-        if len(end) < 8 or end[4:] != b"PAR1" or length + 12 > size:
-            raise ValueError("it has no footer: it was not finished, or is no parquet file")
-        if length > MAX_FOOTER:
-            raise ValueError(f"its footer has {length} bytes")
-        file.seek(0)
+        widest = max((len(group.chunks) for group in self.groups), default=0)
+        if widest > MAX_COLUMNS:
+            raise VlawError(f"the {what} has {widest} columns", where=self.where, remedy=BROKEN)
 
     def _damaged(self, error: Exception) -> VlawError:
         return VlawError(
@@ -96,8 +88,8 @@ class Table:
         import pyarrow as pa
 
         self.require(columns)
-        groups = list(range(group, self.metadata.num_row_groups))
-        size = self._batch_rows(columns, groups, most_values)
+        groups = list(range(group, len(self.groups)))
+        size = self._batch_rows(columns, group, most_values)
         try:
             yield from self._file.iter_batches(size, row_groups=groups, columns=list(columns), use_threads=False)
         except (pa.ArrowException, OSError, ValueError) as error:
@@ -113,42 +105,32 @@ class Table:
 
     def may_lack(self, path: str) -> bool:
         """Whether values of a column, by its path within records, may be missing, as far as the footer says."""
-        places = [at for at in range(self.metadata.num_columns) if self._file.schema.column(at).path == path]
-        for number in range(self.metadata.num_row_groups if places else 0):
-            counts = self.metadata.row_group(number).column(places[0]).statistics
-            if counts is None or not counts.has_null_count or counts.null_count:
-                return True
-        return False
+        found = [chunk for group in self.groups for chunk in group.chunks if chunk.path == path]
+        return any(chunk.nulls is None or chunk.nulls > 0 for chunk in found)
 
-    def _batch_rows(self, columns: Sequence[str], groups: Sequence[int], most_values: int) -> int:
+    def _batch_rows(self, columns: Sequence[str], first: int, most_values: int) -> int:
         """How many rows a batch may have: a text may be as long as its whole column says that it is."""
-        schema, wanted = self._file.schema, set(columns)
-        paths = [schema.column(index).path for index in range(self.metadata.num_columns)]
-        chosen = [
-            index
-            for index, path in enumerate(paths)
-            if any(path == name or path.startswith(f"{name}.") for name in wanted)
-        ]
-        longest = 0
-        for number in groups:
-            group = self.metadata.row_group(number)
-            for index in chosen:
-                chunk = group.column(index)
-                whole, packed = chunk.total_uncompressed_size, max(chunk.total_compressed_size, 1)
-                if whole > MAX_CHUNK or (whole > RATIO_FROM and whole > MAX_RATIO * packed):
+        longest, begins = 0, tuple(f"{name}." for name in columns)
+        for group in self.groups[first:]:
+            for chunk in group.chunks:
+                if chunk.path not in columns and not chunk.path.startswith(begins):
+                    continue
+                if chunk.whole > MAX_CHUNK or (
+                    chunk.whole > RATIO_FROM and chunk.whole > MAX_RATIO * max(chunk.packed, 1)
+                ):
                     raise VlawError(
-                        f"column {paths[index]!r} says that {packed} bytes become {whole}",
+                        f"column {chunk.path!r} says that {chunk.packed} bytes become {chunk.whole}",
                         where=self.where,
                         remedy="The file is not what its name says: do not import this dataset unless you know why.",
                     )
-                if chunk.num_values > most_values * max(group.num_rows, 1):
+                if chunk.values > most_values * max(group.rows, 1):
                     raise VlawError(
-                        f"column {paths[index]!r} has {chunk.num_values} values in {group.num_rows} rows",
+                        f"column {chunk.path!r} has {chunk.values} values in {group.rows} rows",
                         where=self.where,
                         remedy=BROKEN,
                     )
-                if chunk.physical_type == "BYTE_ARRAY":
-                    longest = max(longest, whole * max(1, chunk.num_values // max(group.num_rows, 1)))
+                if chunk.texts:
+                    longest = max(longest, chunk.whole * max(1, chunk.values // max(group.rows, 1)))
         return int(max(1, min(BATCH_ROWS, BATCH_BYTES // max(longest, 1))))
 
     def close(self) -> None:

@@ -119,13 +119,16 @@ class Video:
                     self._waiting = (shown, frame)
                     break
                 self._shown = shown
-                row = round(at)
-                if at < -NEAR or abs(at - row) > NEAR or abs(at - row) >= away[row]:
+                if at < -NEAR:
                     continue
-                used += 1
+                row, used = round(at), used + 1
                 if used > MOST_FRAMES * count:
                     raise VideoError(f"the video has more than {MOST_FRAMES} frames for a row", row)
+                if abs(at - row) > NEAR or abs(at - row) >= away[row]:
+                    continue
                 away[row] = abs(at - row)
+                if frame.is_corrupt:
+                    raise VideoError(f"the frame of row {row} is damaged", row)
                 if row in places:
                     frames[places[row]] = self._shrunk(frame, image_size)
                 if row == count - 1 and away[row] < 0.1:
