@@ -31,6 +31,7 @@ frame = "base"
 collector = "a person"
 gripper = "open_is_1"
 rate = 15
+latents_of = "folder"
 success_key = "verdict"
 [cameras]
 wrist = "hand"
