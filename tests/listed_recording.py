@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -64,6 +65,7 @@ def open_recordings(path: Path, options: Options) -> Recordings:
 
 def _read(root: Path, listed: dict[str, Any], task: str, numbers: Sequence[int]) -> Iterator[Read]:
     spool.MOST_EPISODES = listed["batch"]
+    assert "torch" not in sys.modules, "memory of the process that reads"
     for number in numbers:
         time.sleep(listed["seconds"])
         kind = listed["episodes"][number]

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from vlaw_assets.cli import app
 from vlaw_assets.importers.description import Options
 from vlaw_assets.importers.description_file import KEYS, merged, options_of, read_description
+from vlaw_assets.importers.registry import name_for
 from vlaw_assets.lake import Lake
 from vlaw_models.errors import VlawError
 
@@ -175,7 +176,7 @@ def test_a_name_says_where_the_data_are_from(tmp_path):
     first = write_listed(tmp_path / "a" / "pick", ["ok"])
     second = write_listed(tmp_path / "b" / "pick", ["ok", "failed"])
     assert run(first)[0] == 0
-    for dry in ([], ["--dry-run"]):
+    for dry in (["--dry-run"], []):
         code, output = run(second, *dry)
         assert code == (1 if dry else 2)
         assert f"the name 'pick' is taken by a dataset from {first}" in output.replace("\n", "")
@@ -190,15 +191,17 @@ def test_a_name_says_where_the_data_are_from(tmp_path):
     assert lake.read(before).episodes()[0].success
 
 
-@pytest.mark.parametrize("folder", ["数据 with space ü", "_up", "cupsä"])
+@pytest.mark.parametrize("folder", ["数据 with space ü", "_up", "cupsä", "a" * 64])
 def test_a_folder_that_cannot_name_a_dataset_asks_for_a_name(tmp_path, folder):
-    listed = write_listed(tmp_path / folder, ["ok"])
-    code, output = run(listed)
-    assert (code, "--name" in output, folder in output) == (2, True, True)
-    assert not (tmp_path / "lake").exists()
-    assert run(listed, "--dry-run", "--name", "cups")[0] == 0
+    with pytest.raises(VlawError, match=folder) as caught:
+        name_for(tmp_path / folder)
+    assert "--name" in caught.value.remedy
+    assert name_for(tmp_path / folder, "cups") == "cups"
+    code, output = run(tmp_path / folder)
+    assert (code, "--name" in output, (tmp_path / "lake").exists()) == (2, True, False)
 
 
+@pytest.mark.slow
 def test_what_only_describes_is_kept_and_makes_no_other_artifact(tmp_path):
     listed = write_listed(tmp_path / "cups", ["ok"])
     said = ["--frame", "base", "--collector", "a person", "--extrinsics", "front=1,2"]

@@ -89,6 +89,7 @@ def commit_recordings(
         batches = spool.whole()
         _check_whole(recordings, numbers, batches, stamps)
         with commit() as draft:
+            check_name_free(lake, name, recordings, recipe["source_sha256"], new_version=new_version)  # as of now
             if draft.reused is None:
                 if origin:
                     draft.read(origin.policy, role=ROLE)

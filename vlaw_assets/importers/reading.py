@@ -157,9 +157,10 @@ class _Process:
 
     def messages(self, seconds: float) -> Iterator[dict[str, Any]]:
         """What it says, until it ends; none for `seconds` ends it."""
-        waiting = b""
+        waiting, ready = b"", select.poll()
+        ready.register(self._pipe, select.POLLIN)
         while True:
-            if not select.select([self._pipe], [], [], seconds)[0]:
+            if not ready.poll(1000 * seconds):
                 self._late = f"it took more than {seconds:g} s ({SECONDS_VARIABLE})"
                 self._process.kill()
                 return
