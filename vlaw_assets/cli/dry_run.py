@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.cli.counting import counting
-from vlaw_assets.cli.output import console, print_json, print_table
+from vlaw_assets.cli.output import console, print_json
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -85,22 +85,17 @@ def _check_name_in_lake(recordings: Recordings, name: str, *, new_version: bool)
 
 
 def _print_understood(recordings: Recordings) -> None:
-    console.print(f"{recordings.format}, {len(recordings.index)} episodes, as read:", markup=False)
-    print_table([("what", "understood as"), *((key, value) for key, value in recordings.understood.items())])
+    console.print(f"{recordings.format}, {len(recordings.index)} episodes, understood as:", markup=False)
+    width = max(map(len, recordings.understood), default=0)
+    for key, value in recordings.understood.items():
+        console.print(f"  {key:<{width}}  {value}", markup=False, soft_wrap=True)
 
 
 def _print_findings(verdict: Verdict) -> None:
     if not verdict.findings:
         console.print("nothing was found wrong")
-        return
-    rows = [
-        (
-            "all" if finding.episode < 0 else str(finding.episode),
-            "" if finding.row is None else str(finding.row),
-            finding.rule,
-            finding.decision,
-            finding.value,
-        )
-        for finding in verdict.findings
-    ]
-    print_table([("episode", "row", "rule", "decision", "found"), *rows])
+    for finding in verdict.findings:
+        place = "dataset" if finding.episode < 0 else f"episode {finding.episode}"
+        row = "" if finding.row is None else f", row {finding.row}"
+        value = finding.value.removeprefix(f"{place}: ")
+        console.print(f"{place}{row}: {finding.decision}, {finding.rule}: {value}", markup=False, soft_wrap=True)
