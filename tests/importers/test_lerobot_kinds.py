@@ -409,6 +409,20 @@ REFUSED = {
         "two cameras are one file",
         "--camera",
     ),
+    "two files of the index are one": (
+        lambda root: (
+            edit_info(root, video_path="videos/{video_key}/chunk-000/file-000.mp4"),
+            clip(0, 2, **{"from": 0.0, "to": 7 / RATE})(root),
+            edit_rows(root, EPISODE_TABLE, lambda rows: rows[2].update({f"videos/{CAMERAS[0]}/file_index": 1})),
+        ),
+        "several files of the index would be",
+        "{file_index}",
+    ),
+    "vector of no numbers": (
+        lambda root: edit_feature(root, "action", {"dtype": "float32", "shape": [0]}),
+        "no vector of numbers",
+        "--action KEY",
+    ),
     "storage of another kind": (lambda root: edit_info(root, storage_format="zarr"), "stored as 'zarr'", "Convert"),
     "Lance table with other rows": (
         lambda root: (to_lance(root), edit_info(root, total_frames=ROWS + 1)),
@@ -426,6 +440,24 @@ def test_what_is_not_clear_is_asked_for(dataset, case):
         opened(dataset)
     assert words in caught.value.what
     assert remedy in caught.value.remedy
+
+
+NO_NUMBERS = {
+    "words": [["a", "b", "c"]] * ROWS,
+    "nothing": pa.nulls(ROWS),
+    "lists of nothing": pa.array([[None, None, None]] * ROWS, pa.list_(pa.null())),
+    "lists of lists": [[[1.0], [2.0], [3.0]]] * ROWS,
+    "flags": [[True, False, True]] * ROWS,
+    "one number": [1.0] * ROWS,
+    "records": [{"x": 1.0, "y": 2.0, "z": 3.0}] * ROWS,
+    "missing": pa.array([None] * ROWS, pa.list_(pa.float32())),
+}
+
+
+@pytest.mark.parametrize("case", NO_NUMBERS)
+def test_a_vector_without_its_numbers_is_none(dataset, case):
+    set_column(dataset, DATA, "action", NO_NUMBERS[case])
+    assert all("action" in one.excluded.value for one in read(dataset))
 
 
 NO_VIDEOS = {
@@ -543,11 +575,21 @@ def test_reading_begins_anywhere_and_in_any_order(dataset):
             np.testing.assert_array_equal(one.episode.actions, whole[one.number].actions)
 
 
-def test_a_rate_that_is_no_multiple_is_resampled_by_time(dataset):
-    """The dataset says 15 Hz and was recorded at 12: rows, frames and spans are all of that rate."""
+# Rows per second -> the rows that the control steps at 0, 0.2, 0.4 ... s have their pictures and states from.
+RATES = {
+    12.0: ([0, 2, 5, 7], [0, 2.4, 4.8, 7.2]),
+    29.97: ([0, 6], [0, 5.994]),
+    4.0: ([0, 1, 2, 2, 3, 4, 5, 6, 6, 7, 8, 9], np.arange(12) * 0.8),
+}
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_a_rate_that_is_no_multiple_is_resampled_by_time(dataset, rate):
+    """The dataset says 15 Hz and was recorded at another rate: rows, frames and spans are all of that one."""
+    pictures, states = RATES[rate]
     for camera, key in enumerate(CAMERAS):
         with av.open(str(dataset / VIDEO.format(key)), "w") as container:
-            stream = container.add_stream("mpeg4", rate=12)
+            stream = container.add_stream("mpeg4", rate=Fraction(rate).limit_denominator(100))
             stream.height, stream.width, stream.pix_fmt = 24, 40, "yuv420p"
             stream.codec_context.gop_size = 1
             stream.codec_context.bit_rate = 20_000_000
@@ -560,17 +602,31 @@ def test_a_rate_that_is_no_multiple_is_resampled_by_time(dataset):
     def spans(rows: list) -> None:
         for number, row in enumerate(rows):
             for key in CAMERAS:
-                row[f"videos/{key}/from_timestamp"] = begins[number] / 12
-                row[f"videos/{key}/to_timestamp"] = begins[number + 1] / 12
+                row[f"videos/{key}/from_timestamp"] = begins[number] / rate
+                row[f"videos/{key}/to_timestamp"] = begins[number + 1] / rate
 
     edit_rows(dataset, EPISODE_TABLE, spans)
     assert all("at 15 Hz take" in one.excluded.value for one in read(dataset))
-    recordings = opened(dataset, rate=12.0)
+    recordings = opened(dataset, rate=rate)
     assert "resampled by time" in recordings.understood["rate"]
-    (first, *_) = recordings.read([0])
-    # Control steps at 0, 0.2, 0.4 and 0.6 s are rows 0, 2.4, 4.8 and 7.2: the nearest rows have the pictures.
-    np.testing.assert_allclose(levels(first)[:, 0], [brightness(0, row) for row in (0, 2, 5, 7)], atol=2.5)
-    np.testing.assert_allclose(first.episode.states[:, 0], [0, 2.4, 4.8, 7.2], atol=1e-5)
+    (first,) = recordings.read([0])
+    np.testing.assert_allclose(levels(first)[:, 0], [brightness(0, row) for row in pictures], atol=2.5)
+    np.testing.assert_allclose(first.episode.states[:, 0], states, atol=1e-4)
+
+
+def test_a_snapshot_of_the_hubs_cache_is_read_and_has_the_digest_of_its_copy(dataset, tmp_path):
+    snapshot = tmp_path / "datasets--lab--cups" / "snapshots" / ("0" * 40)
+    blobs = snapshot.parents[1] / "blobs"
+    blobs.mkdir(parents=True)
+    for number, path in enumerate(sorted(path for path in dataset.rglob("*") if path.is_file())):
+        shutil.copy(path, blobs / str(number))
+        link = snapshot / path.relative_to(dataset)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(Path("../" * (len(path.relative_to(dataset).parts) + 1)) / "blobs" / str(number))
+    sound(read(snapshot))
+    assert opened(snapshot).source_digest() == opened(dataset).source_digest()
+    (tmp_path / "linked").symlink_to(snapshot)
+    sound(read(tmp_path / "linked"))
 
 
 def test_pictures_that_are_odd(dataset):

@@ -197,6 +197,7 @@ def _data_files(folder: Folder, info: Info, index: EpisodeIndex) -> tuple[Parque
     """The files of rows: those that the index names first, then whatever else is there by such a name."""
     places, which = np.unique(index.places, axis=0, return_inverse=True)
     there: list[str] = []
+    known: dict[str, int] = {}
     number_of: list[int] = []
     for chunk, file in places.tolist():
         name = _filled(info.data_path, info, (chunk, file))
@@ -205,9 +206,10 @@ def _data_files(folder: Folder, info: Info, index: EpisodeIndex) -> tuple[Parque
         except MissingFileError:
             number_of.append(-1)
             continue
-        number_of.append(len(there))
-        there.append(name)
-    known = set(there)
+        if name not in known:
+            known[name] = len(there)
+            there.append(name)
+        number_of.append(known[name])
     for name in folder.listed(_pattern(info.data_path)):
         if name not in known:
             try:
@@ -230,6 +232,12 @@ def _video_files(
         places, which = np.unique(clips.places, axis=0, return_inverse=True)
         for number, (chunk, file) in enumerate(places.tolist()):
             name, what = _filled(info.video_path, info, (chunk, file), key), f"video file of camera {key}"
+            if name in found:
+                raise VlawError(
+                    f"video_path is {shown(info.video_path)}: several files of the index would be {name}",
+                    where=info.where,
+                    remedy="Name in it what tells them apart: {chunk_index}, {file_index} and {video_key}.",
+                )
             try:
                 status = folder.locate(name, what=what).stat()
             except MissingFileError as error:

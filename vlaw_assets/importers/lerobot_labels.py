@@ -90,9 +90,8 @@ def meaning(value: Any, words: Mapping[str, bool]) -> bool | None:
         if word in OPEN:
             return None
         raise LabelError(
-            f"its success label is {shown(value)}; say what it means: --success-values {shown(value)}=true or =false"
+            f"its success label is {shown(value)}; say what it means: --success-value {shown(value)}=true or =false"
         )
     raise LabelError(
-        f"its success label is {shown(value)}; labels are true or false, 1 or 0, or words that --success-values "
-        "explains"
+        f"its success label is {shown(value)}; labels are true or false, 1 or 0, or words that --success-value explains"
     )

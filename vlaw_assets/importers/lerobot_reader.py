@@ -118,12 +118,14 @@ class Reader:
             self.index.tasks[number],
             [text for name in sorted(said) for text in said[name] if len(text) < 2000],
         )
+        # Of a recording that is slower than the robot, one row's picture serves for two steps.
+        rows, of_step = np.unique(steps.rows, return_inverse=True)
         images = np.empty((len(steps), len(names), *size, 3), np.uint8)
         for key in dict.fromkeys(self.cameras.values()):
-            frames = self.frames[key].read(number, steps.rows.tolist(), size)
+            frames = self.frames[key].read(number, rows.tolist(), size)
             for view, name in enumerate(names):
                 if self.cameras[name] == key:
-                    images[:, view] = frames
+                    images[:, view] = frames if len(rows) == len(steps) else frames[of_step]
         success = self.rows.labels.get(number)
         instruction = given[0] if given else UNNAMED_TASK
         extra: dict[str, Any] = {"recorded_episode": number, "recorded_fps": fps}
