@@ -83,7 +83,8 @@ def latents_of(lake: Lake, handle: Handle, episodes: list[Episode]) -> Stored:
             channels, height, width = LATENT
             shape = (len(episode.images), channels, episode.images.shape[1] * height, width)
             made = rng.standard_normal(shape, np.float32).astype(np.float16)
-            draft.write_latents("made up", handle.ref.artifact_id, episode, made)
+            steps = range(len(episode.images))
+            draft.write_latents("made up", handle.ref.artifact_id, episode.episode_id, steps, made)
     kept = lake.read(draft.committed).latents()
     assert kept is not None
     return stored([kept.of(episode) for episode in episodes])
