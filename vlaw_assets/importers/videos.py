@@ -45,8 +45,10 @@ class Video:
     def __init__(self, file: BinaryIO, shape: tuple[int, int]) -> None:
         """`shape` is the (height, width) that the dataset declares."""
         import av
+        from av.video.reformatter import VideoReformatter
 
         self._file, self._shape = file, shape
+        self._converter = VideoReformatter()
         self._frames: Iterator[VideoFrame] = iter(())
         self._waiting: tuple[float, VideoFrame] | None = None
         self._shown = float("inf")
@@ -183,7 +185,8 @@ class Video:
         parts = frame.format.components
         if len(parts) == 1 and parts[0].bits > 8:
             raise VideoError(f"the video holds depth ({frame.format.name}), not colours", rule="depth")
-        return shrink(Image.fromarray(frame.to_ndarray(format="rgb24")), image_size)
+        # One converter for all frames: making it takes longer than using it.
+        return shrink(Image.fromarray(self._converter.reformat(frame, format="rgb24").to_ndarray()), image_size)
 
     def close(self) -> None:
         self._container.close()
