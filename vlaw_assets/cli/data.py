@@ -23,7 +23,8 @@ def import_(
     format_: Annotated[
         str,
         typer.Argument(
-            metavar="FORMAT", help="lerobot (LeRobot v3.0), ctrl-world, or one that an installed package adds."
+            metavar="FORMAT",
+            help="lerobot, ctrl-world, droid (as it was recorded), or one that an installed package adds.",
         ),
     ],
     path: Annotated[Path, typer.Argument(help="Folder of the dataset.")],

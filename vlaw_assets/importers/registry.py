@@ -19,6 +19,7 @@ IMPORTERS = Registry(
     "vlaw.importers",
     {
         "lerobot": "vlaw_assets.importers.lerobot:open_recordings",
+        "droid": "vlaw_assets.importers.droid:open_recordings",
         "ctrl-world": "vlaw_assets.importers.ctrl_world:open_recordings",
     },
 )

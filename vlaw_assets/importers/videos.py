@@ -98,6 +98,14 @@ class Video:
         """Frames of the file by its own word; 0 where it does not say."""
         return max(0, int(self._stream.frames))
 
+    @property
+    def rate(self) -> float:
+        """Frames per second by the file's own word. `VideoError` where it does not say."""
+        rate = self._stream.average_rate
+        if not rate:
+            raise VideoError("the video does not say how many frames a second it has", rule="video_time")
+        return float(rate)
+
     def read(
         self, begin: float, count: int, fps: float, keep: Sequence[int], image_size: tuple[int, int]
     ) -> np.ndarray:
