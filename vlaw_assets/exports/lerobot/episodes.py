@@ -30,8 +30,8 @@ TOGETHER = 64
 """Episodes whose states and actions are in memory together."""
 NEGATIVE = "_negative"
 """End of the source of a member that is no example to follow."""
-ODD = "h264"
-"""The codec whose videos may have odd sides."""
+ODD, LEAST_SIDE = "h264", 4
+"""The codec whose videos may have odd sides; pixels that a side of the others has at least."""
 _ROW = ("artifact_id", "episode_id", "purpose", "world", "num_steps", "success", "cameras", "height", "width")
 
 
@@ -89,6 +89,12 @@ def plan(
         members: the training set that they are the members of.
         storage: one of `layout.STORAGES`.
     """
+    import av
+
+    if codec.encoder not in av.codec.codecs_available:
+        raise VlawError(
+            f"PyAV was built without {codec.encoder}", where=WHERE, remedy="Install the wheel of PyAV: pip install av"
+        )
     apart = quarantine.in_force(lake)
     kept = [key for key in dict.fromkeys(keys) if key[1] not in apart]
     if not kept:
@@ -162,9 +168,9 @@ def _layout(lake: Lake, rows: Mapping[Key, dict[str, Any]], facts: Sequence[Fact
             remedy="A dataset of LeRobot has one robot, and one size of frames: export them one after the other.",
         )
     [(cameras, height, width)] = frames
-    if codec.name != ODD and (height % 2 or width % 2):
+    if codec.name != ODD and (height % 2 or width % 2 or min(height, width) < LEAST_SIDE):
         raise VlawError(
-            f"frames of {width}x{height} pixels: videos of this codec have even sides",
+            f"frames of {width}x{height} pixels: videos of this codec have even sides, of {LEAST_SIDE} at least",
             where=WHERE,
             remedy=f"Use --codec {ODD}.",
         )
