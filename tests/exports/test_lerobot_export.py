@@ -36,6 +36,7 @@ READ = Path(__file__).with_name("lerobot_0_6_1.json")
 LISTING, PYTHON = Path(__file__).with_name("lerobot_listing.py"), "VLAW_LEROBOT_PYTHON"
 SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "lerobot_v3_droid"
 """A dataset that LeRobot 0.6.1 wrote."""
+EPISODES = "meta/episodes/chunk-000/file-000.parquet"
 LEAST_PSNR = {"av1": 27.0, "h264": 29.0}
 """dB that every frame of this lake keeps; colours have half the resolution in both codecs."""
 
@@ -185,6 +186,11 @@ def test_imagined_episodes_never_pass_for_real_nor_unknown_outcomes_for_failures
     assert '"synthetic"' in card
     stats = json.loads((tmp_path / "given/meta/stats.json").read_text(), parse_constant=pytest.fail)
     assert stats["next.success"]["count"] == [13], "NaN is in no statistic"
+    measured = {
+        name.split("/")[1] for name in pq.read_schema(tmp_path / "given" / EPISODES).names if name[:6] == "stats/"
+    }
+    assert {"weight", "next.done", "action"} <= measured
+    assert not {"score", "next.success", "next.reward"} & measured, "LeRobot's tools take none without numbers"
 
 
 def test_labels_in_force_are_exported_and_what_is_in_quarantine_is_not(tmp_path, monkeypatch):

@@ -166,6 +166,11 @@ class Layout:
             **{name: (kind, 1) for name, kind in _LEROBOTS.items()},
         }
 
+    @property
+    def may_be_unknown(self) -> frozenset[str]:
+        """Columns that are NaN in whole episodes."""
+        return frozenset({"score"} if self.judged else {"score", "next.success", "next.reward"})
+
     def schema(self) -> pa.Schema:
         """Of the data files, with the features as Hugging Face's `datasets` keeps them."""
         fields, features = [], {}

@@ -22,10 +22,10 @@ LARGE, SMALL = 300, 150
 """Pixels: frames with a longer side than LARGE are thinned out towards SMALL."""
 
 
-def of_rows(values: np.ndarray) -> Stats | None:
-    """Of (n, D) numbers, of the rows in which all are finite; None where none are."""
-    known = _finite(values)
-    return _summary(known, known) if len(known) else None
+def of_rows(values: np.ndarray) -> Stats:
+    """Of (n, D) numbers, all finite."""
+    rows = _rows(values)
+    return _summary(rows, rows)
 
 
 def levels_of(frames: np.ndarray) -> tuple[np.ndarray, int]:
@@ -65,8 +65,9 @@ class Whole:
         self._frames = 0
 
     def add(self, values: np.ndarray) -> None:
-        """Rows (n, D) of one more episode."""
-        known = _finite(values)
+        """Rows (n, D) of one more episode; those with a number that is not finite do not count."""
+        rows = _rows(values)
+        known = rows[np.isfinite(rows).all(1)]
         if not len(known):
             return
         self._parts = [_merged([*self._parts, _summary(known, known[:1])])]
@@ -97,9 +98,8 @@ def plain(stats: Stats) -> dict[str, Any]:
     return {name: stats[name].tolist() for name in NAMES}
 
 
-def _finite(values: np.ndarray) -> np.ndarray:
-    numbers = np.asarray(values, np.float64).reshape(len(values), -1)
-    return numbers[np.isfinite(numbers).all(1)]
+def _rows(values: np.ndarray) -> np.ndarray:
+    return np.asarray(values, np.float64).reshape(len(values), -1)
 
 
 def _summary(known: np.ndarray, rows: np.ndarray) -> Stats:

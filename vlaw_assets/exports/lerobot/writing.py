@@ -67,10 +67,11 @@ class Writing:
             self._whole[key].add_levels(levels, count)
         for name, values in columns.items():
             if name in self._whole:
-                found[name] = statistics.of_rows(values)
                 self._whole[name].add(values)
+                if name not in self._layout.may_be_unknown:
+                    found[name] = statistics.of_rows(values)
         for name, of in found.items():
-            row |= {f"stats/{name}/{key}": value for key, value in statistics.plain(of).items()} if of else {}
+            row |= {f"stats/{name}/{key}": value for key, value in statistics.plain(of).items()}
         self._waiting.append(row)
         self._episodes += 1
         self._frames += facts.frames
@@ -172,6 +173,8 @@ def _index_schema(common: Layout) -> pa.Schema:
         *(pa.field(f"videos/{key}/{name}", kind) for key in common.video_keys for name, kind in places.items()),
     ]
     for name in _measured(common):
+        if name in common.may_be_unknown:  # LeRobot's tools take no statistics without numbers
+            continue
         numbers = _listed(seconds)
         kind = _listed(_listed(numbers)) if name in common.video_keys else numbers
         fields += [
