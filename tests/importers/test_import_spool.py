@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import subprocess
@@ -168,4 +169,11 @@ def test_the_same_import_is_at_work_once(tmp_path):
     writer.add(None, [])
     assert not list(tmp_path.glob("*.json"))
     writer.finish()
-    assert [batch.end for batch in Spool(tmp_path).whole()] == [1]
+    writer.add(None, [])
+    writer.add(None, [])
+    writer.finish()
+    assert [batch.end for batch in Spool(tmp_path).whole()] == [1, 3]
+    del writer
+    gc.collect()  # its lock
+    BatchWriter(tmp_path, 1)
+    assert [batch.end for batch in Spool(tmp_path).whole()] == [1], "what a killed import has made meanwhile goes"

@@ -79,17 +79,16 @@ class Spool:
                 where=str(lock.path),
                 remedy="Wait until it is done, or stop it.",
             )
+        spool = cls(paths.imports / identity)
         try:
-            spool = cls(paths.imports / identity)
             try:
                 spool.folder.mkdir(parents=True, exist_ok=True)
-                yield spool
-            finally:
-                if not list(spool.folder.glob("*.json")):
-                    spool.remove()
-        except OSError as error:
-            raise _failure(error, paths.imports) from error
+            except OSError as error:
+                raise _failure(error, paths.imports) from error
+            yield spool
         finally:
+            if not list(spool.folder.glob("*.json")):
+                spool.remove()
             lock.remove()
 
     def whole(self) -> list[Batch]:
@@ -118,6 +117,12 @@ class Spool:
                 continue
             with pa.OSFile(str(self._path(batch.begin))) as file:
                 reader = pa.ipc.open_file(file)
+                if reader.num_record_batches != batch.episodes:
+                    raise VlawError(
+                        f"a batch holds {reader.num_record_batches} episodes instead of {batch.episodes}",
+                        where=str(self._path(batch.begin)),
+                        remedy=f"Delete {self.folder}, and run it again.",
+                    )
                 waiting: list[pa.RecordBatch] = []
                 size = 0
                 for number in range(reader.num_record_batches):
@@ -152,6 +157,10 @@ class BatchWriter:
                 where=str(folder),
                 remedy=f"Stop process {self._lock.holder().get('pid', '?')}, then run it again.",
             )
+        # What that process has still made: its batches end elsewhere. First what says that they are whole.
+        for path in sorted(folder.glob("batch-*"), key=lambda path: path.suffix != ".json"):
+            if int(path.stem.removeprefix("batch-")) >= begin:
+                path.unlink()
         self._clear()
 
     def add(self, encoded: pa.Table | None, findings: Sequence[Finding]) -> bool:
