@@ -22,10 +22,11 @@ DOUBTFUL = Finding("two_instructions", "it has two", "world_model_only", 7)
         ({}, (), [], None),
         ({}, (NOTED,), ["blurred"], None),
         ({}, (NOTED, DOUBTFUL), ["blurred", "two_instructions"], "world_model_only"),
-        ({"instruction": UNNAMED_TASK}, (), ["no_instruction"], "world_model_only"),
+        ({"instruction": UNNAMED_TASK, "task": UNNAMED_TASK}, (), ["no_instruction"], "world_model_only"),
+        ({"instruction": UNNAMED_TASK}, (), ["no_instruction"], None),
         ({"success": None}, (NOTED,), ["blurred", "no_success_label"], None),
         (
-            {"success": None, "instruction": UNNAMED_TASK},
+            {"success": None, "instruction": UNNAMED_TASK, "task": UNNAMED_TASK},
             (),
             ["no_instruction", "no_success_label"],
             "world_model_only",
@@ -39,3 +40,4 @@ def test_findings_and_decision(changes, findings, rules, decision):
     assert {finding.episode for finding in read.findings} <= {7}
     assert decided.extra.get("decision") == decision, "nothing is said of an episode that a label makes a kept one"
     assert read.excluded is None
+    assert decided.instruction == (given.instruction if given.instruction != UNNAMED_TASK else given.task)

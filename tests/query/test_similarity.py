@@ -235,3 +235,28 @@ def test_impact_reaches_the_embedding_of_an_episode_and_of_what_was_imagined_fro
     assert (reached["episode_embeddings"].how, reached["episode_embeddings"].rows) == ("rows", 2)
     reached = {item.ref.asset: item for item in impact(lake, ids(lake, real)[2])}
     assert reached["episode_embeddings"].rows == 1, "nothing was imagined from it"
+
+
+def test_of_a_recording_its_copy_is_asked(known):
+    lake, _, _, _ = known
+    recorded = commit(
+        lake,
+        "recorded_episodes",
+        "lab|00",
+        write=lambda draft: draft.write_episodes([episode("stack", success=True, seed=50)] * 2, purpose="rollout"),
+    )
+    first, second = ids(lake, recorded)
+    copies = commit(
+        lake,
+        "real_rollouts",
+        "lab|01",
+        write=lambda draft: draft.write_episodes([episode("stack", success=True, start=first)], purpose="rollout"),
+        recipe={"of": "lab"},
+    )
+    embed(lake, "lab|01", [copies], [(5.0,)])
+    found = similarity.similar(lake, first, k=1)
+    assert found.query.episode_id == ids(lake, copies)[0]
+    assert found.neighbours[0].distance < far(5, 3)
+    with pytest.raises(VlawError, match="not embedded") as caught:
+        similarity.similar(lake, second, k=1)
+    assert "recorded:NAME" in caught.value.remedy

@@ -23,7 +23,7 @@ from vlaw_models.world_models.latents import LatentEpisodes, choose_windows, enc
 
 SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "droid_sample" / "droid_subset"
 LATENT = SHAPE[0] // 8, SHAPE[1] // 8
-STEPS, BATCH = 25, 2
+STEPS, BATCH = 10, 2
 HELD_OUT = 8
 """Windows of validation episodes, always the same with the same noise."""
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.lake import disk, embeddings, labels, quarantine
 from vlaw_assets.lake.contents import outcome as judged
+from vlaw_assets.lake.lookup import Lookup
 from vlaw_assets.lake.picking import pick
 from vlaw_assets.partitions import split_partition
 from vlaw_models.errors import VlawError
@@ -136,11 +137,11 @@ def similar(
         clauses.append(f"purpose IN ({', '.join(map(embeddings.quoted, SOURCES[source]))})")
     without = quarantine.in_force(lake).keys()
     rows, indexed = (
-        _search(lake, narrowed, vector, k, clauses, {episode_id, *without}, exact=exact)
+        _search(lake, narrowed, vector, k, clauses, {episode_id, row["episode_id"], *without}, exact=exact)
         if narrowed.artifacts
         else ([], False)
     )
-    left_out = _count(lake, narrowed, without - {episode_id}) if narrowed.artifacts else 0
+    left_out = _count(lake, narrowed, without - {row["episode_id"]}) if narrowed.artifacts else 0
     scores = _Scores(lake)
     query, *neighbours = (
         _neighbour(found | {"outcome": said.get(found["episode_id"], found["outcome"])}, of, current, scores)
@@ -210,18 +211,33 @@ def _tables(lake: Lake) -> list[_Table]:
 
 
 def _embedded(lake: Lake, tables: Sequence[_Table], episode_id: str) -> tuple[_Table, dict[str, Any], np.ndarray]:
-    """The table that has the episode, its row and its vector; of several, the one committed last."""
+    """The table that has the episode, or of a recording a copy of it, its row and its vector; of several, the one
+    committed last."""
     import numpy as np
 
-    found = []
-    for table in tables:
-        where = f"episode_id = {embeddings.quoted(episode_id)} AND {embeddings.among(table.artifacts)}"
-        found += [(table, row) for row in _opened(lake, table).to_table(filter=where).to_pylist()]
+    found = _rows_of(lake, tables, [episode_id]) or _rows_of(lake, tables, _copies(lake, episode_id))
     if not found:
         raise _without_embedding(lake, episode_id)
     order = {ref.artifact_id: number for number, ref in enumerate(lake.ledger.artifacts())}
     table, row = max(found, key=lambda pair: order[pair[1]["artifact_id"]])
     return table, {name: row[name] for name in embeddings.TEXTS}, np.asarray(row["vector"], np.float32)
+
+
+def _rows_of(lake: Lake, tables: Sequence[_Table], names: Collection[str]) -> list[tuple[_Table, dict[str, Any]]]:
+    listed = ", ".join(map(embeddings.quoted, names))
+    found = []
+    for table in tables if names else ():
+        where = f"episode_id IN ({listed}) AND {embeddings.among(table.artifacts)}"
+        found += [(table, row) for row in _opened(lake, table).to_table(filter=where).to_pylist()]
+    return found
+
+
+def _copies(lake: Lake, episode_id: str) -> list[str]:
+    """Ids of the episodes that are a copy of a recorded one: stages embed those, and not the recording."""
+    columns = ["episode_id", "purpose"]
+    with Lookup(lake) as lookup:
+        rows = lookup.rows("episodes", [episode_id], lake.ledger.artifacts(), columns, column="start_episode_id")
+    return [name for name, purpose in rows if purpose in ("rollout", "validation")]
 
 
 def _search(
@@ -355,7 +371,8 @@ def _without_embedding(lake: Lake, episode_id: str) -> VlawError:
         return VlawError(
             f"episodes of {ref.asset} are not embedded",
             where=f"episode {episode_id} of {ref.name}",
-            remedy="Ask about a real, validation or imagined rollout.",
+            remedy="Ask about a real, validation or imagined rollout; of a recording the copies that an iteration "
+            "takes are embedded ([rollouts] source = 'recorded:NAME' in its recipe).",
         )
     return VlawError(
         f"there is no episode {episode_id!r}",
