@@ -280,7 +280,7 @@ def _summary(name: str, recordings: Recordings, options: Options, batches: Seque
     """What the ledger row tells people. The checks have passed for every episode: the others are not in it."""
     findings = _findings(recordings, batches)
     episodes = sum(batch.episodes for batch in batches)
-    said = {"frame": options.frame, "collector": options.collector, "extrinsics": options.extrinsics}
+    said = {key: getattr(options, key) for key in ("frame", "collector", "extrinsics", "components", "units")}
     checks = {
         "finite": f"{episodes} episodes hold finite numbers only",
         "schema": f"episodes: {episodes} rows fit the schema",

@@ -131,7 +131,7 @@ class _Process:
         self._errors: IO[bytes] = tempfile.TemporaryFile()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", MODULE, str(end)],
+                [sys.executable, "-P", "-m", MODULE, str(end)],
                 stdin=subprocess.PIPE,
                 stdout=self._errors,
                 stderr=self._errors,
