@@ -118,7 +118,7 @@ class Folder:
                 where=str(self.root),
                 remedy="Do not import this dataset unless you know why it points there.",
             )
-        where = str(self.root / relative)
+        where = os.path.join(self.root, relative)
         folder, name = os.path.split(where)
         try:
             if folder not in self._parents:
@@ -147,8 +147,8 @@ class Folder:
         return Path(real), _stamp(found)
 
     def _allowed(self, real: str) -> bool:
-        path = Path(real)
-        return path.is_relative_to(self.root) or (self.blobs is not None and path.is_relative_to(self.blobs))
+        tops = [self.root] if self.blobs is None else [self.root, self.blobs]
+        return any(real.startswith(f"{str(top).rstrip(os.sep)}{os.sep}") for top in tops)
 
     def _changed(self, relative: str, what: str) -> ChangedFileError:
         return ChangedFileError(
@@ -174,12 +174,12 @@ def _blobs(root: Path) -> Path | None:
 
 
 def _plain(relative: str) -> bool:
-    path = Path(relative)
     try:
         os.fsencode(relative)
     except UnicodeEncodeError:
         return False
-    return bool(path.parts) and "\0" not in relative and not path.is_absolute() and ".." not in path.parts
+    parts = relative.split("/")
+    return bool(set(parts) - {"", "."}) and "\0" not in relative and parts[0] != "" and ".." not in parts
 
 
 def _parsed(text: bytes, most: int, what: str, where: str) -> Any:

@@ -113,7 +113,8 @@ class _Compact:
         """(number, type) of each field of a struct; its value has to be read or skipped before the next."""
         number = 0
         while True:
-            head = self._byte()
+            head = self._data[self._at]
+            self._at += 1
             if head == 0:
                 return
             kind = head & 15
@@ -140,14 +141,15 @@ class _Compact:
 
     def value(self, kind: int, depth: int) -> Any:
         """A value of a type; of a struct {number of the field: value}."""
-        if depth > MAX_DEPTH:
-            raise ValueError("its footer is nested too deeply")
-        if kind in (TRUE, FALSE):
-            return kind == TRUE
-        if kind in (I16, I32, I64):
-            return self.integer()
+        if kind in (I64, I32, I16):
+            found = self._varint()
+            return (found >> 1) ^ -(found & 1)
         if kind == BINARY:
             return self.binary()
+        if kind in (TRUE, FALSE):
+            return kind == TRUE
+        if depth > MAX_DEPTH:
+            raise ValueError("its footer is nested too deeply")
         if kind == STRUCT:
             return {number: self.value(inner, depth + 1) for number, inner in self.fields()}
         if kind in (LIST, SET):
@@ -179,12 +181,15 @@ class _Compact:
         return self._data[self._at - 1]
 
     def _varint(self) -> int:
-        found = shift = 0
-        while True:
-            byte = self._byte()
+        data, at = self._data, self._at
+        byte = data[at]
+        found, shift = byte & 127, 7
+        while byte > 127:
+            at += 1
+            byte = data[at]
             found |= (byte & 127) << shift
-            if byte < 128:
-                return found
             shift += 7
-            if shift > 63:
+            if shift > 70:
                 raise ValueError("its footer is damaged")
+        self._at = at + 1
+        return found
