@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -54,18 +55,30 @@ def table_files(folder: Folder, name: str) -> list[str]:
     return sorted(file for file in found if os.path.getsize(folder.root / file))
 
 
+@contextmanager
+def readable(where: str) -> Iterator[None]:
+    """A block that reads a table: whatever Lance says of a damaged one is a VlawError, its panics too."""
+    try:
+        yield
+    except VlawError:
+        raise
+    except BaseException as error:
+        panic = type(error).__name__ == "PanicException"  # Rust's, of a class that nothing exports
+        if not panic and not isinstance(error, Exception):
+            raise
+        raise VlawError(f"the table cannot be read: {str(error)[:200]}", where=where, remedy=BROKEN) from error
+
+
 def open_table(folder: Folder, name: str) -> lance.LanceDataset:
     """The newest version of a table. VlawError where it is damaged or reaches outside the dataset."""
     import lance
 
     where = str(folder.root / name)
-    try:
+    with readable(where):
         table = lance.dataset(where)
         elsewhere = bool(table.base_paths()) or any(
             "/" in file.path or ".." in file.path for part in table.get_fragments() for file in part.data_files()
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise VlawError(f"the table cannot be read: {str(error)[:200]}", where=where, remedy=BROKEN) from error
     if elsewhere:
         raise VlawError(
             "the table names files outside the dataset",
@@ -88,7 +101,9 @@ class LanceRows:
         """VlawError where it has other rows than the dataset says."""
         if self._table is None:
             table = open_table(self.folder, FRAMES)
-            count = table.count_rows()
+            with readable(str(self.folder.root / FRAMES)):
+                count = table.count_rows()
+                _ = table.schema
             if count != self.info.frames:
                 raise VlawError(
                     f"info.json counts {self.info.frames} frames, the table has {count} rows",
@@ -116,29 +131,24 @@ class LanceRows:
     def scan(self, place: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         del place
         stored = self._stored(columns)
-        try:
+        with readable(self._where):
             for batch in self.table().scanner(columns=stored, batch_size=BATCH).to_batches():
                 yield batch.select(stored)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise self._damaged(error) from error
 
     def take(self, place: int, begin: int, count: int, columns: Sequence[str], *, most_values: int) -> pa.Table:
         del place, most_values
         stored = self._stored(columns)
-        try:
+        with readable(self._where):
             found = self.table().scanner(columns=stored, offset=begin, limit=count).to_table()
-        except (OSError, ValueError, RuntimeError) as error:
-            raise self._damaged(error) from error
-        return found.select(stored).rename_columns(list(columns))
+            return found.select(stored).rename_columns(list(columns))
 
     def may_lack(self, place: int, key: str) -> bool:
         del place, key
         return True
 
-    def _damaged(self, error: Exception) -> VlawError:
-        return VlawError(
-            f"the table cannot be read: {str(error)[:200]}", where=str(self.folder.root / FRAMES), remedy=BROKEN
-        )
+    @property
+    def _where(self) -> str:
+        return str(self.folder.root / FRAMES)
 
     def close(self) -> None:
         self._table = None
@@ -154,21 +164,19 @@ class LanceVideos:
 
     def load(self) -> None:
         """Finds which row is which file. VlawError where the table is damaged, or a video is somewhere else."""
-        self._table = open_table(self.folder, VIDEOS)
+        self._table = table = open_table(self.folder, VIDEOS)
         where = str(self.folder.root / VIDEOS)
-        missing = [name for name in (*KEY_COLUMNS, BYTES) if name not in self._table.schema.names]
+        with readable(where):
+            names = table.schema.names
+        missing = [name for name in (*KEY_COLUMNS, BYTES) if name not in names]
         if missing:
             raise VlawError(f"the table has no column {missing[0]!r}", where=where, remedy=BROKEN)
-        try:
-            found = self._table.to_table(columns=list(KEY_COLUMNS))
-            kind = self._table.schema.field(BYTES)
-            if self._described(kind):
-                described = self._table.to_table(columns=[BYTES], blob_handling="blobs_descriptions")[BYTES]
+        outside = []
+        with readable(where):
+            found = table.to_table(columns=list(KEY_COLUMNS))
+            if self._described(table.schema.field(BYTES)):
+                described = table.to_table(columns=[BYTES], blob_handling="blobs_descriptions")[BYTES]
                 outside = [value for value in described.to_pylist() if _outside(value)]
-            else:
-                outside = []
-        except (OSError, ValueError, RuntimeError, TypeError) as error:
-            raise VlawError(f"the table cannot be read: {str(error)[:200]}", where=where, remedy=BROKEN) from error
         if outside:
             raise VlawError(
                 "a video of the table is only the address of one",
@@ -193,14 +201,10 @@ class LanceVideos:
             self.load()
         assert self._table is not None
         row = self._rows[(key, *place)]
-        try:
+        with readable(str(self.folder.root / VIDEOS)):
             if not self._described(self._table.schema.field(BYTES)):
                 return io.BytesIO(self._table.take([row], columns=[BYTES])[BYTES][0].as_py() or b"")
             (blob,) = self._table.take_blobs(BYTES, indices=[row])
-        except (OSError, ValueError, RuntimeError) as error:
-            raise VlawError(
-                f"the video cannot be read: {str(error)[:200]}", where=str(self.folder.root / VIDEOS), remedy=BROKEN
-            ) from error
         return blob if blob is not None else io.BytesIO(b"")
 
 

@@ -62,7 +62,7 @@ class Video:
                 container_options={"enable_drefs": "0", "use_absolute_path": "0"},
                 io_open=_refuse,
             )
-        except (av.FFmpegError, OSError, ValueError) as error:
+        except (av.FFmpegError, OSError, ValueError, RuntimeError) as error:
             file.close()
             raise VideoError(f"the video cannot be decoded: {str(error)[:160]}") from error
         except VideoError:
@@ -143,7 +143,7 @@ class Video:
                     frames[places[row]] = self._shrunk(frame, image_size)
                 if row == count - 1 and away[row] < 0.1:
                     break
-        except (av.FFmpegError, OSError, ValueError) as error:
+        except (av.FFmpegError, OSError, ValueError, RuntimeError) as error:
             done = int(np.isfinite(away).sum())
             raise VideoError(f"the video cannot be decoded after {done} frames: {str(error)[:160]}", done) from error
         missing = np.flatnonzero(~np.isfinite(away))
