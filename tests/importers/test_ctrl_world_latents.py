@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from recorded_dataset import write_lerobot
 from test_ctrl_world_import import LENGTH, SMALL, write_dataset
 
+from vlaw_assets.importers import registry
 from vlaw_assets.importers.base import Recordings
 from vlaw_assets.importers.ctrl_world import open_recordings
 from vlaw_assets.importers.description import Options
@@ -161,3 +163,9 @@ def test_those_of_other_videos_are_refused(encoded, models):
 def test_smaller_frames_have_no_such_latents(encoded, models):
     with pytest.raises(VlawError, match="192x320 pixels, 24x40 are asked for"):
         open_recordings(encoded, replace(SMALL, latents_of=str(models["own"])))
+
+
+def test_a_format_without_latents_says_so(tmp_path):
+    root = write_lerobot(tmp_path / "arm")
+    with pytest.raises(VlawError, match="no latents are read from the format 'lerobot'"):
+        registry.open_recordings("lerobot", root, Options(latents_of="x", image_size=(24, 40)))

@@ -31,7 +31,14 @@ COMMIT = "vlaw_assets.importers.commit"
 
 def open_recordings(importer: str, path: Path | str, options: Options) -> Recordings:
     """A dataset whose metadata were read. Raises VlawError for an unknown format and for what is wrong with them."""
-    return IMPORTERS.load(importer, where="import")(Path(path), options)
+    recordings: Recordings = IMPORTERS.load(importer, where="import")(Path(path), options)
+    if options.latents_of and recordings.latents is None:
+        raise VlawError(
+            f"no latents are read from the format {importer!r}",
+            where="import, latents_of",
+            remedy="Leave it out: frames are encoded by whatever autoencoder is used.",
+        )
+    return recordings
 
 
 def code_of(importer: str) -> str:
