@@ -682,6 +682,16 @@ def test_one_file_of_v21_is_one_episodes_fault(dataset):
     assert "parquet file cannot be read" in found[2].excluded.value
 
 
+def test_one_episode_whose_cameras_are_one_file(dataset):
+    to_v21(dataset)
+    names = [dataset / f"videos/chunk-000/{key}/episode_000001.mp4" for key in CAMERAS[:2]]
+    names[1].unlink()
+    names[1].hardlink_to(names[0])
+    found = read(dataset)
+    assert [bool(one.excluded) for one in found] == [False, True, False]
+    assert "two cameras are one file" in found[1].excluded.value
+
+
 def test_lance_tables_stay_inside(dataset, tmp_path):
     import lance
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import glob
 import string
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -32,38 +32,20 @@ from vlaw_assets.importers.lerobot_frames import (
     VideoFrames,
     clip_faults,
     picture_files,
-    shared_files,
     unused_frames,
 )
 from vlaw_assets.importers.lerobot_index import EpisodeIndex
-from vlaw_assets.importers.lerobot_labels import is_label
 from vlaw_assets.importers.lerobot_lance import FRAMES, VIDEOS, LanceRows, LanceVideos, table_files
 from vlaw_assets.importers.lerobot_reader import Reader, names_of
-from vlaw_assets.importers.lerobot_rows import ParquetRows, RowMap, RowSource, find_rows
+from vlaw_assets.importers.lerobot_rows import ParquetRows, RowSource, find_rows
 from vlaw_assets.importers.lerobot_tasks import LINES, TABLE, read_tasks
-from vlaw_assets.importers.numbers import action_kind, check_rate, chosen_places, kinds_in_words, unit_factors
+from vlaw_assets.importers.lerobot_words import Chosen, facts, lost_labels, settings, words_of
+from vlaw_assets.importers.numbers import action_kind, check_rate, chosen_places, unit_factors
 from vlaw_models.errors import VlawError
-from vlaw_models.robots.spec import RobotSpec
 
 STATE, ACTION = "observation.state", "action"
 SPARE_ROWS = 1000
 """Rows beyond twice the dataset's that its files may have: left over from what was cut out of it."""
-
-
-@dataclass
-class _Chosen:
-    """Which of the dataset's features are which of the robot's."""
-
-    robot: RobotSpec
-    cameras: dict[str, str]
-    state: str
-    action: str
-    kind: str
-
-    @property
-    def keys(self) -> list[str]:
-        """The cameras' features, each once."""
-        return list(dict.fromkeys(self.cameras.values()))
 
 
 def open_recordings(path: Path, options: Options) -> Recordings:
@@ -144,14 +126,14 @@ def open_recordings(path: Path, options: Options) -> Recordings:
             Found(number, str(number), int(length), index.tasks[number]) for number, length in enumerate(index.lengths)
         ],
         read=reader.read,
-        settings=_settings(chosen, options),
-        facts=_facts(info, chosen, options),
-        understood=_words(info, chosen, options, way, rows, text_column),
-        findings=(*_lost_labels(info, rows), *rows.notes, *unused_frames(index, info.fps)),
+        settings=settings(chosen, options),
+        facts=facts(info, chosen, options),
+        understood=words_of(info, chosen, options, way, rows, text_column),
+        findings=(*lost_labels(info, rows), *rows.notes, *unused_frames(index, info.fps)),
     )
 
 
-def _understand(info: Info, options: Options) -> _Chosen:
+def _understand(info: Info, options: Options) -> Chosen:
     """The robot, its cameras and its numbers. VlawError where one of them is not clear."""
     features, where = info.features, info.where
     words = [*options.cameras, *(key.rsplit(".", 1)[-1] for key in features)]
@@ -169,7 +151,7 @@ def _understand(info: Info, options: Options) -> _Chosen:
             info.features[key].width or 0, names, options.components.get(what, ()), vector, what=what, where=where
         )
         unit_factors(options.units.get(what, ()), vector, what=what, where=where)
-    return _Chosen(robot, cameras, state, action, kind)
+    return Chosen(robot, cameras, state, action, kind)
 
 
 def _vectors(info: Info, options: Options) -> tuple[str, str]:
@@ -226,18 +208,22 @@ def _video_files(
 ) -> tuple[dict[str, Frames], list[str]]:
     """Frames of each camera feature, and the files that they are in."""
     frames: dict[str, Frames] = {}
-    found: dict[str, tuple[int, int]] = {}
+    found: list[str] = []
+    owner: dict[tuple[int, int], tuple[str, str]] = {}
+    twice: dict[int, str] = {}
+    taken: set[str] = set()
     for key in keys:
         clips = index.clips[key]
         places, which = np.unique(clips.places, axis=0, return_inverse=True)
         for number, (chunk, file) in enumerate(places.tolist()):
             name, what = _filled(info.video_path, info, (chunk, file), key), f"video file of camera {key}"
-            if name in found:
+            if name in taken:
                 raise VlawError(
                     f"video_path is {shown(info.video_path)}: several files of the index would be {name}",
                     where=info.where,
                     remedy="Name in it what tells them apart: {chunk_index}, {file_index} and {video_key}.",
                 )
+            taken.add(name)
             try:
                 status = folder.locate(name, what=what).stat()
             except MissingFileError as error:
@@ -245,7 +231,11 @@ def _video_files(
                     text = f"episode {episode}: {error.what} ({name})"
                     faults.setdefault(episode, Finding("missing", text, "excluded", episode))
                 continue
-            found[name] = (status.st_dev, status.st_ino)
+            found.append(name)
+            other, its_name = owner.setdefault((status.st_dev, status.st_ino), (key, name))
+            if other != key:
+                text = f"two cameras are one file: {its_name} and {name}"
+                twice |= dict.fromkeys(np.flatnonzero(which.reshape(-1) == number).tolist(), text)
         frames[key] = VideoFrames(
             key,
             clips,
@@ -255,14 +245,15 @@ def _video_files(
             partial(_open_video, folder, info, key),
             partial(_filled, info.video_path, info, key=key),
         )
-    same = shared_files(found)
-    if same is not None:
+    if len(twice) == len(index):
         raise VlawError(
-            f"two cameras are one file: {same[0]} and {same[1]}",
+            next(iter(twice.values())),
             where=info.where,
             remedy="Where one camera is to serve for several of the robot's, say so: --camera NAME=FEATURE.",
         )
-    return frames, list(found)
+    for episode, text in twice.items():
+        faults.setdefault(episode, Finding("shared_file", f"episode {episode}: {text}", "excluded", episode))
+    return frames, found
 
 
 def _lance_videos(
@@ -305,70 +296,3 @@ def _pattern(text: str) -> str:
     """What the paths of a template's files look like."""
     parts = string.Formatter().parse(text)
     return "".join(glob.escape(literal) + ("*" if field is not None else "") for literal, field, _, _ in parts)
-
-
-def _lost_labels(info: Info, rows: RowMap) -> list[Finding]:
-    """Notes of labels that info.json declares and no row has."""
-    lost = [key for key in info.features if is_label(key) and key not in rows.label_keys]
-    text = "info.json declares the success label {}, and no row has it"
-    return (
-        []
-        if rows.label_keys or (rows.place < 0).all()
-        else [Finding("label_lost", text.format(key), "keep") for key in lost]
-    )
-
-
-def _settings(chosen: _Chosen, options: Options) -> dict[str, object]:
-    """What the episodes depend on of what was said and understood."""
-    said = {
-        "components": {what: list(found) for what, found in options.components.items()},
-        "units": {what: list(found) for what, found in options.units.items()},
-        "gripper": options.gripper,
-        "rate": options.rate,
-        "success_key": options.success_key,
-        "success_values": dict(options.success_values),
-    }
-    return {
-        "cameras": dict(chosen.cameras),
-        "state": chosen.state,
-        "action": chosen.action,
-        "action_kind": chosen.kind,
-        **{name: value for name, value in said.items() if value},
-    }
-
-
-def _facts(info: Info, chosen: _Chosen, options: Options) -> dict[str, object]:
-    names = {what: names_of(info, key) for what, key in (("state", chosen.state), ("action", chosen.action))}
-    said = {
-        "state_names": list(names["state"] or ()),
-        "action_names": list(names["action"] or ()),
-        "frame": options.frame,
-        "collector": options.collector,
-        "extrinsics": {camera: list(values) for camera, values in options.extrinsics.items()},
-    }
-    return {
-        "recorded_fps": info.fps,
-        "robot_type": info.robot_type,
-        "action_kind": chosen.kind,
-        **{name: value for name, value in said.items() if value},
-    }
-
-
-def _words(
-    info: Info, chosen: _Chosen, options: Options, way: str, rows: RowMap, text_column: str
-) -> Mapping[str, str]:
-    layout = {
-        "lance": "Lance tables",
-        "files": "one file an episode" if info.version == 2 else "files of many episodes",
-    }
-    return {
-        "layout": f"LeRobot v{info.version}, {layout[info.storage]}",
-        "robot": f"{chosen.robot.name} (recorded as {info.robot_type})",
-        "rate": way,
-        **{f"camera {name}": key for name, key in chosen.cameras.items()},
-        "state": f"{chosen.state}: {', '.join(names_of(info, chosen.state) or ('numbers without names',))}",
-        "action": f"{chosen.action}: {', '.join(names_of(info, chosen.action) or ('numbers without names',))}",
-        "action kind": kinds_in_words(chosen.kind, options.components),
-        "instruction": f"column {text_column} of the task table",
-        "success": options.success_key or ", ".join(rows.label_keys) or "no column: unlabelled",
-    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
@@ -176,13 +176,3 @@ def unused_frames(index: EpisodeIndex, fps: float) -> list[Finding]:
                 )
             )
     return notes
-
-
-def shared_files(stamps: Mapping[str, tuple[int, int]]) -> tuple[str, str] | None:
-    """Two of these files that are one and the same; None where there are none."""
-    seen: dict[tuple[int, int], str] = {}
-    for name, stamp in stamps.items():
-        if stamp in seen:
-            return seen[stamp], name
-        seen[stamp] = name
-    return None
