@@ -42,6 +42,7 @@ CLAIMS = {
     "description": "small",
     "arms": [{"recipe": name, "seeds": [0], "iterations": 1} for name in ("vlaw", "oracle")],
 }
+YOUR_ROBOT = next(page for page in PAGES if page.name == "your_robot.md")
 ELSEWHERE = {
     "make ui": "tests/web/test_ui.py::test_the_page_and_its_files_are_served_and_shown_in_no_frame",
     "make bench": "tests/test_benchmarks.py::test_make_bench_runs_every_benchmark_and_nothing_else",
@@ -55,6 +56,10 @@ ELSEWHERE = {
             "vlaw serve-policy vlaw 2 --host 0.0.0.0 --token-file token --tls-cert cert.pem --tls-key key.pem",
         ),
         "tests/serving/test_command.py::test_the_commands_of_the_page_serve",
+    ),
+    **dict.fromkeys(
+        (said.text for said in commands(YOUR_ROBOT)),
+        "tests/test_your_robot.py::test_every_command_of_the_page_in_its_order",
     ),
 }
 """Command -> the test that runs it, or what it stands for."""

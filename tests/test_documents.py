@@ -25,6 +25,7 @@ NOT_OURS = {
     "locks/": "of a lake",
     "tmp/": "of a lake",
     "lake/": "made by the first run",
+    "arm.toml": "of whoever follows the page",
     "recording.toml": "of a recording in the inbox",
     "refused/": "of an inbox",
     "taken/": "of an inbox",
