@@ -27,6 +27,7 @@ VIEWS = (
     "labels",
     "import_findings",
     "recorded_statistics",
+    "refused_recordings",
     "frames",
     "artifacts",
     "edges",

@@ -29,6 +29,7 @@ VIEWS = (
     "label_history",
     "import_findings",
     "recorded_statistics",
+    "refused_recordings",
     "frames",
     "artifacts",
     "edges",

@@ -17,6 +17,7 @@ from known_study import known_study
 from typer.testing import CliRunner
 
 from vlaw_assets.cli import app
+from vlaw_assets.inbox.refused import note_refusal
 from vlaw_assets.lake import Lake, quarantine, verified
 from vlaw_assets.lake.labels import label_episodes
 from vlaw_assets.lake.verified import Verified, memory_of
@@ -82,6 +83,7 @@ def pristine(tmp_path_factory):
     k.make("recorded_statistics 1", {}, lambda draft: draft.write_statistics([STATISTIC]), partition="lab|00")
     quarantine.add(lake, [k.ids["r5"]], why="blurred", by="tester")
     label_episodes(lake, [(k.ids["r1"], "failure", "tester", "it toppled")])
+    note_refusal(lake, "monday", "", VlawError("damaged", where="here", remedy="mend it"), run_id="inbox")
     with connect(lake) as query:
         counts = {name: query.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in views.DATA_TABLES}
     assert all(counts.values()), counts
@@ -112,6 +114,7 @@ FORGED = {
     "labels": ("labels", {"label": "success"}),
     "import_findings": ("recorded_episodes 1", {"decision": "keep"}),
     "recorded_statistics": ("recorded_statistics 1", {"q99": 99.0}),
+    "refused_recordings": ("refused_recordings", {"remedy": "use it"}),
 }
 
 
