@@ -27,6 +27,7 @@ from recorded_layouts import (
 from vlaw_assets.importers.base import Read, Recordings
 from vlaw_assets.importers.description import Options
 from vlaw_assets.importers.lerobot import open_recordings
+from vlaw_assets.importers.videos import Video
 from vlaw_models.errors import VlawError
 
 ROWS = 26
@@ -573,6 +574,37 @@ def test_reading_begins_anywhere_and_in_any_order(dataset):
         for one in found:
             np.testing.assert_array_equal(one.episode.images, whole[one.number].images)
             np.testing.assert_array_equal(one.episode.actions, whole[one.number].actions)
+
+
+def test_a_video_is_decoded_once_from_front_to_back(dataset, monkeypatch):
+    """Long groups of pictures: whoever sought for each frame would decode them again and again."""
+    for camera, key in enumerate(CAMERAS):
+        with av.open(str(dataset / VIDEO.format(key)), "w") as container:
+            stream = container.add_stream("h264", rate=RATE, options={"crf": "10"})
+            stream.height, stream.width, stream.pix_fmt = 24, 40, "yuv420p"
+            for row in range(ROWS):
+                grey = np.full((24, 40, 3), brightness(camera, row), np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
+            container.mux(stream.encode())
+    sought: list[float] = []
+    decoded: list[float] = []
+    seek, rest = Video._seek, Video._rest  # noqa: SLF001 (counted, and otherwise as they are)
+    monkeypatch.setattr(Video, "_seek", lambda video, seconds: sought.append(seconds) or seek(video, seconds))
+
+    def counted(video: Video):
+        for shown, frame in rest(video):
+            decoded.append(shown)
+            yield shown, frame
+
+    monkeypatch.setattr(Video, "_rest", counted)
+    sound(read(dataset))
+    assert not sought
+    # A frame that already belongs to the next episode is put back, and comes again.
+    assert len(decoded) <= len(CAMERAS) * (ROWS + len(LENGTHS))
+    sought.clear()
+    (last,) = opened(dataset).read([2])
+    sound([last])
+    assert len(sought) <= len(CAMERAS)
 
 
 # Rows per second -> the rows that the control steps at 0, 0.2, 0.4 ... s have their pictures and states from.

@@ -110,7 +110,7 @@ class Reader:
         if IMAGINED in own.get(ORIGIN, ()):
             raise RowError("a world model made its frames: it is no recording of a robot", rule="imagined")
         findings: list[Finding] = []
-        states, actions = self._numbers(number, table, steps, findings)
+        states, actions, beyond = self._numbers(number, table, steps, findings)
         said = {name: texts(table[name]) for name in table.column_names if _language(name, table[name].type)}
         given = instructions(
             integers(table["task_index"], "task_index") if "task_index" in table.column_names else None,
@@ -126,6 +126,8 @@ class Reader:
             for view, name in enumerate(names):
                 if self.cameras[name] == key:
                     images[:, view] = frames if len(rows) == len(steps) else frames[of_step]
+        if beyond:  # last: whatever else is wrong may be why
+            raise RowError(beyond, rule="limits")
         success = self.rows.labels.get(number)
         instruction = given[0] if given else UNNAMED_TASK
         extra: dict[str, Any] = {"recorded_episode": number, "recorded_fps": fps}
@@ -167,8 +169,8 @@ class Reader:
 
     def _numbers(
         self, number: int, table: pa.Table, steps: ControlSteps, findings: list[Finding]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """(T+1, D) states and (T, A) actions of the robot, float32."""
+    ) -> tuple[np.ndarray, np.ndarray, str]:
+        """(T+1, D) states and (T, A) actions of the robot, float32; in what they are beyond its limits, or ''."""
         robot, options, features = self.robot, self.options, self.info.features
         check_order(
             integers(table["frame_index"], "frame_index"),
@@ -194,11 +196,12 @@ class Reader:
         self._check_kind(states, found["action"], findings, number)
         actions = steps.targets(found["action"], states, self.kind, robot)
         every = found["action"] if self.kind == "absolute" else actions
+        beyond = ""
         try:
             robot.check_numbers(states, every, where=self.info.where)
         except VlawError as error:
-            raise RowError(error.what, rule="limits") from error
-        return steps.states(states, robot.state), actions
+            beyond = f"{error.what}; another robot (--robot) or other units (--unit) would have to be named"
+        return steps.states(states, robot.state), actions, beyond
 
     def _check_kind(self, states: np.ndarray, actions: np.ndarray, findings: list[Finding], number: int) -> None:
         """Nobody has said what the actions are: their numbers may say that they are no targets."""
