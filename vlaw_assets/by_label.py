@@ -21,7 +21,8 @@ BLIND = frozenset(
         "world_model",
     }
 )
-"""Assets whose stage looks at no episode's success."""
+"""Assets whose stage does not ask what an episode's success was. Imagination asks whether one was recorded: what is for
+world models alone is no start of what a policy learns from."""
 
 
 def goes_by_label(asset: str) -> bool:
