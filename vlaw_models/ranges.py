@@ -43,7 +43,7 @@ RolloutSource = Annotated[
     str,
     Predicate(is_rollout_source),
     doc(
-        "Use 'robot', 'inbox' for what comes back from a served policy, or 'recorded:NAME' of an imported dataset; "
-        "NAME may hold {iteration}."
+        "Use 'robot', or 'recorded:NAME' of an imported dataset; NAME may hold {iteration}; or 'inbox' for what comes "
+        "back from a served policy."
     ),
 ]
