@@ -19,6 +19,7 @@ from vlaw_assets.lake.upkeep.verify import verify
 from vlaw_assets.lineage.closure import audit_of
 from vlaw_assets.query import connect
 from vlaw_assets.rebuild.staleness import ask, differences
+from vlaw_assets.reports.episodes import around
 from vlaw_models.errors import VlawError
 
 KEY = "lab|01"
@@ -135,6 +136,9 @@ def test_a_person_changes_what_an_episode_is_used_for(bench):
     assert by_id[names[0]]["success"] is None
     assert by_id[names[0]]["recorded"] is not None
     assert all(row["in_force"] for row in history)
+    on_pages = around.labelled(bench.lake, {names[0], names[7]})
+    assert (on_pages[names[0]]["outcome"], on_pages[names[0]]["label"]) == ("not judged", "ann")
+    assert "outcome" not in on_pages[names[7]], "as it was recorded"
     label_episodes(bench.lake, [(names[1], "keep", "bob", "it is gone in time"), (names[0], "keep", "bob", "the cup")])
     assert quarantine.quarantined(bench.lake) == {}
     assert set(copies(bench)) == set(names)

@@ -127,6 +127,7 @@ def labelled(lake: Lake, names: Collection[str]) -> dict[str, dict[str, Any]]:
     """Per episode that people labelled {"labels": every label, the oldest first; "outcome", "event" and "label": what
     the last one says, and whose it is}."""
     from vlaw_assets.lake import labels
+    from vlaw_assets.lake.rules import LABELS, WORLD_MODEL_ONLY
 
     found: dict[str, dict[str, Any]] = {}
     for row in labels.history(lake):
@@ -134,8 +135,12 @@ def labelled(lake: Lake, names: Collection[str]) -> dict[str, dict[str, Any]]:
             said = found.setdefault(row["episode_id"], {"labels": []})
             given = {key: row[key] for key in ("label", "who", "why")} | {"at": f"{row['at']:%Y-%m-%d %H:%M} UTC"}
             said["labels"].append(given)
-            said["outcome"] = "success" if labels.success(row) else "failure"
-            said["event"], said["label"] = row["label"], row["who"]
+            if row["label"] in LABELS:
+                said["outcome"] = "success" if labels.success(row) else "failure"
+                said["event"], said["label"] = row["label"], row["who"]
+    for name, row in labels.decisions(lake).items():
+        if name in found and row["label"] == WORLD_MODEL_ONLY:
+            found[name] |= {"outcome": "not judged", "event": row["label"], "label": row["who"]}
     return found
 
 
