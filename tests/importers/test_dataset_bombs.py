@@ -19,6 +19,7 @@ from recorded_dataset import CAMERAS, DATA, EPISODE_TABLE, VIDEO, write_lerobot
 from recorded_layouts import edit_info, edit_rows, picture, set_column, to_pictures, to_v21
 
 from vlaw_assets.importers.description import Options
+from vlaw_assets.importers.footers import read_footer
 from vlaw_assets.importers.lerobot import open_recordings
 from vlaw_models.errors import VlawError
 
@@ -73,6 +74,31 @@ def long_text(root: Path) -> None:
     texts = pa.DictionaryArray.from_arrays(pa.array(np.zeros(26, np.int32)), pa.array(["x" * (32 * 2**20)]))
     table = pq.read_table(root / DATA).append_column("language_instruction", texts)
     pq.write_table(table, root / DATA, compression="zstd")
+
+
+def lying_footer(root: Path) -> None:
+    """Pages of 24 MB of nothing in a kilobyte, of which the footer says that they are small."""
+    numbers = pa.array(np.zeros(3_000_000, np.float64))
+    vectors = pa.ListArray.from_arrays(pa.array([0, *[3_000_000] * 26], pa.int32()), numbers)
+    set_column(root, DATA, "action", vectors)
+    pq.write_table(pq.read_table(root / DATA), root / DATA, compression="zstd", use_dictionary=False)
+    chunk = next(c for group in read_footer((root / DATA).open("rb"))[1] for c in group.chunks if "action" in c.path)
+    data = bytearray((root / DATA).read_bytes())
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    for true, said in ((chunk.whole, 5000), (chunk.values, 78)):
+        found = varint(true)
+        place = data.index(found, footer)
+        data[place : place + len(found)] = varint(said, len(found))
+    (root / DATA).write_bytes(data)
+
+
+def varint(value: int, length: int = 0) -> bytes:
+    """A signed whole number of Thrift's compact protocol, in so many bytes or as few as possible."""
+    value, parts = 2 * value, []
+    while value or not parts or len(parts) < length:
+        parts.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*parts[:-1], parts[-1] & 127])
 
 
 def index_of(root: Path) -> None:
@@ -174,6 +200,7 @@ BOMBS = {
     "rows that agree with everything": (consistent, "longer than any episode"),
     "vectors": (long_vectors, "values in 26 rows"),
     "text": (long_text, "bytes become"),
+    "footer that lies": (lying_footer, "are larger than the 5000 bytes"),
     "index": (index_of, "at most 1000 can belong"),
     "task table": (tasks_of, "at most 1000000 can belong"),
     "columns": (columns_of, "columns"),

@@ -11,6 +11,9 @@ from typing import Any, BinaryIO
 
 MAGIC = b"PAR1"
 MAX_FOOTER = 64 * 2**20
+MAX_HEADER = 2**20
+"""Bytes of the header of a page, which may hold the least and the largest value."""
+SLACK = 2**16
 MAX_DEPTH = 24
 BYTE_ARRAY = 6
 TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(1, 13)
@@ -30,6 +33,8 @@ class Chunk:
     """Bytes, unpacked and as they are."""
     nulls: int | None
     """None where it does not say."""
+    begin: int
+    """Where its first page begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,25 @@ def read_footer(file: BinaryIO) -> tuple[int, list[Group]]:
         return _metadata(_Compact(data))
     except (IndexError, TypeError, KeyError, UnicodeDecodeError, OverflowError) as error:
         raise ValueError("its footer is damaged") from error
+
+
+def check_pages(file: BinaryIO, chunk: Chunk) -> None:
+    """ValueError where the pages of a column say that they become more bytes than the footer says of the column."""
+    at, end, whole = chunk.begin, chunk.begin + chunk.packed, 0
+    while at < end:
+        file.seek(at)
+        read = _Compact(file.read(min(MAX_HEADER, end - at)))
+        try:
+            header = read.value(STRUCT, 1)
+            unpacked, packed = header[2], header[3]
+        except (IndexError, TypeError, KeyError) as error:
+            raise ValueError(f"a page of column {chunk.path!r} is damaged") from error
+        whole += unpacked + read.done
+        at += packed + read.done
+        if min(unpacked, packed) < 0 or whole > 1.1 * chunk.whole + SLACK:
+            raise ValueError(
+                f"the pages of column {chunk.path!r} are larger than the {chunk.whole} bytes of the footer"
+            )
 
 
 def _metadata(read: _Compact) -> tuple[int, list[Group]]:
@@ -100,7 +124,8 @@ def _chunk(read: _Compact) -> Chunk:
     values, whole, packed = found[5], found[6], found[7]
     if min(values, whole, packed) < 0:
         raise ValueError("its footer does not add up")
-    return Chunk(path, found[1] == BYTE_ARRAY, values, whole, packed, nulls if isinstance(nulls, int) else None)
+    begin = min(offset for offset in (found[9], found.get(11)) if offset)
+    return Chunk(path, found[1] == BYTE_ARRAY, values, whole, packed, nulls if isinstance(nulls, int) else None, begin)
 
 
 class _Compact:
@@ -108,6 +133,11 @@ class _Compact:
 
     def __init__(self, data: bytes) -> None:
         self._data, self._at = data, 0
+
+    @property
+    def done(self) -> int:
+        """Bytes that were read."""
+        return self._at
 
     def fields(self) -> Any:
         """(number, type) of each field of a struct; its value has to be read or skipped before the next."""

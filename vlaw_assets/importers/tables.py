@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vlaw_assets.importers.files import BROKEN, Folder
-from vlaw_assets.importers.footers import read_footer
+from vlaw_assets.importers.footers import check_pages, read_footer
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ class Table:
 
         self.require(columns)
         groups = list(range(group, len(self.groups)))
-        size = self._batch_rows(columns, group, most_values)
         try:
+            size = self._batch_rows(columns, group, most_values)
             yield from self._file.iter_batches(size, row_groups=groups, columns=list(columns), use_threads=False)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise self._damaged(error) from error
@@ -129,6 +129,7 @@ class Table:
                         where=self.where,
                         remedy=BROKEN,
                     )
+                check_pages(self._closes, chunk)
                 if chunk.texts:
                     longest = max(longest, chunk.whole * max(1, chunk.values // max(group.rows, 1)))
         return int(max(1, min(BATCH_ROWS, BATCH_BYTES // max(longest, 1))))
