@@ -9,8 +9,9 @@ import pytest
 from factories import commit, episode
 from recorded_dataset import ARM
 
+from vlaw_assets.assets.foundation import usual_range
 from vlaw_assets.importers import recorded_statistics
-from vlaw_assets.importers.recorded_statistics import ASSET, commit_statistics, of_numbers, ranges
+from vlaw_assets.importers.recorded_statistics import ASSET, commit_statistics, of_numbers
 from vlaw_assets.lake import Lake
 from vlaw_assets.lake.upkeep.verify import verify
 from vlaw_assets.query import connect
@@ -56,7 +57,7 @@ def test_every_number_of_states_and_actions(made, monkeypatch, at_once):
         np.testing.assert_allclose([row["mean"], row["std"]], [values.mean(), values.std()], rtol=1e-5)
         assert (row["min"], row["max"]) == (values.min(), values.max())
         np.testing.assert_allclose([row["q01"], row["q99"]], np.quantile(values, [0.01, 0.99]), rtol=1e-6)
-    assert ranges(lake.read(stated), "action")[0] == tuple(row["q01"] for row in rows[2:])
+    assert usual_range(rows) == (tuple(row["q01"] for row in rows[:2]), tuple(row["q99"] for row in rows[:2]))
     assert dict(lake.ledger.edges(stated.artifact_id)) == {"recorded_episodes": ref}
     assert commit_statistics(lake, ref, robot, run_id="again") == stated, "made once"
     assert verify(lake, [stated]) == []
@@ -71,3 +72,9 @@ def test_one_value():
     assert of_numbers(np.array([0.5], np.float32)) == {"count": 1, "std": 0.0} | dict.fromkeys(
         ("mean", "min", "max", "q01", "q99"), 0.5
     )
+
+
+def test_a_number_that_never_changes_has_a_range():
+    row = {"vector": "state", "q01": 0.25, "q99": 0.25}
+    (low,), (high,) = usual_range([row, {**row, "vector": "action"}])
+    assert low < high

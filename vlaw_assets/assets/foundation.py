@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.assets.recordings import is_recorded, recording
 from vlaw_assets.assets.stage import Plan, Stage, Work
@@ -70,10 +71,7 @@ def make(stage: Stage, plan: WeightsPlan, work: Work) -> None:
 
         episodes, robot = work.read(CORPUS).episodes(frames=False), stage.robot
         if STATISTICS in plan.parents:
-            from vlaw_assets.importers.recorded_statistics import ranges
-
-            low, high = ranges(work.read(STATISTICS), "state")
-            high = tuple(max(two, one + LEAST_RANGE) for one, two in zip(low, high, strict=True))
+            low, high = usual_range(work.read(STATISTICS).table(STATISTICS).to_pylist())
             robot = replace(robot, state=replace(robot.state, usual_low=low, usual_high=high))
         build_untrained(
             plan.name,
@@ -87,6 +85,13 @@ def make(stage: Stage, plan: WeightsPlan, work: Work) -> None:
     else:
         shutil.copytree(plan.folder, work.draft.checkpoint_dir(), dirs_exist_ok=True)
     work.metrics["preset"] = stage.foundation.preset
+
+
+def usual_range(rows: Sequence[Mapping[str, Any]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(low, high) of each number of the state, by the statistics of a recording: its 1 % and 99 % quantiles."""
+    state = [row for row in rows if row["vector"] == "state"]
+    low = tuple(row["q01"] for row in state)
+    return low, tuple(max(row["q99"], row["q01"] + LEAST_RANGE) for row in state)
 
 
 def _statistics(stage: Stage) -> dict[str, ArtifactRef]:

@@ -52,12 +52,6 @@ def commit_statistics(lake: Lake, ref: ArtifactRef, robot: RobotSpec, *, run_id:
     return draft.committed
 
 
-def ranges(handle: Handle, vector: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """(low, high): the quantiles of each number of 'state' or 'action'."""
-    rows = [row for row in handle.table(ASSET).to_pylist() if row["vector"] == vector]
-    return tuple(row["q01"] for row in rows), tuple(row["q99"] for row in rows)
-
-
 def _of_vector(handle: Handle, column: str, width: int) -> Iterator[dict[str, Any]]:
     count = handle.ref.versions["steps"]["rows"]
     together = max(1, min(width, AT_ONCE // (4 * max(count, 1))))
