@@ -70,6 +70,7 @@ COMPUTING = (
     "av",
     "deltalake",
     "diffusers",
+    "h5py",
     "lancedb",
     "mujoco",
     "numpy",
