@@ -163,9 +163,9 @@ def large_picture(root: Path) -> None:
 
 
 def words_in_picture(root: Path) -> None:
-    """A PNG with a text of a quarter of a gigabyte."""
+    """A PNG with a text of 128 megabytes."""
     to_pictures(root)
-    text = b"k\0\0" + zlib.compress(b"\0" * 2**28)
+    text = b"k\0\0" + zlib.compress(b"\0" * 2**27)
     data = picture(9)
     chunk = struct.pack(">I", len(text)) + b"zTXt" + text + struct.pack(">I", zlib.crc32(b"zTXt" + text))
     all_pictures(root, data[:33] + chunk + data[33:])
