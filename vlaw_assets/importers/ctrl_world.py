@@ -76,7 +76,7 @@ def open_recordings(path: Path, options: Options) -> Recordings:
         "ctrl-world",
         folder.root,
         robot=robot,
-        files=sorted(folder.locate(path, what="file") for path in {*names, *used} if _is_there(folder, path)),
+        files=folder.sound({*names, *used}),
         index=[one.found for one in seen],
         read=reader,
         settings={"latents_of": latents.model} if latents else {},
@@ -95,14 +95,6 @@ def open_recordings(path: Path, options: Options) -> Recordings:
 def _number(relative: str) -> tuple[int, str]:
     stem = Path(relative).stem
     return (int(stem) if stem.isdecimal() else -1, stem)
-
-
-def _is_there(folder: Folder, relative: str) -> bool:
-    try:
-        folder.locate(relative, what="file")
-    except VlawError:  # the episode's finding says so
-        return False
-    return True
 
 
 @dataclass(frozen=True)

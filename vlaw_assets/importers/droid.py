@@ -59,12 +59,12 @@ def open_recordings(path: Path, options: Options) -> Recordings:
     size = options.size_for(robot)
     check_shape(robot, SHAPE, where=str(folder.root))
     reader = Reader(folder, names, robot, size, options.task, rate, cameras, _instructions(folder))
-    files = {name for number, name in enumerate(names) for name in reader.files(number)}
+    files = {name for number in range(len(names)) for name in reader.files(number)}
     return Recordings(
         "droid",
         folder.root,
         robot=robot,
-        files=sorted(folder.locate(name, what="file") for name in files if _is_there(folder, name)),
+        files=folder.sound(files),
         index=[reader.found(number) for number in range(len(names))],
         read=reader,
         settings={"cameras": dict(cameras), "rate": rate},
@@ -105,14 +105,6 @@ def _instructions(folder: Folder) -> dict[str, tuple[str, ...]]:
             if kept:
                 found[str(uuid)] = kept
     return found
-
-
-def _is_there(folder: Folder, relative: str) -> bool:
-    try:
-        folder.locate(relative, what="file")
-    except VlawError:  # the episode's finding says so
-        return False
-    return True
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ it was first seen, is refused.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import stat
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -89,6 +90,15 @@ class Folder:
     def has(self, relative: str) -> bool:
         """Whether there is anything of this name, sound or not."""
         return os.path.lexists(self.root / relative)
+
+    def sound(self, relatives: Iterable[str]) -> list[Path]:
+        """Where those of these files really are that can be located, sorted. What is wrong with another one is
+        said when its episode is read."""
+        found = []
+        for relative in relatives:
+            with contextlib.suppress(VlawError):
+                found.append(self.locate(relative, what="file"))
+        return sorted(found)
 
     def listed(self, pattern: str) -> list[str]:
         """Relative paths of what matches, sorted."""
