@@ -1,4 +1,4 @@
-"""The process that tests kill while it empties an inbox: `python inbox_worker.py ROOT`, where a lab lies (lab.py).
+"""The process that tests kill while it empties an inbox: `python inbox_worker.py ROOT`, where an `inbox_lab.Lab` lies.
 
 It imports everything once. Each line on its input begins a child that empties the inbox; it answers with the child's
 number, and with how the child ended.

@@ -65,6 +65,7 @@ def test_iteration_two_needs_one(place):
     assert place.lake.ledger.current("loop_state", "late|02") is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("partition", "message"),
     [

@@ -80,6 +80,7 @@ def test_every_frame_is_encoded_once_and_read_by_row(bench, autoencoder, monkeyp
     assert bench.make("corpus_latents", "").artifact_id == ref.artifact_id, "and never again"
 
 
+@pytest.mark.slow
 def test_a_copy_in_another_process_reads_on_its_own(bench):
     kept = bench.lake.read(bench.make("corpus_latents", "")).latents()
     episode = source_of(bench, "co_training_data")[0]

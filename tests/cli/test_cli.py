@@ -217,6 +217,7 @@ def test_sql_table_json_and_parameters(vlaw, tmp_path):
     assert vlaw("sql", query, "-p", "task=stack", "--csv").stdout.splitlines()[0] == "purpose,n"
 
 
+@pytest.mark.slow
 def test_report_is_one_self_contained_page(vlaw, place, tmp_path):
     assert vlaw("report", "smoke", "1", "--out", str(tmp_path / "page.html")).exit_code == 0
     page = (tmp_path / "page.html").read_text()

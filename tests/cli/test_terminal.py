@@ -155,6 +155,7 @@ def run_all(root: Path, *, terminal: bool, lake: str = "lake") -> dict[str, str]
     return found
 
 
+@pytest.mark.slow
 def test_no_command_sends_a_text_to_the_terminal(root):
     said = run_all(root, terminal=True)
     assert any(OURS.search(text) for text in said.values()), "it is a terminal, with rich's colours"

@@ -114,6 +114,7 @@ def test_thirty_kills_at_any_moment_lose_nothing_and_double_nothing(tmp_path):
     assert not [problem for found in each(lake, lake.ledger.artifacts()) for problem in found]
 
 
+@pytest.mark.slow
 def test_an_episode_that_ends_the_process_costs_itself_alone(tmp_path, monkeypatch):
     monkeypatch.setenv("VLAW_IMPORT_SECONDS", "2")
     kinds = ["ok", "dies", "ok", "raises", "hungry", "failed", "hangs", "ok"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from lab import Lab
+from inbox_lab import Lab
 
 from vlaw_assets.importers import commit
 from vlaw_assets.importers.reading import Seen, _seen

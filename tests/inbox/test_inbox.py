@@ -7,7 +7,7 @@ import os
 import shutil
 
 import pytest
-from lab import EPISODES, EXPERIMENT, TASK, Lab
+from inbox_lab import EPISODES, EXPERIMENT, TASK, Lab
 from small_loop import checkpoint, commit
 from typer.testing import CliRunner
 

@@ -14,7 +14,7 @@ from typing import Self
 
 import numpy as np
 import pytest
-from lab import EXPERIMENT, TASK, Lab
+from inbox_lab import EXPERIMENT, TASK, Lab
 
 from vlaw_assets.lake import Lake
 from vlaw_assets.lake.upkeep.verify import verify_ledger

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from lab import SESSION, TASK
+from inbox_lab import SESSION, TASK
 from recorded_dataset import DATA
 
 from vlaw_assets.inbox import take

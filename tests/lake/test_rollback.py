@@ -19,6 +19,7 @@ from vlaw_assets.pipeline import accepted, comparison, driver, reconcile
 # ---- the whole lake replaced by an older copy
 
 
+@pytest.mark.slow
 def test_an_older_copy_is_told_by_doctor_reconcile_and_the_kept_seal(mine):
     mine.keep()
     older = mine.copy("older")

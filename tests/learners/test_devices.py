@@ -109,6 +109,7 @@ def test_what_stays_on_the_cpu_is_found():
         assert loss.item() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [True, False])
 @pytest.mark.parametrize("name", LEARNERS.shipped)
 def test_a_learner_trains_every_policy_there_or_names_the_key_that_does_not_fit(place, there, tmp_path, name, frozen):

@@ -83,6 +83,7 @@ def small(tmp_path):
     return lake
 
 
+@pytest.mark.slow
 def test_a_small_loop(small):
     """The last iteration, which reads the one before, and a part of the foundation."""
     for ref in small.ledger.artifacts():

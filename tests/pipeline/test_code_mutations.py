@@ -139,9 +139,9 @@ CASES = {
         "0 * _matrix(actions, start, count - 1)",
     ),
     "actions stored as zeros": (
-        "vlaw_assets/lake/episodes.py",
-        "np.asarray(episode.actions[step], np.float32) if",
-        "0 * np.asarray(episode.actions[step], np.float32) if",
+        "vlaw_assets/lake/encoded.py",
+        "_lists(episode.actions, count)",
+        "_lists(0 * episode.actions, count)",
     ),
     "pictures of low quality": ("vlaw_assets/lake/frames.py", "quality=95", "quality=5"),
     "success inverted": ("vlaw_assets/reports/success.py", 'bool(e["success"]) for e', 'not e["success"] for e'),

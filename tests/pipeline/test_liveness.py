@@ -76,6 +76,7 @@ def started(code: str, *arguments: str, before: tuple[str, ...] = ()) -> subproc
     return process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [(), NAMESPACE], ids=["here", "another-container"])
 def test_the_lock_of_a_process_says_whether_its_run_lives(instance, before):
     """In a process namespace of its own a process has a number that is free here, or is another's."""

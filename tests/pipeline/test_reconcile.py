@@ -115,6 +115,7 @@ def test_data_there_event_missing(place, instance, defs):
     assert statuses(place)["policy"] == "STALE", "what stands on the replaced version"
 
 
+@pytest.mark.slow
 def test_a_missing_event_of_the_past_does_not_become_the_newest(place, instance, defs):
     """Killed after the ledger commit of one version; the next version was made and reported as usual."""
     past = commit(place.lake, "training_set")
@@ -297,6 +298,7 @@ def test_artifacts_made_outside_dagster(place, instance, defs):
     assert comparison.compare(place.lake, instance, defs).in_line
 
 
+@pytest.mark.slow
 def test_interrupted_and_again_adds_nothing_twice(place, defs, monkeypatch):
     shutil.rmtree(place.root / "dagster_home")
     with driver.open_instance() as instance:

@@ -40,6 +40,8 @@ VIEWS = (
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("catalogue")
     k = known(Lake.open(folder / "lake"))
+    finding = {"episode": 3, "row": 7, "rule": "row_spacing", "value": "a row is late", "decision": "excluded"}
+    k.make("recorded_episodes 1", {}, lambda draft: draft.write_findings([finding]), partition="lab|00")
     label_episodes(k.lake, [(k.ids["d0"], "failure", "ann", "it melts")])
     return k, write_catalogue(k.lake, folder / "vlaw.duckdb")
 

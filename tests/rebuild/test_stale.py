@@ -184,6 +184,7 @@ def test_an_experiment_without_a_recipe_cannot_be_rebuilt_and_is_said_so(place, 
     assert "cannot be made again: loop_state[gone|01]: there is no experiment 'gone'" in result.output
 
 
+@pytest.mark.slow
 def test_rebuilding_makes_exactly_what_differs_and_ends_it(place, original, tmp_path, monkeypatch):
     mine = smoke_copy(tmp_path / "mine", original)
     at(monkeypatch, tmp_path, mine.environment())
@@ -251,6 +252,7 @@ def test_the_report_of_an_experiment_whose_recipe_is_gone(tmp_path_factory, monk
     assert vlaw("report", "never", "1").exit_code == 2
 
 
+@pytest.mark.slow
 def test_one_partition_that_fails_does_not_stop_the_others(tmp_path_factory, monkeypatch, tmp_path):
     smoke_place(tmp_path_factory)
     place = smoke_copy(tmp_path_factory.mktemp("failing") / "place")

@@ -22,6 +22,8 @@ ROLES = {"exterior", "wrist"}
 ALLOWED = {
     "vlaw_models/pretrain/stages.py": (TASKS, "how much of each task the shipped weights have seen"),
     "vlaw_assets/importers/ctrl_world.py": ({"droid"}, "the layout is that of one robot's recordings"),
+    "vlaw_assets/importers/droid.py": ({"droid", *CAMERAS}, "the layout is that of one robot's recordings"),
+    "vlaw_assets/importers/registry.py": ({"droid"}, "the name of that layout"),
     "vlaw_assets/importers/cameras.py": ({"wrist"}, "words in the names of cameras at a wrist"),
     "vlaw_models/presets.py": ({"wrist"}, "roles of the cameras that a judge looks at"),
 }

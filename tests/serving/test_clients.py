@@ -152,6 +152,7 @@ def test_a_client_that_asks_nothing_is_sent_away(lake, served):
             client.socket.recv(timeout=5)
 
 
+@pytest.mark.slow
 def test_a_client_that_stalls_within_a_message_is_sent_away(lake, served, episodes):
     with running(lake, served("base"), limits=Limits(idle_s=0.2)) as place, Client(place.port) as client:
         begun = packed(asked(episodes[0]))[:100]

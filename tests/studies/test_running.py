@@ -81,6 +81,7 @@ class Watched:
         self.ended[slot.key] = ended.why
 
 
+@pytest.mark.slow
 def test_a_partition_that_fails_or_whose_process_dies_does_not_stop_the_others(folder, tmp_path, monkeypatch):
     """The recipe changed since the study was begun; then, no partition's process even comes to that."""
     lake, study = Lake.open(tmp_path / "lake", create=True), studies.find_study("small", folder)

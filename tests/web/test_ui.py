@@ -325,6 +325,7 @@ def test_a_server_on_every_address_is_known_by_the_one_that_was_asked(server, ho
     assert answer_to(guard, server, host=host, **({"origin": origin} if origin else {})) == status
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "warned"),
     [

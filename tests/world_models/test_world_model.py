@@ -145,6 +145,7 @@ def folders(tmp_path_factory, model, autoencoder):
     return save(model, autoencoder, tmp_path_factory.mktemp("models"))
 
 
+@pytest.mark.slow
 def test_ctrl_world_trains_reloads_and_guides(tmp_path, episodes, autoencoder):
     torch.manual_seed(0)
     model = CtrlWorld(TOY)

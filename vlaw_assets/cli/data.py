@@ -134,9 +134,9 @@ def _commit(
     from vlaw_assets.importers.registry import code_of, name_for, open_recordings
     from vlaw_assets.lake import Lake
 
-    name = name_for(path, name)
+    name, place = name_for(path, name), default_lake()
     recordings: Recordings = open_recordings(format_, path, options)
-    lake = Lake.open(default_lake(), create=True)
+    lake = Lake.open(place, create=True)
     with counting(f"reading {name}") as progress:
         ref = commit_recordings(
             lake,

@@ -1,6 +1,6 @@
 """Ctrl-World's dataset layout: one JSON file and one video per camera for each episode, a pose for every frame.
 
-    annotation/{train,val}/<episode>.json       states at 5 Hz, commands at 15 Hz (ctrl_world_annotation.py)
+    annotation/{train,val}/<episode>.json       states and commands (ctrl_world_annotation.py)
     videos/{train,val}/<episode>/<view>.mp4     the same T frames
     latent_videos/{train,val}/<episode>/<view>.pt   what an autoencoder made of them (ctrl_world_latents.py)
 

@@ -1,6 +1,6 @@
 """One annotation of Ctrl-World's layout: a JSON file with the numbers of an episode and the names of its other files.
 
-States are at the videos' 5 Hz, commands and further states at the robot's own 15 Hz: row 3 k belongs to frame k, also
+States are at the rate of the videos, commands and further states at three times that: row 3 k belongs to frame k, also
 where the number of rows is no multiple of three. Some annotations have states alone, some lack `raw_length`, and
 `episode_id` is a number or a text with zeros before it.
 """

@@ -1,7 +1,7 @@
 """DROID as it was recorded: a folder per episode with an HDF5 trajectory, its metadata and a video of each camera.
 
     <anywhere>/metadata_<uuid>.json         success, current_task, the serial number of each camera
-    <anywhere>/trajectory.h5                states and targets at 15 Hz, a row per step
+    <anywhere>/trajectory.h5                states and targets, a row per step
     <anywhere>/recordings/MP4/<serial>.mp4  a frame per row, 1280 x 720
     aggregated-annotations*.json            optional, in the folder that is imported: instructions by uuid
 
