@@ -97,6 +97,7 @@ def ended(place, monkeypatch, partition: str = "") -> tuple[str, bool]:
         return run.status.value, "STEP_START" in [event.event_type_value for event in events]
 
 
+@pytest.mark.slow
 def test_a_missing_foundation_is_one_message_with_the_job_to_run(empty_place):
     with pytest.raises(
         VlawError, match=r"missing: base_policy, .*, autoencoder, expert_dem.*, corpus_latents"
@@ -168,6 +169,7 @@ def bad_label(episodes):
     return episodes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "check"), [(bad_nan, "finite"), (bad_count, "counts"), (bad_task, "schema"), (bad_label, "schema")]
 )

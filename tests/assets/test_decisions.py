@@ -174,6 +174,7 @@ def test_the_audit_shows_what_chose(gate):
     assert not [row for row in found["learned"] if "validation" in row["dataset"]], "nothing learned from them"
 
 
+@pytest.mark.slow
 def test_a_pointer_has_the_choice_of_its_own_partition(gate):
     lake = gate.lake
     other = judged(lake, "twin", gate.base, gate.models)

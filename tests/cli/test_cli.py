@@ -231,6 +231,7 @@ def test_report_is_one_self_contained_page(vlaw, place, tmp_path):
     assert "cannot be written" in result.stderr
 
 
+@pytest.mark.slow
 def test_doctor_is_content_here_and_not_with_a_faulty_recipe(vlaw, place):
     findings = {finding["check"]: finding for finding in json.loads(vlaw("doctor", "--json").stdout)}
     assert all(findings[name]["ok"] for name in ("python", "packages", "recipes", "weights", "lake", "dagster")), (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import av
@@ -35,9 +36,15 @@ def write_video(path: Path, levels: list[int], size: tuple[int, int] = (192, 320
         container.mux(stream.encode())
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("written") / "cups")
+
+
 @pytest.fixture
-def dataset(tmp_path) -> Path:
-    return write_dataset(tmp_path / "cups")
+def dataset(tmp_path, written) -> Path:
+    shutil.copytree(written, tmp_path / "cups")
+    return tmp_path / "cups"
 
 
 def write_dataset(root: Path) -> Path:

@@ -20,6 +20,7 @@ def defs(lab) -> dg.Definitions:
     return build_defs(lake=lab.lake.paths.root, recipes=lab.recipes)
 
 
+@pytest.mark.slow
 def test_the_sensor_asks_for_the_job_and_for_a_complete_iteration(lab, instance, defs, monkeypatch):
     asked, cursor = defs.resolve_sensor_def("inbox"), None
     assert asked.default_status == dg.DefaultSensorStatus.RUNNING

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from mirrored_lake import ask, said, verified_against
 
 from vlaw_assets.lake import Lake, kept_seal, seal
 
 
+@pytest.mark.slow
 def test_what_can_be_given_as_a_kept_seal(mine, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in sorted(mine.root.rglob("*"))}
     line = mine.keep()

@@ -243,6 +243,7 @@ def test_an_event_with_another_digest_is_repaired(place, instance, defs):
     assert comparison.compare(place.lake, instance, defs).in_line
 
 
+@pytest.mark.slow
 def test_a_lake_restored_from_a_backup(place, tmp_path, defs):
     """Dagster remembers what the restored lake has not."""
     backup = smoke_copy(tmp_path / "backup", place)

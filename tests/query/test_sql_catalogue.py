@@ -131,6 +131,7 @@ def test_it_replaces_a_catalogue_and_nothing_else(made, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_on_the_command_line(made, tmp_path, monkeypatch):
     k, _ = made
     monkeypatch.setenv("VLAW_LAKE", str(k.lake.paths.root))

@@ -110,6 +110,7 @@ def noted(monkeypatch, **others):
     )
 
 
+@pytest.mark.slow
 def test_a_stage_that_is_not_deterministic_is_named_and_what_stands_on_it_is_not(place, untouched, monkeypatch):
     """The scores come out shifted; the training set is made from the recorded scores, so it is the same."""
     halved(monkeypatch)
@@ -196,6 +197,7 @@ class Dark(RayRenderer):
         return super().render(model, data) // 2
 
 
+@pytest.mark.slow
 def test_other_code_and_failures_are_told_apart(place, untouched, monkeypatch):
     from vlaw_assets.assets import stage
     from vlaw_models.reward_models import score
@@ -285,6 +287,7 @@ def test_a_change_of_the_tables_form_after_the_artifact_comes_along(tmp_path):
         assert len(Lake.open(paths.root, create=False).ledger.artifacts()) == number
 
 
+@pytest.mark.slow
 def test_the_command_prints_what_came_out_and_fails_on_a_difference(place, monkeypatch, tmp_path, untouched):
     at(monkeypatch, tmp_path, place.environment())
     result = vlaw("audit", "loop_state", "smoke", "1", "--replay", "--only")
