@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 Pairs = list[str] | None
 
 
+UNSHOWN = ("made_with", "checks", "understood", "pictures", "pictures_in_order", "pages")
+"""Facts of an import that its page and --json show."""
+
+
 def import_(
     format_: Annotated[
         str,
@@ -166,7 +170,8 @@ def _commit(
         return
     console.print(f"{ref.name}: {ref.num_rows} episodes, content {ref.content_digest[:12]}", markup=False)
     for key, value in ref.metrics.items():
-        console.print(f"  {key}: {value}", markup=False)
+        if key not in UNSHOWN:
+            console.print(f"  {key}: {value}", markup=False)
     console.print(
         f"""look: vlaw sql "select task, success, count(*) from episodes where artifact_id = '{ref.owner}' """
         """group by all\"""",
