@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import resource
-import shutil
 import struct
 import time
 import zlib
@@ -15,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from recorded_dataset import CAMERAS, DATA, EPISODE_TABLE, VIDEO, write_lerobot
+from recorded_dataset import CAMERAS, DATA, EPISODE_TABLE, VIDEO
 from recorded_layouts import edit_info, edit_rows, picture, set_column, to_pictures, to_v21
 
 from vlaw_assets.importers.description import Options
@@ -25,16 +24,6 @@ from vlaw_models.errors import VlawError
 
 MOST_SECONDS, MOST_MEGABYTES = 5.0, 256.0
 MANY = 1_000_001
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
-    return write_lerobot(tmp_path_factory.mktemp("bombs") / "recorded")
-
-
-@pytest.fixture
-def dataset(made, tmp_path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "recorded"))
 
 
 def constant(value: object, kind: pa.DataType, count: int = MANY) -> pa.Array:

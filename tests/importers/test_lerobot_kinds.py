@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from recorded_dataset import CAMERAS, DATA, EPISODE_TABLE, VIDEO, brightness, write_lerobot, write_video
+from recorded_dataset import CAMERAS, DATA, EPISODE_TABLE, VIDEO, brightness, write_video
 from recorded_layouts import (
     edit_feature,
     edit_info,
@@ -33,16 +33,6 @@ from vlaw_models.errors import VlawError
 ROWS = 26
 LENGTHS = (10, 9, 7)
 RATE = 15
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
-    return write_lerobot(tmp_path_factory.mktemp("kinds") / "recorded")
-
-
-@pytest.fixture
-def dataset(made, tmp_path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "recorded"))
 
 
 def opened(root: Path, **given: object) -> Recordings:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.importers.description import Options
-from vlaw_assets.importers.findings import Finding
+from vlaw_assets.importers.files import ChangedFileError
+from vlaw_assets.importers.findings import Fault, Finding
 from vlaw_assets.lake.decisions import UNNAMED_TASK  # noqa: F401 (importers take it from here)
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.registry import ROBOTS, find_robot, importable_robots
@@ -106,6 +107,23 @@ class Recordings:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             total.update(f"{path.relative_to(self.root).as_posix()}\0{digest}\n".encode())
         return total.hexdigest()
+
+
+def read_each(numbers: Sequence[int], read: Callable[[int], Read], where: Callable[[int], Path]) -> Iterator[Read]:
+    """What `read` gives of each episode, or the finding of its fault; `where` names the file that an episode lies in.
+
+    A file that changes while it is read is a fault of the dataset, and raised.
+    """
+    for number in numbers:
+        try:
+            yield read(number)
+        except Fault as fault:
+            text = f"{where(number)}: {fault.what}"
+            yield Read(number, None, (Finding(fault.rule, text, "excluded", number, fault.row),))
+        except ChangedFileError:
+            raise
+        except VlawError as error:
+            yield Read(number, None, (Finding("file", f"{error.where}: {error.what}", "excluded", number),))
 
 
 def robot_of(options: Options, *, called: str, cameras: Sequence[str] = (), where: str) -> RobotSpec:

@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 
 from vlaw_assets.importers import ctrl_world_latents, videos
-from vlaw_assets.importers.base import Found, Latents, Read, Recordings, robot_of
+from vlaw_assets.importers.base import Found, Latents, Read, Recordings, read_each, robot_of
 from vlaw_assets.importers.cameras import check_shape
-from vlaw_assets.importers.ctrl_world_annotation import Annotation, Fault, annotation
+from vlaw_assets.importers.ctrl_world_annotation import Annotation, annotation
 from vlaw_assets.importers.description import Options
 from vlaw_assets.importers.files import Folder
-from vlaw_assets.importers.findings import Finding
+from vlaw_assets.importers.findings import Fault, Finding
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.spec import RobotSpec
@@ -119,14 +119,7 @@ class Reader:
     """(h, w) of latents that are wanted too; None: they are not."""
 
     def __call__(self, numbers: Sequence[int]) -> Iterator[Read]:
-        for number in numbers:
-            try:
-                yield self._read(number)
-            except (Fault, videos.VideoError) as fault:
-                what = f"{self.folder.root / self.names[number]}: {fault.what}"
-                yield Read(number, None, (Finding(fault.rule, what, "excluded", number, fault.row),))
-            except VlawError as error:
-                yield Read(number, None, (Finding("file", f"{error.where}: {error.what}", "excluded", number),))
+        return read_each(numbers, self._read, lambda number: self.folder.root / self.names[number])
 
     def look(self, number: int) -> Looked:
         name = self._name(number)
@@ -225,7 +218,7 @@ def _with_latents(reader: Reader, looked: Sequence[Looked], folder: str) -> tupl
             read = reader.annotation(one.found.number)
             steps = [0, len(read.states) - 1]
             latents, frames = reader.latents(read, size)[steps], reader.frames(read, steps, SHAPE)
-        except (Fault, videos.VideoError, ctrl_world_latents.LatentsError, VlawError):  # reading it says so
+        except (Fault, ctrl_world_latents.LatentsError, VlawError):  # reading it says so
             continue
         ctrl_world_latents.check_made_by(autoencoder, latents, frames, where=f"{where}, episode {one.found.name}")
         compared += 1

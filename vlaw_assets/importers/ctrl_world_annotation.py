@@ -14,6 +14,7 @@ import numpy as np
 
 from vlaw_assets.importers.base import UNNAMED_TASK
 from vlaw_assets.importers.files import shown
+from vlaw_assets.importers.findings import Fault
 
 POSE = 7
 """x, y, z (metres), roll, pitch, yaw (radians), gripper (0 open to 1 closed)."""
@@ -23,14 +24,6 @@ NEAR = 1e-4
 """By how much two records of one state may differ: metres, radians."""
 STATES = "observation.state.cartesian_position", "observation.state.gripper_position"
 COMMANDS = "action.cartesian_position", "action.gripper_position"
-
-
-class Fault(Exception):  # noqa: N818 (a fault of the data)
-    """What makes an episode none."""
-
-    def __init__(self, rule: str, what: str, row: int | None = None) -> None:
-        super().__init__(what)
-        self.rule, self.what, self.row = rule, what, row
 
 
 @dataclass(frozen=True)
@@ -55,37 +48,39 @@ class Annotation:
 def annotation(found: Any, name: str, views: int) -> Annotation:
     """Of the content of the file `name` (its stem). `Fault` where it is no episode."""
     if not isinstance(found, dict):
-        raise Fault("annotation", "the file holds no episode")
+        raise Fault("the file holds no episode", rule="annotation")
     slow, fast, commands = _numbers(found, "states", POSE), _pair(found, STATES), _pair(found, COMMANDS)
     states = slow if slow is not None else None if fast is None else fast[::STRIDE]
     if states is None:
-        raise Fault("states", "there are neither states nor observation.state.cartesian_position")
+        raise Fault("there are neither states nor observation.state.cartesian_position", rule="states")
     length = len(states)
     if length < 2:
-        raise Fault("states", f"{length} states: an episode has two frames or more")
+        raise Fault(f"{length} states: an episode has two frames or more", rule="states")
     raw = found.get("raw_length")
     for what, rows in (("observation.state", fast), ("action", commands)):
         if rows is None:
             continue
         if not (length - 1) * STRIDE < len(rows) <= length * STRIDE:
             raise Fault(
-                "rates", f"{len(rows)} rows of {what} do not fit {length} states: their rates have no whole ratio"
+                f"{len(rows)} rows of {what} do not fit {length} states: their rates have no whole ratio", rule="rates"
             )
         if isinstance(raw, int) and raw != len(rows):
-            raise Fault("raw_length", f"raw_length is {raw}, there are {len(rows)} rows of {what}")
+            raise Fault(f"raw_length is {raw}, there are {len(rows)} rows of {what}", rule="raw_length")
     if slow is not None and fast is not None:
         apart = np.abs(slow - fast[::STRIDE]).max(axis=1)
         if apart.max() > NEAR:
-            raise Fault("rates", f"the state of frame {apart.argmax()} is not that of its row", int(apart.argmax()))
+            raise Fault(
+                f"the state of frame {apart.argmax()} is not that of its row", int(apart.argmax()), rule="rates"
+            )
     for key in ("video_length", "state_length"):
         if isinstance(count := found.get(key), int) and count != length:
-            raise Fault("length", f"{key} is {count}, there are {length} states")
+            raise Fault(f"{key} is {count}, there are {length} states", rule="length")
     texts = found.get("texts")
     if not isinstance(texts, list) or len(texts) != 1 or not isinstance(texts[0], str):
-        raise Fault("instruction", f"texts is {shown(texts)}, which is not one instruction")
+        raise Fault(f"texts is {shown(texts)}, which is not one instruction", rule="instruction")
     success = found.get("success")
     if success is not None and (isinstance(success, float) or success not in (0, 1)):
-        raise Fault("success", f"success is {shown(success)}: labels are 1 or 0")
+        raise Fault(f"success is {shown(success)}: labels are 1 or 0", rule="success")
     return Annotation(
         texts[0].strip() or UNNAMED_TASK,
         None if success is None else bool(success),
@@ -111,9 +106,9 @@ def _pair(found: dict[str, Any], keys: tuple[str, str]) -> np.ndarray | None:
     if pose is None and gripper is None:
         return None
     if pose is None or gripper is None:
-        raise Fault("numbers", f"{keys[0] if pose is None else keys[1]} is missing")
+        raise Fault(f"{keys[0] if pose is None else keys[1]} is missing", rule="numbers")
     if len(pose) != len(gripper):
-        raise Fault("numbers", f"{len(pose)} rows of {keys[0]}, {len(gripper)} of {keys[1]}")
+        raise Fault(f"{len(pose)} rows of {keys[0]}, {len(gripper)} of {keys[1]}", rule="numbers")
     return np.concatenate([pose, gripper], axis=1)
 
 
@@ -124,13 +119,13 @@ def _numbers(found: dict[str, Any], key: str, width: int) -> np.ndarray | None:
     try:
         values = np.asarray(found[key], dtype=np.float32)
     except (TypeError, ValueError) as error:
-        raise Fault("numbers", f"{key} is not a table of numbers") from error
+        raise Fault(f"{key} is not a table of numbers", rule="numbers") from error
     values = values[:, None] if values.ndim == 1 and width == 1 else values
     if values.ndim != 2 or values.shape[1] != width:
-        raise Fault("numbers", f"{key} has shape {values.shape}, must be (rows, {width})")
+        raise Fault(f"{key} has shape {values.shape}, must be (rows, {width})", rule="numbers")
     bad = np.argwhere(~np.isfinite(values))
     if len(bad):
-        raise Fault("not_finite", f"{key} is NaN or infinite in row {bad[0][0]}", int(bad[0][0]))
+        raise Fault(f"{key} is NaN or infinite in row {bad[0][0]}", int(bad[0][0]), rule="not_finite")
     return values
 
 
@@ -140,8 +135,8 @@ def _paths(found: dict[str, Any], key: str, inner: str, views: int) -> tuple[str
         try:
             path = found[key][view][inner]
         except (KeyError, IndexError, TypeError) as error:
-            raise Fault(key, f"no {inner.removesuffix('_path')} is named for view {view}") from error
+            raise Fault(f"no {inner.removesuffix('_path')} is named for view {view}", rule=key) from error
         if not isinstance(path, str):
-            raise Fault(key, f"the path of view {view} is {shown(path)}")
+            raise Fault(f"the path of view {view} is {shown(path)}", rule=key)
         paths.append(path)
     return tuple(paths)

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vlaw_assets.importers import videos
-from vlaw_assets.importers.base import UNNAMED_TASK, Found, Read, Recordings, robot_of
+from vlaw_assets.importers.base import UNNAMED_TASK, Found, Read, Recordings, read_each, robot_of
 from vlaw_assets.importers.cameras import check_shape
 from vlaw_assets.importers.description import Options
-from vlaw_assets.importers.droid_trajectory import Fault, Trajectory, read_trajectory, require_h5py
+from vlaw_assets.importers.droid_trajectory import Trajectory, read_trajectory, require_h5py
 from vlaw_assets.importers.files import Folder, shown
-from vlaw_assets.importers.findings import Finding
+from vlaw_assets.importers.findings import Fault, Finding
 from vlaw_assets.importers.numbers import check_rate, control_steps
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
@@ -122,16 +122,7 @@ class Reader:
     instructions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __call__(self, numbers: Sequence[int]) -> Iterator[Read]:
-        for number in numbers:
-            where = self.folder.root / self.names[number]
-            try:
-                yield self._read(number)
-            except (Fault, videos.VideoError) as fault:
-                yield Read(
-                    number, None, (Finding(fault.rule, f"{where}: {fault.what}", "excluded", number, fault.row),)
-                )
-            except VlawError as error:
-                yield Read(number, None, (Finding("file", f"{error.where}: {error.what}", "excluded", number),))
+        return read_each(numbers, self._read, lambda number: self.folder.root / self.names[number])
 
     def found(self, number: int) -> Found:
         """As the metadata tell; without a length where they are no metadata."""
@@ -153,7 +144,7 @@ class Reader:
     def _metadata(self, number: int) -> dict[str, Any]:
         found = self.folder.json(self.names[number], what="metadata")
         if not isinstance(found, dict):
-            raise Fault("metadata", f"{shown(found)} is no metadata")
+            raise Fault(f"{shown(found)} is no metadata", rule="metadata")
         return found
 
     def _beside(self, number: int, name: str) -> str:
@@ -175,18 +166,20 @@ class Reader:
         for name, key in self.cameras.items():
             serial = said.get(f"{key}_cam_serial")
             if not isinstance(serial, str | int) or not str(serial).isalnum():
-                raise Fault("metadata", f"{key}_cam_serial is {shown(serial)}: the video of camera {name} is not known")
+                raise Fault(
+                    f"{key}_cam_serial is {shown(serial)}: the video of camera {name} is not known", rule="metadata"
+                )
             paths.append(self._beside(number, f"recordings/MP4/{serial}.mp4"))
         return paths
 
     def _success(self, number: int, said: Mapping[str, Any]) -> bool | None:
         found = said.get("success")
         if found is not None and not isinstance(found, bool):
-            raise Fault("success", f"success is {shown(found)}: labels are true or false")
+            raise Fault(f"success is {shown(found)}: labels are true or false", rule="success")
         folders = {"success": True, "failure": False}
         by_folder = {folders[part] for part in PurePosixPath(self.names[number]).parts if part in folders}
         if found is not None and by_folder and by_folder != {found}:
-            raise Fault("success", f"success is {found}, and the folder says otherwise")
+            raise Fault(f"success is {found}, and the folder says otherwise", rule="success")
         return found if found is not None else by_folder.pop() if len(by_folder) == 1 else None
 
     def _read(self, number: int) -> Read:

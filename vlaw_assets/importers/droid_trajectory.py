@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from vlaw_assets.importers.findings import Fault
 from vlaw_models.errors import VlawError
 
 MOST_ROWS = 200_000
@@ -24,14 +25,6 @@ ACTION = ("action/cartesian_position", "action/gripper_position")
 START = "observation/timestamp/control/step_start"
 """Milliseconds."""
 SKIP = "observation/timestamp/skip_action"
-
-
-class Fault(Exception):  # noqa: N818 (a fault of the data)
-    """What makes an episode none."""
-
-    def __init__(self, rule: str, what: str, row: int | None = None) -> None:
-        super().__init__(what)
-        self.rule, self.what, self.row = rule, what, row
 
 
 @dataclass(frozen=True)
@@ -69,11 +62,11 @@ def read_trajectory(file: BinaryIO, rate: float) -> Trajectory:
             states, actions = _vector(opened, STATE), _vector(opened, ACTION)
             starts, skip = _dataset(opened, START, 1, needed=False), _dataset(opened, SKIP, 1, needed=False)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # h5py's own, of a damaged file
-        raise Fault("trajectory", f"trajectory.h5 cannot be read: {str(error)[:160]}") from error
+        raise Fault(f"trajectory.h5 cannot be read: {str(error)[:160]}", rule="trajectory") from error
     if len(states) != len(actions):
-        raise Fault("trajectory", f"{len(states)} rows of states, {len(actions)} of actions")
+        raise Fault(f"{len(states)} rows of states, {len(actions)} of actions", rule="trajectory")
     if len(states) < 2:
-        raise Fault("trajectory", f"{len(states)} rows: an episode has two or more")
+        raise Fault(f"{len(states)} rows: an episode has two or more", rule="trajectory")
     times = np.arange(len(states)) / rate
     if starts is not None:
         times = _times(starts[:, 0], len(states), rate)
@@ -83,17 +76,19 @@ def read_trajectory(file: BinaryIO, rate: float) -> Trajectory:
 def _times(starts: np.ndarray, count: int, rate: float) -> np.ndarray:
     """Seconds from the first row. `Fault` for others than the rate lets expect."""
     if len(starts) != count:
-        raise Fault("row_spacing", f"{len(starts)} times for {count} rows")
+        raise Fault(f"{len(starts)} times for {count} rows", rule="row_spacing")
     seconds = (starts - starts[0]) / 1000
     steps = np.diff(seconds)
     if (steps <= 0).any():
         row = int(np.argmax(steps <= 0)) + 1
-        raise Fault("row_spacing", f"row {row} is not later than the one before", row)
+        raise Fault(f"row {row} is not later than the one before", row, rule="row_spacing")
     if abs(float(np.median(steps)) * rate - 1) > SPACING:
-        raise Fault("row_spacing", f"rows are typically {np.median(steps) * 1000:.0f} ms apart, not {1000 / rate:.0f}")
+        raise Fault(
+            f"rows are typically {np.median(steps) * 1000:.0f} ms apart, not {1000 / rate:.0f}", rule="row_spacing"
+        )
     if steps.max() > GAP_S:
         row = int(steps.argmax()) + 1
-        raise Fault("row_spacing", f"row {row} is {steps.max():.1f} s after the one before", row)
+        raise Fault(f"row {row} is {steps.max():.1f} s after the one before", row, rule="row_spacing")
     return seconds
 
 
@@ -103,11 +98,13 @@ def _vector(opened: Any, keys: tuple[str, str]) -> np.ndarray:
     assert pose is not None
     assert gripper is not None
     if len(pose) != len(gripper):
-        raise Fault("trajectory", f"{len(pose)} rows of {keys[0]}, {len(gripper)} of {keys[1]}")
+        raise Fault(f"{len(pose)} rows of {keys[0]}, {len(gripper)} of {keys[1]}", rule="trajectory")
     values = np.concatenate([pose, gripper], axis=1).astype(np.float32)
     bad = np.argwhere(~np.isfinite(values))
     if len(bad):
-        raise Fault("not_finite", f"{keys[0]} or its gripper is NaN or infinite in row {bad[0][0]}", int(bad[0][0]))
+        raise Fault(
+            f"{keys[0]} or its gripper is NaN or infinite in row {bad[0][0]}", int(bad[0][0]), rule="not_finite"
+        )
     return values
 
 
@@ -120,16 +117,17 @@ def _dataset(opened: Any, key: str, width: int, *, needed: bool = True) -> np.nd
         link = place.get(part, getlink=True) if isinstance(place, h5py.Group) else None
         if link is None:
             if needed:
-                raise Fault("trajectory", f"trajectory.h5 has no {key}")
+                raise Fault(f"trajectory.h5 has no {key}", rule="trajectory")
             return None
         if not isinstance(link, h5py.HardLink):
-            raise Fault("trajectory", f"{key} is a link to somewhere else")
+            raise Fault(f"{key} is a link to somewhere else", rule="trajectory")
         place = place[part]
     if not isinstance(place, h5py.Dataset) or place.external or place.is_virtual:
-        raise Fault("trajectory", f"{key} is no dataset of this file")
+        raise Fault(f"{key} is no dataset of this file", rule="trajectory")
     wide = place.shape[1:] == (width,) or (width == 1 and place.ndim == 1)
     if not wide or place.shape[0] > MOST_ROWS or place.dtype.kind not in "fiub":
         raise Fault(
-            "trajectory", f"{key} is {place.dtype} {place.shape}, must be numbers (rows, {width}), at most {MOST_ROWS}"
+            f"{key} is {place.dtype} {place.shape}, must be numbers (rows, {width}), at most {MOST_ROWS}",
+            rule="trajectory",
         )
     return np.asarray(place[()], np.float64).reshape(-1, width)

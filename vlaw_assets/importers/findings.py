@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
+
+from vlaw_assets.lake.rules import DECISIONS
 
 Decision = Literal["keep", "world_model_only", "excluded"]
-DECISIONS: tuple[Decision, ...] = get_args(Decision)
-"""'keep': imported as it is; 'world_model_only': imported, but nothing learns what to do from it (no instruction, no
-label); 'excluded': not imported."""
+"""One of the lake's DECISIONS. 'keep': imported as it is; 'world_model_only': imported, but nothing learns what to do
+from it (no instruction, no label); 'excluded': not imported."""
 DATASET = -1
 """Number of the episode of a finding about the dataset as a whole."""
 MOST_TEXT = 1000
@@ -34,3 +35,12 @@ class Finding:
             raise ValueError(f"decision {self.decision!r} is none of {', '.join(DECISIONS)}")
         if len(self.value) > MOST_TEXT:
             object.__setattr__(self, "value", f"{self.value[: MOST_TEXT - 1]}…")
+
+
+class Fault(Exception):  # noqa: N818 (a fault of the data)
+    """What is wrong with one episode alone: it is left out, and the others come."""
+
+    def __init__(self, what: str, row: int | None = None, rule: str = "rows") -> None:
+        """`row`: within the episode, where it is about one; `rule`: as of a `Finding`."""
+        super().__init__(what)
+        self.what, self.row, self.rule = what, row, rule

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vlaw_assets.importers.findings import Fault
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -13,16 +15,8 @@ TOLERANCE = 0.5
 """How far a row may lie from where its number says, in rows."""
 
 
-class RowError(Exception):
-    """What is wrong with the rows of one episode; `row` where it is about one."""
-
-    def __init__(self, what: str, row: int | None = None, rule: str = "rows") -> None:
-        super().__init__(what)
-        self.what, self.row, self.rule = what, row, rule
-
-
 def vector(column: pa.ChunkedArray, width: int, key: str) -> np.ndarray:
-    """A feature of `width` numbers as (rows, width) float32. `RowError` for a row that is missing, of another length or
+    """A feature of `width` numbers as (rows, width) float32. `Fault` for a row that is missing, of another length or
     not finite."""
     import pyarrow as pa
 
@@ -31,7 +25,7 @@ def vector(column: pa.ChunkedArray, width: int, key: str) -> np.ndarray:
     listed = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     element = kind.value_type if listed else kind
     if not (pa.types.is_floating(element) or pa.types.is_integer(element)):
-        raise RowError(f"{key} holds {kind} and no numbers", rule="no_numbers")
+        raise Fault(f"{key} holds {kind} and no numbers", rule="no_numbers")
     _none_missing(values, key)
     if not listed:
         flat, lengths = values, np.ones(len(values), np.int64)
@@ -43,41 +37,41 @@ def vector(column: pa.ChunkedArray, width: int, key: str) -> np.ndarray:
     wrong = np.flatnonzero(lengths != width)
     if len(wrong):
         row = int(wrong[0])
-        raise RowError(f"{key} has {lengths[row]} numbers at frame {row}, {width} are declared", row, "row_length")
+        raise Fault(f"{key} has {lengths[row]} numbers at frame {row}, {width} are declared", row, "row_length")
     if flat.null_count:
         at = int(np.flatnonzero(flat.is_null().to_numpy(zero_copy_only=False))[0])
-        raise RowError(f"{key} is missing at frame {at // width}, component {at % width}", at // width, "missing")
+        raise Fault(f"{key} is missing at frame {at // width}, component {at % width}", at // width, "missing")
     with np.errstate(over="ignore"):
         found = flat.to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(values), width)
     bad = np.argwhere(~np.isfinite(found))
     if len(bad):
         row, component = (int(number) for number in bad[0])
-        raise RowError(f"{key} is NaN or infinite at frame {row}, component {component}", row, "not_finite")
+        raise Fault(f"{key} is NaN or infinite at frame {row}, component {component}", row, "not_finite")
     return found
 
 
 def integers(column: pa.ChunkedArray, key: str) -> np.ndarray:
-    """(rows,) int64. `RowError` for a row that is missing or no whole number."""
+    """(rows,) int64. `Fault` for a row that is missing or no whole number."""
     import pyarrow as pa
 
     values = _one(column)
     if not pa.types.is_integer(values.type):
-        raise RowError(f"{key} holds {values.type} and no whole numbers", rule="no_numbers")
+        raise Fault(f"{key} holds {values.type} and no whole numbers", rule="no_numbers")
     _none_missing(values, key)
     return values.to_numpy(zero_copy_only=False).astype(np.int64)
 
 
 def check_order(frames: np.ndarray, numbers: np.ndarray | None) -> None:
-    """`RowError` where an episode's rows are not frame 0, 1, 2 ..., or do not follow each other in the dataset."""
+    """`Fault` where an episode's rows are not frame 0, 1, 2 ..., or do not follow each other in the dataset."""
     wrong = np.flatnonzero(frames != np.arange(len(frames)))
     if len(wrong):
         row = int(wrong[0])
-        raise RowError(f"its rows are not numbered in order: row {row} is frame {frames[row]}", row, "row_order")
+        raise Fault(f"its rows are not numbered in order: row {row} is frame {frames[row]}", row, "row_order")
     if numbers is not None and len(numbers) > 1:
         wrong = np.flatnonzero(np.diff(numbers) != 1)
         if len(wrong):
             row = int(wrong[0]) + 1
-            raise RowError(
+            raise Fault(
                 f"its rows are not numbered in order: row {row} is number {numbers[row]} of the dataset, the one "
                 f"before {numbers[row - 1]}",
                 row,
@@ -86,7 +80,7 @@ def check_order(frames: np.ndarray, numbers: np.ndarray | None) -> None:
 
 
 def check_times(column: pa.ChunkedArray, fps: float, *, from_zero: bool) -> None:
-    """`RowError` where a row's timestamp is half a row or more away from its number / `fps`.
+    """`Fault` where a row's timestamp is half a row or more away from its number / `fps`.
 
     Args:
         from_zero: whether the first one has to be 0: frames of a video are found by it.
@@ -95,14 +89,14 @@ def check_times(column: pa.ChunkedArray, fps: float, *, from_zero: bool) -> None
 
     values = _one(column)
     if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
-        raise RowError(f"timestamp holds {values.type} and no seconds", rule="row_spacing")
+        raise Fault(f"timestamp holds {values.type} and no seconds", rule="row_spacing")
     _none_missing(values, "timestamp")
     times = values.to_numpy(zero_copy_only=False).astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(times))
     if len(bad):
-        raise RowError(f"timestamp is NaN or infinite at frame {bad[0]}", int(bad[0]), "row_spacing")
+        raise Fault(f"timestamp is NaN or infinite at frame {bad[0]}", int(bad[0]), "row_spacing")
     if from_zero and abs(times[0]) * fps >= TOLERANCE:
-        raise RowError(
+        raise Fault(
             f"its timestamps begin at {times[0]:g} s and not at 0: which frame of the video belongs to a row is "
             "unclear",
             0,
@@ -115,7 +109,7 @@ def check_times(column: pa.ChunkedArray, fps: float, *, from_zero: bool) -> None
         steps = np.diff(times)
         steady = len(steps) > 2 and steps.min() > 0 and steps.max() - steps.min() < 0.05 * np.median(steps)
         way = f"; they are {1 / np.median(steps):.4g} Hz: --rate, if that is true" if steady else ""
-        raise RowError(
+        raise Fault(
             f"row {row} has timestamp {times[row]:.4f} s, {row / fps + times[0]:.4f} s were expected at {fps:g} Hz: "
             f"rows are missing, late or at another rate{way}",
             row,
@@ -150,4 +144,4 @@ def _one(column: pa.ChunkedArray) -> Any:
 def _none_missing(values: Any, key: str) -> None:
     if values.null_count:
         row = int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0])
-        raise RowError(f"{key} is missing at frame {row}", row, "missing")
+        raise Fault(f"{key} is missing at frame {row}", row, "missing")

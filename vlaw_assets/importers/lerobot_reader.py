@@ -12,8 +12,8 @@ import numpy as np
 from vlaw_assets.importers.base import UNNAMED_TASK, Read
 from vlaw_assets.importers.description import Options
 from vlaw_assets.importers.files import ChangedFileError, Folder
-from vlaw_assets.importers.findings import Finding
-from vlaw_assets.importers.lerobot_columns import RowError, check_order, check_times, integers, texts, vector
+from vlaw_assets.importers.findings import Fault, Finding
+from vlaw_assets.importers.lerobot_columns import check_order, check_times, integers, texts, vector
 from vlaw_assets.importers.lerobot_format import Info
 from vlaw_assets.importers.lerobot_frames import Frames
 from vlaw_assets.importers.lerobot_index import EpisodeIndex
@@ -84,11 +84,11 @@ class Reader:
     def _one(self, number: int) -> Read:
         try:
             return self._episode(number)
-        except RowError as fault:
+        except VideoError as fault:  # it names its file itself
+            return _left_out(number, fault.rule, fault.what, fault.row)
+        except Fault as fault:
             where = self.source.files[int(self.rows.place[number])]
             return _left_out(number, fault.rule, f"{fault.what} ({where})", fault.row)
-        except VideoError as fault:
-            return _left_out(number, fault.rule, fault.what, fault.row)
         except ChangedFileError:
             raise
         except VlawError as error:
@@ -98,17 +98,15 @@ class Reader:
         length, fps = int(self.index.lengths[number]), self.info.fps
         size, names = self.options.size_for(self.robot), self.robot.camera_names
         if length > MAX_ROWS or length / fps * self.robot.control_hz * len(names) * size[0] * size[1] * 3 > MAX_BYTES:
-            raise RowError(
-                f"with {length} rows it is longer than any episode: its frames take gigabytes", rule="length"
-            )
+            raise Fault(f"with {length} rows it is longer than any episode: its frames take gigabytes", rule="length")
         steps = control_steps(np.arange(length) / fps, fps, self.robot.control_hz)
         if len(steps) < 2:
-            raise RowError(f"it has {length} frames at {fps:g} Hz: less than one control step", rule="too_short")
+            raise Fault(f"it has {length} frames at {fps:g} Hz: less than one control step", rule="too_short")
         place, first = int(self.rows.place[number]), int(self.rows.first[number])
         table = self._table(place, first, length)
         own = {name: texts(table[name]) for name in (ORIGIN, CATEGORY) if name in table.column_names}
         if IMAGINED in own.get(ORIGIN, ()):
-            raise RowError("a world model made its frames: it is no recording of a robot", rule="imagined")
+            raise Fault("a world model made its frames: it is no recording of a robot", rule="imagined")
         findings: list[Finding] = []
         states, actions, beyond = self._numbers(number, table, steps, findings)
         said = {name: texts(table[name]) for name in table.column_names if _language(name, table[name].type)}
@@ -127,7 +125,7 @@ class Reader:
                 if self.cameras[name] == key:
                     images[:, view] = frames if len(rows) == len(steps) else frames[of_step]
         if beyond:  # last: whatever else is wrong may be why
-            raise RowError(beyond, rule="limits")
+            raise Fault(beyond, rule="limits")
         success = self.rows.labels.get(number)
         instruction = given[0] if given else UNNAMED_TASK
         extra: dict[str, Any] = {"recorded_episode": number, "recorded_fps": fps}
@@ -217,7 +215,7 @@ class Reader:
         # A constant action beside a constant speed may be chance.
         varies = np.abs(moved - moved.mean(axis=0)).mean()
         if off.mean() <= EXACT * np.abs(moved).mean() < varies:
-            raise RowError(f"{text}; say what they are: --action-kind absolute, delta or velocity", rule="action_kind")
+            raise Fault(f"{text}; say what they are: --action-kind absolute, delta or velocity", rule="action_kind")
         findings.append(Finding("action_kind", f"episode {number}: {text}; taken as targets", "keep", number))
 
 

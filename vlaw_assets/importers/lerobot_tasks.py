@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vlaw_assets.importers.files import BROKEN, Folder, shown
-from vlaw_assets.importers.lerobot_columns import RowError
+from vlaw_assets.importers.findings import Fault
 from vlaw_assets.importers.lerobot_index import MAX_TEXT
 from vlaw_assets.importers.tables import Table
 from vlaw_models.errors import VlawError
@@ -101,7 +101,7 @@ def instructions(
         index: those that the episode index gives it.
         others: those of its own language columns.
 
-    Raises `RowError` where the rows name a task that the table lacks, or one that the index does not give.
+    Raises `Fault` where the rows name a task that the table lacks, or one that the index does not give.
     """
     found: list[str] = []
     if numbers is not None:
@@ -109,10 +109,10 @@ def instructions(
         places = np.sort(np.unique(numbers, return_index=True)[1])
         for row, number in ((int(place), int(numbers[place])) for place in places):
             if number not in tasks:
-                raise RowError(f"row {row} names task {number}, which the task table lacks", row, "instruction")
+                raise Fault(f"row {row} names task {number}, which the task table lacks", row, "instruction")
             text = tasks[number]
             if text and index and text not in index:
-                raise RowError(
+                raise Fault(
                     f"row {row} says {shown(text)} (task {number}), the episode index says "
                     f"{', '.join(shown(one) for one in index[:4])}",
                     row,

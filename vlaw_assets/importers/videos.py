@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from vlaw_assets.importers.findings import Fault
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.frames import shrink
 
@@ -31,12 +32,11 @@ MOST_FRAMES = 64
 """Frames of a video for one row: more are no recording."""
 
 
-class VideoError(Exception):
-    """What is wrong with one stretch of a video; `row` where it is about one."""
+class VideoError(Fault):
+    """What is wrong with one stretch of a video."""
 
     def __init__(self, what: str, row: int | None = None, rule: str = "video") -> None:
-        super().__init__(what)
-        self.what, self.row, self.rule = what, row, rule
+        super().__init__(what, row, rule)
 
 
 class Video:

@@ -87,11 +87,12 @@ def success(row: Mapping[str, Any]) -> bool:
 def label_episodes(
     lake: Lake, given: Sequence[Given], *, where: Callable[[int], str] | None = None, run_id: str = "label"
 ) -> Change:
-    """Label episodes, real or imagined, all in one commit; of an episode that is given twice the last one holds.
+    """Label episodes, real or imagined, in one commit; of an episode that is given twice the last one holds.
 
     Args:
         given: (episode id, 'success' | 'failure' | 'near_success' or 'keep' | 'world_model_only' | 'excluded', who
-            says so, why). What is excluded goes into quarantine, and what is kept comes out of it.
+            says so, why). What is excluded goes into quarantine, and what is kept comes out of it, in
+            commits of their own after that of the labels: said again after a failure, what is missing is done.
         where: names the place of the label of that index for an error, e.g. 'labels.csv, line 7'.
 
     Returns: the list now, the episodes that got a label, and those whose label in force was that very one, word for
