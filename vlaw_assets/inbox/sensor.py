@@ -13,6 +13,7 @@ import dagster as dg
 
 from vlaw_assets.assets.outside import OUTSIDE
 from vlaw_assets.once import asking
+from vlaw_assets.partitions import split_partition
 from vlaw_assets.pipeline.partitions import LOOP
 from vlaw_assets.pipeline.resources import Workplace
 from vlaw_models.errors import VlawError
@@ -142,7 +143,7 @@ _UNDER_WAY = ("QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING")
 def _told(item: "Waiting") -> dg.AssetObservation:
     """What an iteration has by now, on the page of its real rollouts."""
     state = "complete" if item.complete else "waits for recordings"
-    ask = f"vlaw run --experiment {item.recipe.name} --iterations {int(item.partition[-2:])}"
+    ask = f"vlaw run --experiment {item.recipe.name} --iterations {split_partition(item.partition)[1]}"
     return dg.AssetObservation(
         ROLLOUTS,
         partition=item.partition,
