@@ -49,6 +49,9 @@ ELSEWHERE = {
     "vlaw ui --origin https://vlaw.example.org": (
         "tests/web/test_ui.py::test_a_server_on_every_address_is_known_by_the_one_that_was_asked"
     ),
+    "vlaw import ctrl-world FOLDER --latents-of svd/vae": (
+        "tests/importers/test_ctrl_world_latents.py::test_they_are_rows_of_their_autoencoders_table"
+    ),
     **dict.fromkeys(
         (
             "vlaw serve-policy vlaw 2",

@@ -14,13 +14,14 @@ import pytest
 import torch
 from recorded_dataset import write_lerobot
 from test_ctrl_world_import import LENGTH, SMALL, write_dataset
+from typer.testing import CliRunner
 
+from vlaw_assets.cli import app
 from vlaw_assets.importers import registry
 from vlaw_assets.importers.base import Recordings
 from vlaw_assets.importers.ctrl_world import open_recordings
 from vlaw_assets.importers.description import Options
 from vlaw_assets.importers.files import Folder
-from vlaw_assets.importers.registry import import_recordings
 from vlaw_assets.lake import Lake
 from vlaw_assets.lake.checkpoints import manifest_of
 from vlaw_assets.lake.durable import digest_of
@@ -71,11 +72,12 @@ def encoded(whole, tmp_path) -> Path:
     return Path(shutil.copytree(whole.root, tmp_path / "cups"))
 
 
-def test_they_are_rows_of_their_autoencoders_table(encoded, models, tmp_path):
-    lake = Lake.open(tmp_path / "lake")
-    ref = import_recordings(
-        lake, "ctrl-world", encoded, Options(latents_of=str(models["own"])), name="cups", run_id="r"
-    )
+def test_they_are_rows_of_their_autoencoders_table(encoded, models, tmp_path, monkeypatch):
+    monkeypatch.setenv("VLAW_LAKE", str(tmp_path / "lake"))
+    done = CliRunner().invoke(app, ["import", "ctrl-world", str(encoded), "--latents-of", str(models["own"])])
+    assert done.exit_code == 0, done.output
+    lake = Lake.open(tmp_path / "lake", create=False)
+    ref = lake.ledger.require("recorded_episodes", "cups|00")
     digest = digest_of(manifest_of(models["own"]))
     assert ref.versions["latents"]["table"] == digest[:12]
     kept = lake.read(ref).latents()

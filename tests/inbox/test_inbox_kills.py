@@ -60,7 +60,7 @@ class Emptying:
 
 
 def _killed(lab: Lab, emptying: Emptying, recordings: int, kills: int, draw: random.Random) -> int:
-    killed = number = 0
+    killed = number = dropped = 0
     while killed < kills:
         while number * kills < recordings * (killed + 1):  # a lab goes on dropping while it is taken
             lab.record(f"recording {number}", number)
@@ -68,7 +68,8 @@ def _killed(lab: Lab, emptying: Emptying, recordings: int, kills: int, draw: ran
         killed += not emptying.run(draw.uniform(0.0, LONGEST_S))
         if not lab.inbox.look().finished and killed < kills:
             for folder in list((lab.inbox.root / "taken").iterdir())[:3]:  # a person drops again what was taken
-                folder.rename(lab.inbox.root / f"again {killed} {folder.name[:100]}")
+                dropped += 1
+                folder.rename(lab.inbox.root / f"again {dropped}")
     assert emptying.run(3600.0)
     return killed
 
