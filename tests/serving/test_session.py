@@ -91,7 +91,7 @@ def test_a_session_of_another_lake_is_refused(lake):
         (lambda text: text[: len(text) // 2], "cannot be read"),
         (lambda text: text.replace('"robot"', '"robots"'), "cannot be read"),
         (lambda text: text.replace('"format": 1', '"format": 2'), "cannot be read"),
-        (lambda text: text.replace("Z-", "Z-f", 1).replace('f"', '"', 1), "cannot be read"),
+        (lambda text: text.replace("Z-", "Z-f", 1), "cannot be read"),
     ],
 )
 def test_a_changed_session_is_refused(lake, damage, what):
