@@ -52,7 +52,7 @@ def measure(model: WorldModel, *, train_batch: int, sample_batch: int, sampling_
 
     def train() -> None:
         optimizer.zero_grad()
-        edm.loss(model, future, given, generator).mean().backward()
+        edm.loss(model, future, given, generator)[0].mean().backward()
         optimizer.step()
 
     many = condition(model, sample_batch)

@@ -60,7 +60,7 @@ def steps(count: int, batch: int) -> None:
     for _ in range(count + 1):
         begun = time.perf_counter()
         optimizer.zero_grad()
-        edm.loss(model, future, given, generator).mean().backward()
+        edm.loss(model, future, given, generator)[0].mean().backward()
         optimizer.step()
         seconds.append(time.perf_counter() - begun)
     weights = hashlib.sha256(b"".join(value.detach().numpy().tobytes() for value in model.parameters()))

@@ -20,7 +20,7 @@ from toy_world_models import SMALL
 
 from vlaw_assets.lake import Lake
 from vlaw_models import presets
-from vlaw_models.autoencoders.folded_pixels import FoldedPixels
+from vlaw_models.autoencoders.folded_pixels import FoldedPixels, FoldedPixelsConfig
 from vlaw_models.config import PolicyConfig, RewardModelConfig, WorldModelConfig
 from vlaw_models.errors import VlawError
 from vlaw_models.learners import batches as module
@@ -37,7 +37,7 @@ from vlaw_models.robots.registry import find_robot
 from vlaw_models.sources import MemoryEpisodes, ScratchEpisodes, portable
 from vlaw_models.threads import WORKERS, workers
 from vlaw_models.world_models.chunk_unet import ChunkUNet
-from vlaw_models.world_models.latents import choose_windows, encode_episodes
+from vlaw_models.world_models.latents import Runs, encode_episodes
 
 CPU = torch.device("cpu")
 STEPS, TRAINED = 5, 3
@@ -114,14 +114,17 @@ def all_batches(lake, models):
     steps = MixedData([StepData.from_episodes(episodes), StepData.from_episodes(episodes[:1])], [0.7, 0.3])
     torch.manual_seed(0)
     world, judge = ChunkUNet(SMALL), load_reward_model(models / "reward_model")
-    latents, clips = encode_episodes(FoldedPixels(), episodes, when_drawn=True), Clips(judge, episodes)
+    folded = FoldedPixels(FoldedPixelsConfig(fold=4))
+    latents, clips = encode_episodes(folded, episodes, when_drawn=True), Clips(judge, episodes)
+
+    plain, unrolled = (Runs(latents, world, 3, rng, unroll) for unroll in (0, 2))
 
     def draw():
         picked = rng.permutation(2).tolist()
         return [
             steps.choose(rng, 6),
-            [choose_windows(latents, world, 3, rng)],
-            [choose_windows(latents, world, 3, rng, chunks=1 + int(rng.integers(2)))],
+            [plain()],
+            [unrolled()],
             [(index, frame_indices(12, judge.num_frames, rng)) for index in picked],
         ]
 

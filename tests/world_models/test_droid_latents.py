@@ -19,7 +19,7 @@ from vlaw_models.learners.world_model import train_world_model, world_model_loop
 from vlaw_models.robots.registry import find_robot
 from vlaw_models.world_models import edm
 from vlaw_models.world_models.base import WorldModel, build_world_model
-from vlaw_models.world_models.latents import LatentEpisodes, choose_windows, encode_episodes, windows
+from vlaw_models.world_models.latents import LatentEpisodes, Runs, encode_episodes, windows
 
 SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "droid_sample" / "droid_subset"
 LATENT = SHAPE[0] // 8, SHAPE[1] // 8
@@ -53,12 +53,10 @@ def recorded(split: str) -> LatentEpisodes:
 
 @torch.inference_mode()
 def validation_loss(model: WorldModel, data: LatentEpisodes) -> float:
-    generator, rng = torch.Generator().manual_seed(5), np.random.default_rng(5)
+    generator, runs = torch.Generator().manual_seed(5), Runs(data, model, BATCH, np.random.default_rng(5))
     model.eval()
-    chosen = [choose_windows(data, model, BATCH, rng) for _ in range(HELD_OUT // BATCH)]
-    losses = [
-        edm.loss(model, *windows(data, model, one, data.stored[one.frames], generator), generator) for one in chosen
-    ]
+    chosen = [runs() for _ in range(HELD_OUT // BATCH)]
+    losses = [edm.loss(model, *windows(data, model, one, data.stored[one.frames]), generator)[0] for one in chosen]
     return float(torch.cat(losses).mean())
 
 

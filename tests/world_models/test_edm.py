@@ -44,13 +44,14 @@ def test_loss_weight_makes_the_raw_network_error_uniform():
     model = ChunkUNet(SMALL)
     model.forward = lambda scaled, sigma, condition: torch.zeros_like(scaled)
     future, condition = torch.randn(4, 4, *model.latent_shape), condition_for(model, 4)
-    value = edm.loss(model, future, condition, torch.Generator().manual_seed(3))
+    value, estimate = edm.loss(model, future, condition, torch.Generator().manual_seed(3))
     generator = torch.Generator().manual_seed(3)
     sigma = (SMALL.edm.log_std * torch.randn(4, generator=generator) + SMALL.edm.log_mean).exp()
     noise = torch.randn(future.shape, generator=generator)
     s = sigma[:, None, None, None, None]
     target = -(future * s - noise) / (s**2 + 1).sqrt()  # v-prediction: c_out F = x0 - c_skip (x0 + s e)
     assert torch.allclose(value, target.square().flatten(1).mean(1), rtol=1e-3)
+    assert torch.allclose(estimate, (future + s * noise) / (s**2 + 1), atol=1e-4)  # c_skip x, and c_out 0
 
 
 def test_change_weight_counts_only_where_frames_differ():
@@ -58,13 +59,13 @@ def test_change_weight_counts_only_where_frames_differ():
     condition = condition_for(model, 2)
     same = condition.context[:, -1:].repeat(1, 4, 1, 1, 1)
     kwargs = {"future": same, "condition": condition}
-    plain = edm.loss(model, **kwargs, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(plain, edm.loss(model, **kwargs, generator=torch.Generator().manual_seed(0), change_weight=5.0))
+
+    def error(weight: float = 0.0) -> torch.Tensor:
+        return edm.loss(model, **kwargs, generator=torch.Generator().manual_seed(0), change_weight=weight)[0]
+
+    assert torch.equal(error(), error(5.0))
     kwargs["future"] = same + 2.0
-    assert (
-        edm.loss(model, **kwargs, generator=torch.Generator().manual_seed(0), change_weight=5.0)
-        > 2 * edm.loss(model, **kwargs, generator=torch.Generator().manual_seed(0))
-    ).all()
+    assert (error(5.0) > 2 * error()).all()
 
 
 def test_noise_levels_are_karras_and_end_at_zero():

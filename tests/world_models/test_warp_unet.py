@@ -18,7 +18,7 @@ from vlaw_models.robots.registry import find_robot
 from vlaw_models.robots.tabletop.spec import SPEC
 from vlaw_models.rollouts.demonstrate import iterate_demonstrations
 from vlaw_models.world_models.base import Condition, build_world_model, load_world_model
-from vlaw_models.world_models.latents import choose_windows, encode_episodes, windows
+from vlaw_models.world_models.latents import encode_episodes
 from vlaw_models.world_models.warp_unet import WarpUNet, WarpUNetConfig
 
 SMALL = WarpUNetConfig(**WarpUNet.of_robot(SPEC), channels=(16, 32), pose_maps=4, picture_channels=8, pixel_hidden=8)
@@ -111,26 +111,3 @@ def test_calibrated_motion_is_learned_sooner_than_without():
             np.mean(train_world_model(net, data, loop=world_model_loop(40, 3e-3), batch_size=1, seed=0)[-20:])
         )
     assert losses[0] < 0.95 * losses[1], losses
-
-
-def test_unrolled_windows_begin_with_what_the_model_imagined_itself():
-    """After one chunk the current frame is the model's own prediction from recorded frames; what is to come is
-    recorded."""
-    data = encode_episodes(
-        FoldedPixels(), list(iterate_demonstrations(["stack"], 1, robot=SPEC, purpose="co_training", seed=0))
-    )
-    net = model()
-    chosen = choose_windows(data, net, 2, np.random.default_rng(3), chunks=1)
-    future, given = windows(data, net, chosen, data.stored[chosen.frames], torch.Generator().manual_seed(0))
-    usable = len(data.latents) - 8
-    starts = np.random.default_rng(3).integers(usable, size=2)
-    for row, start in enumerate(starts):
-        frames = data.latents[[0, max(start - 6, 0), start]].float()[None]
-        poses = data.poses[[0, max(start - 6, 0), *range(start, start + 5)]][None]
-        with torch.inference_mode():
-            chunk = net.predict(Condition(frames, poses))[0]
-        assert torch.allclose(given.context[row, -1], chunk[3], atol=0.05)
-        for place, frame in enumerate((0, max(start + 4 - 6, 0))):
-            assert torch.equal(given.context[row, place], data.latents[frame].float())
-        assert torch.equal(future[row], data.latents[start + 5 : start + 9].float())
-    assert train_world_model(net, data, loop=world_model_loop(2, 1e-3), batch_size=2, seed=0, unroll=2)

@@ -29,7 +29,7 @@ from vlaw_models.world_models.base import ANCHOR, Condition, load_world_model
 from vlaw_models.world_models.chunk_unet import ChunkUNet
 from vlaw_models.world_models.ctrl_world import CtrlWorld
 from vlaw_models.world_models.imagined_world import ImaginedWorld
-from vlaw_models.world_models.latents import choose_windows, encode_episodes, windows
+from vlaw_models.world_models.latents import Runs, encode_episodes, windows
 from vlaw_models.worlds import Transition
 
 SIZE = 32
@@ -132,8 +132,8 @@ def model(episodes, autoencoder):
 
 
 def drawn(data, model, count, seed=0):
-    chosen = choose_windows(data, model, count, np.random.default_rng(seed))
-    return windows(data, model, chosen, data.stored[chosen.frames], torch.Generator())
+    chosen = Runs(data, model, count, np.random.default_rng(seed))()
+    return windows(data, model, chosen, data.stored[chosen.frames])
 
 
 def save(model, autoencoder, root: Path) -> tuple[Path, Path]:
@@ -154,7 +154,7 @@ def test_ctrl_world_trains_reloads_and_guides(tmp_path, episodes, autoencoder):
 
     def error():
         with torch.inference_mode():
-            return edm.loss(model, *window, torch.Generator().manual_seed(0)).mean()
+            return edm.loss(model, *window, torch.Generator().manual_seed(0))[0].mean()
 
     before = error()
     train_world_model(

@@ -18,6 +18,7 @@ from vlaw_models.device import mixed
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
+    from vlaw_models.learners.resume import Resume, Stateful
     from vlaw_models.learners.stopping import Stops
     from vlaw_models.progress import Progress
 
@@ -56,16 +57,18 @@ def train(
     what: str,
     parameters: list[nn.Parameter] | None = None,
     stops: Stops | None = None,
+    resume: Resume | None = None,
     progress: Progress | None = None,
 ) -> list[float]:
     """Minimises `batch_loss` and leaves the averaged weights in the model; returns the loss of every step.
 
     Args:
-        batches: one for each of `config.steps` (batches.py).
+        batches: one for each of `config.steps` (batches.py), less those that `resume` has done.
         batch_loss: the loss of one batch, a scalar on the model's device.
         what: the noun for messages, "world model".
         parameters: what is trained; None: all that require gradients.
         stops: keeps the averages at each of its stopping points.
+        resume: goes on from the state it has found, and keeps it now and then.
 
     Raises VlawError where the loss, or RECENT gradients in a row, are not finite. The model is in training mode
     meanwhile and in evaluation mode afterwards.
@@ -83,11 +86,13 @@ def train(
     current = nn.ParameterList(trained)
     average = AveragedModel(current, multi_avg_fn=_averaging(config.ema)) if config.ema else None
     kept = trained if average is None else list(average.parameters())
-    losses: list[float] = []
+    parts: dict[str, Stateful] = {"weights": current, "optimizer": optimizer, "schedule": schedule}
+    parts |= {"average": average} if average is not None else {}
+    losses = [] if resume is None else resume.load(parts)
     failed = 0
     model.train()
     with batches as found:
-        for step, batch in zip(range(config.steps), found, strict=True):
+        for step, batch in zip(range(len(losses), config.steps), found, strict=True):
             with mixed(device, enabled=config.bfloat16):
                 loss = batch_loss(batch)
             losses.append(loss.item())
@@ -114,6 +119,8 @@ def train(
                 average.update_parameters(current)
             if stops is not None:
                 stops.keep(step + 1, trained, [value.detach() for value in kept])
+            if resume is not None:
+                resume.keep(losses, parts)
             if progress is not None:
                 progress(step + 1, config.steps, f"{what}: loss {np.mean(losses[-RECENT:]):.4f}")
     if config.steps and average is not None:

@@ -19,11 +19,12 @@ from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.batches import batches
 from vlaw_models.learners.loop import LoopConfig, train
+from vlaw_models.learners.resume import Noise, Resume
 from vlaw_models.progress import Progress
 from vlaw_models.sources import KeptLatents
 from vlaw_models.world_models import edm
-from vlaw_models.world_models.base import WorldModel, load_world_model
-from vlaw_models.world_models.latents import LatentEpisodes, Stored, Windows, choose_windows, encode_episodes, windows
+from vlaw_models.world_models.base import Condition, WorldModel, load_world_model
+from vlaw_models.world_models.latents import Imagined, LatentEpisodes, Runs, Stored, Windows, encode_episodes, windows
 
 CHANGE_WEIGHT = 3.0
 
@@ -79,12 +80,14 @@ def train_world_model(
     co_training_weight: float = 0.0,
     change_weight: float = CHANGE_WEIGHT,
     unroll: int = 0,
+    state: Path | None = None,
     progress: Progress | None = None,
 ) -> list[float]:
     """Minimises L = L(data) + lambda L(co_training), half the batch from each; leaves the averaged weights in `model`.
 
-    `unroll`: at each step the model starts from up to so many chunks of its own imagination (a uniform choice per
-    step). Returns the loss of every step. Raises VlawError where the loss is no longer finite.
+    `unroll`: runs of windows go on from up to so many chunks of the model's own imagination (latents.Runs).
+    `state`: the file of an interrupted training that is gone on with (resume.py). Returns the loss of every step.
+    Raises VlawError where the loss is no longer finite.
     """
     rng = np.random.default_rng([seed, 1])
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
@@ -92,36 +95,43 @@ def train_world_model(
     if co_training is not None and co_training_weight > 0:
         half = batch_size // 2
         parts = [(data, half, 1.0), (co_training, batch_size - half, co_training_weight)]
-
-    def draw() -> list[Windows]:
-        chunks = int(rng.integers(unroll + 1)) if unroll else 0
-        return [choose_windows(source, model, count, rng, chunks=chunks) for source, count, _ in parts]
+    counts = [count for _, count, _ in parts]
+    runs = [Runs(source, model, count, rng, unroll) for source, count, _ in parts]
+    imagined = [Imagined(count) if unroll else None for count in counts]
 
     def batch_loss(batch: list[tuple[Windows, np.ndarray]]) -> torch.Tensor:
-        total = torch.zeros((), device=model.device)
         # One pass for both parts: half batches cost more than half a batch's time.
         drawn = [
-            windows(source, model, chosen, found, generator)
-            for (source, _, _), (chosen, found) in zip(parts, batch, strict=True)
+            windows(source, model, chosen, found, before)
+            for (source, _, _), (chosen, found), before in zip(parts, batch, imagined, strict=True)
         ]
         future = torch.cat([d[0] for d in drawn])
         condition = _concatenate([d[1] for d in drawn])
-        losses = edm.loss(model, future, condition, generator, change_weight=change_weight)
-        begin = 0
-        for _, count, weight in parts:
-            total = total + weight * losses[begin : begin + count].mean()
-            begin += count
-        return total
+        losses, estimate = edm.loss(model, future, condition, generator, change_weight=change_weight)
+        if unroll:
+            made = estimate if model.deterministic else _sampled(model, condition, generator)
+            for kept, (chosen, _), part in zip(imagined, batch, made.split(counts), strict=True):
+                assert kept is not None
+                kept.keep(part, chosen.age)
+        weighted = zip(parts, losses.split(counts), strict=True)
+        return torch.stack([weight * part.mean() for (_, _, weight), part in weighted]).sum()
 
+    resume = None
+    if state is not None:
+        own = {f"imagined_{part}": kept for part, kept in enumerate(imagined) if kept is not None}
+        resume = Resume(state, {"noise": Noise(generator), **own})
+        for _ in range(resume.done):  # choices are drawn again, and nothing is read for them
+            for run in runs:
+                run()
     stored = [source.stored for source, _, _ in parts]
     found = batches(
-        draw,
+        lambda: [run() for run in runs],
         partial(read_windows, stored),
-        loop.steps,
+        loop.steps - (resume.done if resume else 0),
         portable=all(isinstance(part, Stored) and part.portable for part in stored),
         device=model.device,
     )
-    return train(model, found, batch_loss, loop, what="world model", progress=progress)
+    return train(model, found, batch_loss, loop, what="world model", resume=resume, progress=progress)
 
 
 def world_model_loop(steps: int, learning_rate: float, *, ema: float = 0.999) -> LoopConfig:
@@ -151,12 +161,25 @@ def read_windows(stored: Sequence[np.ndarray | Stored], chosen: Sequence[Windows
     return [(part, source[part.frames]) for source, part in zip(stored, chosen, strict=True)]
 
 
-def _concatenate(conditions: Sequence[Any]) -> Any:
+def _sampled(model: WorldModel, condition: Condition, generator: torch.Generator) -> torch.Tensor:
+    """The chunk (B, H, C, h, w) that one step of sampling gives, whatever the mode that the model is in."""
+    training = model.training
+    made = edm.sample(model.eval(), condition, steps=1, generator=generator)
+    model.train(training)
+    return made
+
+
+def _concatenate(conditions: Sequence[Condition]) -> Condition:
     if len(conditions) == 1:
         return conditions[0]
 
-    def join(name: str) -> torch.Tensor | None:
-        values = [getattr(c, name) for c in conditions]
-        return None if values[0] is None else torch.cat(values)
+    def join(values: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+        given = [value for value in values if value is not None]
+        return torch.cat(given) if given else None
 
-    return type(conditions[0])(join("context"), join("poses"), join("text"), join("drop"))
+    return Condition(
+        torch.cat([c.context for c in conditions]),
+        torch.cat([c.poses for c in conditions]),
+        join([c.text for c in conditions]),
+        join([c.drop for c in conditions]),
+    )

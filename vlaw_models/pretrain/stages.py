@@ -158,6 +158,7 @@ def train_world_model(data: Corpora, autoencoder: Path, out: Path, progress: Pro
         batch_size=cfg.world_model_batch,
         unroll=cfg.world_model_unroll,
         seed=cfg.seed,
+        state=data.work / "world_model.state",
         progress=progress,
     )
     model.save(out, dtype=torch.float16)

@@ -68,10 +68,16 @@ class WorldModel(nn.Module, ABC):
     """Share of training samples whose action and text are hidden."""
     autocast = True
     """bfloat16 arithmetic where the device has it."""
+    deterministic = False
+    """True: there is no noise to remove; `predict` gives the frames, in training and sampling alike."""
 
     @abstractmethod
     def forward(self, scaled: torch.Tensor, sigma: torch.Tensor, condition: Condition) -> torch.Tensor:
         """The raw network F of the preconditioned denoiser: (B, F, C, h, w) noisy latents times c_in, sigma (B,)."""
+
+    def predict(self, condition: Condition) -> torch.Tensor:
+        """The frames to come (B, H, C, h, w), float32, of a deterministic model."""
+        raise NotImplementedError
 
     @abstractmethod
     def offsets(self, rng: np.random.Generator | None = None) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -54,25 +54,37 @@ def loss(
     *,
     change_weight: float = 0.0,
     change_threshold: float = 0.5,
-) -> torch.Tensor:
-    """Weighted denoising error per sample, (B,): future (B, H, C, h, w) are the clean frames to predict.
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weighted denoising error per sample, (B,), and the estimate of the clean frames `future` (B, H, C, h, w).
 
     `change_weight` k multiplies the error by 1 + k where a latent pixel differs from the current frame: most of a
-    picture is a still background, and what decides a task is small.
+    picture is a still background, and what decides a task is small. A deterministic model's error is that of what it
+    predicts, without noise levels and their weight.
     """
-    device, batch = future.device, len(future)
     current = condition.context[:, -1:]
-    clean = torch.cat([current, future], dim=1) if model.includes_current else future
-    sigma = (model.edm.log_std * torch.randn(batch, generator=generator) + model.edm.log_mean).exp().to(device)
-    noise = torch.randn(clean.shape, generator=generator).to(device)
-    condition = condition.with_context(model.augment(condition.context, generator))
-    estimate = denoise(model, clean + expand(sigma, clean) * noise, sigma, condition)
-    weight = (sigma**2 + 1) / sigma**2
+    weight: torch.Tensor | float = 1.0
+    if model.deterministic:
+        condition = condition.with_context(model.augment(condition.context, generator))
+        clean, estimate = future, predict(model, condition)
+    else:
+        device, batch = future.device, len(future)
+        clean = torch.cat([current, future], dim=1) if model.includes_current else future
+        sigma = (model.edm.log_std * torch.randn(batch, generator=generator) + model.edm.log_mean).exp().to(device)
+        noise = torch.randn(clean.shape, generator=generator).to(device)
+        condition = condition.with_context(model.augment(condition.context, generator))
+        estimate = denoise(model, clean + expand(sigma, clean) * noise, sigma, condition)
+        weight = (sigma**2 + 1) / sigma**2
     error = (estimate - clean) ** 2
     if change_weight:
         changed = (clean - current).abs().amax(dim=2, keepdim=True) > change_threshold
         error = error * (1 + change_weight * changed)
-    return weight * error.flatten(1).mean(dim=1)
+    return weight * error.flatten(1).mean(dim=1), estimate[:, -future.shape[1] :]
+
+
+def predict(model: WorldModel, condition: Condition) -> torch.Tensor:
+    """The frames to come (B, H, C, h, w) of a deterministic model."""
+    with mixed(condition.context.device, enabled=model.autocast):
+        return model.predict(condition)
 
 
 def sigmas(config: EdmConfig, steps: int) -> torch.Tensor:
@@ -88,6 +100,8 @@ def sigmas(config: EdmConfig, steps: int) -> torch.Tensor:
 @torch.inference_mode()
 def sample(model: WorldModel, condition: Condition, *, steps: int, generator: torch.Generator) -> torch.Tensor:
     """Draws the frames to come: (B, H, C, h, w) float32. Euler steps; deterministic given the CPU generator's state."""
+    if model.deterministic:
+        return predict(model, condition)
     batch, _, *shape = condition.context.shape
     levels = sigmas(model.edm, steps)
     x = torch.randn((batch, model.num_denoised, *shape), generator=generator) * levels[0]

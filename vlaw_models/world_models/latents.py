@@ -1,7 +1,7 @@
 """Training data of a world model: frames that were encoded once, and windows of them.
 
-A window is chosen (`choose_windows`), its frames are read (`LatentEpisodes.stored`, also by another process), and it is
-put together where the model is (`windows`).
+A window is chosen (`Runs`), its frames are read (`LatentEpisodes.stored`, also by another process), and it is put
+together where the model is (`windows`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from vlaw_models.autoencoders.base import Autoencoder
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 from vlaw_models.sources import Frames, KeptLatents, gather, portable
-from vlaw_models.world_models import edm
 from vlaw_models.world_models.base import Condition, WorldModel
 
 
@@ -111,95 +110,107 @@ class Windows:
 
     episodes: np.ndarray
     """(B,) numbers of the episodes."""
-    start: np.ndarray
-    """(B,) steps of the current frames; where the model imagines, of the frames from which it starts."""
+    age: np.ndarray
+    """(B,) chunks before the current frame that the model has imagined itself, since its run began."""
     frames: np.ndarray
-    """(B, F) numbers of the frames: of the context and of what is to come, or of `steps_read`."""
+    """(B, K + H) numbers of the frames: of the context and of what is to come."""
     drop: np.ndarray | None = None
     """(B,) bool: samples whose action and text are hidden."""
-    chunks: int = 0
-    """How many the model imagines itself before the current frame."""
 
 
-def choose_windows(
-    data: LatentEpisodes, model: WorldModel, count: int, rng: np.random.Generator, *, chunks: int = 0
-) -> Windows:
-    """`count` random windows, for `windows`, which begin with `chunks` chunks that the model will have imagined.
+class Runs:
+    """Chooses windows: the next chunk of each of `count` runs, every time it is called.
 
-    The start is uniform over the frames that have the whole chunks after them (an episode shorter than they are ends in
-    its last frame, repeated); frames before the first are the first.
+    A run begins in recorded frames, and each further chunk, `unroll` of them at most, goes on from what the model made
+    of those before: what a closed loop shows the model is its own work, and trained on recorded frames alone it never
+    learns to keep what is fading. So every pass of the network both imagines and is learned from. With `unroll` = 0
+    every window begins in recorded frames.
     """
-    usable = np.maximum(np.diff(data.first) - (chunks + 1) * model.chunk, 1)
-    ends = np.cumsum(usable)
-    drawn = rng.integers(ends[-1], size=count)
-    which = np.searchsorted(ends, drawn, side="right")
-    start = drawn - (ends[which] - usable[which])
-    if chunks:
-        read = [data.nearest(which, start + step) for step in steps_read(model, chunks)]
-        return Windows(which, start, np.stack(read, axis=1), chunks=chunks)
-    frames = []
-    for episode, now in zip(which, start, strict=True):
-        before, after = model.offsets(rng)
-        steps = np.array([*(now - b for b in before), *(now + a for a in after)])
-        frames.append(data.nearest(np.full(len(steps), episode), steps))
-    drop = rng.random(count) < model.drop_probability if model.drop_probability else None
-    return Windows(which, start, np.stack(frames), drop)
+
+    def __init__(self, data: LatentEpisodes, model: WorldModel, count: int, rng: np.random.Generator, unroll: int = 0):
+        self.data, self.model, self.rng, self.unroll = data, model, rng, unroll
+        self.episodes, self.start = np.zeros(count, np.int64), np.zeros(count, np.int64)
+        self.age, self.left = np.zeros(count, np.int64), np.zeros(count, np.int64)
+
+    def __call__(self) -> Windows:
+        ended = self.left == 0
+        self.age = np.where(ended, 0, self.age + 1)
+        if ended.any():
+            self._begin(ended)
+        self.left -= 1
+        now = self.start + self.age * self.model.chunk
+        frames = []
+        for episode, step in zip(self.episodes, now, strict=True):
+            before, after = self.model.offsets(self.rng)
+            steps = np.array([*(step - b for b in before), *(step + a for a in after)])
+            frames.append(self.data.nearest(np.full(len(steps), episode), steps))
+        probability = self.model.drop_probability
+        drop = self.rng.random(len(now)) < probability if probability else None
+        return Windows(self.episodes.copy(), self.age.copy(), np.stack(frames), drop)
+
+    def _begin(self, ended: np.ndarray) -> None:
+        """New runs in place of those that have ended: from a frame with a whole chunk after it, uniformly; where the
+        model imagines, half of them from an episode's first frame, as rollouts do. An episode shorter than a chunk ends
+        in its last frame, repeated; frames before the first are the first."""
+        chunk, count = self.model.chunk, int(ended.sum())
+        lengths = np.diff(self.data.first)
+        usable = np.maximum(lengths - chunk, 1)
+        ends = np.cumsum(usable)
+        drawn = self.rng.integers(ends[-1], size=count)
+        which = np.searchsorted(ends, drawn, side="right")
+        start = drawn - (ends[which] - usable[which])
+        if self.unroll:
+            start[self.rng.random(count) < 0.5] = 0
+        self.episodes[ended], self.start[ended] = which, start
+        self.left[ended] = np.clip((lengths[which] - 1 - start) // chunk, 1, self.unroll + 1)
 
 
-def steps_read(model: WorldModel, chunks: int) -> list[int]:
-    """The recorded frames, as steps after the start, that are needed where the model imagines `chunks` chunks."""
-    before, after = model.offsets()
-    context = {chunk * model.chunk - offset for chunk in range(chunks + 1) for offset in before}
-    return sorted({step for step in context if step <= 0} | {chunks * model.chunk + step for step in after})
+class Imagined:
+    """What the model made of the chunks of each run so far. No gradient flows through it."""
+
+    def __init__(self, count: int):
+        self._frames: list[list[torch.Tensor]] = [[] for _ in range(count)]
+
+    def put(self, context: torch.Tensor, age: np.ndarray, model: WorldModel) -> torch.Tensor:
+        """The context (B, K, C, h, w) with imagined frames in the place of those after a run's beginning."""
+        before, _ = model.offsets()
+        context = context.clone()
+        for row, (frames, chunks) in enumerate(zip(self._frames, age, strict=True)):
+            for place, offset in enumerate(before):
+                step = int(chunks) * model.chunk - offset
+                if 0 < step <= len(frames):
+                    context[row, place] = frames[step - 1]
+        return context
+
+    def state_dict(self) -> list[list[torch.Tensor]]:
+        return self._frames
+
+    def load_state_dict(self, state: list[list[torch.Tensor]]) -> None:
+        self._frames = state
+
+    def keep(self, made: torch.Tensor, age: np.ndarray) -> None:
+        """The chunk (B, H, C, h, w) that was made of each window."""
+        for frames, chunks, chunk in zip(self._frames, age, made.detach().clone(), strict=True):
+            if chunks == 0:
+                frames.clear()
+            frames.extend(chunk.unbind(0))
 
 
 def windows(
-    data: LatentEpisodes, model: WorldModel, chosen: Windows, found: np.ndarray, generator: torch.Generator
+    data: LatentEpisodes, model: WorldModel, chosen: Windows, found: np.ndarray, imagined: Imagined | None = None
 ) -> tuple[torch.Tensor, Condition]:
     """The windows that were chosen: future (B, H, C, h, w) and its condition.
 
     Args:
         found: `data.stored[chosen.frames]`.
-        generator: of the noise from which the model imagines.
+        imagined: of these runs, where they are longer than a chunk.
     """
     latents = data.encoded(found).float().to(model.device)
     text = model.embed_text([data.instructions[episode] for episode in chosen.episodes])
     text = None if text is None else text.to(model.device)
-    if chosen.chunks:
-        return _unrolled(data, model, chosen, latents, text, generator)
-    context = chosen.frames.shape[1] - model.chunk
     drop = None if chosen.drop is None else torch.from_numpy(chosen.drop).to(model.device)
     poses = data.poses[torch.from_numpy(chosen.frames)].to(model.device)
-    return latents[:, context:], Condition(latents[:, :context], poses, text, drop)
-
-
-def _unrolled(
-    data: LatentEpisodes,
-    model: WorldModel,
-    chosen: Windows,
-    latents: torch.Tensor,
-    text: torch.Tensor | None,
-    generator: torch.Generator,
-) -> tuple[torch.Tensor, Condition]:
-    """Windows whose frames up to the current one the model itself imagines, from recorded ones.
-
-    What a closed loop shows the model is its own work: trained on recorded frames alone it never learns to keep what is
-    fading, or to take it back from the first frame. No gradient flows through what it imagined.
-    """
-    before, after = model.offsets()
-    recorded = dict(zip(steps_read(model, chosen.chunks), latents.unbind(1), strict=True))
-    imagined: list[torch.Tensor] = []
-
-    def condition(now: int) -> Condition:
-        context = [imagined[now - offset - 1] if now - offset > 0 else recorded[now - offset] for offset in before]
-        steps = [now + step for step in (*(-offset for offset in before), *after)]
-        frames = np.stack([data.nearest(chosen.episodes, chosen.start + step) for step in steps], axis=1)
-        return Condition(torch.stack(context, dim=1), data.poses[torch.from_numpy(frames)].to(model.device), text)
-
-    training = model.training
-    model.eval()
-    for chunk in range(chosen.chunks):
-        imagined += edm.sample(model, condition(chunk * model.chunk), steps=1, generator=generator).unbind(1)
-    model.train(training)
-    now = chosen.chunks * model.chunk
-    return torch.stack([recorded[now + step] for step in after], dim=1), condition(now)
+    context, future = latents.split((latents.shape[1] - model.chunk, model.chunk), dim=1)
+    if imagined is not None:
+        context = imagined.put(context, chosen.age, model)
+    return future, Condition(context, poses, text, drop)

@@ -9,6 +9,7 @@ WORLD_MODELS = Registry(
     "vlaw.world_models",
     {
         "ChunkUNet": "vlaw_models.world_models.chunk_unet:ChunkUNet",
+        "ChunkWarp": "vlaw_models.world_models.chunk_warp:ChunkWarp",
         "CtrlWorld": "vlaw_models.world_models.ctrl_world:CtrlWorld",
         "WarpUNet": "vlaw_models.world_models.warp_unet:WarpUNet",
     },

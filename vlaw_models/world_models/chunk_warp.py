@@ -1,0 +1,229 @@
+"""The tiny world model: moves what it has already seen, and paints only what is new, a whole chunk at once.
+
+A network (view_unet.py) decides for every pixel of the coming frames where it comes from: a context frame, one of them
+moved as the poses tell (copies.py), or new paint (the transforming predictors of Finn et al., arXiv 1605.07157). Why: a
+block that is carried stays the block; a network of this size that paints every frame anew blurs it away within two
+chunks. A chunk at once: one pass of the network for its frames, and what moves is sampled anew once for each chunk and
+not for each frame, so that it stays sharp. The frames are the mean of what may come, which for a robot and a table is
+nearly all there is: there is no noise to remove.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from vlaw_models.checkpoint import load_config, load_tensors, load_weights, save_checkpoint
+from vlaw_models.device import mixed
+from vlaw_models.errors import VlawError
+from vlaw_models.robots.spec import Pinhole, RobotSpec
+from vlaw_models.world_models import copies
+from vlaw_models.world_models.base import ANCHOR, Condition, WorldModel
+from vlaw_models.world_models.copies import COLOURS
+from vlaw_models.world_models.edm import EdmConfig
+from vlaw_models.world_models.view_unet import Exchange, ViewUNet
+
+WAVES = (0.5, 1.0, 2.0)
+"""Frequencies of the sines in which poses are also given."""
+PIECE = 8
+"""Windows per pass when sampling: what they touch stays in a CPU's cache."""
+STAY = 3.0
+"""Initial advantage (in logits) of 'comes from the current frame'."""
+SHARPER = 1.5
+"""When sampling, logits of where a pixel comes from are multiplied by this: blends are nearest on average, but over
+many chunks what is blended fades away (ink, a carried block)."""
+
+
+@dataclass(frozen=True)
+class ChunkWarpConfig:
+    """Shapes and pose range of the tiny world model."""
+
+    pose_low: tuple[float, ...]
+    """What poses are scaled by, with `pose_high`."""
+    pose_high: tuple[float, ...]
+    cameras: tuple[Pinhole, ...]
+    """Calibration of every view."""
+    views: int = 3
+    height: int = 64
+    """Rows of one view; latents are the pixels (autoencoders/folded_pixels.py, not folded)."""
+    width: int = 64
+    context: tuple[int, ...] = (ANCHOR, 6, 0)
+    """Frames that may be copied from, the first one of the trajectory first and the current one last: what the hand hid
+    for a while is in an older one."""
+    chunk: int = 4
+    channels: tuple[int, ...] = (32, 64, 96)
+    """Of the networks' three levels."""
+    embedding: int = 128
+    """Numbers that tell the networks the poses."""
+
+
+class ChunkWarp(WorldModel):
+    """Predicts the frames of a chunk from the current one, an earlier one, the first one, and the poses of all."""
+
+    config_class = ChunkWarpConfig
+    deterministic = True
+
+    def __init__(self, config: ChunkWarpConfig):
+        super().__init__()
+        self.config = c = config
+        if len(c.cameras) != c.views:
+            raise VlawError(
+                f"{len(c.cameras)} calibrated cameras for {c.views} views",
+                where="ChunkWarp's configuration",
+                remedy="Give the calibration of every view, or use a ChunkUNet, which needs none.",
+            )
+        self.edm, self.chunk, self.views, self.pose_dim = EdmConfig(), c.chunk, c.views, len(c.pose_low)
+        self.latent_shape = (COLOURS, c.views * c.height, c.width)
+        known, moments = len(c.context), 2 + c.chunk
+        self.copied = [copies.count(camera, known) for camera in c.cameras]
+        spots = COLOURS * (1 + 2 * copies.WAVES) * moments
+        self.networks = nn.ModuleList(
+            ViewUNet(
+                COLOURS * (known + (copied - known) * c.chunk),
+                spots + 2,
+                c.channels,
+                c.embedding,
+                (copied + copies.PLATES + 1 + COLOURS) * c.chunk,
+            )
+            for copied in self.copied
+        ).to(memory_format=torch.channels_last)
+        self.priors = nn.ModuleList(copies.Prior(camera, known, c.height, c.width) for camera in c.cameras)
+        cells = (c.height >> len(c.channels)) * (c.width >> len(c.channels))
+        self.exchange = Exchange(c.views * cells, c.channels[-1])
+        with torch.no_grad():
+            for network in self.networks:
+                network.head.weight.mul_(0.1)
+                network.head.bias.zero_()
+                network.head.bias.view(c.chunk, -1, 4)[:, known - 1].fill_(STAY)
+        features = self.pose_dim * (moments * (1 + 2 * len(WAVES)) + c.chunk)
+        self.told = nn.Sequential(
+            nn.Linear(features, 256),
+            nn.SiLU(),
+            nn.Linear(256, c.embedding),
+            nn.SiLU(),
+            nn.Linear(c.embedding, c.embedding),
+        )
+        self.register_buffer("pixels", _grid(c.height, c.width), persistent=False)
+        self.register_buffer("coarse", _grid(c.height // 2, c.width // 2), persistent=False)
+        self.register_buffer("pose_low", torch.tensor(c.pose_low), persistent=False)
+        self.register_buffer("pose_high", torch.tensor(c.pose_high), persistent=False)
+
+    def forward(self, scaled: torch.Tensor, sigma: torch.Tensor, condition: Condition) -> torch.Tensor:
+        """(B, H, C, h, w): the frames to come, whatever the noise."""
+        del scaled, sigma
+        return self.predict(condition)
+
+    def predict(self, condition: Condition) -> torch.Tensor:
+        """The frames to come (B, H, C, V*h, w), float32."""
+        if self.training or len(condition.context) <= PIECE:
+            return self._predict(condition.context, condition.poses)
+        pieces = zip(condition.context.split(PIECE), condition.poses.split(PIECE), strict=True)
+        return torch.cat([self._predict(*piece) for piece in pieces])
+
+    def _predict(self, context: torch.Tensor, poses: torch.Tensor) -> torch.Tensor:
+        c, poses = self.config, poses.float()
+        known = len(c.context)
+        size = (c.height, c.width)
+        seen = [one.contiguous() for one in context.float().unflatten(3, (c.views, c.height)).unbind(3)]
+        grids = [copies.origin_grids(camera, poses, known, self.pixels).unflatten(3, size) for camera in c.cameras]
+        moved = [copies.moved(*of_view) for of_view in zip(c.cameras, seen, grids, strict=True)]
+        told = self.told(self._pose_features(poses))
+        moments = poses[:, [0, *range(known - 1, poses.shape[1])]]
+        maps = []
+        for camera, network, one, more in zip(c.cameras, self.networks, seen, moved, strict=True):
+            spots = copies.spots(camera, moments, self.coarse)
+            places = torch.cat([spots, self.coarse.T.expand(len(spots), -1, -1)], dim=1)
+            places = places.unflatten(2, (c.height // 2, c.width // 2))
+            maps.append(network.down(torch.cat([one.flatten(1, 2), more.flatten(1, 3)], dim=1), places, told))
+        met = self.exchange([levels[-1] for levels in maps])
+        frames = []
+        for i, network in enumerate(self.networks):
+            decided = network.up([*maps[i][:-1], met[i]], told).float().contiguous().unflatten(1, (c.chunk, -1))
+            prior, plates = self.priors[i](poses, grids[i], self.pixels)
+            given = [*seen[i][:, None].unbind(2), *moved[i].unbind(2), *plates]
+            frames.append(_composed(decided, prior, given, 1.0 if self.training else SHARPER))
+        return torch.cat(frames, dim=3).clamp(-1, 1)
+
+    def _pose_features(self, poses: torch.Tensor) -> torch.Tensor:
+        """(B, K + H, D) to (B, features): the first, the current and the coming poses, plain and in waves, and the
+        changes, magnified: one control step moves the hand by a small part of its range."""
+        known = len(self.config.context)
+        normal = 2 * (poses - self.pose_low) / (self.pose_high - self.pose_low) - 1
+        moments = torch.cat([normal[:, :1], normal[:, known - 1 :]], dim=1)
+        waves = [wave(k * torch.pi * moments) for k in WAVES for wave in (torch.sin, torch.cos)]
+        return torch.cat([moments, *waves, 3 * normal[:, known - 1 :].diff(dim=1)], dim=1).flatten(1)
+
+    def offsets(self, rng: np.random.Generator | None = None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        del rng
+        return self.config.context, tuple(range(1, self.chunk + 1))
+
+    def augment(self, context: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """As it is: noise would teach to blend copies, and blends fade. Its own imagination prepares it for closed
+        loops."""
+        del generator
+        return context
+
+    @classmethod
+    def of_robot(cls, robot: RobotSpec) -> dict[str, Any]:
+        """Raises VlawError too for a robot whose cameras are not calibrated, or whose hand does more than pitch."""
+        known = tuple(camera.pinhole for camera in robot.cameras if camera.pinhole is not None)
+        if len(known) != len(robot.cameras) or robot.state.orientation != "pitch":
+            raise VlawError(
+                f"robot {robot.name!r} has {len(known)} calibrated cameras of {len(robot.cameras)}, and an orientation "
+                f"written as {robot.state.orientation or 'nothing'!r}; a ChunkWarp needs all of them, and a pitch",
+                where="ChunkWarp's configuration",
+                remedy="Use a ChunkUNet or a CtrlWorld, which need no calibration.",
+            )
+        return {**super().of_robot(robot), "cameras": known}
+
+    def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
+        """Writes config.json and model.safetensors (float16 halves what is shipped)."""
+        config = {"class": "ChunkWarp", **asdict(self.config)}
+        return save_checkpoint(folder, config, {k: v.to(dtype) for k, v in self.state_dict().items()})
+
+    @classmethod
+    def load(cls, folder: Path) -> ChunkWarp:
+        """Raises VlawError for a damaged checkpoint."""
+        values = load_config(folder)
+        try:
+            cameras = tuple(Pinhole(**_tuples(camera)) for camera in values.pop("cameras"))
+            values.pop("class")
+            model = cls(ChunkWarpConfig(**_tuples(values), cameras=cameras))
+        except (KeyError, TypeError) as error:
+            raise VlawError(
+                f"config.json does not describe a ChunkWarp: {error}",
+                where=str(folder),
+                remedy="Use a checkpoint written by this version, or make it again.",
+            ) from error
+        load_weights(model, {k: v.float() for k, v in load_tensors(folder).items()}, where=folder)
+        return model.eval()
+
+
+def _composed(
+    decided: torch.Tensor, prior: torch.Tensor, given: Sequence[torch.Tensor], sharper: float
+) -> torch.Tensor:
+    """Frames (B, H, 3, h, w) from the logits of all sources and the paint's colours (B, H, sources + 3, h, w), the
+    prior's logits (B, H, sources, h, w), and what may be copied, each (B, H or 1, 3, h, w): all sources but paint."""
+    with mixed(decided.device, enabled=False):
+        logits, paint = decided.split((prior.shape[2], COLOURS), dim=2)
+        *shares, new = (sharper * (logits + prior)).softmax(dim=2).unsqueeze(3).unbind(2)
+        frame = new * torch.tanh(paint)
+        for share, copy in zip(shares, given, strict=True):
+            frame = torch.addcmul(frame, share, copy)
+        return frame
+
+
+def _grid(height: int, width: int) -> torch.Tensor:
+    """The centres of all pixels (h w, 2), x and y from -1 to 1."""
+    return F.affine_grid(torch.eye(3)[None, :2], [1, 1, height, width], align_corners=False).view(-1, 2)
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
