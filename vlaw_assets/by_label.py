@@ -6,13 +6,15 @@ makes it stale.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 BLIND = frozenset(
     {
         "autoencoder",
         "base_policy",
         "corpus_latents",
         "episode_embeddings",
-        "imagined_rollouts",
         "latents",
         "loop_state",
         "pretrained_reward_model",
@@ -21,9 +23,15 @@ BLIND = frozenset(
         "world_model",
     }
 )
-"""Assets whose stage does not ask what an episode's success was. Imagination asks whether one was recorded: what is for
-world models alone is no start of what a policy learns from."""
+"""Assets whose stage does not ask what an episode's success was."""
 
 
-def goes_by_label(asset: str) -> bool:
+def goes_by_label(asset: str, recipe: Mapping[str, Any]) -> bool:
+    """`recipe`: what the artifact depends on of it (`Plan.recipe`, `recipe_json` in the ledger).
+
+    Imagination asks what came of a rollout where failures are tried more often. Otherwise it asks only whether an
+    outcome was recorded: what is for world models alone is no start of what a policy learns from.
+    """
+    if asset == "imagined_rollouts":
+        return bool(recipe.get("imagine", {}).get("tries_per_failure", 1) > 1)
     return asset not in BLIND

@@ -88,8 +88,11 @@ class ImagineConfig:
     """Imagined together. More take memory in proportion; on two cores 100 are at most a fifth quicker."""
     noise_scale: Scale = 1.0
     starts: Literal["rollouts", "real"] = "rollouts"
-    """'rollouts': first frames of this iteration's real rollouts; 'real': of the demonstrations and co-training data
-    too."""
+    """'rollouts': first frames of this iteration's real rollouts; 'real': what these leave of N goes to those of
+    demonstrations and co-training data, in each iteration to others, until all were used."""
+    tries_per_failure: Positive = 1
+    """How often each start is imagined from whose real rollout failed, before any other; those of successes once. 1:
+    each rollout's once, whatever came of it."""
     world: Literal["world_model", "simulator"] = "world_model"
     """'simulator': the robot's own physics from the same starts. Privileged: a ceiling, not a method."""
 

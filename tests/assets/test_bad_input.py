@@ -10,8 +10,9 @@ import pytest
 from factories import episode, write_recipe
 from smoke_place import new_place, smoke_place
 
-from vlaw_assets.assets.imagined_rollouts import begin_with_real_frames, starts_from
+from vlaw_assets.assets.imagined_rollouts import begin_with_real_frames
 from vlaw_assets.assets.stage import Making
+from vlaw_assets.assets.starts import Choice, Starts
 from vlaw_assets.pipeline import driver
 from vlaw_assets.recipes import find_recipe
 from vlaw_models.errors import VlawError
@@ -256,7 +257,7 @@ def test_starts_take_turns_over_real_episodes_and_interleave_tasks():
     real = [*scripted(2, "stack"), *scripted(1, "erase")]
     for index, one in enumerate(real):
         one.episode_id = f"real-{index}"
-    starts = starts_from(real, ("stack", "erase"), 3)
+    starts = Starts(Choice(("stack", "erase"), 3).starts(real))
     assert [(s.task, s.episode_id, s.seed) for s in starts] == [
         ("stack", "real-0", 0),
         ("erase", "real-2", 0),
@@ -265,8 +266,6 @@ def test_starts_take_turns_over_real_episodes_and_interleave_tasks():
         ("stack", "real-0", 2),
         ("erase", "real-2", 2),
     ]
-    with pytest.raises(VlawError, match="no real rollout of draw"):
-        starts_from(real, ("draw",), 1)
 
 
 def test_one_changed_pixel_in_a_first_frame_is_found():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from wanderer import Wanderer
 
-from vlaw_assets.assets.imagined_rollouts import starts_from
+from vlaw_assets.assets.starts import Choice, Starts
 from vlaw_models.config import ImagineConfig
 from vlaw_models.episodes import Start
 from vlaw_models.errors import VlawError
@@ -56,7 +56,7 @@ def test_the_oracle_starts_in_the_recorded_frame_and_tries_anew(played, monkeypa
         zip((e.episode_id for e in real), world.reset([Start(e.task, e.seed) for e in real]).images, strict=True)
     )
     origins = {e.episode_id: Start(e.task, e.seed) for e in real}
-    starts = starts_from(real, ("book", "draw"), 8)
+    starts = Starts(Choice(("book", "draw"), 8).starts(real))
     config = ImagineConfig(num_steps=5, batch_size=5)
     batches = list(rollouts_from_starts("anywhere", starts, origins, config, robot=SPEC, seed=7))
     assert [len(batch) for batch in batches] == [5, 5, 5, 1]

@@ -316,6 +316,13 @@ def test_imagine_yields_batches_in_order(folders, episodes, monkeypatch):
     assert [e.start_episode_id for b in batches for e in b] == [e.episode_id for e in episodes[:5]]
     again = next(imagine(folders[0], *folders, starts_of(episodes[:5]), cfg, robot=SPEC, seed=3))
     assert np.array_equal(again[0].images, batches[0][0].images)
+    tries = [
+        e
+        for batch in imagine(folders[0], *folders, starts_of(episodes[:1] * 3), cfg, robot=SPEC, seed=3)
+        for e in batch
+    ]
+    assert len({e.actions.tobytes() for e in tries}) == 3, "each try of a start has noise of its own, in any batch"
+    assert len({e.images[1:].tobytes() for e in tries}) == 3
 
 
 def test_finetuning_is_deterministic_and_checks_first(folders, episodes, tmp_path):

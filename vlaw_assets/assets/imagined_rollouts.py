@@ -6,27 +6,27 @@ has exactly one real parent, and begins with its very pixels.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vlaw_assets.assets.encoded import latents_for, read_latents
 from vlaw_assets.assets.origins import origins_in
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
+from vlaw_assets.assets.starts import Choice, Starts
 from vlaw_assets.assets.state import read_state
 from vlaw_assets.assets.written import write
+from vlaw_assets.loop_roles import REAL
 from vlaw_assets.pipeline import checks
-from vlaw_models.errors import VlawError
 from vlaw_models.robots.simulator import Simulator, simulator_of
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from vlaw_assets.assets.state import LoopState
     from vlaw_assets.lake import ArtifactRef
     from vlaw_assets.recipes.schema import Recipe
-    from vlaw_models.episodes import Episode, Start
-    from vlaw_models.sources import KeptLatents
+    from vlaw_models.episodes import Episode
 
 PRIVILEGED = "imagine.world = 'simulator'"
 BEGIN_REAL = "{} imagined episodes begin with the frames of their real start"
@@ -51,7 +51,7 @@ def plan(stage: Stage) -> Plan:
                 stage, {"real_rollouts": stage.require("real_rollouts")}, corpora=recipe.imagine.starts == "real"
             ),
         }
-    parents |= start_parents(stage)
+    parents |= start_parents(stage, state)
     return Plan(kind="imagined_rollouts", recipe=tables, parents=parents, chosen_by=state.ref)
 
 
@@ -62,10 +62,15 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
         return
     from vlaw_assets.reports import stage_pictures
 
-    real = [
-        episode for role in start_roles(work) for episode in work.read(role).source(tasks=recipe.tasks, judged=True)
+    rollouts, *others = [list(work.read(role).source(tasks=recipe.tasks, judged=True)) for role in start_roles(work)]
+    scenes = [episode for found in others for episode in found]
+    before = [
+        work.read(role).episodes(frames=False, tasks=recipe.tasks, judged=True)
+        for role in work.parents
+        if role.startswith(REAL)
     ]
-    starts = starts_from(real, recipe.tasks, per_task, latents=read_latents(work))
+    choice = Choice(recipe.tasks, per_task, recipe.imagine.tries_per_failure, recipe.seed)
+    starts = Starts(choice.starts(rollouts, scenes, before), read_latents(work))
     first: dict[str | None, np.ndarray | None] = {}
 
     def made() -> Iterator[list[Episode]]:
@@ -92,7 +97,7 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
         checks.Finding(checks.STARTS, passed=True, text=BEGIN_REAL.format(len(done.episodes))),
         checks.counts_as_asked((e.task for e in done.episodes), dict.fromkeys(recipe.tasks, per_task)),
     )
-    by_id = {episode.episode_id: episode for episode in real}
+    by_id = {episode.episode_id: episode for episode in [*rollouts, *scenes]}
     pairs = [(by_id[str(made.start_episode_id)], made) for made in done.seen.episodes]
     work.draw("real starts, and what was imagined from them", lambda: stage_pictures.imagined(pairs))
     work.metrics["privileged"] = oracle
@@ -103,61 +108,21 @@ def on_the_simulator(recipe: Recipe) -> bool:
     return recipe.imagine.world == "simulator"
 
 
-def start_parents(stage: Stage) -> dict[str, ArtifactRef]:
+def start_parents(stage: Stage, state: LoopState) -> dict[str, ArtifactRef]:
     """Role -> artifact whose first frames are starts: this iteration's real rollouts, and the scripted corpora if asked
-    for."""
+    for. Then D_real before this iteration is read too: how many scenes were left for others follows from it."""
     found = {"starts": stage.require("real_rollouts")}
     if stage.recipe.imagine.starts == "real":
         found |= {
             "starts_demonstrations": stage.require_foundation("expert_demonstrations"),
             "starts_co_training": stage.require_foundation("co_training_data"),
+            **state.real,
         }
     return found
 
 
 def start_roles(work: Work) -> list[str]:
     return [role for role in work.parents if role.startswith("starts")]
-
-
-class Starts(Sequence["Start"]):
-    """First frames of real episodes, read when they are asked for."""
-
-    def __init__(self, chosen: Sequence[tuple[int, Episode]], latents: KeptLatents | None = None):
-        """(seed, episode to start from) of each; its latents where they are kept."""
-        self._chosen, self._latents = chosen, latents
-
-    def __len__(self) -> int:
-        return len(self._chosen)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[number] for number in range(len(self))[index]]
-        start, (_, episode) = self.blank(index), self._chosen[index]
-        kept = self._latents.of(episode)[0] if self._latents is not None else None
-        return dataclasses.replace(start, images=episode.images[0], state=episode.states[0], latents=kept)
-
-    def blank(self, index: int) -> Start:
-        """Without its frame and state."""
-        from vlaw_models.episodes import Start
-
-        seed, episode = self._chosen[index]
-        return Start(episode.task, seed, instruction=episode.instruction, episode_id=episode.episode_id)
-
-
-def starts_from(
-    real: Sequence[Episode], tasks: Sequence[str], per_task: int, latents: KeptLatents | None = None
-) -> Starts:
-    """`per_task` starts for every task, taken in turn from the task's real episodes; tasks interleaved."""
-    pools = {task: [episode for episode in real if episode.task == task] for task in tasks}
-    empty = [task for task, pool in pools.items() if not pool]
-    if empty:
-        raise VlawError(
-            f"there is no real rollout of {', '.join(empty)} to imagine from",
-            where="imagined_rollouts",
-            remedy="Set [rollouts] episodes_per_task to 1 or more.",
-        )
-    chosen = [(index, pool[index % len(pool)]) for index in range(per_task) for pool in pools.values()]
-    return Starts(chosen, latents)
 
 
 def begin_with_real_frames(

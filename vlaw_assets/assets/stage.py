@@ -268,7 +268,7 @@ class Stage:
             recipe=canonical_json(dict(plan.recipe)),
             parents=tuple(sorted((role, ref.content_digest) for role, ref in plan.parents.items())),
         )
-        if goes_by_label(self.asset):
+        if goes_by_label(self.asset, plan.recipe):
             identity, labels = with_labels(self.lake, identity, plan.parents.values(), known=self.corrections)
         identity, quarantine = without_quarantined(
             self.lake, identity, plan.parents.values(), force=self.force, occurring=self.occurring

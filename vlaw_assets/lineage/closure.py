@@ -291,9 +291,10 @@ def _labels(lake: Lake, closure: list[ArtifactRef]) -> list[dict[str, Any]]:
 
     now = labels.words(lake)
     last = labels.in_force(lake) | labels.decisions(lake)
-    readers = list({ref.owner: lake.ledger.get(ref.owner) for ref in closure if goes_by_label(ref.asset)}.values())
     if not now:
         return []
+    owners = {ref.owner: lake.ledger.get(ref.owner) for ref in closure}.values()
+    readers = [ref for ref in owners if goes_by_label(ref.asset, json.loads(ref.recipe_json or "{}"))]
     parents = {ref.artifact_id: {edge.parent for edge in lake.ledger.edge_rows(ref.artifact_id)} for ref in readers}
     held: dict[str, list[str]] = {}
     with Lookup(lake) as lookup:
