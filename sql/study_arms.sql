@@ -15,6 +15,7 @@ said AS (
     max((settings ->> '$.rollouts.episodes_per_task')::INTEGER) FILTER (WHERE asset = 'real_rollouts') AS rollouts_per_task,
     max(round_even((settings ->> '$.imagine.episodes_per_task')::INTEGER * coalesce((settings ->> '$.imagine.share')::DOUBLE, 1), 0)
       ::INTEGER) FILTER (WHERE asset = 'imagined_rollouts') AS imagined_per_task,
+    max((settings ->> '$.imagine.tries_per_failure')::INTEGER) FILTER (WHERE asset = 'imagined_rollouts') AS tries_per_failure,
     max(settings ->> '$.imagine.starts') FILTER (WHERE asset = 'imagined_rollouts') AS starts,
     max(settings ->> '$.imagine.world') FILTER (WHERE asset = 'imagined_rollouts') AS world,
     max(settings ->> '$.score.labels') AS labels,
@@ -27,6 +28,7 @@ said AS (
 )
 SELECT
   recipe, seeds, iterations, rollouts_per_task, imagined_per_task,
+  if(imagined_per_task = 0, NULL, tries_per_failure) AS tries_per_failure,
   if(imagined_per_task = 0, NULL, starts) AS starts, if(imagined_per_task = 0, NULL, world) AS world,
   if(imagined_per_task = 0, NULL, labels) AS labels, if(imagined_per_task = 0, NULL, alpha) AS alpha,
   policy_update, use_real, use_rollouts, expert_per_task,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from factories import commit
 from known_vectors import KEY, far, ids, known_vectors, unit
 
 from vlaw_assets.lake import Lake
 from vlaw_assets.reports.coverage import coverage
 from vlaw_assets.reports.iteration import covered
 from vlaw_assets.reports.iteration.subject import Subject
+from vlaw_assets.reports.success import rate
 from vlaw_models.metrics.coverage import nearest, neighbour_distance
 
 
@@ -68,3 +70,16 @@ def test_the_page_counts_and_shows_them(known):
     for title in ("Covered by start", "Covered by similarity only", "Not covered"):
         assert title in page
     assert page.count("data:image/jpeg;base64,") == 4, "a row of moments for each failure"
+
+
+def test_what_was_truly_rescued_is_told_by_number_of_tries(known):
+    lake, _, imagined, _ = known
+    assert "ruly rescued" not in covered.section(Subject(lake, "vlaw", 1)).body, "it was not measured"
+    truth = zip(ids(lake, imagined), (1.0, 0.0, 1.0, 0.0), strict=True)
+    scores = [{"episode_id": name, "owner": imagined.owner, "judge": "simulator", "p_success": t} for name, t in truth]
+    commit(lake, "imagined_outcomes", KEY, {"imagined_rollouts": imagined}, lambda draft: draft.write_scores(scores))
+    found = coverage(lake, KEY)
+    assert [found.rescued("stack", tries) for tries in (None, 1, 2)] == [(1, 3), (1, 2), (0, 0)], "r2 was never tried"
+    assert [found.rescued("all", tries) for tries in (None, 1)] == [(1, 4), (1, 3)]
+    page = covered.section(Subject(lake, "vlaw", 1)).body
+    assert f"<td>all</td><td>1 of 4: {rate(1, 4)}</td><td>1 of 3: {rate(1, 3)}</td></tr>" in page

@@ -8,6 +8,7 @@ import re
 import duckdb
 import numpy as np
 import pytest
+from asking import ask
 from known_study import BASE, EVALUATION, STARTS, SUCCESS, TASKS, StudyLake, episode, known_study
 from report_text import cells, interval, section, vlaw
 
@@ -19,6 +20,7 @@ from vlaw_assets.reports.study import claims, gates, paper, ran
 from vlaw_assets.reports.study.compare import compare, compare_trials
 from vlaw_assets.reports.study.facts import QUESTIONS, facts_of
 from vlaw_assets.reports.study.models import EXPERT, PRETRAINED, ROLLOUTS, WorldModels
+from vlaw_assets.reports.success import rate
 from vlaw_models.metrics.stats import newcombe
 
 PNG = b"\x89PNG"
@@ -116,19 +118,47 @@ def test_gates_and_what_they_mean(report, facts, monkeypatch):
     assert base.value == f"{interval(4, 16)} (4/16)"
     assert "few successes to learn from" in base.meaning
     assert oracle.value.startswith("+37.5 [")  # 12 of 16 against 6 of 16
-    # In each seed two of four rollouts failed, and five of ten imagined episodes began there.
-    assert covered.value == f"{interval(2, 4)} (2/4); 2.5 tries per start", (
-        "the rows over all tasks, not those of tasks too"
-    )
-    assert covered.verdict == "cannot be told"
-    monkeypatch.setattr(gates, "TRIES", 2.5)
+    # In each seed two of four rollouts failed, and five of ten imagined episodes began there: three and two.
+    assert covered.value == (
+        f"{interval(2, 4)} (2/4); 2.5 tries per start; by the first 1: {interval(2, 4)} (2/4); "
+        f"by the first 2: {interval(2, 4)} (2/4)"
+    ), "the rows over all tasks, not those of tasks too"
+    assert (covered.bound, covered.verdict) == ("≥ 60 by 4 tries, ≥ 80 by 8 tries", "cannot be told")
+    monkeypatch.setattr(gates, "RESCUED", {2: 0.6, 4: 0.1})
     enough = next(gate for gate in gates.gates(facts) if gate.name == covered.name)
     assert (enough.verdict, enough.meaning.partition(" are ")[0]) == ("**not passed**", "Many failures")
+    monkeypatch.setattr(gates, "RESCUED", {1: 0.4, 2: 0.5})
+    assert next(gate for gate in gates.gates(facts) if gate.name == covered.name).passed
     # the judge takes the first four of ten, 1110 are true; 4 of 10 are true in all: .75 is above .70, but not twice .4
     assert labels.value == f"{interval(6, 8)} (6/8); base rate 40.0"
     assert "the filter adds little" in labels.meaning
     assert privileged.value.startswith("-12.5 [")  # 10 of 16 against 12
     assert cells(section(report[0], 1), "success of the base")[3] == "**not passed**"
+
+
+def test_failed_starts_rescued_by_number_of_tries(tmp_path, monkeypatch):
+    """Starts 1 (stack) and 3 (book) failed; tries 1, 5, 9 began at the one, 3 and 7 at the other."""
+    monkeypatch.setattr("known_study.IMAGINED", "0000010010")
+    k = StudyLake(Lake.open(tmp_path / "lake", create=True))
+    k.define([{"recipe": "vlaw", "seeds": [0], "iterations": 1}])
+    k.iterate("vlaw", 0, 1, "11111110")
+    k.imagine("vlaw", 0, 1, k.base, k.lake.ledger.require("real_rollouts", k.key("vlaw", 0, 1)))
+    with connect(k.lake) as query:
+        rows = ask(query, "study_coverage", study="tiny")
+    found = {(row["task"], row["first_tries"]): (row["successes"], row["trials"], row["tries"]) for row in rows}
+    assert found == {
+        ("stack", None): (1, 1, 3),
+        ("stack", 1): (0, 1, 1),
+        ("stack", 2): (1, 1, 2),
+        ("book", None): (0, 1, 2),
+        ("book", 1): (0, 1, 1),
+        ("book", 2): (0, 1, 2),
+        ("all", None): (1, 2, 5),
+        ("all", 1): (0, 2, 2),
+        ("all", 2): (1, 2, 4),
+    }
+    row = next(row for row in rows if (row["task"], row["first_tries"]) == ("all", 2))
+    assert (row["low"], row["high"]) == pytest.approx((rate(1, 2).low, rate(1, 2).high))
 
 
 def test_world_models_are_compared_on_seeds_that_all_have(report, facts):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vlaw_assets.reports.success import ALL
 from vlaw_assets.reports.threshold import alpha_of
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class Failure:
     distance: float | None
     """Of the nearest accepted imagined episode of the task, near or not; None without embeddings or accepted
     episodes."""
+    truly: tuple[bool, ...] | None
+    """Of each try in order, whether its actions truly succeed; None where that was not measured."""
 
     @property
     def covered(self) -> bool:
@@ -60,6 +63,16 @@ class Coverage:
     left_out: int
     """Episodes of the iteration that are in quarantine, or were imagined from one that is."""
 
+    def rescued(self, task: str, tries: int | None) -> tuple[int, int]:
+        """(failures that the first so many tries of each truly rescued, failures that were tried at least so often), of
+        a task or of "all"; None: by all tries that were made, of all failures. (0, 0) where it was not measured."""
+        found = [
+            any(item.truly[:tries])
+            for item in self.failures
+            if task in (item.task, ALL) and item.truly is not None and len(item.truly) >= (tries or 0)
+        ]
+        return sum(found), len(found)
+
 
 def coverage(lake: Lake, partition: str) -> Coverage | None:
     """Coverage of the failures in `real_rollouts` of a partition; None where the iteration is not that far."""
@@ -76,6 +89,12 @@ def coverage(lake: Lake, partition: str) -> Coverage | None:
         for row in lake.counted(refs["reward_scores"]).table("reward_scores").to_pylist()
         if row["owner"] == owner
     }
+    outcomes = lake.ledger.current("imagined_outcomes", partition)
+    truth = {
+        row["episode_id"]: row["p_success"] > 0.5
+        for row in (lake.counted(outcomes).table("reward_scores").to_pylist() if outcomes else ())
+        if row["owner"] == owner
+    }
     vectors = _vectors(lake, partition, [refs["real_rollouts"], refs["imagined_rollouts"]])
     near, failures = {}, []
     for task in dict.fromkeys(row["task"] for row in real):
@@ -83,6 +102,7 @@ def coverage(lake: Lake, partition: str) -> Coverage | None:
             [row for row in real if row["task"] == task],
             [row for row in imagined if row["task"] == task],
             scores,
+            truth,
             alpha,
             vectors,
         )
@@ -95,6 +115,7 @@ def _of_task(
     real: list[dict[str, Any]],
     imagined: list[dict[str, Any]],
     scores: dict[str, float],
+    truth: dict[str, bool],
     alpha: float,
     vectors: dict[str, np.ndarray],
 ) -> tuple[float | None, list[Failure]]:
@@ -134,6 +155,7 @@ def _of_task(
                 if distance is not None and threshold is not None and distance <= threshold
                 else None,
                 distance=distance,
+                truly=tuple(truth[name] for name in tries) if truth and truth.keys() >= set(tries) else None,
             )
         )
     return threshold, found

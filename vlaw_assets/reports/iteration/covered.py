@@ -11,12 +11,15 @@ from vlaw_assets.reports.coverage import Coverage, Failure, coverage
 from vlaw_assets.reports.iteration.frames import ending, moments, of_every_task, rows_of_frames, strip
 from vlaw_assets.reports.iteration.subject import Section, Subject
 from vlaw_assets.reports.markup import Html, folded, joined, note, table, tag
+from vlaw_assets.reports.success import ALL, rate
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef
 
 SHOWN = 3
 """Failures of each kind."""
+FIRST_TRIES = (1, 2, 4, 8)
+"""Numbers of tries whose worth is shown."""
 
 
 def section(subject: Subject) -> Section | None:
@@ -31,6 +34,7 @@ def section(subject: Subject) -> Section | None:
         [
             tag("p", f"Of {len(found.failures)} real failures imagination turned {covered} into accepted successes."),
             table(rows(found)),
+            *_rescued(found),
             folded("What covered means", *_definition(found)),
             *_strips(subject, found, real, imagined),
             note("From ", subject.artifact(real), ", ", subject.artifact(imagined), "."),
@@ -77,10 +81,9 @@ def rows(found: Coverage) -> list[list[str]]:
         *("task", "real failures", "covered by start", "covered by similarity", "by either", "not covered"),
         *("imagined from failures", "of these accepted", "neighbour distance"),
     ]
-    tasks = [task for task in found.near if any(item.task == task for item in found.failures)]
     body = []
-    for task in [*tasks, *(["all"] if len(tasks) > 1 else [])]:
-        own = [item for item in found.failures if task in (item.task, "all")]
+    for task in _tasks(found):
+        own = [item for item in found.failures if task in (item.task, ALL)]
         covered = sum(item.covered for item in own)
         near = found.near.get(task)
         body.append(
@@ -97,6 +100,30 @@ def rows(found: Coverage) -> list[list[str]]:
             ]
         )
     return [header, *body]
+
+
+def _tasks(found: Coverage) -> list[str]:
+    """Those with failures, and "all" where there are several."""
+    tasks = [task for task in found.near if any(item.task == task for item in found.failures)]
+    return [*tasks, *([ALL] if len(tasks) > 1 else [])]
+
+
+def _rescued(found: Coverage) -> list[Html]:
+    """Which failures imagination truly rescued, by number of tries; nothing where that was not measured."""
+    if not found.rescued(ALL, None)[1]:
+        return []
+    tries = [None, *(number for number in FIRST_TRIES if found.rescued(ALL, number)[1])]
+    header = ["task", *("by all tries" if number is None else f"by the first {number}" for number in tries)]
+    body = [[task, *(_rate(*found.rescued(task, number)) for number in tries)] for task in _tasks(found)]
+    return [
+        tag("p", "Truly rescued: actions that were imagined from there succeed on the simulator. By number of tries:"),
+        table([header, *body]),
+        note("By the first 4: of the failures that were tried at least 4 times, by the first 4 tries of each."),
+    ]
+
+
+def _rate(part: int, of: int) -> str:
+    return f"{part} of {of}: {rate(part, of)}" if of else ""
 
 
 def _strips(subject: Subject, found: Coverage, real: ArtifactRef, imagined: ArtifactRef) -> list[Html]:

@@ -25,7 +25,7 @@ def figure_9(facts: Facts, pictures: Pictures) -> str:
             f"{said['half_synthetic']}; "
             f"{said['no_real']}. Each interval stands alone: of so many comparisons some leave zero out by chance. "
             f"Half the imagined episodes "
-            "are those from the first half of the starts, so that more of them begin at rollouts than in VLAW."
+            "are those from the first half of the starts, so that more of them begin at failed rollouts than in VLAW."
         ),
     ]
     for noise in NOISES:

@@ -117,6 +117,7 @@ def _arms(facts: Facts) -> str:
     settings = (
         ("rollouts_per_task", "real per task"),
         ("imagined_per_task", "imagined per task"),
+        ("tries_per_failure", "tries per failure"),
         ("labels", "labels"),
         ("alpha", "alpha"),
         ("policy_update", "update"),
