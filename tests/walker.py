@@ -70,8 +70,12 @@ def examples(episodes, weights=None, positive=None) -> Examples:
     return Examples(equal.episodes, weights or equal.weights, positive or equal.positive)
 
 
-def update(start, out, real, *, imagined=(), learner="filtered", evaluate=None, seed=3, **settings) -> dict:
+def update(
+    start, out, real, *, imagined=(), rehearsed=(), learner="filtered", evaluate=None, seed=3, **settings
+) -> dict:
     learner = load_learner(learner, where="a test") if isinstance(learner, str) else learner
     cfg = PolicyConfig(**{"steps": 80, **FAST, **settings})
-    real, imagined = (e if isinstance(e, Examples) else examples(e) for e in (real, imagined))
-    return policy_update.update_policy(start, learner, real, imagined, cfg, out, seed=seed, evaluate=evaluate)
+    real, imagined, again = (e if isinstance(e, Examples) else examples(e) for e in (real, imagined, rehearsed))
+    return policy_update.update_policy(
+        start, learner, real, imagined, cfg, out, rehearsed=again, seed=seed, evaluate=evaluate
+    )

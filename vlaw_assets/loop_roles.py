@@ -10,6 +10,9 @@ MODELS = ("policy", "world_model", "reward_model")
 """The models of the state; each is read in the role of its name."""
 REAL = "real_rollouts"
 """Beginning of the roles of D_real, one per iteration: "real_rollouts_01"."""
+REHEARSED = "rehearsed_"
+"""Beginning of the roles of what a policy update rehearses: "rehearsed_demonstrations", and of every iteration before
+"rehearsed_imagined_rollouts_01" and what tells its successes, "rehearsed_reward_scores_01"."""
 CANDIDATE = "judged_"
 """Beginning of the role of a new model that the promotion gate decides on ("judged_policy" in every lake); what was
 passed on has the plain role."""

@@ -127,6 +127,10 @@ class PolicyConfig:
     imagined_fraction: Share = 0.75
     """Share of a task's part of a batch drawn from imagined successes, at most: where they are few, none is drawn more
     often than a real one."""
+    rehearsal: Annotated[float, Ge(0), Lt(1), doc("Use a share from 0 to below 1: the rest is what is new.")] = 0.0
+    """Share of a task's part of a batch drawn from what it could do before: the demonstrations, and the imagined
+    successes of the iterations before (their real ones are among the real ones). A task without a new success is
+    rehearsed alone. Paper: 0."""
     use_real: bool = True
     """False leaves the real successes out of the update (an ablation of the paper)."""
     start: Literal["previous", "base"] = "previous"

@@ -72,7 +72,8 @@ def test_weights_of_imagined_episodes_count_too(start, tmp_path):
 
 
 def test_a_few_imagined_successes_fill_neither_the_batches_nor_their_own_task():
-    shares = batch_shares({"stack": 20, "book": 30, "erase": 5}, {"stack": 5, "book": 270, "draw": 2}, 0.75)
+    real, imagined = {"stack": 20, "book": 30, "erase": 5}, {"stack": 5, "book": 270, "draw": 2}
+    shares = batch_shares(real, imagined, {}, imagined_fraction=0.75, rehearsal=0.5)
     assert shares == pytest.approx(
         {
             ("stack", 0): 0.2,
@@ -83,8 +84,33 @@ def test_a_few_imagined_successes_fill_neither_the_batches_nor_their_own_task():
             ("draw", 1): 0.25,
         }
     )
-    assert batch_shares({"stack": 3}, {}, 0.75) == {("stack", 0): 1.0}
-    assert batch_shares({}, {"stack": 3}, 0.75) == {("stack", 1): 1.0}
+    assert batch_shares({"stack": 3}, {}, {}, imagined_fraction=0.75, rehearsal=0.5) == {("stack", 0): 1.0}
+    assert batch_shares({}, {"stack": 3}, {}, imagined_fraction=0.75, rehearsal=0.5) == {("stack", 1): 1.0}
+
+
+def test_what_is_rehearsed_has_its_share_of_every_task_and_all_of_one_without_a_success():
+    shares = batch_shares(
+        {"stack": 6, "book": 5}, {"book": 15}, {"stack": 50, "draw": 50}, imagined_fraction=0.75, rehearsal=0.25
+    )
+    assert shares == pytest.approx(
+        {
+            ("stack", 0): 0.25,
+            ("stack", 2): 0.25 / 3,
+            ("book", 0): 0.25 / 3,
+            ("book", 1): 0.25,
+            ("draw", 2): 1 / 3,
+        }
+    )
+    assert sum(shares.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("frozen_encoder", [True, False])
+def test_what_is_rehearsed_is_not_forgotten(start, tmp_path, frozen_encoder):
+    right = [episode for episode in walks(BOTH) if episode.actions[-1, 0] > 0]
+    for name, options in (("new", {}), ("again", {"rehearsed": walks(BOTH), "rehearsal": 0.9})):
+        update(start, tmp_path / name, right, frozen_encoder=frozen_encoder, **options)
+    assert share_right(load_policy(tmp_path / "new")) > 0.9
+    assert share_right(load_policy(tmp_path / "again")) < 0.75
 
 
 @pytest.mark.parametrize("frozen_encoder", [True, False])

@@ -25,7 +25,7 @@ BY_ROW: dict[str, tuple[str, ...]] = {
     "imagined_rollouts": ("starts", "latents"),
     "reward_scores": ("imagined_rollouts",),
     "episode_embeddings": ("real_rollouts", "imagined_rollouts", "validation_rollouts"),
-    "training_set": ("real_rollouts", "imagined_rollouts", "reward_scores"),
+    "training_set": ("real_rollouts", "imagined_rollouts", "reward_scores", "rehearsed_"),
 }
 """Asset -> beginnings of the roles (D_real has one role per iteration, "real_rollouts_01")."""
 

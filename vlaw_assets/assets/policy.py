@@ -1,6 +1,6 @@
 """The policy update: the recipe's learner fits the policy to the training set, and the best stop is kept.
 
-With nothing to learn from, the policy is passed on and says so.
+With nothing new to learn from, the policy is passed on and says so.
 
 Every stopping point, and the policy that training started from (stop 0), is measured on validation starts, at the noise
 of [evaluation], when there are stopping points to choose from or a promotion gate to inform; `validation_success` rows
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
-from vlaw_assets.assets.state import read_state, real_so_far
-from vlaw_assets.loop_roles import REAL
+from vlaw_assets.assets.state import read_state, real_so_far, rehearsed
+from vlaw_assets.loop_roles import REAL, REHEARSED
 from vlaw_assets.pipeline import checks
 from vlaw_assets.reports.success import VALIDATION, Rate, rate
 from vlaw_models.robots.simulator import simulator_of
@@ -33,6 +33,7 @@ def plan(stage: Stage) -> Plan:
     from_base = config.start == "base"
     start = stage.require_foundation("base_policy") if from_base else state.policy
     parents = {"policy": start, **(real_so_far(stage, state) if config.use_real else {})}
+    parents |= {role: ref for role, ref in rehearsed(stage, state).items() if "reward_scores" not in role}
     parents["training_set"] = stage.require("training_set")
     if recipe.learner.imagined:
         parents["imagined_rollouts"] = stage.require("imagined_rollouts")
@@ -41,10 +42,11 @@ def plan(stage: Stage) -> Plan:
 
 def make(stage: Stage, _plan: Plan, work: Work) -> None:
     config, learner = stage.recipe.policy, stage.recipe.learner
-    real, imagined = _examples(work)
-    work.metrics |= {"real": len(real.episodes), "imagined": len(imagined.episodes)}
+    real, imagined, again = _examples(work)
+    kinds = {"real": real, "imagined": imagined, "rehearsed": again}
+    work.metrics |= {name: len(examples.episodes) for name, examples in kinds.items()}
     if not (real.episodes or imagined.episodes) or not (config.stops or learner.updates(config)):
-        stage.log.warning("there is nothing to learn from: the policy is passed on unchanged")
+        stage.log.warning("there is nothing new to learn from: the policy is passed on unchanged")
         work.pass_on("policy")
         return
     from vlaw_models.learners.policy import update_policy
@@ -56,6 +58,7 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
         imagined,
         config,
         work.draft.checkpoint_dir(),
+        rehearsed=again,
         seed=stage.seed,
         evaluate=_evaluator(stage),
         progress=stage.progress,
@@ -119,8 +122,8 @@ def _evaluator(stage: Stage) -> Callable[[Any], Outcomes] | None:
     return evaluate
 
 
-def _examples(work: Work) -> tuple[Examples, Examples]:
-    """The members among the real and the imagined episodes, with their frames."""
+def _examples(work: Work) -> tuple[Examples, Examples, Examples]:
+    """The members among the real, the imagined and the rehearsed episodes, with their frames."""
     from vlaw_models.learners.base import Examples
 
     members = {row["episode_id"]: row for row in work.read("training_set").members().to_pylist() if row["weight"] > 0}
@@ -129,8 +132,11 @@ def _examples(work: Work) -> tuple[Examples, Examples]:
         episodes = [e for role in roles for e in work.read(role).source(episode_ids=members)]
         return Examples.of_rows(episodes, members)
 
-    real = [role for role in work.parents if role.startswith(REAL)]
-    return examples(real), examples(role for role in ("imagined_rollouts",) if role in work.parents)
+    return (
+        examples(role for role in work.parents if role.startswith(REAL)),
+        examples(role for role in work.parents if role == "imagined_rollouts"),
+        examples(role for role in work.parents if role.startswith(REHEARSED)),
+    )
 
 
 def _keep_outcomes(work: Work, log: dict[str, Any]) -> dict[int, Rate]:
@@ -180,7 +186,7 @@ policy = stage_asset(
     plan=plan,
     make=make,
     group="iteration",
-    deps=("loop_state", "training_set", "real_rollouts", "imagined_rollouts", "base_policy"),
+    deps=("loop_state", "training_set", "real_rollouts", "imagined_rollouts", "base_policy", "expert_demonstrations"),
     pool=POOL,
     kinds=("pytorch",),
     checks=(checks.FINITE, checks.SCHEMA),

@@ -26,6 +26,7 @@ from vlaw_assets.reports.success import (
     settled,
     success_table,
 )
+from vlaw_models.learners.base import KINDS
 
 PARENTS = ("start_evaluation", "policy_evaluation", "training_set", "world_model_metrics", "reward_model_metrics")
 SHOWN = ("imagined_outcomes", "episode_embeddings", "start_world_model_metrics")
@@ -62,7 +63,7 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
         "left_out": {label: trials.left_out for label, trials in columns.items()},
         "difference": [difference.diff, difference.low, difference.high, difference.trials] if difference else None,
         "sequential_trials": [{"comparison": "after - before", **dataclasses.asdict(sequential)}] if sequential else [],
-        "training_set": {source: sum(m["source"] == source for m in members) for source in ("real", "imagined")},
+        "training_set": {source: sum(m["source"] == source for m in members) for source in KINDS},
         "metrics": [
             {key: row[key] for key in ("task", "metric", "camera", "value", "low", "high", "trials")} for row in figures
         ],

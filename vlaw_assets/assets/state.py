@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vlaw_assets.loop_roles import MODELS, REAL
+from vlaw_assets.loop_roles import MODELS, REAL, REHEARSED
+from vlaw_assets.partitions import split_partition
 
 if TYPE_CHECKING:
     from vlaw_assets.assets.stage import Stage
@@ -44,3 +45,23 @@ def read_state(stage: Stage) -> LoopState:
 def real_so_far(stage: Stage, state: LoopState) -> dict[str, ArtifactRef]:
     """D_real of this iteration: the real rollouts of the iterations before, and this one's."""
     return {**state.real, f"{REAL}_{stage.iteration:02d}": stage.require(REAL)}
+
+
+def rehearsed(stage: Stage, state: LoopState) -> dict[str, ArtifactRef]:
+    """What the policy update of this iteration rehearses; nothing where its recipe does not ask for it.
+
+    The demonstrations, and for a policy that goes on from the one before what had been imagined when that one learned:
+    its training set's parents say it. What was imagined for a policy that the promotion gate refused is not rehearsed.
+    """
+    recipe = stage.recipe
+    if not recipe.learner.rehearses(recipe.policy):
+        return {}
+    found: dict[str, ArtifactRef] = {}
+    learned_from = dict(stage.ledger.edges(state.policy.owner)).get("training_set")
+    if learned_from is not None and recipe.learner.imagined and recipe.policy.start == "previous":
+        for role, ref in stage.ledger.edges(learned_from.owner):
+            if role.startswith(REHEARSED):
+                found[role] = ref
+            elif role in ("imagined_rollouts", "reward_scores"):
+                found[f"{REHEARSED}{role}_{split_partition(ref.partition)[1]:02d}"] = ref
+    return {**found, f"{REHEARSED}demonstrations": stage.require_foundation("expert_demonstrations")}

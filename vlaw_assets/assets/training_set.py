@@ -2,7 +2,8 @@
 
 The policy's learner (vlaw_models/learners) says which episodes are members, and the weight w of Eq. 4 and the sign of
 the advantage of each. Nothing is copied: a member names an episode and the artifact that owns it. Where its advantage
-is not positive its source is "real_negative" or "imagined_negative".
+is not positive its source is "real_negative" or "imagined_negative". What is rehearsed (policy.rehearsal) is no choice
+of the learner's: the demonstrations and the imagined successes of the iterations before are members of weight 1.
 """
 
 from __future__ import annotations
@@ -12,22 +13,25 @@ from typing import Any
 
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import stage_asset
-from vlaw_assets.assets.state import read_state, real_so_far
-from vlaw_assets.loop_roles import REAL
+from vlaw_assets.assets.state import read_state, real_so_far, rehearsed
+from vlaw_assets.loop_roles import REAL, REHEARSED
 from vlaw_assets.pipeline import checks
-from vlaw_models.learners.base import Candidate
+from vlaw_models.learners.base import KINDS, Candidate, Member
 
 
 def plan(stage: Stage) -> Plan:
     recipe, state = stage.recipe, read_state(stage)
     learner = recipe.learner
-    parents, tables = real_so_far(stage, state), {"learner": recipe.policy.learner, **learner.member_table()}
+    again = rehearsed(stage, state)
+    parents = real_so_far(stage, state) | again
+    tables = {"learner": recipe.policy.learner, **learner.member_table()}
     score: dict[str, Any] = {}
     if learner.imagined:
         # Labels "simulator" are privileged: true outcomes of imagined actions, written as scores of 1 and 0.
         scored = "imagined_outcomes" if recipe.score.labels == "simulator" else "reward_scores"
         parents |= {"imagined_rollouts": stage.require("imagined_rollouts"), "reward_scores": stage.require(scored)}
-        score = {"labels": recipe.score.labels} | ({"alpha": recipe.score.alpha} if learner.reads_alpha else {})
+        score = {"labels": recipe.score.labels}
+        score |= {"alpha": recipe.score.alpha} if learner.reads_alpha or again else {}
     return Plan(kind="training_set", recipe={"members": tables, "score": score}, parents=parents)
 
 
@@ -36,12 +40,13 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
 
     candidates = _candidates(stage, work)
     members, notes = stage.recipe.learner.members(candidates, alpha=stage.recipe.score.alpha)
-    rows = [member.row() for member in members]
+    again = _rehearsed(stage, work)
+    rows = [member.row() for member in [*members, *(member for member, _ in again)]]
     work.check(checks.rows_fit_schema("members", rows))
     work.draft.write_members(rows)
     work.metrics |= notes
-    work.metrics |= {kind: sum(row["source"].startswith(kind) for row in rows) for kind in ("real", "imagined")}
-    tasks = {one.episode_id: one.task for one in candidates}
+    work.metrics |= {kind: sum(row["source"].startswith(kind) for row in rows) for kind in KINDS}
+    tasks = {one.episode_id: one.task for one in candidates} | {one.episode_id: task for one, task in again}
     counted = Counter((tasks[row["episode_id"]], row["source"]) for row in rows if row["weight"] > 0)
     work.draw("what the policy learns from", lambda: stage_pictures.members(stage.recipe.tasks, counted))
 
@@ -80,13 +85,37 @@ def _candidates(stage: Stage, work: Work) -> list[Candidate]:
     return found
 
 
+def _rehearsed(stage: Stage, work: Work) -> list[tuple[Member, str]]:
+    """What is rehearsed, each with its task: demonstrations that nobody calls a failure, and the imagined episodes of
+    the iterations before that succeed by their scores, or by what a person says of them."""
+    found = []
+    for role, ref in work.parents.items():
+        if not role.startswith(REHEARSED) or "reward_scores" in role:
+            continue
+        handle = work.read(role)
+        held = handle.episodes(frames=False, tasks=stage.recipe.tasks)
+        if "imagined_rollouts" in role:
+            scores = work.read(role.replace("imagined_rollouts", "reward_scores")).table("reward_scores").to_pylist()
+            succeeded = {row["episode_id"] for row in scores if row["p_success"] > stage.recipe.score.alpha}
+            held = [e for e in held if (e.episode_id in succeeded if e.success is None else e.success)]
+        found += [(Member(e.episode_id, ref.owner, "rehearsed"), e.task) for e in held if e.success is not False]
+    return found
+
+
 training_set = stage_asset(
     "training_set",
     "D_real and D_syn as the policy update takes them; in VLAW real successes, and imagined ones with P(yes) > alpha.",
     plan=plan,
     make=make,
     group="iteration",
-    deps=("loop_state", "real_rollouts", "imagined_rollouts", "reward_scores", "imagined_outcomes"),
+    deps=(
+        "loop_state",
+        "real_rollouts",
+        "imagined_rollouts",
+        "reward_scores",
+        "imagined_outcomes",
+        "expert_demonstrations",
+    ),
     kinds=("deltalake",),
     checks=(checks.SCHEMA,),
 )

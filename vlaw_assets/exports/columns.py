@@ -49,7 +49,7 @@ MEANING = {
     "recorded": "Success as it was recorded, whatever people said later.",
     "label": "The latest label that a person gave: success, failure or near_success; null where nobody did.",
     "weight": "How much the episode counts in the training set.",
-    "source": "Where the training set has it from: real or imagined.",
+    "source": "Where the training set has it from: real, imagined or rehearsed.",
     "step": "Number of the control step, from 0; the last one has a state and no action.",
     "timestamp": "Seconds since the episode began.",
     "state": "State of the robot before the step",

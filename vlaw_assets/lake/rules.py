@@ -24,7 +24,7 @@ SCOPES = ("rows", "whole")
 SELECTIONS = ("all", "members", "listed")
 """Which episodes of the parent were read: all; those with weight > 0 in the dataset `selection_id`; those in
 `reads`."""
-SOURCES = ("real", "imagined", "real_negative", "imagined_negative")
+SOURCES = ("real", "imagined", "rehearsed", "real_negative", "imagined_negative")
 """What a policy update knows of a member: where it is from, and whether its advantage is positive."""
 LABELS = ("success", "failure", "near_success")
 """What a person may say of how an episode ended. A near success is a failure to whoever counts or learns."""

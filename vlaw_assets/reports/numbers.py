@@ -99,6 +99,7 @@ def _members(_lake: Lake, ref: ArtifactRef) -> Found:
         "members": ref.num_rows,
         "real": ref.metrics.get("real"),
         "imagined": imagined,
+        "rehearsed": ref.metrics.get("rehearsed"),
         "accepted_share": imagined / judged if judged and imagined is not None else None,
     }
 
@@ -112,6 +113,7 @@ def _policy(_lake: Lake, ref: ArtifactRef) -> Found:
         "stop": stop,
         "real": ref.metrics.get("real"),
         "imagined": ref.metrics.get("imagined"),
+        "rehearsed": ref.metrics.get("rehearsed"),
     }
 
 

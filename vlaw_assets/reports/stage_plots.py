@@ -34,7 +34,13 @@ OF_EVENTS = (
     "#9a9fa8",
     "#a0522d",
 )
-SOURCES = {"real": BLUE, "imagined": ORANGE, "real_negative": "#a9c1ee", "imagined_negative": "#f0c9a8"}
+SOURCES = {
+    "real": BLUE,
+    "imagined": ORANGE,
+    "rehearsed": GREY,
+    "real_negative": "#a9c1ee",
+    "imagined_negative": "#f0c9a8",
+}
 SUCCESS = "success"
 ALL = "all"
 

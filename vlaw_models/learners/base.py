@@ -40,7 +40,7 @@ LEARNERS = Registry(
     },
 )
 """Name, as in a recipe's policy.learner, -> class."""
-REAL, IMAGINED = "real", "imagined"
+KINDS = REAL, IMAGINED, REHEARSED = ("real", "imagined", "rehearsed")
 NEGATIVE = "_negative"
 """End of the source in the row of a member whose advantage is not positive."""
 
@@ -66,7 +66,7 @@ class Member:
 
     episode_id: str
     owner: str
-    source: Literal["real", "imagined"]
+    source: Literal["real", "imagined", "rehearsed"]
     weight: float = 1.0
     """w(o, a) of Eq. 4, of all its steps."""
     positive: bool = True
@@ -123,6 +123,9 @@ class Misfit(NamedTuple):
     remedy: str
 
 
+NOTHING = Examples()
+
+
 @dataclass(frozen=True)
 class Learner(ABC):
     """Subclasses are frozen dataclasses of plain values with defaults."""
@@ -156,14 +159,21 @@ class Learner(ABC):
         imagined: Examples,
         settings: PolicyConfig,
         *,
+        rehearsed: Examples = NOTHING,
         stops: Stops,
         seed: int,
         progress: Progress | None = None,
     ) -> tuple[Policy, list[float]]:
         """The updated policy after `stops.last` updates, and the loss of each; `policy` may be changed by it.
 
+        `rehearsed` is what it could do before; nothing, unless `rehearses`.
+
         Calls `stops.keep` after every update. Same arguments and number of threads, same weights. Raises VlawError.
         """
+
+    def rehearses(self, settings: PolicyConfig) -> bool:
+        """Whether training sets have what is rehearsed."""
+        return settings.rehearsal > 0 and "rehearsal" in self.policy_keys
 
     def updates(self, settings: PolicyConfig) -> int:
         """Number of updates where the recipe gives no stopping points."""

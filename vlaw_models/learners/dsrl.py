@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vlaw_models.errors import VlawError
-from vlaw_models.learners.base import Candidate, Examples, Learner, Member, Misfit
+from vlaw_models.learners.base import NOTHING, Candidate, Examples, Learner, Member, Misfit
 from vlaw_models.progress import Progress
 from vlaw_models.ranges import AboveZero, Count, Positive
 
@@ -80,12 +80,13 @@ class Dsrl(Learner):
         imagined: Examples,
         settings: PolicyConfig,
         *,
+        rehearsed: Examples = NOTHING,
         stops: Stops,
         seed: int,
         progress: Progress | None = None,
     ) -> tuple[Policy, list[float]]:
         """A NoisePolicy learns on, from its own networks; any other policy is wrapped, and not changed by a bit."""
-        del imagined
+        del imagined, rehearsed
         import numpy as np
         import torch
 

@@ -16,7 +16,7 @@ import torch
 from vlaw_models.config import PolicyConfig
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
-from vlaw_models.learners.base import Examples, Misfit
+from vlaw_models.learners.base import NOTHING, Examples, Misfit
 from vlaw_models.learners.batches import batches, in_memory
 from vlaw_models.learners.loop import LoopConfig, train
 from vlaw_models.learners.stopping import Stops
@@ -53,6 +53,7 @@ def update(
     imagined: Examples,
     settings: PolicyConfig,
     *,
+    rehearsed: Examples = NOTHING,
     stops: Stops,
     seed: int,
     progress: Progress | None = None,
@@ -61,9 +62,9 @@ def update(
 
     Normalisation statistics and tokenizer stay as they are. Raises VlawError for an episode of another robot.
     """
-    kinds = (real, imagined)
+    kinds = (real, imagined, rehearsed)
     counts = [Counter(episode.task for episode in examples.episodes) for examples in kinds]
-    shares = batch_shares(counts[0], counts[1], settings.imagined_fraction)
+    shares = batch_shares(*counts, imagined_fraction=settings.imagined_fraction, rehearsal=settings.rehearsal)
     sources = []
     for task, kind in shares:
         part = kinds[kind].of_task(task)
@@ -164,23 +165,30 @@ def train_head(
 
 
 def batch_shares(
-    real: Mapping[str, int], imagined: Mapping[str, int], imagined_fraction: float
+    real: Mapping[str, int],
+    imagined: Mapping[str, int],
+    rehearsed: Mapping[str, int],
+    *,
+    imagined_fraction: float,
+    rehearsal: float,
 ) -> dict[tuple[str, int], float]:
-    """(task, 0 real or 1 imagined) -> its share of every batch, from the episodes of each kind per task; they add up to
-    1.
+    """(task, 0 real, 1 imagined or 2 rehearsed) -> its share of every batch, from the episodes of each kind per task;
+    they add up to 1.
 
-    Every task has the same share, and within a task `imagined_fraction` is imagined, at most: no imagined episode is
+    Every task has the same share. Within a task `rehearsal` is rehearsed, all where nothing is new: a task without a
+    success would otherwise be forgotten. Of the rest `imagined_fraction` is imagined, at most: no imagined episode is
     drawn more often than a real one. A handful of imagined successes of one task, some of them wrong, would otherwise
     fill three quarters of all batches, and the other tasks would be forgotten.
     """
-    tasks = sorted({*real, *imagined})
+    tasks = sorted({*real, *imagined, *rehearsed})
     shares: dict[tuple[str, int], float] = {}
     for task in tasks:
-        counts = real.get(task, 0), imagined.get(task, 0)
-        fraction = min(imagined_fraction, counts[1] / sum(counts)) if all(counts) else float(counts[1] > 0)
-        shares |= {
-            (task, kind): part / len(tasks) for kind, part in enumerate((1 - fraction, fraction)) if counts[kind]
-        }
+        counts = real.get(task, 0), imagined.get(task, 0), rehearsed.get(task, 0)
+        new = counts[0] + counts[1]
+        again = (rehearsal if new else 1.0) if counts[2] else 0.0
+        fraction = min(imagined_fraction, counts[1] / new) if counts[0] and counts[1] else float(counts[1] > 0)
+        parts = (1 - again) * (1 - fraction), (1 - again) * fraction, again
+        shares |= {(task, kind): part / len(tasks) for kind, part in enumerate(parts) if counts[kind]}
     return shares
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from vlaw_models.learners.advantages import advantages_of, awr_weights
-from vlaw_models.learners.base import IMAGINED, REAL, Candidate, Examples, Learner, Member, Misfit
+from vlaw_models.learners.base import IMAGINED, NOTHING, REAL, Candidate, Examples, Learner, Member, Misfit
 from vlaw_models.progress import Progress
 from vlaw_models.ranges import AboveZero
 
@@ -28,6 +28,7 @@ class Imitation(Learner):
         "batch_size",
         "learning_rate",
         "imagined_fraction",
+        "rehearsal",
         "use_real",
         "frozen_encoder",
     )
@@ -44,6 +45,7 @@ class Imitation(Learner):
         imagined: Examples,
         settings: PolicyConfig,
         *,
+        rehearsed: Examples = NOTHING,
         stops: Stops,
         seed: int,
         progress: Progress | None = None,
@@ -52,7 +54,8 @@ class Imitation(Learner):
         from vlaw_models.policies.base import FlowMatchingPolicy
 
         assert isinstance(policy, FlowMatchingPolicy), "`fits` says so before"
-        return policy, update(policy, real, imagined, settings, stops=stops, seed=seed, progress=progress)
+        options: dict[str, Any] = {"rehearsed": rehearsed, "stops": stops, "seed": seed, "progress": progress}
+        return policy, update(policy, real, imagined, settings, **options)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from vlaw_models.config import PolicyConfig
 from vlaw_models.errors import VlawError
-from vlaw_models.learners.base import Examples, Learner
+from vlaw_models.learners.base import NOTHING, Examples, Learner
 from vlaw_models.learners.stopping import Evaluate, Stops
 from vlaw_models.policies.base import load_policy
 from vlaw_models.progress import Progress
@@ -22,6 +22,7 @@ def update_policy(
     settings: PolicyConfig,
     out_dir: Path,
     *,
+    rehearsed: Examples = NOTHING,
     seed: int,
     evaluate: Evaluate | None = None,
     progress: Progress | None = None,
@@ -31,10 +32,10 @@ def update_policy(
     `evaluate` measures a policy on validation starts: then the start policy and every one of `settings.stops` is
     measured, and the best stop is what is written.
 
-    Returns {"losses", "seconds", "real_steps", "imagined_steps"}, and where it was measured "stop" (the one chosen) and
-    "outcomes" (stop -> task -> [success per start]; stop 0 is the start policy). Raises VlawError where there is
-    nothing to learn from, the learner does not fit the policy, or there are stops without an `evaluate`; then nothing
-    is written.
+    Returns {"losses", "seconds", "real_steps", "imagined_steps", "rehearsed_steps"}, and where it was measured "stop"
+    (the one chosen) and "outcomes" (stop -> task -> [success per start]; stop 0 is the start policy). Raises VlawError
+    where there is nothing new to learn from, the learner does not fit the policy, or there are stops without an
+    `evaluate`; then nothing is written.
     """
     begun = time.monotonic()
     if not (real.episodes or imagined.episodes):
@@ -54,8 +55,10 @@ def update_policy(
     if misfit is not None:
         raise VlawError(f"{misfit.key} {misfit.why}", where="policy update", remedy=misfit.remedy)
     stops = Stops(settings.stops, learner.updates(settings))
-    updated, losses = learner.fit(policy, real, imagined, settings, stops=stops, seed=seed, progress=progress)
-    log = {"losses": losses, "real_steps": real.steps, "imagined_steps": imagined.steps}
+    options: dict[str, Any] = {"rehearsed": rehearsed, "stops": stops, "seed": seed, "progress": progress}
+    updated, losses = learner.fit(policy, real, imagined, settings, **options)
+    parts = {"real": real, "imagined": imagined, "rehearsed": rehearsed}
+    log = {"losses": losses, **{f"{name}_steps": part.steps for name, part in parts.items()}}
     if evaluate is not None:
         before = evaluate(load_policy(start_dir))
         chosen, outcomes = stops.choose(updated, evaluate)

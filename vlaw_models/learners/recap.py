@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vlaw_models.learners.advantages import advantages_of, positive
-from vlaw_models.learners.base import IMAGINED, Candidate, Examples, Member, Misfit
+from vlaw_models.learners.base import IMAGINED, NOTHING, Candidate, Examples, Member, Misfit
 from vlaw_models.learners.imitation import Imitation
 from vlaw_models.progress import Progress
 
@@ -50,6 +50,7 @@ class Recap(Imitation):
         imagined: Examples,
         settings: PolicyConfig,
         *,
+        rehearsed: Examples = NOTHING,
         stops: Stops,
         seed: int,
         progress: Progress | None = None,
@@ -58,4 +59,5 @@ class Recap(Imitation):
 
         assert isinstance(policy, FlowMatchingPolicy), "`fits` says so before"
         policy.condition_on_advantage()
-        return super().fit(policy, real, imagined, settings, stops=stops, seed=seed, progress=progress)
+        options: dict[str, Any] = {"rehearsed": rehearsed, "stops": stops, "seed": seed, "progress": progress}
+        return super().fit(policy, real, imagined, settings, **options)

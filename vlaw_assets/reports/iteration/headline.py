@@ -10,6 +10,7 @@ from vlaw_assets.reports.iteration.subject import Subject
 from vlaw_assets.reports.markup import Html, tag
 from vlaw_assets.reports.numbers import numbers_of
 from vlaw_assets.reports.success import ALL, Change, Trials, change, rate, settled
+from vlaw_models.learners.base import KINDS
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef
@@ -147,7 +148,7 @@ def _measured(subject: Subject) -> Mapping[str, ArtifactRef]:
 
 
 def _sources(members: Mapping[str, float]) -> str:
-    found = [f"{members[name]:.0f} {name}" for name in ("real", "imagined") if name in members]
+    found = [f"{members[name]:.0f} {name}" for name in KINDS if members.get(name)]
     return " + ".join(found) + " episodes" if found else "episodes"
 
 

@@ -28,6 +28,7 @@ MADE_BY = {
     "real": ("real_rollouts", "recorded_episodes"),
     "imagined": ("imagined_rollouts", "world_model"),
     "expert": ("expert_demonstrations", "co_training_data"),
+    "rehearsed": ("expert_demonstrations", "imagined_rollouts"),
 }
 """Source -> the stages that make such episodes."""
 SET = "training_set"
