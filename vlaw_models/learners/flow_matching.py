@@ -73,7 +73,8 @@ def update(
     loop = LoopConfig(steps=stops.last, learning_rate=settings.learning_rate, ema=settings.ema)
     options: dict[str, Any] = {"batch_size": settings.batch_size, "seed": seed, "stops": stops, "progress": progress}
     if settings.frozen_encoder:
-        return train_head(policy, sources, list(shares.values()), loop, **options)
+        # Pictures are encoded once and for all, so that a second pair (eps, t) would cost as much as another sample.
+        return train_head(policy, sources, list(shares.values()), loop, flow_samples=1, **options)
     return train_policy(policy, MixedData(sources, list(shares.values())), loop, **options)
 
 
@@ -129,12 +130,14 @@ def train_head(
     *,
     batch_size: int,
     seed: int,
+    flow_samples: int | None = None,
     stops: Stops | None = None,
     progress: Progress | None = None,
 ) -> list[float]:
     """Like `train_policy` with the encoder of the pictures frozen: each picture is looked at once, before training.
 
-    `shares`: of every batch, per source. Raises VlawError for a policy that cannot be trained so.
+    `shares`: of every batch, per source. `flow_samples`: instead of the policy's own. Raises VlawError for a policy
+    that cannot be trained so.
     """
     if not policy.can_freeze:
         raise VlawError(
@@ -158,7 +161,7 @@ def train_head(
         advantage = _shown_advantage(policy, positive, generator)
         if advantage is not None:
             context = policy.condition(context, advantage)
-        return policy.flow_error(context, states, actions, weights, generator)
+        return policy.flow_error(context, states, actions, weights, generator, samples=flow_samples)
 
     found, parameters = in_memory(draw, loop.steps), policy.head_parameters()
     return train(policy, found, batch_loss, loop, what="policy", parameters=parameters, stops=stops, progress=progress)

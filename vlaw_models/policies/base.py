@@ -124,7 +124,7 @@ class FlowMatchingPolicy(nn.Module, ABC):
 
     @abstractmethod
     def velocity(self, context: Any, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """Predicted u at x (N, H, noise_dim) and t (N,); N is B, or B * flow_samples in blocks of B."""
+        """Predicted u at x (N, H, noise_dim) and t (N,); N is B, or a multiple of it in blocks of B."""
 
     @abstractmethod
     def sizes(self) -> dict[str, Any]:
@@ -176,19 +176,20 @@ class FlowMatchingPolicy(nn.Module, ABC):
         weight: torch.Tensor,
         generator: torch.Generator,
         points: torch.Tensor | None = None,
+        samples: int | None = None,
     ) -> torch.Tensor:
-        """The part of `loss` after the observation is encoded."""
-        device, batch = self.device, len(state)
+        """The part of `loss` after the observation is encoded. `samples` instead of `flow_samples`."""
+        device, batch, samples = self.device, len(state), samples or self.flow_samples
         state, actions = state.to(device).float(), actions.to(device).float()
         target = nn.functional.pad(self.normalization.actions(actions, state), (0, self.noise_dim - self.action_dim))
-        target = target.repeat(self.flow_samples, 1, 1)
+        target = target.repeat(samples, 1, 1)
         noise = torch.randn(target.shape, generator=generator).to(device)
         # The inverse distribution function of Beta(1.5, 1) is u^(1/1.5): one uniform number per time.
-        time = torch.rand(batch * self.flow_samples, generator=generator).to(device) ** (1 / 1.5) * 0.999 + 0.001
+        time = torch.rand(batch * samples, generator=generator).to(device) ** (1 / 1.5) * 0.999 + 0.001
         t = time[:, None, None]
         predicted = self.velocity(context, t * noise + (1 - t) * target, time).float()
         error = (predicted - (noise - target))[..., : self.action_dim] ** 2
-        per_sample = error.mean(dim=(1, 2)).view(self.flow_samples, batch).mean(0)
+        per_sample = error.mean(dim=(1, 2)).view(samples, batch).mean(0)
         per_sample = per_sample + self.auxiliary(context, target[:batch], points)
         return (weight.to(device) * per_sample).mean()
 
