@@ -25,6 +25,7 @@ def plan(stage: Stage) -> Plan:
     again = rehearsed(stage, state)
     parents = real_so_far(stage, state) | again
     tables = {"learner": recipe.policy.learner, **learner.member_table()}
+    tables |= {"rehearsed_tasks": list(recipe.tasks)} if again else {}
     score: dict[str, Any] = {}
     if learner.imagined:
         # Labels "simulator" are privileged: true outcomes of imagined actions, written as scores of 1 and 0.
@@ -86,19 +87,20 @@ def _candidates(stage: Stage, work: Work) -> list[Candidate]:
 
 
 def _rehearsed(stage: Stage, work: Work) -> list[tuple[Member, str]]:
-    """What is rehearsed, each with its task: demonstrations that nobody calls a failure, and the imagined episodes of
-    the iterations before that succeed by their scores, or by what a person says of them."""
-    found = []
+    """What is rehearsed, each with its task: demonstrations that are successes, and the imagined episodes of the
+    iterations before that succeeded by their scores, or by what a person says of them."""
+    tasks, alpha, found = stage.recipe.tasks or None, stage.recipe.score.alpha, []
     for role, ref in work.parents.items():
         if not role.startswith(REHEARSED) or "reward_scores" in role:
             continue
         handle = work.read(role)
-        held = handle.episodes(frames=False, tasks=stage.recipe.tasks)
         if "imagined_rollouts" in role:
             scores = work.read(role.replace("imagined_rollouts", "reward_scores")).table("reward_scores").to_pylist()
-            succeeded = {row["episode_id"] for row in scores if row["p_success"] > stage.recipe.score.alpha}
-            held = [e for e in held if (e.episode_id in succeeded if e.success is None else e.success)]
-        found += [(Member(e.episode_id, ref.owner, "rehearsed"), e.task) for e in held if e.success is not False]
+            won = {row["episode_id"]: row["p_success"] > alpha for row in scores} | dict(handle.labels)
+            held = [e for e in handle.episodes(frames=False, tasks=tasks) if won.get(e.episode_id)]
+        else:
+            held = handle.episodes(frames=False, tasks=tasks, success=True)
+        found += [(Member(episode.episode_id, ref.owner, "rehearsed"), episode.task) for episode in held]
     return found
 
 

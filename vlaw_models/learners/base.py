@@ -172,7 +172,7 @@ class Learner(ABC):
         """
 
     def rehearses(self, settings: PolicyConfig) -> bool:
-        """Whether training sets have what is rehearsed."""
+        """Whether training sets have what is rehearsed: the recipe asks for it, and the learner reads the key."""
         return settings.rehearsal > 0 and "rehearsal" in self.policy_keys
 
     def updates(self, settings: PolicyConfig) -> int:
