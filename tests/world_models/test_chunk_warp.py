@@ -113,8 +113,8 @@ def test_where_the_hand_was_a_frame_is_no_source():
     prior = copies.Prior(SMALL.cameras[0], 3, 64, 64)
     with torch.no_grad():
         prior.hides[:, 2:-2, 2:-2] = 1.0
-        prior.hand[-1] += 1.0  # blue
-        prior.scene[-3] += 1.0  # red
+        prior.moving[-1] += 1.0  # blue
+        prior.still[-3] += 1.0  # red
     poses = torch.tensor([0.0, -0.15, 0.1, 0.0, 0.0]).repeat(1, 7, 1)
     poses[:, 1:, 1] = 0.15  # only in the first frame is the hand on the left
     grids = torch.zeros(1, 4, 2, 64, 64, 2)

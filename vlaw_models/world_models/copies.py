@@ -78,8 +78,9 @@ class Prior(nn.Module):
     A fixed camera always shows the same scene and a hand that moves: the scene's tables are pictures, the hand's lie on
     the plane through the hand that faces the camera. For a camera on the hand it is the other way round: the hand's are
     pictures, the scene's lie on the table. Tables say how what is there looks when nothing can be copied (PLATES),
-    which source is right there, and that the hand hides what is behind it: where it was in a context frame, and where
-    its picture came to lie in one that was moved, that is no source.
+    which source is right there (those that move with the poses: what moves, and its plate), and that the hand hides
+    what is behind it: where it was in a context frame, and where its picture came to lie in one that was moved, that is
+    no source.
     """
 
     GAIN = 10
@@ -94,11 +95,10 @@ class Prior(nn.Module):
         super().__init__()
         self.camera, self.context = camera, context
         cells, centre, scale = self.TABLE if camera.on_hand else self.HAND
-        still, moving = (height, width), (cells, cells)
-        hand, scene = (still, moving) if camera.on_hand else (moving, still)
         self.sources = count(camera, context) + PLATES + 1
-        self.hand, self.scene = (nn.Parameter(torch.zeros(self.sources + COLOURS, *size)) for size in (hand, scene))
-        self.hides = nn.Parameter(torch.zeros(1, *hand))
+        self.still = nn.Parameter(torch.zeros(self.sources + COLOURS, height, width))
+        self.moving = nn.Parameter(torch.zeros(self.sources - context - 2 + COLOURS, cells, cells))
+        self.hides = nn.Parameter(torch.zeros(1, *(self.still if camera.on_hand else self.moving).shape[1:]))
         axes = torch.eye(3)[:2] if camera.on_hand else torch.tensor([camera.right, camera.up])
         self.register_buffer("axes", axes, persistent=False)
         self.register_buffer("centre", torch.tensor(centre), persistent=False)
@@ -114,11 +114,10 @@ class Prior(nn.Module):
         batch, chunk, copies, height, width, _ = grids.shape
         charts = self._charts(poses, pixels).unflatten(2, (height, width))
         coming = charts[:, self.context :]
-        moving, still = (self.scene, self.hand) if self.camera.on_hand else (self.hand, self.scene)
-        found = self._looked_up(moving, coming)
-        logits, moved = found.split((self.sources, COLOURS), dim=2)
-        logits = logits + still[: self.sources]
-        plates = [torch.tanh(moved), torch.tanh(still[self.sources :]).expand_as(moved)]
+        found, colours = self._looked_up(self.moving, coming).split((self.moving.shape[0] - COLOURS, COLOURS), dim=2)
+        # Sources are the context, what is moved, the plate of what moves, that of what stays, and paint.
+        logits = F.pad(found, (0, 0, 0, 0, self.context, 2)) + self.still[: self.sources]
+        plates = [torch.tanh(colours), torch.tanh(self.still[self.sources :]).expand_as(colours)]
         if self.camera.on_hand:
             hidden = F.grid_sample(
                 self.hides.expand(batch, -1, -1, -1), grids.view(batch, -1, width, 2), align_corners=False
