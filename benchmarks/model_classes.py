@@ -3,8 +3,8 @@
     python benchmarks/model_classes.py
 
 Evidence for the tiny preset's choice: Ctrl-World's spatio-temporal U-Net at about 2 M parameters and the U-Net with
-frames in channels, both on the latents of three 64-pixel views (32 x 24 x 8), against the two that move pixels, frame by
-frame and a chunk at once; random weights.
+frames in channels, both on the latents of three 64-pixel views (32 x 24 x 8), against the two that move pixels, frame
+by frame and a chunk at once; random weights.
 """
 
 from __future__ import annotations
