@@ -17,8 +17,6 @@ WAVES = 3
 """A spot is also given as sines and cosines of 1, 3 and 9 half turns per reach: the finest tell two pixels apart."""
 REACH = {False: 0.12, True: 0.3}
 """Metres around the pinch point (fixed camera) or the table's centre (camera on the hand) that spots tell apart."""
-
-
 PLATES = 2
 """Learned pictures that a pixel may be taken from: of what moves in the camera's picture, and of what stays."""
 COLOURS = 3
