@@ -101,8 +101,8 @@ POLICY: dict[str, dict[str, Any]] = {
 }
 
 AUTOENCODER: dict[str, dict[str, Any]] = {
-    # The pixels themselves, 4 x 4 of them as channels: the tiny world model moves what it sees.
-    "tiny": {"class": "FoldedPixels", "sizes": {"fold": 4}},
+    # The pixels themselves: the tiny world model moves what it sees.
+    "tiny": {"class": "FoldedPixels", "sizes": {"fold": 1}},
     # 64-pixel frames to 8 x 16 x 16: a U-Net with attention can use the places.
     "small": {
         "class": "TinyAutoencoder",
@@ -139,19 +139,14 @@ AUTOENCODER: dict[str, dict[str, Any]] = {
 
 WORLD_MODEL: dict[str, dict[str, Any]] = {
     "tiny": {
-        "class": "WarpUNet",
+        "class": "ChunkWarp",
         "sizes": {
             "views": 3,
-            "fold": 4,
-            "latent_height": 16,
-            "latent_width": 16,
+            "height": 64,
+            "width": 64,
             "chunk": 4,
             "channels": (32, 64, 96),
-            "layers": 1,
-            "warps": 2,
-            "pose_maps": 12,
-            "pixel_features": 8,
-            "pixel_hidden": 24,
+            "embedding": 128,
         },
     },
     "small": {

@@ -1,4 +1,4 @@
-"""FoldedPixels: the pixels themselves, some of them as channels; latents lie in [-1, 1]."""
+"""FoldedPixels: the pixels themselves; latents lie in [-1, 1]."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vlaw_models.checkpoint import load_config, load_tensors, load_weights, save
 class FoldedPixelsConfig:
     """`fold` pixels each way become channels."""
 
-    fold: int = 4
+    fold: int = 1
 
 
 class FoldedPixels(Autoencoder):

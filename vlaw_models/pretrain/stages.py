@@ -54,10 +54,10 @@ class PretrainConfig:
     """As in foundation.toml: the very episodes of the lake's expert_demonstrations and co_training_data. The base
     policy has learned from them, so that an arm which imagines from their first frames has no data that the others
     never had."""
-    world_model_steps: int = 7000
-    world_model_batch: int = 4
-    world_model_rate: float = 1e-3
-    world_model_unroll: int = 1
+    world_model_steps: int = 3600
+    world_model_batch: int = 16
+    world_model_rate: float = 2e-3
+    world_model_unroll: int = 6
     policy_phases: tuple[PolicyPhase, ...] = (PolicyPhase(8000, 1.5e-3, 0.998, (0.5, 0.35, 0.15)),)
     """The whole policy, its attention shown where the things are."""
     policy_batch: int = 64
@@ -128,7 +128,7 @@ class Corpora:
 
 
 def make_autoencoder(out: Path) -> dict:
-    """The space in which the tiny world model predicts: pixels, folded. Nothing to train."""
+    """The space in which the tiny world model predicts: the pixels. Nothing to train."""
     from vlaw_models.autoencoders.base import build_autoencoder
     from vlaw_models.presets import AUTOENCODER
 
