@@ -50,10 +50,10 @@ def steps(count: int, batch: int) -> None:
     from vlaw_models.robots.tabletop.spec import SPEC
     from vlaw_models.world_models import edm
     from vlaw_models.world_models.base import Condition
-    from vlaw_models.world_models.warp_unet import WarpUNet, WarpUNetConfig
+    from vlaw_models.world_models.chunk_warp import ChunkWarp, ChunkWarpConfig
 
     torch.manual_seed(0)
-    model, generator = WarpUNet(WarpUNetConfig(**WarpUNet.of_robot(SPEC))), torch.Generator().manual_seed(0)
+    model, generator = ChunkWarp(ChunkWarpConfig(**ChunkWarp.of_robot(SPEC))), torch.Generator().manual_seed(0)
     future, frames = torch.randn(batch, model.chunk, *model.latent_shape), len(model.offsets()[0])
     given = Condition(torch.randn(batch, frames, *model.latent_shape), torch.zeros(batch, frames + model.chunk, 5))
     optimizer, seconds = torch.optim.AdamW(model.parameters(), fused=True), []

@@ -54,9 +54,12 @@ def test_the_training_set_weighs_and_marks_episodes_as_the_update_wants_them(ben
     assert [(row["source"], row["weight"]) for row in dsrl] == [("real", 1.0)] * 8
     roles = set(dict(bench.lake.ledger.edges(bench.lake.ledger.require("training_set", "dsrl|01").owner)))
     assert roles == {"real_rollouts_01"}
+    # The judge's word is an imagined episode's outcome, and alpha is 0.8.
+    tried = members(bench, "dsrl_imagined")
+    assert [row["source"] for row in tried] == ["real"] * 8 + ["imagined_negative"] * 16
 
 
-@pytest.mark.parametrize("kind", ["awr", "recap", "dsrl"])
+@pytest.mark.parametrize("kind", ["awr", "recap", "dsrl", "dsrl_imagined"])
 def test_the_policy_asset_hands_over_what_the_update_needs_and_keeps_the_outcomes(bench, monkeypatch, kind):
     asked = {}
 

@@ -18,7 +18,8 @@ from walker import (
 
 from vlaw_models.checkpoint import load_tensors
 from vlaw_models.errors import VlawError
-from vlaw_models.learners.dsrl import Transitions
+from vlaw_models.learners.base import Examples
+from vlaw_models.learners.dsrl import ImaginedDsrl, Transitions
 from vlaw_models.policies.base import load_policy
 from vlaw_models.policies.noise_policy import NoisePolicy
 
@@ -66,6 +67,18 @@ def test_it_is_the_outcome_that_decides_which_noise_that_is(start, played, tmp_p
     flipped = [dataclasses.replace(episode, success=not episode.success) for episode in played]
     dsrl(start, tmp_path / "left", flipped)
     assert share_right(load_policy(tmp_path / "left")) < 0.15
+
+
+def test_what_was_imagined_counts_by_the_judges_word(start, played, tmp_path):
+    """Failures alone are real; which of the imagined episodes are successes decides where it goes."""
+    failed = [episode for episode in played if not episode.success]
+    unknown = [dataclasses.replace(episode, success=None) for episode in played]
+    for name, turned in (("right", False), ("left", True)):
+        imagined = Examples(unknown, [1.0] * len(unknown), [bool(episode.success) != turned for episode in played])
+        learner = ImaginedDsrl(**dataclasses.asdict(DSRL))
+        update(start, tmp_path / name, failed[:4], imagined=imagined, learner=learner, seed=4)
+    assert share_right(load_policy(tmp_path / "right")) > 0.9
+    assert share_right(load_policy(tmp_path / "left")) < 0.3
 
 
 def test_an_untrained_noise_policy_is_the_policy_it_wraps(start, tmp_path):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vlaw_models.autoencoders.folded_pixels import FoldedPixels, FoldedPixelsConfig
+from vlaw_models.autoencoders.folded_pixels import FoldedPixels
 from vlaw_models.errors import VlawError
 from vlaw_models.learners import resume
 from vlaw_models.learners.world_model import train_world_model, world_model_loop
@@ -27,7 +27,7 @@ class KilledError(Exception):
 @pytest.fixture(scope="module")
 def data():
     episodes = list(iterate_demonstrations(["stack"], 2, robot=SPEC, purpose="co_training", seed=0))
-    return encode_episodes(FoldedPixels(FoldedPixelsConfig(fold=1)), episodes, when_drawn=True)
+    return encode_episodes(FoldedPixels(), episodes, when_drawn=True)
 
 
 def trained(data, state=None, *, killed_after: int = STEPS + 1, channels=SIZES.channels):

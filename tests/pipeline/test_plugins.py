@@ -244,7 +244,7 @@ def test_artifacts_say_which_classes_load_them_and_whose_code_made_them(place):
     ledger = place.lake.ledger
     assert ledger.require("base_policy", "").metrics["classes"] == ["Mine"]
     assert ledger.require("policy", KEY).metrics["classes"] == ["Mine"]
-    assert ledger.require("world_model", KEY).metrics["classes"] == ["WarpUNet"]
+    assert ledger.require("world_model", KEY).metrics["classes"] == ["ChunkWarp"]
     for asset in (*FOUNDATION_ASSETS, *LOOP_ASSETS):
         ref = ledger.require(asset, KEY if asset in LOOP_ASSETS else "")
         used = ref.metrics.get("code", {}).keys()

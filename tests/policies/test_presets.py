@@ -23,9 +23,9 @@ from vlaw_models.reward_models.registry import REWARD_MODELS
 from vlaw_models.robots.droid import SPEC as DROID
 from vlaw_models.robots.tabletop.spec import SPEC
 from vlaw_models.world_models.base import Condition, build_world_model, load_world_model
+from vlaw_models.world_models.chunk_warp import ChunkWarp, ChunkWarpConfig
 from vlaw_models.world_models.ctrl_world import CtrlWorld, CtrlWorldConfig
 from vlaw_models.world_models.registry import WORLD_MODELS
-from vlaw_models.world_models.warp_unet import WarpUNet, WarpUNetConfig
 
 INSTRUCTIONS = ["stack the red block", "erase all marks"]
 SEEN = {"cameras": SPEC.camera_names}
@@ -71,7 +71,7 @@ def test_every_preset_names_a_class_of_its_kind(models, presets):
 def test_every_class_can_be_loaded_by_its_name():
     assert {models.kind: len(models.names()) for models in REGISTRIES} == {
         "policy": 3,
-        "world model": 4,
+        "world model": 3,
         "autoencoder": 3,
         "reward model": 2,
     }
@@ -92,8 +92,8 @@ def test_a_preset_of_another_kind_is_refused():
 
 def test_tiny_presets_are_the_classes_defaults():
     # What is shipped was made from the defaults: the table must say the same.
-    own = WarpUNet.of_robot(SPEC)
-    assert WarpUNetConfig(**{**WORLD_MODEL["tiny"]["sizes"], **own}) == WarpUNetConfig(**own)
+    own = ChunkWarp.of_robot(SPEC)
+    assert ChunkWarpConfig(**{**WORLD_MODEL["tiny"]["sizes"], **own}) == ChunkWarpConfig(**own)
     assert FoldedPixelsConfig(**AUTOENCODER["tiny"]["sizes"]) == FoldedPixelsConfig()
     own = CtrlWorld.of_robot(DROID)
     assert CtrlWorldConfig(**{**WORLD_MODEL["paper"]["sizes"], **own}) == CtrlWorldConfig(**own)

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from vlaw_models.autoencoders.base import load_autoencoder
-from vlaw_models.autoencoders.folded_pixels import FoldedPixels, FoldedPixelsConfig
+from vlaw_models.autoencoders.folded_pixels import FoldedPixels
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.world_model import train_world_model, world_model_loop
+from vlaw_models.presets import WORLD_MODEL
 from vlaw_models.robots.registry import find_robot
 from vlaw_models.robots.tabletop.spec import SPEC
 from vlaw_models.rollouts.demonstrate import iterate_demonstrations
@@ -22,7 +23,6 @@ from vlaw_models.world_models.chunk_warp import ChunkWarp, ChunkWarpConfig
 from vlaw_models.world_models.latents import Imagined, Runs, encode_episodes, windows
 
 SMALL = ChunkWarpConfig(**ChunkWarp.of_robot(SPEC), channels=(16, 16, 32), embedding=32)
-PIXELS = FoldedPixelsConfig(fold=1)
 
 
 def condition(batch: int, seed: int = 0) -> Condition:
@@ -44,7 +44,7 @@ def episodes(count: int):
 
 def test_pixels_lose_nothing(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 64, 3), dtype=np.uint8)
-    FoldedPixels(PIXELS).save(tmp_path / "ae")
+    FoldedPixels().save(tmp_path / "ae")
     again = load_autoencoder(tmp_path / "ae")
     latents = again.encode(images)
     assert latents.shape == (2, 3, 192, 64)
@@ -90,7 +90,7 @@ def test_checkpoint_round_trip_and_missing_calibration(tmp_path):
     with pytest.raises(VlawError, match="2 calibrated cameras for 3 views"):
         ChunkWarp(replace(SMALL, cameras=SMALL.cameras[:2]))
     with pytest.raises(VlawError, match=r"'droid' has 0 calibrated cameras of 3.*'roll pitch yaw'"):
-        build_world_model({"class": "ChunkWarp", "sizes": {}}, robot=find_robot("droid"), seed=0)
+        build_world_model(WORLD_MODEL["tiny"], robot=find_robot("droid"), seed=0)
 
 
 @pytest.mark.parametrize("view", range(3))
@@ -130,7 +130,7 @@ def test_where_the_hand_was_a_frame_is_no_source():
 
 
 def test_frames_are_drawn_the_same_encoded_before_or_when_drawn():
-    now, later = (encode_episodes(FoldedPixels(PIXELS), episodes(2), when_drawn=w) for w in (False, True))
+    now, later = (encode_episodes(FoldedPixels(), episodes(2), when_drawn=w) for w in (False, True))
     index = np.array([[0, 28, 29], [30, 57, 3]])
     assert torch.allclose(now.latents[index].float(), later.encoded(later.stored[index]), atol=1e-3)
 
@@ -138,7 +138,7 @@ def test_frames_are_drawn_the_same_encoded_before_or_when_drawn():
 @pytest.mark.slow
 def test_calibrated_motion_is_learned_sooner_than_without():
     """The same network and steps with cameras that are not where they say: the loss stays higher."""
-    data = encode_episodes(FoldedPixels(PIXELS), episodes(2), when_drawn=True)
+    data = encode_episodes(FoldedPixels(), episodes(2), when_drawn=True)
     wrong = tuple(replace(camera, half=camera.half * 3) for camera in SMALL.cameras)
     losses = []
     for cameras in (SMALL.cameras, wrong):
@@ -154,7 +154,7 @@ def test_calibrated_motion_is_learned_sooner_than_without():
 def test_runs_go_on_from_what_the_model_made_itself():
     """The next chunk of a run begins with the model's own prediction; what is to come, and what was before the run, is
     recorded."""
-    data, net, rng = encode_episodes(FoldedPixels(PIXELS), episodes(1)), model(), np.random.default_rng(3)
+    data, net, rng = encode_episodes(FoldedPixels(), episodes(1)), model(), np.random.default_rng(3)
     runs, imagined = Runs(data, net, 3, rng, unroll=2), Imagined(3)
     first = runs()
     _, given = windows(data, net, first, data.stored[first.frames], imagined)
@@ -180,7 +180,7 @@ def test_runs_go_on_from_what_the_model_made_itself():
 
 
 def test_runs_are_no_longer_than_they_may_be_and_begin_where_rollouts_do():
-    data, net = encode_episodes(FoldedPixels(PIXELS), episodes(2)), model()
+    data, net = encode_episodes(FoldedPixels(), episodes(2)), model()
     runs = Runs(data, net, 16, np.random.default_rng(0), unroll=3)
     seen = [runs() for _ in range(60)]
     ages = np.stack([window.age for window in seen])
@@ -194,7 +194,7 @@ def test_runs_are_no_longer_than_they_may_be_and_begin_where_rollouts_do():
 
 
 def test_training_from_its_own_imagination_is_deterministic():
-    data, weights = encode_episodes(FoldedPixels(PIXELS), episodes(1)), []
+    data, weights = encode_episodes(FoldedPixels(), episodes(1)), []
     for _ in range(2):
         net = model()
         losses = train_world_model(

@@ -37,6 +37,7 @@ LEARNERS = Registry(
         "awr": "vlaw_models.learners.imitation:AdvantageWeighted",
         "recap": "vlaw_models.learners.recap:Recap",
         "dsrl": "vlaw_models.learners.dsrl:Dsrl",
+        "dsrl_imagined": "vlaw_models.learners.dsrl:ImaginedDsrl",
     },
 )
 """Name, as in a recipe's policy.learner, -> class."""

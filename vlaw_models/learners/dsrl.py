@@ -1,6 +1,7 @@
 """DSRL: reinforcement learning in the noise space of a frozen flow policy (arXiv 2506.15799, its DSRL-NA variant).
 
-Learns from real rollouts with their outcomes. A transition is `execute_steps` control steps long; the reward is the
+`Dsrl` learns from real rollouts with their outcomes; `ImaginedDsrl` from imagined ones too, whose outcome is the
+judge's: what the noise does is tried in the world model, and costs no robot time. A transition is `execute_steps` control steps long; the reward is the
 success at an episode's end, and goes to every chunk after which no whole chunk is left. The networks and their losses
 are NoisePolicy's (policies/noise_policy.py).
 """
@@ -8,12 +9,13 @@ are NoisePolicy's (policies/noise_policy.py).
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vlaw_models.errors import VlawError
-from vlaw_models.learners.base import NOTHING, Candidate, Examples, Learner, Member, Misfit
+from vlaw_models.learners.base import IMAGINED, NOTHING, Candidate, Examples, Learner, Member, Misfit
 from vlaw_models.progress import Progress
 from vlaw_models.ranges import AboveZero, Count, Positive
 
@@ -60,7 +62,7 @@ class Dsrl(Learner):
         if not settings.use_real:
             return Misfit(
                 "policy.use_real",
-                "= false does not fit the learner: it learns from real rollouts alone",
+                "= false does not fit the learner: it learns from real rollouts",
                 "Set policy.use_real = true, or choose another learner.",
             )
         flow = issubclass(policy_class, FlowMatchingPolicy) and policy_class.can_freeze
@@ -86,7 +88,7 @@ class Dsrl(Learner):
         progress: Progress | None = None,
     ) -> tuple[Policy, list[float]]:
         """A NoisePolicy learns on, from its own networks; any other policy is wrapped, and not changed by a bit."""
-        del imagined, rehearsed
+        del rehearsed
         import numpy as np
         import torch
 
@@ -103,7 +105,9 @@ class Dsrl(Learner):
             assert isinstance(policy, FlowMatchingPolicy), "`fits` says so before"
             with seeded(seed):
                 noise_policy = NoisePolicy(policy.eval(), noise_bound=self.noise_bound).to(policy.device)
-        data = Transitions.of(noise_policy.base, real.episodes)
+        judged = zip(imagined.episodes, imagined.positive, strict=True)
+        episodes = [*real.episodes, *(dataclasses.replace(episode, success=good) for episode, good in judged)]
+        data = Transitions.of(noise_policy.base, episodes)
         targets = copy.deepcopy(noise_policy.critics)
         rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
 
@@ -133,6 +137,17 @@ class Dsrl(Learner):
             progress=progress,
         )
         return noise_policy, losses
+
+
+@dataclass(frozen=True)
+class ImaginedDsrl(Dsrl):
+    """DSRL inside the world model: an imagined episode is a success where P(yes) > alpha."""
+
+    imagined = True
+    reads_alpha = True
+
+    def members(self, candidates: Sequence[Candidate], *, alpha: float) -> tuple[list[Member], dict[str, Any]]:
+        return [Member.of(c, positive=c.source != IMAGINED or c.score > alpha) for c in candidates], {}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ WORLD_MODELS = Registry(
         "ChunkUNet": "vlaw_models.world_models.chunk_unet:ChunkUNet",
         "ChunkWarp": "vlaw_models.world_models.chunk_warp:ChunkWarp",
         "CtrlWorld": "vlaw_models.world_models.ctrl_world:CtrlWorld",
-        "WarpUNet": "vlaw_models.world_models.warp_unet:WarpUNet",
     },
 )
 """Class name, as in a checkpoint's config.json, -> class."""

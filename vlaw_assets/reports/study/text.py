@@ -11,6 +11,7 @@ TITLES = {
     "filtered_bc": "filtered BC",
     "vlaw": "VLAW",
     "dsrl": "DSRL",
+    "dsrl_imagined": "DSRL inside the world model",
     "real_only_more": "filtered BC, more real",
     "vlaw_expert_only_world_model": "VLAW, expert-only world model",
     "vlaw_half_synthetic": "VLAW, half the synthetic data",
