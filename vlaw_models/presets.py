@@ -144,6 +144,7 @@ WORLD_MODEL: dict[str, dict[str, Any]] = {
             "views": 3,
             "height": 64,
             "width": 64,
+            "window": (48, 40),
             "chunk": 4,
             "channels": (32, 64, 96),
             "embedding": 128,

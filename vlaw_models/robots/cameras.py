@@ -49,14 +49,15 @@ def origins(camera: Pinhole, now: torch.Tensor, then: torch.Tensor, layer: int) 
 
 
 def places(camera: Pinhole, pose: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
-    """(N, 3, P) metres: what each of `pixels` (P, 2; as in `origins`) shows when the hand is at `pose` (N, D).
+    """(N, 3, P) metres: what each of `pixels` (P, 2) or (N, P, 2), as in `origins`, shows when the hand is at `pose` (N,
+    D).
 
     For a fixed camera in the hand's frame, on the plane through the pinch point that faces the camera: where on the
     hand, if the hand is there. For a camera on the hand on the table, in the world. Beyond the horizon: as far as just
     before it.
     """
     points, along = _met(camera, pose, 0)
-    rays = torch.nn.functional.pad(pixels, (0, 1), value=1.0).T
+    rays = torch.nn.functional.pad(pixels, (0, 1), value=1.0).mT
     return (points @ rays) / (along @ rays).clamp(max=-1e-2)
 
 

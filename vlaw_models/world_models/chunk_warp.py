@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from vlaw_models.world_models.base import ANCHOR, Condition, WorldModel
 from vlaw_models.world_models.copies import COLOURS
 from vlaw_models.world_models.edm import EdmConfig
 from vlaw_models.world_models.view_unet import Exchange, ViewUNet
+from vlaw_models.world_models.window import Corners, corners, cut, put_back
 
 WAVES = (0.5, 1.0, 2.0)
 """Frequencies of the sines in which poses are also given."""
@@ -54,6 +55,9 @@ class ChunkWarpConfig:
     height: int = 64
     """Rows of one view; latents are the pixels (autoencoders/folded_pixels.py, not folded)."""
     width: int = 64
+    window: tuple[int, int] = (48, 40)
+    """Rows and columns of a fixed camera's picture, around the hand, that are predicted: the rest stays as it is.
+    Multiples of 8."""
     context: tuple[int, ...] = (ANCHOR, 6, 0)
     """Frames that may be copied from, the first one of the trajectory first and the current one last: what the hand hid
     for a while is in an older one."""
@@ -62,6 +66,22 @@ class ChunkWarpConfig:
     """Of the networks' three levels."""
     embedding: int = 128
     """Numbers that tell the networks the poses."""
+
+
+class _View(NamedTuple):
+    """One camera's pictures, and what is in their windows."""
+
+    whole: torch.Tensor
+    """(B, K, 3, h, w)."""
+    at: Corners
+    places: torch.Tensor
+    """(B, rows, columns, 2): of each pixel in the whole picture, x and y from -1 to 1."""
+    seen: torch.Tensor
+    """(B, K, 3, rows, columns)."""
+    grids: torch.Tensor
+    """(B, H, layers + 1, rows, columns, 2), see `copies.origin_grids`."""
+    moved: torch.Tensor
+    """(B, H, layers + 1, 3, rows, columns), see `copies.moved`."""
 
 
 class ChunkWarp(WorldModel):
@@ -95,8 +115,9 @@ class ChunkWarp(WorldModel):
             for copied in self.copied
         ).to(memory_format=torch.channels_last)
         self.priors = nn.ModuleList(copies.Prior(camera, known, c.height, c.width) for camera in c.cameras)
-        cells = (c.height >> len(c.channels)) * (c.width >> len(c.channels))
-        self.exchange = Exchange(c.views * cells, c.channels[-1])
+        self.windows = [(c.height, c.width) if camera.on_hand else tuple(c.window) for camera in c.cameras]
+        cells = sum((rows >> len(c.channels)) * (columns >> len(c.channels)) for rows, columns in self.windows)
+        self.exchange = Exchange(cells, c.channels[-1])
         with torch.no_grad():
             for network in self.networks:
                 network.head.weight.mul_(0.1)
@@ -111,7 +132,7 @@ class ChunkWarp(WorldModel):
             nn.Linear(c.embedding, c.embedding),
         )
         self.register_buffer("pixels", _grid(c.height, c.width), persistent=False)
-        self.register_buffer("coarse", _grid(c.height // 2, c.width // 2), persistent=False)
+        self.register_buffer("half_pixel", torch.tensor([1 / c.width, 1 / c.height]), persistent=False)
         self.register_buffer("pose_low", torch.tensor(c.pose_low), persistent=False)
         self.register_buffer("pose_high", torch.tensor(c.pose_high), persistent=False)
 
@@ -130,26 +151,36 @@ class ChunkWarp(WorldModel):
     def _predict(self, context: torch.Tensor, poses: torch.Tensor) -> torch.Tensor:
         c, poses = self.config, poses.float()
         known = len(c.context)
-        size = (c.height, c.width)
-        seen = [one.contiguous() for one in context.float().unflatten(3, (c.views, c.height)).unbind(3)]
-        grids = [copies.origin_grids(camera, poses, known, self.pixels).unflatten(3, size) for camera in c.cameras]
-        moved = [copies.moved(*of_view) for of_view in zip(c.cameras, seen, grids, strict=True)]
+        frames = context.float().unflatten(3, (c.views, c.height)).unbind(3)
+        views = [self._looked_at(*of_view, poses) for of_view in zip(c.cameras, self.windows, frames, strict=True)]
         told = self.told(self._pose_features(poses))
         moments = poses[:, [0, *range(known - 1, poses.shape[1])]]
         maps = []
-        for camera, network, one, more in zip(c.cameras, self.networks, seen, moved, strict=True):
-            spots = copies.spots(camera, moments, self.coarse)
-            places = torch.cat([spots, self.coarse.T.expand(len(spots), -1, -1)], dim=1)
-            places = places.unflatten(2, (c.height // 2, c.width // 2))
-            maps.append(network.down(torch.cat([one.flatten(1, 2), more.flatten(1, 3)], dim=1), places, told))
+        for camera, network, view in zip(c.cameras, self.networks, views, strict=True):
+            half = view.places[:, ::2, ::2] + self.half_pixel
+            spots = copies.spots(camera, moments, half.flatten(1, 2))
+            known_places = torch.cat([spots, half.flatten(1, 2).mT], dim=1).unflatten(2, half.shape[1:3])
+            pictures = torch.cat([view.seen.flatten(1, 2), view.moved.flatten(1, 3)], dim=1)
+            maps.append(network.down(pictures, known_places, told))
         met = self.exchange([levels[-1] for levels in maps])
-        frames = []
-        for i, network in enumerate(self.networks):
+        found = []
+        for i, (network, view) in enumerate(zip(self.networks, views, strict=True)):
             decided = network.up([*maps[i][:-1], met[i]], told).float().contiguous().unflatten(1, (c.chunk, -1))
-            prior, plates = self.priors[i](poses, grids[i], self.pixels)
-            given = [*seen[i][:, None].unbind(2), *moved[i].unbind(2), *plates]
-            frames.append(_composed(decided, prior, given, 1.0 if self.training else SHARPER))
-        return torch.cat(frames, dim=3).clamp(-1, 1)
+            prior, plates = self.priors[i](poses, view.grids, view.places, view.at)
+            given = [*view.seen[:, None].unbind(2), *view.moved.unbind(2), *plates]
+            made = _composed(decided, prior, given, 1.0 if self.training else SHARPER)
+            found.append(put_back(view.whole[:, -1], view.at, made))
+        return torch.cat(found, dim=3).clamp(-1, 1)
+
+    def _looked_at(
+        self, camera: Pinhole, window: tuple[int, int], frames: torch.Tensor, poses: torch.Tensor
+    ) -> _View:
+        """What is in a camera's windows: `frames` (B, K, 3, h, w), poses (B, K + H, D)."""
+        known = len(self.config.context)
+        at = corners(camera, poses[:, known - 1 :], window, frames.shape[-2:])
+        places = cut(self.pixels.expand(len(poses), -1, -1, -1), at, window).permute(0, 2, 3, 1).contiguous()
+        grids = copies.origin_grids(camera, poses, known, places)
+        return _View(frames, at, places, cut(frames, at, window), grids, copies.moved(camera, frames, grids))
 
     def _pose_features(self, poses: torch.Tensor) -> torch.Tensor:
         """(B, K + H, D) to (B, features): the first, the current and the coming poses, plain and in waves, and the
@@ -221,8 +252,8 @@ def _composed(
 
 
 def _grid(height: int, width: int) -> torch.Tensor:
-    """The centres of all pixels (h w, 2), x and y from -1 to 1."""
-    return F.affine_grid(torch.eye(3)[None, :2], [1, 1, height, width], align_corners=False).view(-1, 2)
+    """The centres of all pixels (2, h, w), x and y from -1 to 1."""
+    return F.affine_grid(torch.eye(3)[None, :2], [1, 1, height, width], align_corners=False)[0].movedim(2, 0)
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:

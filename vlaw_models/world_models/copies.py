@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from vlaw_models.robots.cameras import PLANES, follow, origins, places
 from vlaw_models.robots.spec import Pinhole
+from vlaw_models.world_models.window import Corners, cut
 
 WAVES = 3
 """A spot is also given as sines and cosines of 1, 3 and 9 half turns per reach: the finest tell two pixels apart."""
@@ -34,11 +35,11 @@ def count(camera: Pinhole, context: int) -> int:
 
 @torch.no_grad()
 def origin_grids(camera: Pinhole, poses: torch.Tensor, known: int, pixels: torch.Tensor) -> torch.Tensor:
-    """Where each pixel was, (B, H, layers + 1, P, 2), as the hand's motion to each of the H coming poses tells: in the
+    """Where each pixel was, (B, H, layers + 1, h, w, 2), as the hand's motion to each of the H coming poses tells: in the
     current frame for each layer, and in the first one.
 
     `poses` (B, known + H, D) of the context frames, the first one of the trajectory first and the current one last, and
-    of the coming frames; `pixels` (P, 2) from -1 to 1. For a camera on the hand the table moves, for a fixed one the
+    of the coming frames; `pixels` (B, h, w, 2) from -1 to 1. For a camera on the hand the table moves, for a fixed one the
     hand.
     """
     coming = poses[:, known:]
@@ -47,18 +48,19 @@ def origin_grids(camera: Pinhole, poses: torch.Tensor, known: int, pixels: torch
         origins(camera, poses[:, begin, None].expand_as(coming).flatten(0, 1), coming.flatten(0, 1), layer)
         for begin, layer in since
     ]
-    grids = follow(torch.stack(maps, dim=1).flatten(0, 1), pixels)
-    return grids.view(len(poses), coming.shape[1], len(since), -1, 2)
+    each = pixels.flatten(1, 2).repeat_interleave(coming.shape[1] * len(since), 0)
+    grids = follow(torch.stack(maps, dim=1).flatten(0, 1), each)
+    return grids.view(len(poses), coming.shape[1], len(since), *pixels.shape[1:])
 
 
 @torch.no_grad()
 def moved(camera: Pinhole, frames: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:
-    """The current and the first of `frames` (B, K, 3, h, w), moved by `origin_grids`: (B, H, layers + 1, 3, h, w).
+    """The current and the first of `frames` (B, K, 3, h, w), moved by `origin_grids` of some of their pixels, (B, H,
+    layers + 1, rows, columns, 2): (B, H, layers + 1, 3, rows, columns).
 
     On the hand by bicubic weights: what moves is moved again in every chunk, and bilinear ones would blur it away.
     """
-    batch, chunk = grids.shape[:2]
-    height, width = frames.shape[-2:]
+    batch, chunk, _, height, width, _ = grids.shape
 
     def sampled(picture: torch.Tensor, grid: torch.Tensor, mode: str) -> torch.Tensor:
         grid = grid.reshape(batch, -1, width, 2)
@@ -103,19 +105,22 @@ class Prior(nn.Module):
         self.register_buffer("scale", torch.tensor(scale), persistent=False)
 
     def forward(
-        self, poses: torch.Tensor, grids: torch.Tensor, pixels: torch.Tensor
+        self, poses: torch.Tensor, grids: torch.Tensor, pixels: torch.Tensor, at: Corners
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Logits (B, H, sources, h, w) of `poses` (B, K + H, D), and the plates, each as (B, H, 3, h, w).
+        """Logits (B, H, sources, rows, columns) of `poses` (B, K + H, D), and the plates, each as (B, H, 3, rows,
+        columns).
 
-        `grids` (B, H, layers + 1, h, w, 2): where in its own frame each pixel of a moved picture was.
+        `grids` (B, H, layers + 1, rows, columns, 2): where in its own frame each pixel of a moved picture was; they
+        are those of `pixels` (B, rows, columns, 2), of windows that begin `at`.
         """
         batch, chunk, copies, height, width, _ = grids.shape
-        charts = self._charts(poses, pixels).unflatten(2, (height, width))
+        charts = self._charts(poses, pixels.flatten(1, 2)).unflatten(2, (height, width))
         coming = charts[:, self.context :]
         found, colours = self._looked_up(self.moving, coming).split((self.moving.shape[0] - COLOURS, COLOURS), dim=2)
         # Sources are the context, what is moved, the plate of what moves, that of what stays, and paint.
-        logits = F.pad(found, (0, 0, 0, 0, self.context, 2)) + self.still[: self.sources]
-        plates = [torch.tanh(colours), torch.tanh(self.still[self.sources :]).expand_as(colours)]
+        still = cut(self.still.expand(batch, -1, -1, -1), at, (height, width))[:, None]
+        logits = F.pad(found, (0, 0, 0, 0, self.context, 2)) + still[:, :, : self.sources]
+        plates = [torch.tanh(colours), torch.tanh(still[:, :, self.sources :]).expand_as(colours)]
         if self.camera.on_hand:
             hidden = F.grid_sample(
                 self.hides.expand(batch, -1, -1, -1), grids.view(batch, -1, width, 2), align_corners=False
@@ -131,7 +136,7 @@ class Prior(nn.Module):
     @torch.no_grad()
     def _charts(self, poses: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
         """(B, M, D) to (B, M, P, 2): the place in the tables that each pixel shows, from -1 to 1."""
-        found = places(self.camera, poses.flatten(0, 1), pixels)
+        found = places(self.camera, poses.flatten(0, 1), pixels.repeat_interleave(poses.shape[1], 0))
         return (((self.axes @ found).transpose(1, 2) - self.centre) / self.scale).unflatten(0, poses.shape[:2])
 
     def _looked_up(self, table: torch.Tensor, charts: torch.Tensor) -> torch.Tensor:
@@ -148,11 +153,11 @@ class Prior(nn.Module):
 
 @torch.no_grad()
 def spots(camera: Pinhole, poses: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
-    """(B, M, D) poses and P pixels (P, 2) to (B, M * 3 (1 + 2 WAVES), P): what each pixel shows at each moment.
+    """(B, M, D) poses and pixels (B, P, 2) to (B, M * 3 (1 + 2 WAVES), P): what each pixel shows at each moment.
 
     For a fixed camera where on the hand, if the hand is there; for one on the hand where on the table.
     """
-    spot = places(camera, poses.flatten(0, 1), pixels) / REACH[camera.on_hand]
+    spot = places(camera, poses.flatten(0, 1), pixels.repeat_interleave(poses.shape[1], 0)) / REACH[camera.on_hand]
     spot = spot.clamp(-1.5, 1.5)
     sine, cosine = (torch.pi * spot).sin(), (torch.pi * spot).cos()
     found = [spot, sine, cosine]

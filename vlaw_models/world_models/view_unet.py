@@ -70,8 +70,9 @@ class Exchange(nn.Module):
         )
 
     def forward(self, maps: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """One (B, C, h, w) per camera to the same."""
-        shape = maps[0].shape[-2:]
+        """One (B, C, h, w) per camera, of any sizes, to the same."""
+        shapes = [one.shape[-2:] for one in maps]
         tokens = torch.cat([one.flatten(2) for one in maps], dim=2).transpose(1, 2)
-        told = self.layer(tokens + self.position).transpose(1, 2).unflatten(2, (len(maps), *shape))
-        return [one.contiguous(memory_format=torch.channels_last) for one in told.unbind(2)]
+        told = self.layer(tokens + self.position).transpose(1, 2).split([shape.numel() for shape in shapes], dim=2)
+        parts = zip(told, shapes, strict=True)
+        return [one.unflatten(2, shape).contiguous(memory_format=torch.channels_last) for one, shape in parts]
