@@ -6,6 +6,7 @@ import mujoco
 import numpy as np
 import torch
 
+from vlaw_models.robots import cameras
 from vlaw_models.robots.cameras import PLANES, axes, follow, origins, places
 from vlaw_models.robots.tabletop.render import project
 from vlaw_models.robots.tabletop.spec import SPEC
@@ -66,6 +67,8 @@ def test_places_are_what_a_pixel_shows_on_the_hand_or_on_the_table():
         pixels = torch.tensor(project(sim.model, sim.data, shown)[view] * 2 - 1, dtype=torch.float64)
         c, s = np.cos(NOW[3]), np.sin(NOW[3])
         wanted = shown if camera.on_hand else (shown - NOW[:3]) @ np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+        whole = torch.tensor(shown, dtype=torch.float64)
+        assert (cameras.project(camera, pose.expand(len(whole), -1), whole) - pixels).abs().max() < 0.1 / 32, view
         assert np.abs(places(camera, pose, pixels)[0].T.numpy() - wanted).max() < 2e-4, view
     sky = torch.tensor([[0.0, -1.0]], dtype=torch.float64)
     tilted = pose + torch.tensor([0.0, 0.0, 0.0, -1.0, 0.0])

@@ -14,6 +14,7 @@ from vlaw_models.autoencoders.folded_pixels import FoldedPixels
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.world_model import train_world_model, world_model_loop
 from vlaw_models.presets import WORLD_MODEL
+from vlaw_models.robots.cameras import project
 from vlaw_models.robots.registry import find_robot
 from vlaw_models.robots.tabletop.spec import SPEC
 from vlaw_models.rollouts.demonstrate import iterate_demonstrations
@@ -21,6 +22,7 @@ from vlaw_models.world_models import copies
 from vlaw_models.world_models.base import Condition, build_world_model, load_world_model
 from vlaw_models.world_models.chunk_warp import ChunkWarp, ChunkWarpConfig
 from vlaw_models.world_models.latents import Imagined, Runs, encode_episodes, windows
+from vlaw_models.world_models.window import corners, cut, put_back
 
 SMALL = ChunkWarpConfig(**ChunkWarp.of_robot(SPEC), channels=(16, 16, 32), embedding=32)
 
@@ -99,7 +101,7 @@ def test_what_does_not_move_is_where_it_was(view):
     camera, net = SMALL.cameras[view], model()
     frames = torch.rand(1, 3, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
     poses = torch.tensor([0.05, -0.03, 0.1, 0.2, 1.0]).expand(1, 7, 5)
-    grids = copies.origin_grids(camera, poses, 3, net.pixels).unflatten(3, (64, 64))
+    grids = copies.origin_grids(camera, poses, 3, net.pixels.permute(1, 2, 0)[None])
     moved = copies.moved(camera, frames, grids)
     assert moved.shape == (1, 4, copies.layers(camera) + 1, 3, 64, 64)
     below = slice(40, 60)  # every horizon
@@ -118,7 +120,7 @@ def test_where_the_hand_was_a_frame_is_no_source():
     poses = torch.tensor([0.0, -0.15, 0.1, 0.0, 0.0]).repeat(1, 7, 1)
     poses[:, 1:, 1] = 0.15  # only in the first frame is the hand on the left
     grids = torch.zeros(1, 4, 2, 64, 64, 2)
-    logits, plates = prior(poses, grids, model().pixels)
+    logits, plates = prior(poses, grids, model().pixels.permute(1, 2, 0)[None], [(0, 0)])
     assert logits.shape == (1, 4, 3 + 2 + copies.PLATES + 1, 64, 64)
     assert torch.equal(logits[0, 0, 3:], torch.zeros(5, 64, 64))
     assert [plate.shape for plate in plates] == [(1, 4, 3, 64, 64)] * 2
@@ -127,6 +129,42 @@ def test_where_the_hand_was_a_frame_is_no_source():
     first, current = (logits[0, 0, source] < -5 for source in (0, 2))
     assert 0.05 < first.float().mean() < 0.5
     assert not (first & current).any()
+
+
+def test_outside_the_window_around_the_hand_a_picture_stays_as_it_is():
+    """The window follows the hand, as far as the picture reaches; inside it, it is what a whole look would show."""
+    camera, picture, window = SMALL.cameras[0], (64, 64), SMALL.window
+    poses = torch.tensor([0.1, 0.0, 0.02, 0.0, 0.5]).repeat(3, 5, 1)
+    poses[1, :, 1], poses[2, 2:, 1] = -0.3, 0.08
+    at = corners(camera, poses, window, picture)
+    assert all(top % 2 == left % 2 == 0 for top, left in at)
+    assert at[1][1] in {0, picture[1] - window[1]}  # far to one side
+    pinch = (1 + project(camera, poses[0, :1], poses[0, :1, :3])[0]) * 32
+    rows, columns = (pinch[1] - at[0][0]) / window[0], (pinch[0] - at[0][1]) / window[1]
+    assert (columns.item(), rows.item()) == (pytest.approx(0.5, abs=0.05), pytest.approx(0.58, abs=0.05))
+    both = [(1 + project(camera, poses[2, [step]], poses[2, [step], :3])[0, 0]) * 32 for step in (0, 4)]
+    assert at[2][1] == pytest.approx((sum(both) / 2 - window[1] / 2).item(), abs=1.01)  # the middle of its way
+    net = model()
+    frames = torch.rand(3, 3, 3, 192, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    with torch.inference_mode():
+        made = net.predict(Condition(frames, torch.cat([poses[:, [0, 0]], poses], dim=1)))
+    for sample, (top, left) in enumerate(at):
+        still = torch.ones(64, 64, dtype=torch.bool)
+        still[top : top + window[0], left : left + window[1]] = False
+        change = (made[sample] - frames[sample, -1])[..., :64, :].abs()
+        assert change[..., still].max() == 0
+        assert (change[..., ~still] > 0).float().mean() > 0.9
+
+
+def test_a_window_is_cut_and_put_back():
+    pictures = torch.rand(2, 3, 16, 12)
+    at, size = [(2, 4), (8, 0)], (8, 6)
+    parts = cut(pictures, at, size)
+    assert torch.equal(parts[1], pictures[1, :, 8:16, :6])
+    whole = put_back(pictures, at, 1 + parts[:, None].expand(-1, 4, -1, -1, -1))
+    assert whole.shape == (2, 4, 3, 16, 12)
+    assert torch.equal(whole[0, 3, :, 2:10, 4:10], 1 + parts[0])
+    assert torch.equal(whole[0, 3, :, 10:], pictures[0, :, 10:])
 
 
 def test_frames_are_drawn_the_same_encoded_before_or_when_drawn():

@@ -1,9 +1,9 @@
 """DSRL: reinforcement learning in the noise space of a frozen flow policy (arXiv 2506.15799, its DSRL-NA variant).
 
 `Dsrl` learns from real rollouts with their outcomes; `ImaginedDsrl` from imagined ones too, whose outcome is the
-judge's: what the noise does is tried in the world model, and costs no robot time. A transition is `execute_steps` control steps long; the reward is the
-success at an episode's end, and goes to every chunk after which no whole chunk is left. The networks and their losses
-are NoisePolicy's (policies/noise_policy.py).
+judge's: what the noise does is tried in the world model, and costs no robot time. A transition is `execute_steps`
+control steps long; the reward is the success at an episode's end, and goes to every chunk after which no whole chunk is
+left. The networks and their losses are NoisePolicy's (policies/noise_policy.py).
 """
 
 from __future__ import annotations

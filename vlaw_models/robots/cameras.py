@@ -31,6 +31,14 @@ def turned(pitch: torch.Tensor) -> torch.Tensor:
     return torch.stack([c, zero, s, zero, one, zero, -s, zero, c], dim=-1).unflatten(-1, (3, 3))
 
 
+def project(camera: Pinhole, pose: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """Where `points` (N, 3), metres in the world, are in the picture when the hand is at `pose` (N, D): (N, 2), as in
+    `origins`."""
+    place, turn = axes(camera, pose)
+    right, up, back = (turn.transpose(1, 2) @ (points - place)[:, :, None])[..., 0].unbind(1)
+    return torch.stack([right, -up], dim=1) / (-camera.half * back).clamp(min=1e-6)[:, None]
+
+
 def origins(camera: Pinhole, now: torch.Tensor, then: torch.Tensor, layer: int) -> torch.Tensor:
     """Homographies (N, 3, 3): where in the present picture were the pixels of the coming one.
 
@@ -49,8 +57,8 @@ def origins(camera: Pinhole, now: torch.Tensor, then: torch.Tensor, layer: int) 
 
 
 def places(camera: Pinhole, pose: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
-    """(N, 3, P) metres: what each of `pixels` (P, 2) or (N, P, 2), as in `origins`, shows when the hand is at `pose` (N,
-    D).
+    """(N, 3, P) metres: what each of `pixels`, (P, 2) or (N, P, 2) as in `origins`, shows when the hand is at `pose`
+    (N, D).
 
     For a fixed camera in the hand's frame, on the plane through the pinch point that faces the camera: where on the
     hand, if the hand is there. For a camera on the hand on the table, in the world. Beyond the horizon: as far as just

@@ -115,7 +115,7 @@ class ChunkWarp(WorldModel):
             for copied in self.copied
         ).to(memory_format=torch.channels_last)
         self.priors = nn.ModuleList(copies.Prior(camera, known, c.height, c.width) for camera in c.cameras)
-        self.windows = [(c.height, c.width) if camera.on_hand else tuple(c.window) for camera in c.cameras]
+        self.windows = [(c.height, c.width) if camera.on_hand else c.window for camera in c.cameras]
         cells = sum((rows >> len(c.channels)) * (columns >> len(c.channels)) for rows, columns in self.windows)
         self.exchange = Exchange(cells, c.channels[-1])
         with torch.no_grad():
@@ -172,9 +172,7 @@ class ChunkWarp(WorldModel):
             found.append(put_back(view.whole[:, -1], view.at, made))
         return torch.cat(found, dim=3).clamp(-1, 1)
 
-    def _looked_at(
-        self, camera: Pinhole, window: tuple[int, int], frames: torch.Tensor, poses: torch.Tensor
-    ) -> _View:
+    def _looked_at(self, camera: Pinhole, window: tuple[int, int], frames: torch.Tensor, poses: torch.Tensor) -> _View:
         """What is in a camera's windows: `frames` (B, K, 3, h, w), poses (B, K + H, D)."""
         known = len(self.config.context)
         at = corners(camera, poses[:, known - 1 :], window, frames.shape[-2:])

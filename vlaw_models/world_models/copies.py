@@ -35,12 +35,12 @@ def count(camera: Pinhole, context: int) -> int:
 
 @torch.no_grad()
 def origin_grids(camera: Pinhole, poses: torch.Tensor, known: int, pixels: torch.Tensor) -> torch.Tensor:
-    """Where each pixel was, (B, H, layers + 1, h, w, 2), as the hand's motion to each of the H coming poses tells: in the
-    current frame for each layer, and in the first one.
+    """Where each pixel was, (B, H, layers + 1, rows, columns, 2), as the hand's motion to each of the H coming poses
+    tells: in the current frame for each layer, and in the first one.
 
     `poses` (B, known + H, D) of the context frames, the first one of the trajectory first and the current one last, and
-    of the coming frames; `pixels` (B, h, w, 2) from -1 to 1. For a camera on the hand the table moves, for a fixed one the
-    hand.
+    of the coming frames; `pixels` (B, rows, columns, 2) from -1 to 1. For a camera on the hand the table moves, for a
+    fixed one the hand.
     """
     coming = poses[:, known:]
     since = [(known - 1, layer) for layer in range(layers(camera))] + [(0, 0)]

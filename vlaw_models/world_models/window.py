@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
-from vlaw_models.robots.cameras import axes
+from vlaw_models.robots.cameras import project
 from vlaw_models.robots.spec import Pinhole
 
 ABOVE = 1 / 16
@@ -25,12 +25,11 @@ Corners = list[tuple[int, int]]
 def corners(camera: Pinhole, poses: torch.Tensor, window: Sequence[int], picture: Sequence[int]) -> Corners:
     """Where windows of (rows, columns) lie in pictures of (rows, columns), of hands that pass `poses` (B, M, D): the
     middle of the way of the pinch point is a little below that of the window, as far as the picture reaches."""
-    place, turn = axes(camera, poses.flatten(0, 1))
-    seen = (turn.transpose(1, 2) @ (poses.flatten(0, 1)[:, :3] - place)[:, :, None])[..., 0]
-    depth = (-camera.half * seen[:, 2]).clamp(min=1e-3)
-    way = torch.stack([-seen[:, 1] / depth - 2 * ABOVE, seen[:, 0] / depth], dim=1).unflatten(0, poses.shape[:2])
-    size, own = torch.tensor(picture, device=poses.device), torch.tensor(window, device=poses.device)
-    middle = (1 + (way.amin(1) + way.amax(1)) / 2) * size / 2
+    each = poses.flatten(0, 1)
+    way = project(camera, each, each[:, :3]).unflatten(0, poses.shape[:2])
+    size, own = (torch.tensor(shape, device=poses.device) for shape in (picture, window))
+    middle = (1 + (way.amin(1) + way.amax(1)).flip(1) / 2) * size / 2  # rows come first
+    middle[:, 0] -= ABOVE * size[0]
     first = ((middle - own / 2) / STEP).round().long() * STEP
     return [(top, left) for top, left in first.clamp(min=torch.zeros_like(own), max=size - own).tolist()]
 
