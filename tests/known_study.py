@@ -165,12 +165,8 @@ class StudyLake:
                     "trials": 2,
                     "successes": said[half : half + 2].count("1"),
                     "value": said[half : half + 2].count("1") / 2,
-                    "detail": {
-                        "stop": stop,
-                        "chosen": stop == 600,
-                        "outcomes": [int(c) for c in said[half : half + 2]],
-                        "first_seed": STOPPING,
-                    },
+                    "detail": {"stop": stop, "chosen": stop == 600, "first_seed": STOPPING}
+                    | {"outcomes": [int(c) for c in said[half : half + 2]]},
                 }
                 for stop, said in STOPS.items()
                 for task, half in zip(TASKS, (0, 2), strict=True)
@@ -189,13 +185,22 @@ class StudyLake:
         self.evaluate("policy_evaluation_low_noise", recipe, seed, iteration, policy, low or outcomes[:-1] + "1")
         return policy
 
-    def imagine(self, recipe: str, seed: int, iteration: int, policy: ArtifactRef, real: ArtifactRef) -> None:
-        """Ten imagined episodes, the judge's scores of them, and their true outcomes."""
+    def imagine(
+        self,
+        recipe: str,
+        seed: int,
+        iteration: int,
+        policy: ArtifactRef,
+        real: ArtifactRef,
+        *,
+        world: str = "world_model",
+        first: int | None = None,
+    ) -> None:
+        """Ten imagined episodes from the `first` real ones, the judge's scores of them, and their true outcomes."""
         key = self.key(recipe, seed, iteration)
-        world = self.commit(
-            "world_model", key, "world_model", {"world_model": {"use_rollouts": True}, "of": seed}, checkpoint(key)
-        )
-        starts = [e.episode_id for e in self.lake.read(real).episodes(frames=False)]
+        settings = {"world_model": {"use_rollouts": True}, "of": seed}
+        model = self.commit("world_model", key, "world_model", settings, checkpoint(key))
+        starts = [e.episode_id for e in self.lake.read(real).episodes(frames=False)][:first]
         dreams = self.commit(
             "imagined_rollouts",
             key,
@@ -204,11 +209,11 @@ class StudyLake:
             lambda draft: draft.write_episodes(
                 [episode(TASKS[i % 2], i, None, starts[i % len(starts)]) for i in range(10)],
                 purpose="imagined",
-                world="world_model",
+                world=world,
                 policy=policy.content_digest,
-                world_model=world.content_digest,
+                world_model=model.content_digest,
             ),
-            {"starts": real, "world_model": world},
+            {"starts": real, "world_model": model},
         )
         names = [e.episode_id for e in self.lake.read(dreams).episodes(frames=False)]
 

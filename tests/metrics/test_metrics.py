@@ -14,7 +14,7 @@ from PIL import Image
 
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
-from vlaw_models.metrics.stats import mcnemar, newcombe, paired_difference, wilson
+from vlaw_models.metrics.stats import mcnemar, newcombe, paired_difference, t_interval, wilson
 from vlaw_models.metrics.video import per_camera, psnr, psnr_per_frame, ssim
 from vlaw_models.pictures import BORDER, CAPTION, GAP, GREEN, GREY, RED, caption, contact_sheet, md_image, png_bytes
 
@@ -44,6 +44,21 @@ def test_newcombe_gives_its_published_examples(k1, n1, k2, n2, low, high):
     assert (diff.low, diff.high) == pytest.approx((low, high), abs=5e-5)
     back = newcombe(k2, n2, k1, n1)
     assert (back.low, back.high) == pytest.approx((-high, -low), abs=5e-5)
+
+
+def test_t_interval_of_seeds_by_hand():
+    half = 4.302653 / math.sqrt(3)  # the 97.5 % point of t with 2 degrees of freedom, standard deviation 1
+    assert t_interval([1, 2, 3]) == pytest.approx((2, 2 - half, 2 + half), abs=1e-6)
+    half = 12.706205 * 0.125  # one degree of freedom: .25 / sqrt(2) / sqrt(2)
+    assert t_interval(np.array([0.5, 0.25])) == pytest.approx((0.375, 0.375 - half, 0.375 + half), abs=1e-6)
+    assert t_interval([0.5, 0.25], alpha=0.5) == pytest.approx((0.375, 0.25, 0.5)), "the quartiles are at 1"
+    assert t_interval([0.1] * 8) == pytest.approx((0.1, 0.1, 0.1))
+
+
+@pytest.mark.parametrize("values", [[], [0.3], [0.3, math.nan], [[0.1, 0.2]]])
+def test_no_interval_over_fewer_than_two_seeds(values):
+    with pytest.raises(VlawError, match="no interval over"):
+        t_interval(values)
 
 
 def test_paired_interval_covers_95_percent_exactly_counted():

@@ -4,19 +4,23 @@
     two independent rates           newcombe           Newcombe 1998, hybrid score interval ("method 10")
     two rates on the same seeds     paired_difference  Newcombe 1998 for paired data, with its correlation correction
     is there any difference         mcnemar            exact two-sided McNemar test on the discordant pairs
+    the mean of several seeds       t_interval         Student's t, for how much training itself varies
 
-All but the paired interval are statsmodels' (it has none for paired rates).
+The first two and the test are statsmodels' (it has no interval for paired rates).
 
-No bootstrap and no normal approximation: these stay inside [-1, 1] and keep their coverage at 50 trials and rates
-near 0 or 1. Differences are first minus second everywhere.
+Those of rates use no bootstrap and no normal approximation: they stay inside [-1, 1] and keep their coverage at 50
+trials and rates near 0 or 1. The one over seeds takes the seeds' numbers as normal and may leave that range.
+Differences are first minus second everywhere.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 from statsmodels.stats import contingency_tables
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
@@ -71,6 +75,23 @@ def paired_difference(a: np.ndarray, b: np.ndarray, alpha: float = 0.05) -> Diff
     above = up_a**2 - 2 * correlation * up_a * down_b + down_b**2
     diff = k_a / n - k_b / n
     return Difference(diff, diff - math.sqrt(max(below, 0.0)), diff + math.sqrt(max(above, 0.0)))
+
+
+def t_interval(values: Sequence[float] | np.ndarray, alpha: float = 0.05) -> Difference:
+    """Mean of `values` (N,), one per seed, and its (1 - alpha) Student t interval with N - 1 degrees of freedom.
+
+    Equal values give an interval without width. VlawError for fewer than two values and for what is not finite.
+    """
+    found = np.asarray(values, np.float64)
+    if found.ndim != 1 or len(found) < 2 or not np.isfinite(found).all():
+        raise VlawError(
+            f"no interval over {found.tolist()}",
+            where="Student t interval",
+            remedy="Give one finite number per seed, of at least two seeds: one does not say how much seeds differ.",
+        )
+    mean = float(found.mean())
+    half = float(stats.t.ppf(1 - alpha / 2, len(found) - 1) * found.std(ddof=1) / math.sqrt(len(found)))
+    return Difference(mean, mean - half, mean + half)
 
 
 def mcnemar(a: np.ndarray, b: np.ndarray) -> float:

@@ -1,10 +1,11 @@
 """Two policies of a study on the same starts: difference, interval, test, and when a sequential test would have
 stopped.
 
-Trials of equal seed, task and start are pairs. The interval is a percentile bootstrap over starts: all seeds of a start
-are drawn together, because layouts differ more than trials on one layout do. It does not hold the variance of training;
-the difference of every seed is given beside it. McNemar's test and the sequential test read pairs one by one, all seeds
-of a start before the next start, so that an early stop has seen every seed.
+Trials of equal seed, task and start are pairs. The first interval is a percentile bootstrap over starts: all seeds of a
+start are drawn together, because layouts differ more than trials on one layout do. It does not hold how much training
+varies. The second does: Student's t over the differences of the seeds, each trained anew. McNemar's test and the
+sequential test read pairs one by one, all seeds of a start before the next start, so that an early stop has seen every
+seed.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import numpy as np
 
 from vlaw_assets.reports.study.facts import REPORTED, Facts
 from vlaw_models.metrics.sequential import UNDECIDED, Decision, paired_stream
-from vlaw_models.metrics.stats import Difference, mcnemar, paired_difference
+from vlaw_models.metrics.stats import Difference, mcnemar, paired_difference, t_interval
 
 RESAMPLES, SEED = 10_000, 0
+ROUNDING = 1e-9
+"""Of differences of rates: 0.40 - 0.45 is a little less than -0.05."""
 Trials = Mapping[tuple[int, int, str], bool]
 """(seed, start, task) -> success."""
 
@@ -40,6 +43,8 @@ class Comparison:
     """McNemar, exact, two-sided."""
     sequential: Decision
     per_seed: dict[int, Difference]
+    over_seeds: Difference | None
+    """Mean of the seeds' differences with its Student t interval; None with one seed."""
 
     @property
     def decided(self) -> str:
@@ -65,6 +70,7 @@ def compare_trials(first: Trials, second: Trials) -> Comparison | None:
     starts = [key[1:] for key in keys]
     low, high = _clustered(a.astype(int) - b, starts)
     diff = float(a.mean() - b.mean())
+    per_seed = {int(seed): paired_difference(a[seeds == seed], b[seeds == seed]) for seed in np.unique(seeds)}
     return Comparison(
         float(a.mean()),
         float(b.mean()),
@@ -77,8 +83,14 @@ def compare_trials(first: Trials, second: Trials) -> Comparison | None:
         int((b & ~a).sum()),
         mcnemar(a, b),
         paired_stream(a, b),
-        {int(seed): paired_difference(a[seeds == seed], b[seeds == seed]) for seed in np.unique(seeds)},
+        per_seed,
+        t_interval([one.diff for one in per_seed.values()]) if len(per_seed) > 1 else None,
     )
+
+
+def at_least(difference: float, bound: float) -> bool:
+    """Whether a difference of rates reaches `bound`, up to rounding."""
+    return difference >= bound - ROUNDING
 
 
 def _clustered(differences: np.ndarray, starts: list[tuple[int, str]]) -> tuple[float, float]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 BASE, FILTERED_BC, VLAW, DSRL, MORE_REAL = "base", "filtered_bc", "vlaw", "dsrl", "real_only_more"
 EXPERT_ONLY, HALF, NO_REAL = "vlaw_expert_only_world_model", "vlaw_half_synthetic", "vlaw_no_real_in_policy"
+CONTROL = "vlaw_expert_control_world_model"
 TRUE_LABELS, ORACLE = "imagined_true_labels", "oracle"
 REPORTED, LOW = "reported", "low"
 NOISES = (REPORTED, LOW)
@@ -44,6 +45,7 @@ QUESTIONS = (
     "judge_figures",
     "coverage",
     "labels",
+    "base_inside",
     "stops",
     "real_rollouts",
     "policy_ranks",
@@ -87,6 +89,14 @@ class Facts:
             if row["task"] == task and row["seed"] == seed:
                 return rate(row["successes"], row["trials"])
         return None
+
+    def seed_rates(self, recipe: str, iteration: int, *, noise: str = REPORTED) -> dict[int, float]:
+        """Seed -> success over all tasks."""
+        return {
+            row["seed"]: row["rate"]
+            for row in self._success.get((recipe, iteration, noise), ())
+            if row["task"] == ALL and row["seed"] is not None and row["rate"] is not None
+        }
 
     @cached_property
     def _success(self) -> dict[tuple[str, int, str], list[Row]]:

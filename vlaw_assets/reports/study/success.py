@@ -10,7 +10,18 @@ from vlaw_assets.reports.study.compare import Comparison, compare, compare_trial
 from vlaw_assets.reports.study.facts import BASE, DSRL, FILTERED_BC, LOW, NOISES, REPORTED, VLAW, Facts
 from vlaw_assets.reports.study.paper import paper, success
 from vlaw_assets.reports.study.pictures import Pictures
-from vlaw_assets.reports.study.text import missing, number, points, seeds_text, shown, table, title
+from vlaw_assets.reports.study.text import (
+    OVER_SEEDS,
+    missing,
+    number,
+    over_seeds,
+    points,
+    rates_over_seeds,
+    seeds_text,
+    shown,
+    table,
+    title,
+)
 from vlaw_assets.reports.success import ALL, Rate
 
 POLICIES = ((BASE, 0), (DSRL, 1), (FILTERED_BC, 1), (FILTERED_BC, 2), (VLAW, 1), (VLAW, 2))
@@ -21,13 +32,13 @@ DIFFERENCES = (
     ((FILTERED_BC, 2), (BASE, 0)),
 )
 EXPLAINED = (
-    "Differences on the same starts and seeds, first minus second. The interval is a bootstrap over starts; it does "
-    "not hold how much "
-    "training itself varies: see the seeds. The paper's interval is Newcombe's for independent trials. The "
-    "sequential test reads pairs "
-    "start by start, all seeds of one before the next, and stops at error 5 %, looking after every pair; it too is "
-    "about these trained "
-    "policies, not about others trained the same way."
+    "Differences on the same starts and seeds, first minus second. The first interval is a bootstrap over starts, all "
+    "seeds of a start together: it holds which layouts were drawn, for these trained policies. It does not hold how "
+    "much training itself varies. That over seeds does: Student's t over the differences of the seeds, each trained "
+    "anew and evaluated on the same starts, so that it does not hold which layouts were drawn. A difference is shown "
+    "where both leave out 0. The paper's interval is Newcombe's for independent trials. The sequential test reads "
+    "pairs start by start, all seeds of one before the next, and stops at error 5 %, looking after every pair; it too "
+    "is about these trained policies, not about others trained the same way."
 )
 
 
@@ -36,9 +47,10 @@ def section(facts: Facts, pictures: Pictures) -> str:
         "## 2. Success (Table 2, Figure 7)",
         (
             "Success in per cent with its Wilson 95 % interval; n trials over all tasks and seeds. Every policy is "
-            "evaluated on the same "
-            f"starts; trials of two seeds on one start count as two. Paper: {paper()['table_2']['source']}; its "
-            f"intervals are computed from its counts."
+            "evaluated on the same starts; trials of two seeds on one start count as two. Over seeds: the mean of the "
+            "seeds' pooled success with Student's t interval, which holds how much training varies; the base is one "
+            "policy, so its seeds differ by the policy's noise alone. Paper: "
+            f"{paper()['table_2']['source']}; its intervals are computed from its counts."
         ),
         _picture(facts, pictures),
     ]
@@ -60,12 +72,13 @@ def _table(facts: Facts, noise: str) -> str:
         ours = {task: facts.rate(recipe, iteration, task, noise=noise) for task in [*tasks, ALL]}
         pooled = ours[ALL]
         if pooled is not None:
-            seeds = facts.seeds(recipe)
+            seeds = facts.seed_rates(recipe, iteration, noise=noise)
             rows.append(
                 [
                     title(recipe, iteration),
                     "ours",
                     *(shown(ours[task]) for task in [*tasks, ALL]),
+                    rates_over_seeds(seeds.values()),
                     f"{pooled.trials} ({len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'})",
                 ]
             )
@@ -76,12 +89,13 @@ def _table(facts: Facts, noise: str) -> str:
                     title(recipe, iteration),
                     "paper",
                     *(shown(theirs.get(task)) for task in [*tasks, ALL]),
+                    "",
                     str(theirs[ALL].trials),
                 ]
             )
     if not any(row[1] == "ours" for row in rows):
         return f"### {heading(facts, noise)}\n\nNothing was evaluated yet."
-    return f"### {heading(facts, noise)}\n{table(['policy', '', *tasks, 'all', 'n'], rows)}"
+    return f"### {heading(facts, noise)}\n{table(['policy', '', *tasks, 'all', OVER_SEEDS, 'n'], rows)}"
 
 
 def _differences(facts: Facts, noise: str) -> str:
@@ -93,6 +107,7 @@ def _differences(facts: Facts, noise: str) -> str:
                 [
                     f"{title(*first)} − {title(*second)}",
                     points(found.diff, found.low, found.high),
+                    over_seeds(found.over_seeds),
                     _paper_difference(first, second) if noise == REPORTED else "",
                     f"{found.only_first} / {found.only_second}",
                     number(found.p_value),
@@ -105,6 +120,7 @@ def _differences(facts: Facts, noise: str) -> str:
         [
             "difference",
             "points [95 %]",
+            OVER_SEEDS,
             "paper [95 %]",
             "won alone",
             "McNemar p",

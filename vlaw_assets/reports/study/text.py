@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from vlaw_assets.reports.success import Rate, markdown, rate
 
@@ -24,6 +24,8 @@ TITLES = {
     "oracle": "oracle simulator",
 }
 """How arms are called in the report; others keep the recipe's name."""
+OVER_SEEDS = "over seeds [95 %]"
+"""Heading of the columns with Student t intervals over seeds."""
 PRIVILEGED = " †"
 NOTE = "† privileged: it uses the simulator where a robot has nothing. A ceiling, not a method."
 
@@ -54,6 +56,21 @@ def proportion(successes: int | None, trials: int | None, *, counts: bool = True
 def points(diff: float, low: float, high: float) -> str:
     """'+9.2 [+4.1, +14.3]': percentage points."""
     return f"{100 * diff:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def over_seeds(found: tuple[float, float, float] | None) -> str:
+    """'+9.2 [+4.1, +14.3]' of the seeds' differences; 'one seed' for None."""
+    return "one seed" if found is None else points(*found)
+
+
+def rates_over_seeds(rates: Collection[float]) -> str:
+    """'51.2 [47.0, 55.4]': mean of the seeds' rates with its Student t interval; 'one seed', and '' of none."""
+    from vlaw_models.metrics.stats import t_interval
+
+    if len(rates) < 2:
+        return "one seed" if rates else ""
+    mean, low, high = t_interval(list(rates))
+    return f"{percent(mean)} [{percent(low)}, {percent(high)}]"
 
 
 def number(value: float | None, digits: int = 3) -> str:
