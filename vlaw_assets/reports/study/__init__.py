@@ -5,6 +5,7 @@
     paper.py     the numbers of the VLAW paper, from paper.toml
     compare.py   paired comparison of two policies of a study
     text.py      tables and figures as text
+    gate.py      one gate of section 1, measured or not; gates_inside.py has those of what is imagined
     ran.py, gates.py, success.py, arms.py, models.py, judge.py, ranks.py, claims.py   the sections
     write.py     all together, and the files
 

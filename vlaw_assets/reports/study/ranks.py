@@ -7,11 +7,15 @@ judge of its own. There are few: intervals are wide.
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from vlaw_assets.reports.study.facts import Facts, Row
 from vlaw_assets.reports.study.pictures import Pictures
 from vlaw_assets.reports.study.text import missing, number, proportion, table
 from vlaw_models.errors import VlawError
+
+if TYPE_CHECKING:
+    from vlaw_models.metrics.ranking import Bootstrap
 
 MEASURES = {"pearson": "Pearson's r", "spearman": "Spearman's rho", "mmrv": "mean maximum rank violation (0 is best)"}
 SEED = 0
@@ -19,7 +23,7 @@ SEED = 0
 
 def section(facts: Facts, pictures: Pictures) -> str:
     cells = facts.rows["policy_ranks"]
-    policies = _pooled(cells)
+    policies = pooled(cells)
     parts = [
         "## 7. Ranks of policies, world model against robot",
         (
@@ -55,7 +59,7 @@ def section(facts: Facts, pictures: Pictures) -> str:
     return "\n\n".join(part.strip("\n") for part in parts if part)
 
 
-def _pooled(cells: list[Row]) -> list[Row]:
+def pooled(cells: list[Row]) -> list[Row]:
     """Per policy and seed, over tasks."""
     found: dict[str, Row] = {}
     for cell in cells:
@@ -64,13 +68,14 @@ def _pooled(cells: list[Row]) -> list[Row]:
             {
                 "name": cell["name"],
                 "seed": cell["seed"],
+                "policy": cell["policy"],
                 **dict.fromkeys(
                     (f"{side}_{what}" for side in ("imagined", "real") for what in ("trials", "successes")), 0
                 ),
             },
         )
         for key in row:
-            if key not in ("name", "seed"):
+            if key not in ("name", "seed", "policy"):
                 row[key] += cell[key]
     for row in found.values():
         row |= {f"{side}_rate": row[f"{side}_successes"] / row[f"{side}_trials"] for side in ("imagined", "real")}
@@ -91,6 +96,17 @@ def _within_seeds(policies: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def over_policies(measure: str, rows: list[Row]) -> Bootstrap:
+    """A measure of these rows' rates, with its interval over other policies. VlawError where it has no answer, and for
+    fewer than three rows."""
+    import numpy as np
+
+    from vlaw_models.metrics import ranking
+
+    imagined, real = (np.array([row[f"{side}_rate"] for row in rows]) for side in ("imagined", "real"))
+    return ranking.over_policies(measure, imagined, real, np.random.default_rng(SEED))
+
+
 def _correlations(rows: list[Row], what: str) -> str:
     import numpy as np
 
@@ -98,7 +114,6 @@ def _correlations(rows: list[Row], what: str) -> str:
 
     if len(rows) < 2:
         return ""
-    imagined_rates, real_rates = (np.array([row[f"{side}_rate"] for row in rows]) for side in ("imagined", "real"))
     imagined, real = (
         [np.arange(row[f"{side}_trials"]) < row[f"{side}_successes"] for row in rows] for side in ("imagined", "real")
     )
@@ -106,10 +121,7 @@ def _correlations(rows: list[Row], what: str) -> str:
     for measure, label in MEASURES.items():
         try:
             by_trials = ranking.over_trials(measure, imagined, real, np.random.default_rng(SEED))
-            by_policies = None
-            if len(rows) > 2:
-                drawn = np.random.default_rng(SEED)
-                by_policies = ranking.over_policies(measure, imagined_rates, real_rates, drawn)
+            by_policies = over_policies(measure, rows) if len(rows) > 2 else None
         except VlawError as error:
             problems.append(f"{label}: {error.what}")
             continue
