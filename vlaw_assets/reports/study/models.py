@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from vlaw_assets.reports.study.facts import EXPERT_ONLY, VLAW, Facts, Row
+from vlaw_assets.reports.study.facts import CONTROL, EXPERT_ONLY, VLAW, Facts, Row
 from vlaw_assets.reports.study.judge import judged
 from vlaw_assets.reports.study.paper import paper
 from vlaw_assets.reports.study.text import missing, number, proportion, seeds_text, table
@@ -22,7 +22,6 @@ from vlaw_assets.reports.success import Rate, rate
 FAMILIES = {"psnr": "PSNR ↑", "ssim": "SSIM ↑", "lpips": "LPIPS ↓", "fid": "FID ↓", "fvd": "FVD ↓"}
 HIGHER_IS_BETTER = ("psnr", "ssim")
 DIGITS = {"psnr": 2}
-CONTROL = "vlaw_expert_control_world_model"
 PRETRAINED, EXPERT, EXPERT_CONTROL, ROLLOUTS = "pretrained", "expert", "control", "rollouts"
 LABELS = {
     PRETRAINED: "pretrained",
