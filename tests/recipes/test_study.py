@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from factories import edit_toml, write_recipe
 from small_study import ONE, SMALL, TWO, small_folder, write_study
 
+from vlaw_assets.assets.stage import Stage
 from vlaw_assets.lake import Lake
+from vlaw_assets.partitions import MAX_ITERATIONS
 from vlaw_assets.recipes import find_recipe, load_recipe, recipe_files
 from vlaw_assets.recipes import study as studies
 from vlaw_assets.studies.order import FAILED
 from vlaw_assets.studies.partition import Task, run_partition
 from vlaw_assets.studies.record import changes, hold_to_definition
 from vlaw_models.errors import VlawError
+from vlaw_models.learners import imitation
+from vlaw_models.rollouts.seeds import HELD_OUT_SEEDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -88,14 +94,17 @@ def test_experiments_of_a_study_are_recipes_with_its_settings(folder):
 
 
 def test_claims_is_what_the_claims_ask_for():
-    members = studies.find_study("claims").members
-    counts = {member.arm.recipe: sum(other.arm == member.arm for other in members) for member in members}
-    assert counts["vlaw"] == counts["filtered_bc"] == 3
-    assert len(counts) == 13
-    assert all(count >= 2 for count in counts.values())
-    for member in members:
+    study = studies.find_study("claims")
+    arms = {arm.recipe: arm for arm in study.arms}
+    main = {name: arms.pop(name) for name in ("vlaw", "filtered_bc")}
+    assert {(arm.seeds, arm.iterations) for arm in main.values()} == {(tuple(range(8)), 2)}
+    assert len(arms) == 12
+    assert {arm.seeds for arm in arms.values()} == {(0, 1, 2)}
+    assert {name for name, arm in arms.items() if arm.iterations != 1} == {"real_only_more"}
+    assert list(arms).index("dsrl_imagined") == list(arms).index("dsrl") + 1
+    for member in study.members:
         recipe = find_recipe(member.experiment)
-        assert recipe.evaluation.episodes_per_task >= 50
+        assert recipe.evaluation.episodes_per_task == 100
         assert recipe.policy.stops
 
 
@@ -108,6 +117,21 @@ def test_claims_is_what_the_claims_ask_for():
         ({"arms": [ONE | {"seeds": [1]}, TWO]}, "'arms.until of two' is 'one'"),
         ({"arms": [ONE, TWO | {"iterations": 11}]}, "'arms.iterations of two' is 11"),
         ({"arms": [ONE | {"seeds": [0, 0]}, TWO]}, "names a seed twice"),
+        ({"arms": [ONE, ONE | {"seeds": [2]}]}, "names a recipe twice"),
+        ({"arms": [ONE | {"seeds": [0, HELD_OUT_SEEDS]}, TWO]}, "'arms.seeds of one' holds 500000"),
+        ({"arms": [ONE | {"seeds": [0, -1]}, TWO]}, "'arms.seeds of one' holds -1"),
+        ({"arms": [ONE | {"iterations": 1000}, TWO]}, "'arms.iterations of one' is 1000"),
+        ({"arms": [ONE | {"seed": 3}, TWO]}, "'arms.seed of one' is not a key"),
+        (SMALL | {"seed": 3}, "'seed' is not a key"),
+        (SMALL | {"set": {"seed": 3}}, "'set.seed' is not a key"),
+        (SMALL | {"set": {"policy": {"seed": 3}}}, "'policy.seed' is not a key"),
+        *(
+            (
+                SMALL | {"set": {table: {"source": "recorded:lab"}}},
+                f"'set.{table}.source' is 'recorded:lab': all 2 seeds of one would take the same episodes",
+            )
+            for table in ("rollouts", "evaluation", "world_model_metrics")
+        ),
         (SMALL | {"set": {"policies": {"steps": 1}}}, "'set.policies' is not a key"),
         (SMALL | {"set": {"imagine": {"episodes_per_task": 5}}}, "differs from one in just this: 0"),
         (SMALL | {"set": {"policy": {"steps": -1}}}, "'policy.steps' is -1"),
@@ -120,6 +144,54 @@ def test_faulty_studies_are_refused(folder, study, what):
         studies.definition(studies.find_study("small", folder), folder)
     assert what in str(caught.value)
     assert "small.toml" in caught.value.where
+    assert caught.value.remedy
+
+
+def test_seeds_out_of_range_are_refused_as_the_study_is_read(folder):
+    write_study(folder, arms=[ONE | {"seeds": [0, HELD_OUT_SEEDS]}])
+    with pytest.raises(VlawError, match="holds 500000") as caught:
+        studies.find_study("small", folder)
+    assert caught.value.remedy == "Use 0 to 499999."
+
+
+def test_a_recording_is_for_one_seed_alone(folder):
+    """In a recipe of its own, which is then the file that is named."""
+    write_recipe(folder, "two", None, extends="one", rollouts={"source": "recorded:lab-{iteration}"})
+    write_study(folder, arms=[ONE, TWO | {"seeds": [0, 1]}])
+    with pytest.raises(VlawError, match=r"'rollouts\.source' .* all 2 seeds of two would take the same") as caught:
+        studies.definition(studies.find_study("small", folder), folder)
+    assert "two.toml" in caught.value.where
+    assert caught.value.remedy == "Use 'robot', or give two one seed in small.toml."
+    write_study(folder, **SMALL)
+    assert find_recipe("small-two-s0", folder).rollouts.source == "recorded:lab-{iteration}", "two has one seed"
+    write_study(folder, arms=[ONE], set={"rollouts": {"source": "inbox"}})
+    assert find_recipe("small-one-s1", folder).rollouts.source == "inbox", "what comes in is each experiment's own"
+
+
+def test_a_learner_with_a_seed_of_its_own_is_for_one_seed_alone(folder, monkeypatch):
+    @dataclasses.dataclass(frozen=True)
+    class Stubborn(imitation.AdvantageWeighted):
+        draw_seed: int = 7
+
+    monkeypatch.setattr(imitation, "AdvantageWeighted", Stubborn)
+    write_recipe(folder, "two", None, extends="one", policy={"learner": "awr"}, awr={"draw_seed": 3})
+    write_study(folder, **SMALL)
+    assert find_recipe("small-two-s0", folder).learner.draw_seed == 3
+    write_study(folder, arms=[ONE, TWO | {"seeds": [0, 1]}])
+    with pytest.raises(VlawError, match=r"'awr\.draw_seed' is 3: all 2 seeds of two would draw the same") as caught:
+        studies.definition(studies.find_study("small", folder), folder)
+    assert "two.toml" in caught.value.where
+
+
+def test_no_two_seeds_and_iterations_train_with_the_same_seed():
+    """Neighbours are the nearest that could meet."""
+
+    def seed(recipe_seed, iteration):
+        return Stage.seed.fget(SimpleNamespace(recipe=SimpleNamespace(seed=recipe_seed), iteration=iteration))
+
+    found = [seed(s, i) for s in (0, 1, 2, HELD_OUT_SEEDS - 1) for i in range(1, MAX_ITERATIONS + 1)]
+    assert len(set(found)) == len(found)
+    assert seed(0, MAX_ITERATIONS) < seed(1, 1)
 
 
 def test_names_too_long_for_a_partition_are_refused(folder):

@@ -52,6 +52,7 @@ def known_robot(name: str) -> str:
 
 
 Iterations = Annotated[int, Ge(1), Lt(MAX_ITERATIONS + 1), doc(f"Use 1 to {MAX_ITERATIONS}.")]
+Seed = Annotated[int, Ge(0), Lt(HELD_OUT_SEEDS), doc(f"Use 0 to {HELD_OUT_SEEDS - 1}.")]
 Corpus = Annotated[
     str,
     Predicate(lambda source: source == "scripted" or is_recording(source)),
@@ -120,7 +121,7 @@ class Recipe(Tables):
     name: str
     robot: Robot = DEFAULT_ROBOT
     preset: Preset = "tiny"
-    seed: Annotated[int, Ge(0), Lt(HELD_OUT_SEEDS), doc(f"Use 0 to {HELD_OUT_SEEDS - 1}.")] = 0
+    seed: Seed = 0
     iterations: Iterations = 2
     tasks: tuple[str, ...] = Field(default_factory=lambda found: find_robot(found["robot"]).tasks)
     """Of the robot; empty, for a robot that is given any instruction: all that it has episodes of."""

@@ -2,10 +2,14 @@
 
 A study's experiment is named `{study}-{recipe}-s{seed}` ("claims-vlaw-s1"): that recipe with that seed, the arm's
 number of iterations and the study's own `[set.<table>]` values. Running one is `vlaw_assets/studies`.
+
+Seeds of an arm are to be independent runs: intervals over seeds and numbers of trials count on it. What would let two
+of them draw the same is refused here, before anything runs.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +33,9 @@ from vlaw_assets.recipes.loading import (
     toml_files,
     well_named,
 )
-from vlaw_assets.recipes.schema import Iterations, Keys, Recipe, Tables, wrong
+from vlaw_assets.recipes.schema import Iterations, Keys, Recipe, Seed, Tables, wrong
 from vlaw_models.errors import VlawError
+from vlaw_models.ranges import is_recording
 
 PACKAGED = Path(__file__).parent / "studies"
 FOLDER = "studies"
@@ -38,12 +43,15 @@ FOLDER = "studies"
 THREADS = 1
 """CPU threads of every partition of a study, whatever runs beside it: numbers depend on how sums are split."""
 
+SOURCED = ("rollouts", "evaluation", "world_model_metrics")
+"""Tables that say where episodes come from: a recording holds the same ones for every seed."""
+
 
 class Arm(Keys):
     """One recipe of a study."""
 
     recipe: str
-    seeds: tuple[int, ...]
+    seeds: tuple[Seed, ...]
     iterations: Iterations
     until: str = ""
     """Recipe of another arm: stop as soon as pooled success reaches what that arm has, at the same seed, after its last
@@ -161,7 +169,9 @@ def resolved(member: Member, folder: Path | None = None) -> Recipe:
     _check_settings(study, path, file)
     document = merged(document_of(file), {key: dict(values) for key, values in study.settings.items()})
     document |= {"name": member.experiment, "seed": member.seed, "iterations": arm.iterations}
-    return recipe_of(document | ({"tasks": list(study.tasks)} if study.tasks is not None else {}), path)
+    recipe = recipe_of(document | ({"tasks": list(study.tasks)} if study.tasks is not None else {}), path)
+    _check_streams(member, recipe, path, file)
+    return recipe
 
 
 def definition(study: Study, folder: Path | None = None) -> dict[str, Any]:
@@ -226,6 +236,32 @@ def _check_arms(study: Study, path: Path, recipes: dict[str, Path]) -> None:
                 f"makes the experiment name {member.experiment!r} of {len(member.experiment)} characters",
                 "Shorten the name of the study or of the recipe: an experiment's name has at most 63 characters, "
                 "letters, digits, '_' and '-' only.",
+            )
+
+
+def _check_streams(member: Member, recipe: Recipe, path: Path, file: Path) -> None:
+    """Seeds of an arm must not share what is random: recorded episodes, or a learner's own seed."""
+    arm, settings = member.arm, member.study.settings
+    if len(arm.seeds) < 2:
+        return
+    shared = f"all {len(arm.seeds)} seeds of {arm.recipe} would"
+    for table in SOURCED:
+        source = getattr(recipe, table).source
+        if is_recording(source):
+            said = "source" in settings.get(table, {})
+            raise problem(
+                path if said else file,
+                f"{'set.' if said else ''}{table}.source",
+                f"is {source!r}: {shared} take the same episodes",
+                f"Use 'robot', or give {arm.recipe} one seed in {path.name}.",
+            )
+    for field in dataclasses.fields(recipe.learner):
+        if field.name == "seed" or field.name.endswith("_seed"):
+            raise problem(
+                file,
+                f"{recipe.policy.learner}.{field.name}",
+                f"is {getattr(recipe.learner, field.name)!r}: {shared} draw the same numbers",
+                f"Let the learner use the seed that it is given to fit, or give {arm.recipe} one seed in {path.name}.",
             )
 
 
