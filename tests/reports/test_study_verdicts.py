@@ -163,6 +163,17 @@ def test_the_judge_on_imagined_episodes(imagined, kept_true, successes, why):
     assert claim(found, "judge at P(yes) > 0.8, on real episodes").holds is None
 
 
+def test_the_judge_on_real_episodes():
+    def found(**other):
+        row = {"recipes": ["vlaw"], "iteration": 1, "threshold": 0.8, "tp": 46, "fn": 54, "fp": 4, "tn": 46} | other
+        return claim(facts(judges=[row | {"seed": 0}, row | {"seed": 1}]), "judge at P(yes) > 0.8, on real episodes")
+
+    assert found().holds, "92 of 100 are right, of 200, and 300 are judged"
+    assert found(tn=45).why == "only 298 trajectories"
+    assert found(tp=45, fp=5).why == "precision"
+    assert found(fn=57).why == "recall"
+
+
 # ---- gates
 
 
