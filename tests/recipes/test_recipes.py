@@ -178,7 +178,7 @@ def test_foundation_file_is_no_recipe_and_is_checked(tmp_path):
         ("[policy]\nsteps = 2.0\n", "Give a whole number."),
         ('[score]\nlabels = "human"\n', "Use 'judge' or 'simulator'."),
         ("description = 2026-01-01\n", "Give a text in quotes."),
-        ('[policy]\nlearner = "ppo"\n', "Use one of awr, dsrl, filtered, recap"),
+        ('[policy]\nlearner = "ppo"\n', "Use one of awr, dsrl, dsrl_imagined, filtered, recap"),
         ('[rollouts]\nsource = "camera"\n', "Use 'robot', or 'recorded:NAME' of an imported dataset"),
         ('[policy]\nstops = [300, "late"]\n', "Give a whole number."),
     ],
