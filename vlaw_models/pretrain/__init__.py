@@ -20,6 +20,8 @@ from vlaw_models.progress import Progress
 
 STAGES = ("corpus", "autoencoder", "world_model", "base_policy", "reward_model")
 LANES = (("autoencoder", "world_model"), ("base_policy",))
+ALONE = 2
+"""Threads of a stage beside which no other runs."""
 
 
 def main(out: Path, work: Path, *, code_revision: str = "") -> None:
@@ -38,7 +40,7 @@ def main(out: Path, work: Path, *, code_revision: str = "") -> None:
 
 
 def run_stage(name: str, out: Path, work: Path, cfg: PretrainConfig) -> None:
-    """One stage on one thread; skipped where its result is there already."""
+    """One stage, on the threads of its lane; skipped where its result is there already."""
     from vlaw_models.pretrain import stages
     from vlaw_models.threads import on_threads
 
@@ -47,7 +49,7 @@ def run_stage(name: str, out: Path, work: Path, cfg: PretrainConfig) -> None:
     done = work / f"{name}.json"
     if done.exists():
         return
-    with on_threads(1):
+    with on_threads(1 if any(name in lane for lane in LANES) else ALONE):
         data = Corpora(work, cfg, _printer(name))
         begun = time.monotonic()
         if name == "corpus":

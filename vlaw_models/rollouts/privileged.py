@@ -1,7 +1,8 @@
 """Privileged information: what only the robot's own simulator knows about imagined episodes.
 
 A policy rolled out on the true physics from recorded starts (the oracle), and the true outcome of actions that were
-imagined. Both are for ceilings and for measuring; no honest arm trains on either.
+imagined. Both are for ceilings and for measuring; no honest arm trains on either. Only pretraining does, whose episodes
+are all simulated: its judge learns from imagined actions that the robot then tried.
 """
 
 from __future__ import annotations
