@@ -6,10 +6,12 @@ from __future__ import annotations
 import hashlib
 import json
 
+import numpy as np
 import pytest
 
 from vlaw_models.pretrain import STAGES, run_stage, write_provenance
-from vlaw_models.pretrain.stages import ROBOT, PolicyPhase, PretrainConfig
+from vlaw_models.pretrain.stages import ROBOT, Corpora, PolicyPhase, PretrainConfig, tried
+from vlaw_models.rollouts import privileged
 
 SMALL = PretrainConfig(
     tasks=("stack", "erase"),
@@ -27,7 +29,8 @@ SMALL = PretrainConfig(
     head_steps=2,
     head_batch=4,
     reward_model_steps=2,
-    replay_steps=2,
+    imagined_per_task=2,
+    imagined_steps=2,
     reward_model_batch=4,
 )
 
@@ -52,6 +55,24 @@ def test_every_model_loads(pretrained):
     assert world_model.latent_shape[0] == autoencoder.latent_channels
     assert load_policy(out / "base_policy").chunk_size >= load_policy(out / "base_policy").execute_steps
     assert load_reward_model(out / "reward_model").num_frames == 16
+
+
+def test_the_judge_sees_imagination_with_what_really_came_of_it(pretrained, monkeypatch):
+    """From the unseen episode first, then from another; the outcomes are the simulator's, not the start's."""
+    out, work = pretrained
+    data = Corpora(work, SMALL)
+    found = tried(data, out / "autoencoder", out / "world_model", out / "base_policy")
+    assert [episode.task for episode in found] == ["stack", "stack", "erase", "erase"]
+    unseen, broad = data.unseen()[0], [episode for episode in data.broad() if episode.task == "stack"]
+    assert np.array_equal(found[0].images[0], unseen.images[0])
+    assert any(np.array_equal(found[1].images[0], episode.images[0]) for episode in broad)
+    monkeypatch.setattr(privileged, "true_outcomes", lambda episodes, origins, **_: np.ones(len(episodes), bool))
+    again = tried(data, out / "autoencoder", out / "world_model", out / "base_policy")
+    assert all(episode.success for episode in again)
+    assert all(
+        np.array_equal(*pair) for pair in zip([e.actions for e in found], [e.actions for e in again], strict=True)
+    )
+    assert json.loads((work / "reward_model.json").read_text())["imagined"] == 4
 
 
 def test_finished_stages_are_skipped(pretrained):
