@@ -68,6 +68,27 @@ def test_change_weight_counts_only_where_frames_differ():
     assert (error(5.0) > 2 * error()).all()
 
 
+@pytest.mark.parametrize("patch", [1, 4])
+def test_a_change_counts_for_its_whole_patch(patch):
+    """Of an error of 1 everywhere, a changed pixel adds the weight once for each pixel of its patch."""
+
+    class Still(torch.nn.Module):
+        deterministic, autocast, change_patch = True, False, patch
+
+        def augment(self, context, _generator):
+            return context
+
+        def predict(self, condition):
+            return future - 1
+
+    current = torch.zeros(1, 3, 2, 10, 6)  # not a multiple of the patch
+    future = current[:, -1:].clone()
+    future[0, 0, 1, 9, 5] = 2.0
+    condition, generator = Condition(current, torch.zeros(1, 4, 1)), torch.Generator()
+    found, _ = edm.loss(Still(), future, condition, generator, change_weight=3.0)
+    assert found.item() == pytest.approx(1 + 3 * (1 if patch == 1 else 2 * 2) / 60)
+
+
 def test_noise_levels_are_karras_and_end_at_zero():
     levels = edm.sigmas(edm.EdmConfig(), 50)
     assert len(levels) == 51

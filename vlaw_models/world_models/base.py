@@ -68,6 +68,9 @@ class WorldModel(nn.Module, ABC):
     """Share of training samples whose action and text are hidden."""
     autocast = True
     """bfloat16 arithmetic where the device has it."""
+    change_patch = 1
+    """Latent pixels each way of the patches that count as changed or not in training (edm.loss): around what moves a
+    picture has to stay true too."""
     deterministic = False
     """True: there is no noise to remove; `predict` gives the frames, in training and sampling alike."""
 

@@ -89,6 +89,7 @@ class ChunkWarp(WorldModel):
 
     config_class = ChunkWarpConfig
     deterministic = True
+    change_patch = 4
 
     def __init__(self, config: ChunkWarpConfig):
         super().__init__()

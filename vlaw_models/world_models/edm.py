@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn.functional import max_pool2d
 
 from vlaw_models.device import mixed
 
@@ -57,9 +58,9 @@ def loss(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Weighted denoising error per sample, (B,), and the estimate of the clean frames `future` (B, H, C, h, w).
 
-    `change_weight` k multiplies the error by 1 + k where a latent pixel differs from the current frame: most of a
-    picture is a still background, and what decides a task is small. A deterministic model's error is that of what it
-    predicts, without noise levels and their weight.
+    `change_weight` k multiplies the error by 1 + k where a patch of latent pixels (the model's `change_patch` each way)
+    differs from the current frame: most of a picture is a still background, and what decides a task is small. A
+    deterministic model's error is that of what it predicts, without noise levels and their weight.
     """
     current = condition.context[:, -1:]
     weight: torch.Tensor | float = 1.0
@@ -76,8 +77,10 @@ def loss(
         weight = (sigma**2 + 1) / sigma**2
     error = (estimate - clean) ** 2
     if change_weight:
-        changed = (clean - current).abs().amax(dim=2, keepdim=True) > change_threshold
-        error = error * (1 + change_weight * changed)
+        change, patch = (clean - current).abs().amax(dim=2), model.change_patch
+        changed = max_pool2d(change, patch, ceil_mode=True) > change_threshold
+        changed = changed.repeat_interleave(patch, 2).repeat_interleave(patch, 3)
+        error = error * (1 + change_weight * changed[:, :, None, : error.shape[3], : error.shape[4]])
     return weight * error.flatten(1).mean(dim=1), estimate[:, -future.shape[1] :]
 
 
