@@ -3,8 +3,8 @@
 The network of the tiny preset. It stands in for QwenJudge there, behind the same protocol (same frames, same question,
 same yes/no logits). Its encoder is that of the base policy, frozen: it places the hand and what the instruction names
 to millimetres, where a small network trained on labels alone sees blurs. The transformer also gets the commanded pose
-of the hand at every frame, which is as exact in imagination as on the robot. On 250 rollouts of the base policy,
-trained on scripted episodes alone: AUC .94, precision .93 at recall .69 (P(yes) > .8).
+of the hand at every frame, which is as exact in imagination as on the robot. How the shipped one was made:
+pretrain/stages.py.
 """
 
 from __future__ import annotations
