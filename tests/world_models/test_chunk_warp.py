@@ -91,6 +91,9 @@ def test_checkpoint_round_trip_and_missing_calibration(tmp_path):
         assert torch.equal(again.predict(condition(1)), net.predict(condition(1)))
     with pytest.raises(VlawError, match="2 calibrated cameras for 3 views"):
         ChunkWarp(replace(SMALL, cameras=SMALL.cameras[:2]))
+    for window in ((48, 42), (72, 40), (0, 40)):
+        with pytest.raises(VlawError, match=f"a window of {window[0]} x {window[1]} in pictures of 64 x 64 pixels"):
+            ChunkWarp(replace(SMALL, window=window))
     with pytest.raises(VlawError, match=r"'droid' has 0 calibrated cameras of 3.*'roll pitch yaw'"):
         build_world_model(WORLD_MODEL["tiny"], robot=find_robot("droid"), seed=0)
 

@@ -100,6 +100,12 @@ class ChunkWarp(WorldModel):
                 where="ChunkWarp's configuration",
                 remedy="Give the calibration of every view, or use a ChunkUNet, which needs none.",
             )
+        if any(not 8 <= side <= whole or side % 8 for side, whole in zip(c.window, (c.height, c.width), strict=True)):
+            raise VlawError(
+                f"a window of {c.window[0]} x {c.window[1]} in pictures of {c.height} x {c.width} pixels",
+                where="ChunkWarp's configuration",
+                remedy="Give rows and columns in multiples of 8, no more than the pictures have.",
+            )
         self.edm, self.chunk, self.views, self.pose_dim = EdmConfig(), c.chunk, c.views, len(c.pose_low)
         self.latent_shape = (COLOURS, c.views * c.height, c.width)
         known, moments = len(c.context), 2 + c.chunk
