@@ -55,7 +55,7 @@ class PretrainConfig:
     """As in foundation.toml: the very episodes of the lake's expert_demonstrations and co_training_data. The base
     policy has learned from them, so that an arm which imagines from their first frames has no data that the others
     never had."""
-    world_model_steps: int = 3000
+    world_model_steps: int = 6000
     world_model_batch: int = 16
     world_model_rate: float = 2e-3
     world_model_unroll: int = 6
