@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from vlaw_models.errors import VlawError
 from vlaw_models.learners.base import NOTHING, Examples, Misfit
 from vlaw_models.learners.batches import batches, in_memory
 from vlaw_models.learners.loop import LoopConfig, train
+from vlaw_models.learners.resume import Noise, Resume
 from vlaw_models.learners.stopping import Stops
 from vlaw_models.policies.base import FlowMatchingPolicy
 from vlaw_models.policies.data import Batch, FeatureData, MixedData, StepData, check_fits
@@ -87,12 +89,14 @@ def train_policy(
     seed: int,
     weights: Sequence[float] | None = None,
     stops: Stops | None = None,
+    state: Path | None = None,
     progress: Progress | None = None,
 ) -> list[float]:
     """Trains in place and leaves the averaged (EMA) weights in the policy; returns the loss of every step.
 
-    `weights`: w per episode, only where `data` is a list of episodes. Same policy, data, arguments and thread count
-    give the same weights. Raises VlawError where the loss is no longer a finite number.
+    `weights`: w per episode, only where `data` is a list of episodes. `state`: the file of an interrupted training that
+    is gone on with (resume.py). Same policy, data, arguments and thread count give the same weights. Raises VlawError
+    where the loss is no longer a finite number.
     """
     if not isinstance(data, (StepData, MixedData)):
         data = StepData.from_episodes(data, weights=weights)
@@ -117,9 +121,13 @@ def train_policy(
             _shown_advantage(policy, torch.from_numpy(batch.positive), generator),
         )
 
+    resume = None if state is None else Resume(state, {"noise": Noise(generator)})
+    done = resume.done if resume else 0
+    for _ in range(done):  # choices are drawn again, and nothing is read for them
+        draw()
     take = partial(source.at, chunk_size=policy.chunk_size)
-    found = batches(draw, take, loop.steps, portable=source.portable, device=policy.device)
-    return train(policy, found, batch_loss, loop, what="policy", stops=stops, progress=progress)
+    found = batches(draw, take, loop.steps - done, portable=source.portable, device=policy.device)
+    return train(policy, found, batch_loss, loop, what="policy", stops=stops, resume=resume, progress=progress)
 
 
 def train_head(

@@ -60,15 +60,13 @@ def train_reward_model(
     batch_size: int = 16,
     learning_rate: float = 1e-3,
     weight_decay: float = 0.05,
-    failure_weight: float = 1.0,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Trains the parameters of `judge` that require gradients, in place; leaves it in evaluation mode.
 
     Cross-entropy of the right answer over the two answers, AdamW, a short warm-up and cosine decay. Batches run
     through shuffled passes over the episodes, so P(yes) keeps the success rate of the data as its prior. A judge with
-    a frozen encoder encodes every frame once, before training; another one is given augmented frames. `failure_weight`
-    above 1 makes the judge surer before it says yes: a false success costs more than a missed one.
+    a frozen encoder encodes every frame once, before training; another one is given augmented frames.
     Returns {"losses": [one per step], "seconds": ..., "episodes": n, "successes": k}. VlawError without episodes.
     """
     if not episodes or len(episodes) != len(labels):
@@ -82,7 +80,6 @@ def train_reward_model(
     generator = torch.Generator().manual_seed(seed)
     device = next(judge.parameters()).device
     answers = torch.tensor([YES if label else NO for label in labels])
-    costs = torch.tensor([1.0, failure_weight], device=device)  # in the order of YES, NO
     order = np.empty(0, dtype=np.int64)
     lengths = [len(episode.images) for episode in episodes]
     encoded = _frame_features(judge, episodes, device) if judge.frozen_eyes and steps else []
@@ -96,7 +93,7 @@ def train_reward_model(
 
     def loss_of(logits: torch.Tensor, chosen: Choice) -> torch.Tensor:
         right = answers[[index for index, _ in chosen]].to(device)
-        return functional.cross_entropy(logits.float(), right, weight=costs)
+        return functional.cross_entropy(logits.float(), right)
 
     def loss_of_clips(batch: tuple[Choice, np.ndarray, np.ndarray]) -> torch.Tensor:
         chosen, pictures, states = batch

@@ -84,9 +84,6 @@ class PretrainConfig:
     imagined_steps: int = 800
     """On clips of which three quarters are imagined."""
     reward_model_batch: int = 64
-    failure_weight: float = 3.0
-    """What is imagined from a false success teaches the policy to fail: saying yes wrongly costs more than saying
-    no."""
 
 
 class Corpora:
@@ -206,6 +203,7 @@ def train_base_policy(data: Corpora, out: Path, progress: Progress | None = None
             LoopConfig(steps=phase.steps, learning_rate=phase.rate, ema=phase.ema),
             batch_size=cfg.policy_batch,
             seed=cfg.seed + part,
+            state=data.work / f"policy_phase_{part}.state",
             progress=progress,
         )
     policy.save(data.work / "policy_encoder")
@@ -276,7 +274,6 @@ def train_reward_model(
             learning_rate=rate,
             seed=cfg.seed,
             batch_size=cfg.reward_model_batch,
-            failure_weight=cfg.failure_weight,
             progress=progress,
         )
     judge.save(out, dtype=torch.float16)
