@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from vlaw_models.episodes import Observation
-from vlaw_models.policies.base import FlowMatchingPolicy
+from vlaw_models.policies.flow_matching import FlowMatchingPolicy
 from vlaw_models.policies.normalization import Normalization
 from vlaw_models.policies.tokenize import InstructionTokenizer
 

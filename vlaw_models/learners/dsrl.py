@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from vlaw_models.config import PolicyConfig
     from vlaw_models.episodes import Episode
     from vlaw_models.learners.stopping import Stops
-    from vlaw_models.policies.base import FlowMatchingPolicy, Policy
+    from vlaw_models.policies.base import Policy
+    from vlaw_models.policies.flow_matching import FlowMatchingPolicy
     from vlaw_models.policies.noise_policy import NoisePolicy, TransitionBatch
 
 TARGET_RATE = 0.02
@@ -56,7 +57,7 @@ class Dsrl(Learner):
         return self.steps
 
     def fits(self, policy_class: type, settings: PolicyConfig) -> Misfit | None:
-        from vlaw_models.policies.base import FlowMatchingPolicy
+        from vlaw_models.policies.flow_matching import FlowMatchingPolicy
         from vlaw_models.policies.noise_policy import NoisePolicy
 
         if not settings.use_real:
@@ -95,7 +96,7 @@ class Dsrl(Learner):
         from vlaw_models.device import seeded
         from vlaw_models.learners.batches import in_memory
         from vlaw_models.learners.loop import LoopConfig, train
-        from vlaw_models.policies.base import FlowMatchingPolicy
+        from vlaw_models.policies.flow_matching import FlowMatchingPolicy
         from vlaw_models.policies.noise_policy import NoisePolicy
 
         if isinstance(policy, NoisePolicy):

@@ -1,4 +1,5 @@
-"""Training a policy by weighted flow matching (Eq. 4): pretraining, and the update that imitation and RECAP share.
+"""Training a policy on chunks of actions, each with a weight (Eq. 4): pretraining, and the update that imitation and
+RECAP share. The error is the policy's: flow matching, or the cross entropy of action tokens.
 
 Pictures are encoded anew for every batch (`train_policy`), or once, by an encoder that stays as it is (`train_head`).
 """
@@ -22,7 +23,7 @@ from vlaw_models.learners.batches import batches, in_memory
 from vlaw_models.learners.loop import LoopConfig, train
 from vlaw_models.learners.resume import Noise, Resume
 from vlaw_models.learners.stopping import Stops
-from vlaw_models.policies.base import FlowMatchingPolicy
+from vlaw_models.policies.base import TrainedPolicy
 from vlaw_models.policies.data import Batch, FeatureData, MixedData, StepData, check_fits
 from vlaw_models.progress import Progress
 
@@ -31,14 +32,14 @@ CONDITION_DROPOUT = 0.3
 
 
 def misfit(policy_class: type, settings: PolicyConfig) -> Misfit | None:
-    """Why policies of a class cannot be updated by flow matching as the recipe says; None where they can."""
+    """Why policies of a class cannot be updated by imitation as the recipe says; None where they can."""
     name = policy_class.__name__
-    if not issubclass(policy_class, FlowMatchingPolicy):
+    if not issubclass(policy_class, TrainedPolicy):
         return Misfit(
             "policy.learner",
-            f"does not fit {name}, which is no flow-matching policy",
-            'Choose a learner that updates it ("dsrl" goes on with what it made), or start anew from a flow-matching '
-            'policy: policy.start = "base", where base_policy of foundation.toml [weights] is one.',
+            f"does not fit {name}, which does not learn from actions",
+            'Choose a learner that updates it ("dsrl" goes on with what it made), or start anew from a policy that '
+            'does: policy.start = "base", where base_policy of foundation.toml [weights] is one.',
         )
     if settings.frozen_encoder and not policy_class.can_freeze:
         return Misfit(
@@ -50,7 +51,7 @@ def misfit(policy_class: type, settings: PolicyConfig) -> Misfit | None:
 
 
 def update(
-    policy: FlowMatchingPolicy,
+    policy: TrainedPolicy,
     real: Examples,
     imagined: Examples,
     settings: PolicyConfig,
@@ -81,7 +82,7 @@ def update(
 
 
 def train_policy(
-    policy: FlowMatchingPolicy,
+    policy: TrainedPolicy,
     data: StepData | MixedData | Sequence[Episode],
     loop: LoopConfig,
     *,
@@ -131,7 +132,7 @@ def train_policy(
 
 
 def train_head(
-    policy: FlowMatchingPolicy,
+    policy: TrainedPolicy,
     sources: Sequence[StepData],
     shares: Sequence[float],
     loop: LoopConfig,
@@ -169,7 +170,7 @@ def train_head(
         advantage = _shown_advantage(policy, positive, generator)
         if advantage is not None:
             context = policy.condition(context, advantage)
-        return policy.flow_error(context, states, actions, weights, generator, samples=flow_samples)
+        return policy.chunk_error(context, states, actions, weights, generator, samples=flow_samples)
 
     found, parameters = in_memory(draw, loop.steps), policy.head_parameters()
     return train(policy, found, batch_loss, loop, what="policy", parameters=parameters, stops=stops, progress=progress)
@@ -203,10 +204,8 @@ def batch_shares(
     return shares
 
 
-def _shown_advantage(
-    policy: FlowMatchingPolicy, positive: torch.Tensor, generator: torch.Generator
-) -> torch.Tensor | None:
-    """What a conditioned policy is told of each sample's advantage, see `FlowMatchingPolicy.condition`."""
+def _shown_advantage(policy: TrainedPolicy, positive: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:
+    """What a conditioned policy is told of each sample's advantage, see `TrainedPolicy.condition`."""
     if not policy.conditioned:
         return None
     hidden = torch.rand(len(positive), generator=generator).to(positive.device) < CONDITION_DROPOUT

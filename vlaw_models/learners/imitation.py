@@ -1,4 +1,5 @@
-"""Imitation: weighted flow matching (Eq. 4) on successes alone ('filtered', VLAW's own), or on all episodes ('awr')."""
+"""Imitation: the weighted error of chunks (Eq. 4), on successes alone ('filtered', VLAW's own) or on all episodes
+('awr')."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Imitation(Learner):
-    """A learner that fits by flow matching on its members; subclasses choose and weigh them."""
+    """A learner that imitates its members; subclasses choose and weigh them."""
 
     policy_keys: ClassVar[tuple[str, ...]] = (
         "steps",
@@ -51,9 +52,9 @@ class Imitation(Learner):
         progress: Progress | None = None,
     ) -> tuple[Policy, list[float]]:
         from vlaw_models.learners.flow_matching import update
-        from vlaw_models.policies.base import FlowMatchingPolicy
+        from vlaw_models.policies.base import TrainedPolicy
 
-        assert isinstance(policy, FlowMatchingPolicy), "`fits` says so before"
+        assert isinstance(policy, TrainedPolicy), "`fits` says so before"
         options: dict[str, Any] = {"rehearsed": rehearsed, "stops": stops, "seed": seed, "progress": progress}
         return policy, update(policy, real, imagined, settings, **options)
 

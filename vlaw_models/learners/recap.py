@@ -55,9 +55,9 @@ class Recap(Imitation):
         seed: int,
         progress: Progress | None = None,
     ) -> tuple[Policy, list[float]]:
-        from vlaw_models.policies.base import FlowMatchingPolicy
+        from vlaw_models.policies.base import TrainedPolicy
 
-        assert isinstance(policy, FlowMatchingPolicy), "`fits` says so before"
+        assert isinstance(policy, TrainedPolicy), "`fits` says so before"
         policy.condition_on_advantage()
         options: dict[str, Any] = {"rehearsed": rehearsed, "stops": stops, "seed": seed, "progress": progress}
         return super().fit(policy, real, imagined, settings, **options)

@@ -1,7 +1,7 @@
-"""The Policy protocol and the flow matching that all policies share (convention of pi0: t = 1 is noise, t = 0 data).
+"""The Policy protocol, and what every trained policy has: an observation encoded once, the weighted error of a chunk
+that imitation minimises (paper Eq. 4), checkpoints.
 
-Loss with a weight per sample (paper Eq. 4), Euler sampling with explicit noise, checkpoints. The networks
-(flow_policy.py, pi0.py) say how an observation is encoded, once, and what velocity follows from it.
+How a chunk follows from the encoded observation is up to the kind of policy: flow_matching.py, openvla_oft.py.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -53,21 +53,17 @@ class Policy(Protocol):
         """The checkpoint that `load_policy` reads."""
 
 
-class FlowMatchingPolicy(nn.Module, ABC):
-    """Flow matching over normalised action chunks: x_t = t * eps + (1 - t) * a, velocity u = eps - a."""
+class TrainedPolicy(nn.Module, ABC):
+    """A network that predicts normalised action chunks, and learns from chunks of actions with a weight each."""
 
-    noise_dim: int
-    """Width of the flow's space; larger than the action where a network has padded dimensions."""
-    flow_samples: int = 1
-    """Pairs (eps, t) per observation in the loss. More is cheap where encoding the observation is the dear part."""
+    plain: ClassVar[tuple[str, ...]] = ("execute_steps",)
+    """The constructor's values, and attributes, that presets and config.json hold beside the sizes."""
 
-    def __init__(
-        self, tokenizer: InstructionTokenizer, normalization: Normalization, *, execute_steps: int, euler_steps: int
-    ):
+    def __init__(self, tokenizer: InstructionTokenizer, normalization: Normalization, *, execute_steps: int):
         super().__init__()
         self.tokenizer, self.normalization = tokenizer, normalization
         self.chunk_size, self.action_dim = normalization.chunk_size, normalization.action_dim
-        self.execute_steps, self.euler_steps = execute_steps, euler_steps
+        self.execute_steps = execute_steps
 
     @abstractmethod
     def encode(self, images: torch.Tensor, state: torch.Tensor, tokens: torch.Tensor) -> Any:
@@ -123,17 +119,8 @@ class FlowMatchingPolicy(nn.Module, ABC):
         return context
 
     @abstractmethod
-    def velocity(self, context: Any, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """Predicted u at x (N, H, noise_dim) and t (N,); N is B, or a multiple of it in blocks of B."""
-
-    @abstractmethod
     def sizes(self) -> dict[str, Any]:
         """The plain values from which `build` makes the same network."""
-
-    def auxiliary(self, context: Any, target: torch.Tensor, points: torch.Tensor | None) -> torch.Tensor | float:
-        """A further training error per sample (B,), weighted like the flow's; none by default. `target` (B, H, A)."""
-        del context, target, points
-        return 0.0
 
     def augment(
         self, images: torch.Tensor, points: torch.Tensor | None, generator: torch.Generator
@@ -153,7 +140,7 @@ class FlowMatchingPolicy(nn.Module, ABC):
         points: torch.Tensor | None = None,
         advantage: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Mean over the batch of w(o, a) * flow-matching error (Eq. 4), a scalar.
+        """Mean over the batch of w(o, a) * error (Eq. 4), a scalar.
 
         images (B, V, h, w, 3) uint8, state (B, D), instructions B strings or tokens (B, L), actions (B, H, A) absolute
         targets, weight (B,), points (B, V, P, 2) see policies/data.py, advantage (B,) see `condition`. `generator` is a
@@ -166,9 +153,10 @@ class FlowMatchingPolicy(nn.Module, ABC):
         context = self.encode(images.to(device), self.normalization.state(state), tokens.to(device))
         if advantage is not None:
             context = self.condition(context, advantage.to(device))
-        return self.flow_error(context, state, actions, weight, generator, points)
+        return self.chunk_error(context, state, actions, weight, generator, points)
 
-    def flow_error(
+    @abstractmethod
+    def chunk_error(
         self,
         context: Any,
         state: torch.Tensor,
@@ -178,39 +166,17 @@ class FlowMatchingPolicy(nn.Module, ABC):
         points: torch.Tensor | None = None,
         samples: int | None = None,
     ) -> torch.Tensor:
-        """The part of `loss` after the observation is encoded. `samples` instead of `flow_samples`."""
-        device, batch, samples = self.device, len(state), samples or self.flow_samples
-        state, actions = state.to(device).float(), actions.to(device).float()
-        target = nn.functional.pad(self.normalization.actions(actions, state), (0, self.noise_dim - self.action_dim))
-        target = target.repeat(samples, 1, 1)
-        noise = torch.randn(target.shape, generator=generator).to(device)
-        # The inverse distribution function of Beta(1.5, 1) is u^(1/1.5): one uniform number per time.
-        time = torch.rand(batch * samples, generator=generator).to(device) ** (1 / 1.5) * 0.999 + 0.001
-        t = time[:, None, None]
-        predicted = self.velocity(context, t * noise + (1 - t) * target, time).float()
-        error = (predicted - (noise - target))[..., : self.action_dim] ** 2
-        per_sample = error.mean(dim=(1, 2)).view(samples, batch).mean(0)
-        per_sample = per_sample + self.auxiliary(context, target[:batch], points)
-        return (weight.to(device) * per_sample).mean()
+        """The part of `loss` after the observation is encoded. `samples`: draws per observation, where the error has
+        chance in it."""
 
-    def draw_noise(self, batch: int, generator: Generators) -> torch.Tensor:
-        """(B, H, noise_dim) standard normal numbers."""
-        shape = (self.chunk_size, self.noise_dim)
-        if isinstance(generator, torch.Generator):
-            return torch.randn((batch, *shape), generator=generator)
-        return torch.stack([torch.randn(shape, generator=one) for one in generator])
-
-    @torch.no_grad()
+    @abstractmethod
     def sample(
         self, observation: Observation, instructions: Sequence[str], generator: Generators, noise_scale: float = 1.0
     ) -> np.ndarray:
-        """(B, H, A) float32 absolute pose targets, by Euler steps from noise (t = 1) to data (t = 0).
+        """(B, H, A) float32 absolute pose targets; no chance in them at `noise_scale` 0.
 
         `generator`: one CPU generator, or B of them. Raises VlawError where the observation does not fit the policy.
         """
-        context, state = self.observe(observation, instructions)
-        noise = self.draw_noise(len(observation), generator).to(state.device) * noise_scale
-        return self.chunk(context, noise, state)
 
     def observe(self, observation: Observation, instructions: Sequence[str]) -> tuple[Any, torch.Tensor]:
         """The context in which actions are sampled, and the state (B, D) as it is. Raises VlawError as `sample`."""
@@ -225,26 +191,36 @@ class FlowMatchingPolicy(nn.Module, ABC):
             )
         state = torch.as_tensor(observation.state, dtype=torch.float32, device=device)
         images = torch.from_numpy(np.ascontiguousarray(observation.images)).to(device)
-        context = self.encode(images, self.normalization.state(state), self.tokenizer(instructions).to(device))
-        return self.condition(context, torch.ones(len(state), dtype=torch.int64, device=device)), state
+        return self.observed(state, images=images, tokens=self.tokenizer(instructions).to(device)), state
 
-    def chunk(self, context: Any, noise: torch.Tensor, state: torch.Tensor) -> np.ndarray:
-        """(B, H, A) float32 absolute pose targets that the flow makes of `noise` (B, H, noise_dim)."""
-        return self.normalization.targets(self.denoise(context, noise)[..., : self.action_dim], state).cpu().numpy()
+    def observed(
+        self,
+        state: torch.Tensor,
+        *,
+        images: torch.Tensor | None = None,
+        tokens: torch.Tensor | None = None,
+        features: torch.Tensor | None = None,
+    ) -> Any:
+        """`observe` of tensors on the policy's device: the state (B, D) as it is, with images (B, V, h, w, 3) uint8 and
+        tokens (B, L), or with what `picture_features` made of them."""
+        normalized = self.normalization.state(state)
+        if features is not None:
+            context = self.encode_features(features, normalized)
+        else:
+            assert images is not None
+            assert tokens is not None
+            context = self.encode(images, normalized, tokens)
+        return self.condition(context, torch.ones(len(state), dtype=torch.int64, device=state.device))
 
-    def denoise(self, context: Any, x: torch.Tensor) -> torch.Tensor:
-        """(B, H, noise_dim) normalised actions, from noise of the same shape by `euler_steps` Euler steps."""
-        for step in range(self.euler_steps):
-            t = torch.full((len(x),), 1 - step / self.euler_steps, device=x.device)
-            x = x - self.velocity(context, x, t).float() / self.euler_steps
-        return x
+    def targets(self, normalized: torch.Tensor, state: torch.Tensor) -> np.ndarray:
+        """(B, H, A) float32 absolute pose targets of a normalised chunk (B, H, >= A)."""
+        return self.normalization.targets(normalized[..., : self.action_dim].detach(), state).cpu().numpy()
 
     def config(self) -> dict[str, Any]:
         """What config.json holds: everything but weights and vocabulary, as plain values."""
         return {
             "class": type(self).__name__,
-            "execute_steps": self.execute_steps,
-            "euler_steps": self.euler_steps,
+            **{name: getattr(self, name) for name in self.plain},
             "instruction_length": self.tokenizer.length,
             "instruction_template": self.tokenizer.template,
             "normalization": self.normalization.to_json(),
@@ -260,14 +236,14 @@ class FlowMatchingPolicy(nn.Module, ABC):
         return save_checkpoint(folder, self.config(), tensors, tokenizer=self.tokenizer.to_json())
 
     @classmethod
-    def load(cls, folder: Path | str) -> FlowMatchingPolicy:
+    def load(cls, folder: Path | str) -> Self:
         """The policy of a checkpoint, in evaluation mode. Raises VlawError where the folder is not a complete one."""
         return cls.from_parts(load_config(folder), load_tensors(folder), read_tokenizer(folder), where=folder)
 
     @classmethod
     def from_parts(
         cls, config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], vocabulary: str, *, where: Path | str
-    ) -> FlowMatchingPolicy:
+    ) -> Self:
         """`load` from what the files hold: config.json, the tensors and the text of tokenizer.json."""
         try:
             tokenizer = InstructionTokenizer.from_json(
@@ -279,8 +255,7 @@ class FlowMatchingPolicy(nn.Module, ABC):
             policy = cls(
                 tokenizer,
                 Normalization.from_json(config["normalization"]),
-                execute_steps=config["execute_steps"],
-                euler_steps=config["euler_steps"],
+                **{name: config[name] for name in cls.plain},
                 **config["sizes"],
             )
         except (KeyError, TypeError) as error:
@@ -297,7 +272,7 @@ class FlowMatchingPolicy(nn.Module, ABC):
         return next(self.parameters()).device
 
 
-def load_policy(folder: Path | str) -> FlowMatchingPolicy:
+def load_policy(folder: Path | str) -> TrainedPolicy:
     """The policy in a checkpoint, whichever class it is. Raises VlawError for anything that is not a policy."""
     return load_checkpoint(folder, POLICIES)
 
@@ -310,7 +285,7 @@ def build_policy(
     seed: int,
     instructions: Sequence[str] = (),
     tokenizer: InstructionTokenizer | None = None,
-) -> FlowMatchingPolicy:
+) -> TrainedPolicy:
     """A new policy of a preset (presets.POLICY[...]) for a robot, seeded.
 
     The tokenizer is made from the words of `instructions` unless one is given (PaliGemma's, for published weights).
@@ -320,10 +295,4 @@ def build_policy(
     policy_class = preset_class(preset, POLICIES)
     sizes = {**preset["sizes"], **({"cameras": len(robot.cameras)} if "cameras" in preset["sizes"] else {})}
     with seeded(seed):
-        return policy_class(
-            tokenizer,
-            normalization,
-            execute_steps=preset["execute_steps"],
-            euler_steps=preset["euler_steps"],
-            **sizes,
-        )
+        return policy_class(tokenizer, normalization, **{name: preset[name] for name in policy_class.plain}, **sizes)

@@ -15,7 +15,7 @@ import torch
 from vlaw_models.device import mixed
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
-from vlaw_models.policies.base import FlowMatchingPolicy
+from vlaw_models.policies.base import TrainedPolicy
 from vlaw_models.sources import Frames, gather, portable
 
 POINTS = 2
@@ -181,7 +181,7 @@ class FeatureData:
     A training step on them costs a fifth of one on pictures. There is no random shift of pictures then.
     """
 
-    def __init__(self, policy: FlowMatchingPolicy, data: StepData, *, batch_size: int = 256):
+    def __init__(self, policy: TrainedPolicy, data: StepData, *, batch_size: int = 256):
         """`policy.can_freeze` must be true; its encoder is asked once per control step of `data`."""
         tokens = policy.tokenizer(data.instructions)
         features, states, chunks, weights, positive = [], [], [], [], []
@@ -244,7 +244,7 @@ class MixedData:
 _ARRAYS = ("images", "states", "actions", "weights", "positive", "points")
 
 
-def check_fits(policy: FlowMatchingPolicy, source: StepData) -> None:
+def check_fits(policy: TrainedPolicy, source: StepData) -> None:
     """Raises VlawError where states or actions are not of the policy's robot."""
     expected = (policy.normalization.state_dim, policy.action_dim)
     for state, action in zip(source.states, source.actions, strict=True):

@@ -26,7 +26,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from vlaw_models.checkpoint import class_of, load_config, load_tensors, load_weights, read_tokenizer, save_checkpoint
 from vlaw_models.episodes import Observation
 from vlaw_models.errors import VlawError
-from vlaw_models.policies.base import FlowMatchingPolicy, Generators
+from vlaw_models.policies.base import Generators
+from vlaw_models.policies.flow_matching import FlowMatchingPolicy
 from vlaw_models.policies.registry import POLICIES
 
 LOG_STD = (-4.0, 1.0)

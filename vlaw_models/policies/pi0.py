@@ -18,7 +18,7 @@ from transformers import Cache, PI0Config, PI0ForConditionalGeneration
 
 from vlaw_models.checkpoint import load_tensors, read_safetensors
 from vlaw_models.errors import VlawError
-from vlaw_models.policies.base import FlowMatchingPolicy
+from vlaw_models.policies.flow_matching import FlowMatchingPolicy
 from vlaw_models.policies.normalization import Normalization
 from vlaw_models.policies.tokenize import IMAGE, InstructionTokenizer
 

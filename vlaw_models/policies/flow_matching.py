@@ -1,0 +1,147 @@
+"""The flow matching that FlowPolicy and Pi0Policy share (convention of pi0: t = 1 is noise, t = 0 data).
+
+Loss with a weight per sample (paper Eq. 4), Euler sampling with explicit noise, and the flow-SDE, whose steps have
+likelihoods. The networks (flow_policy.py, pi0.py) say how an observation is encoded, once, and what velocity follows
+from it.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from vlaw_models.episodes import Observation
+from vlaw_models.policies.base import Generators
+from vlaw_models.policies.likelihood import LikelihoodPolicy
+from vlaw_models.policies.normalization import Normalization
+from vlaw_models.policies.tokenize import InstructionTokenizer
+
+
+class FlowMatchingPolicy(LikelihoodPolicy):
+    """Flow matching over normalised action chunks: x_t = t * eps + (1 - t) * a, velocity u = eps - a.
+
+    A trace is (B, K + 1, H, noise_dim) float32: x from noise to data, over K = `euler_steps` steps of the flow-SDE. The
+    tokens of a control step are its K transitions. `temperature` is the SDE's noise level; 0.5 is RLinf's for pi0.
+    """
+
+    plain = ("execute_steps", "euler_steps")
+    noise_dim: int
+    """Width of the flow's space; larger than the action where a network has padded dimensions."""
+    flow_samples: int = 1
+    """Pairs (eps, t) per observation in the loss. More is cheap where encoding the observation is the dear part."""
+
+    def __init__(
+        self, tokenizer: InstructionTokenizer, normalization: Normalization, *, execute_steps: int, euler_steps: int
+    ):
+        super().__init__(tokenizer, normalization, execute_steps=execute_steps)
+        self.euler_steps = euler_steps
+
+    @abstractmethod
+    def velocity(self, context: Any, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """Predicted u at x (N, H, noise_dim) and t (N,); N is B, or a multiple of it in blocks of B."""
+
+    def auxiliary(self, context: Any, target: torch.Tensor, points: torch.Tensor | None) -> torch.Tensor | float:
+        """A further training error per sample (B,), weighted like the flow's; none by default. `target` (B, H, A)."""
+        del context, target, points
+        return 0.0
+
+    def chunk_error(
+        self,
+        context: Any,
+        state: torch.Tensor,
+        actions: torch.Tensor,
+        weight: torch.Tensor,
+        generator: torch.Generator,
+        points: torch.Tensor | None = None,
+        samples: int | None = None,
+    ) -> torch.Tensor:
+        """The weighted flow-matching error (Eq. 4). `samples` instead of `flow_samples`."""
+        device, batch, samples = self.device, len(state), samples or self.flow_samples
+        state, actions = state.to(device).float(), actions.to(device).float()
+        target = nn.functional.pad(self.normalization.actions(actions, state), (0, self.noise_dim - self.action_dim))
+        target = target.repeat(samples, 1, 1)
+        noise = torch.randn(target.shape, generator=generator).to(device)
+        # The inverse distribution function of Beta(1.5, 1) is u^(1/1.5): one uniform number per time.
+        time = torch.rand(batch * samples, generator=generator).to(device) ** (1 / 1.5) * 0.999 + 0.001
+        t = time[:, None, None]
+        predicted = self.velocity(context, t * noise + (1 - t) * target, time).float()
+        error = (predicted - (noise - target))[..., : self.action_dim] ** 2
+        per_sample = error.mean(dim=(1, 2)).view(samples, batch).mean(0)
+        per_sample = per_sample + self.auxiliary(context, target[:batch], points)
+        return (weight.to(device) * per_sample).mean()
+
+    def draw_noise(self, batch: int, generator: Generators) -> torch.Tensor:
+        """(B, H, noise_dim) standard normal numbers."""
+        shape = (self.chunk_size, self.noise_dim)
+        if isinstance(generator, torch.Generator):
+            return torch.randn((batch, *shape), generator=generator)
+        return torch.stack([torch.randn(shape, generator=one) for one in generator])
+
+    @torch.no_grad()
+    def sample(
+        self, observation: Observation, instructions: Sequence[str], generator: Generators, noise_scale: float = 1.0
+    ) -> np.ndarray:
+        """(B, H, A) float32 absolute pose targets, by Euler steps from noise (t = 1) to data (t = 0).
+
+        `generator`: one CPU generator, or B of them. Raises VlawError where the observation does not fit the policy.
+        """
+        context, state = self.observe(observation, instructions)
+        noise = self.draw_noise(len(observation), generator).to(state.device) * noise_scale
+        return self.chunk(context, noise, state)
+
+    def chunk(self, context: Any, noise: torch.Tensor, state: torch.Tensor) -> np.ndarray:
+        """(B, H, A) float32 absolute pose targets that the flow makes of `noise` (B, H, noise_dim)."""
+        return self.targets(self.denoise(context, noise), state)
+
+    def denoise(self, context: Any, x: torch.Tensor) -> torch.Tensor:
+        """(B, H, noise_dim) normalised actions, from noise of the same shape by `euler_steps` Euler steps."""
+        for step in range(self.euler_steps):
+            x = x - self._velocity_at(context, x, step) / self.euler_steps
+        return x
+
+    def transition(self, context: Any, x: torch.Tensor, step: int, level: float) -> tuple[torch.Tensor, float]:
+        """Mean (B, H, noise_dim) and standard deviation of the next x: one step d = 1 / K of the flow-SDE.
+
+        The update rule of Flow-GRPO (arXiv 2505.05470), with s = level * sqrt(t / (1 - t)):
+        x_{t-d} = x_t - [v + s^2 / (2 t) (x_t + (1 - t) v)] d + s sqrt(d) eps.
+        At level 0 it is the Euler step of the ODE; for small d it has the ODE's marginals at any level.
+        """
+        d = 1 / self.euler_steps
+        t = 1 - step * d
+        # At t = 1 the published samplers (Flow-GRPO, RLinf) put the next time into 1 - t, which would be 0.
+        variance = level**2 * t / (1 - t if step else d)
+        velocity = self._velocity_at(context, x, step)
+        predicted_noise = x + (1 - t) * velocity
+        return x - d * (velocity + variance / (2 * t) * predicted_noise), math.sqrt(variance * d)
+
+    def draw(self, context: Any, batch: int, generator: Generators, temperature: float) -> torch.Tensor:
+        x = self.draw_noise(batch, generator).to(self.device)
+        path = [x]
+        for step in range(self.euler_steps):
+            mean, deviation = self.transition(context, x, step, temperature)
+            x = mean + deviation * self.draw_noise(batch, generator).to(self.device)
+            path.append(x)
+        return torch.stack(path, dim=1)
+
+    def log_prob(self, context: Any, trace: torch.Tensor, temperature: float) -> torch.Tensor:
+        """(B, H, K): log density of each transition, summed over the action's dimensions (of padded ones the noise is
+        not counted, as in RLinf). The first noise is drawn from no weights, so it is not in it."""
+        found = []
+        for step, (x, following) in enumerate(zip(trace[:, :-1].unbind(1), trace[:, 1:].unbind(1), strict=True)):
+            mean, deviation = self.transition(context, x, step, temperature)
+            off = ((following - mean) / deviation)[..., : self.action_dim]
+            found.append((-0.5 * off**2 - math.log(deviation * math.sqrt(2 * math.pi))).sum(-1))
+        return torch.stack(found, dim=-1)
+
+    def drawn(self, trace: torch.Tensor) -> torch.Tensor:
+        return trace[:, -1]
+
+    def _velocity_at(self, context: Any, x: torch.Tensor, step: int) -> torch.Tensor:
+        t = torch.full((len(x),), 1 - step / self.euler_steps, device=x.device)
+        return self.velocity(context, x, t).float()
