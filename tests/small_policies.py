@@ -1,4 +1,4 @@
-"""Policies of two classes at sizes of a moment, made for given episodes, and samples of them."""
+"""Policies of every class at sizes of a moment, made for given episodes, and samples of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from vlaw_models.episodes import Observation
-from vlaw_models.policies.flow_matching import FlowMatchingPolicy
+from vlaw_models.policies.base import TrainedPolicy
 from vlaw_models.policies.normalization import Normalization
 from vlaw_models.policies.tokenize import InstructionTokenizer
 
@@ -33,9 +33,15 @@ PI0 = {
         "patch_size": 16,
     },
 }
+_TOWER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 16}
+OFT = {
+    "text": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2},
+    "dino": _TOWER,
+    "siglip": {"intermediate_size": 64, **_TOWER},
+}
 
 
-def make(cls, sizes, episodes, seed=0, **settings) -> FlowMatchingPolicy:
+def make(cls, sizes, episodes, seed=0, **settings) -> TrainedPolicy:
     tokenizer = InstructionTokenizer.from_instructions([e.instruction for e in episodes], length=8)
     statistics = Normalization.fit(
         [e.states for e in episodes], [e.actions for e in episodes], chunk_size=8, absolute=(4,)

@@ -25,6 +25,8 @@ WEIGHTS = Path(__file__).parent / "weights"
 _GEMMA_SMALL = {"num_hidden_layers": 6, "num_attention_heads": 8, "num_key_value_heads": 1, "head_dim": 32}
 _GEMMA_TOY = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 8}
 _GEMMA_PAPER = {"num_hidden_layers": 18, "num_attention_heads": 8, "num_key_value_heads": 1, "head_dim": 256}
+_PATCHES_TINY = {"image_size": 64, "patch_size": 16}
+_PATCHES_PAPER = {"image_size": 224, "patch_size": 14}
 
 POLICY: dict[str, dict[str, Any]] = {
     "tiny": {
@@ -96,6 +98,63 @@ POLICY: dict[str, dict[str, Any]] = {
                 "image_size": 32,
                 "patch_size": 16,
             },
+        },
+    },
+}
+
+OPENVLA_OFT: dict[str, dict[str, Any]] = {
+    # Policies of the class of World-VLA-Loop, for `build_policy`; "OpenVlaOftL1Policy" takes the same sizes.
+    "tiny": {
+        "class": "OpenVlaOftPolicy",
+        "chunk_size": 8,
+        "execute_steps": 4,
+        "instruction_length": 16,
+        "sizes": {
+            "text": {
+                "hidden_size": 128,
+                "intermediate_size": 352,
+                "num_hidden_layers": 4,
+                "num_attention_heads": 4,
+            },
+            "dino": {"hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 3, **_PATCHES_TINY},
+            "siglip": {
+                "hidden_size": 96,
+                "intermediate_size": 384,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 3,
+                **_PATCHES_TINY,
+            },
+            "shift": 2,
+        },
+    },
+    # OpenVLA-7B: Llama 2, DINOv2 ViT-L with registers and SigLIP SO400M, one layer before their last. Chunk and prompt
+    # as in SimpleVLA-RL, without the state; its tokenizer is Llama's.
+    "paper": {
+        "class": "OpenVlaOftPolicy",
+        "chunk_size": 8,
+        "execute_steps": 8,
+        "instruction_length": 64,
+        "instruction_template": "<s>In: What action should the robot take to {}?\nOut:",
+        "sizes": {
+            "text": {
+                "hidden_size": 4096,
+                "intermediate_size": 11008,
+                "num_hidden_layers": 32,
+                "num_attention_heads": 32,
+            },
+            "dino": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, **_PATCHES_PAPER},
+            "siglip": {
+                "hidden_size": 1152,
+                "intermediate_size": 4304,
+                "num_hidden_layers": 27,
+                "num_attention_heads": 16,
+                **_PATCHES_PAPER,
+            },
+            "vision_layer": -2,
+            "use_state": False,
+            "vocabulary_size": 32064,
+            "spare_words": 64,
+            "stop_token": 2,
         },
     },
 }

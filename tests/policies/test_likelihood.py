@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from small_policies import FLOW, PI0, first_observation, make, sample
+from small_policies import FLOW, OFT, PI0, first_observation, make, sample
 
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.flow_matching import FlowMatchingPolicy
@@ -13,10 +13,12 @@ from vlaw_models.policies.flow_policy import FlowPolicy
 from vlaw_models.policies.likelihood import LikelihoodPolicy
 from vlaw_models.policies.noise_policy import NoisePolicy
 from vlaw_models.policies.normalization import Normalization
+from vlaw_models.policies.openvla_oft import OpenVlaOftL1Policy, OpenVlaOftPolicy
 from vlaw_models.policies.pi0 import Pi0Policy
 from vlaw_models.policies.tokenize import InstructionTokenizer
 
-KINDS = [(FlowPolicy, FLOW), (Pi0Policy, PI0)]
+FLOWS = [(FlowPolicy, FLOW), (Pi0Policy, PI0)]
+KINDS = [*FLOWS, (OpenVlaOftPolicy, OFT)]
 
 
 def moved(cls, sizes, episodes, **settings):
@@ -84,7 +86,7 @@ def test_features_give_the_likelihood_of_the_pictures_themselves(episodes):
     torch.testing.assert_close(policy.log_prob(context, found.trace, 0.5), found.log_prob, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(("cls", "sizes"), KINDS)
+@pytest.mark.parametrize(("cls", "sizes"), FLOWS)
 def test_without_noise_the_flow_sde_is_the_euler_ode(cls, sizes, episodes):
     policy, few = moved(cls, sizes, episodes), episodes[:3]
     np.testing.assert_allclose(traced(policy, few, 1e-7).actions, sample(policy, few), atol=1e-5)
@@ -97,9 +99,8 @@ def test_a_temperature_without_chance_is_refused(temperature, episodes):
 
 
 def test_a_policy_without_likelihoods_is_known_by_its_class():
-    assert issubclass(FlowPolicy, LikelihoodPolicy)
-    assert issubclass(Pi0Policy, LikelihoodPolicy)
-    assert not issubclass(NoisePolicy, LikelihoodPolicy)
+    assert all(issubclass(cls, LikelihoodPolicy) for cls, _ in KINDS)
+    assert not any(issubclass(cls, LikelihoodPolicy) for cls in (NoisePolicy, OpenVlaOftL1Policy))
 
 
 class Gaussian(FlowMatchingPolicy):
@@ -136,7 +137,7 @@ def test_the_flow_sde_has_the_marginals_of_the_ode(level):
     steps, count = 200, 40_000
     policy = Gaussian(steps)
     with torch.no_grad():
-        path = policy.draw(None, count, torch.Generator().manual_seed(3), level)[:, :, 0, 0].double()
+        path = policy.draw(None, count, torch.Generator().manual_seed(3), level)[0][:, :, 0, 0].double()
     for step in (50, 100, 150, 200):
         mean, variance = policy.moments(1 - step / steps)
         # Sampling alone: 0.5 % of a deviation for the mean, .35 % for the deviation.
@@ -149,8 +150,7 @@ def test_a_transition_has_the_density_of_the_published_sampler():
     steps, level = 5, 0.5
     policy, times = Gaussian(steps), np.append(np.linspace(1, 1 / steps, steps), 0.0)
     with torch.no_grad():
-        trace = policy.draw(None, 7, torch.Generator().manual_seed(1), level)
-        log_prob = policy.log_prob(None, trace, level).numpy()
+        trace, log_prob = policy.draw(None, 7, torch.Generator().manual_seed(1), level)
         path = trace[:, :, 0, 0].double().numpy()
         for k in range(steps):
             t, d = times[k], times[k] - times[k + 1]

@@ -120,14 +120,15 @@ class FlowMatchingPolicy(LikelihoodPolicy):
         predicted_noise = x + (1 - t) * velocity
         return x - d * (velocity + variance / (2 * t) * predicted_noise), math.sqrt(variance * d)
 
-    def draw(self, context: Any, batch: int, generator: Generators, temperature: float) -> torch.Tensor:
-        x = self.draw_noise(batch, generator).to(self.device)
-        path = [x]
+    def draw(
+        self, context: Any, batch: int, generator: Generators, temperature: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        path, found = [self.draw_noise(batch, generator).to(self.device)], []
         for step in range(self.euler_steps):
-            mean, deviation = self.transition(context, x, step, temperature)
-            x = mean + deviation * self.draw_noise(batch, generator).to(self.device)
-            path.append(x)
-        return torch.stack(path, dim=1)
+            mean, deviation = self.transition(context, path[-1], step, temperature)
+            path.append(mean + deviation * self.draw_noise(batch, generator).to(self.device))
+            found.append(self._log_density(path[-1], mean, deviation))
+        return torch.stack(path, dim=1), torch.stack(found, dim=-1)
 
     def log_prob(self, context: Any, trace: torch.Tensor, temperature: float) -> torch.Tensor:
         """(B, H, K): log density of each transition, summed over the action's dimensions (of padded ones the noise is
@@ -135,12 +136,15 @@ class FlowMatchingPolicy(LikelihoodPolicy):
         found = []
         for step, (x, following) in enumerate(zip(trace[:, :-1].unbind(1), trace[:, 1:].unbind(1), strict=True)):
             mean, deviation = self.transition(context, x, step, temperature)
-            off = ((following - mean) / deviation)[..., : self.action_dim]
-            found.append((-0.5 * off**2 - math.log(deviation * math.sqrt(2 * math.pi))).sum(-1))
+            found.append(self._log_density(following, mean, deviation))
         return torch.stack(found, dim=-1)
 
     def drawn(self, trace: torch.Tensor) -> torch.Tensor:
         return trace[:, -1]
+
+    def _log_density(self, x: torch.Tensor, mean: torch.Tensor, deviation: float) -> torch.Tensor:
+        off = ((x - mean) / deviation)[..., : self.action_dim]
+        return (-0.5 * off**2 - math.log(deviation * math.sqrt(2 * math.pi))).sum(-1)
 
     def _velocity_at(self, context: Any, x: torch.Tensor, step: int) -> torch.Tensor:
         t = torch.full((len(x),), 1 - step / self.euler_steps, device=x.device)

@@ -16,6 +16,7 @@ from vlaw_models.device import seeded
 from vlaw_models.policies.encoder import WAVES, ImageEncoder, waves
 from vlaw_models.policies.flow_matching import FlowMatchingPolicy
 from vlaw_models.policies.normalization import Normalization
+from vlaw_models.policies.pixels import shifted
 from vlaw_models.policies.tokenize import InstructionTokenizer
 
 ADVANTAGE_GAIN = 4.0
@@ -190,20 +191,7 @@ class FlowPolicy(FlowMatchingPolicy):
     def augment(
         self, images: torch.Tensor, points: torch.Tensor | None, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Shifts every image by up to `shift` pixels, repeating its border; its points move with it."""
-        if self.shift == 0:
-            return images, points
-        batch, views, height, width, _ = images.shape
-        offsets = torch.randint(-self.shift, self.shift + 1, (batch, views, 2), generator=generator)
-        # One slice per picture is several times faster than one gather over all pixels.
-        shifted, reach = images.new_empty(images.shape), self.shift
-        padded = _repeat_border(images, reach)
-        for i, row in enumerate(offsets.tolist()):
-            for view, (x, y) in enumerate(row):
-                shifted[i, view] = padded[i, view, reach + y : reach + y + height, reach + x : reach + x + width]
-        if points is not None:
-            points = points - (offsets / torch.tensor([width, height]))[:, :, None].to(points.device)
-        return shifted, points
+        return shifted(images, points, self.shift, generator)
 
 
 def pointing_error(scores: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
@@ -223,13 +211,6 @@ def pointing_error(scores: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     target = (axes[1][..., :, None] * axes[0][..., None, :]).flatten(-2)
     log_mass = scores[:, :, : points.shape[2]].float().flatten(-2).log_softmax(-1)
     return -((target * log_mass).sum(-1) * known).mean(dim=(1, 2))
-
-
-def _repeat_border(images: torch.Tensor, reach: int) -> torch.Tensor:
-    """(B, V, h, w, 3) with `reach` more pixels on every side."""
-    rows = torch.arange(-reach, images.shape[2] + reach, device=images.device).clamp(0, images.shape[2] - 1)
-    columns = torch.arange(-reach, images.shape[3] + reach, device=images.device).clamp(0, images.shape[3] - 1)
-    return images.index_select(2, rows).index_select(3, columns)
 
 
 def _time_features(t: torch.Tensor) -> torch.Tensor:

@@ -34,8 +34,10 @@ class LikelihoodPolicy(TrainedPolicy):
     up to the class, and a trace must be judged at the one it was drawn at."""
 
     @abstractmethod
-    def draw(self, context: Any, batch: int, generator: Generators, temperature: float) -> torch.Tensor:
-        """The trace (B, ...) of chunks sampled in a context of `batch` observations."""
+    def draw(
+        self, context: Any, batch: int, generator: Generators, temperature: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The trace (B, ...) of chunks sampled in a context of `batch` observations, and its `log_prob`."""
 
     @abstractmethod
     def log_prob(self, context: Any, trace: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -60,6 +62,5 @@ class LikelihoodPolicy(TrainedPolicy):
                 remedy="Use a temperature above 0; `sample` needs none.",
             )
         context, state = self.observe(observation, instructions)
-        trace = self.draw(context, len(observation), generator, temperature)
-        log_prob = self.log_prob(context, trace, temperature)
+        trace, log_prob = self.draw(context, len(observation), generator, temperature)
         return Traced(self.targets(self.drawn(trace), state), trace.cpu(), log_prob.cpu())

@@ -20,6 +20,7 @@ from vlaw_models.checkpoint import load_tensors, read_safetensors
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.flow_matching import FlowMatchingPolicy
 from vlaw_models.policies.normalization import Normalization
+from vlaw_models.policies.pixels import square_pixels
 from vlaw_models.policies.tokenize import IMAGE, InstructionTokenizer
 
 PALIGEMMA_TEMPLATE = "<bos>{}\n"
@@ -112,7 +113,7 @@ class Pi0Policy(FlowMatchingPolicy):
         tokens = torch.cat([pictures, tokens], dim=1)
         mask = (tokens != self.tokenizer.pad_id).long()
         pixel_mask = torch.ones(batch, views, dtype=torch.bool, device=images.device)
-        embeddings = self.model.model.embed_prefix(tokens, self._pixels(images), pixel_mask)
+        embeddings = self.model.model.embed_prefix(tokens, square_pixels(images, self.image_size), pixel_mask)
         cache = self.model.model.vlm(
             inputs_embeds=embeddings,
             attention_mask=mask,
@@ -168,21 +169,6 @@ class Pi0Policy(FlowMatchingPolicy):
                 remedy="Give a pi0 checkpoint in LeRobot's format and the preset of its size.",
             ) from error
         return self
-
-    def _pixels(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, V, h, w, 3) uint8 to (B, V, 3, size, size) in [-1, 1], resized without distortion, padded with black."""
-        batch, views, height, width, _ = images.shape
-        pixels = images.reshape(batch * views, height, width, 3).permute(0, 3, 1, 2).float() / 127.5 - 1
-        if (height, width) != (self.image_size, self.image_size):
-            scale = self.image_size / max(height, width)
-            size = (round(height * scale), round(width * scale))
-            pixels = functional.interpolate(
-                pixels, size=size, mode="bilinear", align_corners=False, antialias=scale < 1
-            )
-            top, left = (self.image_size - size[0]) // 2, (self.image_size - size[1]) // 2
-            right, bottom = self.image_size - size[1] - left, self.image_size - size[0] - top
-            pixels = functional.pad(pixels, (left, right, top, bottom), value=-1.0)
-        return pixels.unflatten(0, (batch, views))
 
 
 def lerobot_key(name: str) -> str:

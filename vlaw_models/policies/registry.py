@@ -10,6 +10,8 @@ POLICIES = Registry(
     {
         "FlowPolicy": "vlaw_models.policies.flow_policy:FlowPolicy",
         "NoisePolicy": "vlaw_models.policies.noise_policy:NoisePolicy",
+        "OpenVlaOftL1Policy": "vlaw_models.policies.openvla_oft:OpenVlaOftL1Policy",
+        "OpenVlaOftPolicy": "vlaw_models.policies.openvla_oft:OpenVlaOftPolicy",
         "Pi0Policy": "vlaw_models.policies.pi0:Pi0Policy",
     },
 )
