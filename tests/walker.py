@@ -12,6 +12,10 @@ from vlaw_models.episodes import Episode, Observation
 from vlaw_models.learners import policy as policy_update
 from vlaw_models.learners.base import Examples, load_learner
 from vlaw_models.learners.dsrl import Dsrl
+from vlaw_models.learners.flow_matching import train_policy
+from vlaw_models.learners.loop import LoopConfig
+from vlaw_models.policies.normalization import Normalization
+from vlaw_models.policies.tokenize import InstructionTokenizer
 
 SIZES = {
     "image_size": 16,
@@ -30,6 +34,12 @@ STEPS, STRIDE = 4, 0.05
 PICTURE = np.full((STEPS + 1, 1, 16, 16, 3), 120, dtype=np.uint8)
 FAST = {"batch_size": 64, "learning_rate": 3e-3, "ema": 0.95}
 DSRL = Dsrl(steps=120, batch_size=64, learning_rate=3e-3)
+_TOWER = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 16, "patch_size": 8}
+DECODER = {
+    "text": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2},
+    "dino": _TOWER,
+    "siglip": {"intermediate_size": 32, **_TOWER},
+}
 
 
 def walk(side: int, start: float, number: int = 0) -> Episode:
@@ -63,6 +73,17 @@ def share_right(policy, count: int = 200, noise_scale: float = 1.0) -> float:
     seen = observation(count)
     chunks = policy.sample(seen, ["go"] * count, torch.Generator().manual_seed(5), noise_scale)
     return float((ends(chunks, seen) > 2).mean())
+
+
+def decoder(cls, data: Sequence[Episode], steps: int):
+    """A policy of OpenVLA-OFT's kind that has learned from episodes for some steps."""
+    statistics = Normalization.fit([e.states for e in data], [e.actions for e in data], chunk_size=STEPS, absolute=())
+    words = InstructionTokenizer.from_instructions([e.instruction for e in data], length=2)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        policy = cls(words, statistics, execute_steps=STEPS, **DECODER)
+    train_policy(policy, data, LoopConfig(steps=steps, learning_rate=5e-3, bfloat16=False), batch_size=16, seed=1)
+    return policy
 
 
 def examples(episodes, weights=None, positive=None) -> Examples:

@@ -29,6 +29,7 @@ from transformers import (
 )
 
 from vlaw_models.episodes import Observation
+from vlaw_models.errors import VlawError
 from vlaw_models.policies.base import Generators, TrainedPolicy
 from vlaw_models.policies.likelihood import LikelihoodPolicy
 from vlaw_models.policies.normalization import Normalization
@@ -69,7 +70,7 @@ class ParallelDecoder(TrainedPolicy):
         stop_token: int | None = None,
         shift: int = 0,
     ):
-        """`text`: Llama's sizes; `dino`, `siglip`: those of the towers, with the same image_size and patch_size.
+        """`text`: Llama's sizes; `dino`, `siglip`: those of the towers, of one image_size and patch_size.
 
         `vision_layer`: the layer of the towers that is read; the published policies read the last but one (-2).
         `vocabulary_size`: rows of the word embedding, of which the last `spare_words` are no words; None: the
@@ -77,6 +78,13 @@ class ParallelDecoder(TrainedPolicy):
         `shift`: random shift in pixels at training time.
         """
         super().__init__(tokenizer, normalization, execute_steps=execute_steps)
+        grids = [(tower["image_size"], tower["patch_size"]) for tower in (dino, siglip)]
+        if grids[0] != grids[1]:
+            raise VlawError(
+                f"the towers cut pictures differently: (image_size, patch_size) is {grids[0]} and {grids[1]}",
+                where=type(self).__name__,
+                remedy="Give both towers the same image_size and patch_size: they are joined patch by patch.",
+            )
         rows = vocabulary_size or tokenizer.vocabulary_size + BINS + spare_words
         self._sizes = {
             "text": text,
