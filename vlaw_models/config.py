@@ -6,8 +6,8 @@ Defaults are the tiny preset on the embedded robot. Paper values are named where
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt, doc
 
@@ -16,6 +16,20 @@ from vlaw_models.ranges import AboveZero, Count, Positive, RolloutSource, Scale,
 Stop = Annotated[
     int, Ge(1), doc("Give numbers of updates, 1 or more; the policy that training starts from is measured anyway.")
 ]
+
+LATER = {"later": True}
+"""Metadata of a key that came after there were lakes: it is in an artifact's identity only where it is not the
+default."""
+
+
+def identifying(table: Any) -> dict[str, Any]:
+    """The values of a stage's table that an artifact's identity covers, plain."""
+    own = {one.name: getattr(table, one.name) for one in fields(table)}
+    later = [one.name for one in fields(table) if one.metadata == LATER and own[one.name] == one.default]
+    return {name: value for name, value in own.items() if name not in later}
+
+
+Threshold = Annotated[float, Gt(0), Lt(1), doc("Use a threshold strictly between 0 and 1; World-VLA-Loop has 0.9.")]
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,8 @@ class RolloutConfig:
     `episodes_per_task` of what a lab has recorded with the served policy and dropped into the inbox."""
     start: Literal["when_asked", "when_complete"] = "when_asked"
     """Of source 'inbox': whether the sensor asks for an iteration by itself once its recordings are complete."""
+    done_above: Threshold | None = field(default=None, metadata=LATER)
+    """An episode ends once its reward is above this, as the robot's world tells it; without it none ends early."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +69,13 @@ class WorldModelConfig:
     """False: finetune on expert demonstrations only (the paper's over-optimistic baseline)."""
     expert_per_task: Count = 25
     """Expert demonstrations per task where `use_rollouts` is false; K of them make the control of equal size."""
+    reward_weight: Scale = field(default=0.0, metadata=LATER)
+    """Weight of the reward head's cross-entropy beside the frames' loss (World-VLA-Loop); with this or `state_weight`
+    above 0 a world model without heads gets them. 0: heads that are there are not trained."""
+    state_weight: Scale = field(default=0.0, metadata=LATER)
+    """Weight of the squared error of the predicted poses."""
+    frozen_trunk: bool = field(default=False, metadata=LATER)
+    """Only the heads are trained: the frames stay what they are, to the bit."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +118,9 @@ class ImagineConfig:
     each rollout's once, whatever came of it."""
     world: Literal["world_model", "simulator"] = "world_model"
     """'simulator': the robot's own physics from the same starts. Privileged: a ceiling, not a method."""
+    done_above: Threshold | None = field(default=None, metadata=LATER)
+    """An episode ends once the reward that the world model predicts is above this; without it none ends early.
+    World-VLA-Loop: 0.9."""
 
     @property
     def count(self) -> int:

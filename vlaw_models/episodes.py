@@ -55,6 +55,14 @@ class Outcome:
     'open_curve'."""
 
 
+REWARDS = "rewards"
+"""Of an episode's `extra`: a number from 0 to 1 for each step, whether the task stands accomplished after it, or how
+probably."""
+
+STEPS_SAVED = "steps_saved"
+"""Of the `extra` of an episode that ended early: control steps that were not executed, or frames not imagined."""
+
+
 @dataclass
 class Episode:
     """One trajectory, real or imagined."""

@@ -24,6 +24,19 @@ class Transition:
     """(B, H, D) float32: the pose commanded at each step."""
     actions: np.ndarray
     """(B, H, A) float32: the actions as executed, after the controller's clipping."""
+    reward: np.ndarray | None = None
+    """(B, H) float32 from 0 to 1: whether the task stands accomplished after each action, or how probably; None where
+    the world cannot tell."""
+    ended: np.ndarray | None = None
+    """(B,) bool: which trajectories have ended, by a reward above the world's `done_above`; None where it cannot
+    tell."""
+
+
+def ended(reward: np.ndarray | None, done_above: float | None) -> np.ndarray | None:
+    """`Transition.ended` of rewards (B, H); without a threshold nothing ends."""
+    if reward is None:
+        return None
+    return np.zeros(len(reward), bool) if done_above is None else reward.max(axis=1) > done_above
 
 
 class World(Protocol):
@@ -32,6 +45,8 @@ class World(Protocol):
     name: str
     robot: RobotSpec
     image_size: int
+    done_above: float | None
+    """A trajectory has ended once its reward is above this; None: none ends early."""
 
     def reset(self, starts: Sequence[Start]) -> Observation:
         """Begins one trajectory per start and returns the first observations."""
@@ -41,6 +56,9 @@ class World(Protocol):
 
     def step(self, actions: np.ndarray) -> Transition:
         """Executes a chunk of absolute pose targets (B, H, A)."""
+
+    def keep(self, rows: np.ndarray) -> None:
+        """Goes on with these trajectories alone (numbers in the present batch, ascending): the others have ended."""
 
     def outcomes(self) -> list[Outcome] | None:
         """How each trajectory stands now, or None where the world cannot tell (a world model)."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 AUTOENCODER = "autoencoder"
 CORPORA = ("expert_demonstrations", "co_training_data")
 COSTLESS = "costless"
-"""Metric of an artifact that holds no latents, because encoding costs nothing."""
+"""Metric of an artifact that holds no latents, because frames are encoded when they are drawn."""
 ROLE, CORPUS_ROLE = "latents", "latents_of_corpora"
 
 

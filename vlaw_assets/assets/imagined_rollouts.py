@@ -101,6 +101,7 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
     pairs = [(by_id[str(made.start_episode_id)], made) for made in done.seen.episodes]
     work.draw("real starts, and what was imagined from them", lambda: stage_pictures.imagined(pairs))
     work.metrics["privileged"] = oracle
+    work.metrics |= done.savings
 
 
 def on_the_simulator(recipe: Recipe) -> bool:

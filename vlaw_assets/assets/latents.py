@@ -1,7 +1,8 @@
 """Latents of real episodes, encoded once per autoencoder and episode: what world models learn from and imagine from.
 
 `latents` has those of an iteration's real rollouts, `corpus_latents` those of the corpora of the foundation. An
-autoencoder that costs nothing (`Autoencoder.costless`) keeps none: then frames are encoded whenever they are read.
+autoencoder that costs nothing, or whose latents depend on where a chunk begins (`Autoencoder.when_drawn`), keeps none:
+then frames are encoded whenever they are read.
 Copies of recordings that came with latents of this very autoencoder keep those, and nothing is encoded.
 """
 
@@ -53,8 +54,8 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
 
     autoencoder = load_autoencoder(work.read(AUTOENCODER).checkpoint())
     held = {role: work.read(role) for role in plan.parents if role != AUTOENCODER and not role.startswith(RECORDED)}
-    work.metrics |= {COSTLESS: autoencoder.costless, "encoded": 0}
-    if autoencoder.costless:
+    work.metrics |= {COSTLESS: autoencoder.when_drawn, "encoded": 0}
+    if autoencoder.when_drawn:
         return
     total, done = sum(plan.parents[role].num_rows for role in held), 0
     for role, handle in held.items():

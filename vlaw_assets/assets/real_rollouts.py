@@ -15,7 +15,7 @@ from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state
 from vlaw_assets.assets.written import draw, write
 from vlaw_assets.pipeline import checks
-from vlaw_models.config import RolloutConfig
+from vlaw_models.config import RolloutConfig, identifying
 from vlaw_models.robots.simulator import simulator_of
 from vlaw_models.rollouts.seeds import HELD_OUT_SEEDS
 
@@ -67,7 +67,7 @@ def plan_validation(stage: Stage) -> Plan:
     return _plan(
         stage,
         "validation_rollouts",
-        _without_source({"validation": dataclasses.asdict(_validation(stage))}, "validation"),
+        _without_source({"validation": identifying(_validation(stage))}, "validation"),
     )
 
 
@@ -100,10 +100,13 @@ def _plan(stage: Stage, kind: str, tables: Mapping[str, Any]) -> Plan:
 
 
 def _validation(stage: Stage) -> RolloutConfig:
-    """As the recipe's rollouts, as many and as long as the measurements need."""
+    """As the recipe's rollouts, as many and as long as the measurements need; none ends early."""
     metrics = stage.recipe.world_model_metrics
     return dataclasses.replace(
-        stage.recipe.rollouts, episodes_per_task=metrics.clips_per_task, num_steps=metrics.num_steps
+        stage.recipe.rollouts,
+        episodes_per_task=metrics.clips_per_task,
+        num_steps=metrics.num_steps,
+        done_above=None,
     )
 
 
@@ -136,6 +139,7 @@ def _keep(stage: Stage, work: Work, batches: Iterator[list[Episode]], per_task: 
     )
     work.check(checks.counts_as_asked((e.task for e in done.episodes), dict.fromkeys(tasks, per_task)))
     work.metrics["successes"] = done.successes
+    work.metrics |= done.savings
     draw(work, done)
     return done.episodes
 

@@ -6,7 +6,6 @@ passed on.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state, real_so_far
 from vlaw_assets.loop_roles import REAL
 from vlaw_assets.pipeline import checks
+from vlaw_models.config import identifying
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def first_of_each(rows: Sequence[dict[str, Any]], tasks: Sequence[str], per_task
 
 def _tables(recipe: Recipe) -> dict[str, Any]:
     """What is read of the recipe: `expert_per_task` and the tasks only where demonstrations are learned from."""
-    config = dataclasses.asdict(recipe.world_model)
+    config = identifying(recipe.world_model)
     if recipe.world_model.use_rollouts:
         del config["expert_per_task"]
         return {"world_model": config}

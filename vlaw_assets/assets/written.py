@@ -50,6 +50,15 @@ class Written:
     def successes(self) -> int:
         return sum(bool(episode.success) for episode in self.episodes)
 
+    @property
+    def savings(self) -> dict[str, int]:
+        """What ending early saved: episodes that did, and control steps that were not executed or imagined for it.
+        Empty where none did."""
+        from vlaw_models.episodes import STEPS_SAVED
+
+        saved = [e.extra[STEPS_SAVED] for e in self.episodes if STEPS_SAVED in e.extra]
+        return {"ended_early": len(saved), STEPS_SAVED: sum(saved)} if saved else {}
+
 
 def write(
     work: Work,

@@ -166,7 +166,7 @@ class Recipe(Tables):
     @cached_property
     def _plain(self) -> dict[str, dict[str, Any]]:
         # Their values are plain; dataclasses.asdict would copy each of them, for every recipe of a lake.
-        return {name: dict(vars(getattr(self, name))) for name in Tables.model_fields}
+        return {name: stages.identifying(getattr(self, name)) for name in Tables.model_fields}
 
     def model_post_init(self, context: tuple[Learner, Path], /) -> None:
         """Takes the learner, which is validated by its own class, and the file from pydantic's context."""

@@ -34,6 +34,8 @@ class Autoencoder(nn.Module, ABC):
     """Pictures per pass; fixed, so that results do not depend on how many are asked for at once."""
     costless = False
     """Encoding is only a rearrangement: done again and again rather than kept in memory."""
+    frames_per_latent = 1
+    """r: coming frames that share one latent picture. A still one, such as a context frame, has one of its own."""
 
     @abstractmethod
     def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -76,6 +78,23 @@ class Autoencoder(nn.Module, ABC):
             parts.append(levels.movedim(1, -1).cpu())
         images = torch.cat(parts)
         return images.reshape(*split.shape[:-3], *images.shape[1:]).numpy()
+
+    def encode_chunk(self, images: np.ndarray) -> torch.Tensor:
+        """A frame and the H that follow (B, 1 + H, V, height, width, 3) -> (B, 1 + H / r, C, V*h, w): the first one's
+        latents are those of a still."""
+        return self.encode(images)
+
+    def decode_chunk(self, current: torch.Tensor, latents: torch.Tensor, views: int) -> np.ndarray:
+        """Latents (B, H / r, C, V*h, w) of what follows the frame of latents `current` (B, C, V*h, w) -> frames (B, H,
+        V, height, width, 3) uint8."""
+        del current
+        return self.decode(latents, views)
+
+    @property
+    def when_drawn(self) -> bool:
+        """Frames are encoded when a batch draws them, and none are kept: that costs nothing, or latents depend on the
+        frame at which the chunk begins."""
+        return self.costless or self.frames_per_latent > 1
 
     def num_parameters(self) -> int:
         return sum(p.numel() for p in self.parameters())

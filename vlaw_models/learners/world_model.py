@@ -1,11 +1,14 @@
 """Learning a world model, in pretraining and finetuning alike: the objective of world_models/edm.py, co-training with
-weight lambda (VLAW Eq. 2). Deterministic: same episodes, configuration, seed and number of threads, same weights.
+weight lambda (VLAW Eq. 2), reward and state heads with the frames or alone.
+
+Deterministic: same episodes, configuration, seed and number of threads, same weights.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,8 +26,18 @@ from vlaw_models.learners.resume import Noise, Resume
 from vlaw_models.progress import Progress
 from vlaw_models.sources import KeptLatents
 from vlaw_models.world_models import edm
-from vlaw_models.world_models.base import Condition, WorldModel, load_world_model
-from vlaw_models.world_models.latents import Imagined, LatentEpisodes, Runs, Stored, Windows, encode_episodes, windows
+from vlaw_models.world_models.base import Condition, WorldModel, check_autoencoder, load_world_model
+from vlaw_models.world_models.heads import Targets
+from vlaw_models.world_models.latents import (
+    Imagined,
+    LatentEpisodes,
+    Runs,
+    Stored,
+    Windows,
+    encode_episodes,
+    targets,
+    windows,
+)
 
 CHANGE_WEIGHT = 3.0
 
@@ -49,10 +62,12 @@ def finetune_world_model(
     began = time.perf_counter()
     model, autoencoder = load_world_model(start_dir), load_autoencoder(autoencoder_dir)
     check_fit(model, autoencoder, episodes, where=str(start_dir))
-    data = encode_episodes(autoencoder, episodes, when_drawn=autoencoder.costless, kept=latents)
+    if model.heads is None and (cfg.reward_weight or cfg.state_weight):
+        model.add_heads([episode.instruction for episode in [*episodes, *co_training]], seed=seed)
+    data = encode_episodes(autoencoder, episodes, when_drawn=autoencoder.when_drawn, kept=latents)
     weight = cfg.co_training_weight if co_training else 0.0
     others = (
-        encode_episodes(autoencoder, co_training, when_drawn=autoencoder.costless, kept=latents) if weight else None
+        encode_episodes(autoencoder, co_training, when_drawn=autoencoder.when_drawn, kept=latents) if weight else None
     )
     losses = train_world_model(
         model,
@@ -62,6 +77,9 @@ def finetune_world_model(
         batch_size=cfg.batch_size,
         co_training_weight=weight,
         unroll=cfg.unroll,
+        reward_weight=cfg.reward_weight,
+        state_weight=cfg.state_weight,
+        frozen_trunk=cfg.frozen_trunk,
         seed=seed,
         progress=progress,
     )
@@ -80,15 +98,21 @@ def train_world_model(
     co_training_weight: float = 0.0,
     change_weight: float = CHANGE_WEIGHT,
     unroll: int = 0,
+    reward_weight: float = 0.0,
+    state_weight: float = 0.0,
+    frozen_trunk: bool = False,
     state: Path | None = None,
     progress: Progress | None = None,
 ) -> list[float]:
     """Minimises L = L(data) + lambda L(co_training), half the batch from each; leaves the averaged weights in `model`.
 
     `unroll`: runs of windows go on from up to so many chunks of the model's own imagination (latents.Runs).
+    `reward_weight`, `state_weight`: of the heads' losses (edm.loss); `frozen_trunk`: nothing but the heads is trained.
     `state`: the file of an interrupted training that is gone on with (resume.py). Returns the loss of every step.
-    Raises VlawError where the loss is no longer finite.
+    Raises VlawError where the loss is no longer finite, for weights of heads that are not there, and for `unroll`
+    where frames share latents.
     """
+    _check_keys(model, reward_weight, state_weight, frozen_trunk=frozen_trunk, unroll=unroll)
     rng = np.random.default_rng([seed, 1])
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     parts = [(data, batch_size, 1.0)]
@@ -107,7 +131,18 @@ def train_world_model(
         ]
         future = torch.cat([d[0] for d in drawn])
         condition = _concatenate([d[1] for d in drawn])
-        losses, estimate = edm.loss(model, future, condition, generator, change_weight=change_weight)
+        told = [targets(source, model, chosen) for (source, _, _), (chosen, _) in zip(parts, batch, strict=True)]
+        known = [one for one in told if one is not None]
+        losses, estimate = edm.loss(
+            model,
+            future,
+            condition,
+            generator,
+            change_weight=change_weight,
+            targets=Targets(*map(torch.cat, zip(*known, strict=True))) if known else None,
+            reward_weight=reward_weight,
+            state_weight=state_weight,
+        )
         if unroll:
             made = estimate if model.deterministic else _sampled(model, condition, generator)
             for kept, (chosen, _), part in zip(imagined, batch, made.split(counts), strict=True):
@@ -131,7 +166,42 @@ def train_world_model(
         portable=all(isinstance(part, Stored) and part.portable for part in stored),
         device=model.device,
     )
-    return train(model, found, batch_loss, loop, what="world model", resume=resume, progress=progress)
+    with _frozen(model) if frozen_trunk else nullcontext():
+        return train(model, found, batch_loss, loop, what="world model", resume=resume, progress=progress)
+
+
+def _check_keys(
+    model: WorldModel, reward_weight: float, state_weight: float, *, frozen_trunk: bool, unroll: int
+) -> None:
+    if frozen_trunk and not (reward_weight or state_weight):
+        raise VlawError(
+            "frozen_trunk trains nothing but the heads, and their losses have no weight",
+            where="training of the world model",
+            remedy="Set world_model.reward_weight or state_weight above 0.",
+        )
+    if reward_weight or state_weight:
+        model.need_heads(needed_by="world_model.reward_weight or state_weight above 0")
+    if unroll and model.frames_per_latent > 1:
+        raise VlawError(
+            f"unroll = {unroll}, but {model.frames_per_latent} frames of a {type(model).__name__} share a latent",
+            where="training of the world model",
+            remedy="Set world_model.unroll = 0.",
+        )
+
+
+@contextmanager
+def _frozen(model: WorldModel) -> Iterator[None]:
+    """Nothing but the heads requires gradients inside the block."""
+    assert model.heads is not None
+    own = {id(p) for p in model.heads.parameters()}
+    trunk = [p for p in model.parameters() if p.requires_grad and id(p) not in own]
+    for parameter in trunk:
+        parameter.requires_grad_(False)  # noqa: FBT003 (torch's signature)
+    try:
+        yield
+    finally:
+        for parameter in trunk:
+            parameter.requires_grad_(True)  # noqa: FBT003
 
 
 def world_model_loop(steps: int, learning_rate: float, *, ema: float = 0.999) -> LoopConfig:
@@ -142,7 +212,9 @@ def world_model_loop(steps: int, learning_rate: float, *, ema: float = 0.999) ->
 
 
 def check_fit(model: WorldModel, autoencoder: Autoencoder, episodes: Iterable[Episode], *, where: str) -> None:
-    """Raises VlawError unless cameras, picture size and pose of the episodes are those of the world model."""
+    """Raises VlawError unless cameras, picture size and pose of the episodes, and how many frames share a latent, are
+    those of the world model."""
+    check_autoencoder(model, autoencoder, where=where)
     for episode in episodes:
         _, views, height, width, _ = episode.images.shape
         shape = (autoencoder.latent_channels, views * (height // autoencoder.factor), width // autoencoder.factor)
@@ -182,4 +254,5 @@ def _concatenate(conditions: Sequence[Condition]) -> Condition:
         torch.cat([c.poses for c in conditions]),
         join([c.text for c in conditions]),
         join([c.drop for c in conditions]),
+        join([c.words for c in conditions]),
     )

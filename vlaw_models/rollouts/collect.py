@@ -58,6 +58,7 @@ def collect_rollouts(
     policy = load_policy(Path(policy_dir))
     # A policy that says for which picture size it was made is shown that size.
     world = simulator.world(getattr(policy, "image_size", None))
+    world.done_above = cfg.done_above
     return _roll(policy, world, starts, cfg.num_steps, cfg.noise_scale, noise, progress)
 
 

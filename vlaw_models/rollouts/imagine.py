@@ -31,12 +31,15 @@ def imagine(
     """Rolls the policy out inside the world model from recorded first frames; yields batches in the order of `starts`.
 
     `robot` is the one that acts: its limits bound the imagined actions too. Episodes have success None,
-    `start_episode_id` set and images[0] equal to the start's frame. The models are loaded (and their errors raised, as
+    `start_episode_id` set and images[0] equal to the start's frame; those that end early (`cfg.done_above`) are shorter
+    and say what was saved (rollout.py). The models are loaded (and their errors raised, as
     VlawError) before the first batch is asked for.
     """
     policy = load_policy(policy_dir)
     model, autoencoder = load_world_model(world_model_dir), load_autoencoder(autoencoder_dir)
     check_robot(model, robot)
+    if cfg.done_above is not None:
+        model.need_heads(needed_by="imagine.done_above")
     if cfg.batch_size < 1 or cfg.sampling_steps < 1:
         raise VlawError("batch_size and sampling_steps must be at least 1", where="imagine", remedy="Mend the recipe.")
 
@@ -44,7 +47,14 @@ def imagine(
         for begin in range(0, len(starts), cfg.batch_size):
             part = starts[begin : begin + cfg.batch_size]
             world_seed, policy_seed = batch_seeds(seed, begin)
-            world = ImaginedWorld(model, autoencoder, robot, sampling_steps=cfg.sampling_steps, seed=world_seed)
+            world = ImaginedWorld(
+                model,
+                autoencoder,
+                robot,
+                sampling_steps=cfg.sampling_steps,
+                seed=world_seed,
+                done_above=cfg.done_above,
+            )
             yield rollout(policy, world, part, num_steps=cfg.num_steps, seed=policy_seed, noise_scale=cfg.noise_scale)
             if progress is not None:
                 progress(begin + len(part), len(starts), "imagined episodes")

@@ -50,6 +50,7 @@ def rollouts_from_starts(
     resets = [replace(_origin(start.episode_id, start.task, origins), episode_id=start.episode_id) for start in starts]
     policy = load_policy(Path(policy_dir))
     world = simulator.world(getattr(policy, "image_size", None))
+    world.done_above = cfg.done_above
 
     def batches() -> Iterator[list[Episode]]:
         for begin in range(0, len(starts), cfg.batch_size):

@@ -9,7 +9,7 @@ import numpy as np
 
 from vlaw_models.autoencoders.base import load_autoencoder
 from vlaw_models.config import WorldModelMetricsConfig
-from vlaw_models.episodes import Episode, Start
+from vlaw_models.episodes import REWARDS, Episode, Start
 from vlaw_models.robots.spec import RobotSpec
 from vlaw_models.sources import KeptLatents
 from vlaw_models.world_models.base import load_world_model
@@ -33,8 +33,8 @@ def replay(
     """The recorded poses of each episode, at most cfg.num_steps, executed in the world model from its first frame.
 
     Yields batches of one episode per input, in order, as long as its recording (or cfg.num_steps); success None,
-    `start_episode_id` set. Actions are taken as they were executed: nothing is clipped again. `latents`: those of the
-    episodes' frames, where they were encoded before.
+    `start_episode_id` set, and in extra["rewards"] what the world model predicts, if it does. Actions are taken as they
+    were executed: nothing is clipped again. `latents`: those of the episodes' frames, where they were encoded before.
     """
     model, autoencoder = load_world_model(world_model_dir), load_autoencoder(autoencoder_dir)
     for begin in range(0, len(episodes), batch_size):
@@ -69,6 +69,7 @@ def replay(
                 images=np.concatenate([first.images[i][None], moved.images[i, :length]]),
                 states=np.concatenate([first.state[i][None], moved.states[i, :length]]),
                 actions=moved.actions[i, :length],
+                extra={} if moved.reward is None else {REWARDS: moved.reward[i, :length].round(4).tolist()},
                 start_episode_id=episode.episode_id,
                 cameras=robot.camera_names,
                 control_hz=robot.control_hz,

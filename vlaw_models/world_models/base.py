@@ -3,14 +3,16 @@
 The abstract class, its conditioning, the choice of frames, loading by class name. Objective and sampler are the same
 for all (edm.py).
 
-Dimensions: B batch, K context frames (oldest first, the current one last), H frames of one chunk, F frames that the
-network denoises (H, or H+1 where it also denoises the current frame, as Ctrl-World does), C latent channels, D pose.
+Dimensions: B batch, K context frames (oldest first, the current one last), H frames of one chunk, F latents that the
+network denoises (H / r, where r frames share one; one more where it also denoises the current frame, as Ctrl-World
+does), C latent channels, D pose.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,10 +21,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from vlaw_models.autoencoders.base import Autoencoder
 from vlaw_models.checkpoint import load_checkpoint, preset_class
 from vlaw_models.device import seeded
+from vlaw_models.errors import VlawError
+from vlaw_models.policies.tokenize import InstructionTokenizer
 from vlaw_models.robots.spec import RobotSpec
 from vlaw_models.world_models.edm import EdmConfig
+from vlaw_models.world_models.heads import Heads, HeadsConfig, heads_of, new_tokenizer
 from vlaw_models.world_models.registry import WORLD_MODELS
 
 ANCHOR = 1_000_000
@@ -41,6 +47,8 @@ class Condition:
     """(B, E) embedding of the instruction, or None for a model without language."""
     drop: torch.Tensor | None = None
     """(B,) bool: samples whose action and text are hidden (classifier-free guidance), or None."""
+    words: torch.Tensor | None = None
+    """(B, length) ids of the instruction's words, for the heads; or None for a model without."""
 
     def with_context(self, context: torch.Tensor) -> Condition:
         return replace(self, context=context)
@@ -58,6 +66,8 @@ class WorldModel(nn.Module, ABC):
     edm: EdmConfig
     chunk: int
     """H: frames (= control steps) that one call predicts."""
+    frames_per_latent = 1
+    """r: coming frames that share one latent picture, as the autoencoder has them; H / r of them are a chunk."""
     views: int
     latent_shape: tuple[int, int, int]
     """(C, V*h, w) of one stacked frame."""
@@ -73,6 +83,17 @@ class WorldModel(nn.Module, ABC):
     picture has to stay true too."""
     deterministic = False
     """True: there is no noise to remove; `predict` gives the frames, in training and sampling alike."""
+    feature_shape: tuple[int, int, int] | None = None
+    """(n, P, F) of what heads read (`with_features`): n equal parts of the chunk, P places, F numbers. None: the class
+    has no heads."""
+    pose_low: torch.Tensor
+    """(D,) what poses are scaled by, with `pose_high`."""
+    pose_high: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads: Heads | None = None
+        """Reward and pose of the frames to come; None in a checkpoint without (`add_heads`)."""
 
     @abstractmethod
     def forward(self, scaled: torch.Tensor, sigma: torch.Tensor, condition: Condition) -> torch.Tensor:
@@ -80,6 +101,12 @@ class WorldModel(nn.Module, ABC):
 
     def predict(self, condition: Condition) -> torch.Tensor:
         """The frames to come (B, H, C, h, w), float32, of a deterministic model."""
+        raise NotImplementedError
+
+    def with_features(
+        self, scaled: torch.Tensor, sigma: torch.Tensor, condition: Condition
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`forward`, and of the same pass the features (B, n, P, F) that heads read."""
         raise NotImplementedError
 
     @abstractmethod
@@ -113,9 +140,68 @@ class WorldModel(nn.Module, ABC):
         del instructions
         return None
 
+    def add_heads(self, instructions: Iterable[str], *, seed: int, config: HeadsConfig | None = None) -> None:
+        """New heads that know the words of these instructions. Raises VlawError for a class that cannot have them."""
+        config = config or HeadsConfig()
+        with seeded(seed):
+            self._attach(config, new_tokenizer(instructions, config))
+
+    def need_heads(self, *, needed_by: str) -> Heads:
+        """Its heads. Raises VlawError where it has none."""
+        if self.heads is None:
+            raise VlawError(
+                f"{needed_by} needs a world model that predicts reward and state; this {type(self).__name__} has no "
+                "heads",
+                where="world model",
+                remedy="Finetune it with world_model.reward_weight above 0, which adds them, or leave out what needs "
+                "them.",
+            )
+        return self.heads
+
+    def read_words(self, instructions: Sequence[str]) -> torch.Tensor | None:
+        """(B, length) ids of the instructions' words on the model's device; None without heads."""
+        return None if self.heads is None else self.heads.read(instructions).to(self.device)
+
+    def tell(self, features: torch.Tensor, condition: Condition) -> tuple[torch.Tensor, torch.Tensor]:
+        """Reward logits (B, H) and poses (B, H, D) of the frames to come, by the heads, from features (B, n, P, F)."""
+        heads = self.need_heads(needed_by="the reward")
+        if condition.words is None:
+            raise VlawError(
+                "the heads were not told the task",
+                where="world model",
+                remedy="Give Condition.words: read_words(instructions).",
+            )
+        logits, beside = heads(features, condition.words)
+        return logits, condition.poses[:, -self.chunk :].float() + beside * self.half_range
+
+    @property
+    def half_range(self) -> torch.Tensor:
+        """(D,) half of what each number of a pose usually spans."""
+        return (self.pose_high - self.pose_low).clamp_min(1e-8) / 2
+
+    def saved_heads(self) -> tuple[dict[str, Any], str | None]:
+        """What a checkpoint holds of heads besides weights: an entry of config.json, and the words."""
+        if self.heads is None:
+            return {}, None
+        return {"heads": self.heads.checkpoint()}, self.heads.tokenizer.to_json()
+
+    def restore_heads(self, folder: Path, values: dict[str, Any] | None) -> None:
+        """Heads as a checkpoint has them, without their weights; none where config.json has no entry `heads`."""
+        if values is not None:
+            self._attach(*heads_of(folder, values))
+
+    def _attach(self, config: HeadsConfig, tokenizer: InstructionTokenizer) -> None:
+        if self.feature_shape is None:
+            raise VlawError(
+                f"a {type(self).__name__} cannot have heads: it gives no features",
+                where="world model",
+                remedy="Give the class `feature_shape` and `with_features`, or use another one.",
+            )
+        self.heads = Heads(config, tokenizer, self.feature_shape, self.chunk, self.pose_dim).to(self.device)
+
     @property
     def num_denoised(self) -> int:
-        return self.chunk + int(self.includes_current)
+        return self.chunk // self.frames_per_latent + int(self.includes_current)
 
     @property
     def device(self) -> torch.device:
@@ -123,6 +209,29 @@ class WorldModel(nn.Module, ABC):
 
     def num_parameters(self) -> int:
         return sum(p.numel() for p in self.parameters())
+
+
+def check_autoencoder(model: WorldModel, autoencoder: Autoencoder, *, where: str) -> None:
+    """Raises VlawError where frames share latents otherwise than the world model has them."""
+    if model.frames_per_latent != autoencoder.frames_per_latent:
+        raise VlawError(
+            f"{autoencoder.frames_per_latent} frames share a latent of this {type(autoencoder).__name__}; a "
+            f"{type(model).__name__} takes {model.frames_per_latent}",
+            where=where,
+            remedy="Use a world model and an autoencoder that were made for each other: a CosmosWorld and a "
+            "WanAutoencoder, or others and one that encodes each frame alone.",
+        )
+
+
+@contextmanager
+def output_of(module: nn.Module) -> Iterator[list[torch.Tensor]]:
+    """A list that receives what `module` gives inside the block: features of a network that does not return them."""
+    kept: list[torch.Tensor] = []
+    handle = module.register_forward_hook(lambda _module, _given, output: kept.append(output))
+    try:
+        yield kept
+    finally:
+        handle.remove()
 
 
 def load_world_model(folder: Path | str) -> WorldModel:

@@ -18,7 +18,7 @@ from torch import nn
 from vlaw_models.autoencoders.views import position_maps
 from vlaw_models.checkpoint import load_config, load_tensors, load_weights, save_checkpoint
 from vlaw_models.errors import VlawError
-from vlaw_models.world_models.base import ANCHOR, Condition, WorldModel
+from vlaw_models.world_models.base import ANCHOR, Condition, WorldModel, output_of
 from vlaw_models.world_models.edm import EdmConfig, expand
 
 WAVES = (0.5, 1.0, 2.0)
@@ -69,6 +69,8 @@ class ChunkUNet(WorldModel):
         self.edm, self.chunk, self.views, self.pose_dim = c.edm, c.chunk, c.views, len(c.pose_low)
         self.latent_shape = (c.latent_channels, c.views * c.latent_height, c.latent_width)
         depth, self.maps_dim = len(c.channels), self.pose_dim * (c.chunk + 1)
+        places = (c.views * c.latent_height >> depth - 1) * (c.latent_width >> depth - 1)
+        self.feature_shape = (1, places, c.channels[-1])
         frames = c.latent_channels * (c.chunk + len(c.context))
         embedding, features = 4 * c.channels[0], self.pose_dim * (len(c.context) + 2 * c.chunk)
         self.network = UNet2DModel(
@@ -130,6 +132,14 @@ class ChunkUNet(WorldModel):
         base = current + r**2 / (s**2 + r**2) * (noisy - current)
         return out.float().unflatten(1, (self.chunk, -1)) - (base - noisy / (s**2 + 1)) * (s**2 + 1).sqrt() / s
 
+    def with_features(
+        self, scaled: torch.Tensor, sigma: torch.Tensor, condition: Condition
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features (B, 1, P, F): the U-Net's smallest map."""
+        with output_of(self.network.mid_block) as smallest:
+            raw = self(scaled, sigma, condition)
+        return raw, smallest[0].flatten(2).mT[:, None]
+
     def offsets(self, rng: np.random.Generator | None = None) -> tuple[tuple[int, ...], tuple[int, ...]]:
         del rng  # the same frames in training and inference
         return self.config.context, tuple(range(1, self.chunk + 1))
@@ -145,14 +155,16 @@ class ChunkUNet(WorldModel):
 
     def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
         """Writes config.json and model.safetensors (float16 halves what is shipped)."""
-        config = {"class": "ChunkUNet", **asdict(self.config)}
-        return save_checkpoint(folder, config, {k: v.to(dtype) for k, v in self.state_dict().items()})
+        heads, words = self.saved_heads()
+        config = {"class": "ChunkUNet", **asdict(self.config), **heads}
+        return save_checkpoint(folder, config, {k: v.to(dtype) for k, v in self.state_dict().items()}, tokenizer=words)
 
     @classmethod
     def load(cls, folder: Path) -> ChunkUNet:
         """Raises VlawError for a damaged checkpoint."""
         values = load_config(folder)
         values.pop("class")
+        heads = values.pop("heads", None)
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         try:
             config = ChunkUNetConfig(**{**values, "edm": EdmConfig(**values["edm"])})
@@ -163,6 +175,7 @@ class ChunkUNet(WorldModel):
                 remedy="The checkpoint was made by another version; make it again with this one.",
             ) from error
         model = cls(config)
+        model.restore_heads(folder, heads)
         load_weights(model, {k: v.float() for k, v in load_tensors(folder).items()}, where=folder)
         return model
 

@@ -125,6 +125,7 @@ class ChunkWarp(WorldModel):
         self.windows = [(c.height, c.width) if camera.on_hand else c.window for camera in c.cameras]
         cells = sum((rows >> len(c.channels)) * (columns >> len(c.channels)) for rows, columns in self.windows)
         self.exchange = Exchange(cells, c.channels[-1])
+        self.feature_shape = (1, cells, c.channels[-1] + 2 * c.channels[0])
         with torch.no_grad():
             for network in self.networks:
                 network.head.weight.mul_(0.1)
@@ -150,12 +151,26 @@ class ChunkWarp(WorldModel):
 
     def predict(self, condition: Condition) -> torch.Tensor:
         """The frames to come (B, H, C, V*h, w), float32."""
+        return self._pieces(condition)[0]
+
+    def with_features(
+        self, scaled: torch.Tensor, sigma: torch.Tensor, condition: Condition
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features (B, 1, P, F): of every place of the cameras' smallest maps, what all cameras exchanged and what was
+        decided there."""
+        del scaled, sigma
+        frames, features = self._pieces(condition)
+        return frames, torch.cat(features, dim=2).mT[:, None]
+
+    def _pieces(self, condition: Condition) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Frames (B, H, C, V*h, w), and of each camera features (B, F, places)."""
         if self.training or len(condition.context) <= PIECE:
             return self._predict(condition.context, condition.poses)
         pieces = zip(condition.context.split(PIECE), condition.poses.split(PIECE), strict=True)
-        return torch.cat([self._predict(*piece) for piece in pieces])
+        frames, features = zip(*(self._predict(*piece) for piece in pieces), strict=True)
+        return torch.cat(frames), [torch.cat(of_camera) for of_camera in zip(*features, strict=True)]
 
-    def _predict(self, context: torch.Tensor, poses: torch.Tensor) -> torch.Tensor:
+    def _predict(self, context: torch.Tensor, poses: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         c, poses = self.config, poses.float()
         known = len(c.context)
         frames = context.float().unflatten(3, (c.views, c.height)).unbind(3)
@@ -170,14 +185,17 @@ class ChunkWarp(WorldModel):
             pictures = torch.cat([view.seen.flatten(1, 2), view.moved.flatten(1, 3)], dim=1)
             maps.append(network.down(pictures, known_places, told))
         met = self.exchange([levels[-1] for levels in maps])
-        found = []
+        found, features = [], []
         for i, (network, view) in enumerate(zip(self.networks, views, strict=True)):
-            decided = network.up([*maps[i][:-1], met[i]], told).float().contiguous().unflatten(1, (c.chunk, -1))
+            decided, inside = network.up([*maps[i][:-1], met[i]], told)
+            decided = decided.float().contiguous().unflatten(1, (c.chunk, -1))
             prior, plates = self.priors[i](poses, view.grids, view.places, view.at)
             given = [*view.seen[:, None].unbind(2), *view.moved.unbind(2), *plates]
             made = _composed(decided, prior, given, 1.0 if self.training else SHARPER)
             found.append(put_back(view.whole[:, -1], view.at, made))
-        return torch.cat(found, dim=3).clamp(-1, 1)
+            if self.heads is not None:
+                features.append(_at_places(met[i], inside))
+        return torch.cat(found, dim=3).clamp(-1, 1), features
 
     def _looked_at(self, camera: Pinhole, window: tuple[int, int], frames: torch.Tensor, poses: torch.Tensor) -> _View:
         """What is in a camera's windows: `frames` (B, K, 3, h, w), poses (B, K + H, D)."""
@@ -221,8 +239,9 @@ class ChunkWarp(WorldModel):
 
     def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
         """Writes config.json and model.safetensors (float16 halves what is shipped)."""
-        config = {"class": "ChunkWarp", **asdict(self.config)}
-        return save_checkpoint(folder, config, {k: v.to(dtype) for k, v in self.state_dict().items()})
+        heads, words = self.saved_heads()
+        config = {"class": "ChunkWarp", **asdict(self.config), **heads}
+        return save_checkpoint(folder, config, {k: v.to(dtype) for k, v in self.state_dict().items()}, tokenizer=words)
 
     @classmethod
     def load(cls, folder: Path) -> ChunkWarp:
@@ -231,6 +250,7 @@ class ChunkWarp(WorldModel):
         try:
             cameras = tuple(Pinhole(**_tuples(camera)) for camera in values.pop("cameras"))
             values.pop("class")
+            heads = values.pop("heads", None)
             model = cls(ChunkWarpConfig(**_tuples(values), cameras=cameras))
         except (KeyError, TypeError) as error:
             raise VlawError(
@@ -238,6 +258,7 @@ class ChunkWarp(WorldModel):
                 where=str(folder),
                 remedy="Use a checkpoint written by this version, or make it again.",
             ) from error
+        model.restore_heads(folder, heads)
         load_weights(model, {k: v.float() for k, v in load_tensors(folder).items()}, where=folder)
         return model.eval()
 
@@ -254,6 +275,13 @@ def _composed(
         for share, copy in zip(shares, given, strict=True):
             frame = torch.addcmul(frame, share, copy)
         return frame
+
+
+def _at_places(smallest: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
+    """(B, C, h, w) and a larger map (B, c, H, W) to (B, C + 2c, h*w): the larger one's mean and peak in each place."""
+    shape = smallest.shape[-2:]
+    pooled = F.adaptive_avg_pool2d(largest, shape), F.adaptive_max_pool2d(largest, shape)
+    return torch.cat([smallest, *pooled], dim=1).float().flatten(2)
 
 
 def _grid(height: int, width: int) -> torch.Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from vlaw_models.checkpoint import load_config, load_tensors, load_weights, read_safetensors, save_checkpoint
 from vlaw_models.device import compute_device
 from vlaw_models.errors import VlawError
-from vlaw_models.world_models.base import Condition, WorldModel
+from vlaw_models.world_models.base import Condition, WorldModel, output_of
 from vlaw_models.world_models.edm import EdmConfig
 
 
@@ -114,6 +114,8 @@ class CtrlWorld(WorldModel):
         self.latent_shape = (c.latent_channels, c.views * c.latent_height, c.latent_width)
         self.drop_probability = c.drop_probability
         depth = len(c.block_out_channels)
+        places = (c.views * c.latent_height >> depth - 1) * (c.latent_width >> depth - 1)
+        self.feature_shape = (c.chunk, places, c.block_out_channels[-1])
         self.unet = FrameConditionedUNet(
             in_channels=2 * c.latent_channels,
             out_channels=c.latent_channels,
@@ -152,6 +154,15 @@ class CtrlWorld(WorldModel):
         )
         return out[:, c.history :]
 
+    def with_features(
+        self, scaled: torch.Tensor, sigma: torch.Tensor, condition: Condition
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features (B, H, P, F): the U-Net's smallest map of each frame to come."""
+        with output_of(self.unet.mid_block) as smallest:
+            raw = self(scaled, sigma, condition)
+        maps = smallest[0].unflatten(0, (len(scaled), -1))[:, -self.chunk :]
+        return raw, maps.flatten(3).mT
+
     def tokens(self, condition: Condition) -> torch.Tensor:
         """(B, K + H, token_dim): encoded pose plus text for each frame, zero where the condition is dropped."""
         scaled = 2 * (condition.poses - self.pose_low) / (self.pose_high - self.pose_low + 1e-8) - 1
@@ -186,14 +197,16 @@ class CtrlWorld(WorldModel):
         return None if self.text_encoder is None else self.text_encoder(instructions)
 
     def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
-        config = {"class": "CtrlWorld", **asdict(self.config)}
-        return save_checkpoint(folder, config, {k: v.to(dtype) for k, v in self.state_dict().items()})
+        heads, words = self.saved_heads()
+        config = {"class": "CtrlWorld", **asdict(self.config), **heads}
+        return save_checkpoint(folder, config, {k: v.to(dtype) for k, v in self.state_dict().items()}, tokenizer=words)
 
     @classmethod
     def load(cls, folder: Path) -> CtrlWorld:
         """Raises VlawError for a damaged checkpoint."""
         values = load_config(folder)
         values.pop("class")
+        heads = values.pop("heads", None)
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         try:
             config = CtrlWorldConfig(**{**values, "edm": EdmConfig(**values["edm"])})
@@ -204,6 +217,7 @@ class CtrlWorld(WorldModel):
                 remedy="The checkpoint was made by another version; make it again with this one.",
             ) from error
         model = cls(config)
+        model.restore_heads(folder, heads)
         load_weights(model, {k: v.float() for k, v in load_tensors(folder).items()}, where=folder)
         return model
 

@@ -1,6 +1,7 @@
 """The objective and the sampler of every world model: EDM (Karras et al.) with v-prediction, as in Ctrl-World.
 
-Noise levels, preconditioning, loss (VLAW Eq. 1), Euler sampling with guidance. Latents have unit standard deviation
+Noise levels, preconditioning, loss (VLAW Eq. 1; World-VLA-Loop's with reward and state), Euler sampling with guidance.
+Latents have unit standard deviation
 (sigma_data = 1), so c_skip = 1/(s^2+1), c_out = -s/sqrt(s^2+1), c_in = 1/sqrt(s^2+1), c_noise = ln(s)/4 and the weight
 (s^2+1)/s^2 makes the loss on the raw network uniform in s.
 """
@@ -8,12 +9,13 @@ Noise levels, preconditioning, loss (VLAW Eq. 1), Euler sampling with guidance. 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch.nn.functional import max_pool2d
 
 from vlaw_models.device import mixed
+from vlaw_models.world_models.heads import Targets, head_errors
 
 if TYPE_CHECKING:
     from vlaw_models.world_models.base import Condition, WorldModel
@@ -33,6 +35,17 @@ class EdmConfig:
     """Largest guidance scale; it grows linearly from 1 over the frames. 1 turns guidance off. Published: 2."""
 
 
+class Prediction(NamedTuple):
+    """What a world model tells of H control steps."""
+
+    frames: torch.Tensor
+    """(B, H / r, C, h, w) latents."""
+    reward: torch.Tensor | None
+    """(B, H) from 0 to 1, or None without heads."""
+    states: torch.Tensor | None
+    """(B, H, D) poses in robot units, or None without heads."""
+
+
 def expand(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """(B,) -> (B, 1, 1, ...) with as many dimensions as `like`."""
     return values.reshape(-1, *[1] * (like.ndim - 1))
@@ -40,11 +53,26 @@ def expand(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 def denoise(model: WorldModel, noisy: torch.Tensor, sigma: torch.Tensor, condition: Condition) -> torch.Tensor:
     """Estimate of the clean frames: noisy (B, F, C, h, w) at noise level sigma (B,) -> (B, F, C, h, w) float32."""
+    return _denoise(model, noisy, sigma, condition)[0]
+
+
+def _denoise(
+    model: WorldModel, noisy: torch.Tensor, sigma: torch.Tensor, condition: Condition
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """`denoise`, and the features that the heads read of the same pass, if there are heads."""
     s = expand(sigma, noisy)
     norm = (s**2 + 1).sqrt()
     with mixed(noisy.device, enabled=model.autocast):
-        raw = model(noisy / norm, sigma, condition)
-    return noisy / norm**2 - s / norm * raw.float()
+        raw, features = _passed(model, noisy / norm, sigma, condition)
+    return noisy / norm**2 - s / norm * raw.float(), features
+
+
+def _passed(
+    model: WorldModel, scaled: torch.Tensor, sigma: torch.Tensor, condition: Condition
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    if model.heads is None:
+        return model(scaled, sigma, condition), None
+    return model.with_features(scaled, sigma, condition)
 
 
 def loss(
@@ -55,39 +83,59 @@ def loss(
     *,
     change_weight: float = 0.0,
     change_threshold: float = 0.5,
+    targets: Targets | None = None,
+    reward_weight: float = 0.0,
+    state_weight: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Weighted denoising error per sample, (B,), and the estimate of the clean frames `future` (B, H, C, h, w).
 
     `change_weight` k multiplies the error by 1 + k where a patch of latent pixels (the model's `change_patch` each way)
     differs from the current frame: most of a picture is a still background, and what decides a task is small. A
     deterministic model's error is that of what it predicts, without noise levels and their weight.
+
+    `targets`, for a model with heads, adds `reward_weight` times the reward's cross-entropy and `state_weight` times
+    the pose's squared error, both times 1 / (1 + s): the share of the clean frames in what the denoiser is shown, so
+    that what cannot be seen is not asked for. (The paper's weight depends on the noise too; how, is not published.)
     """
     current = condition.context[:, -1:]
     weight: torch.Tensor | float = 1.0
+    clear: torch.Tensor | float = 1.0
     if model.deterministic:
         condition = condition.with_context(model.augment(condition.context, generator))
-        clean, estimate = future, predict(model, condition)
+        clean = future
+        estimate, features = _predict(model, condition)
     else:
         device, batch = future.device, len(future)
         clean = torch.cat([current, future], dim=1) if model.includes_current else future
         sigma = (model.edm.log_std * torch.randn(batch, generator=generator) + model.edm.log_mean).exp().to(device)
         noise = torch.randn(clean.shape, generator=generator).to(device)
         condition = condition.with_context(model.augment(condition.context, generator))
-        estimate = denoise(model, clean + expand(sigma, clean) * noise, sigma, condition)
-        weight = (sigma**2 + 1) / sigma**2
+        estimate, features = _denoise(model, clean + expand(sigma, clean) * noise, sigma, condition)
+        weight, clear = (sigma**2 + 1) / sigma**2, 1 / (1 + sigma)
     error = (estimate - clean) ** 2
     if change_weight:
         change, patch = (clean - current).abs().amax(dim=2), model.change_patch
         changed = max_pool2d(change, patch, ceil_mode=True) > change_threshold
         changed = changed.repeat_interleave(patch, 2).repeat_interleave(patch, 3)
         error = error * (1 + change_weight * changed[:, :, None, : error.shape[3], : error.shape[4]])
-    return weight * error.flatten(1).mean(dim=1), estimate[:, -future.shape[1] :]
+    losses = weight * error.flatten(1).mean(dim=1)
+    if targets is not None and features is not None:
+        reward, state = head_errors(*model.tell(features, condition), targets, model.half_range)
+        losses = losses + clear * (reward_weight * reward + state_weight * state)
+    return losses, estimate[:, -future.shape[1] :]
 
 
 def predict(model: WorldModel, condition: Condition) -> torch.Tensor:
     """The frames to come (B, H, C, h, w) of a deterministic model."""
+    return _predict(model, condition)[0]
+
+
+def _predict(model: WorldModel, condition: Condition) -> tuple[torch.Tensor, torch.Tensor | None]:
     with mixed(condition.context.device, enabled=model.autocast):
-        return model.predict(condition)
+        if model.heads is None:
+            return model.predict(condition), None
+        nothing = condition.context.new_zeros(len(condition.context))
+        return model.with_features(condition.context, nothing, condition)
 
 
 def sigmas(config: EdmConfig, steps: int) -> torch.Tensor:
@@ -100,25 +148,41 @@ def sigmas(config: EdmConfig, steps: int) -> torch.Tensor:
     return torch.cat([levels, torch.zeros(1, dtype=torch.float64)]).float()
 
 
-@torch.inference_mode()
 def sample(model: WorldModel, condition: Condition, *, steps: int, generator: torch.Generator) -> torch.Tensor:
-    """Draws the frames to come: (B, H, C, h, w) float32. Euler steps; deterministic given the CPU generator's state."""
+    """Draws the frames to come: (B, H / r, C, h, w) float32. Euler steps; deterministic given the CPU generator's
+    state."""
+    return imagine(model, condition, steps=steps, generator=generator).frames
+
+
+@torch.inference_mode()
+def imagine(model: WorldModel, condition: Condition, *, steps: int, generator: torch.Generator) -> Prediction:
+    """`sample`, and what the heads tell of the frames in the last pass, with action and text in sight."""
     if model.deterministic:
-        return predict(model, condition)
+        return _told(model, *_predict(model, condition), condition)
+    features = None
     batch, _, *shape = condition.context.shape
     levels = sigmas(model.edm, steps)
     x = torch.randn((batch, model.num_denoised, *shape), generator=generator) * levels[0]
     x = x.to(condition.context.device)
     for high, low in zip(levels[:-1].tolist(), levels[1:].tolist(), strict=True):
-        estimate = _guided(model, x, torch.full((batch,), high, device=x.device), condition)
+        estimate, features = _guided(model, x, torch.full((batch,), high, device=x.device), condition)
         x = estimate + (low / high) * (x - estimate)
-    return x[:, 1:] if model.includes_current else x
+    return _told(model, x[:, 1:] if model.includes_current else x, features, condition)
 
 
-def _guided(model: WorldModel, x: torch.Tensor, sigma: torch.Tensor, condition: Condition) -> torch.Tensor:
-    estimate = denoise(model, x, sigma, condition)
+def _told(model: WorldModel, frames: torch.Tensor, features: torch.Tensor | None, condition: Condition) -> Prediction:
+    if features is None:
+        return Prediction(frames, None, None)
+    logits, states = model.tell(features, condition)
+    return Prediction(frames, logits.sigmoid(), states)
+
+
+def _guided(
+    model: WorldModel, x: torch.Tensor, sigma: torch.Tensor, condition: Condition
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    estimate, features = _denoise(model, x, sigma, condition)
     if model.edm.guidance == 1.0:
-        return estimate
+        return estimate, features
     blind = denoise(model, x, sigma, condition.unconditional())
     scale = torch.linspace(1.0, model.edm.guidance, x.shape[1], device=x.device)[None, :, None, None, None]
-    return blind + scale * (estimate - blind)
+    return blind + scale * (estimate - blind), features

@@ -1,7 +1,11 @@
 """A world model as a world: the same protocol as the robot, so one rollout loop serves both.
 
 The closed loop in latent space and the controller's clipping. Latents of all frames are kept; each is decoded once, for
-the pictures, and never encoded again, so errors of the autoencoder do not add up over chunks.
+the pictures, and never encoded again, so errors of the autoencoder do not add up over chunks. Where frames share
+latents that cannot be: a chunk is decoded whole, and frames that are looked at again are encoded as stills.
+
+Where the world model has heads, the state is what they predict and the reward too; else the state is the commanded
+pose.
 """
 
 from __future__ import annotations
@@ -16,8 +20,8 @@ from vlaw_models.episodes import Observation, Outcome, Start
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.spec import RobotSpec
 from vlaw_models.world_models import edm
-from vlaw_models.world_models.base import Condition, WorldModel
-from vlaw_models.worlds import Transition
+from vlaw_models.world_models.base import Condition, WorldModel, check_autoencoder
+from vlaw_models.worlds import Transition, ended
 
 
 class ImaginedWorld:
@@ -34,19 +38,32 @@ class ImaginedWorld:
         sampling_steps: int = 2,
         seed: int = 0,
         clips: bool = True,
+        done_above: float | None = None,
     ):
         """`robot`: whose actions are imagined. `clips` False executes them as given, not within its limits.
+        `done_above`: the predicted reward above which a trajectory has ended.
 
-        Raises VlawError as `check_robot` does.
+        Raises VlawError as `check_robot` does, for `done_above` without a reward head, and for an autoencoder that is
+        not the world model's.
         """
         check_robot(model, robot)
+        check_autoencoder(model, autoencoder, where="imagined world")
+        if done_above is not None:
+            model.need_heads(needed_by="done_above")
+        self.done_above = done_above
         self.model, self.autoencoder, self.robot = model.eval(), autoencoder.eval(), robot
         self.sampling_steps, self.clips = sampling_steps, clips
         self.image_size = model.latent_shape[2] * autoencoder.factor
         self._generator = torch.Generator().manual_seed(seed)
         self._instructions: list[str] = []
-        self._latents: list[torch.Tensor] = []
+        self._latents: list[torch.Tensor | None] = []
+        """Of every frame (B, C, V*h, w); None where they are to be encoded from its picture."""
+        self._images: list[np.ndarray] = []
+        """Of every frame, where frames share latents."""
         self._poses: list[np.ndarray] = []
+        """Commanded for every frame, also for those that are not imagined yet."""
+        self._states: list[np.ndarray] = []
+        self._rewards: list[np.ndarray] = []
         self._text: torch.Tensor | None = None
 
     def reset(self, starts: Sequence[Start]) -> Observation:
@@ -73,7 +90,8 @@ class ImaginedWorld:
                 where="imagined world",
                 remedy="Use a world model and an autoencoder that were trained for this robot.",
             )
-        self._latents, self._poses = [latents.to(self.model.device)], [state]
+        self._latents, self._images = [latents.to(self.model.device)], [images]
+        self._poses, self._states, self._rewards = [state], [state], [np.zeros(len(starts), np.float32)]
         self._instructions = [start.instruction for start in starts]
         self._text = self.model.embed_text(self._instructions)
         return Observation(images, state)
@@ -86,11 +104,21 @@ class ImaginedWorld:
         first = len(self._latents)
         for action in np.asarray(actions, dtype=np.float32).swapaxes(0, 1):
             self._poses.append(self.robot.clip(self._poses[-1], action) if self.clips else action)
-        executed = np.stack(self._poses[first:], axis=1)
         while len(self._latents) < len(self._poses):
             self._imagine_chunk()
-        images = self.autoencoder.decode(torch.stack(self._latents[first:], dim=1), self.model.views)
-        return Transition(images, executed, executed.copy())
+        states = np.stack(self._states[first:], axis=1)
+        reward = np.stack(self._rewards[first:], axis=1) if self.model.heads is not None else None
+        executed = np.stack(self._poses[first:], axis=1)
+        return Transition(self._pictures(first), states, executed, reward, ended(reward, self.done_above))
+
+    def keep(self, rows: np.ndarray) -> None:
+        """Nothing more is imagined of the other trajectories."""
+        index = torch.from_numpy(rows).to(self.model.device)
+        self._latents = [None if one is None else one[index] for one in self._latents]
+        for kept in (self._images, self._poses, self._states, self._rewards):
+            kept[:] = [one[rows] for one in kept]
+        self._instructions = [self._instructions[row] for row in rows]
+        self._text = None if self._text is None else self._text[index.to(self._text.device)]
 
     def outcomes(self) -> list[Outcome] | None:
         """None: a world model does not know whether a task succeeded; the reward model judges."""
@@ -102,14 +130,40 @@ class ImaginedWorld:
         past = [max(now - offset, 0) for offset in before]
         # A last chunk that is too short is imagined as if the last pose were held, and its surplus dropped.
         coming = [min(now + offset, len(self._poses) - 1) for offset in after]
-        poses = torch.from_numpy(np.stack([self._poses[i] for i in past + coming], axis=1)).to(self.model.device)
-        context = torch.stack([self._latents[i] for i in past], dim=1)
+        known = [self._states[i] for i in past] + [self._poses[i] for i in coming]
+        poses = torch.from_numpy(np.stack(known, axis=1)).to(self.model.device)
+        context = torch.stack([self._latent(i) for i in past], dim=1)
         text = None if self._text is None else self._text.to(self.model.device)
-        frames = edm.sample(
-            self.model, Condition(context, poses, text), steps=self.sampling_steps, generator=self._generator
-        )
-        wanted = len(self._poses) - len(self._latents)
-        self._latents += list(frames[:, :wanted].unbind(1))
+        words = self.model.read_words(self._instructions)
+        condition = Condition(context, poses, text, words=words)
+        found = edm.imagine(self.model, condition, steps=self.sampling_steps, generator=self._generator)
+        wanted = slice(len(self._poses) - len(self._latents))
+        if found.reward is None or found.states is None:
+            self._states += self._poses[len(self._states) :][wanted]
+        else:
+            self._states += list(found.states[:, wanted].cpu().numpy().swapaxes(0, 1))
+            self._rewards += list(found.reward[:, wanted].cpu().numpy().swapaxes(0, 1))
+        if self.model.frames_per_latent == 1:
+            self._latents += list(found.frames[:, wanted].unbind(1))
+        else:
+            images = self.autoencoder.decode_chunk(context[:, -1], found.frames, self.model.views)[:, wanted]
+            self._images += list(images.swapaxes(0, 1))
+            self._latents += [None] * images.shape[1]
+
+    def _latent(self, frame: int) -> torch.Tensor:
+        """(B, C, V*h, w) of a frame that has been imagined or recorded."""
+        found = self._latents[frame]
+        if found is None:
+            found = self.autoencoder.encode(self._images[frame]).to(self.model.device)
+            self._latents[frame] = found
+        return found
+
+    def _pictures(self, first: int) -> np.ndarray:
+        """(B, H, V, height, width, 3) from frame `first` on."""
+        if self.model.frames_per_latent > 1:
+            return np.stack(self._images[first:], axis=1)
+        latents = [self._latent(frame) for frame in range(first, len(self._latents))]
+        return self.autoencoder.decode(torch.stack(latents, dim=1), self.model.views)
 
 
 def check_robot(model: WorldModel, robot: RobotSpec) -> None:

@@ -13,10 +13,14 @@ import numpy as np
 import torch
 
 from vlaw_models.autoencoders.base import Autoencoder
-from vlaw_models.episodes import Episode
+from vlaw_models.episodes import REWARDS, Episode
 from vlaw_models.errors import VlawError
 from vlaw_models.sources import Frames, KeptLatents, gather, portable
 from vlaw_models.world_models.base import Condition, WorldModel
+from vlaw_models.world_models.heads import Targets
+
+SUCCESS_FRAMES = 4
+"""Last frames of a success whose reward is 1 where nobody recorded when it was reached."""
 
 
 @dataclass
@@ -31,7 +35,13 @@ class LatentEpisodes:
     """(E + 1,) int64: episode e holds frames first[e] .. first[e + 1] - 1."""
     instructions: list[str]
     autoencoder: Autoencoder | None = None
-    """One that costs nothing: what is read are frames then, and it encodes them."""
+    """One that encodes when a batch is drawn (`Autoencoder.when_drawn`): what is read are frames then."""
+    rewards: torch.Tensor | None = None
+    """(N,) float32: whether the task stands accomplished in the frame, 0 or 1 (`frame_rewards`), nan where nobody
+    knows; what reward heads learn."""
+    commands: torch.Tensor | None = None
+    """(N, D) float32: the pose commanded for the frame, where it is another than the one reached; what models with
+    heads are told instead of `poses`."""
 
     def __len__(self) -> int:
         return len(self.first) - 1
@@ -41,9 +51,14 @@ class LatentEpisodes:
         """What is read for a batch: numbers of frames (B, F) to (B, F, ...), for `encoded`."""
         return self.latents if isinstance(self.latents, Stored) else self.latents.numpy()
 
-    def encoded(self, found: np.ndarray) -> torch.Tensor:
-        """Latents (B, F, C, V*h, w) of what was read."""
-        return torch.from_numpy(found) if self.autoencoder is None else self.autoencoder.encode(found)
+    def encoded(self, found: np.ndarray, chunk: int = 0) -> torch.Tensor:
+        """Latents (B, K + H / r, C, V*h, w) of what was read of K context frames and the `chunk` = H that follow."""
+        if self.autoencoder is None:
+            return torch.from_numpy(found)
+        if self.autoencoder.frames_per_latent == 1:
+            return self.autoencoder.encode(found)
+        before, coming = found[:, : -chunk - 1], self.autoencoder.encode_chunk(found[:, -chunk - 1 :])
+        return torch.cat([self.autoencoder.encode(before), coming], dim=1) if before.shape[1] else coming
 
     def nearest(self, episodes: np.ndarray, steps: np.ndarray) -> np.ndarray:
         """Numbers of the frames of (B,) episodes at these steps, or the nearest to them that were recorded."""
@@ -92,8 +107,11 @@ def encode_episodes(
                 remedy="Import or collect the episode again.",
             )
     poses = torch.from_numpy(np.concatenate([episode.states for episode in episodes]).astype(np.float32))
+    rewards = torch.from_numpy(np.concatenate([frame_rewards(episode) for episode in episodes]))
+    commands = torch.from_numpy(np.concatenate([_commanded(episode) for episode in episodes]).astype(np.float32))
     first = np.concatenate([[0], np.cumsum([len(episode.images) for episode in episodes])]).astype(np.int64)
     latents: torch.Tensor | Stored
+    when_drawn = when_drawn or (autoencoder is not None and autoencoder.frames_per_latent > 1)
     if kept is not None:
         latents = Stored([kept.of(episode) for episode in episodes], first)
     elif when_drawn:
@@ -101,7 +119,36 @@ def encode_episodes(
     else:
         latents = torch.cat([autoencoder.encode(episode.images).half() for episode in episodes])
     encoder = autoencoder if when_drawn and kept is None else None
-    return LatentEpisodes(latents, poses, first, [episode.instruction for episode in episodes], encoder)
+    instructions = [episode.instruction for episode in episodes]
+    return LatentEpisodes(latents, poses, first, instructions, encoder, rewards, commands)
+
+
+def frame_rewards(episode: Episode) -> np.ndarray:
+    """(T+1,) float32: 1 for a frame in which the task stands accomplished, 0 for others, nan where nobody knows.
+
+    What was recorded with each step (`extra["rewards"]`, by worlds that tell), else by convention from the outcome: 1
+    for the last `SUCCESS_FRAMES` frames of a success. Raises VlawError for rewards outside [0, 1].
+    """
+    given = episode.extra.get(REWARDS)
+    if given is None:
+        rewards = np.full(len(episode.states), np.nan if episode.success is None else 0.0, np.float32)
+        rewards[-SUCCESS_FRAMES:] += float(bool(episode.success))
+        return rewards
+    rewards = np.array([0.0, *given], np.float32)
+    if len(rewards) != len(episode.states) or not ((rewards >= 0) & (rewards <= 1)).all():
+        raise VlawError(
+            f"an episode of {episode.num_steps} steps has {len(given)} rewards, or some outside [0, 1]",
+            where=f"episode {episode.episode_id or episode.seed} ({episode.task})",
+            remedy=f"Give extra[{REWARDS!r}] one number from 0 to 1 for each step.",
+        )
+    return rewards
+
+
+def _commanded(episode: Episode) -> np.ndarray:
+    """(T+1, D) the pose commanded for each frame; the state's where actions are something else."""
+    if episode.actions.shape[1] != episode.states.shape[1]:
+        return episode.states
+    return np.concatenate([episode.states[:1], episode.actions])
 
 
 @dataclass(frozen=True)
@@ -205,12 +252,26 @@ def windows(
         found: `data.stored[chosen.frames]`.
         imagined: of these runs, where they are longer than a chunk.
     """
-    latents = data.encoded(found).float().to(model.device)
+    latents = data.encoded(found, model.chunk).float().to(model.device)
     text = model.embed_text([data.instructions[episode] for episode in chosen.episodes])
     text = None if text is None else text.to(model.device)
     drop = None if chosen.drop is None else torch.from_numpy(chosen.drop).to(model.device)
-    poses = data.poses[torch.from_numpy(chosen.frames)].to(model.device)
-    context, future = latents.split((latents.shape[1] - model.chunk, model.chunk), dim=1)
+    numbers = torch.from_numpy(chosen.frames)
+    poses = data.poses[numbers]
+    if model.heads is not None and data.commands is not None:
+        poses[:, -model.chunk :] = data.commands[numbers[:, -model.chunk :]]
+    coming = model.chunk // model.frames_per_latent
+    context, future = latents.split((latents.shape[1] - coming, coming), dim=1)
     if imagined is not None:
         context = imagined.put(context, chosen.age, model)
-    return future, Condition(context, poses, text, drop)
+    words = model.read_words([data.instructions[episode] for episode in chosen.episodes])
+    return future, Condition(context, poses.to(model.device), text, drop, words)
+
+
+def targets(data: LatentEpisodes, model: WorldModel, chosen: Windows) -> Targets | None:
+    """What the heads are to tell of these windows; None for a model without."""
+    if model.heads is None:
+        return None
+    coming = torch.from_numpy(chosen.frames[:, -model.chunk :])
+    rewards = torch.full(coming.shape, torch.nan) if data.rewards is None else data.rewards[coming]
+    return Targets(rewards.to(model.device), data.poses[coming].to(model.device))

@@ -50,13 +50,15 @@ class ViewUNet(nn.Module):
             maps.append(block(smaller(F.silu(maps[-1])), embedding))
         return maps
 
-    def up(self, maps: Sequence[torch.Tensor], embedding: torch.Tensor) -> torch.Tensor:
-        """The maps of `down`, the smallest with what other cameras told, to (B, out, h, w)."""
+    def up(self, maps: Sequence[torch.Tensor], embedding: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The maps of `down`, the smallest with what other cameras told, to (B, out, h, w), and the largest map inside,
+        (B, C, h/2, w/2)."""
         x = self.after[-1](maps[-1], embedding)
         for level in reversed(range(len(self.larger))):
             x = F.pixel_shuffle(self.larger[level](F.silu(x)), 2) + maps[level]
             x = self.after[level](x, embedding)
-        return F.pixel_shuffle(self.head(F.silu(self.normal(x))), 2)
+        x = F.silu(self.normal(x))
+        return F.pixel_shuffle(self.head(x), 2), x
 
 
 class Exchange(nn.Module):

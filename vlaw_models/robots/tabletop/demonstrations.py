@@ -9,7 +9,7 @@ import threading
 
 import numpy as np
 
-from vlaw_models.episodes import Episode
+from vlaw_models.episodes import REWARDS, Episode
 from vlaw_models.robots.tabletop.render import GlRenderer, RayRenderer, make_renderer, project
 from vlaw_models.robots.tabletop.scene import Sim
 from vlaw_models.robots.tabletop.spec import SPEC
@@ -66,10 +66,12 @@ def record_expert(
     sim.reset(seed)
     expert = Expert(sim, rng, quality)
     images, states, places = [renderer.render(sim.model, sim.data)], [sim.state.copy()], [look_at(sim)]
+    rewards = []
     for _ in range(num_steps):
         # A finished expert stays where it is: the success must last until the end.
         action = expert.act(sim) if expert.index < len(expert.plan) else sim.state
         states.append(sim.step(action).copy())
+        rewards.append(float(sim.task.outcome(sim).success))
         images.append(renderer.render(sim.model, sim.data))
         places.append(look_at(sim))
     outcome = sim.task.outcome(sim)
@@ -84,7 +86,7 @@ def record_expert(
         event=outcome.event,
         cameras=SPEC.camera_names,
         control_hz=SPEC.control_hz,
-        extra={"points": np.stack(places)} if points else {},
+        extra={REWARDS: rewards, **({"points": np.stack(places)} if points else {})},
     )
 
 

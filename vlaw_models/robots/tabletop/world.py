@@ -15,7 +15,7 @@ from vlaw_models.robots.tabletop.render import make_renderer
 from vlaw_models.robots.tabletop.scene import Sim
 from vlaw_models.robots.tabletop.spec import SPEC
 from vlaw_models.robots.tabletop.tasks import TASKS
-from vlaw_models.worlds import Transition
+from vlaw_models.worlds import Transition, ended
 
 IMAGE_SIZE = 64
 """Pixels of the pictures, for policies that do not declare an `image_size`."""
@@ -42,6 +42,7 @@ class TabletopWorld:
         self.image_size = image_size
         self.inner_frames = inner_frames
         """False: pictures only at the end of a chunk (evaluation needs no more); inner frames repeat the last one."""
+        self.done_above: float | None = None
         self._pool = ThreadPoolExecutor(threads)
         self.sims: list[Sim] = []
         self._idle: dict[str, list[Sim]] = {}
@@ -63,20 +64,34 @@ class TabletopWorld:
         return [sim.instruction for sim in self.sims]
 
     def step(self, actions: np.ndarray) -> Transition:
-        """Executes absolute pose targets (B, H, A) float32."""
+        """Executes absolute pose targets (B, H, A) float32. The reward of each step is the simulator's judgement."""
         parts = list(self._pool.map(self._step_one, self.sims, actions))
-        images, states = (np.stack(column) for column in zip(*parts, strict=True))
-        return Transition(images, states, states.copy())
+        images, states, reward = (np.stack(column) for column in zip(*parts, strict=True))
+        return Transition(images, states, states.copy(), reward, ended(reward, self.done_above))
 
-    def _step_one(self, sim: Sim, chunk: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _step_one(self, sim: Sim, chunk: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         renderer = make_renderer(self.image_size)
-        images, states = [], []
+        images, states, rewards, over = [], [], [], False
         for index, action in enumerate(chunk):
-            states.append(sim.step(action).copy())
-            if self.inner_frames or index == len(chunk) - 1:
-                images.append(renderer.render(sim.model, sim.data))
-        images = [images[-1]] * (len(chunk) - len(images)) + images if not self.inner_frames else images
-        return np.stack(images), np.stack(states)
+            if not over:
+                states.append(sim.step(action).copy())
+                rewards.append(float(sim.task.outcome(sim).success))
+                over = self.done_above is not None and rewards[-1] > self.done_above
+                if self.inner_frames or over or index == len(chunk) - 1:
+                    images.append(renderer.render(sim.model, sim.data))
+        # One that has ended stays as it is; frames that nobody asked for are the one that was drawn.
+        before, after = len(states) - len(images), len(chunk) - len(states)
+        images = [images[-1]] * before + images + [images[-1]] * after
+        states, rewards = states + [states[-1]] * after, rewards + [rewards[-1]] * after
+        return np.stack(images), np.stack(states), np.array(rewards, np.float32)
+
+    def keep(self, rows: np.ndarray) -> None:
+        """The robots of the other rows are reset when they are needed again."""
+        kept = set(rows.tolist())
+        for row, sim in enumerate(self.sims):
+            if row not in kept:
+                self._idle.setdefault(sim.task.name, []).append(sim)
+        self.sims = [self.sims[row] for row in rows]
 
     def outcomes(self) -> list[Outcome]:
         """The simulator's judgement of each robot's present state."""

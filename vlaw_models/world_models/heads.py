@@ -1,0 +1,135 @@
+"""What a world model tells besides the frames: the reward and the pose of each frame to come (World-VLA-Loop).
+
+An MLP on the features of the denoiser, in the very pass that gives the frames, so that picture and reward come from the
+same thought. It reads the instruction's words: whether a frame is a success depends on the task. Heads are optional: a
+checkpoint without them has the same frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from vlaw_models.checkpoint import read_tokenizer
+from vlaw_models.device import mixed
+from vlaw_models.errors import VlawError
+from vlaw_models.policies.tokenize import InstructionTokenizer
+
+UNSURE = -2.0
+"""Logit of an untrained head's reward: successes are rare."""
+
+
+@dataclass(frozen=True)
+class HeadsConfig:
+    """Sizes; all else follows from the world model."""
+
+    length: int = 16
+    """Words of an instruction that are read."""
+    words: int = 32
+    """Numbers for each word."""
+    width: int = 128
+    attention: int = 4
+    """Places that are looked at, at once, as the task tells."""
+
+
+class Targets(NamedTuple):
+    """What is to be told of the frames to come."""
+
+    reward: torch.Tensor
+    """(B, H) from 0 to 1, nan where nobody knows."""
+    states: torch.Tensor
+    """(B, H, D) poses in robot units."""
+
+
+class Heads(nn.Module):
+    """Reward and pose of each of H frames from features (B, n, P, F): of n equal parts of the chunk, P places each."""
+
+    def __init__(
+        self,
+        config: HeadsConfig,
+        tokenizer: InstructionTokenizer,
+        shape: tuple[int, int, int],
+        chunk: int,
+        pose_dim: int,
+    ):
+        """`shape`: n, P and F. The pose begins as the commanded one, and learns what differs."""
+        super().__init__()
+        self.config, self.tokenizer = config, tokenizer
+        parts, places, features = shape
+        self.frames, self.pose_dim, width = chunk // parts, pose_dim, config.width
+        self.words = nn.Embedding(tokenizer.vocabulary_size, config.words)
+        self.task = nn.Sequential(nn.Flatten(), nn.Linear(config.length * config.words, width), nn.SiLU())
+        self.norm = nn.LayerNorm(features)
+        self.place = nn.Linear(features, width)
+        self.position = nn.Parameter(0.02 * torch.randn(places, width))
+        self.looks = nn.Linear(width, config.attention)
+        self.key = nn.Linear(width, config.attention * width)
+        inside = (config.attention + 2) * width
+        self.mlp = nn.Sequential(
+            nn.Linear(inside, 2 * width), nn.SiLU(), nn.Linear(2 * width, width), nn.SiLU(), nn.LayerNorm(width)
+        )
+        self.reward = nn.Linear(width, self.frames)
+        self.pose = nn.Linear(width, self.frames * pose_dim)
+        nn.init.constant_(self.reward.bias, UNSURE)
+        nn.init.zeros_(self.pose.weight)
+        nn.init.zeros_(self.pose.bias)
+
+    def forward(self, features: torch.Tensor, words: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features (B, n, P, F) and words (B, length) to reward logits (B, H), and by how much the pose differs from
+        the commanded one (B, H, D), as shares of half its range."""
+        with mixed(features.device, enabled=False):
+            batch, parts = features.shape[:2]
+            task = self.task(self.words(words))
+            places = F.silu(self.place(self.norm(features.float())) + self.position)
+            asked = self.key(task).unflatten(1, (self.config.attention, -1))
+            scores = torch.einsum("bnpw,baw->bnap", places, asked) / self.config.width**0.5
+            scores = scores + self.looks(places).mT
+            seen = torch.einsum("bnap,bnpw->bnaw", scores.softmax(dim=-1), places).flatten(2)
+            told = torch.cat([seen, places.mean(dim=2), task[:, None].expand(-1, parts, -1)], dim=2)
+            inner = self.mlp(told)
+            reward = self.reward(inner).reshape(batch, -1)
+            return reward, self.pose(inner).reshape(batch, parts * self.frames, self.pose_dim)
+
+    def read(self, instructions: Sequence[str]) -> torch.Tensor:
+        """(B, length) ids of the instructions' words."""
+        return self.tokenizer(instructions)
+
+    def checkpoint(self) -> dict[str, Any]:
+        """What config.json says of them."""
+        return asdict(self.config)
+
+
+def new_tokenizer(instructions: Iterable[str], config: HeadsConfig) -> InstructionTokenizer:
+    """The words of these instructions."""
+    return InstructionTokenizer.from_instructions(instructions, length=config.length)
+
+
+def heads_of(folder: Path, values: dict[str, Any]) -> tuple[HeadsConfig, InstructionTokenizer]:
+    """Configuration and words of the heads in a checkpoint. Raises VlawError where they are damaged."""
+    try:
+        config = HeadsConfig(**values)
+    except TypeError as error:
+        raise VlawError(
+            f"config.json does not describe heads: {error}",
+            where=str(folder),
+            remedy="The checkpoint was made by another version; make it again with this one.",
+        ) from error
+    text = read_tokenizer(folder)
+    return config, InstructionTokenizer.from_json(text, length=config.length, where=folder)
+
+
+def head_errors(
+    logits: torch.Tensor, states: torch.Tensor, targets: Targets, half_range: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Per sample (B,): cross-entropy of the reward, mean over its known frames, and mean squared error of the pose as
+    shares of half its range."""
+    known = targets.reward.isfinite()
+    each = F.binary_cross_entropy_with_logits(logits, targets.reward.nan_to_num(), reduction="none")
+    reward = (each * known).sum(dim=1) / known.sum(dim=1).clamp_min(1)
+    return reward, ((states - targets.states) / half_range).square().flatten(1).mean(dim=1)
