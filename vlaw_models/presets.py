@@ -17,6 +17,8 @@ from vlaw_models.errors import VlawError
 from vlaw_models.robots.registry import DEFAULT
 
 PRESETS = ("tiny", "small", "paper", "toy")
+BACKBONES = ("cosmos", "cosmos_toy")
+"""More sizes of autoencoder and world model, which fit each other; policies and judges are those of the presets."""
 UNTRAINED = ("toy",)
 """Presets that start from new models instead of weights."""
 MODELS = ("base_policy", "world_model", "reward_model", "autoencoder")
@@ -194,6 +196,15 @@ AUTOENCODER: dict[str, dict[str, Any]] = {
             "decode_frames": 7,
         },
     },
+    # Cosmos-Predict2's, which is Wan 2.1's: its `vae` folder loads as a checkpoint.
+    "cosmos": {
+        "class": "WanAutoencoder",
+        "sizes": {"base_dim": 96, "z_dim": 16, "dim_mult": (1, 2, 4, 4), "num_res_blocks": 2},
+    },
+    "cosmos_toy": {
+        "class": "WanAutoencoder",
+        "sizes": {"base_dim": 8, "z_dim": 4, "dim_mult": (1, 1, 1, 1), "num_res_blocks": 1},
+    },
 }
 
 WORLD_MODEL: dict[str, dict[str, Any]] = {
@@ -257,6 +268,37 @@ WORLD_MODEL: dict[str, dict[str, Any]] = {
             "heads": (1, 2),
             "token_dim": 32,
             "vae_scale": 0.18215,
+        },
+    },
+    # World-VLA-Loop's: Cosmos-Predict2 with 2 billion parameters. `load_cosmos` for its weights.
+    "cosmos": {
+        "class": "CosmosWorld",
+        "sizes": {
+            "views": 3,
+            "latent_channels": 16,
+            "latent_height": 24,
+            "latent_width": 40,
+            "chunk": 24,
+            "heads": 16,
+            "head_dim": 128,
+            "layers": 28,
+            "text_dim": 1024,
+            "adaln_dim": 256,
+        },
+    },
+    "cosmos_toy": {
+        "class": "CosmosWorld",
+        "sizes": {
+            "views": 3,
+            "latent_channels": 4,
+            "latent_height": 6,
+            "latent_width": 10,
+            "chunk": 24,
+            "heads": 2,
+            "head_dim": 16,
+            "layers": 2,
+            "text_dim": 8,
+            "adaln_dim": 8,
         },
     },
 }

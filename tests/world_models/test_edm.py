@@ -73,7 +73,7 @@ def test_a_change_counts_for_its_whole_patch(patch):
     """Of an error of 1 everywhere, a changed pixel adds the weight once for each pixel of its patch."""
 
     class Still(torch.nn.Module):
-        deterministic, autocast, change_patch = True, False, patch
+        deterministic, autocast, change_patch, heads = True, False, patch, None
 
         def augment(self, context, _generator):
             return context

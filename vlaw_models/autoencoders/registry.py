@@ -11,6 +11,7 @@ AUTOENCODERS = Registry(
         "FoldedPixels": "vlaw_models.autoencoders.folded_pixels:FoldedPixels",
         "TinyAutoencoder": "vlaw_models.autoencoders.tiny_autoencoder:TinyAutoencoder",
         "VideoAutoencoder": "vlaw_models.autoencoders.video_autoencoder:VideoAutoencoder",
+        "WanAutoencoder": "vlaw_models.autoencoders.wan_autoencoder:WanAutoencoder",
     },
 )
 """Class name, as in a checkpoint's config.json, -> class."""

@@ -31,6 +31,8 @@ from vlaw_models.world_models.edm import EdmConfig
 from vlaw_models.world_models.heads import Heads, HeadsConfig, heads_of, new_tokenizer
 from vlaw_models.world_models.registry import WORLD_MODELS
 
+HEADS = "reward_heads"
+"""Entry of config.json with the sizes of the heads; not there in a checkpoint without."""
 ANCHOR = 1_000_000
 """A context offset that always means the first frame of the trajectory (offsets are clipped there)."""
 
@@ -183,10 +185,10 @@ class WorldModel(nn.Module, ABC):
         """What a checkpoint holds of heads besides weights: an entry of config.json, and the words."""
         if self.heads is None:
             return {}, None
-        return {"heads": self.heads.checkpoint()}, self.heads.tokenizer.to_json()
+        return {HEADS: self.heads.checkpoint()}, self.heads.tokenizer.to_json()
 
     def restore_heads(self, folder: Path, values: dict[str, Any] | None) -> None:
-        """Heads as a checkpoint has them, without their weights; none where config.json has no entry `heads`."""
+        """Heads as a checkpoint has them, without their weights; none where config.json has no entry of them."""
         if values is not None:
             self._attach(*heads_of(folder, values))
 

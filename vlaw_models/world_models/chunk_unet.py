@@ -18,7 +18,7 @@ from torch import nn
 from vlaw_models.autoencoders.views import position_maps
 from vlaw_models.checkpoint import load_config, load_tensors, load_weights, save_checkpoint
 from vlaw_models.errors import VlawError
-from vlaw_models.world_models.base import ANCHOR, Condition, WorldModel, output_of
+from vlaw_models.world_models.base import ANCHOR, HEADS, Condition, WorldModel, output_of
 from vlaw_models.world_models.edm import EdmConfig, expand
 
 WAVES = (0.5, 1.0, 2.0)
@@ -164,7 +164,7 @@ class ChunkUNet(WorldModel):
         """Raises VlawError for a damaged checkpoint."""
         values = load_config(folder)
         values.pop("class")
-        heads = values.pop("heads", None)
+        heads = values.pop(HEADS, None)
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         try:
             config = ChunkUNetConfig(**{**values, "edm": EdmConfig(**values["edm"])})

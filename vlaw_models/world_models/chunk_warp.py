@@ -25,7 +25,7 @@ from vlaw_models.device import mixed
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.spec import Pinhole, RobotSpec
 from vlaw_models.world_models import copies
-from vlaw_models.world_models.base import ANCHOR, Condition, WorldModel
+from vlaw_models.world_models.base import ANCHOR, HEADS, Condition, WorldModel
 from vlaw_models.world_models.copies import COLOURS
 from vlaw_models.world_models.edm import EdmConfig
 from vlaw_models.world_models.view_unet import Exchange, ViewUNet
@@ -250,7 +250,7 @@ class ChunkWarp(WorldModel):
         try:
             cameras = tuple(Pinhole(**_tuples(camera)) for camera in values.pop("cameras"))
             values.pop("class")
-            heads = values.pop("heads", None)
+            heads = values.pop(HEADS, None)
             model = cls(ChunkWarpConfig(**_tuples(values), cameras=cameras))
         except (KeyError, TypeError) as error:
             raise VlawError(

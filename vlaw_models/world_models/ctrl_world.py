@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from vlaw_models.checkpoint import load_config, load_tensors, load_weights, read_safetensors, save_checkpoint
 from vlaw_models.device import compute_device
 from vlaw_models.errors import VlawError
-from vlaw_models.world_models.base import Condition, WorldModel, output_of
+from vlaw_models.world_models.base import HEADS, Condition, WorldModel, output_of
 from vlaw_models.world_models.edm import EdmConfig
 
 
@@ -206,7 +206,7 @@ class CtrlWorld(WorldModel):
         """Raises VlawError for a damaged checkpoint."""
         values = load_config(folder)
         values.pop("class")
-        heads = values.pop("heads", None)
+        heads = values.pop(HEADS, None)
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         try:
             config = CtrlWorldConfig(**{**values, "edm": EdmConfig(**values["edm"])})

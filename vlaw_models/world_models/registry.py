@@ -10,6 +10,7 @@ WORLD_MODELS = Registry(
     {
         "ChunkUNet": "vlaw_models.world_models.chunk_unet:ChunkUNet",
         "ChunkWarp": "vlaw_models.world_models.chunk_warp:ChunkWarp",
+        "CosmosWorld": "vlaw_models.world_models.cosmos_world:CosmosWorld",
         "CtrlWorld": "vlaw_models.world_models.ctrl_world:CtrlWorld",
     },
 )

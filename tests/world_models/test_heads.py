@@ -1,0 +1,221 @@
+"""Heads of world models: reward and pose of the coming frames, beside frames that stay what they are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from toy_world_models import SMALL, TOY
+
+from vlaw_models.autoencoders.folded_pixels import FoldedPixels
+from vlaw_models.config import WorldModelConfig
+from vlaw_models.episodes import Episode, Start
+from vlaw_models.errors import VlawError
+from vlaw_models.learners.world_model import finetune_world_model, train_world_model, world_model_loop
+from vlaw_models.robots.tabletop.controller import HIGH, LOW
+from vlaw_models.robots.tabletop.spec import SPEC
+from vlaw_models.world_models import edm
+from vlaw_models.world_models.base import Condition, WorldModel, load_world_model
+from vlaw_models.world_models.chunk_unet import ChunkUNet
+from vlaw_models.world_models.chunk_warp import ChunkWarp, ChunkWarpConfig
+from vlaw_models.world_models.ctrl_world import CtrlWorld
+from vlaw_models.world_models.heads import Targets, head_errors
+from vlaw_models.world_models.imagined_world import ImaginedWorld
+from vlaw_models.world_models.latents import Runs, encode_episodes, frame_rewards, targets, windows
+
+WARP = ChunkWarpConfig(
+    **ChunkWarp.of_robot(SPEC), height=16, width=16, window=(8, 8), channels=(16, 16, 32), embedding=32
+)
+CLASSES = {"ChunkWarp": (ChunkWarp, WARP), "ChunkUNet": (ChunkUNet, SMALL), "CtrlWorld": (CtrlWorld, TOY)}
+YES, NO = "put it on the left", "put it on the right"
+
+
+def made(kind: str) -> WorldModel:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = CLASSES[kind][0](CLASSES[kind][1]).eval()
+        for parameter in model.parameters():  # also the layers that start at zero
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def condition(model: WorldModel, instructions: list[str]) -> Condition:
+    g, count = torch.Generator().manual_seed(0), len(model.offsets()[0])
+    low, high = torch.tensor(LOW), torch.tensor(HIGH)
+    poses = low + (high - low) * torch.rand(len(instructions), count + model.chunk, 5, generator=g)
+    context = torch.rand(len(instructions), count, *model.latent_shape, generator=g) * 2 - 1
+    return Condition(context, poses, words=model.read_words(instructions))
+
+
+def imagined(model: WorldModel, given: Condition) -> edm.Prediction:
+    return edm.imagine(model, given, steps=2, generator=torch.Generator().manual_seed(0))
+
+
+def episode(seed: int, instruction: str = YES, *, success: bool | None = True, **more) -> Episode:
+    rng = np.random.default_rng(seed)
+    states = rng.uniform(LOW, HIGH, (9, 5)).astype(np.float32)
+    images = rng.integers(0, 256, (9, 3, 16, 16, 3), dtype=np.uint8)
+    return Episode("put", instruction, seed, images, states, states[1:].copy(), success, episode_id=f"e{seed}", **more)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_frames_are_the_same_with_heads_and_survive_a_checkpoint_with_them(kind, tmp_path):
+    model = made(kind)
+    before = imagined(model, condition(model, [YES] * 2))
+    assert before.reward is None
+    bare = load_world_model(model.save(tmp_path / "bare"))
+    assert bare.heads is None
+    model.add_heads([YES, NO], seed=0)
+    given = condition(model, [YES, NO])
+    torch.nn.init.normal_(model.heads.pose.weight, std=0.1)
+    after = imagined(model, given)
+    assert torch.equal(before.frames, after.frames)
+    assert after.reward.shape == (2, model.chunk)
+    assert after.states.shape == (2, model.chunk, 5)
+    assert ((after.reward > 0) & (after.reward < 1)).all()
+    other = imagined(model, replace(given, words=given.words.flip(0)))
+    assert (other.reward != after.reward).any(), "they read the instruction"
+    again = load_world_model(model.save(tmp_path / "m"))
+    assert again.config == model.config
+    assert torch.equal(again.read_words([YES, NO]), given.words)
+    for one, two in zip(imagined(again, given), after, strict=True):
+        assert torch.equal(one, two)
+
+
+def test_asking_what_is_not_there_is_refused(tmp_path):
+    model, folded = made("ChunkWarp"), FoldedPixels()
+    with pytest.raises(VlawError, match=r"done_above needs a world model that predicts reward.*no heads"):
+        ImaginedWorld(model, folded, SPEC, done_above=0.9)
+    data = encode_episodes(folded, [episode(0)])
+    loop = world_model_loop(1, 1e-3)
+    with pytest.raises(VlawError, match="has no heads"):
+        train_world_model(model, data, loop=loop, batch_size=1, seed=0, reward_weight=1.0)
+    with pytest.raises(VlawError, match="their losses have no weight"):
+        train_world_model(model, data, loop=loop, batch_size=1, seed=0, frozen_trunk=True)
+    model.add_heads([YES], seed=0)
+    with pytest.raises(VlawError, match="were not told the task"):
+        imagined(model, replace(condition(model, [YES]), words=None))
+    with pytest.raises(VlawError, match="outside"):
+        frame_rewards(episode(0, extra={"rewards": [2.0] * 8}))
+    model.feature_shape = None
+    with pytest.raises(VlawError, match="gives no features"):
+        model.add_heads([YES], seed=0)
+
+
+def test_rewards_are_those_recorded_or_the_last_frames_of_a_success():
+    assert frame_rewards(episode(0)).tolist() == [0] * 5 + [1] * 4
+    assert frame_rewards(episode(0, success=False)).tolist() == [0] * 9
+    assert np.isnan(frame_rewards(episode(0, success=None))).all()
+    recorded = [0.0, 0, 1, 1, 0, 0, 0, 1]
+    assert frame_rewards(episode(0, extra={"rewards": recorded})).tolist() == [0, *recorded]
+
+
+def test_the_loss_is_frames_and_weighted_heads():
+    model = made("ChunkUNet")
+    model.autocast = False
+    model.add_heads([YES], seed=0)
+    given = condition(model, [YES] * 2)
+    future = torch.randn(2, model.chunk, *model.latent_shape)
+    reward = torch.tensor([[0.0, 1.0, 1.0, torch.nan], [torch.nan] * 4])
+    told = Targets(reward, given.poses[:, -model.chunk :] + 0.1)
+
+    def loss(**weights):
+        return edm.loss(model, future, given, torch.Generator().manual_seed(3), targets=told, **weights)[0]
+
+    plain = loss()
+    assert torch.equal(plain, edm.loss(model, future, given, torch.Generator().manual_seed(3))[0])
+    sigma = (model.edm.log_std * torch.randn(2, generator=torch.Generator().manual_seed(3)) + model.edm.log_mean).exp()
+    # An untrained head says what its bias says of the pose: as commanded.
+    state = ((0.1 / model.half_range) ** 2).mean()
+    assert torch.allclose(loss(state_weight=2.0) - plain, 2 * state / (1 + sigma), rtol=1e-3)
+    more = loss(reward_weight=1.0) - plain
+    assert more[0] > 0
+    assert more[1] == 0, "nobody knows its rewards"
+    logits = torch.tensor([[0.5, -1.0, 2.0, 9.0]])
+    found, _ = head_errors(logits, told.states[:1], Targets(reward[:1], told.states[:1]), model.half_range)
+    p = logits.sigmoid()[0]
+    assert found.item() == pytest.approx(float(-((1 - p[0]).log() + p[1].log() + p[2].log()) / 3), abs=1e-6)
+
+
+def finetuned(episodes: list[Episode], tmp_path: Path, *, steps: int, frozen: bool) -> tuple[WorldModel, WorldModel]:
+    """A world model without heads, and what becomes of it."""
+    model = made("ChunkWarp")
+    start, pixels = model.save(tmp_path / "start"), FoldedPixels().save(tmp_path / "pixels")
+    cfg = WorldModelConfig(
+        steps=steps, batch_size=8, learning_rate=3e-3, reward_weight=1.0, state_weight=1.0, frozen_trunk=frozen
+    )
+    finetune_world_model(start, pixels, episodes, [], cfg, tmp_path / "made", seed=0)
+    return model, load_world_model(tmp_path / "made")
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_finetuning_adds_heads_and_a_frozen_trunk_stays_to_the_bit(frozen, tmp_path):
+    model, learned = finetuned([episode(0), episode(1, NO)], tmp_path, steps=1, frozen=frozen)
+    before, after = model.state_dict(), learned.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before) == frozen
+    fresh = made("ChunkWarp")
+    fresh.add_heads([YES, NO], seed=0)
+    assert not torch.equal(fresh.heads.reward.weight, learned.heads.reward.weight)
+    assert learned.heads.tokenizer.unknown(f"{YES} {NO}") == []
+
+
+@pytest.mark.slow
+def test_heads_learn_what_the_task_asks_for(tmp_path):
+    """The same film is a success of one instruction and a failure of the other."""
+    folded = FoldedPixels()
+    episodes = [episode(seed % 4, (NO, YES)[seed // 4], success=bool(seed // 4)) for seed in range(8)]
+    _, learned = finetuned(episodes, tmp_path, steps=60, frozen=True)
+    data = encode_episodes(folded, episodes, when_drawn=True)
+    rng = np.random.default_rng(1)
+    chosen = Runs(data, learned, 64, rng)()
+    _, given = windows(data, learned, chosen, data.stored[chosen.frames])
+    told, truth = imagined(learned, given), targets(data, learned, chosen)
+    assert told.reward[truth.reward == 1].mean() > 0.8 > 0.3 > told.reward[truth.reward == 0].mean()
+
+
+def test_the_predicted_state_feeds_the_next_chunk():
+    model, folded = made("ChunkWarp"), FoldedPixels()
+    one = episode(0)
+    start = Start("put", 0, YES, one.images[0], one.states[0], "e0")
+    actions = one.actions[None, :8]
+
+    def steps(world: ImaginedWorld):
+        world.reset([start])
+        return [world.step(actions[:, :4]), world.step(actions[:, 4:])]
+
+    bare = steps(ImaginedWorld(model, folded, SPEC))
+    assert bare[0].reward is None
+    assert bare[0].ended is None
+    assert np.array_equal(bare[0].states, bare[0].actions)
+    model.add_heads([YES], seed=0)
+    same = steps(ImaginedWorld(model, folded, SPEC))
+    assert np.allclose(same[1].states, same[1].actions, atol=1e-6), "untrained: as commanded"
+    torch.nn.init.constant_(model.heads.pose.bias, 0.2)
+    other = steps(ImaginedWorld(model, folded, SPEC, done_above=0.5))
+    assert np.array_equal(other[0].actions, bare[0].actions)
+    assert np.allclose(other[0].states - other[0].actions, 0.2 * model.half_range.numpy(), atol=1e-4)
+    assert np.array_equal(other[0].images, bare[0].images)
+    assert not np.array_equal(other[1].images, bare[1].images), "the next chunk begins where the state is"
+    assert other[0].reward.shape == (1, 4)
+    assert other[0].ended.tolist() == [bool((other[0].reward > 0.5).any())]
+
+
+def test_rows_that_ended_leave_and_the_others_are_as_before():
+    model, folded = made("ChunkWarp"), FoldedPixels()
+    model.add_heads([YES, NO], seed=0)
+    episodes = [episode(seed, (YES, NO)[seed % 2]) for seed in range(3)]
+    starts = [Start("put", e.seed, e.instruction, e.images[0], e.states[0], e.episode_id) for e in episodes]
+    actions = np.stack([e.actions for e in episodes])
+    whole, fewer = ImaginedWorld(model, folded, SPEC), ImaginedWorld(model, folded, SPEC)
+    for world in (whole, fewer):
+        world.reset(starts)
+        world.step(actions[:, :4])
+    rows = np.array([0, 2])
+    fewer.keep(rows)
+    assert fewer.instructions() == [YES, YES]
+    a, b = whole.step(actions[:, 4:]), fewer.step(actions[rows, 4:])
+    assert np.abs(a.images[rows].astype(int) - b.images).max() <= 1
+    assert np.allclose(a.reward[rows], b.reward, atol=1e-3)
