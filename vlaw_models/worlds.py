@@ -21,7 +21,7 @@ class Transition:
     images: np.ndarray
     """(B, H, V, height, width, 3) uint8: the frame after each action."""
     states: np.ndarray
-    """(B, H, D) float32: the pose commanded at each step."""
+    """(B, H, D) float32: the pose commanded at each step, or what a world model's state head predicts of it."""
     actions: np.ndarray
     """(B, H, A) float32: the actions as executed, after the controller's clipping."""
     reward: np.ndarray | None = None

@@ -146,7 +146,7 @@ def frame_rewards(episode: Episode) -> np.ndarray:
 
 def _commanded(episode: Episode) -> np.ndarray:
     """(T+1, D) the pose commanded for each frame; the state's where actions are something else."""
-    if episode.actions.shape[1] != episode.states.shape[1]:
+    if episode.actions.shape != (len(episode.states) - 1, episode.states.shape[1]):
         return episode.states
     return np.concatenate([episode.states[:1], episode.actions])
 
