@@ -21,8 +21,8 @@ class Observation:
     images: np.ndarray
     """(B, V, height, width, 3) uint8, cameras in the order of the robot's spec."""
     state: np.ndarray
-    """(B, D) float32: the pose commanded last (so that it exists in imagination too), or what a world model's state head
-    predicts of it."""
+    """(B, D) float32: the pose commanded last (so that it exists in imagination too), or what the state head of a world
+    model predicts of it."""
 
     def __len__(self) -> int:
         return len(self.images)
