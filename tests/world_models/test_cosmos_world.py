@@ -191,6 +191,8 @@ def test_what_does_not_fit_is_refused(model, autoencoder, tmp_path):
         train_world_model(model, data, loop=world_model_loop(1, 1e-3), batch_size=1, seed=0, unroll=2)
     with pytest.raises(VlawError, match="multiple of 4"):
         CosmosWorld(replace(model.config, chunk=10))
+    with pytest.raises(VlawError, match="6 x 3 do not divide into patches"):
+        CosmosWorld(replace(model.config, latent_width=3))
     folders = model.save(tmp_path / "m"), FoldedPixels().save(tmp_path / "a")
     with pytest.raises(VlawError, match="made for each other"):
         finetune_world_model(*folders, [episode(0)], [], WorldModelConfig(steps=1), tmp_path / "made", seed=0)

@@ -99,7 +99,7 @@ class CosmosWorld(WorldModel):
     config_class = CosmosWorldConfig
 
     def __init__(self, config: CosmosWorldConfig):
-        """Raises VlawError for a chunk that does not divide into latents."""
+        """Raises VlawError for a chunk that does not divide into latents, and latents that do not into patches."""
         super().__init__()
         self.config = c = config
         if c.chunk % c.frames_per_latent:
@@ -107,6 +107,12 @@ class CosmosWorld(WorldModel):
                 f"a chunk of {c.chunk} frames, of which {c.frames_per_latent} share a latent",
                 where="CosmosWorld's configuration",
                 remedy=f"Give a chunk that is a multiple of {c.frames_per_latent}.",
+            )
+        if (c.views * c.latent_height) % 2 or c.latent_width % 2:
+            raise VlawError(
+                f"latents of {c.views * c.latent_height} x {c.latent_width} do not divide into patches of 2 x 2",
+                where="CosmosWorld's configuration",
+                remedy="Give an even number of rows (of all views) and of columns.",
             )
         self.edm, self.chunk, self.views, self.pose_dim = c.edm, c.chunk, c.views, len(c.pose_low)
         self.frames_per_latent, self.drop_probability = c.frames_per_latent, c.drop_probability

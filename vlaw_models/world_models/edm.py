@@ -1,9 +1,8 @@
 """The objective and the sampler of every world model: EDM (Karras et al.) with v-prediction, as in Ctrl-World.
 
 Noise levels, preconditioning, loss (VLAW Eq. 1; World-VLA-Loop's with reward and state), Euler sampling with guidance.
-Latents have unit standard deviation
-(sigma_data = 1), so c_skip = 1/(s^2+1), c_out = -s/sqrt(s^2+1), c_in = 1/sqrt(s^2+1), c_noise = ln(s)/4 and the weight
-(s^2+1)/s^2 makes the loss on the raw network uniform in s.
+Latents have unit standard deviation (sigma_data = 1), so c_skip = 1/(s^2+1), c_out = -s/sqrt(s^2+1), c_in =
+1/sqrt(s^2+1), c_noise = ln(s)/4 and the weight (s^2+1)/s^2 makes the loss on the raw network uniform in s.
 """
 
 from __future__ import annotations
