@@ -126,13 +126,16 @@ def encode_episodes(
 def frame_rewards(episode: Episode) -> np.ndarray:
     """(T+1,) float32: 1 for a frame in which the task stands accomplished, 0 for others, nan where nobody knows.
 
-    What was recorded with each step (`extra["rewards"]`, by worlds that tell), else by convention from the outcome: 1
-    for the last `SUCCESS_FRAMES` frames of a success. Raises VlawError for rewards outside [0, 1].
+    What was recorded with each step (`extra["rewards"]`, by worlds that tell), else by convention from the outcome: a
+    failure's are 0; of a success the first is 0, the last `SUCCESS_FRAMES` are 1, and when it was reached in between
+    nobody knows. Raises VlawError for rewards outside [0, 1].
     """
     given = episode.extra.get(REWARDS)
     if given is None:
         rewards = np.full(len(episode.states), np.nan if episode.success is None else 0.0, np.float32)
-        rewards[-SUCCESS_FRAMES:] += float(bool(episode.success))
+        if episode.success:
+            rewards[1:-SUCCESS_FRAMES] = np.nan
+            rewards[1:][-SUCCESS_FRAMES:] = 1
         return rewards
     rewards = np.array([0.0, *given], np.float32)
     if len(rewards) != len(episode.states) or not ((rewards >= 0) & (rewards <= 1)).all():
