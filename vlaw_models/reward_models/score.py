@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from itertools import islice
 from pathlib import Path
 
@@ -12,7 +12,8 @@ import torch
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 from vlaw_models.progress import Progress
-from vlaw_models.reward_models.base import load_reward_model
+from vlaw_models.reward_models.base import RewardModel, load_reward_model
+from vlaw_models.robots.spec import RobotSpec
 
 
 def score_episodes(
@@ -28,23 +29,45 @@ def score_episodes(
     frames the judge cannot read, or a judge whose output is not finite.
     """
     judge = load_reward_model(reward_dir)
-    device = next(judge.parameters()).device
     total = len(episodes) if isinstance(episodes, Sized) else 0
     scores: list[np.ndarray] = []
     done = 0
     stream = iter(episodes)
     while batch := list(islice(stream, batch_size)):
-        frames, states = (tensor.to(device) for tensor in judge.clips(batch))
-        with torch.inference_mode():
-            part = judge.p_yes(frames, [episode.instruction for episode in batch], states).double().cpu().numpy()
-        if not np.isfinite(part).all():
-            raise VlawError(
-                "the judge's output is not a finite number",
-                where=str(reward_dir),
-                remedy="The judge's training diverged: materialize the reward model again.",
-            )
+        part = _p_yes(judge, batch, where=str(reward_dir))
         scores.append(part)
         done += len(batch)
         if progress is not None:
             progress(done, max(total, done), f"scored {done} episodes")
     return np.concatenate(scores) if scores else np.empty(0, dtype=np.float64)
+
+
+def reward_so_far(
+    judge: RewardModel, robot: RobotSpec
+) -> Callable[[Sequence[np.ndarray], Sequence[np.ndarray], Sequence[str]], np.ndarray]:
+    """P(yes) of B episodes as far as they have come, in one pass: (frames, states, instructions) -> (B,) float64, see
+    `Reward` of the imagined environments (world_models/gym.py)."""
+
+    def reward(frames: Sequence[np.ndarray], states: Sequence[np.ndarray], instructions: Sequence[str]) -> np.ndarray:
+        episodes = [
+            Episode("", said, 0, seen, poses, poses[1:], cameras=robot.camera_names, control_hz=robot.control_hz)
+            for seen, poses, said in zip(frames, states, instructions, strict=True)
+        ]
+        return _p_yes(judge, episodes, where="imagined environment")
+
+    return reward
+
+
+def _p_yes(judge: RewardModel, episodes: Sequence[Episode], *, where: str) -> np.ndarray:
+    """P(yes) of a batch, float64 (B,)."""
+    device = next(judge.parameters()).device
+    frames, states = (tensor.to(device) for tensor in judge.clips(episodes))
+    with torch.inference_mode():
+        found = judge.p_yes(frames, [episode.instruction for episode in episodes], states).double().cpu().numpy()
+    if not np.isfinite(found).all():
+        raise VlawError(
+            "the judge's output is not a finite number",
+            where=where,
+            remedy="The judge's training diverged: materialize the reward model again.",
+        )
+    return found

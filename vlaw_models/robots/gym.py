@@ -16,10 +16,13 @@ from gymnasium import spaces
 from vlaw_models.config import RolloutConfig
 from vlaw_models.episodes import Observation, Start
 from vlaw_models.errors import VlawError
+from vlaw_models.robots.observation import LONGEST
 from vlaw_models.robots.registry import find_robot, importable_robots
 from vlaw_models.robots.simulator import simulator_of
-from vlaw_models.robots.spec import Vector
+from vlaw_models.robots.spec import RobotSpec, Vector
 
+LETTERS = string.ascii_letters + string.digits + string.punctuation + " "
+"""Of instructions."""
 _REMEDY = "Use a robot that can be simulated."
 
 
@@ -57,14 +60,8 @@ class RobotEnv(gymnasium.Env):
         self.world = simulator.world(image_size)
         picture = (image_size, image_size, 3)
         self._observation = Observation(np.zeros((1, 0, *picture), np.uint8), np.zeros((1, 0), np.float32))
-        self.action_space = _box(self.robot.action)
-        self.observation_space = spaces.Dict(
-            {
-                **{name: spaces.Box(0, 255, picture, np.uint8) for name in self.robot.camera_names},
-                "state": _box(self.robot.state),
-                "instruction": spaces.Text(120, charset=string.ascii_letters + string.digits + " ,.'-"),
-            }
-        )
+        self.action_space = box_of(self.robot.action)
+        self.observation_space = observation_space(self.robot, picture)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -101,7 +98,18 @@ class RobotEnv(gymnasium.Env):
         }
 
 
-def _box(vector: Vector) -> spaces.Box:
+def observation_space(robot: RobotSpec, picture: tuple[int, int, int]) -> spaces.Dict:
+    """One picture (height, width, 3) per camera under its name, `state`, `instruction`."""
+    return spaces.Dict(
+        {
+            **{name: spaces.Box(0, 255, picture, np.uint8) for name in robot.camera_names},
+            "state": box_of(robot.state),
+            "instruction": spaces.Text(LONGEST, charset=LETTERS),
+        }
+    )
+
+
+def box_of(vector: Vector) -> spaces.Box:
     """The space between a vector's limits; without limits, anything."""
     if not vector.low:
         return spaces.Box(-np.inf, np.inf, (len(vector),), np.float32)

@@ -1,8 +1,8 @@
 """A world model as a world: the same protocol as the robot, so one rollout loop serves both.
 
-The closed loop in latent space and the controller's clipping. Latents of all frames are kept; each is decoded once, for
-the pictures, and never encoded again, so errors of the autoencoder do not add up over chunks. Where frames share
-latents that cannot be: a chunk is decoded whole, and frames that are looked at again are encoded as stills.
+The closed loop in latent space and the controller's clipping. Latents are kept as long as the model looks back; each is
+decoded once, for the pictures, and never encoded again, so errors of the autoencoder do not add up over chunks. Where
+frames share latents that cannot be: a chunk is decoded whole, and frames that are looked at again are encoded as stills.
 
 Where the world model has heads, the state is what they predict and the reward too; else the state is the commanded
 pose.
@@ -20,7 +20,7 @@ from vlaw_models.episodes import Observation, Outcome, Start
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.spec import RobotSpec
 from vlaw_models.world_models import edm
-from vlaw_models.world_models.base import Condition, WorldModel, check_autoencoder
+from vlaw_models.world_models.base import ANCHOR, Condition, WorldModel, check_autoencoder
 from vlaw_models.worlds import Transition, ended
 
 
@@ -66,8 +66,49 @@ class ImaginedWorld:
         self._rewards: list[np.ndarray] = []
         self._text: torch.Tensor | None = None
 
+    @property
+    def picture(self) -> tuple[int, int, int]:
+        """(height, width, 3) of the frames that it imagines."""
+        _, rows, columns = self.model.latent_shape
+        return rows * self.autoencoder.factor // self.model.views, columns * self.autoencoder.factor, 3
+
+    def seed(self, seed: int) -> None:
+        """The noise from now on."""
+        self._generator.manual_seed(seed)
+
     def reset(self, starts: Sequence[Start]) -> Observation:
         """Begins at the starts' recorded frames. Raises VlawError for a start without frame or state, or a misfit."""
+        first, latents = self._begin(starts)
+        self._latents, self._images = [latents], [first.images]
+        self._poses, self._states, self._rewards = [first.state], [first.state], [np.zeros(len(starts), np.float32)]
+        self._instructions = [start.instruction for start in starts]
+        self._text = self.model.embed_text(self._instructions)
+        return first
+
+    @torch.inference_mode()
+    def restart(self, rows: Sequence[int], starts: Sequence[Start]) -> Observation:
+        """Begins these rows of the batch anew, one start each; the others go on. Returns the first observations of
+        `rows`. Raises VlawError as `reset` does."""
+        first, latents = self._begin(starts)
+        # What a model is shown of the time before a first frame is that frame: here it is all that there was.
+        index = torch.tensor(rows, device=latents.device)
+        self._latents = [None if one is None else one.index_copy(0, index, latents) for one in self._latents]
+        for kept, begun in (
+            (self._images, first.images),
+            (self._poses, first.state),
+            (self._states, first.state),
+            (self._rewards, np.float32(0)),
+        ):
+            kept[:] = [one.copy() for one in kept]
+            for one in kept:
+                one[rows] = begun
+        for row, start in zip(rows, starts, strict=True):
+            self._instructions[row] = start.instruction
+        self._text = self.model.embed_text(self._instructions)
+        return first
+
+    def _begin(self, starts: Sequence[Start]) -> tuple[Observation, torch.Tensor]:
+        """The first observations of the starts, and their latents (B, C, V*h, w) on the model's device."""
         frames, states = [], []
         for start in starts:
             if start.images is None or start.state is None:
@@ -90,17 +131,14 @@ class ImaginedWorld:
                 where="imagined world",
                 remedy="Use a world model and an autoencoder that were trained for this robot.",
             )
-        self._latents, self._images = [latents.to(self.model.device)], [images]
-        self._poses, self._states, self._rewards = [state], [state], [np.zeros(len(starts), np.float32)]
-        self._instructions = [start.instruction for start in starts]
-        self._text = self.model.embed_text(self._instructions)
-        return Observation(images, state)
+        return Observation(images, state), latents.to(self.model.device)
 
     def instructions(self) -> list[str]:
         return list(self._instructions)
 
     def step(self, actions: np.ndarray) -> Transition:
         """Executes a chunk of absolute pose targets (B, H, A); any H, in pieces of the model's own chunk length."""
+        self._forget()
         first = len(self._latents)
         for action in np.asarray(actions, dtype=np.float32).swapaxes(0, 1):
             self._poses.append(self.robot.clip(self._poses[-1], action) if self.clips else action)
@@ -123,6 +161,13 @@ class ImaginedWorld:
     def outcomes(self) -> list[Outcome] | None:
         """None: a world model does not know whether a task succeeded; the reward model judges."""
         return None
+
+    def _forget(self) -> None:
+        """Drops what no chunk to come looks back at: all but the first frame and the last ones."""
+        before, _ = self.model.offsets()
+        looks_back = max((offset for offset in before if offset < ANCHOR), default=0)
+        for kept in (self._latents, self._images, self._poses, self._states, self._rewards):
+            del kept[1 : -1 - looks_back]  # type: ignore[attr-defined]
 
     def _imagine_chunk(self) -> None:
         now = len(self._latents) - 1
