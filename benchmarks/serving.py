@@ -30,9 +30,9 @@ from websockets.sync.client import ClientConnection, connect
 
 from vlaw_assets.lake import Identity, Lake
 from vlaw_assets.recipes import find_recipe
-from vlaw_assets.serving import wire
 from vlaw_assets.serving.served import Served, find_policy, load
 from vlaw_assets.serving.session import is_served, read_session, session_ids
+from vlaw_models import wire
 from vlaw_models.episodes import Observation
 from vlaw_models.presets import foundation
 from vlaw_models.robots.observation import read_observation

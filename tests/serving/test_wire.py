@@ -12,8 +12,8 @@ import msgpack
 import numpy as np
 import pytest
 
-from vlaw_assets.serving import wire
 from vlaw_assets.serving.limits import Door
+from vlaw_models import wire
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.observation import read_observation
 from vlaw_models.robots.tabletop.spec import SPEC

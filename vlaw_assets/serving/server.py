@@ -24,12 +24,12 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
-from vlaw_assets.serving import wire
 from vlaw_assets.serving.batches import Answer, Batches, request_seed
 from vlaw_assets.serving.limits import Door, Limits
 from vlaw_assets.serving.recorder import Kind, Recorder
 from vlaw_assets.serving.served import Served, metadata
 from vlaw_assets.serving.session import Counts
+from vlaw_models import wire
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.observation import read_observation
 

@@ -12,7 +12,12 @@ from vlaw_models.robots.spec import RobotSpec
 ROBOTS = Registry(
     "robot",
     "vlaw.robots",
-    {"tabletop": "vlaw_models.robots.tabletop.spec:SPEC", "droid": "vlaw_models.robots.droid:SPEC"},
+    {
+        "tabletop": "vlaw_models.robots.tabletop.spec:SPEC",
+        "droid": "vlaw_models.robots.droid:SPEC",
+        "metaworld": "vlaw_models.robots.metaworld.spec:SPEC",
+        "libero": "vlaw_models.robots.libero.spec:SPEC",
+    },
 )
 """Name -> its RobotSpec."""
 DEFAULT = "tabletop"
