@@ -23,6 +23,8 @@ from vlaw_models.threads import on_threads
 ROOT = Path(__file__).parents[2]
 ONLY_A_WINDOW = {"gymnasium"}
 """Imported by vlaw_models, and no stage comes to it."""
+ELSEWHERE = {"libero"}
+"""Of the environment of another process, which VLAW_LIBERO_PYTHON names."""
 
 
 def test_versions_and_codecs_are_noted():
@@ -46,11 +48,11 @@ def test_every_package_that_computes_or_stores_is_noted():
         if name.startswith(("vlaw_models.", "vlaw_assets.lake.", "vlaw_assets.importers."))
     ]
     outside = {name.split(".")[0] for module in ours for name in graph.find_modules_directly_imported_by(module)}
-    outside -= {"vlaw_assets", "vlaw_models", *sys.stdlib_module_names} | ONLY_A_WINDOW
+    outside -= {"vlaw_assets", "vlaw_models", *sys.stdlib_module_names} | ONLY_A_WINDOW | ELSEWHERE
     providers = metadata.packages_distributions()
-    missing = {name for name in outside if not {found.lower() for found in providers[name]} & set(COMPUTING)}
-    assert missing <= {"annotated_types", "duckdb", "filelock", "pandera"}, (
-        "they name limits, look ids up, wait for locks and refuse rows"
+    missing = {name for name in outside if not {one.lower() for one in providers.get(name, [name])} & set(COMPUTING)}
+    assert missing <= {"annotated_types", "duckdb", "filelock", "msgpack", "pandera"}, (
+        "they name limits, look ids up, wait for locks, carry messages and refuse rows"
     )
 
 

@@ -72,6 +72,7 @@ COMPUTING = (
     "diffusers",
     "h5py",
     "lancedb",
+    "metaworld",
     "mujoco",
     "numpy",
     "peft",
@@ -103,6 +104,7 @@ SETTINGS = (
     "PYTORCH_",
     "TORCH_",
     "VLAW_DEVICE",
+    "VLAW_LIBERO_",
     "VLAW_RENDERER",
 )
 """Beginnings of the environment variables by which torch, numpy, simulators and what they stand on choose how to

@@ -1,1 +1,1 @@
-"""Meta-World's Sawyer arm behind the extra `metaworld`: ten of its tasks (MT10), its scripted experts."""
+"""Meta-World's Sawyer arm behind the extra `metaworld`: nine of its tasks, its scripted experts."""
