@@ -210,12 +210,12 @@ def test_an_identity_is_plain_and_changes_with_what_data_depend_on():
 
 
 def test_the_shipped_robots_are_found_and_others_listed():
-    assert {"droid", "tabletop"} <= set(ROBOTS.names())
+    assert {"droid", "libero", "metaworld", "tabletop"} <= set(ROBOTS.names())
     assert find_robot("droid") is DROID
     with pytest.raises(VlawError, match="there is no robot 'toaster'") as caught:
         find_robot("toaster", where="a recipe")
     assert caught.value.where == "a recipe"
-    assert "droid, tabletop" in caught.value.remedy
+    assert "droid, libero, metaworld, tabletop" in caught.value.remedy
 
 
 ARM = """

@@ -32,8 +32,9 @@ def imagined_environment(
     nothing was recorded of.
     """
     from vlaw_assets.assets.starts import Starts
+    from vlaw_assets.environment import recipes_folder
     from vlaw_assets.lineage.closure import subject
-    from vlaw_assets.recipes import load_recipe
+    from vlaw_assets.recipes import find_recipe
     from vlaw_models.autoencoders.base import load_autoencoder
     from vlaw_models.reward_models.base import load_reward_model
     from vlaw_models.reward_models.score import reward_so_far
@@ -41,7 +42,7 @@ def imagined_environment(
     from vlaw_models.world_models.gym import ImaginedEnv, ImaginedVectorEnv
     from vlaw_models.world_models.imagined_world import ImaginedWorld
 
-    robot = find_robot(load_recipe(experiment).robot)
+    robot = find_robot(find_recipe(experiment, recipes_folder()).robot)
     episodes = list(lake.read(subject(lake, "real_rollouts", experiment, iteration)).source(tasks=tasks))
     if not episodes:
         raise VlawError(

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from vlaw_models.errors import VlawError
+
+if TYPE_CHECKING:
+    import mujoco
 
 VARIABLE = "MUJOCO_GL"
 KINDS = ("egl", "osmesa", "glfw")
@@ -20,6 +26,19 @@ def opengl_name() -> str:
     if kind not in KINDS:
         raise VlawError(f"unknown OpenGL {kind!r}", where=f"environment variable {VARIABLE}", remedy=REMEDY)
     return kind
+
+
+def open_renderer(model: mujoco.MjModel, size: int) -> mujoco.Renderer:
+    """MuJoCo's renderer of square pictures. Raises VlawError where there is no OpenGL."""
+    import mujoco
+
+    # Mesa draws in software by an LLVM of its own: the one in torch's triton, loaded after it, ends the process.
+    with suppress(ImportError):
+        importlib.import_module("triton._C.libtriton")
+    try:
+        return mujoco.Renderer(model, size, size)
+    except Exception as error:  # each OpenGL fails in a way of its own
+        raise no_opengl(error) from error
 
 
 def no_opengl(error: Exception) -> VlawError:

@@ -19,7 +19,6 @@ import subprocess
 import tempfile
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -193,13 +192,3 @@ def _end(end: socket.socket, process: subprocess.Popen, printed: IO[bytes]) -> N
         process.kill()
         process.wait()
     printed.close()
-
-
-def readable_path(variable: str, value: str | None, *, remedy: str) -> Path:
-    """The file or folder that an environment variable names. Raises VlawError where it is not set, or not there."""
-    if not value:
-        raise VlawError(f"{variable} is not set", where="environment", remedy=remedy)
-    path = Path(value).expanduser()
-    if not path.exists():
-        raise VlawError("there is no such file or folder", where=f"{variable}={value}", remedy=remedy)
-    return path

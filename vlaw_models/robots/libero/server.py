@@ -1,4 +1,4 @@
-"""Run by a Python that has LIBERO, not by ours: `python server.py IMAGE_SIZE INNER_FRAMES SOCKET` (simulator.py).
+"""Run by a Python that has LIBERO, not by ours: `server.py IMAGE_SIZE INNER_FRAMES ASSETS SOCKET` (simulator.py).
 
 It answers as robots/process.py says. What it uses of vlaw comes from the files beside it.
 """
@@ -30,8 +30,8 @@ def main() -> None:
     from vlaw_models.robots.libero.world import Libero, LiberoWorld
     from vlaw_models.robots.process import serve
 
-    size, inner, end = (int(argument) for argument in sys.argv[1:])
-    serve(socket.socket(fileno=end), lambda: LiberoWorld(Libero(), size, inner_frames=bool(inner)))
+    size, inner, assets, end = sys.argv[1:]
+    serve(socket.socket(fileno=int(end)), lambda: LiberoWorld(Libero(assets), int(size), inner_frames=bool(int(inner))))
 
 
 if __name__ == "__main__":

@@ -1,18 +1,12 @@
-"""The simulator of LIBERO's arm: a client of the process that has LIBERO (server.py). What it needs to know:
-
-VLAW_LIBERO_PYTHON   the Python of an environment with hf-libero (or LIBERO) and msgpack, 3.10 or newer
-VLAW_LIBERO_ASSETS   the folder of LIBERO's scene assets (scenes/, articulated_objects/, ...); without it, the one
-                     inside its package
-MUJOCO_GL            egl or osmesa
-"""
+"""The simulator of LIBERO's arm: a client of the process that has LIBERO (server.py), found as settings.py says."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from vlaw_models.errors import VlawError
+from vlaw_models.robots.libero.settings import INSTALL, libero_assets, libero_python, own_environment
 from vlaw_models.robots.libero.spec import SPEC
 from vlaw_models.robots.opengl import REMEDY, VARIABLE, opengl_name
 
@@ -23,14 +17,8 @@ if TYPE_CHECKING:
     from vlaw_models.robots.process import ProcessWorld
     from vlaw_models.robots.simulator import Demonstrator, Player, Simulator
 
-PYTHON, ASSETS = "VLAW_LIBERO_PYTHON", "VLAW_LIBERO_ASSETS"
 IMAGE_SIZE = 128
 """Pixels of the pictures, for policies that do not declare an `image_size`: LIBERO's own."""
-INSTALL = (
-    "Make an environment of its own (python -m venv libero; libero/bin/pip install hf-libero msgpack), and set "
-    f"{PYTHON} to its python."
-)
-SCENES = f"Set {ASSETS} to the folder of LIBERO's assets (the one with scenes/ and articulated_objects/)."
 
 
 class LiberoSimulator:
@@ -43,20 +31,13 @@ class LiberoSimulator:
 
     def world(self, image_size: int | None = None, *, inner_frames: bool = True) -> ProcessWorld:
         from vlaw_models.robots.libero import server
-        from vlaw_models.robots.process import ProcessWorld, readable_path
+        from vlaw_models.robots.process import ProcessWorld
 
         if opengl_name() not in ("egl", "osmesa"):
             raise VlawError("LIBERO draws without a screen", where=f"environment variable {VARIABLE}", remedy=REMEDY)
-        python = readable_path(PYTHON, os.environ.get(PYTHON), remedy=INSTALL)
-        size = image_size or IMAGE_SIZE
-        command = [str(python), server.__file__, str(size), str(int(inner_frames))]
-        # Our packages are not for it.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-        environment["PYOPENGL_PLATFORM"] = opengl_name()
-        if os.environ.get(ASSETS):
-            assets = readable_path(ASSETS, os.environ[ASSETS], remedy=SCENES)
-            readable_path(ASSETS, str(assets / "scenes"), remedy=SCENES)
-            environment[ASSETS] = str(assets.resolve())
+        size, assets = image_size or IMAGE_SIZE, libero_assets()
+        command = [str(libero_python()), server.__file__, str(size), str(int(inner_frames)), str(assets or "")]
+        environment = own_environment() | {"PYOPENGL_PLATFORM": opengl_name()}
         return ProcessWorld(SPEC, command, image_size=size, remedy=INSTALL, environment=environment)
 
     def demonstrator(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -15,7 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from vlaw_models.episodes import Observation, Outcome, Start
 from vlaw_models.errors import VlawError
-from vlaw_models.robots.libero.simulator import ASSETS, INSTALL, SCENES
+from vlaw_models.robots.libero.settings import INSTALL, SCENES
 from vlaw_models.robots.libero.spec import INNER_STEPS, SPEC
 from vlaw_models.robots.opengl import no_opengl
 from vlaw_models.worlds import Transition
@@ -123,13 +125,14 @@ class LiberoWorld:
 class Libero:
     """What is used of the installed package."""
 
-    def __init__(self) -> None:
-        """Raises VlawError where it or its assets are missing."""
+    def __init__(self, given: str) -> None:
+        """`given`: the folder of its assets; empty: inside the package. Raises VlawError where it or they are
+        missing."""
         found = importlib.util.find_spec("libero")
         if found is None or not found.submodule_search_locations:
             raise VlawError("LIBERO is not installed", where=sys.executable, remedy=INSTALL)
         self.root = str(Path(next(iter(found.submodule_search_locations))) / "libero")
-        assets = Path(os.environ.get(ASSETS) or f"{self.root}/assets")
+        assets = Path(given or f"{self.root}/assets")
         if not (assets / "scenes").is_dir():
             raise VlawError("LIBERO's scene assets are missing", where=str(assets), remedy=SCENES)
         _configure(self.root, assets)
@@ -148,6 +151,7 @@ class Libero:
 def _configure(root: str, assets: Path) -> None:
     """The file without which LIBERO asks whoever imports it at the terminal."""
     folder = tempfile.mkdtemp(prefix="libero-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ["LIBERO_CONFIG_PATH"] = folder
     places = {"benchmark_root": root, "bddl_files": f"{root}/bddl_files", "init_states": f"{root}/init_files"}
     places |= {"datasets": f"{root}/../datasets", "assets": str(assets)}

@@ -9,7 +9,7 @@ from metaworld.env_dict import ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE as ENVIRONMEN
 
 from vlaw_models.episodes import Outcome
 from vlaw_models.robots.metaworld.spec import INNER_STEPS, REACH, SPEC
-from vlaw_models.robots.opengl import no_opengl
+from vlaw_models.robots.opengl import open_renderer
 
 INSTRUCTIONS = {
     "reach": "move the hand to the red ball",
@@ -116,10 +116,7 @@ class Artist:
         return np.stack(pictures)
 
     def _open(self, sim: Sim) -> mujoco.Renderer:
-        try:
-            self._renderers[sim.task] = mujoco.Renderer(sim.model, self.size, self.size)
-        except Exception as error:  # each OpenGL fails in a way of its own
-            raise no_opengl(error) from error
+        self._renderers[sim.task] = open_renderer(sim.model, self.size)
         for costly in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
             self._renderers[sim.task].scene.flags[costly] = 0
         return self._renderers[sim.task]

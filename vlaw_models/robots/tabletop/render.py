@@ -10,6 +10,7 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
+from vlaw_models.robots.opengl import open_renderer
 from vlaw_models.robots.tabletop.renderer import GL, renderer_name
 from vlaw_models.robots.tabletop.spec import SPEC
 
@@ -67,7 +68,7 @@ class RayRenderer:
 
 
 class GlRenderer:
-    """MuJoCo's OpenGL renderer; needs a working GL (set MUJOCO_GL=egl or osmesa on a headless machine)."""
+    """MuJoCo's OpenGL renderer; VlawError where there is no OpenGL (opengl.py)."""
 
     def __init__(self, size: int):
         self.size = size
@@ -77,7 +78,7 @@ class GlRenderer:
         """Pictures from all cameras, (V, size, size, 3) uint8, in the order of the spec."""
         renderer = self._renderers.get(id(model))
         if renderer is None:
-            renderer = self._renderers[id(model)] = mujoco.Renderer(model, self.size, self.size)
+            renderer = self._renderers[id(model)] = open_renderer(model, self.size)
         pictures = []
         for name in SPEC.camera_names:
             renderer.update_scene(data, camera=name)
