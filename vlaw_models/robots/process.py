@@ -54,14 +54,14 @@ def receive(end: socket.socket) -> dict[str, Any]:
     return unpack(_bytes(end, length))
 
 
-def _bytes(end: socket.socket, count: int) -> bytearray:
+def _bytes(end: socket.socket, count: int) -> bytes:
     found = bytearray()
     while len(found) < count:
         part = end.recv(min(count - len(found), 1 << 20))
         if not part:
             raise EOFError
         found += part
-    return found
+    return bytes(found)
 
 
 def serve(end: socket.socket, make: Callable[[], World]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from metaworld.policies import ENV_POLICY_MAP
@@ -109,7 +110,7 @@ class Demonstrator:
         )
 
 
-def led(sim: Sim, expert: object) -> np.ndarray:
+def led(sim: Sim, expert: Any) -> np.ndarray:
     """Where Meta-World's expert, which acts at 80 Hz, leads the hand within a control step: a target (4,).
 
     It is tried, and the arm goes back: the demonstration does what its actions say, as everybody else has to.
