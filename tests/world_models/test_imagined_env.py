@@ -125,14 +125,14 @@ def test_all_rows_are_one_pass_of_the_network(world, starts, monkeypatch):
 def test_a_row_that_begins_anew_sees_nothing_of_the_episode_before(models, starts):
     env = ImaginedVectorEnv(ImaginedWorld(*models, SPEC), starts, 2, autoreset_mode=AutoresetMode.DISABLED)
     first, _ = env.reset(options={"start": [0, 1]})
-    for _ in range(6):
+    for _ in range(4):
         observed, *_ = env.step(lift(first["state"]))
     again, told = env.reset(options={"start": 2, "reset_mask": np.array([False, True])})
     assert told["_start"].tolist() == [False, True]
     assert np.array_equal(again["exterior_1"][0], observed["exterior_1"][0]), "the other row goes on"
     fresh = ImaginedVectorEnv(ImaginedWorld(*models, SPEC), starts, 2)
     fresh.reset(options={"start": [2, 2]})
-    for _ in range(6):
+    for _ in range(4):
         targets = np.stack([lift(again["state"][1])] * 2)
         observed, expected = env.step(targets)[0], fresh.step(targets)[0]
         assert np.allclose(observed["exterior_1"][1].astype(int), expected["exterior_1"][1], atol=1)
