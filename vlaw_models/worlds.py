@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -37,6 +37,38 @@ def ended(reward: np.ndarray | None, done_above: float | None) -> np.ndarray | N
     if reward is None:
         return None
     return np.zeros(len(reward), bool) if done_above is None else reward.max(axis=1) > done_above
+
+
+def advance(
+    chunk: np.ndarray,
+    act: Callable[[np.ndarray], np.ndarray],
+    accomplished: Callable[[], bool],
+    draw: Callable[[], np.ndarray],
+    *,
+    inner_frames: bool,
+    done_above: float | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One simulated robot executes a chunk (H, A): images (H, V, height, width, 3), states (H, D) and rewards (H,), 1
+    where the task stands accomplished.
+
+    Args:
+        act: executes one action; returns the state.
+        inner_frames: False: the only picture is that of the last step, repeated.
+        done_above: once the reward is above it the robot stays as it is.
+    """
+    images, states, rewards, over = [], [], [], False
+    for index, action in enumerate(chunk):
+        if not over:
+            states.append(act(action).copy())
+            rewards.append(float(accomplished()))
+            over = done_above is not None and rewards[-1] > done_above
+            if inner_frames or over or index == len(chunk) - 1:
+                images.append(draw())
+    # One that has ended stays as it is; frames that nobody asked for are the one that was drawn.
+    before, after = len(states) - len(images), len(chunk) - len(states)
+    images = [images[-1]] * before + images + [images[-1]] * after
+    states, rewards = states + [states[-1]] * after, rewards + [rewards[-1]] * after
+    return np.stack(images), np.stack(states), np.array(rewards, np.float32)
 
 
 class World(Protocol):

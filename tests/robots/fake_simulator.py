@@ -16,7 +16,7 @@ from vlaw_models.episodes import Observation, Outcome
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.process import serve
 from vlaw_models.robots.tabletop.spec import SPEC
-from vlaw_models.worlds import Transition
+from vlaw_models.worlds import Transition, ended
 
 
 class Fake:
@@ -27,7 +27,7 @@ class Fake:
     def __init__(self, way: str):
         if way == "unready":
             raise VlawError("no scenes", where="fake", remedy="Bring some.")
-        self.way = way
+        self.way, self.done_above = way, None
 
     def reset(self, starts):
         sys.stdout.write("begun\n")  # whatever a simulator prints is no message
@@ -55,7 +55,11 @@ class Fake:
         states = np.stack(poses, axis=1)
         images = np.zeros((*states.shape[:2], 3, 4, 4, 3), np.uint8)
         images += np.round(states[..., 4, None, None, None, None] * 255).astype(np.uint8)
-        return Transition(images, states, states)
+        reward = (states[..., 4] > 0.5).astype(np.float32)
+        return Transition(images, states, states, reward, ended(reward, self.done_above))
+
+    def keep(self, rows):
+        self.starts, self.state = [self.starts[row] for row in rows], self.state[rows]
 
     def outcomes(self):
         return [Outcome(bool(pose[4] > 0.5), "success" if pose[4] > 0.5 else "open") for pose in self.state]

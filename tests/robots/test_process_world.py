@@ -59,6 +59,26 @@ def test_a_rollout_in_another_process():
     assert ended.poll() == 0, "it ends with its world"
 
 
+class Closes(Still):
+    """Closes the gripper, which is what the fake takes for success, in one of two tasks."""
+
+    def sample(self, observation, instructions, generator, noise_scale=1.0):
+        chunk = super().sample(observation, instructions, generator)
+        chunk[["stack" not in said for said in instructions], :, 4] = 0
+        return chunk
+
+
+def test_what_has_ended_there_goes_on_no_more():
+    seen = world()
+    seen.done_above = 0.5
+    starts = [Start(task, 3) for task in ("book", "stack", "book")]
+    episodes = rollout(Closes(), seen, starts, num_steps=6, seed=0)
+    assert [episode.num_steps for episode in episodes] == [6, 1, 6]
+    assert [episode.success for episode in episodes] == [False, True, False]
+    assert episodes[1].extra == {"rewards": [1.0], "steps_saved": 4}
+    assert seen.instructions() == ["do book", "do book"]
+
+
 @pytest.mark.parametrize(
     ("way", "said"),
     [("dies", "has ended; it printed: begun\nout of luck"), ("fails", "ZeroDivisionError: by nothing")],

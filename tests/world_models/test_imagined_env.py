@@ -189,3 +189,20 @@ def test_bad_rewards_actions_and_starts_are_refused(world, starts):
         env.step(first["state"] * np.nan)
     with pytest.raises(VlawError, match=r"a number in \[0, 1\]"):
         env.step(first["state"])
+
+
+@pytest.mark.parametrize(("says", "ended"), [(9.0, [True, False]), (-9.0, [False, True])])
+def test_a_world_model_with_a_head_judges_for_itself(starts, says, ended):
+    model = load_world_model(foundation("tiny", "world_model"))
+    model.add_heads([start.instruction for start in starts], seed=0)
+    model.heads.reward.bias.data.fill_(says)
+    world = ImaginedWorld(model, load_autoencoder(foundation("tiny", "autoencoder")), SPEC)
+    env = ImaginedVectorEnv(world, starts, 2, num_steps=4, execute_steps=4)
+    observed, _ = env.reset(seed=0)
+    for _ in range(2):  # the second time after a restart
+        chunk = np.repeat(lift(observed["state"])[:, None], 4, axis=1)
+        observed, rewards, terminated, truncated, told = env.step(chunk)
+        assert [[bool(one[0]), bool(two[0])] for one, two in [(terminated, truncated)]] == [ended]
+        assert (rewards > 0).tolist() == terminated.tolist() == told["success"].tolist()
+        assert ((told["p_success"] > 0.9) == terminated).all()
+        observed, *_ = env.step(chunk)

@@ -5,7 +5,9 @@ the policy server (wire.py; numbers, texts and arrays, never a pickle). The proc
 each request has an answer:
 
     {call: "reset", tasks, seeds}     {images, state, instructions}
-    {call: "step", actions}           {images, states, actions}
+    {call: "step", actions,           {images, states, actions, and reward
+     done_above}                       where the world tells it}
+    {call: "keep", rows}              {}
     {call: "outcomes"}                {success, events}
     anything that fails               {what, where, remedy}, a VlawError
 
@@ -26,7 +28,7 @@ import numpy as np
 from vlaw_models.episodes import Observation, Outcome, Start
 from vlaw_models.errors import VlawError
 from vlaw_models.wire import pack, unpack
-from vlaw_models.worlds import Transition, World
+from vlaw_models.worlds import Transition, World, ended
 
 if TYPE_CHECKING:
     from vlaw_models.robots.spec import RobotSpec
@@ -95,8 +97,13 @@ def _answer(world: World, asked: Mapping[str, Any]) -> dict[str, Any]:
         first = world.reset(starts)
         return {"images": first.images, "state": first.state, "instructions": world.instructions()}
     if asked["call"] == "step":
+        world.done_above = asked["done_above"]
         moved = world.step(asked["actions"])
-        return {"images": moved.images, "states": moved.states, "actions": moved.actions}
+        told = {} if moved.reward is None else {"reward": moved.reward}
+        return {"images": moved.images, "states": moved.states, "actions": moved.actions, **told}
+    if asked["call"] == "keep":
+        world.keep(asked["rows"])
+        return {}
     found = world.outcomes()
     if found is None:
         raise VlawError("this world does not judge its episodes", where=world.name, remedy="Let it give outcomes().")
@@ -115,6 +122,7 @@ class ProcessWorld:
         """
         self.name, self.robot, self.image_size = robot.world, robot, image_size
         self._remedy, self._where = remedy, f"robot {robot.name!r}, {command[0]}"
+        self.done_above: float | None = None
         self._instructions: list[str] = []
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the process
         self._end, other = socket.socketpair()
@@ -152,8 +160,14 @@ class ProcessWorld:
 
     def step(self, actions: np.ndarray) -> Transition:
         """Executes absolute targets (B, H, A)."""
-        found = self._ask({"call": "step", "actions": np.asarray(actions, np.float32)})
-        return Transition(found["images"].copy(), found["states"].copy(), found["actions"].copy())
+        asked = {"call": "step", "actions": np.asarray(actions, np.float32), "done_above": self.done_above}
+        found = {name: value.copy() for name, value in self._ask(asked).items()}
+        reward = found.get("reward")
+        return Transition(found["images"], found["states"], found["actions"], reward, ended(reward, self.done_above))
+
+    def keep(self, rows: np.ndarray) -> None:
+        self._ask({"call": "keep", "rows": np.asarray(rows, np.int64)})
+        self._instructions = [self._instructions[row] for row in rows]
 
     def outcomes(self) -> list[Outcome]:
         found = self._ask({"call": "outcomes"})

@@ -35,7 +35,8 @@ class ImaginedVectorEnv(VectorEnv):
     Action: absolute targets (A,), or, with `execute_steps` H above 1, (H, A), as a policy's chunk is executed; what is
     out of the robot's reach is clipped. A world model imagines its own `chunk` of frames in a pass and drops what was
     not asked for: H = `chunk` is as quick as it gets. Observation: as of `RobotEnv`. Reward: 1 at the step where
-    `reward` is above `threshold`, which terminates the episode, else 0, so that an episode's return is its success.
+    `reward` is above `threshold`, which terminates the episode, else 0, so that an episode's return is its success;
+    without `reward` that of the world model's own head, where it has one.
     After `num_steps` control steps it is truncated. `info`: success, and p_success where there is a reward; at a reset
     start, the index of the start.
 
@@ -67,6 +68,7 @@ class ImaginedVectorEnv(VectorEnv):
         if render_mode not in (None, *MODES):
             raise ValueError(f"render_mode must be None or 'rgb_array', not {render_mode!r}")
         self.world, self.starts, self.num_envs, self.reward, self.threshold = world, starts, num_envs, reward, threshold
+        self.judged = reward is not None or world.model.heads is not None
         self.num_steps, self.execute_steps = num_steps, execute_steps
         self.autoreset_mode, self.render_mode = AutoresetMode(autoreset_mode), render_mode
         fps = round(world.robot.control_hz / execute_steps) or 1
@@ -112,7 +114,7 @@ class ImaginedVectorEnv(VectorEnv):
             for row in np.flatnonzero(~waiting):
                 self._frames[row] += list(moved.images[row])
                 self._states[row] += list(moved.states[row])
-            scores[~waiting] = self._judge(np.flatnonzero(~waiting))
+            scores[~waiting] = self._judge(np.flatnonzero(~waiting), moved.reward)
             success = scores > self.threshold
         truncated = np.array([len(states) > self.num_steps for states in self._states]) & ~success & ~waiting
         self._ended = success | truncated
@@ -156,10 +158,11 @@ class ImaginedVectorEnv(VectorEnv):
         told[rows], among[rows] = numbers, True
         return {"start": told, "_start": among}
 
-    def _judge(self, rows: np.ndarray) -> np.ndarray:
-        """(len(rows),) rewards. Raises VlawError for what is none."""
+    def _judge(self, rows: np.ndarray, predicted: np.ndarray | None) -> np.ndarray:
+        """(len(rows),) rewards; without `reward` the highest that the world model `predicted` in these steps (B, H).
+        Raises VlawError for what is no reward."""
         if self.reward is None:
-            return np.zeros(len(rows))
+            return np.zeros(len(rows)) if predicted is None else predicted[rows].max(axis=1)
         said = self.world.instructions()
         frames, states = ([np.stack(of[row]) for row in rows] for of in (self._frames, self._states))
         found = np.asarray(self.reward(frames, states, [said[row] for row in rows]), dtype=np.float64)
@@ -173,7 +176,7 @@ class ImaginedVectorEnv(VectorEnv):
         if not among.any():
             return {}
         told = {"success": success & among, "_success": among}
-        return told if self.reward is None else {**told, "p_success": np.where(among, scores, 0), "_p_success": among}
+        return {**told, "p_success": np.where(among, scores, 0), "_p_success": among} if self.judged else told
 
     def _observe(self) -> dict[str, Any]:
         return {

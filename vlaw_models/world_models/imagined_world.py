@@ -2,7 +2,7 @@
 
 The closed loop in latent space and the controller's clipping. Latents are kept as long as the model looks back; each is
 decoded once, for the pictures, and never encoded again, so errors of the autoencoder do not add up over chunks. Where
-frames share latents that cannot be: a chunk is decoded whole, and frames that are looked at again are encoded as stills.
+frames share latents that cannot be: a chunk is decoded whole, and frames looked at again are encoded as stills.
 
 Where the world model has heads, the state is what they predict and the reward too; else the state is the commanded
 pose.
@@ -167,7 +167,7 @@ class ImaginedWorld:
         before, _ = self.model.offsets()
         looks_back = max((offset for offset in before if offset < ANCHOR), default=0)
         for kept in (self._latents, self._images, self._poses, self._states, self._rewards):
-            del kept[1 : -1 - looks_back]  # type: ignore[attr-defined]
+            del kept[1 : -1 - looks_back]
 
     def _imagine_chunk(self) -> None:
         now = len(self._latents) - 1

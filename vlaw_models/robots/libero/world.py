@@ -20,7 +20,7 @@ from vlaw_models.errors import VlawError
 from vlaw_models.robots.libero.settings import INSTALL, SCENES
 from vlaw_models.robots.libero.spec import INNER_STEPS, SPEC
 from vlaw_models.robots.opengl import no_opengl
-from vlaw_models.worlds import Transition
+from vlaw_models.worlds import Transition, advance, ended
 
 SETTLING = 10
 """LIBERO's own steps until what was placed lies still."""
@@ -86,6 +86,7 @@ class LiberoWorld:
 
     def __init__(self, libero: Any, image_size: int, *, inner_frames: bool):
         self.libero, self.image_size, self.inner_frames = libero, image_size, inner_frames
+        self.done_above: float | None = None
         self.scenes: list[Scene] = []
         self._keys: list[tuple[str, int]] = []
         self._idle: dict[tuple[str, int], list[Scene]] = {}
@@ -107,16 +108,25 @@ class LiberoWorld:
         return [scene.instruction for scene in self.scenes]
 
     def step(self, actions: np.ndarray) -> Transition:
-        images, states = [], []
-        for scene, chunk in zip(self.scenes, actions, strict=True):
-            for index, action in enumerate(chunk):
-                states.append(scene.step(action))
-                if self.inner_frames or index == len(chunk) - 1:
-                    images.append(scene.draw())
-        drawn = np.stack(images).repeat(1 if self.inner_frames else actions.shape[1], axis=0)
-        shape = actions.shape[:2]
-        executed = np.stack(states).reshape(*shape, -1)
-        return Transition(drawn.reshape(*shape, *drawn.shape[1:]), executed, executed.copy())
+        parts = map(self._step_one, self.scenes, actions)
+        images, states, reward = (np.stack(column) for column in zip(*parts, strict=True))
+        return Transition(images, states, states.copy(), reward, ended(reward, self.done_above))
+
+    def _step_one(self, scene: Scene, chunk: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return advance(
+            chunk,
+            scene.step,
+            lambda: scene.success,
+            scene.draw,
+            inner_frames=self.inner_frames,
+            done_above=self.done_above,
+        )
+
+    def keep(self, rows: np.ndarray) -> None:
+        for row, (key, scene) in enumerate(zip(self._keys, self.scenes, strict=True)):
+            if row not in rows:
+                self._idle.setdefault(key, []).append(scene)
+        self.scenes, self._keys = [self.scenes[row] for row in rows], [self._keys[row] for row in rows]
 
     def outcomes(self) -> list[Outcome]:
         return [Outcome(scene.success, "success" if scene.success else "not_done") for scene in self.scenes]

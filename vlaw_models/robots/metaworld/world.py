@@ -12,7 +12,7 @@ from metaworld.policies import ENV_POLICY_MAP
 from vlaw_models.episodes import Episode, Observation, Outcome, Start
 from vlaw_models.robots.metaworld.scene import Artist, Sim
 from vlaw_models.robots.metaworld.spec import INNER_STEPS, SPEC
-from vlaw_models.worlds import Transition
+from vlaw_models.worlds import Transition, advance, ended
 
 IMAGE_SIZE = 64
 """Pixels of the pictures, for policies that do not declare an `image_size`."""
@@ -29,6 +29,7 @@ class MetaWorld:
 
     def __init__(self, image_size: int = IMAGE_SIZE, *, inner_frames: bool = True):
         self.image_size, self.inner_frames = image_size, inner_frames
+        self.done_above: float | None = None
         self.sims: list[Sim] = []
         self._artist = Artist(image_size)
         self._idle: dict[str, list[Sim]] = {}
@@ -51,18 +52,26 @@ class MetaWorld:
 
     def step(self, actions: np.ndarray) -> Transition:
         """Executes absolute targets (B, H, A) float32."""
-        images, states = [], []
-        for sim, chunk in zip(self.sims, actions, strict=True):
-            for index, action in enumerate(chunk):
-                states.append(sim.step(action))
-                if self.inner_frames or index == len(chunk) - 1:
-                    images.append(self._artist.draw(sim))
-        drawn = np.stack(images)
-        if not self.inner_frames:
-            drawn = drawn.repeat(actions.shape[1], axis=0)
-        shape = actions.shape[:2]
-        executed = np.stack(states).reshape(*shape, -1)
-        return Transition(drawn.reshape(*shape, *drawn.shape[1:]), executed, executed.copy())
+        parts = map(self._step_one, self.sims, actions)
+        images, states, reward = (np.stack(column) for column in zip(*parts, strict=True))
+        return Transition(images, states, states.copy(), reward, ended(reward, self.done_above))
+
+    def _step_one(self, sim: Sim, chunk: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return advance(
+            chunk,
+            sim.step,
+            lambda: sim.outcome().success,
+            lambda: self._artist.draw(sim),
+            inner_frames=self.inner_frames,
+            done_above=self.done_above,
+        )
+
+    def keep(self, rows: np.ndarray) -> None:
+        """The arms of the other rows are reset when they are needed again."""
+        for row, sim in enumerate(self.sims):
+            if row not in rows:
+                self._idle.setdefault(sim.task, []).append(sim)
+        self.sims = [self.sims[row] for row in rows]
 
     def outcomes(self) -> list[Outcome]:
         return [sim.outcome() for sim in self.sims]

@@ -15,7 +15,7 @@ from vlaw_models.robots.tabletop.render import make_renderer
 from vlaw_models.robots.tabletop.scene import Sim
 from vlaw_models.robots.tabletop.spec import SPEC
 from vlaw_models.robots.tabletop.tasks import TASKS
-from vlaw_models.worlds import Transition, ended
+from vlaw_models.worlds import Transition, advance, ended
 
 IMAGE_SIZE = 64
 """Pixels of the pictures, for policies that do not declare an `image_size`."""
@@ -71,19 +71,14 @@ class TabletopWorld:
 
     def _step_one(self, sim: Sim, chunk: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         renderer = make_renderer(self.image_size)
-        images, states, rewards, over = [], [], [], False
-        for index, action in enumerate(chunk):
-            if not over:
-                states.append(sim.step(action).copy())
-                rewards.append(float(sim.task.outcome(sim).success))
-                over = self.done_above is not None and rewards[-1] > self.done_above
-                if self.inner_frames or over or index == len(chunk) - 1:
-                    images.append(renderer.render(sim.model, sim.data))
-        # One that has ended stays as it is; frames that nobody asked for are the one that was drawn.
-        before, after = len(states) - len(images), len(chunk) - len(states)
-        images = [images[-1]] * before + images + [images[-1]] * after
-        states, rewards = states + [states[-1]] * after, rewards + [rewards[-1]] * after
-        return np.stack(images), np.stack(states), np.array(rewards, np.float32)
+        return advance(
+            chunk,
+            sim.step,
+            lambda: sim.task.outcome(sim).success,
+            lambda: renderer.render(sim.model, sim.data),
+            inner_frames=self.inner_frames,
+            done_above=self.done_above,
+        )
 
     def keep(self, rows: np.ndarray) -> None:
         """The robots of the other rows are reset when they are needed again."""
