@@ -26,8 +26,9 @@ LOADED_BY_NAME = ("policies", "world_models", "autoencoders", "reward_models")
 RUN_LEARNERS = ("vlaw_assets.assets.training_set", "vlaw_models.learners.policy")
 """Modules that run the learner that a recipe names."""
 TARGET = re.compile(r'"(vlaw_models[\w.]+):\w+"')
-SIMULATES, SIMULATOR = "vlaw_models.robots.simulator", "vlaw_models.robots.tabletop.simulator"
-"""The module that loads what a robot names as its simulator, and the only one shipped."""
+SIMULATES = "vlaw_models.robots.simulator"
+SIMULATORS = tuple(f"vlaw_models.robots.{robot}.simulator" for robot in ("tabletop", "metaworld", "libero"))
+"""The module that loads what a robot names as its simulator, and those shipped."""
 WAYS = ("raise RuntimeError('rewritten')", "return None", "rewritten = 1")
 """What a function's body is replaced with; the last one is put before the body, which still works then."""
 
@@ -118,7 +119,7 @@ def reached(module: str, *, without: Iterable[str]) -> set[str]:
                 waiting += [part for target in TARGET.findall(text) for part in [target, *_above(target)]]
         if name == SIMULATES:
             text = files()["vlaw_models.robots.registry"].read_text()
-            waiting += [SIMULATOR, *(part for spec in TARGET.findall(text) for part in [spec, *_above(spec)])]
+            waiting += [*SIMULATORS, *(part for spec in TARGET.findall(text) for part in [spec, *_above(spec)])]
         if name in RUN_LEARNERS:
             waiting += [f"vlaw_models.learners.{other}" for other in ("imitation", "recap", "dsrl")]
     return found

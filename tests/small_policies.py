@@ -8,7 +8,7 @@ import torch
 from vlaw_models.episodes import Observation
 from vlaw_models.policies.base import TrainedPolicy
 from vlaw_models.policies.normalization import Normalization
-from vlaw_models.policies.tokenize import InstructionTokenizer
+from vlaw_models.tokenize import InstructionTokenizer
 
 FLOW = {
     "image_size": 32,

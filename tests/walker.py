@@ -15,7 +15,7 @@ from vlaw_models.learners.dsrl import Dsrl
 from vlaw_models.learners.flow_matching import train_policy
 from vlaw_models.learners.loop import LoopConfig
 from vlaw_models.policies.normalization import Normalization
-from vlaw_models.policies.tokenize import InstructionTokenizer
+from vlaw_models.tokenize import InstructionTokenizer
 
 SIZES = {
     "image_size": 16,

@@ -13,8 +13,8 @@ from vlaw_models.learners.loop import LoopConfig
 from vlaw_models.policies.base import load_policy
 from vlaw_models.policies.flow_policy import FlowPolicy
 from vlaw_models.policies.normalization import Normalization
-from vlaw_models.policies.tokenize import InstructionTokenizer
 from vlaw_models.threads import on_threads
+from vlaw_models.tokenize import InstructionTokenizer
 
 
 @pytest.fixture(scope="module")

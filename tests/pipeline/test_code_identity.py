@@ -12,7 +12,7 @@ from code_copies import (
     LOADED_BY_NAME,
     RUN_LEARNERS,
     SIMULATES,
-    SIMULATOR,
+    SIMULATORS,
     code_of,
     files,
     imported,
@@ -88,7 +88,7 @@ def test_what_is_found_by_name_is_code_of_whoever_runs_it():
     learners = {"vlaw_models.learners.dsrl", "vlaw_models.learners.imitation", "vlaw_models.learners.recap"}
     assert {target.partition(":")[0] for target in LEARNERS.shipped.values()} == learners
     named = {ROBOTS.load(name, where="here").simulator.partition(":")[0] for name in ROBOTS.shipped}
-    assert named - {""} == {SIMULATOR}
+    assert named - {""} == set(SIMULATORS)
     assert FOUND_BY_NAME[SIMULATES] == "vlaw_models.robots.registry"
     runs = {module for module, path in files().items() if ".learner.members(" in path.read_text()}
     fits = {module for module, path in files().items() if "learner.fit(" in path.read_text()}

@@ -15,7 +15,7 @@ from vlaw_models.policies.noise_policy import NoisePolicy
 from vlaw_models.policies.normalization import Normalization
 from vlaw_models.policies.openvla_oft import OpenVlaOftL1Policy, OpenVlaOftPolicy
 from vlaw_models.policies.pi0 import Pi0Policy
-from vlaw_models.policies.tokenize import InstructionTokenizer
+from vlaw_models.tokenize import InstructionTokenizer
 
 FLOWS = [(FlowPolicy, FLOW), (Pi0Policy, PI0)]
 KINDS = [*FLOWS, (OpenVlaOftPolicy, OFT)]

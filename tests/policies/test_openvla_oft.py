@@ -16,9 +16,9 @@ from vlaw_models.learners.policy import update_policy
 from vlaw_models.policies.base import build_policy, load_policy
 from vlaw_models.policies.flow_policy import FlowPolicy
 from vlaw_models.policies.openvla_oft import OpenVlaOftL1Policy, OpenVlaOftPolicy, of_bins, to_bins
-from vlaw_models.policies.tokenize import InstructionTokenizer
 from vlaw_models.presets import OPENVLA_OFT
 from vlaw_models.robots.tabletop.spec import SPEC
+from vlaw_models.tokenize import InstructionTokenizer
 
 BOTH = [OpenVlaOftPolicy, OpenVlaOftL1Policy]
 

@@ -13,8 +13,8 @@ from vlaw_models.learners.flow_matching import train_policy
 from vlaw_models.learners.loop import LoopConfig
 from vlaw_models.policies.flow_policy import FlowPolicy
 from vlaw_models.policies.pi0 import Pi0Policy, lerobot_key
-from vlaw_models.policies.tokenize import InstructionTokenizer
 from vlaw_models.presets import POLICY
+from vlaw_models.tokenize import InstructionTokenizer
 
 
 def test_pi0_learns_on_a_few_samples(episodes):

@@ -22,9 +22,9 @@ from vlaw_models.policies.data import FeatureData, MixedData, StepData
 from vlaw_models.policies.flow_policy import FlowPolicy, pointing_error
 from vlaw_models.policies.openvla_oft import OpenVlaOftL1Policy, OpenVlaOftPolicy
 from vlaw_models.policies.pi0 import Pi0Policy
-from vlaw_models.policies.tokenize import InstructionTokenizer
 from vlaw_models.presets import POLICY, foundation
 from vlaw_models.robots.tabletop.spec import SPEC
+from vlaw_models.tokenize import InstructionTokenizer
 
 CLASSES = [(FlowPolicy, FLOW), (Pi0Policy, PI0), (OpenVlaOftPolicy, OFT), (OpenVlaOftL1Policy, OFT)]
 

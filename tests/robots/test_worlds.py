@@ -18,7 +18,6 @@ from vlaw_models.episodes import Start
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.flow_policy import FlowPolicy
 from vlaw_models.policies.normalization import Normalization
-from vlaw_models.policies.tokenize import InstructionTokenizer
 from vlaw_models.robots.gym import environments
 from vlaw_models.robots.tabletop.__main__ import main
 from vlaw_models.robots.tabletop.controller import HIGH, HOME, LOW
@@ -31,6 +30,7 @@ from vlaw_models.robots.tabletop.world import TabletopWorld, make_sim
 from vlaw_models.rollouts.collect import collect_rollouts, evaluate_policy
 from vlaw_models.rollouts.demonstrate import iterate_demonstrations
 from vlaw_models.rollouts.seeds import PURPOSES, start_seeds
+from vlaw_models.tokenize import InstructionTokenizer
 
 TASK = "book"
 

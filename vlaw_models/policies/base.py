@@ -29,8 +29,8 @@ from vlaw_models.episodes import Observation
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.normalization import Normalization
 from vlaw_models.policies.registry import POLICIES
-from vlaw_models.policies.tokenize import InstructionTokenizer
 from vlaw_models.robots.spec import RobotSpec
+from vlaw_models.tokenize import InstructionTokenizer
 
 Generators: TypeAlias = "torch.Generator | Sequence[torch.Generator]"
 """One generator for the batch, or one per sample: then a sample does not depend on what else is in the batch."""

@@ -20,7 +20,7 @@ from vlaw_models.episodes import Observation
 from vlaw_models.policies.base import Generators
 from vlaw_models.policies.likelihood import LikelihoodPolicy
 from vlaw_models.policies.normalization import Normalization
-from vlaw_models.policies.tokenize import InstructionTokenizer
+from vlaw_models.tokenize import InstructionTokenizer
 
 
 class FlowMatchingPolicy(LikelihoodPolicy):

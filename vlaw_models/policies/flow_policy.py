@@ -17,7 +17,7 @@ from vlaw_models.policies.encoder import WAVES, ImageEncoder, waves
 from vlaw_models.policies.flow_matching import FlowMatchingPolicy
 from vlaw_models.policies.normalization import Normalization
 from vlaw_models.policies.pixels import shifted
-from vlaw_models.policies.tokenize import InstructionTokenizer
+from vlaw_models.tokenize import InstructionTokenizer
 
 ADVANTAGE_GAIN = 4.0
 """What the embedding of the advantage is multiplied by: it starts at zero, and must catch up with a trained context."""

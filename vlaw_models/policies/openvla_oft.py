@@ -34,7 +34,7 @@ from vlaw_models.policies.base import Generators, TrainedPolicy
 from vlaw_models.policies.likelihood import LikelihoodPolicy
 from vlaw_models.policies.normalization import Normalization
 from vlaw_models.policies.pixels import shifted, square_pixels
-from vlaw_models.policies.tokenize import InstructionTokenizer
+from vlaw_models.tokenize import InstructionTokenizer
 
 BINS = 256
 """Action tokens. Those of the published policies are the last words of the vocabulary, backwards."""

@@ -21,7 +21,7 @@ from vlaw_models.errors import VlawError
 from vlaw_models.policies.flow_matching import FlowMatchingPolicy
 from vlaw_models.policies.normalization import Normalization
 from vlaw_models.policies.pixels import square_pixels
-from vlaw_models.policies.tokenize import IMAGE, InstructionTokenizer
+from vlaw_models.tokenize import IMAGE, InstructionTokenizer
 
 PALIGEMMA_TEMPLATE = "<bos>{}\n"
 """How openpi and LeRobot write the instruction; for checkpoints with PaliGemma's tokenizer."""

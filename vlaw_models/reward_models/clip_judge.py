@@ -22,8 +22,8 @@ from vlaw_models import checkpoint
 from vlaw_models.device import seeded
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.encoder import WAVES, ImageEncoder, fold, waves
-from vlaw_models.policies.tokenize import InstructionTokenizer
 from vlaw_models.reward_models.base import RewardModel, check_cameras, plain
+from vlaw_models.tokenize import InstructionTokenizer
 
 if TYPE_CHECKING:
     from vlaw_models.policies.flow_policy import FlowPolicy

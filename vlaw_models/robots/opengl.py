@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -34,7 +33,7 @@ def open_renderer(model: mujoco.MjModel, size: int) -> mujoco.Renderer:
 
     # Mesa draws in software by an LLVM of its own: the one in torch's triton, loaded after it, ends the process.
     with suppress(ImportError):
-        importlib.import_module("triton._C.libtriton")
+        import triton._C.libtriton  # noqa: F401
     try:
         return mujoco.Renderer(model, size, size)
     except Exception as error:  # each OpenGL fails in a way of its own

@@ -25,8 +25,8 @@ from vlaw_models.autoencoders.base import Autoencoder
 from vlaw_models.checkpoint import load_checkpoint, preset_class
 from vlaw_models.device import seeded
 from vlaw_models.errors import VlawError
-from vlaw_models.policies.tokenize import InstructionTokenizer
 from vlaw_models.robots.spec import RobotSpec
+from vlaw_models.tokenize import InstructionTokenizer
 from vlaw_models.world_models.edm import EdmConfig
 from vlaw_models.world_models.heads import Heads, HeadsConfig, heads_of, new_tokenizer
 from vlaw_models.world_models.registry import WORLD_MODELS

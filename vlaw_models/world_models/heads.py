@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from vlaw_models.checkpoint import read_tokenizer
 from vlaw_models.device import mixed
 from vlaw_models.errors import VlawError
-from vlaw_models.policies.tokenize import InstructionTokenizer
+from vlaw_models.tokenize import InstructionTokenizer
 
 UNSURE = -2.0
 """Logit of an untrained head's reward: successes are rare."""
