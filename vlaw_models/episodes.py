@@ -54,6 +54,9 @@ class Outcome:
     event: str
     """'success' or the way it failed, e.g. 'missed_grasp', 'toppled', 'half_open', 'mark_left', 'spilled',
     'open_curve'."""
+    nearness: float | None = None
+    """How near to success it ended: 1 success, 0 as far from it as at the start; None where the world does not
+    measure that."""
 
 
 REWARDS = "rewards"
@@ -80,6 +83,8 @@ class Episode:
     success: bool | None = None
     """None while nobody has judged it (imagined episodes)."""
     event: str = ""
+    nearness: float | None = None
+    """As `Outcome.nearness`."""
     start_episode_id: str | None = None
     """For an imagined episode: the real episode whose first frame it starts from."""
     episode_id: str = ""

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Demonstrator = Callable[[str, int], "Episode"]
 """(task, seed of the layout) -> one scripted episode with its true outcome. Several threads may call it at once."""
+PairMaker = Callable[[str, int], "tuple[Episode, Episode] | None"]
+"""(task, seed of the layout) -> the expert's success, and the same perturbed just enough to fail; None where this
+layout gives no such pair. Several threads may call it at once."""
 Player = Callable[["Start", "np.ndarray"], "Outcome"]
 """(start, actions (T, A)) -> how they end, physics only. For one thread."""
 
@@ -51,6 +54,11 @@ class Simulator(Protocol):
         """
         ...
 
+    def near_success(self, *, num_steps: int, image_size: int | None = None, points: bool = False) -> PairMaker:
+        """Pairs of success and near-success; `extra` of the latter says what was perturbed by how much. Raises
+        VlawError where this simulator makes none."""
+        ...
+
     def player(self) -> Player:
         """Plays recorded actions from recorded starts."""
         ...
@@ -68,3 +76,12 @@ def simulator_of(robot: RobotSpec, *, needed_by: str, remedy: str) -> Simulator:
             where=f"{needed_by}, {robot.simulator}",
             remedy="Install what it needs, or mend `simulator` of the RobotSpec.",
         ) from error
+
+
+def no_pairs(robot: str) -> VlawError:
+    """The error of a simulator that makes no pairs of success and near-success."""
+    return VlawError(
+        f"the simulator of robot {robot!r} makes no near-success data",
+        where="near_success",
+        remedy="Set near_success_per_task = 0 in foundation.toml, or near_success = 'recorded:NAME' of such recordings.",
+    )

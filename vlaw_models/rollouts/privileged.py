@@ -60,7 +60,7 @@ def rollouts_from_starts(
                 policy, world, resets[part], num_steps=cfg.num_steps, seed=noise, noise_scale=cfg.noise_scale
             )
             yield [
-                replace(episode, seed=start.seed, success=None, event="")
+                replace(episode, seed=start.seed, success=None, event="", nearness=None)
                 for episode, start in zip(done, starts[part], strict=True)
             ]
             if progress is not None:

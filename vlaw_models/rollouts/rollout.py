@@ -78,6 +78,7 @@ def rollout(
             actions=np.concatenate(track.actions).astype(np.float32),
             success=None if track.outcome is None else bool(track.outcome.success),
             event="" if track.outcome is None else track.outcome.event,
+            nearness=None if track.outcome is None else track.outcome.nearness,
             start_episode_id=start.episode_id,
             cameras=world.robot.camera_names,
             control_hz=world.robot.control_hz,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from vlaw_models.errors import VlawError
 
-PURPOSES = ("rollout", "evaluation", "demonstration", "co_training", "pretraining", "validation")
+PURPOSES = ("rollout", "evaluation", "demonstration", "co_training", "pretraining", "validation", "near_success")
 MEASURING = ("evaluation", "validation")
 """Purposes whose layouts nothing is trained on: policies are measured on these only."""
 HELD_OUT_SEEDS = 500_000

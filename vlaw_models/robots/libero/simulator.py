@@ -9,13 +9,14 @@ from vlaw_models.errors import VlawError
 from vlaw_models.robots.libero.settings import INSTALL, libero_assets, libero_python, own_environment
 from vlaw_models.robots.libero.spec import SPEC
 from vlaw_models.robots.opengl import REMEDY, VARIABLE, opengl_name
+from vlaw_models.robots.simulator import no_pairs
 
 if TYPE_CHECKING:
     import numpy as np
 
     from vlaw_models.episodes import Outcome, Start
     from vlaw_models.robots.process import ProcessWorld
-    from vlaw_models.robots.simulator import Demonstrator, Player, Simulator
+    from vlaw_models.robots.simulator import Demonstrator, PairMaker, Player, Simulator
 
 IMAGE_SIZE = 128
 """Pixels of the pictures, for policies that do not declare an `image_size`: LIBERO's own."""
@@ -49,6 +50,10 @@ class LiberoSimulator:
             where="robot 'libero'",
             remedy="Import its demonstrations (vlaw import lerobot PATH), and set demonstrations = 'recorded:NAME'.",
         )
+
+    def near_success(self, *, num_steps: int, image_size: int | None = None, points: bool = False) -> PairMaker:
+        """None are made for LIBERO."""
+        raise no_pairs("libero")
 
     def player(self) -> Player:
         world = self.world(16, inner_frames=False)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.opengl import opengl_name
+from vlaw_models.robots.simulator import no_pairs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from vlaw_models.episodes import Outcome, Start
     from vlaw_models.robots.metaworld.scene import Sim
     from vlaw_models.robots.metaworld.world import MetaWorld
-    from vlaw_models.robots.simulator import Demonstrator, Player, Simulator
+    from vlaw_models.robots.simulator import Demonstrator, PairMaker, Player, Simulator
 
 
 class MetaWorldSimulator:
@@ -47,6 +48,10 @@ class MetaWorldSimulator:
             from vlaw_models.robots.metaworld.world import IMAGE_SIZE, Demonstrator
 
         return Demonstrator(num_steps, image_size or IMAGE_SIZE, mixed=mixed)
+
+    def near_success(self, *, num_steps: int, image_size: int | None = None, points: bool = False) -> PairMaker:
+        """None are made for Meta-World."""
+        raise no_pairs("metaworld")
 
     def player(self) -> Player:
         with _extra():

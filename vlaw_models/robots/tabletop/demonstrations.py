@@ -28,23 +28,35 @@ MIXTURE: tuple[tuple[float, str, Quality], ...] = (
 """Share, name and quality of the parts of a broad corpus."""
 
 
-class Demonstrator:
-    """Records one scripted episode per call; every thread has robots and a renderer of its own."""
+class Robots:
+    """The simulated robots and the renderer of each thread."""
 
-    def __init__(self, num_steps: int, image_size: int, *, mixed: bool, points: bool):
-        self.num_steps, self.image_size, self.mixed, self.points = num_steps, image_size, mixed, points
+    def __init__(self, image_size: int):
+        self.image_size = image_size
         self._local = threading.local()
 
-    def __call__(self, task: str, seed: int) -> Episode:
+    def of(self, task: str) -> tuple[Sim, RayRenderer | GlRenderer]:
+        """Those of the thread that asks."""
         local = self._local
         if not hasattr(local, "sims"):
             local.sims, local.renderer = {}, make_renderer(self.image_size)
         if task not in local.sims:
             local.sims[task] = make_sim(task)
-        sim: Sim = local.sims[task]
+        return local.sims[task], local.renderer
+
+
+class Demonstrator:
+    """Records one scripted episode per call."""
+
+    def __init__(self, num_steps: int, image_size: int, *, mixed: bool, points: bool):
+        self.num_steps, self.mixed, self.points = num_steps, mixed, points
+        self._robots = Robots(image_size)
+
+    def __call__(self, task: str, seed: int) -> Episode:
+        sim, renderer = self._robots.of(task)
         rng = np.random.default_rng([seed, TASKS[task].stream])
         name, quality = _draw_quality(rng) if self.mixed else ("clean", DEMONSTRATION)
-        episode = record_expert(sim, local.renderer, seed, quality, rng, self.num_steps, points=self.points)
+        episode = record_expert(sim, renderer, seed, quality, rng, self.num_steps, points=self.points)
         episode.extra["quality"] = name
         return episode
 
@@ -58,23 +70,23 @@ def record_expert(
     num_steps: int,
     *,
     points: bool = False,
+    shift: tuple[str, np.ndarray] | None = None,
 ) -> Episode:
-    """One episode of the scripted expert from the layout of `seed`; `rng` drives the errors that `quality` asks for.
+    """One episode of the scripted expert from the layout of `seed`; `rng` drives the errors that `quality` asks for,
+    `shift` is the Expert's.
 
     `points`: with `look_at` of every frame as extra['points'] (T+1, V, P, 2).
     """
     sim.reset(seed)
-    expert = Expert(sim, rng, quality)
+    expert = Expert(sim, rng, quality, shift)
     images, states, places = [renderer.render(sim.model, sim.data)], [sim.state.copy()], [look_at(sim)]
     rewards = []
     for _ in range(num_steps):
-        # A finished expert stays where it is: the success must last until the end.
-        action = expert.act(sim) if expert.index < len(expert.plan) else sim.state
-        states.append(sim.step(action).copy())
+        states.append(sim.step(next_action(expert, sim)).copy())
         rewards.append(float(sim.task.outcome(sim).success))
         images.append(renderer.render(sim.model, sim.data))
         places.append(look_at(sim))
-    outcome = sim.task.outcome(sim)
+    outcome = sim.task.judged(sim)
     return Episode(
         task=sim.task.name,
         instruction=sim.instruction,
@@ -84,10 +96,16 @@ def record_expert(
         actions=np.stack(states[1:]),
         success=outcome.success,
         event=outcome.event,
+        nearness=outcome.nearness,
         cameras=SPEC.camera_names,
         control_hz=SPEC.control_hz,
         extra={REWARDS: rewards, **({"points": np.stack(places)} if points else {})},
     )
+
+
+def next_action(expert: Expert, sim: Sim) -> np.ndarray:
+    """Its next pose target (5,). A finished expert stays where it is: the success must last until the end."""
+    return expert.act(sim) if expert.index < len(expert.plan) else sim.state
 
 
 def look_at(sim: Sim) -> np.ndarray:

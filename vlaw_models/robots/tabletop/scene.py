@@ -95,6 +95,8 @@ class Sim:
         self.instruction = ""
         self.state = HOME.copy()
         self.step_count = 0
+        self.far = 0.0
+        """`Task.distance` at the start."""
 
     def reset(self, seed: int) -> None:
         """Seeded reset, the same bits for the same seed on one kind of CPU."""
@@ -114,6 +116,7 @@ class Sim:
         self.instruction = self.task.reset(self, rng)
         mujoco.mj_step(self.model, self.data, nstep=SUBSTEPS)  # let things settle before the first picture
         self.task.update(self)
+        self.far = self.task.distance(self)
 
     def step(self, action: np.ndarray) -> np.ndarray:
         """Executes one control step towards an absolute pose target (5,); returns the target after clipping."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vlaw_models.episodes import Outcome, Start
-    from vlaw_models.robots.simulator import Demonstrator, Player, Simulator
+    from vlaw_models.robots.simulator import Demonstrator, PairMaker, Player, Simulator
     from vlaw_models.robots.tabletop.scene import Sim
     from vlaw_models.robots.tabletop.world import TabletopWorld
 
@@ -44,6 +44,12 @@ class TabletopSimulator:
 
         return Demonstrator(num_steps, image_size or IMAGE_SIZE, mixed=mixed, points=points)
 
+    def near_success(self, *, num_steps: int, image_size: int | None = None, points: bool = False) -> PairMaker:
+        from vlaw_models.robots.tabletop.near_success import NearSuccess
+        from vlaw_models.robots.tabletop.world import IMAGE_SIZE
+
+        return NearSuccess(num_steps, image_size or IMAGE_SIZE, points=points)
+
     def player(self) -> Player:
         from vlaw_models.robots.tabletop.world import make_sim
 
@@ -56,7 +62,7 @@ class TabletopSimulator:
             sim.reset(start.seed)
             for action in actions:
                 sim.step(action)
-            return sim.task.outcome(sim)
+            return sim.task.judged(sim)
 
         return play
 

@@ -90,7 +90,7 @@ class TabletopWorld:
 
     def outcomes(self) -> list[Outcome]:
         """The simulator's judgement of each robot's present state."""
-        return [sim.task.outcome(sim) for sim in self.sims]
+        return [sim.task.judged(sim) for sim in self.sims]
 
 
 def _reset_and_render(sim: Sim, start: Start, size: int) -> np.ndarray:

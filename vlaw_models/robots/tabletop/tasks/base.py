@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     import mujoco
 
     from vlaw_models.robots.tabletop.scene import Sim
+
+
+NEAREST_FAILURE = 0.99
+"""Nearness of a failure at most, e.g. of a block that is in its place and still held."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,18 @@ class Task(ABC):
         """Success by the paper's criterion, judged on the present state; otherwise how it failed."""
 
     @abstractmethod
+    def distance(self, sim: Sim) -> float:
+        """How far the present state is from success, by what `outcome` judges; 0 where nothing is missing. Each task
+        has a unit of its own."""
+
+    def judged(self, sim: Sim) -> Outcome:
+        """The outcome with its nearness."""
+        found = self.outcome(sim)
+        far = max(sim.far, 1e-9)
+        near = 1.0 if found.success else min(max(1.0 - self.distance(sim) / far, 0.0), NEAREST_FAILURE)
+        return replace(found, nearness=round(near, 4))
+
+    @abstractmethod
     def points(self, sim: Sim) -> np.ndarray:
         """World positions (2, 3) of what the instruction is about at present: what is acted on first, and last.
 
@@ -106,7 +122,11 @@ class Task(ABC):
 class Expert:
     """Follows a task's waypoints with a given quality. One action per control step."""
 
-    def __init__(self, sim: Sim, rng: np.random.Generator, quality: Quality):
+    def __init__(
+        self, sim: Sim, rng: np.random.Generator, quality: Quality, shift: tuple[str, np.ndarray] | None = None
+    ):
+        """`shift`: a group of waypoints, 'first' or 'last', and how far they are moved, (3,) metres."""
+        self._shift = shift or ("none", np.zeros(3))
         self.plan = sim.task.waypoints(sim)
         self.rng, self.quality = rng, quality
         self.index = self.held = 0
@@ -125,6 +145,8 @@ class Expert:
         waypoint = self.plan[self.index]
         goal = np.array([*waypoint.pose(sim), waypoint.gripper], dtype=np.float32)
         goal[:2] += self._aim[waypoint.group]
+        if waypoint.group == self._shift[0]:
+            goal[:3] += self._shift[1]
         delta = goal - sim.state
         # Straight lines: the slowest axis sets the pace. The gripper does not count; it moves at its own speed.
         ratio = np.max(np.abs(delta[:4]) / (MAX_DELTA[:4] * waypoint.speed))

@@ -112,6 +112,10 @@ class OpenBook(Task):
             return Outcome(success=True, event="success")
         return Outcome(success=False, event="half_open" if sim.memory["widest"] > HALF_OPEN_ANGLE else "not_opened")
 
+    def distance(self, sim: Sim) -> float:
+        """Radians that the cover has still to be opened."""
+        return max(float(OPEN_ANGLE) - self.angle(sim), 0.0)
+
     def mistake_shift(self, mistake: str, rng: np.random.Generator) -> np.ndarray:
         if mistake == "last":  # lets go before the cover falls open by itself
             return np.array([rng.uniform(-0.10, -0.055), rng.uniform(-0.03, 0.03)])

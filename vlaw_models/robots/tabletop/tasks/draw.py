@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import mujoco
 import numpy as np
@@ -130,6 +131,10 @@ class Draw(Task):
     def outcome(self, sim: Sim) -> Outcome:
         return outcome_of(sim.memory["strokes"], sim.memory["centre"])
 
+    def distance(self, sim: Sim) -> float:
+        """What is missing of a closed circle inside the region, as a share of one: see `missing`."""
+        return missing(sim.memory["strokes"], sim.memory["centre"])
+
     def points(self, sim: Sim) -> np.ndarray:
         x, y = sim.memory["centre"]
         return np.array([[x, y, BOARD_TOP], [x + RADIUS, y, BOARD_TOP]])
@@ -182,17 +187,45 @@ def outcome_of(strokes: list[list[list[float]]], centre: list[float]) -> Outcome
     return Outcome(success=True, event="success")
 
 
+def missing(strokes: list[list[list[float]]], centre: list[float]) -> float:
+    """What `outcome_of` misses, 0 to 1: of the way round and the gap between the ends (in diameters), what lies
+    outside the region (in half sides of the board's rim), gaps between strokes, and unevenness."""
+    if not strokes:
+        return 1.0
+    parts = [np.array(stroke) for stroke in strokes]
+    drawn = np.concatenate(parts)
+    if len(drawn) < 8:
+        return 1.0
+    swept, gap = _swept(drawn), _gap(drawn)
+    short = [
+        (SWEEP - swept) / SWEEP + (gap - GAP) / (2 * RADIUS) if gap > GAP else (SWEEP - swept) / SWEEP,
+        (np.abs(drawn - np.array(centre)).max() - REGION) / (BOARD - REGION),
+        sum(float(np.linalg.norm(b[0] - a[-1])) for a, b in pairwise(parts)) / (2 * RADIUS),
+    ]
+    radius = np.linalg.norm(drawn - _middle(drawn), axis=1)
+    uneven = radius.std() / max(radius.mean(), 1e-9) - 0.18 if swept >= SWEEP else 0.0
+    return min(sum(max(float(part), 0.0) for part in [*short, uneven]), 1.0)
+
+
 def closed(curve: np.ndarray) -> bool:
     """True where the curve (N, 2) goes all the way round and its end comes back to its beginning within `GAP`."""
     if len(curve) < 8:
         return False
+    return _swept(curve) >= SWEEP and _gap(curve) < GAP
+
+
+def _swept(curve: np.ndarray) -> float:
+    """Radians that the curve (N, 2) goes round its middle."""
     offset = curve - _middle(curve)
-    angles = np.unwrap(np.arctan2(offset[:, 1], offset[:, 0]))
+    return float(np.ptp(np.unwrap(np.arctan2(offset[:, 1], offset[:, 0]))))
+
+
+def _gap(curve: np.ndarray) -> float:
+    """Metres between the beginning and the end of the curve (N, 2)."""
     length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(curve, axis=0), axis=1))])
     # An end that overshoots the start closes too: compare all of the first with all of the last third.
     head, tail = curve[length <= length[-1] / 3], curve[length >= length[-1] * 2 / 3]
-    gap = np.linalg.norm(head[:, None] - tail[None], axis=-1).min()
-    return bool(np.ptp(angles) >= SWEEP and gap < GAP)
+    return float(np.linalg.norm(head[:, None] - tail[None], axis=-1).min())
 
 
 def is_round(curve: np.ndarray) -> bool:

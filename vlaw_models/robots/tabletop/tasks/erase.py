@@ -105,6 +105,10 @@ class Erase(Task):
             return Outcome(success=True, event="success")
         return Outcome(success=False, event="nothing_erased" if left == sim.memory["pieces"] else "mark_left")
 
+    def distance(self, sim: Sim) -> float:
+        """Pieces of strokes that are left."""
+        return float(len(sim.memory["left"]))
+
     def points(self, sim: Sim) -> np.ndarray:
         if not sim.memory["left"]:
             return np.full((2, 3), np.nan)

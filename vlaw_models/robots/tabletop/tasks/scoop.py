@@ -141,12 +141,16 @@ class Scoop(Task):
         if lifted.any():
             sim.memory["lifted"] = max(sim.memory["lifted"], int((lifted & _in_scoop(sim, spots)).sum()))
 
-    def outcome(self, sim: Sim) -> Outcome:
+    def _where(self, sim: Sim) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(COUNT,) bool each: which snacks are inside the bowl, spilled, and still in the scoop."""
         spots = _spots(sim)
         carried = _in_scoop(sim, spots)
         inside = (np.abs(spots[:, :2] - sim.memory["bowl"]) < BOWL).all(1) & (spots[:, 2] < BOWL_WALL + 0.02) & ~carried
         moved = np.linalg.norm(spots[:, :2] - sim.memory["places"], axis=1) > _MOVED
-        spilled = moved & ~inside & ~carried
+        return inside, moved & ~inside & ~carried, carried
+
+    def outcome(self, sim: Sim) -> Outcome:
+        inside, spilled, carried = self._where(sim)
         if inside.sum() >= MINIMUM and inside.sum() > spilled.sum():
             return Outcome(success=True, event="success")
         if sim.memory["lifted"] == 0:
@@ -154,6 +158,20 @@ class Scoop(Task):
         if carried.sum() > spilled.sum():
             return Outcome(success=False, event="not_poured")
         return Outcome(success=False, event="spilled" if spilled.any() else "too_few")
+
+    def distance(self, sim: Sim) -> float:
+        """Metres from the bowl's inside, summed over the nearest snacks: as many as have still to be put there."""
+        inside, spilled, _ = self._where(sim)
+        spots = _spots(sim)
+        aside = np.maximum(np.abs(spots[:, :2] - sim.memory["bowl"]) - BOWL, 0.0)
+        away = np.hypot(np.linalg.norm(aside, axis=1), np.maximum(spots[:, 2] - BOWL_WALL - 0.02, 0.0))
+        order = np.argsort(np.where(inside, -1.0, away))
+        for count in range(MINIMUM, COUNT):
+            if count > spilled[order[count:]].sum():
+                break
+        else:
+            count = COUNT
+        return float(away[order[:count]].sum())
 
     def points(self, sim: Sim) -> np.ndarray:
         return np.stack([_spots(sim).mean(0), [*sim.memory["bowl"], 0.0]])

@@ -61,6 +61,11 @@ class Stack(Task):
             return Outcome(success=False, event="not_released")
         return Outcome(success=False, event="toppled" if sim.memory["lifted"] else "missed_grasp")
 
+    def distance(self, sim: Sim) -> float:
+        """Metres from the block to its place on the other."""
+        place = sim.body(sim.memory["base"]) + [0.0, 0.0, 2 * HALF]
+        return float(np.linalg.norm(sim.body(sim.memory["top"]) - place))
+
     def points(self, sim: Sim) -> np.ndarray:
         return np.stack([sim.body(sim.memory["top"]), sim.body(sim.memory["base"])])
 
