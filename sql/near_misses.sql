@@ -1,6 +1,7 @@
 -- Which episodes are near misses: real failures that came far, and scores close to the threshold?
 -- Parameters: experiment, iteration (default all), alpha (default 0.8), band (default 0.1: how far from alpha),
--- events (comma-separated; default the failures of the embedded tasks in which the last phase was reached). What is in quarantine is left out.
+-- nearness (default 0.7: real failures that ended at least so near to success), events (comma-separated: failures by how they ended instead; where
+-- nearness was not measured, by default those of the embedded tasks in which the last phase was reached). What is in quarantine is left out.
 WITH late_events AS (
   SELECT unnest(string_split(coalesce(
     $events::VARCHAR,
@@ -19,8 +20,9 @@ scores AS (
 seen AS (
   SELECT DISTINCT
     a.experiment, a.iteration, if(e.purpose = 'imagined', 'imagined', 'real') AS kind, e.purpose, e.task, e.artifact_id,
-    e.episode_id, e.event, s.judge, s.p_success, abs(s.p_success - coalesce($alpha::DOUBLE, 0.8)) AS distance,
-    e.event IN (SELECT event FROM late_events) AS came_far,
+    e.episode_id, e.event, e.nearness, s.judge, s.p_success, abs(s.p_success - coalesce($alpha::DOUBLE, 0.8)) AS distance,
+    CASE WHEN $events IS NULL AND e.nearness IS NOT NULL THEN if(e.nearness >= coalesce($nearness::DOUBLE, 0.7), 'nearness', NULL)
+      WHEN e.event IN (SELECT event FROM late_events) THEN 'event' END AS came_far,
     -- 0.8 - 0.7 is not 0.1 in binary
     coalesce(abs(s.p_success - coalesce($alpha::DOUBLE, 0.8)) <= coalesce($band::DOUBLE, 0.1) + 1e-9, false) AS is_close
   FROM artifacts a
@@ -33,8 +35,8 @@ seen AS (
     AND a.iteration = coalesce($iteration::INTEGER, a.iteration)
 )
 SELECT
-  experiment, iteration, kind, purpose, task, episode_id, event, judge, p_success, distance,
-  CASE WHEN came_far AND is_close THEN 'event and score' WHEN came_far THEN 'event' ELSE 'score' END AS why, artifact_id
+  experiment, iteration, kind, purpose, task, episode_id, event, nearness, judge, p_success, distance,
+  concat_ws(' and ', came_far, if(is_close, 'score', NULL)) AS why, artifact_id
 FROM seen
-WHERE came_far OR is_close
+WHERE came_far IS NOT NULL OR is_close
 ORDER BY experiment, iteration, kind, task, distance, episode_id

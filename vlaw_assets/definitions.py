@@ -17,6 +17,7 @@ from vlaw_assets.assets import (
     imagined_rollouts,
     latents,
     loop_state,
+    near_success,
     outside,
     policy,
     real_rollouts,
@@ -42,6 +43,7 @@ __all__ = ["build_defs", "default_lake", "default_recipes", "defs"]
 FOUNDATION = (
     scripted.expert_demonstrations,
     scripted.co_training_data,
+    near_success.near_success,
     foundation.base_policy,
     foundation.pretrained_world_model,
     foundation.pretrained_reward_model,

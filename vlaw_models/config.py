@@ -69,6 +69,8 @@ class WorldModelConfig:
     """False: finetune on expert demonstrations only (the paper's over-optimistic baseline)."""
     expert_per_task: Count = 25
     """Expert demonstrations per task where `use_rollouts` is false; K of them make the control of equal size."""
+    near_success: bool = field(default=False, metadata=LATER)
+    """The foundation's success and near-success pairs join the co-training half (World-VLA-Loop's SANS data)."""
     reward_weight: Scale = field(default=0.0, metadata=LATER)
     """Weight of the reward head's cross-entropy beside the frames' loss (World-VLA-Loop); with this or `state_weight`
     above 0 a world model without heads gets them. 0: heads that are there are not trained."""

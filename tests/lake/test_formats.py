@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from factories import PARTITION, commit_all, sample_episodes
+from factories import PARTITION, commit, commit_all, sample_episodes
 
-from vlaw_assets.lake import Lake
+from vlaw_assets.lake import Lake, write_format
 from vlaw_assets.lake.artifact import ArtifactRef
 from vlaw_assets.lake.durable import FileLock, as_written, canonical_json, digest_of, sha256_file
 from vlaw_assets.lake.schemas import ADDED, TABLES
@@ -94,7 +94,7 @@ def test_an_old_lake_is_refused_until_it_is_migrated(old):
         with pytest.raises(VlawError, match="vlaw migrate"):
             Lake.open(root, create=create)
     assert migrate.migrate(root) == 1
-    assert migrate.migrate(root) == 2, "again: nothing to do"
+    assert migrate.migrate(root) == 3, "again: nothing to do"
 
     lake = Lake.open(root)
     assert lake.ledger.artifacts() == refs, "rows, order and ids are as they were"
@@ -167,6 +167,47 @@ def test_a_migration_that_dies_anywhere_leaves_an_old_lake_that_can_be_migrated(
     assert verify_ledger(lake) == []
 
 
+def test_a_lake_of_format_2_keeps_its_seal_and_gets_the_new_column(tmp_path, monkeypatch):
+    from vlaw_assets.query import connect
+
+    lake = Lake.open(tmp_path / "lake")
+    with monkeypatch.context() as patch:
+        shutil.rmtree(lake.paths.table("episodes"))
+        fields = [field for field in TABLES["episodes"] if field.name != "nearness"]
+        patch.setitem(TABLES, "episodes", pa.schema(fields))
+        lake.tables.create()
+        patch.setattr("vlaw_assets.lake.FORMAT_VERSION", 2)
+        write_format(lake.paths)
+        ref = commit(
+            lake, "base", "", {}, lambda draft: draft.write_episodes(sample_episodes(), purpose="rollout"), kind="base"
+        )
+    with pytest.raises(VlawError, match="vlaw migrate"):
+        Lake.open(lake.paths.root)
+    seal = lake.paths.seal.read_bytes()
+    assert migrate.migrate(lake.paths.root) == 2
+    assert lake.paths.seal.read_bytes() == seal
+    lake = Lake.open(lake.paths.root)
+    (old,) = [one for one in lake.ledger.artifacts() if one.artifact_id == ref.artifact_id]
+    with connect(lake) as query:
+        assert set(query.execute("SELECT nearness FROM episodes").fetchall()) == {(None,)}
+    new = commit(
+        lake, "near", "", {}, lambda draft: draft.write_episodes([near_episode()], purpose="near_success"), kind="near"
+    )
+    with connect(lake) as query:
+        rows = query.execute("SELECT nearness, count(*) FROM episodes GROUP BY ALL ORDER BY 1 NULLS LAST").fetchall()
+    assert rows == [(0.75, 1), (None, len(sample_episodes()))]
+    assert [one.nearness for one in lake.read(new).episodes()] == [0.75]
+    assert {one.nearness for one in lake.read(old).episodes()} == {None}
+    assert verify_ledger(lake) + verify(lake, [old, new]) == []
+    lake.paths.seal.write_bytes(b"{}")
+    with pytest.raises(VlawError):
+        Lake.open(lake.paths.root).ledger.artifacts()
+
+
+def near_episode():
+    return dataclasses.replace(sample_episodes()[0], nearness=0.75)
+
+
 def test_migration_waits_for_no_run(old):
     root, _ = old
     lock = FileLock(root / "locks" / "all--vlaw__01.lock")
@@ -194,7 +235,7 @@ def test_newer_formats_and_strangers_are_refused(tmp_path):
     lake = Lake.open(tmp_path / "lake")
     found = json.loads(lake.paths.format.read_text())
     found.pop("digest")
-    newer = found | {"version": 3}
+    newer = found | {"version": 4}
     lake.paths.format.write_text(as_written(newer | {"digest": digest_of(newer)}))
     for attempt in (lambda: Lake.open(lake.paths.root), lambda: migrate.migrate(lake.paths.root)):
         with pytest.raises(VlawError, match="update vlaw"):

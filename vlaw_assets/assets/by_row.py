@@ -12,6 +12,7 @@ BY_ROW: dict[str, tuple[str, ...]] = {
         (
             "expert_demonstrations",
             "co_training_data",
+            "near_success",
             "real_rollouts",
             "validation_rollouts",
             "start_evaluation",
@@ -21,7 +22,7 @@ BY_ROW: dict[str, tuple[str, ...]] = {
     ),
     "loop_state": ("real_rollouts",),  # passed on by reference: the state has no row of them
     "latents": ("real_rollouts",),
-    "corpus_latents": ("expert_demonstrations", "co_training_data"),
+    "corpus_latents": ("expert_demonstrations", "co_training_data", "near_success"),
     "imagined_rollouts": ("starts", "latents"),
     "reward_scores": ("imagined_rollouts",),
     "episode_embeddings": ("real_rollouts", "imagined_rollouts", "validation_rollouts"),

@@ -18,9 +18,17 @@ if TYPE_CHECKING:
 
 AUTOENCODER = "autoencoder"
 CORPORA = ("expert_demonstrations", "co_training_data")
+NEAR = "near_success"
 COSTLESS = "costless"
 """Metric of an artifact that holds no latents, because frames are encoded when they are drawn."""
 ROLE, CORPUS_ROLE = "latents", "latents_of_corpora"
+
+
+def kept_corpora(stage: Stage) -> dict[str, ArtifactRef]:
+    """Asset -> the corpora whose latents are kept: both, and near-successes where there are some."""
+    found = {asset: stage.require_foundation(asset) for asset in CORPORA}
+    near = stage.ledger.current(NEAR, "")
+    return found | ({NEAR: stage.require_foundation(NEAR)} if near is not None and near.num_rows else {})
 
 
 def latents_for(stage: Stage, real: Mapping[str, ArtifactRef], *, corpora: bool = False) -> dict[str, ArtifactRef]:
@@ -29,13 +37,13 @@ def latents_for(stage: Stage, real: Mapping[str, ArtifactRef], *, corpora: bool 
     Empty where the foundation's autoencoder costs nothing. Raises VlawError, naming what to materialize, where there
     are none, or those of other episodes or of another autoencoder.
     """
-    of_corpora = stage.require_foundation("corpus_latents")
-    if of_corpora.metrics.get(COSTLESS):
+    kept = stage.require_foundation("corpus_latents")
+    if kept.metrics.get(COSTLESS):
         return {}
     found = {}
     if corpora:
-        _check(stage, of_corpora, {asset: stage.require_foundation(asset) for asset in CORPORA})
-        found[CORPUS_ROLE] = of_corpora
+        _check(stage, kept, kept_corpora(stage))
+        found[CORPUS_ROLE] = kept
     for role, episodes in real.items():
         number = int(role.removeprefix(f"{REAL}_")) if role != REAL else stage.iteration
         made = stage.ledger.require("latents", partition_of(stage.experiment, number))
@@ -49,7 +57,9 @@ def _check(stage: Stage, made: ArtifactRef, episodes: Mapping[str, ArtifactRef])
     """Latents are of exactly these episodes and of the foundation's autoencoder."""
     wanted = {AUTOENCODER: stage.require_foundation(AUTOENCODER), **episodes}
     edges = dict(stage.ledger.edges(made.owner))
-    other = [role for role, ref in wanted.items() if edges[role].content_digest != ref.content_digest]
+    other = [
+        role for role, ref in wanted.items() if role not in edges or edges[role].content_digest != ref.content_digest
+    ]
     if other:
         raise VlawError(
             f"{made.name} was made of another {' and '.join(other)}",

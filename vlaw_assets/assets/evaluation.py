@@ -39,7 +39,7 @@ BEFORE = {
     "policy_evaluation_low_noise": "start_evaluation_low_noise",
 }
 """Evaluation of what an iteration made -> the one of what it started with."""
-TRAINED_ON = ("rollout", "demonstration", "co_training")
+TRAINED_ON = ("rollout", "demonstration", "co_training", "near_success")
 """Purposes of the episodes whose starts must not be evaluated on."""
 
 

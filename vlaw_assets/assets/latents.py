@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vlaw_assets.assets.encoded import AUTOENCODER, CORPORA, COSTLESS
+from vlaw_assets.assets.encoded import AUTOENCODER, CORPORA, COSTLESS, NEAR, kept_corpora
 from vlaw_assets.assets.recordings import ROLE as RECORDING
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
@@ -29,7 +29,7 @@ RECORDED = "recorded_"
 
 
 def plan_corpora(stage: Stage) -> Plan:
-    return _plan(stage, {asset: stage.require_foundation(asset) for asset in CORPORA})
+    return _plan(stage, kept_corpora(stage))
 
 
 def plan(stage: Stage) -> Plan:
@@ -106,7 +106,7 @@ corpus_latents = stage_asset(
     plan=plan_corpora,
     make=make,
     group="foundation",
-    deps=(AUTOENCODER, *CORPORA),
+    deps=(AUTOENCODER, *CORPORA, NEAR),
     pool=POOL,
     kinds=("lance",),
 )

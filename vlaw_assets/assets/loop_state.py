@@ -163,8 +163,9 @@ def _state_before(stage: Stage) -> tuple[dict[str, ArtifactRef], tuple[promotion
 
 def _check_there(stage: Stage) -> None:
     """All that is missing of the foundation, in one message: a stage at a time would ask for one at a time."""
-    missing = [asset for asset in FOUNDATION if stage.ledger.current(asset, "") is None]
-    if set(missing) & set(FOUNDATION_STATE.values()):
+    near = ("near_success",) if stage.recipe.world_model.near_success else ()
+    missing = [asset for asset in (*FOUNDATION, *near) if stage.ledger.current(asset, "") is None]
+    if set(missing) & {*FOUNDATION_STATE.values(), *near}:
         raise VlawError(
             f"the foundation is missing: {', '.join(missing)}", where=str(stage.lake.paths.root), remedy=MAKE_IT
         )

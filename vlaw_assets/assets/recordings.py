@@ -87,9 +87,10 @@ def check_sources(recipe: Recipe, foundation: Foundation, lake: Lake, *, iterati
     for asset, key, count in (
         ("expert_demonstrations", "demonstrations", foundation.demonstrations_per_task),
         ("co_training_data", "co_training", foundation.co_training_per_task),
+        ("near_success", "near_success", foundation.near_success_per_task if recipe.world_model.near_success else 0),
     ):
         if lake.ledger.current(asset, "") is None:
-            asked.append((foundation.file, (), key, getattr(foundation, key), count, 0, 1, key == "co_training"))
+            asked.append((foundation.file, (), key, getattr(foundation, key), count, 0, 1, key != "demonstrations"))
     for file, tasks, key, source, count, number, shares, world_model in asked:
         if count and is_recorded(source) and ITERATION not in source:
             where = f"{file}, key '{key}'"

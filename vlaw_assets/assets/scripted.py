@@ -9,6 +9,9 @@ from vlaw_assets.assets.written import draw, in_batches, write
 from vlaw_assets.pipeline import checks
 from vlaw_models.robots.simulator import simulator_of
 
+KEYS = {"demonstration": "demonstrations", "co_training": "co_training", "near_success": "near_success"}
+"""Purpose -> the key of foundation.toml that says where its episodes come from."""
+
 
 def plan(stage: Stage, purpose: str, source: str, count: int) -> Plan:
     if is_recorded(source):
@@ -19,9 +22,9 @@ def plan(stage: Stage, purpose: str, source: str, count: int) -> Plan:
             purpose=purpose,
             tasks=(),
             per_task=count,
-            world_model=purpose == "co_training",
+            world_model=purpose != "demonstration",
         )
-    simulator = simulator_of(stage.robot, needed_by=stage.asset, remedy=f"{purpose}s = 'recorded:NAME'")
+    simulator = simulator_of(stage.robot, needed_by=stage.asset, remedy=f"{KEYS[purpose]} = 'recorded:NAME'")
     recipe = {
         "purpose": purpose,
         "count_per_task": count,

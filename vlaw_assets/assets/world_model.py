@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.assets.encoded import latents_for, read_latents
+from vlaw_assets.assets.encoded import NEAR, latents_for, read_latents
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state, real_so_far
@@ -34,6 +34,7 @@ def plan(stage: Stage) -> Plan:
     parents |= {
         "autoencoder": stage.require_foundation("autoencoder"),
         "co_training": stage.require_foundation("co_training_data"),
+        **({NEAR: stage.require_foundation(NEAR)} if recipe.world_model.near_success else {}),
         **data,
         **latents_for(stage, data if recipe.world_model.use_rollouts else {}, corpora=True),
     }
@@ -47,12 +48,13 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
         return
     from vlaw_models.learners.world_model import finetune_world_model
 
-    episodes = _episodes(stage, work)
+    episodes, others = _episodes(stage, work), work.read("co_training").source()
+    near = list(work.read(NEAR).source()) if NEAR in work.parents else []
     log = finetune_world_model(
         work.read("world_model").checkpoint(),
         work.read("autoencoder").checkpoint(),
         episodes,
-        work.read("co_training").source(),
+        [*others, *near] if near else others,
         stage.recipe.world_model,
         work.draft.checkpoint_dir(),
         seed=stage.seed,
@@ -60,6 +62,8 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
         progress=stage.progress,
     )
     work.metrics["episodes"] = len(episodes)
+    if near:
+        work.metrics[NEAR] = len(near)
     work.learned(log)
 
 
@@ -118,6 +122,7 @@ world_model = stage_asset(
         "real_rollouts",
         "autoencoder",
         "co_training_data",
+        NEAR,
         "expert_demonstrations",
         "latents",
         "corpus_latents",

@@ -90,7 +90,7 @@ def run(
         console.print(f"{experiment}: {recipe.description or 'no description'}\nlake {lake.paths.root}", markup=False)
         with Display(console) as display, listening(display):
             if not assets:
-                driver.make_foundation(defs, instance, lake, force=force)
+                driver.make_foundation(defs, instance, lake, force=force, also=driver.on_demand([recipe]))
                 warn_of_stale_foundation(console, lake)
             for iteration in [last] if assets else range(1, last + 1):
                 driver.run_job(

@@ -38,6 +38,7 @@ MEANING = {
     "num_steps": "Control steps.",
     "success": "Whether it succeeded, by the label in force, else as recorded; null where nobody judged.",
     "event": "How it ended: success, or the way it failed.",
+    "nearness": "How near to success it ended: 1 success, 0 as far as at the start; null where that was not measured.",
     "label_source": "Who said what was recorded of success.",
     "num_frames": "Frames per camera that were kept, the last ones: num_steps + 1 where all were.",
     "cameras": "Names of the cameras.",

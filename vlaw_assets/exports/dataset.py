@@ -179,7 +179,7 @@ def _episodes(lake: Lake, chosen: Chosen, apart: list[str], schema: pa.Schema) -
         given["members"] = chosen.members
     for holder in chosen.holders:
         yield from _read(
-            f"SELECT {selected} FROM {_source(lake, 'episodes', holder)} e {joined if chosen.members else ''} "
+            f"SELECT {selected} FROM ({episodes_of(lake, holder)}) e {joined if chosen.members else ''} "
             "LEFT JOIN labels l ON l.episode_id = e.episode_id "
             "LEFT JOIN decisions d ON d.episode_id = e.episode_id "
             "WHERE e.episode_id NOT IN (SELECT episode_id FROM apart) ORDER BY e.episode_index",
@@ -230,6 +230,10 @@ def _wanted(lake: Lake, chosen: Chosen, apart: Iterable[str]) -> set[str]:
         for batch in _read(sql, given, pa.schema([EPISODES.field("episode_id")])):
             found |= set(batch["episode_id"].to_pylist())
     return found if chosen.members is None else found & set(chosen.members["episode_id"].to_pylist())
+
+
+def episodes_of(lake: Lake, holder: ArtifactRef) -> str:
+    return views.select("episodes", files_of(lake, "episodes", [holder]), views.lacking(lake, "episodes"))
 
 
 def _source(lake: Lake, table: str, holder: ArtifactRef) -> str:

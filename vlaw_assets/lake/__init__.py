@@ -223,11 +223,11 @@ def _create(paths: Paths) -> None:
         lock.release()
 
 
-def write_format(paths: Paths, created_at: str | None = None) -> None:
+def write_format(paths: Paths, created_at: str | None = None, *, migrated: bool = False) -> None:
     """Write FORMAT.json, durably: from then on the folder is a lake of this version.
 
     It pins the log as it is now: of a new lake the creation of each table, of a migrated one also all that came before
-    ledger rows pinned their own log entries.
+    ledger rows pinned their own log entries. `migrated`: files of its tables may lack columns of today.
     """
     logs = [
         entry
@@ -240,6 +240,7 @@ def write_format(paths: Paths, created_at: str | None = None) -> None:
         "version": FORMAT_VERSION,
         "created_at": created_at or datetime.now(UTC).isoformat(),
         "logs": [seal.describe(paths, path) for path in sorted([*logs, *frames.pinned(paths)])],
+        **({"migrated": True} if migrated else {}),
     }
     write_json(paths.format, made | {"digest": digest_of(made)})
 

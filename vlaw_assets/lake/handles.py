@@ -269,6 +269,7 @@ def episode_of(
         actions=actions,
         success=row["success"],
         event=row["event"],
+        nearness=row["nearness"],
         start_episode_id=row["start_episode_id"],
         episode_id=row["episode_id"],
         cameras=tuple(row["cameras"]),

@@ -10,7 +10,7 @@ from typing import Any
 
 from vlaw_models.errors import VlawError
 
-FORMAT_NAME, FORMAT_VERSION = "vlaw-lake", 2
+FORMAT_NAME, FORMAT_VERSION = "vlaw-lake", 3
 FOUNDATION = "foundation"
 """Partition folder of assets that have no partition (an empty partition value would be read back as NULL by Delta)."""
 

@@ -18,7 +18,10 @@ import pyarrow.compute as pc
 if TYPE_CHECKING:
     import pandera.pyarrow as pandera
 
-PURPOSES = ("demonstration", "co_training", "pretraining", "validation", "rollout", "imagined", "evaluation", "replay")
+PURPOSES = (
+    *("demonstration", "co_training", "near_success", "pretraining", "validation", "rollout", "imagined"),
+    *("evaluation", "replay"),
+)
 SCOPES = ("rows", "whole")
 """rows: a row of the child depends only on the parent rows it names. whole: on every parent row that was read."""
 SELECTIONS = ("all", "members", "listed")
@@ -111,7 +114,12 @@ def _checks() -> dict[str, dict[str, list[pandera.Check]]]:
     count = [Check.ge(0, error="at least 0")]
     finite = [Check.gt(-math.inf, error="finite"), Check.lt(math.inf, error="finite")]
     return {
-        "episodes": {"purpose": one_of(PURPOSES), "task": filled, "num_steps": count},
+        "episodes": {
+            "purpose": one_of(PURPOSES),
+            "task": filled,
+            "num_steps": count,
+            "nearness": [Check.in_range(0.0, 1.0, error="a share in [0, 1]")],
+        },
         "reward_scores": {
             "episode_id": filled,
             "judge": filled,

@@ -44,6 +44,7 @@ EPISODES = pa.schema(
         pa.field("num_steps", pa.int32(), nullable=False),
         pa.field("success", pa.bool_()),
         _text("event", nullable=False),
+        pa.field("nearness", pa.float64()),
         _text("label_source", nullable=False),
         pa.field("num_frames", pa.int32(), nullable=False),
         pa.field("cameras", pa.list_(pa.string())),
@@ -230,6 +231,8 @@ TABLES: dict[str, pa.Schema] = {
 }
 ADDED = {"edges": {"scope": "whole", "selection": "all", "selection_id": ""}, "artifacts": {"contents_json": ""}}
 """Columns that format 1 did not have, and how its rows read: nullable in Delta, never null in a row written now."""
+NEW = {"episodes": ("nearness",)}
+"""Columns that formats 1 and 2 did not have: null in their rows, and where nobody measured it in rows of today."""
 ORDER: dict[str, list[tuple[str, str]]] = {
     "episodes": [("episode_index", "ascending")],
     "steps": [("episode_id", "ascending"), ("step", "ascending")],

@@ -15,6 +15,7 @@ LOOP_ORDER = (
     "pretrained_reward_model",
     "expert_demonstrations",
     "co_training_data",
+    "near_success",
     "corpus_latents",
     "recorded_episodes",
     "recorded_statistics",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 SOURCES = {
     "demonstration": "expert",
     "co_training": "expert",
+    "near_success": "expert",
     "pretraining": "expert",
     "rollout": "real",
     "validation": "real",
@@ -190,6 +191,6 @@ def _summed(rows: Any) -> dict[tuple[Any, ...], dict[str, int]]:
 
 
 def _in_the_loss(item: dict[str, Any], role: str) -> float:
-    """Weight of a parent's episodes in the learner's loss: lambda for the co-training corpus, else 1."""
-    table = item["recipe"].get(item["kind"])
-    return float(table.get("co_training_weight", 1.0)) if role == "co_training" and isinstance(table, dict) else 1.0
+    """Weight of a parent's episodes in the learner's loss: lambda for the co-training half, else 1."""
+    table, half = item["recipe"].get(item["kind"]), role in ("co_training", "near_success")
+    return float(table.get("co_training_weight", 1.0)) if half and isinstance(table, dict) else 1.0

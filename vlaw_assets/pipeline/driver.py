@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import dagster as dg
 
     from vlaw_assets.lake import Lake
+    from vlaw_assets.recipes.schema import Recipe
 
 DAGSTER_YAML = """\
 # Dagster's instance for vlaw: run history, event log and schedules live in this folder (SQLite).
@@ -154,16 +155,33 @@ def run_job(
     )
 
 
-def make_foundation(defs: dg.Definitions, instance: dg.DagsterInstance, lake: Lake, *, force: bool = False) -> None:
+ON_DEMAND = ("near_success",)
+"""Assets of the foundation that few experiments need and that take minutes."""
+
+
+def on_demand(recipes: Iterable[Recipe]) -> list[str]:
+    """Those of ON_DEMAND that one of these recipes needs."""
+    return [*ON_DEMAND] if any(recipe.world_model.near_success for recipe in recipes) else []
+
+
+def make_foundation(
+    defs: dg.Definitions,
+    instance: dg.DagsterInstance,
+    lake: Lake,
+    *,
+    force: bool = False,
+    also: Collection[str] = (),
+) -> None:
     """Materializes what the foundation lacks. Once there it stays: it changes only when asked for (UI, --force)."""
-    if wanted := foundation_lacks(defs, lake, force=force):
+    if wanted := foundation_lacks(defs, lake, force=force, also=also):
         run_job(defs, instance, "foundation", only=wanted, force=force)
 
 
-def foundation_lacks(defs: dg.Definitions, lake: Lake, *, force: bool = False) -> list[str]:
-    """Assets of the foundation that the ledger has not (all of them with `force`)."""
+def foundation_lacks(defs: dg.Definitions, lake: Lake, *, force: bool = False, also: Collection[str] = ()) -> list[str]:
+    """Assets of the foundation that the ledger has not (all of them with `force`); of ON_DEMAND those in `also`."""
     names = [key.to_user_string() for key in defs.resolve_job_def("foundation").asset_layer.executable_asset_keys]
-    return [name for name in names if force or lake.ledger.current(name, "") is None]
+    wanted = [name for name in names if name not in ON_DEMAND or name in also]
+    return [name for name in wanted if force or lake.ledger.current(name, "") is None]
 
 
 @contextmanager

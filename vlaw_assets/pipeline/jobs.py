@@ -21,5 +21,6 @@ def foundation_job() -> dg.UnresolvedAssetJobDefinition:
     return dg.define_asset_job(
         "foundation",
         selection=dg.AssetSelection.groups("foundation"),
-        description="Scripted corpora and pretrained weights: what every experiment starts from. About a minute.",
+        description="Scripted corpora and pretrained weights: what every experiment starts from. About a minute, and "
+        "some more for near_success, which only recipes with world_model.near_success = true need.",
     )

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from vlaw_assets.lake import decisions, labels, quarantine
+from vlaw_assets.lake import decisions, labels, quarantine, read_format
 from vlaw_assets.lake.artifact import PER_EPISODE
 from vlaw_assets.lake.reads import statement
-from vlaw_assets.lake.schemas import ARTIFACTS, LABELS, PARTITIONED, TABLES
+from vlaw_assets.lake.schemas import ARTIFACTS, LABELS, NEW, PARTITIONED, TABLES
 from vlaw_assets.query.reach import REACHED_BY
 from vlaw_models.errors import VlawError
 
@@ -185,7 +185,9 @@ def tables(lake: Lake, refs: Sequence[ArtifactRef]) -> dict[str, Callable[[], pa
 def definitions(lake: Lake, files: Mapping[str, Sequence[Source]]) -> dict[str, str]:
     """Name -> the statement that makes it, in an order in which they can be made: a view per data table, `frames`,
     `episode_reads`, `label_history` and `study_artifacts`, the macro `reached_by`, and what these are made of."""
-    selects = {name: _select(name, [source.path for source in listed]) for name, listed in files.items()}
+    selects = {
+        name: select(name, [source.path for source in listed], lacking(lake, name)) for name, listed in files.items()
+    }
     for name, around in (("episodes", _EPISODES), ("evaluations", _EVALUATIONS)):
         selects[name] = around.format(select=selects[name], withheld=decisions.IN_SQL)
     selects |= {
@@ -257,14 +259,26 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _select(name: str, paths: Sequence[str]) -> str:
+def lacking(lake: Lake, name: str) -> tuple[str, ...]:
+    """Columns that files of a table may not have. To look into every file takes time: only of a lake that was
+    migrated."""
+    return NEW.get(name, ()) if read_format(lake.paths).get("migrated") else ()
+
+
+def select(name: str, paths: Sequence[str], without: Sequence[str] = ()) -> str:
+    """The rows of these files; `without`: columns that some of them, or all, may not have."""
     schema = TABLES[name]
     if not paths:
         columns = (f'CAST(NULL AS {_type(column.type)}) AS "{column.name}"' for column in schema)
         return f"SELECT {', '.join(columns)} WHERE false"
     options = f", {HIVE}" if name in PARTITIONED else ""
     columns = (f'"{column}"' for column in schema.names)  # "at" is a word of SQL
-    return f"SELECT {', '.join(columns)} FROM read_parquet([{', '.join(map(quoted, paths))}]{options})"
+    files = f"read_parquet([{', '.join(map(quoted, paths))}]{options}{', union_by_name = true' if without else ''})"
+    if not without:
+        return f"SELECT {', '.join(columns)} FROM {files}"
+    none = ", ".join(f'CAST(NULL AS {_type(schema.field(name).type)}) AS "{name}"' for name in without)
+    rows = f"SELECT {none} WHERE false UNION ALL BY NAME FROM {files}"  # all of them may lack it
+    return f"SELECT {', '.join(columns)} FROM ({rows})"
 
 
 def _type(kind: pa.DataType) -> str:

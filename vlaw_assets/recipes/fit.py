@@ -52,6 +52,13 @@ def check_foundation(recipe: Recipe, foundation: Foundation) -> None:
                 f"says that {recipe.name} is for {key} {wanted!r}, the foundation is for {there!r}",
                 f"Set the same {key} in the recipe and in foundation.toml.",
             )
+    if recipe.world_model.near_success and not foundation.near_success_per_task:
+        raise problem(
+            foundation.file,
+            "near_success_per_task",
+            f"is 0, and the world model of {recipe.name} learns from near-successes",
+            "Set near_success_per_task (World-VLA-Loop: 50), or world_model.near_success = false in the recipe.",
+        )
     if find_robot(recipe.robot).simulator:
         return
     for file, found in ((foundation.file, _simulated_corpora(foundation)), (recipe.file, _simulated(recipe))):
@@ -76,7 +83,7 @@ def check_learner(recipe: Recipe, policy_class: str) -> None:
 
 
 def _simulated_corpora(foundation: Foundation) -> dict[str, tuple[str, str]]:
-    keys = ("demonstrations", "co_training")
+    keys = ("demonstrations", "co_training", *(("near_success",) if foundation.near_success_per_task else ()))
     return {key: ("scripted", RECORDED) for key in keys if getattr(foundation, key) == "scripted"}
 
 

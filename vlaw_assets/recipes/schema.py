@@ -112,6 +112,12 @@ class Tables(Keys):
                 "Give the number of demonstrations per task, 1 or more.",
                 "world_model.expert_per_task",
             )
+        if world_model.near_success and not world_model.co_training_weight:
+            raise wrong(
+                "is true and world_model.co_training_weight = 0: nothing is learned from the half that they join",
+                "Set world_model.co_training_weight above 0, or near_success = false.",
+                "world_model.near_success",
+            )
         return self
 
 
@@ -199,6 +205,9 @@ class Foundation(Keys):
     demonstrations: Corpus = "scripted"
     """'scripted': by the experts of the robot's simulator; 'recorded:NAME': an imported dataset."""
     co_training: Corpus = "scripted"
+    near_success_per_task: Count = 0
+    """Pairs of success and near-success; World-VLA-Loop: about 50. Of recordings, episodes."""
+    near_success: Corpus = "scripted"
     weights: dict[Weights, str] = {}
     _file: Path = PrivateAttr()
 

@@ -33,6 +33,7 @@ COUNTERPARTS = {
     "pretrained_world_model": "world_model",
     "pretrained_reward_model": "reward_model",
     "co_training_data": "real_rollouts",
+    "near_success": "real_rollouts",
     "autoencoder": "imagined_rollouts",
     "expert_demonstrations": "training_set",
 }
@@ -62,6 +63,7 @@ CLASS_OF = {
     "labels": "set",
     "real_rollouts": "real",
     "co_training_data": "real",
+    "near_success": "real",
     "expert_demonstrations": "real",
     "recorded_episodes": "real",
     "recorded_statistics": "set",

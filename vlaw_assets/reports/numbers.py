@@ -197,6 +197,7 @@ READERS: dict[str, Callable[[Lake, ArtifactRef], Found]] = {
     "expert_demonstrations": _episodes,
     "recorded_episodes": _episodes,
     "co_training_data": _episodes,
+    "near_success": _episodes,
     "imagined_rollouts": _imagined,
     "reward_scores": _scores,
     "imagined_outcomes": _outcomes,

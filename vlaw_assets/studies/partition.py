@@ -42,7 +42,7 @@ class Task:
     """Empty: what the foundation lacks."""
     iteration: int
     assets: Sequence[str]
-    """Wanted assets of the partition."""
+    """Wanted assets of the partition; of the foundation those that are made on demand."""
     jobs: int
     """Partitions that run at a time; noted with the record."""
 
@@ -87,7 +87,7 @@ def run_partition(task: Task) -> Ended:
     try:
         if not task.experiment:
             with driver.alone(lake, "foundation", holder="vlaw study"), driver.open_instance() as instance:
-                driver.make_foundation(build_defs(lake=task.lake, recipes=folder), instance, lake)
+                driver.make_foundation(build_defs(lake=task.lake, recipes=folder), instance, lake, also=task.assets)
             return measured(Ended(DONE))
         member = find_member(task.experiment, folder)
         if member is None:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from vlaw_assets.partitions import partition_of
 from vlaw_assets.pipeline import driver
+from vlaw_assets.recipes import find_recipe
 from vlaw_assets.recipes.study import THREADS, Member
 from vlaw_assets.studies.order import DONE, FAILED, Order, Slot
 from vlaw_assets.studies.partition import Ended, Task
@@ -83,8 +84,10 @@ def run_study(place: Place, order: Order, watcher: Watcher) -> dict[str, Ended]:
 async def _run_study(place: Place, order: Order, watcher: Watcher) -> dict[str, Ended]:
     from vlaw_assets.lake import quarantine
 
-    if driver.foundation_lacks(place.defs, place.lake):
-        foundation = await _in_a_process(place, "", 0, watcher)
+    folder = Path(place.recipes) if place.recipes else None
+    also = driver.on_demand(find_recipe(slot.member.experiment, folder) for slot in order.slots)
+    if driver.foundation_lacks(place.defs, place.lake, also=also):
+        foundation = await _in_a_process(dataclasses.replace(place, assets=tuple(also)), "", 0, watcher)
         if foundation.status == FAILED:
             raise VlawError(
                 f"the foundation cannot be made:\n{foundation.why}",

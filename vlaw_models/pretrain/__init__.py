@@ -55,7 +55,11 @@ def run_stage(name: str, out: Path, work: Path, cfg: PretrainConfig) -> None:
         if name == "corpus":
             result: dict[str, Any] = {
                 "episodes": sum(
-                    len(part()) for part in (data.broad, data.hard, data.unseen, data.demonstrations, data.co_training)
+                    len(part())
+                    for part in (
+                        *(data.broad, data.hard, data.unseen, data.demonstrations, data.co_training),
+                        data.near_success,
+                    )
                 )
             }
         elif name == "autoencoder":

@@ -18,6 +18,7 @@ from vlaw_models.pretrain.corpus import cached_corpus
 from vlaw_models.progress import Progress
 from vlaw_models.robots.registry import DEFAULT, find_robot
 from vlaw_models.rollouts.demonstrate import iterate_demonstrations
+from vlaw_models.rollouts.near_success import iterate_near_success
 
 ROBOT = find_robot(DEFAULT)
 """The robot that the shipped weights are for."""
@@ -55,6 +56,9 @@ class PretrainConfig:
     """As in foundation.toml: the very episodes of the lake's expert_demonstrations and co_training_data. The base
     policy has learned from them, so that an arm which imagines from their first frames has no data that the others
     never had."""
+    near_success_per_task: int = 0
+    """Pairs of success and near-success per task, a broad set for the world model (World-VLA-Loop's first stage:
+    about 35,000 episodes of 23 tasks)."""
     world_model_steps: int = 6000
     world_model_batch: int = 16
     world_model_rate: float = 2e-3
@@ -119,6 +123,25 @@ class Corpora:
         """The lake's co_training_data."""
         return self._collect("co_training", "co_training", self.cfg.co_training_per_task, self.cfg.seed)
 
+    def near_success(self) -> list[Episode]:
+        """Success and near-success on layouts of their own: no other corpus has them, nor the lake's near_success."""
+        cfg = self.cfg
+        if not cfg.near_success_per_task:
+            return []
+        return cached_corpus(
+            self.work / "near_success",
+            lambda: iterate_near_success(
+                cfg.tasks,
+                cfg.near_success_per_task,
+                robot=ROBOT,
+                purpose="pretraining",
+                seed=cfg.seed + 3,
+                points=True,
+                progress=self.progress,
+            ),
+            count=2 * cfg.near_success_per_task * len(cfg.tasks),
+        )
+
     def _collect(self, name: str, purpose: str, count: int, seed: int) -> list[Episode]:
         return cached_corpus(
             self.work / name,
@@ -151,7 +174,9 @@ def train_world_model(data: Corpora, autoencoder: Path, out: Path, progress: Pro
     from vlaw_models.world_models.latents import encode_episodes
 
     cfg = data.cfg
-    encoded = encode_episodes(load_autoencoder(autoencoder), [*data.broad(), *data.hard()], when_drawn=True)
+    encoded = encode_episodes(
+        load_autoencoder(autoencoder), [*data.broad(), *data.hard(), *data.near_success()], when_drawn=True
+    )
     model = build_world_model(WORLD_MODEL["tiny"], robot=ROBOT, seed=cfg.seed).to(compute_device())
     losses = train(
         model,

@@ -83,5 +83,5 @@ def no_pairs(robot: str) -> VlawError:
     return VlawError(
         f"the simulator of robot {robot!r} makes no near-success data",
         where="near_success",
-        remedy="Set near_success_per_task = 0 in foundation.toml, or near_success = 'recorded:NAME' of such recordings.",
+        remedy="Set near_success_per_task = 0 in foundation.toml, or near_success = 'recorded:NAME'.",
     )

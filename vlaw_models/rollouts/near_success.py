@@ -56,8 +56,8 @@ def iterate_near_success(
                 window = list(islice(seeds, min(missing, 8 * threads)))
                 if not window:
                     raise VlawError(
-                        f"{_GIVE_UP * count_per_task} layouts of {task!r} gave {count_per_task - missing} pairs of success "
-                        "and near-success",
+                        f"{_GIVE_UP * count_per_task} layouts of {task!r} gave {count_per_task - missing} pairs of "
+                        "success and near-success",
                         where="near-success data",
                         remedy=f"the task's scene or expert is broken: run the tests of robot {robot.name!r}",
                     )

@@ -1,10 +1,11 @@
 """Bringing a lake of an older format to this one, in place; and accepting a ledger whose seal is broken or whose log is
 not whole.
 
-Format 1 had no seal, no contents, no scope and selection of reads, and no tables `reads` and `quarantine`. Its rows
-stay as they are and read as "the whole of all that was read"; columns and tables are added, the log so far is pinned in
-FORMAT.json, the ledger is sealed. FORMAT.json comes last: a crash before it leaves a lake of the old format, whose
-migration starts over and finds some of its work done.
+Format 2 lacked the columns of `schemas.NEW`; its seal and its log stay what they are. Format 1 had no seal, no
+contents, no scope and selection of reads, and no tables `reads` and `quarantine`. Its rows stay as they are and read as
+"the whole of all that was read"; columns and tables are added, the log so far is pinned in FORMAT.json, the ledger is
+sealed. FORMAT.json comes last: a crash before it leaves a lake of the old format, whose migration starts over and finds
+some of its work done.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from vlaw_assets.lake import deltalog, read_format, seal, write_format
 from vlaw_assets.lake.durable import FileLock, check_writable, fsync_files
 from vlaw_assets.lake.ledger import Ledger
 from vlaw_assets.lake.paths import FORMAT_VERSION, Paths, lake_root
-from vlaw_assets.lake.schemas import ADDED
+from vlaw_assets.lake.schemas import ADDED, NEW, TABLES
 from vlaw_assets.lake.tables import Tables
 from vlaw_models.errors import VlawError
 
@@ -33,12 +34,17 @@ def migrate(root: Path) -> int:
     with _alone(paths):
         if found < FORMAT_VERSION:
             tables = Tables(paths)
-            Ledger(tables, paths.root, sealed=False).artifacts()  # damaged rows are an error now, not after the change
+            if found > 1:
+                seal.check(paths)
+            Ledger(tables, paths.root, sealed=found > 1).artifacts()  # damaged rows are an error now, not afterwards
             tables.create()
-            for name, columns in ADDED.items():
-                _add_columns(paths, name, list(columns))
-            seal.start(paths)
-            write_format(paths, created_at=read_format(paths).get("created_at"))
+            for name, added in NEW.items():
+                _add_columns(paths, name, list(added))
+            if found == 1:
+                for name, columns in ADDED.items():
+                    _add_columns(paths, name, list(columns))
+                seal.start(paths)
+            write_format(paths, created_at=read_format(paths).get("created_at"), migrated=True)
     return found
 
 
@@ -68,7 +74,8 @@ def reseal(root: Path) -> Resealed:
         Ledger(Tables(paths), paths.root, sealed=False).artifacts()
         _restore_files(paths)
         seal.start(paths)
-        write_format(paths, created_at=read_format(paths).get("created_at") if paths.format.is_file() else None)
+        created = read_format(paths).get("created_at") if paths.format.is_file() else None
+        write_format(paths, created_at=created, migrated=True)  # as it may be: what FORMAT.json said may be lost
     return done
 
 
@@ -142,10 +149,13 @@ def _add_columns(paths: Paths, name: str, columns: list[str]) -> None:
     from deltalake import DeltaTable, Field, PostCommitHookProperties
     from deltalake.schema import PrimitiveType
 
+    kinds = {column: str(TABLES[name].field(column).type) for column in columns}
     table = paths.table(name)
     opened = DeltaTable(str(table))
     there = {field.name for field in opened.schema().fields}
-    missing = [Field(column, PrimitiveType("string"), nullable=True) for column in columns if column not in there]
+    missing = [
+        Field(column, PrimitiveType(kind), nullable=True) for column, kind in kinds.items() if column not in there
+    ]
     if missing:
         opened.alter.add_columns(
             missing,

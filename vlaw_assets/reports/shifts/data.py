@@ -27,7 +27,7 @@ FROM found WHERE weight > 0 GROUP BY child_id, parent_id, episode_id ORDER BY ch
 MADE_BY = {
     "real": ("real_rollouts", "recorded_episodes"),
     "imagined": ("imagined_rollouts", "world_model"),
-    "expert": ("expert_demonstrations", "co_training_data"),
+    "expert": ("expert_demonstrations", "co_training_data", "near_success"),
     "rehearsed": ("expert_demonstrations", "imagined_rollouts"),
 }
 """Source -> the stages that make such episodes."""

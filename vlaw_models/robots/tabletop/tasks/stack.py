@@ -63,7 +63,7 @@ class Stack(Task):
 
     def distance(self, sim: Sim) -> float:
         """Metres from the block to its place on the other."""
-        place = sim.body(sim.memory["base"]) + [0.0, 0.0, 2 * HALF]
+        place = sim.body(sim.memory["base"]) + np.array([0.0, 0.0, 2 * HALF])
         return float(np.linalg.norm(sim.body(sim.memory["top"]) - place))
 
     def points(self, sim: Sim) -> np.ndarray:
