@@ -36,12 +36,12 @@ class NearSuccess:
         """(success, near-success) from the layout of `seed`; None where the expert fails, or nothing makes it fail."""
         sim, renderer = self._robots.of(task)
         rng = np.random.default_rng([seed, sim.task.stream, 1])
-        if not self._succeeds(sim, seed, None):
+        if not succeeds(sim, seed, self.num_steps):
             return None
         for _ in range(DIRECTIONS):
             group, direction = str(rng.choice(["first", "last"])), rng.normal(size=3)
             direction /= np.linalg.norm(direction)
-            size = self._least(sim, seed, group, direction)
+            size = least(sim, seed, group, direction, self.num_steps)
             if size is not None:
                 break
         else:
@@ -56,29 +56,33 @@ class NearSuccess:
         pair[1].extra |= {"quality": "near_success", "perturbed": group, "perturbation_mm": round(1000 * size, 2)}
         return pair[0], pair[1]
 
-    def _least(self, sim: Sim, seed: int, group: str, direction: np.ndarray) -> float | None:
-        """Metres along `direction` that fail, where `TOLERANCE` less succeeds; None where none of SIZES fails."""
-        works = 0.0
-        for fails in SIZES:
-            if not self._succeeds(sim, seed, (group, fails * direction)):
-                break
-            works = fails
-        else:
-            return None
-        while fails - works > TOLERANCE:
-            middle = (works + fails) / 2
-            if self._succeeds(sim, seed, (group, middle * direction)):
-                works = middle
-            else:
-                fails = middle
-        return fails
 
-    def _succeeds(self, sim: Sim, seed: int, shift: tuple[str, np.ndarray] | None) -> bool:
-        sim.reset(seed)
-        expert = Expert(sim, _errors(sim, seed), DEMONSTRATION, shift)
-        for _ in range(self.num_steps):
-            sim.step(next_action(expert, sim))
-        return sim.task.outcome(sim).success
+def least(sim: Sim, seed: int, group: str, direction: np.ndarray, num_steps: int) -> float | None:
+    """Metres along `direction` (3,) by which a group of waypoints must be moved to fail, where `TOLERANCE` less
+    succeeds; None where none of SIZES fails."""
+    works = 0.0
+    for fails in SIZES:
+        if not succeeds(sim, seed, num_steps, (group, fails * direction)):
+            break
+        works = fails
+    else:
+        return None
+    while fails - works > TOLERANCE:
+        middle = (works + fails) / 2
+        if succeeds(sim, seed, num_steps, (group, middle * direction)):
+            works = middle
+        else:
+            fails = middle
+    return fails
+
+
+def succeeds(sim: Sim, seed: int, num_steps: int, shift: tuple[str, np.ndarray] | None = None) -> bool:
+    """Whether the demonstration with this shift (see Expert) ends in success; physics only."""
+    sim.reset(seed)
+    expert = Expert(sim, _errors(sim, seed), DEMONSTRATION, shift)
+    for _ in range(num_steps):
+        sim.step(next_action(expert, sim))
+    return sim.task.outcome(sim).success
 
 
 def _errors(sim: Sim, seed: int) -> np.random.Generator:

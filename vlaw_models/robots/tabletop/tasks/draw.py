@@ -188,23 +188,26 @@ def outcome_of(strokes: list[list[list[float]]], centre: list[float]) -> Outcome
 
 
 def missing(strokes: list[list[list[float]]], centre: list[float]) -> float:
-    """What `outcome_of` misses, 0 to 1: of the way round and the gap between the ends (in diameters), what lies
-    outside the region (in half sides of the board's rim), gaps between strokes, and unevenness."""
+    """What `outcome_of` misses, 0 to 1, added up: of the way round and of its length; then the gap between the ends (in
+    diameters) and unevenness; what lies outside the region (in widths of the rim); gaps between strokes."""
     if not strokes:
         return 1.0
     parts = [np.array(stroke) for stroke in strokes]
     drawn = np.concatenate(parts)
     if len(drawn) < 8:
         return 1.0
-    swept, gap = _swept(drawn), _gap(drawn)
-    short = [
-        (SWEEP - swept) / SWEEP + (gap - GAP) / (2 * RADIUS) if gap > GAP else (SWEEP - swept) / SWEEP,
+    # A short arc goes far round the middle of its bounding box: its length tells.
+    length = sum(float(np.linalg.norm(np.diff(part, axis=0), axis=1).sum()) for part in parts)
+    way = min(_swept(drawn) / SWEEP, length / (SWEEP * RADIUS))
+    lacks = [
+        1.0 - way,
         (np.abs(drawn - np.array(centre)).max() - REGION) / (BOARD - REGION),
         sum(float(np.linalg.norm(b[0] - a[-1])) for a, b in pairwise(parts)) / (2 * RADIUS),
     ]
-    radius = np.linalg.norm(drawn - _middle(drawn), axis=1)
-    uneven = radius.std() / max(radius.mean(), 1e-9) - 0.18 if swept >= SWEEP else 0.0
-    return min(sum(max(float(part), 0.0) for part in [*short, uneven]), 1.0)
+    if way >= 1:
+        radius = np.linalg.norm(drawn - _middle(drawn), axis=1)
+        lacks += [(_gap(drawn) - GAP) / (2 * RADIUS), radius.std() / radius.mean() - 0.18]
+    return min(sum(max(float(lack), 0.0) for lack in lacks), 1.0)
 
 
 def closed(curve: np.ndarray) -> bool:
