@@ -107,7 +107,11 @@ def _answer(world: World, asked: Mapping[str, Any]) -> dict[str, Any]:
     found = world.outcomes()
     if found is None:
         raise VlawError("this world does not judge its episodes", where=world.name, remedy="Let it give outcomes().")
-    return {"success": np.array([one.success for one in found]), "events": [one.event for one in found]}
+    return {
+        "success": np.array([one.success for one in found]),
+        "events": [one.event for one in found],
+        "nearness": [one.nearness for one in found],
+    }
 
 
 class ProcessWorld:
@@ -171,7 +175,8 @@ class ProcessWorld:
 
     def outcomes(self) -> list[Outcome]:
         found = self._ask({"call": "outcomes"})
-        return [Outcome(bool(success), event) for success, event in zip(found["success"], found["events"], strict=True)]
+        columns = zip(found["success"], found["events"], found["nearness"], strict=True)
+        return [Outcome(bool(success), event, nearness) for success, event, nearness in columns]
 
     def _ask(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         try:
