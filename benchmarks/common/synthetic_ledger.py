@@ -240,6 +240,7 @@ class Generator:
                     "event": same("", count)
                     if won is None
                     else pa.array(["failed", "success"]).take(pa.array(won.astype(np.int8))),
+                    "nearness": pa.nulls(count, pa.float64()),
                     "label_source": same("" if won is None else "world", count),
                     "num_frames": np.zeros(count, np.int32),
                     "cameras": pa.repeat(pa.scalar(list(SPEC.camera_names)), count),
