@@ -56,7 +56,7 @@ def test_definitions_are_loadable_and_complete(defs):
     dg.Definitions.validate_loadable(defs)
     specs = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
     outside = {"recorded_episodes", "recorded_statistics", "quarantine", "labels", "refused_recordings"}
-    assert set(specs) == {*FOUNDATION_ASSETS, *LOOP_ASSETS, *outside}
+    assert set(specs) == {*FOUNDATION_ASSETS, "near_success", *LOOP_ASSETS, *outside}
     partitions = {name: specs[name].partitions_def for name in LOOP_ASSETS}
     assert len(set(map(str, partitions.values()))) == 1, "one run = one iteration needs one partitions definition"
     assert all(specs[name].partitions_def is None for name in FOUNDATION_ASSETS)
