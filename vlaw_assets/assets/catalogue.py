@@ -20,6 +20,7 @@ ABOUT = {
     "data": (
         "expert_demonstrations",
         "co_training_data",
+        "near_success",
         "real_rollouts",
         "validation_rollouts",
         "training_set",
