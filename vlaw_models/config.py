@@ -138,8 +138,9 @@ class ScoreConfig:
     """An episode counts as a success where P(yes) > alpha. Applied when the training set is read.
 
     P is normalised over {yes, no}: 0.5 is the judge's plain answer (argmax)."""
-    labels: Literal["judge", "simulator"] = "judge"
-    """'simulator': imagined actions are kept by their outcome on the true robot. Privileged: a ceiling, not a
+    labels: Literal["judge", "head", "simulator"] = "judge"
+    """'head': P is the highest reward that the world model's own head told of a frame (World-VLA-Loop, whose threshold
+    is 0.9). 'simulator': imagined actions are kept by their outcome on the true robot. Privileged: a ceiling, not a
     method."""
 
 

@@ -21,7 +21,7 @@ from vlaw_assets.loop_roles import CANDIDATE, GATE_READS, GATED, INCUMBENT, MEAS
 from vlaw_assets.partitions import partition_of
 from vlaw_assets.pipeline import checks
 from vlaw_assets.pipeline.resources import Workplace
-from vlaw_assets.recipes.fit import check_foundation, check_learner
+from vlaw_assets.recipes.fit import check_foundation, check_heads, check_learner, check_practice
 from vlaw_assets.reports.success import ALL
 from vlaw_models.errors import VlawError
 
@@ -130,6 +130,10 @@ def _check_learner(stage: Stage, plan: StatePlan) -> None:
     policy = stage.ledger.require("base_policy", "") if from_base else plan.parents["policy"]
     for policy_class in policy.metrics.get(CLASSES, ())[:1]:
         check_learner(stage.recipe, policy_class)
+    check_practice(stage.recipe)
+    location = plan.parents["world_model"].location
+    config = stage.lake.paths.root / location / "config.json"
+    check_heads(stage.recipe, config.parent if location and config.is_file() else None)
 
 
 def _state_before(stage: Stage) -> tuple[dict[str, ArtifactRef], tuple[promotion.Verdict, ...]]:

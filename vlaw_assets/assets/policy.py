@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from vlaw_assets.assets import practice
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state, real_so_far, rehearsed
@@ -32,7 +33,9 @@ def plan(stage: Stage) -> Plan:
     config = recipe.policy
     from_base = config.start == "base"
     start = stage.require_foundation("base_policy") if from_base else state.policy
-    parents = {"policy": start, **(real_so_far(stage, state) if config.use_real else {})}
+    practises = bool(recipe.learner.practises)
+    parents = {"policy": start, **(real_so_far(stage, state) if config.use_real and not practises else {})}
+    parents |= practice.parents_of(stage, state) if practises else {}
     parents |= {role: ref for role, ref in rehearsed(stage, state).items() if "reward_scores" not in role}
     parents["training_set"] = stage.require("training_set")
     if recipe.learner.imagined:
@@ -42,10 +45,12 @@ def plan(stage: Stage) -> Plan:
 
 def make(stage: Stage, _plan: Plan, work: Work) -> None:
     config, learner = stage.recipe.policy, stage.recipe.learner
+    updates = bool(config.stops or learner.updates(config))
+    practising = practice.Practising(stage, work) if learner.practises and updates else None
     real, imagined, again = _examples(work)
     kinds = {"real": real, "imagined": imagined, "rehearsed": again}
     work.metrics |= {name: len(examples.episodes) for name, examples in kinds.items()}
-    if not (real.episodes or imagined.episodes) or not (config.stops or learner.updates(config)):
+    if not (real.episodes or imagined.episodes or practising) or not updates:
         stage.log.warning("there is nothing new to learn from: the policy is passed on unchanged")
         work.pass_on("policy")
         return
@@ -62,9 +67,13 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
         seed=stage.seed,
         evaluate=_evaluator(stage),
         progress=stage.progress,
+        practice=None if practising is None else practising.practice,
     )
+    if practising is not None:
+        practising.finish(stage)
     validation = _keep_outcomes(work, log)
-    work.learned(log, validation, [*real.episodes[:2], *imagined.episodes[:2]])
+    shown = [*real.episodes[:2], *imagined.episodes[:2]] if practising is None else practising.shown
+    work.learned(log, validation, shown)
 
 
 def identity_of(stage: Stage) -> dict[str, Any]:
@@ -75,6 +84,7 @@ def identity_of(stage: Stage) -> dict[str, Any]:
     """
     recipe = stage.recipe
     tables: dict[str, Any] = {"seed": stage.seed, **recipe.learner_tables()}
+    tables |= {"practice": practice.tables_of(stage)} if recipe.learner.practises else {}
     validation = validation_of(stage)
     if validation is not None:
         simulator = simulator_of(
@@ -186,7 +196,21 @@ policy = stage_asset(
     plan=plan,
     make=make,
     group="iteration",
-    deps=("loop_state", "training_set", "real_rollouts", "imagined_rollouts", "base_policy", "expert_demonstrations"),
+    deps=(
+        "loop_state",
+        "training_set",
+        "real_rollouts",
+        "imagined_rollouts",
+        "base_policy",
+        "expert_demonstrations",
+        # of a learner that practises in the world model
+        "world_model",
+        "reward_model",
+        "autoencoder",
+        "co_training_data",
+        "latents",
+        "corpus_latents",
+    ),
     pool=POOL,
     kinds=("pytorch",),
     checks=(checks.FINITE, checks.SCHEMA),

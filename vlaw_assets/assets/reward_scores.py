@@ -1,5 +1,7 @@
 """Scores of the imagined episodes: P(yes) of the reward model, kept as it is.
 
+With score.labels = "head" it is the highest reward that the world model told of a frame, with the frames.
+
 The threshold alpha is applied when the training set is read, so that another alpha needs no inference.
 """
 
@@ -12,12 +14,22 @@ from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.pipeline import checks
 
 if TYPE_CHECKING:
-    pass
+    from vlaw_assets.recipes.schema import Recipe
+
+HEAD = "head"
+"""score.labels where the world model's reward head scores."""
 
 
 def plan(stage: Stage) -> Plan:
-    parents = {asset: stage.require(asset) for asset in ("imagined_rollouts", "reward_model")}
-    return Plan(kind="reward_scores", recipe={"tasks": list(stage.recipe.tasks)}, parents=parents)
+    recipe = stage.recipe
+    parents = {asset: stage.require(asset) for asset in ("imagined_rollouts", scored_by(recipe))}
+    labels = {"labels": recipe.score.labels} if recipe.score.labels == HEAD else {}
+    return Plan(kind="reward_scores", recipe={"tasks": list(recipe.tasks), **labels}, parents=parents)
+
+
+def scored_by(recipe: Recipe) -> str:
+    """The model whose word the scores are: the judge, or with score.labels = "head" the world model, by its head."""
+    return "world_model" if recipe.score.labels == HEAD else "reward_model"
 
 
 def make(stage: Stage, _plan: Plan, work: Work) -> None:
@@ -26,8 +38,10 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
         return
     from vlaw_assets.reports import stage_pictures
     from vlaw_models.reward_models.score import score_episodes
+    from vlaw_models.rollouts.practice import head_scores
 
-    imagined, judge = work.read("imagined_rollouts"), work.read("reward_model").checkpoint()
+    imagined, role = work.read("imagined_rollouts"), scored_by(recipe)
+    judge = work.read(role).checkpoint()
     rows: list[dict[str, Any]] = []
     read: dict[str, int] = {}
     for number, task in enumerate(recipe.tasks):
@@ -35,14 +49,15 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
         read[task] = len(episodes)  # as many as were asked for, without those in quarantine
         if not episodes:
             continue
-        scores = score_episodes(judge, episodes, progress=None)
+        by_head = recipe.score.labels == HEAD
+        scores = head_scores(episodes) if by_head else score_episodes(judge, episodes, progress=None)
         stage.progress(number + 1, len(recipe.tasks), f"scored {task}")
         rows += [
             {
                 "episode_id": e.episode_id,
                 "owner": work.parents["imagined_rollouts"].owner,
                 "task": task,
-                "judge": work.parents["reward_model"].content_digest,
+                "judge": work.parents[role].content_digest,
                 "p_success": float(p),
             }
             for e, p in zip(episodes, scores, strict=True)
@@ -68,7 +83,7 @@ reward_scores = stage_asset(
     plan=plan,
     make=make,
     group="iteration",
-    deps=("imagined_rollouts", "reward_model"),
+    deps=("imagined_rollouts", "reward_model", "world_model"),
     pool=POOL,
     kinds=("deltalake",),
     checks=(checks.SCHEMA, checks.FINITE, checks.COUNTS),

@@ -68,7 +68,7 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
 
 
 def _passed_on(recipe: Recipe) -> bool:
-    return recipe.imagine.count == 0 or recipe.imagine.world == "simulator" or recipe.world_model.steps == 0
+    return not recipe.needs_world_model or recipe.world_model.steps == 0
 
 
 def _episodes(stage: Stage, work: Work) -> list[Episode]:

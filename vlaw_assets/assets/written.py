@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vlaw_assets.pipeline import checks
 
@@ -60,54 +60,73 @@ class Written:
         return {"ended_early": len(saved), STEPS_SAVED: sum(saved)} if saved else {}
 
 
-def write(
-    work: Work,
-    batches: Iterable[Sequence[Episode]],
-    *,
-    purpose: str,
-    tasks: Sequence[str] | None,
-    labelled: bool | None,
-    world: str | Callable[[Sequence[Episode]], str],
-    robot: RobotSpec | None = None,
-    policy: str = "",
-    world_model: str = "",
-    label_source: str | None = None,
-    also: Callable[[Sequence[Episode]], checks.Finding] | None = None,
-) -> Written:
-    """Checks and writes the batches in order. Raises VlawError where a check fails: then nothing is committed.
+class Writing:
+    """Episodes of one kind, written as they come: `add` for each batch, `finish` after the last one. Raises VlawError
+    where a check fails: then nothing is committed."""
 
-    Args:
-        tasks: the tasks that are known; None takes whatever tasks there are.
-        labelled: whether each episode must have a success label, or none may; None takes both.
-        world: where they happened, of all of them or by batch.
-        robot: whose episodes they must be; None where that was checked before.
-        also: one more check of each batch.
-    """
-    from vlaw_assets.reports.stage_pictures import WonAndLost
+    def __init__(
+        self,
+        work: Work,
+        *,
+        purpose: str,
+        tasks: Sequence[str] | None,
+        labelled: bool | None,
+        world: str | Callable[[Sequence[Episode]], str],
+        robot: RobotSpec | None = None,
+        policy: str = "",
+        world_model: str = "",
+        label_source: str | None = None,
+        also: Callable[[Sequence[Episode]], checks.Finding] | None = None,
+    ):
+        """
+        Args:
+            tasks: the tasks that are known; None takes whatever tasks there are.
+            labelled: whether each episode must have a success label, or none may; None takes both.
+            world: where they happened, of all of them or by batch.
+            robot: whose episodes they must be; None where that was checked before.
+            also: one more check of each batch.
+        """
+        from vlaw_assets.reports.stage_pictures import WonAndLost
 
-    done = Written(WonAndLost())
+        self.done = Written(WonAndLost())
+        self._work, self._tasks, self._labelled, self._robot, self._also = work, tasks, labelled, robot, also
+        self._world = world
+        self._named: dict[str, Any] = {
+            "purpose": purpose,
+            "policy": policy,
+            "world_model": world_model,
+            "label_source": label_source,
+        }
+
+    def add(self, batch: Sequence[Episode]) -> list[str]:
+        """Writes a batch; returns the ids of its episodes."""
+        self._work.demand(*self._checks(batch))
+        if self._also is not None:
+            self._work.demand(self._also(batch))
+        world = self._world if isinstance(self._world, str) else self._world(batch)
+        names = self._work.draft.write_episodes(batch, world=world, **self._named)
+        self.done.add(batch, names)
+        return names
+
+    def finish(self) -> Written:
+        """Notes what the checks found of all of them."""
+        self._work.check(*self._checks(self.done.episodes))
+        return self.done
+
+    def _checks(self, episodes: Sequence[Episode]) -> tuple[checks.Finding, checks.Finding]:
+        known = sorted({episode.task for episode in episodes}) if self._tasks is None else self._tasks
+        return (
+            checks.episodes_fit_schema(episodes, tasks=known, labelled=self._labelled, robot=self._robot),
+            checks.all_finite(episodes),
+        )
+
+
+def write(work: Work, batches: Iterable[Sequence[Episode]], **how: Any) -> Written:
+    """Checks and writes the batches in order; `how`: see `Writing`."""
+    writing = Writing(work, **how)
     for batch in batches:
-        known = sorted({episode.task for episode in batch}) if tasks is None else tasks
-        work.demand(
-            checks.episodes_fit_schema(batch, tasks=known, labelled=labelled, robot=robot), checks.all_finite(batch)
-        )
-        if also is not None:
-            work.demand(also(batch))
-        names = work.draft.write_episodes(
-            batch,
-            purpose=purpose,
-            world=world if isinstance(world, str) else world(batch),
-            policy=policy,
-            world_model=world_model,
-            label_source=label_source,
-        )
-        done.add(batch, names)
-    known = sorted({episode.task for episode in done.episodes}) if tasks is None else tasks
-    work.check(
-        checks.episodes_fit_schema(done.episodes, tasks=known, labelled=labelled, robot=robot),
-        checks.all_finite(done.episodes),
-    )
-    return done
+        writing.add(batch)
+    return writing.finish()
 
 
 def draw(work: Work, done: Written) -> None:

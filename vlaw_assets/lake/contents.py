@@ -72,8 +72,10 @@ def at_commit(
             else _episodes_of(lake, owner, said)
         ),
     )
-    if reads.holds_episodes(lake, parents):
-        found["reads"] = reads.counts_at_commit(lake, artifact_id, tables, per_episode=per_episode)
+    if reads.holds_episodes(lake, parents) or "episodes" in found:
+        rows = reads.counts_at_commit(lake, artifact_id, tables, per_episode=per_episode)
+        if rows or reads.holds_episodes(lake, parents):
+            found["reads"] = rows
     return found
 
 
@@ -84,8 +86,11 @@ def recounted(lake: Lake, ref: ArtifactRef) -> dict[str, list[dict[str, Any]]]:
     edges = lake.ledger.edge_rows(owner.artifact_id)
     said = _said(lake, [(edge.role, edge.parent) for edge in edges])
     found = contents(tables, lambda other: _episodes_of(lake, other, said))
-    if reads.holds_episodes(lake, (edge.parent for edge in edges)):
-        found["reads"] = reads.counts(lake, owner)
+    read = reads.holds_episodes(lake, (edge.parent for edge in edges))
+    if read or "episodes" in found:
+        rows = reads.counts(lake, owner)
+        if rows or read:
+            found["reads"] = rows
     return found
 
 

@@ -9,6 +9,9 @@ Over each edge, the parent's episodes, of these the selection, without those tha
   every one;
 - the edges to the lists of quarantined episodes and of labels and to the state that chose the models read no episodes.
 
+What read a training set and holds episodes is a policy that made them while it learned, and learned from them: it read
+each, in the role 'practice'.
+
 `success` is what the child read: by the labels it was made with, else as it was `recorded`; none of an episode that is
 for world models alone.
 
@@ -85,13 +88,17 @@ taken AS (
   SELECT k.child_id, k.parent_id, k.role, p.episode_id, p.purpose, p.task, p.recorded, {withheld} AS withheld,
     p.num_steps, p.content_digest
   FROM picked k JOIN episodes p ON p.artifact_id = k.parent_id AND p.episode_id = k.episode_id
+  UNION ALL
+  SELECT p.artifact_id, p.artifact_id, 'practice', p.episode_id, p.purpose, p.task, p.recorded, {withheld} AS withheld,
+    p.num_steps, p.content_digest
+  FROM episodes p WHERE p.artifact_id IN (SELECT child_id FROM {edges} WHERE role = 'training_set')
 )
 SELECT
   t.* EXCLUDE (recorded, withheld, num_steps, content_digest),
   CASE WHEN coalesce(y.decision = 'world_model_only', t.withheld) THEN NULL ELSE coalesce(y.success, t.recorded) END
     AS success,
   t.num_steps, t.content_digest, t.recorded, coalesce(m.source, '') AS source,
-  coalesce(m.weight, if(d.child_id IS NULL, 1.0, 0.0)) AS weight
+  coalesce(m.weight, if(d.child_id IS NULL OR t.role = 'practice', 1.0, 0.0)) AS weight
 FROM taken t
 LEFT JOIN said y ON y.child_id = t.child_id AND y.episode_id = t.episode_id
 LEFT JOIN (SELECT DISTINCT child_id FROM datasets) d ON d.child_id = t.child_id

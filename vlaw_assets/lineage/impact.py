@@ -3,6 +3,7 @@
 What is tainted in an artifact is 'whole' or a set of rows, named by (holder, episode id). It travels along an edge:
 - whole: to all of the child, whatever the edge;
 - rows, over an edge of scope 'rows': to the child's rows that name a tainted row (members, scores, imagined episodes);
+- rows that a policy holds, which it made while it learned: to all of the policy;
 - rows, over an edge of scope 'whole': to all of the child if a tainted row was in the edge's selection.
 - over the edge to the state that chose the child's models: to all of the child, where it reached what that state
   decided
@@ -111,8 +112,8 @@ def impact(lake: Lake, subject: str | Subject) -> list[Reached]:
 def reached_by_episodes(lake: Lake, ids: Sequence[str], holders: Sequence[ArtifactRef]) -> list[Reached]:
     """What episodes reached that the artifacts `holders` hold."""
     rows = _rows(lake, set(ids), holders)
-    start = _held(rows, set(ids))
-    return _pass(lake, start, rows, leave_out=set(start))
+    start = _held(lake, rows, set(ids))
+    return _pass(lake, start, rows, leave_out=_only_hold(start))
 
 
 def reached_by_each(lake: Lake, held: Collection[Key]) -> dict[Key, list[Reached]]:
@@ -122,8 +123,8 @@ def reached_by_each(lake: Lake, held: Collection[Key]) -> dict[Key, list[Reached
         return {}
     holders = [lake.ledger.get(holder) for holder in dict.fromkeys(holder for holder, _ in held)]
     rows = _rows(lake, {name for _, name in held}, holders)
-    starts = {key: {key[0]: _Taint(keys={key}, rows=1)} for key in held}
-    return {key: _pass(lake, start, rows, leave_out=set(start)) for key, start in starts.items()}
+    starts = {key: {key[0]: _taint_of(lake, key[0], {key})} for key in held}
+    return {key: _pass(lake, start, rows, leave_out=_only_hold(start)) for key, start in starts.items()}
 
 
 def that_reached(lake: Lake, ref: ArtifactRef, ids: Collection[str]) -> set[str]:
@@ -136,7 +137,7 @@ def that_reached(lake: Lake, ref: ArtifactRef, ids: Collection[str]) -> set[str]
     closure = lake.ledger.closure(ref)
     found = set()
     for name in {name for _, name in rows.held}:
-        start = _held(rows, {name})
+        start = _held(lake, rows, {name})
         last = closure[-1]
         if last.owner in start or any(
             item.ref is last for item in _pass(lake, start, rows, leave_out=set(), among=closure)
@@ -145,14 +146,25 @@ def that_reached(lake: Lake, ref: ArtifactRef, ids: Collection[str]) -> set[str]
     return found
 
 
-def _held(rows: _Rows, ids: set[str]) -> dict[str, _Taint]:
+def _held(lake: Lake, rows: _Rows, ids: set[str]) -> dict[str, _Taint]:
     """The artifacts that hold these episodes, tainted by them."""
-    start: dict[str, _Taint] = defaultdict(_Taint)
+    keys: dict[str, set[Key]] = defaultdict(set)
     for holder, name in rows.held:
         if name in ids:
-            start[holder].keys.add((holder, name))
-            start[holder].rows += 1
-    return start
+            keys[holder].add((holder, name))
+    return {holder: _taint_of(lake, holder, own) for holder, own in keys.items()}
+
+
+def _taint_of(lake: Lake, holder: str, keys: set[Key]) -> _Taint:
+    """Of an artifact that holds these episodes. All of a policy, which learned from those that it made."""
+    ref = lake.ledger.get(holder)
+    whole = ref.kind == "policy"
+    return _Taint(whole, set(keys), len(keys), via=f"learned from what {ref.name} holds" if whole else "")
+
+
+def _only_hold(start: Mapping[str, _Taint]) -> set[str]:
+    """The artifacts that hold the subject and are not reached by it."""
+    return {holder for holder, taint in start.items() if not taint.whole}
 
 
 class _Rows:
@@ -246,7 +258,7 @@ def _pass(
             # What holds the subject may be reached by it as well.
             taints[ref.artifact_id] = incoming if incoming.whole or not held else held
             taint = taints[ref.artifact_id]
-            via = taint.via if taint is incoming else f"reuses {lake.ledger.get(ref.owner).name}"
+            via = taint.via if taint is incoming or taint.whole else f"reuses {lake.ledger.get(ref.owner).name}"
         if taint and ref.artifact_id not in leave_out:
             found.append(
                 Reached(

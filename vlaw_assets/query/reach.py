@@ -59,8 +59,10 @@ decided AS (  -- (child, its state, role): what the state read in this role was 
   WHERE s.role = 'state'
 ),
 reached(origin, artifact_id, owner, episode_id, role) AS (
-  SELECT e.episode_id, coalesce(o.child_id, e.artifact_id), e.artifact_id, e.episode_id, ''
-  FROM episodes e
+  -- a policy learned from what it holds
+  SELECT e.episode_id, coalesce(o.child_id, e.artifact_id), if(h.kind = 'policy', NULL, e.artifact_id),
+    if(h.kind = 'policy', NULL, e.episode_id), ''
+  FROM episodes e JOIN artifacts h ON h.artifact_id = e.artifact_id
   LEFT JOIN (SELECT child_id, owner_id FROM apart UNION ALL SELECT NULL, artifact_id FROM artifacts) o
     ON o.owner_id = e.artifact_id
   WHERE list_contains(ids, e.episode_id) AND e.artifact_id = coalesce(holder, e.artifact_id)

@@ -30,6 +30,8 @@ MODELS = {
     "autoencoder": AUTOENCODERS,
 }
 """Key of foundation.toml [weights] -> the registry of what its checkpoint may be."""
+REWARD_HEADS = "reward_heads"
+"""Entry of a world model's config.json where it has heads (vlaw_models/world_models/base.py)."""
 RECORDED = "Name an imported dataset, 'recorded:NAME', or use a robot that can be simulated."
 
 
@@ -79,6 +81,50 @@ def check_learner(recipe: Recipe, policy_class: str) -> None:
         value = f" = {recipe.policy.learner!r}" if misfit.key == "policy.learner" else ""
         raise VlawError(
             f"{misfit.key}{value} {misfit.why}", where=f"{recipe.file}, key '{misfit.key}'", remedy=misfit.remedy
+        )
+
+
+def check_heads(recipe: Recipe, world_model: Path | None) -> None:
+    """Raises VlawError where a recipe needs a world model that predicts rewards, and neither finetuning adds the head
+    nor the checkpoint that it would finetune (None: of an older lake) has one."""
+    practises = recipe.learner.practises == "world_model"
+    needs = {
+        f"{recipe.policy.learner}.reward": practises and getattr(recipe.learner, "reward", "") == "head",
+        "score.labels": recipe.imagine.count and recipe.score.labels == "head",
+        "imagine.done_above": recipe.needs_world_model and recipe.imagine.done_above is not None,
+    }
+    asked = [key for key, asks in needs.items() if asks]
+    trained = recipe.world_model.reward_weight > 0 and recipe.world_model.steps > 0
+    if not asked or trained or world_model is None or REWARD_HEADS in load_config(world_model):
+        return
+    raise problem(
+        recipe.file,
+        asked[0],
+        "needs a world model that predicts rewards; this one has no reward head",
+        "Set world_model.reward_weight above 0, which adds one and trains it, or let the judge score "
+        '(reward = "judge", score.labels = "judge") and leave out imagine.done_above.',
+    )
+
+
+def check_practice(recipe: Recipe) -> None:
+    """Raises VlawError for what does not go together with a learner that practises in the world model."""
+    if recipe.learner.practises != "world_model":
+        return
+    name, threshold = recipe.policy.learner, getattr(recipe.learner, "threshold", 0.0)
+    ends = recipe.imagine.done_above
+    if recipe.imagine.world == "simulator":
+        raise problem(
+            recipe.file,
+            "imagine.world",
+            f"= 'simulator' does not fit policy.learner = {name!r}, which practises in the world model",
+            "Set imagine.world = 'world_model', or policy.learner = 'grpo_on_robot'.",
+        )
+    if ends is not None and getattr(recipe.learner, "reward", "") == "head" and ends < threshold:
+        raise problem(
+            recipe.file,
+            "imagine.done_above",
+            f"= {ends} ends rollouts before they are successes by {name}.threshold = {threshold}",
+            f"Set it to {threshold} or more, or leave it out.",
         )
 
 

@@ -152,6 +152,12 @@ class Recipe(Tables):
         return "simulator" in (self.imagine.world, self.score.labels)
 
     @property
+    def needs_world_model(self) -> bool:
+        """Whether anything is imagined in a world model."""
+        imagines = self.imagine.count > 0 and self.imagine.world == "world_model"
+        return imagines or self.learner.practises == "world_model"
+
+    @property
     def measures_policies(self) -> bool:
         """Whether policies are measured on validation starts while they are made."""
         return bool(self.policy.validation_per_task and (self.policy.stops or self.promotion.enabled))

@@ -38,6 +38,8 @@ LEARNERS = Registry(
         "recap": "vlaw_models.learners.recap:Recap",
         "dsrl": "vlaw_models.learners.dsrl:Dsrl",
         "dsrl_imagined": "vlaw_models.learners.dsrl:ImaginedDsrl",
+        "grpo": "vlaw_models.learners.grpo_learner:Grpo",
+        "grpo_on_robot": "vlaw_models.learners.grpo_learner:GrpoOnRobot",
     },
 )
 """Name, as in a recipe's policy.learner, -> class."""
@@ -135,6 +137,9 @@ class Learner(ABC):
     """Which real rollouts become candidates."""
     imagined: ClassVar[bool] = True
     """Whether imagined episodes do, with their scores."""
+    practises: ClassVar[Literal["", "world_model", "robot"]] = ""
+    """Where it tries its policy while it learns; then `fit` takes a `practice` too (rollouts/practice.py), which makes
+    and keeps those episodes, and there may be no others."""
     reads_alpha: ClassVar[bool] = False
     """Whether the threshold score.alpha decides about members."""
     one_by_one: ClassVar[bool] = False

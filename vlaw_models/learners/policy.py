@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vlaw_models.config import PolicyConfig
 from vlaw_models.errors import VlawError
@@ -12,6 +12,9 @@ from vlaw_models.learners.base import NOTHING, Examples, Learner
 from vlaw_models.learners.stopping import Evaluate, Stops
 from vlaw_models.policies.base import load_policy
 from vlaw_models.progress import Progress
+
+if TYPE_CHECKING:
+    from vlaw_models.rollouts.practice import Practice
 
 
 def update_policy(
@@ -26,11 +29,12 @@ def update_policy(
     seed: int,
     evaluate: Evaluate | None = None,
     progress: Progress | None = None,
+    practice: Practice | None = None,
 ) -> dict[str, Any]:
     """Updates the policy in `start_dir` by a learner and writes it to `out_dir`.
 
     `evaluate` measures a policy on validation starts: then the start policy and every one of `settings.stops` is
-    measured, and the best stop is what is written.
+    measured, and the best stop is what is written. `practice` is where a learner that practises tries the policy.
 
     Returns {"losses", "seconds", "real_steps", "imagined_steps", "rehearsed_steps"}, and where it was measured "stop"
     (the one chosen) and "outcomes" (stop -> task -> [success per start]; stop 0 is the start policy). Raises VlawError
@@ -38,7 +42,7 @@ def update_policy(
     `evaluate`; then nothing is written.
     """
     begun = time.monotonic()
-    if not (real.episodes or imagined.episodes):
+    if not (real.episodes or imagined.episodes or practice):
         raise VlawError(
             "there is no episode to learn from",
             where="policy update",
@@ -56,6 +60,7 @@ def update_policy(
         raise VlawError(f"{misfit.key} {misfit.why}", where="policy update", remedy=misfit.remedy)
     stops = Stops(settings.stops, learner.updates(settings))
     options: dict[str, Any] = {"rehearsed": rehearsed, "stops": stops, "seed": seed, "progress": progress}
+    options |= {"practice": practice} if learner.practises else {}
     updated, losses = learner.fit(policy, real, imagined, settings, **options)
     parts = {"real": real, "imagined": imagined, "rehearsed": rehearsed}
     log = {"losses": losses, **{f"{name}_steps": part.steps for name, part in parts.items()}}

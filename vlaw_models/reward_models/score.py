@@ -28,18 +28,24 @@ def score_episodes(
     Deterministic: no augmentation, no dropout, no sampling. VlawError for a damaged checkpoint, an episode whose
     frames the judge cannot read, or a judge whose output is not finite.
     """
-    judge = load_reward_model(reward_dir)
+    score = scorer(reward_dir)
     total = len(episodes) if isinstance(episodes, Sized) else 0
     scores: list[np.ndarray] = []
     done = 0
     stream = iter(episodes)
     while batch := list(islice(stream, batch_size)):
-        part = _p_yes(judge, batch, where=str(reward_dir))
+        part = score(batch)
         scores.append(part)
         done += len(batch)
         if progress is not None:
             progress(done, max(total, done), f"scored {done} episodes")
     return np.concatenate(scores) if scores else np.empty(0, dtype=np.float64)
+
+
+def scorer(reward_dir: Path) -> Callable[[Sequence[Episode]], np.ndarray]:
+    """The judge as a function: P(yes) of a batch of episodes, float64 (N,). Raises VlawError as `score_episodes`."""
+    judge = load_reward_model(reward_dir)
+    return lambda episodes: _p_yes(judge, episodes, where=str(reward_dir))
 
 
 def reward_so_far(
