@@ -11,8 +11,10 @@ from factories import write_recipe
 from one_stage import Bench
 from smoke_place import smoke_copy, smoke_place
 
+from vlaw_assets.lake.quarantine import add, release
 from vlaw_assets.lineage.closure import audit_of, short
 from vlaw_assets.lineage.impact import impact
+from vlaw_assets.rebuild.staleness import ask, differences
 from vlaw_models.checkpoint import load_config
 from vlaw_models.errors import VlawError
 
@@ -90,6 +92,26 @@ def test_an_imagined_episode_reached_the_policy_that_learned_from_it_and_what_fo
     reached = {item.ref.name: item.how for item in impact(bench.lake, name)}
     assert reached["policy[loop|01]"] == "whole"
     assert "training_set[loop|01]" not in reached
+
+
+def test_what_is_quarantined_of_it_is_not_learned_from_again(bench):
+    made = iteration(bench, "loop")["policy"]
+    name = bench.lake.read(made).table("episodes").to_pylist()[2]["episode_id"]
+    add(bench.lake, [name], why="the world model broke", by="ann")
+    try:
+        assert any("quarantine" in why for why in asked(bench))
+        again = bench.make("policy", "loop|01")
+        extra = [json.loads(row["extra_json"]) for row in bench.lake.read(again).table("episodes").to_pylist()]
+        assert [(one["rl_step"], one["group"]) for one in extra] == [(1, 0)] * 2 + [(2, 0)] * 2 + [(2, 1)] * 2
+        assert asked(bench) == []
+    finally:
+        release(bench.lake, [name], why="a test", by="ann")
+    assert bench.make("policy", "loop|01").content_digest == made.content_digest
+
+
+def asked(bench) -> list[str]:
+    current = bench.lake.ledger.require("policy", "loop|01")
+    return list(differences(bench.lake, current, ask(bench.lake, "policy", "loop|01", recipes=bench.recipes)))
 
 
 def test_the_judge_and_the_robot_tell_rewards_too(bench):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.assets import practice
-from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.stage import PRACTICE, Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state, real_so_far, rehearsed
 from vlaw_assets.loop_roles import REAL, REHEARSED
@@ -84,7 +84,7 @@ def identity_of(stage: Stage) -> dict[str, Any]:
     """
     recipe = stage.recipe
     tables: dict[str, Any] = {"seed": stage.seed, **recipe.learner_tables()}
-    tables |= {"practice": practice.tables_of(stage)} if recipe.learner.practises else {}
+    tables |= {PRACTICE: practice.tables_of(stage)} if recipe.learner.practises else {}
     validation = validation_of(stage)
     if validation is not None:
         simulator = simulator_of(

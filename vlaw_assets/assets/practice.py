@@ -3,11 +3,12 @@
 In the world model the groups start from the first frames that imagination would start from (starts.py). On the robot
 they are real rollouts, on layouts of the iteration that its real_rollouts have not seen. Either way the policy's
 artifact holds every episode, with its RL step and group in `extra`, and those of the world model with the score that
-its reward follows from.
+its reward follows from. A group with a rollout in quarantine is not rolled out when the policy is made again.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -78,6 +79,23 @@ def count_of(recipe: Recipe) -> int:
     """Groups of an iteration: RL steps times groups."""
     learner = learner_of(recipe)
     return max(recipe.policy.stops, default=learner.steps) * learner.groups
+
+
+def left_out(stage: Stage, work: Work) -> set[tuple[int, int]]:
+    """(RL step, group) of the rollouts in quarantine that were made when this policy was made before."""
+    from vlaw_assets.lake.lookup import Lookup
+
+    identity, excluded = work.draft.identity, set(work.draft.identity.excluded)
+    with Lookup(stage.lake) as lookup:
+        holders = {ref.owner: ref for name in excluded for ref in lookup.holders(name)}
+    own = [
+        json.loads(row["extra_json"])
+        for ref in holders.values()
+        if (ref.kind, ref.recipe_digest) == (identity.kind, identity.recipe_digest)
+        for row in stage.lake.read(ref).table("episodes").to_pylist()
+        if row["episode_id"] in excluded
+    ]
+    return {(extra["rl_step"], extra["group"]) for extra in own}
 
 
 class Practising:
@@ -162,6 +180,7 @@ class Practising:
             num_steps=recipe.imagine.num_steps,
             seed=stage.seed,
             batch_size=recipe.imagine.batch_size,
+            left_out=left_out(stage, work),
             progress=stage.progress,
         )
 
@@ -200,5 +219,6 @@ class Practising:
             self._keep,
             num_steps=recipe.rollouts.num_steps,
             seed=stage.seed,
+            left_out=left_out(stage, self.work),
             progress=stage.progress,
         )

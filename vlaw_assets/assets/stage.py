@@ -14,7 +14,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
@@ -43,6 +43,8 @@ MODEL_GROUPS = {
     "autoencoder": "vlaw.autoencoders",
 }
 """Kind of an artifact -> entry point group of the classes that its checkpoint may be of."""
+PRACTICE = "practice"
+"""Key of a plan's recipe where a learner makes episodes while it learns."""
 LEARNER_GROUP = "vlaw.learners"
 MAKE_IT = "Run the job foundation first (Jobs > foundation > Materialize all); vlaw run does so by itself."
 """Remedy where something of the foundation is missing."""
@@ -273,7 +275,22 @@ class Stage:
         identity, quarantine = without_quarantined(
             self.lake, identity, plan.parents.values(), force=self.force, occurring=self.occurring
         )
+        if PRACTICE in plan.recipe:
+            identity, quarantine = self._without_own(identity, quarantine)
         return identity, Lists(quarantine, labels)
+
+    def _without_own(self, identity: Identity, listed: ArtifactRef | None) -> tuple[Identity, ArtifactRef | None]:
+        """Also without the quarantined episodes that were made while what is planned was made before (practice.py)."""
+        from vlaw_assets.lake import quarantine
+
+        latest = quarantine.latest(self.lake)
+        while latest is not None and (made := self.ledger.find(identity)) is not None:
+            found = quarantine.occurrences(self.lake, [self.ledger.get(made.owner)])
+            own = found.get(made.owner, set()) - set(identity.excluded)
+            if not own:
+                break
+            identity, listed = replace(identity, excluded=(*identity.excluded, *sorted(own))), latest
+        return identity, listed
 
     @contextlib.contextmanager
     def commit(self, plan: Plan) -> Iterator[Work]:

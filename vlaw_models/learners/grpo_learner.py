@@ -109,15 +109,17 @@ class Grpo(Learner):
         trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         rng, losses = np.random.default_rng(seed), []
         for step in range(stops.last):
-            chunks, rewards = practice.groups(
+            tried = practice.groups(
                 policy, step, groups=self.groups, size=self.group_size, temperature=self.temperature
             )
-            judged = chunks.judged(rewards, own)
-            if settings.frozen_encoder and len(judged):
-                judged = judged.encoded(policy)
-            done = grpo.update(policy, optimizer, judged, own, temperature=self.temperature, rng=rng)
-            losses += done.losses
-            practice.learned(step, rewards, int(grpo.has_signal(rewards, own).sum()), done)
+            if tried is not None:
+                chunks, rewards = tried
+                judged = chunks.judged(rewards, own)
+                if settings.frozen_encoder and len(judged):
+                    judged = judged.encoded(policy)
+                done = grpo.update(policy, optimizer, judged, own, temperature=self.temperature, rng=rng)
+                losses += done.losses
+                practice.learned(step, rewards, int(grpo.has_signal(rewards, own).sum()), done)
             stops.keep(step + 1, trained, [parameter.detach() for parameter in trained])
         return policy, losses
 

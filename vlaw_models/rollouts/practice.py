@@ -6,7 +6,7 @@ world model, the robot) and what its reward is are the caller's, who also keeps 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,8 @@ class Practice:
     seed: int
     batch_size: int = 25
     """Rollouts at once, at most."""
+    left_out: Collection[tuple[int, int]] = ()
+    """(RL step, from 1, and group in it) of groups that are not to be rolled out."""
     progress: Progress = silent
     made: int = field(default=0, init=False)
     steps: list[dict[str, Any]] = field(default_factory=list, init=False)
@@ -59,11 +61,14 @@ class Practice:
 
     def groups(
         self, policy: LikelihoodPolicy, step: int, *, groups: int, size: int, temperature: float
-    ) -> tuple[Chunks, np.ndarray]:
+    ) -> tuple[Chunks, np.ndarray] | None:
         """The chunks of `groups` groups of `size` rollouts, and their rewards (groups, size), of RL step `step` (from
-        0). Raises VlawError for a score outside [0, 1], and where the world or the policy does not fit."""
-        own = range(step * groups, (step + 1) * groups)
-        begins = [(group, self.starts[index]) for group, index in enumerate(own)]
+        0); None where all of these groups are left out. Raises VlawError for a score outside [0, 1], and where the
+        world or the policy does not fit."""
+        own = [group for group in range(groups) if (step + 1, group) not in self.left_out]
+        if not own:
+            return None
+        begins = [(group, self.starts[step * groups + group]) for group in own]
         rows = [(group, start) for group, start in begins for _ in range(size)]
         found: list[Chunks] = []
         rewards: list[np.ndarray] = []
@@ -85,7 +90,7 @@ class Practice:
             rewards.append(scores > self.threshold)
             self.made += len(part)
             self.progress(self.made, len(self.starts) * size, f"RL step {step + 1}: rollouts")
-        return joined(found), np.concatenate(rewards).astype(np.float64).reshape(groups, size)
+        return joined(found), np.concatenate(rewards).astype(np.float64).reshape(len(own), size)
 
     def learned(self, step: int, rewards: np.ndarray, signal: int, update: Update) -> None:
         """What an RL step came to; `signal`: how many of its groups were learned from."""
