@@ -89,6 +89,9 @@ class Raw:
                     for row in self.of["episodes"][edge["parent_id"]]
                     if row["episode_id"] not in gone and self._selected(owner, edge, row["episode_id"])
                 ]
+        if any(edge["role"] == "training_set" for edge in self.edges(artifact)):  # what it tried while it learned
+            practice = {"parent_id": owner, "role": "practice"}
+            found += [(practice, row) for row in self.of["episodes"][owner] if row["episode_id"] not in gone]
         return found
 
     def _selected(self, child: str, edge: dict, episode: str) -> bool:
@@ -112,7 +115,9 @@ class Raw:
         return True
 
     def weight(self, artifact: str, owner: str, episode: str) -> float:
-        """Of the episode in the training sets that the artifact read; 1 without one."""
+        """Of the episode in the training sets that the artifact read; 1 without one, and of its own practice."""
+        if owner == self.owner(artifact):
+            return 1.0
         sets = [edge["parent_id"] for edge in self.edges(artifact) if self.of["members"][edge["parent_id"]]]
         weights = [
             row["weight"]

@@ -19,7 +19,11 @@ def bench(tmp_path_factory):
     made = Bench(tmp_path_factory.mktemp("place"))
     base = small_loop.foundation(made.lake)
     for kind in LEARNERS.names():
-        more = {"recap": {"score": {"alpha": 0.65}}, "awr": {"awr": {"beta": 0.5}}}.get(kind, {})
+        more = {
+            "recap": {"score": {"alpha": 0.65}},
+            "awr": {"awr": {"beta": 0.5}},
+            "grpo": {"world_model": {"reward_weight": 1.0}},
+        }.get(kind, {})
         made.recipe(kind, **more, policy={"learner": kind, "stops": [1, 2], "validation_per_task": 2})
         small_loop.iteration(made.lake, base, {}, f"{kind}|01")
         made.make("loop_state", f"{kind}|01")
@@ -54,6 +58,8 @@ def test_the_training_set_weighs_and_marks_episodes_as_the_update_wants_them(ben
     assert [(row["source"], row["weight"]) for row in dsrl] == [("real", 1.0)] * 8
     roles = set(dict(bench.lake.ledger.edges(bench.lake.ledger.require("training_set", "dsrl|01").owner)))
     assert roles == {"real_rollouts_01"}
+    # What begins groups is not learned from.
+    assert [(row["source"], row["weight"]) for row in members(bench, "grpo")] == [("real", 0.0)] * 8
     # The judge's word is an imagined episode's outcome, and alpha is 0.8.
     tried = members(bench, "dsrl_imagined")
     assert [row["source"] for row in tried] == ["real"] * 8 + ["imagined_negative"] * 16

@@ -139,6 +139,7 @@ class Practising:
                 f"{learner.most_success}): the policy stays as it is"
             )
             work.metrics["no_signal"] = True
+            work.pass_on("policy")
 
     def _keep(self, episodes: Sequence[Episode], starts: Sequence[Start], scores: np.ndarray) -> None:
         self._first = {start.episode_id: start.images for start in starts}
