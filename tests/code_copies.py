@@ -121,7 +121,7 @@ def reached(module: str, *, without: Iterable[str]) -> set[str]:
             text = files()["vlaw_models.robots.registry"].read_text()
             waiting += [*SIMULATORS, *(part for spec in TARGET.findall(text) for part in [spec, *_above(spec)])]
         if name in RUN_LEARNERS:
-            waiting += [f"vlaw_models.learners.{other}" for other in ("imitation", "recap", "dsrl")]
+            waiting += [f"vlaw_models.learners.{other}" for other in ("imitation", "recap", "dsrl", "grpo_learner")]
     return found
 
 

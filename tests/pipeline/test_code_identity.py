@@ -58,7 +58,6 @@ def test_code_of_a_stage_is_what_it_needs_and_no_more():
     assert "vlaw_assets.reports.success" in code["policy_evaluation"] & code["iteration_report"]
     for asset, kinds in {
         "world_model": ("policies", "reward_models"),
-        "policy": ("reward_models", "world_models", "autoencoders"),
         "expert_demonstrations": LOADED_BY_NAME,
     }.items():
         assert not [name for name in code[asset] for kind in kinds if name.startswith(f"vlaw_models.{kind}")], asset
@@ -85,7 +84,7 @@ def test_code_of_a_stage_is_what_it_needs_and_no_more():
 
 
 def test_what_is_found_by_name_is_code_of_whoever_runs_it():
-    learners = {"vlaw_models.learners.dsrl", "vlaw_models.learners.imitation", "vlaw_models.learners.recap"}
+    learners = {f"vlaw_models.learners.{name}" for name in ("dsrl", "grpo_learner", "imitation", "recap")}
     assert {target.partition(":")[0] for target in LEARNERS.shipped.values()} == learners
     named = {ROBOTS.load(name, where="here").simulator.partition(":")[0] for name in ROBOTS.shipped}
     assert named - {""} == set(SIMULATORS)

@@ -6,14 +6,21 @@ has exactly one real parent, and begins with its very pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vlaw_assets.assets.encoded import latents_for, read_latents
 from vlaw_assets.assets.origins import origins_in
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
-from vlaw_assets.assets.starts import Choice, Starts
+from vlaw_assets.assets.starts import (
+    BEGIN_REAL,
+    Choice,
+    Starts,
+    begin_with_real_frames,
+    start_parents,
+    start_roles,
+)
 from vlaw_assets.assets.state import read_state
 from vlaw_assets.assets.written import write
 from vlaw_assets.loop_roles import REAL
@@ -23,13 +30,10 @@ from vlaw_models.robots.simulator import Simulator, simulator_of
 if TYPE_CHECKING:
     import numpy as np
 
-    from vlaw_assets.assets.state import LoopState
-    from vlaw_assets.lake import ArtifactRef
     from vlaw_assets.recipes.schema import Recipe
     from vlaw_models.episodes import Episode
 
 PRIVILEGED = "imagine.world = 'simulator'"
-BEGIN_REAL = "{} imagined episodes begin with the frames of their real start"
 
 
 def plan(stage: Stage) -> Plan:
@@ -107,43 +111,6 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
 def on_the_simulator(recipe: Recipe) -> bool:
     """Whether the policy acts on the true simulator instead of in a world model: an oracle, privileged."""
     return recipe.imagine.world == "simulator"
-
-
-def start_parents(stage: Stage, state: LoopState) -> dict[str, ArtifactRef]:
-    """Role -> artifact whose first frames are starts: this iteration's real rollouts, and the scripted corpora if asked
-    for. Then D_real before this iteration is read too: how many scenes were left for others follows from it."""
-    found = {"starts": stage.require("real_rollouts")}
-    if stage.recipe.imagine.starts == "real":
-        found |= {
-            "starts_demonstrations": stage.require_foundation("expert_demonstrations"),
-            "starts_co_training": stage.require_foundation("co_training_data"),
-            **state.real,
-        }
-    return found
-
-
-def start_roles(work: Work) -> list[str]:
-    return [role for role in work.parents if role.startswith("starts")]
-
-
-def begin_with_real_frames(
-    episodes: Sequence[Episode], first: dict[str | None, np.ndarray | None], *, hint: str = ""
-) -> checks.Finding:
-    """Each imagined episode names a real one and begins with its first frame, pixel by pixel. `hint`: why it may
-    not."""
-    import numpy as np
-
-    bad = [
-        f"episode {index} ({episode.task}) from {episode.start_episode_id}"
-        for index, episode in enumerate(episodes)
-        if (begins := first.get(episode.start_episode_id)) is None or not np.array_equal(episode.images[0], begins)
-    ]
-    text = "; ".join(bad[: checks.SHOWN]) + (f"; {hint}" if hint else "")
-    return checks.Finding(
-        checks.STARTS,
-        passed=not bad,
-        text=text if bad else BEGIN_REAL.format(len(episodes)),
-    )
 
 
 def _in_the_world_model(stage: Stage, work: Work, starts: Starts) -> Iterator[list[Episode]]:

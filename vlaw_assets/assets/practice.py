@@ -13,8 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from vlaw_assets.assets.encoded import latents_for, read_latents
-from vlaw_assets.assets.imagined_rollouts import begin_with_real_frames, start_parents, start_roles
-from vlaw_assets.assets.starts import Choice, Starts
+from vlaw_assets.assets.starts import Choice, Starts, begin_with_real_frames, start_parents, start_roles
 from vlaw_assets.assets.written import Writing
 from vlaw_assets.loop_roles import REAL
 from vlaw_assets.pipeline import checks

@@ -7,11 +7,19 @@ from collections.abc import Sequence
 from itertools import chain, cycle, islice
 from typing import TYPE_CHECKING, Any
 
+from vlaw_assets.pipeline import checks
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from vlaw_assets.assets.stage import Stage, Work
+    from vlaw_assets.assets.state import LoopState
+    from vlaw_assets.lake import ArtifactRef
     from vlaw_models.episodes import Episode, Start
     from vlaw_models.sources import KeptLatents
+
+BEGIN_REAL = "{} imagined episodes begin with the frames of their real start"
 
 
 class Starts(Sequence["Start"]):
@@ -97,3 +105,40 @@ class Choice:
             return own
         failed = [episode for episode in own if episode.success is False]
         return failed * self.tries_per_failure + [episode for episode in own if episode.success is not False]
+
+
+def start_parents(stage: Stage, state: LoopState) -> dict[str, ArtifactRef]:
+    """Role -> artifact whose first frames are starts: this iteration's real rollouts, and the scripted corpora if asked
+    for. Then D_real before this iteration is read too: how many scenes were left for others follows from it."""
+    found = {"starts": stage.require("real_rollouts")}
+    if stage.recipe.imagine.starts == "real":
+        found |= {
+            "starts_demonstrations": stage.require_foundation("expert_demonstrations"),
+            "starts_co_training": stage.require_foundation("co_training_data"),
+            **state.real,
+        }
+    return found
+
+
+def start_roles(work: Work) -> list[str]:
+    return [role for role in work.parents if role.startswith("starts")]
+
+
+def begin_with_real_frames(
+    episodes: Sequence[Episode], first: dict[str | None, np.ndarray | None], *, hint: str = ""
+) -> checks.Finding:
+    """Each imagined episode names a real one and begins with its first frame, pixel by pixel. `hint`: why it may
+    not."""
+    import numpy as np
+
+    bad = [
+        f"episode {index} ({episode.task}) from {episode.start_episode_id}"
+        for index, episode in enumerate(episodes)
+        if (begins := first.get(episode.start_episode_id)) is None or not np.array_equal(episode.images[0], begins)
+    ]
+    text = "; ".join(bad[: checks.SHOWN]) + (f"; {hint}" if hint else "")
+    return checks.Finding(
+        checks.STARTS,
+        passed=not bad,
+        text=text if bad else BEGIN_REAL.format(len(episodes)),
+    )
