@@ -7,9 +7,11 @@ autoencoders, reward models). Why JSON and safetensors only: a checkpoint from s
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 from vlaw_models.errors import VlawError
 from vlaw_models.registry import Registry
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.json"
+T = TypeVar("T")
 
 
 def save_checkpoint(
@@ -72,6 +75,28 @@ def load_config(folder: Path | str) -> dict[str, Any]:
     return config
 
 
+def described(kind: type[T], values: Mapping[str, Any], *, by: str, where: Path | str) -> T:
+    """The dataclass `kind` as config.json has it: its lists become tuples, its objects the dataclasses they stand for.
+
+    `by`: the class whose configuration it is. Raises VlawError for a key that is missing or unknown.
+    """
+    with describing(by, where=where):
+        return _of_json(kind, values)
+
+
+@contextmanager
+def describing(name: str, *, where: Path | str) -> Iterator[None]:
+    """Reads config.json inside the block: what it lacks, or has too much, of class `name` becomes a VlawError."""
+    try:
+        yield
+    except (KeyError, TypeError) as error:
+        raise VlawError(
+            f"config.json does not describe a {name}: {error}",
+            where=str(where),
+            remedy="Use a checkpoint written by this version, or make it again.",
+        ) from error
+
+
 def load_tensors(folder: Path | str) -> dict[str, torch.Tensor]:
     """All tensors of the folder's *.safetensors files, on the CPU. Raises VlawError where they are missing or
     damaged."""
@@ -114,6 +139,20 @@ def load_weights(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *,
         ) from error
 
 
+def start_from(
+    network: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *, where: Path | str, remedy: str
+) -> list[str]:
+    """Puts published weights into `network`; returns the names that they lack. Raises VlawError where a name is foreign
+    or shapes disagree."""
+    own = network.state_dict()
+    wrong = [name for name, value in tensors.items() if name not in own or own[name].shape != value.shape]
+    if wrong:
+        raise VlawError(
+            f"{len(wrong)} tensors do not fit this configuration, e.g. {wrong[0]}", where=str(where), remedy=remedy
+        )
+    return list(network.load_state_dict(dict(tensors), strict=False).missing_keys)
+
+
 def load_checkpoint(folder: Path | str, models: Registry) -> Any:
     """The model in a checkpoint, built by the class it names, of those in `models`; on the device that computes.
 
@@ -151,6 +190,16 @@ def check_class(name: str, models: Registry, *, where: Path | str) -> None:
 
 
 _REMEDY = "Point to a complete checkpoint folder (config.json and *.safetensors), or make it again."
+
+
+def _of_json(kind: Any, value: Any) -> Any:
+    if is_dataclass(kind) and isinstance(kind, type) and isinstance(value, Mapping):
+        kinds = get_type_hints(kind)
+        return kind(**{name: _of_json(kinds.get(name), part) for name, part in value.items()})
+    if isinstance(value, list):
+        inner = next(iter(get_args(kind)), None)
+        return tuple(_of_json(inner, part) for part in value)
+    return value
 
 
 def _read_text(path: Path) -> str:

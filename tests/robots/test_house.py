@@ -26,7 +26,7 @@ ALLOWED = {
     "vlaw_assets/importers/registry.py": ({"droid"}, "the name of that layout"),
     "vlaw_assets/importers/cameras.py": ({"wrist"}, "words in the names of cameras at a wrist"),
     "vlaw_assets/pipeline/code_identity.py": ({"metaworld"}, "the package of that name"),
-    "vlaw_models/presets.py": ({"wrist"}, "roles of the cameras that a judge looks at"),
+    "vlaw_models/presets/reward_models.py": ({"wrist"}, "roles of the cameras that a judge looks at"),
 }
 """File -> the words it may say, and why."""
 PACKAGES = ("vlaw_models", "vlaw_assets")

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -17,7 +17,15 @@ from torch import nn
 
 from vlaw_models.autoencoders.registry import AUTOENCODERS
 from vlaw_models.autoencoders.views import split_views, stack_views
-from vlaw_models.checkpoint import load_checkpoint, preset_class
+from vlaw_models.checkpoint import (
+    described,
+    load_checkpoint,
+    load_config,
+    load_tensors,
+    load_weights,
+    preset_class,
+    save_checkpoint,
+)
 from vlaw_models.device import mixed, seeded
 from vlaw_models.errors import VlawError
 
@@ -27,6 +35,8 @@ class Autoencoder(nn.Module, ABC):
 
     config_class: ClassVar[type]
     """The dataclass of a preset's sizes, the constructor's only argument."""
+    config: Any
+    """The configuration that it was made of."""
     latent_channels: int
     factor: int
     """Pixels per latent pixel, each way."""
@@ -104,13 +114,36 @@ class Autoencoder(nn.Module, ABC):
         return next(self.parameters()).device
 
     @classmethod
-    @abstractmethod
-    def load(cls, folder: Path) -> Autoencoder:
+    def load(cls, folder: Path) -> Self:
         """The autoencoder of a checkpoint folder, in evaluation mode. Raises VlawError for a damaged one."""
+        values, tensors = cls.as_own(load_config(folder), load_tensors(folder))
+        model = cls(described(cls.config_class, values, by=cls.__name__, where=folder))
+        load_weights(model, {name: value.float() for name, value in tensors.items()}, where=folder)
+        return model.eval()
 
-    @abstractmethod
+    @classmethod
+    def as_own(
+        cls, config: dict[str, Any], tensors: dict[str, torch.Tensor]
+    ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """What a folder holds, config.json and tensors, as this class has it: others read other layouts too."""
+        return {key: value for key, value in config.items() if key != "class"}, tensors
+
     def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
         """Writes the checkpoint folder (config.json, model.safetensors); float16 halves what is shipped."""
+        config = {"class": type(self).__name__, **asdict(self.config)}
+        return save_checkpoint(folder, config, {name: value.to(dtype) for name, value in self.state_dict().items()})
+
+
+class DiffusersAutoencoder(Autoencoder):
+    """One whose `network` is of diffusers. It reads diffusers' `vae` folders too, whose keys have no prefix."""
+
+    @classmethod
+    def as_own(
+        cls, config: dict[str, Any], tensors: dict[str, torch.Tensor]
+    ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        known = {field.name for field in fields(cls.config_class)}
+        own = {name if name.startswith("network.") else f"network.{name}": value for name, value in tensors.items()}
+        return {key: value for key, value in config.items() if key in known}, own
 
 
 def load_autoencoder(folder: Path | str) -> Autoencoder:
@@ -126,17 +159,3 @@ def build_autoencoder(preset: Mapping[str, Any], *, seed: int) -> Autoencoder:
     model = preset_class(preset, AUTOENCODERS)
     with seeded(seed):
         return model(model.config_class(**preset["sizes"]))
-
-
-def config_values(config: Mapping[str, Any], kind: Any, *, where: Path) -> dict[str, Any]:
-    """What config.json says of the dataclass `kind`, lists as tuples. Raises VlawError for a key that it lacks."""
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
-    values.pop("class")
-    unknown = sorted(set(values) - {field.name for field in fields(kind)})
-    if unknown:
-        raise VlawError(
-            f"config.json has unknown keys: {', '.join(unknown)}",
-            where=str(where),
-            remedy="The checkpoint was made by another version; make it again with this one.",
-        )
-    return values

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from vlaw_models.autoencoders.base import Autoencoder, config_values
-from vlaw_models.checkpoint import load_config, load_tensors, load_weights, save_checkpoint
+from vlaw_models.autoencoders.base import Autoencoder
 
 
 @dataclass(frozen=True)
@@ -38,15 +36,3 @@ class FoldedPixels(Autoencoder):
 
     def to_pixels(self, latents: torch.Tensor) -> torch.Tensor:
         return F.pixel_shuffle(latents, self.factor)
-
-    def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
-        """Writes config.json and model.safetensors."""
-        config = {"class": "FoldedPixels", **asdict(self.config)}
-        return save_checkpoint(folder, config, {k: v.to(dtype) for k, v in self.state_dict().items()})
-
-    @classmethod
-    def load(cls, folder: Path) -> FoldedPixels:
-        """Raises VlawError for a damaged checkpoint."""
-        model = cls(FoldedPixelsConfig(**config_values(load_config(folder), FoldedPixelsConfig, where=folder)))
-        load_weights(model, {k: v.float() for k, v in load_tensors(folder).items()}, where=folder)
-        return model.eval()

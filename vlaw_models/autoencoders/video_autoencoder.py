@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 
-from vlaw_models.autoencoders.base import Autoencoder
-from vlaw_models.checkpoint import load_config, load_tensors, load_weights, save_checkpoint
+from vlaw_models.autoencoders.base import DiffusersAutoencoder
 
 
 @dataclass(frozen=True)
@@ -23,7 +20,7 @@ class VideoAutoencoderConfig:
     decode_frames: int = 7
 
 
-class VideoAutoencoder(Autoencoder):
+class VideoAutoencoder(DiffusersAutoencoder):
     """`AutoencoderKLTemporalDecoder`, frozen: the paper's. Encodes to the mean of the posterior, so without chance."""
 
     config_class = VideoAutoencoderConfig
@@ -50,22 +47,3 @@ class VideoAutoencoder(Autoencoder):
     def to_pixels(self, latents: torch.Tensor) -> torch.Tensor:
         # One frame at a time for the temporal layers: the pictures of a batch belong to different views.
         return self.network.decode(latents / self.config.scaling_factor, num_frames=1).sample
-
-    def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
-        config = {"class": "VideoAutoencoder", **asdict(self.config)}
-        return save_checkpoint(folder, config, {k: v.to(dtype) for k, v in self.state_dict().items()})
-
-    @classmethod
-    def load(cls, folder: Path) -> VideoAutoencoder:
-        """Reads this platform's checkpoints and a plain diffusers `vae` folder (its keys have no prefix)."""
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in load_config(folder).items()
-            if key in VideoAutoencoderConfig.__dataclass_fields__
-        }
-        model = cls(VideoAutoencoderConfig(**values))
-        tensors = {
-            k if k.startswith("network.") else f"network.{k}": v.float() for k, v in load_tensors(folder).items()
-        }
-        load_weights(model, tensors, where=folder)
-        return model.eval()

@@ -6,16 +6,13 @@ a chunk and not of an episode, and are made anew for each (`Autoencoder.when_dra
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from vlaw_models.autoencoders.base import Autoencoder
+from vlaw_models.autoencoders.base import DiffusersAutoencoder
 from vlaw_models.autoencoders.views import split_views, stack_views
-from vlaw_models.checkpoint import load_config, load_tensors, load_weights, save_checkpoint
 from vlaw_models.device import mixed
 from vlaw_models.errors import VlawError
 
@@ -39,7 +36,7 @@ class WanAutoencoderConfig:
     latents_std: tuple[float, ...] = ()
 
 
-class WanAutoencoder(Autoencoder):
+class WanAutoencoder(DiffusersAutoencoder):
     """`AutoencoderKLWan`, frozen. Encodes to the mean of the posterior, so without chance."""
 
     config_class = WanAutoencoderConfig
@@ -123,22 +120,3 @@ class WanAutoencoder(Autoencoder):
             found.append((pixels * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).cpu())
         frames = torch.cat(found).unflatten(0, (batch, views))  # (B, V, 3, H, height, width)
         return frames.permute(0, 3, 1, 4, 5, 2).contiguous().numpy()
-
-    def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
-        config = {"class": "WanAutoencoder", **asdict(self.config)}
-        return save_checkpoint(folder, config, {k: v.to(dtype) for k, v in self.state_dict().items()})
-
-    @classmethod
-    def load(cls, folder: Path) -> WanAutoencoder:
-        """Reads this platform's checkpoints and diffusers' `vae` folder (whose keys have no prefix)."""
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in load_config(folder).items()
-            if key in WanAutoencoderConfig.__dataclass_fields__
-        }
-        model = cls(WanAutoencoderConfig(**values))
-        tensors = {
-            k if k.startswith("network.") else f"network.{k}": v.float() for k, v in load_tensors(folder).items()
-        }
-        load_weights(model, tensors, where=folder)
-        return model.eval()

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from vlaw_models.checkpoint import (
+    describing,
     load_checkpoint,
     load_config,
     load_tensors,
@@ -245,7 +246,7 @@ class TrainedPolicy(nn.Module, ABC):
         cls, config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], vocabulary: str, *, where: Path | str
     ) -> Self:
         """`load` from what the files hold: config.json, the tensors and the text of tokenizer.json."""
-        try:
+        with describing(cls.__name__, where=where):
             tokenizer = InstructionTokenizer.from_json(
                 vocabulary,
                 length=config["instruction_length"],
@@ -258,12 +259,6 @@ class TrainedPolicy(nn.Module, ABC):
                 **{name: config[name] for name in cls.plain},
                 **config["sizes"],
             )
-        except (KeyError, TypeError) as error:
-            raise VlawError(
-                f"config.json does not describe a {cls.__name__}: {error}",
-                where=str(where),
-                remedy="Use a checkpoint written by this version, or make it again.",
-            ) from error
         load_weights(policy, {name: value.float() for name, value in tensors.items()}, where=where)
         return policy.eval()
 

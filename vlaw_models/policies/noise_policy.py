@@ -23,7 +23,15 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from vlaw_models.checkpoint import class_of, load_config, load_tensors, load_weights, read_tokenizer, save_checkpoint
+from vlaw_models.checkpoint import (
+    class_of,
+    describing,
+    load_config,
+    load_tensors,
+    load_weights,
+    read_tokenizer,
+    save_checkpoint,
+)
 from vlaw_models.episodes import Observation
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.base import Generators
@@ -183,7 +191,7 @@ class NoisePolicy(nn.Module):
         """The policy of a checkpoint, in evaluation mode. Raises VlawError where the folder is not a complete one."""
         config, tensors = load_config(folder), load_tensors(folder)
         own = {name: value for name, value in tensors.items() if not name.startswith(_BASE)}
-        try:
+        with describing(cls.__name__, where=folder):
             base: dict[str, Any] = config["base"]
             wrapped = class_of(base["class"], POLICIES, where=folder).from_parts(
                 base,
@@ -192,11 +200,5 @@ class NoisePolicy(nn.Module):
                 where=folder,
             )
             policy = cls(wrapped, noise_bound=config["noise_bound"], **config["sizes"])
-        except (KeyError, TypeError) as error:
-            raise VlawError(
-                f"config.json does not describe a {cls.__name__}: {error}",
-                where=str(folder),
-                remedy="Use a checkpoint written by this version, or make it again.",
-            ) from error
         load_weights(policy, tensors, where=folder)
         return policy.eval()

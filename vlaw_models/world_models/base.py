@@ -13,16 +13,24 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import nn
 
 from vlaw_models.autoencoders.base import Autoencoder
-from vlaw_models.checkpoint import load_checkpoint, preset_class
+from vlaw_models.checkpoint import (
+    described,
+    load_checkpoint,
+    load_config,
+    load_tensors,
+    load_weights,
+    preset_class,
+    save_checkpoint,
+)
 from vlaw_models.device import seeded
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.spec import RobotSpec
@@ -92,8 +100,10 @@ class WorldModel(nn.Module, ABC):
     """(D,) what poses are scaled by, with `pose_high`."""
     pose_high: torch.Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, config: Any) -> None:
+        """Takes the configuration, a `config_class`."""
         super().__init__()
+        self.config = config
         self.heads: Heads | None = None
         """Reward and pose of the frames to come; None in a checkpoint without (`add_heads`)."""
 
@@ -129,13 +139,26 @@ class WorldModel(nn.Module, ABC):
         return {"views": len(robot.cameras), "pose_low": low, "pose_high": high}
 
     @classmethod
-    @abstractmethod
-    def load(cls, folder: Path) -> WorldModel:
-        """The model of a checkpoint folder. Raises VlawError for a damaged one."""
+    def load(cls, folder: Path) -> Self:
+        """The model of a checkpoint folder, in evaluation mode. Raises VlawError for a damaged one."""
+        values = load_config(folder)
+        del values["class"]
+        heads = values.pop(HEADS, None)
+        model = cls(described(cls.config_class, values, by=cls.__name__, where=folder))
+        if heads is not None:
+            model._attach(*heads_of(folder, heads))
+        load_weights(model, {name: value.float() for name, value in load_tensors(folder).items()}, where=folder)
+        return model.eval()
 
-    @abstractmethod
     def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
-        """Writes the checkpoint folder (config.json, model.safetensors)."""
+        """Writes the checkpoint folder (config.json, model.safetensors; tokenizer.json for heads). `dtype` float16
+        halves what is shipped; a model is always float32 once loaded."""
+        config = {"class": type(self).__name__, **asdict(self.config)}
+        words = None
+        if self.heads is not None:
+            config[HEADS], words = asdict(self.heads.config), self.heads.tokenizer.to_json()
+        tensors = {name: value.to(dtype) for name, value in self.state_dict().items()}
+        return save_checkpoint(folder, config, tensors, tokenizer=words)
 
     def embed_text(self, instructions: Sequence[str]) -> torch.Tensor | None:
         """(B, E) for models that read the instruction, else None."""
@@ -180,17 +203,6 @@ class WorldModel(nn.Module, ABC):
     def half_range(self) -> torch.Tensor:
         """(D,) half of what each number of a pose usually spans."""
         return (self.pose_high - self.pose_low).clamp_min(1e-8) / 2
-
-    def saved_heads(self) -> tuple[dict[str, Any], str | None]:
-        """What a checkpoint holds of heads besides weights: an entry of config.json, and the words."""
-        if self.heads is None:
-            return {}, None
-        return {HEADS: self.heads.checkpoint()}, self.heads.tokenizer.to_json()
-
-    def restore_heads(self, folder: Path, values: dict[str, Any] | None) -> None:
-        """Heads as a checkpoint has them, without their weights; none where config.json has no entry of them."""
-        if values is not None:
-            self._attach(*heads_of(folder, values))
 
     def _attach(self, config: HeadsConfig, tokenizer: InstructionTokenizer) -> None:
         if self.feature_shape is None:

@@ -8,17 +8,14 @@ t-2 and t.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import nn
 
 from vlaw_models.autoencoders.views import position_maps
-from vlaw_models.checkpoint import load_config, load_tensors, load_weights, save_checkpoint
-from vlaw_models.errors import VlawError
-from vlaw_models.world_models.base import ANCHOR, HEADS, Condition, WorldModel, output_of
+from vlaw_models.world_models.base import ANCHOR, Condition, WorldModel, output_of
 from vlaw_models.world_models.edm import EdmConfig, expand
 
 WAVES = (0.5, 1.0, 2.0)
@@ -62,10 +59,10 @@ class ChunkUNet(WorldModel):
     config_class = ChunkUNetConfig
 
     def __init__(self, config: ChunkUNetConfig):
-        super().__init__()
+        super().__init__(config)
         from diffusers import UNet2DModel
 
-        self.config = c = config
+        c = config
         self.edm, self.chunk, self.views, self.pose_dim = c.edm, c.chunk, c.views, len(c.pose_low)
         self.latent_shape = (c.latent_channels, c.views * c.latent_height, c.latent_width)
         depth, self.maps_dim = len(c.channels), self.pose_dim * (c.chunk + 1)
@@ -152,32 +149,6 @@ class ChunkUNet(WorldModel):
         level = (level * scale[:, None, None, None]).to(context.device)
         noise = torch.randn(context.shape, generator=generator).to(context.device)
         return (context + level * noise) / (level**2 + 1).sqrt()
-
-    def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
-        """Writes config.json and model.safetensors (float16 halves what is shipped)."""
-        heads, words = self.saved_heads()
-        config = {"class": "ChunkUNet", **asdict(self.config), **heads}
-        return save_checkpoint(folder, config, {k: v.to(dtype) for k, v in self.state_dict().items()}, tokenizer=words)
-
-    @classmethod
-    def load(cls, folder: Path) -> ChunkUNet:
-        """Raises VlawError for a damaged checkpoint."""
-        values = load_config(folder)
-        values.pop("class")
-        heads = values.pop(HEADS, None)
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        try:
-            config = ChunkUNetConfig(**{**values, "edm": EdmConfig(**values["edm"])})
-        except (TypeError, KeyError) as error:
-            raise VlawError(
-                f"config.json does not describe a ChunkUNet: {error}",
-                where=str(folder),
-                remedy="The checkpoint was made by another version; make it again with this one.",
-            ) from error
-        model = cls(config)
-        model.restore_heads(folder, heads)
-        load_weights(model, {k: v.float() for k, v in load_tensors(folder).items()}, where=folder)
-        return model
 
     def _pose_features(self, poses: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(B, K+H, D) -> embedding (B, D(K+2H)), constant maps (B, D(1+H)) and waves (B, 2|WAVES| D(1+H)), about [-1,

@@ -11,8 +11,7 @@ nearly all there is: there is no noise to remove.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,12 +19,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from vlaw_models.checkpoint import load_config, load_tensors, load_weights, save_checkpoint
 from vlaw_models.device import mixed
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.spec import Pinhole, RobotSpec
 from vlaw_models.world_models import copies
-from vlaw_models.world_models.base import ANCHOR, HEADS, Condition, WorldModel
+from vlaw_models.world_models.base import ANCHOR, Condition, WorldModel
 from vlaw_models.world_models.copies import COLOURS
 from vlaw_models.world_models.edm import EdmConfig
 from vlaw_models.world_models.view_unet import Exchange, ViewUNet
@@ -92,8 +90,8 @@ class ChunkWarp(WorldModel):
     change_patch = 4
 
     def __init__(self, config: ChunkWarpConfig):
-        super().__init__()
-        self.config = c = config
+        super().__init__(config)
+        c = config
         if len(c.cameras) != c.views:
             raise VlawError(
                 f"{len(c.cameras)} calibrated cameras for {c.views} views",
@@ -237,31 +235,6 @@ class ChunkWarp(WorldModel):
             )
         return {**super().of_robot(robot), "cameras": known}
 
-    def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
-        """Writes config.json and model.safetensors (float16 halves what is shipped)."""
-        heads, words = self.saved_heads()
-        config = {"class": "ChunkWarp", **asdict(self.config), **heads}
-        return save_checkpoint(folder, config, {k: v.to(dtype) for k, v in self.state_dict().items()}, tokenizer=words)
-
-    @classmethod
-    def load(cls, folder: Path) -> ChunkWarp:
-        """Raises VlawError for a damaged checkpoint."""
-        values = load_config(folder)
-        try:
-            cameras = tuple(Pinhole(**_tuples(camera)) for camera in values.pop("cameras"))
-            values.pop("class")
-            heads = values.pop(HEADS, None)
-            model = cls(ChunkWarpConfig(**_tuples(values), cameras=cameras))
-        except (KeyError, TypeError) as error:
-            raise VlawError(
-                f"config.json does not describe a ChunkWarp: {error}",
-                where=str(folder),
-                remedy="Use a checkpoint written by this version, or make it again.",
-            ) from error
-        model.restore_heads(folder, heads)
-        load_weights(model, {k: v.float() for k, v in load_tensors(folder).items()}, where=folder)
-        return model.eval()
-
 
 def _composed(
     decided: torch.Tensor, prior: torch.Tensor, given: Sequence[torch.Tensor], sharper: float
@@ -287,7 +260,3 @@ def _at_places(smallest: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
 def _grid(height: int, width: int) -> torch.Tensor:
     """The centres of all pixels (2, h, w), x and y from -1 to 1."""
     return F.affine_grid(torch.eye(3)[None, :2], [1, 1, height, width], align_corners=False)[0].movedim(2, 0)
-
-
-def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}

@@ -9,7 +9,7 @@ poses of its four frames.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,9 @@ import torch
 from diffusers import CosmosTransformer3DModel
 from torch import Tensor, nn
 
-from vlaw_models.checkpoint import load_config, load_tensors, load_weights, save_checkpoint
+from vlaw_models.checkpoint import load_tensors, start_from
 from vlaw_models.errors import VlawError
-from vlaw_models.world_models.base import ANCHOR, HEADS, Condition, WorldModel, output_of
+from vlaw_models.world_models.base import ANCHOR, Condition, WorldModel, output_of
 from vlaw_models.world_models.edm import EdmConfig, expand
 
 STILL = 1e-4
@@ -100,8 +100,8 @@ class CosmosWorld(WorldModel):
 
     def __init__(self, config: CosmosWorldConfig):
         """Raises VlawError for a chunk that does not divide into latents, and latents that do not into patches."""
-        super().__init__()
-        self.config = c = config
+        super().__init__(config)
+        c = config
         if c.chunk % c.frames_per_latent:
             raise VlawError(
                 f"a chunk of {c.chunk} frames, of which {c.frames_per_latent} share a latent",
@@ -202,43 +202,11 @@ class CosmosWorld(WorldModel):
     def embed_text(self, instructions: Sequence[str]) -> torch.Tensor | None:
         return None if self.text_encoder is None else self.text_encoder(instructions)
 
-    def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
-        heads, words = self.saved_heads()
-        config = {"class": "CosmosWorld", **asdict(self.config), **heads}
-        return save_checkpoint(folder, config, {k: v.to(dtype) for k, v in self.state_dict().items()}, tokenizer=words)
-
-    @classmethod
-    def load(cls, folder: Path) -> CosmosWorld:
-        """Raises VlawError for a damaged checkpoint."""
-        values = load_config(folder)
-        values.pop("class")
-        heads = values.pop(HEADS, None)
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        try:
-            config = CosmosWorldConfig(**{**values, "edm": EdmConfig(**values["edm"])})
-        except (TypeError, KeyError) as error:
-            raise VlawError(
-                f"config.json does not describe a CosmosWorld: {error}",
-                where=str(folder),
-                remedy="The checkpoint was made by another version; make it again with this one.",
-            ) from error
-        model = cls(config)
-        model.restore_heads(folder, heads)
-        load_weights(model, {k: v.float() for k, v in load_tensors(folder).items()}, where=folder)
-        return model
-
     def load_cosmos(self, folder: Path) -> list[str]:
         """Starts from Cosmos-Predict2's weights: the `transformer` folder of diffusers' format, in one file or several.
 
         Returns the names that it lacks (none, if it is whole); raises VlawError where shapes disagree or a name is
         foreign.
         """
-        tensors, own = load_tensors(folder), self.network.state_dict()
-        wrong = [name for name, value in tensors.items() if name not in own or own[name].shape != value.shape]
-        if wrong:
-            raise VlawError(
-                f"{len(wrong)} tensors do not fit this configuration, e.g. {wrong[0]}",
-                where=str(folder),
-                remedy="Use the sizes of the preset 'cosmos' with Cosmos-Predict2's weights of 2 billion parameters.",
-            )
-        return list(self.network.load_state_dict(tensors, strict=False).missing_keys)
+        remedy = "Use the sizes of the preset 'cosmos' with Cosmos-Predict2's weights of 2 billion parameters."
+        return start_from(self.network, load_tensors(folder), where=folder, remedy=remedy)

@@ -9,7 +9,7 @@ frame. As in the original, the temporal layers cross-attend to the token of the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,9 @@ import torch
 from diffusers import UNetSpatioTemporalConditionModel
 from torch import Tensor, nn
 
-from vlaw_models.checkpoint import load_config, load_tensors, load_weights, read_safetensors, save_checkpoint
+from vlaw_models.checkpoint import read_safetensors, start_from
 from vlaw_models.device import compute_device
-from vlaw_models.errors import VlawError
-from vlaw_models.world_models.base import HEADS, Condition, WorldModel, output_of
+from vlaw_models.world_models.base import Condition, WorldModel, output_of
 from vlaw_models.world_models.edm import EdmConfig
 
 
@@ -108,8 +107,8 @@ class CtrlWorld(WorldModel):
     includes_current = True
 
     def __init__(self, config: CtrlWorldConfig):
-        super().__init__()
-        self.config = c = config
+        super().__init__(config)
+        c = config
         self.edm, self.chunk, self.views, self.pose_dim = c.edm, c.chunk, c.views, len(c.pose_low)
         self.latent_shape = (c.latent_channels, c.views * c.latent_height, c.latent_width)
         self.drop_probability = c.drop_probability
@@ -196,46 +195,13 @@ class CtrlWorld(WorldModel):
     def embed_text(self, instructions: Sequence[str]) -> torch.Tensor | None:
         return None if self.text_encoder is None else self.text_encoder(instructions)
 
-    def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
-        heads, words = self.saved_heads()
-        config = {"class": "CtrlWorld", **asdict(self.config), **heads}
-        return save_checkpoint(folder, config, {k: v.to(dtype) for k, v in self.state_dict().items()}, tokenizer=words)
-
-    @classmethod
-    def load(cls, folder: Path) -> CtrlWorld:
-        """Raises VlawError for a damaged checkpoint."""
-        values = load_config(folder)
-        values.pop("class")
-        heads = values.pop(HEADS, None)
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        try:
-            config = CtrlWorldConfig(**{**values, "edm": EdmConfig(**values["edm"])})
-        except (TypeError, KeyError) as error:
-            raise VlawError(
-                f"config.json does not describe a CtrlWorld: {error}",
-                where=str(folder),
-                remedy="The checkpoint was made by another version; make it again with this one.",
-            ) from error
-        model = cls(config)
-        model.restore_heads(folder, heads)
-        load_weights(model, {k: v.float() for k, v in load_tensors(folder).items()}, where=folder)
-        return model
-
     def load_stable_video(self, file: Path) -> list[str]:
         """Starts from Stable Video Diffusion's U-Net weights (its diffusion_pytorch_model.safetensors).
 
         Returns the names that the file lacks; raises VlawError where shapes disagree or a name is foreign.
         """
-        tensors = read_safetensors(file)
-        own = self.unet.state_dict()
-        wrong = [name for name, value in tensors.items() if name not in own or own[name].shape != value.shape]
-        if wrong:
-            raise VlawError(
-                f"{len(wrong)} tensors do not fit this configuration, e.g. {wrong[0]}",
-                where=str(file),
-                remedy="Use the sizes of the preset 'paper' with Stable Video Diffusion weights.",
-            )
-        return list(self.unet.load_state_dict(tensors, strict=False).missing_keys)
+        remedy = "Use the sizes of the preset 'paper' with Stable Video Diffusion weights."
+        return start_from(self.unet, read_safetensors(file), where=file, remedy=remedy)
 
 
 def clip_text_encoder(folder: Path) -> Callable[[Sequence[str]], torch.Tensor]:

@@ -8,7 +8,7 @@ checkpoint without them has the same frames.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from vlaw_models.checkpoint import read_tokenizer
+from vlaw_models.checkpoint import described, read_tokenizer
 from vlaw_models.device import mixed
-from vlaw_models.errors import VlawError
 from vlaw_models.tokenize import InstructionTokenizer
 
 UNSURE = -2.0
@@ -100,10 +99,6 @@ class Heads(nn.Module):
         """(B, length) ids of the instructions' words."""
         return self.tokenizer(instructions)
 
-    def checkpoint(self) -> dict[str, Any]:
-        """What config.json says of them."""
-        return asdict(self.config)
-
 
 def new_tokenizer(instructions: Iterable[str], config: HeadsConfig) -> InstructionTokenizer:
     """The words of these instructions."""
@@ -112,14 +107,7 @@ def new_tokenizer(instructions: Iterable[str], config: HeadsConfig) -> Instructi
 
 def heads_of(folder: Path, values: dict[str, Any]) -> tuple[HeadsConfig, InstructionTokenizer]:
     """Configuration and words of the heads in a checkpoint. Raises VlawError where they are damaged."""
-    try:
-        config = HeadsConfig(**values)
-    except TypeError as error:
-        raise VlawError(
-            f"config.json does not describe heads: {error}",
-            where=str(folder),
-            remedy="The checkpoint was made by another version; make it again with this one.",
-        ) from error
+    config = described(HeadsConfig, values, by="Heads", where=folder)
     text = read_tokenizer(folder)
     return config, InstructionTokenizer.from_json(text, length=config.length, where=folder)
 
