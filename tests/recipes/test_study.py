@@ -69,7 +69,7 @@ def test_packaged_arms_differ_from_vlaw_in_what_they_are_named_after():
     assert differ["vlaw_expert_only_world_model"] == differ["vlaw_expert_control_world_model"] == {"world_model"}
     assert differ["vlaw_half_synthetic"] == {"imagine"}
     assert differ["vlaw_no_real_in_policy"] == differ["vlaw_awr"] == differ["vlaw_recap"] == {"policy"}
-    assert differ["vlaw_yes_no_judge"] == differ["imagined_true_labels"] == {"score"}
+    assert differ["vlaw_surer_judge"] == differ["imagined_true_labels"] == {"score"}
     assert differ["oracle"] == {"imagine", "score"}
     assert {name for name, recipe in other.items() if recipe.privileged} == {"imagined_true_labels", "oracle"}
 

@@ -16,7 +16,7 @@ TITLES = {
     "vlaw_expert_only_world_model": "VLAW, expert-only world model",
     "vlaw_half_synthetic": "VLAW, half the synthetic data",
     "vlaw_no_real_in_policy": "VLAW, no real data in the policy",
-    "vlaw_yes_no_judge": "VLAW, plain yes/no judge",
+    "vlaw_surer_judge": "VLAW, surer judge",
     "vlaw_expert_control_world_model": "VLAW, expert-only world model, control",
     "vlaw_awr": "VLAW, AWR weights",
     "vlaw_recap": "VLAW, RECAP",
