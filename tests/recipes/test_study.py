@@ -105,7 +105,6 @@ def test_claims_is_what_the_claims_ask_for():
     for member in study.members:
         recipe = find_recipe(member.experiment)
         assert recipe.evaluation.episodes_per_task == 100
-        assert recipe.policy.stops
 
 
 @pytest.mark.parametrize(

@@ -53,9 +53,9 @@ class PretrainConfig:
     does there from their first frames, teach the judge."""
     demonstrations_per_task: int = 50
     co_training_per_task: int = 100
-    """As in foundation.toml: the very episodes of the lake's expert_demonstrations and co_training_data. The base
-    policy has learned from them, so that an arm which imagines from their first frames has no data that the others
-    never had."""
+    """At least as many as foundation.toml has: the lake's expert_demonstrations and co_training_data are the first of
+    them. The base policy has learned from them, so that an arm which imagines from their first frames has no data
+    that the others never had."""
     near_success_per_task: int = 0
     """Pairs of success and near-success per task, a broad set for the world model (World-VLA-Loop's first stage:
     about 35,000 episodes of 23 tasks)."""
