@@ -65,7 +65,7 @@ def save_checkpoint(
 def load_config(folder: Path | str) -> dict[str, Any]:
     """config.json of a checkpoint. Raises VlawError where it is missing, damaged or has no "class"."""
     path = Path(folder) / CONFIG
-    text = _read_text(path)
+    text = read_text(path)
     try:
         config = json.loads(text)
     except ValueError as error:
@@ -123,7 +123,7 @@ def read_safetensors(path: Path | str) -> dict[str, torch.Tensor]:
 
 def read_tokenizer(folder: Path | str) -> str:
     """The text of tokenizer.json. Raises VlawError where it is missing."""
-    return _read_text(Path(folder) / TOKENIZER)
+    return read_text(Path(folder) / TOKENIZER)
 
 
 def load_weights(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *, where: Path | str) -> None:
@@ -202,7 +202,8 @@ def _of_json(kind: Any, value: Any) -> Any:
     return value
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a file of a checkpoint. Raises VlawError where it is missing or no text."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -175,6 +175,9 @@ class PolicyConfig:
     its name."""
     frozen_encoder: bool = True
     """Only what comes after the pictures' encoder is trained: five times faster. Paper: False."""
+    lora_rank: Count = field(default=0, metadata=LATER)
+    """Of Pi0Policy and Pi05Policy: language model and action expert learn by LoRA layers of this rank, merged in the
+    checkpoint; the rest, a fifth, as it is. 0: all weights (paper). openpi: 16."""
 
 
 @dataclass(frozen=True)

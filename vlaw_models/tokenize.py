@@ -16,6 +16,8 @@ from tokenizers import Tokenizer
 from vlaw_models.errors import VlawError
 
 PAD, UNKNOWN, IMAGE = "[PAD]", "[UNK]", "[IMG]"
+REMEMBERED = 10_000
+"""Texts whose tokens are kept, at most: a prompt with the state in it is seldom asked for again."""
 
 
 class InstructionTokenizer:
@@ -29,18 +31,22 @@ class InstructionTokenizer:
         self._known: dict[str, list[int]] = {}
 
     @classmethod
-    def from_instructions(cls, instructions: Iterable[str], *, length: int) -> InstructionTokenizer:
-        """A word-level tokenizer whose vocabulary is the lower-cased words of `instructions`, in sorted order."""
+    def from_instructions(
+        cls, instructions: Iterable[str], *, length: int, template: str = "{}"
+    ) -> InstructionTokenizer:
+        """A word-level tokenizer whose vocabulary is the lower-cased words of `instructions` and of the template, in
+        sorted order."""
         from tokenizers.models import WordLevel
         from tokenizers.normalizers import Lowercase
         from tokenizers.pre_tokenizers import Whitespace
 
         split = Whitespace()
-        words = {word for text in set(instructions) for word, _ in split.pre_tokenize_str(text.lower())}
+        told = {template.format(text).lower() for text in instructions}
+        words = {word for text in told for word, _ in split.pre_tokenize_str(text)}
         vocabulary = {name: index for index, name in enumerate([PAD, UNKNOWN, IMAGE, *sorted(words)])}
         tokenizer = Tokenizer(WordLevel(vocabulary, unk_token=UNKNOWN))
         tokenizer.normalizer, tokenizer.pre_tokenizer = Lowercase(), split
-        return cls(tokenizer, length=length)
+        return cls(tokenizer, length=length, template=template)
 
     @classmethod
     def from_json(cls, text: str, *, length: int, template: str = "{}", where: Path | str = "") -> InstructionTokenizer:
@@ -81,6 +87,8 @@ class InstructionTokenizer:
         ids = torch.full((len(instructions), self.length), self.pad_id, dtype=torch.int64)
         for row, text in enumerate(instructions):
             if text not in self._known:
+                if len(self._known) == REMEMBERED:
+                    self._known.clear()
                 encoding = self.tokenizer.encode(self.template.format(text), add_special_tokens=False)
                 self._known[text] = encoding.ids[: self.length]
             known = self._known[text]

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
+from vlaw_models.config import identifying
 from vlaw_models.progress import Progress
 from vlaw_models.registry import Registry
 
@@ -191,11 +192,11 @@ class Learner(ABC):
 
     def fit_tables(self, settings: PolicyConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         """What it reads of [policy] and of its own table when it fits: part of the policy's identity."""
-        unread = {"steps"} if settings.stops else set()
+        unread, known = {"steps"} if settings.stops else set(), identifying(settings)
         shared = ["ema", *(["stops"] if settings.stops else []), *self.policy_keys]
         own = [item.name for item in dataclasses.fields(self) if item.name not in self.member_keys]
         return (
-            {key: getattr(settings, key) for key in shared if key not in unread},
+            {key: known[key] for key in shared if key in known and key not in unread},
             {key: getattr(self, key) for key in own if key not in unread},
         )
 

@@ -66,7 +66,7 @@ class Dsrl(Learner):
                 "= false does not fit the learner: it learns from real rollouts",
                 "Set policy.use_real = true, or choose another learner.",
             )
-        flow = issubclass(policy_class, FlowMatchingPolicy) and policy_class.can_freeze
+        flow = issubclass(policy_class, FlowMatchingPolicy) and policy_class.can_steer
         if not (flow or issubclass(policy_class, NoisePolicy)):
             return Misfit(
                 "policy.learner",

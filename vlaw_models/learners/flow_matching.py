@@ -47,6 +47,12 @@ def misfit(policy_class: type, settings: PolicyConfig) -> Misfit | None:
             f"= true does not fit {name}, whose encoder is not apart from the rest",
             "Set policy.frozen_encoder = false.",
         )
+    if settings.lora_rank and not policy_class.can_adapt:
+        return Misfit(
+            "policy.lora_rank",
+            f"= {settings.lora_rank} does not fit {name}, which has no layers for LoRA",
+            "Set policy.lora_rank = 0, which trains all weights.",
+        )
     return None
 
 
@@ -75,6 +81,8 @@ def update(
         check_fits(policy, sources[-1])
     loop = LoopConfig(steps=stops.last, learning_rate=settings.learning_rate, ema=settings.ema)
     options: dict[str, Any] = {"batch_size": settings.batch_size, "seed": seed, "stops": stops, "progress": progress}
+    if settings.lora_rank:
+        policy.adapt(settings.lora_rank, seed=seed)
     if settings.frozen_encoder:
         # Pictures are encoded once and for all, so that a second pair (eps, t) would cost as much as another sample.
         return train_head(policy, sources, list(shares.values()), loop, flow_samples=1, **options)
@@ -103,18 +111,15 @@ def train_policy(
         data = StepData.from_episodes(data, weights=weights)
     source = data if isinstance(data, MixedData) else MixedData([data], [1.0])
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    tokens: dict[str, torch.Tensor] = {}
 
     def draw() -> list[np.ndarray]:
         return source.choose(rng, batch_size)
 
     def batch_loss(batch: Batch) -> torch.Tensor:
-        for text in set(batch.instructions) - set(tokens):
-            tokens[text] = policy.tokenizer([text])[0]
         return policy.loss(
             torch.from_numpy(batch.images),
             torch.from_numpy(batch.states),
-            torch.stack([tokens[text] for text in batch.instructions]),
+            batch.instructions,
             torch.from_numpy(batch.actions),
             torch.from_numpy(batch.weights),
             generator,

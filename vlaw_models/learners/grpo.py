@@ -136,6 +136,8 @@ def misfit(policy_class: type, settings: PolicyConfig) -> Misfit | None:
             f"= true does not fit {policy_class.__name__}, whose encoder is not apart from the rest",
             "Set policy.frozen_encoder = false.",
         )
+    if settings.lora_rank:
+        return Misfit("policy.lora_rank", "does not fit GRPO, which trains the weights", "Set policy.lora_rank = 0.")
     return None
 
 

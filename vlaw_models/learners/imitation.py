@@ -32,6 +32,7 @@ class Imitation(Learner):
         "rehearsal",
         "use_real",
         "frozen_encoder",
+        "lora_rank",
     )
 
     def fits(self, policy_class: type[Any], settings: PolicyConfig) -> Misfit | None:

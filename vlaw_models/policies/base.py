@@ -65,14 +65,30 @@ class TrainedPolicy(nn.Module, ABC):
         self.tokenizer, self.normalization = tokenizer, normalization
         self.chunk_size, self.action_dim = normalization.chunk_size, normalization.action_dim
         self.execute_steps = execute_steps
+        self._adapted: tuple[Any, ...] = ()
+        """peft's handle, in a tuple: it holds this module, and must not be a part of it."""
+
+    @staticmethod
+    def said(instruction: str) -> str:
+        """The instruction as it stands in what the policy reads."""
+        return instruction
+
+    def read(self, instructions: Sequence[str], state: Any) -> torch.Tensor:
+        """The tokens (B, L) of what the policy is told in words; the state (B, D), as it is, where it is written
+        there."""
+        del state
+        return self.tokenizer([self.said(text) for text in instructions])
 
     @abstractmethod
     def encode(self, images: torch.Tensor, state: torch.Tensor, tokens: torch.Tensor) -> Any:
         """Context of a batch: images (B, V, h, w, 3) uint8, normalised state (B, D), tokens (B, L)."""
 
     can_freeze: bool = False
-    """True where `picture_features`, `encode_features`, `forget_head` and `head_parameters` are there: pictures can be
-    encoded once and for all. The context then is `context_of(features)`, of features (B, C)."""
+    """True where `picture_features`, `encode_features` and `head_parameters` are there: pictures can be encoded once
+    and for all."""
+    can_steer: bool = False
+    """True where `forget_head` is there too and the context is `context_of(features)`, of features (B, C): its noise
+    can be chosen by them (DSRL)."""
 
     def picture_features(self, images: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """What the encoder makes of pictures and instruction alone, (B, F): all that a frozen one needs to be asked."""
@@ -96,6 +112,35 @@ class TrainedPolicy(nn.Module, ABC):
     def head_parameters(self) -> list[nn.Parameter]:
         """What is trained while the encoder is frozen: everything after `picture_features`."""
         raise NotImplementedError
+
+    can_adapt: bool = False
+    """True where `lora_targets` and `beside_lora` are there: LoRA can train it (`adapt`)."""
+
+    def lora_targets(self) -> list[str]:
+        """Names of the linear layers that LoRA adapts, as they appear in `named_modules`."""
+        raise NotImplementedError
+
+    def beside_lora(self) -> list[nn.Parameter]:
+        """What is trained as it is while LoRA trains the rest."""
+        raise NotImplementedError
+
+    def adapt(self, rank: int, *, seed: int) -> None:
+        """Freezes the policy but for `beside_lora` and puts LoRA layers into it, which change nothing before they learn
+        (alpha = rank, as in openpi). `save` merges them. Raises VlawError for a class that has no targets."""
+        from peft import LoraConfig, LoraModel
+
+        if not self.can_adapt:
+            raise VlawError(
+                f"a {type(self).__name__} has no layers for LoRA",
+                where="policy.lora_rank",
+                remedy="Set policy.lora_rank = 0, which trains all weights.",
+            )
+        beside = self.beside_lora()
+        config = LoraConfig(r=rank, lora_alpha=rank, lora_dropout=0.0, target_modules=self.lora_targets(), bias="none")
+        with seeded(seed):
+            self._adapted = (LoraModel(self, config, "default"),)
+        for parameter in beside:
+            parameter.requires_grad_(True)
 
     can_condition: bool = False
     """Whether the policy can be conditioned on how good what it should do is (RECAP): see `condition_on_advantage`."""
@@ -148,7 +193,7 @@ class TrainedPolicy(nn.Module, ABC):
         CPU generator: it decides noise, times and augmentation.
         """
         device = self.device
-        tokens = instructions if isinstance(instructions, torch.Tensor) else self.tokenizer(instructions)
+        tokens = instructions if isinstance(instructions, torch.Tensor) else self.read(instructions, state)
         images, points = self.augment(images, points, generator)
         state = state.to(device).float()
         context = self.encode(images.to(device), self.normalization.state(state), tokens.to(device))
@@ -192,7 +237,7 @@ class TrainedPolicy(nn.Module, ABC):
             )
         state = torch.as_tensor(observation.state, dtype=torch.float32, device=device)
         images = torch.from_numpy(np.ascontiguousarray(observation.images)).to(device)
-        return self.observed(state, images=images, tokens=self.tokenizer(instructions).to(device)), state
+        return self.observed(state, images=images, tokens=self.read(instructions, state).to(device)), state
 
     def observed(
         self,
@@ -229,10 +274,13 @@ class TrainedPolicy(nn.Module, ABC):
         }
 
     def save(self, folder: Path | str, dtype: torch.dtype = torch.float32) -> Path:
-        """Writes the checkpoint: sizes and normalisation in config.json, weights, tokenizer.json.
+        """Writes the checkpoint: sizes and normalisation in config.json, weights (LoRA merged), tokenizer.json.
 
         `dtype` float16 halves what is shipped; a policy is always float32 once loaded.
         """
+        for adapted in self._adapted:
+            adapted.merge_and_unload()
+        self._adapted = ()
         tensors = {name: value.to(dtype) for name, value in self.state_dict().items()}
         return save_checkpoint(folder, self.config(), tensors, tokenizer=self.tokenizer.to_json())
 
@@ -283,11 +331,18 @@ def build_policy(
 ) -> TrainedPolicy:
     """A new policy of a preset (presets.POLICY[...]) for a robot, seeded.
 
-    The tokenizer is made from the words of `instructions` unless one is given (PaliGemma's, for published weights).
+    The tokenizer is made from the words of `instructions` unless one is given (PaliGemma's, for published weights). The
+    policy looks at the first camera of each of the preset's `roles`, in their order, or, without them, at all.
     """
-    length = preset["instruction_length"]
-    tokenizer = tokenizer or InstructionTokenizer.from_instructions(instructions, length=length)
     policy_class = preset_class(preset, POLICIES)
+    words = {"length": preset["instruction_length"], "template": preset.get("instruction_template", "{}")}
+    if tokenizer is None:
+        said = [policy_class.said(text) for text in instructions]
+        tokenizer = InstructionTokenizer.from_instructions(said, **words)
+    elif "instruction_template" in preset:
+        tokenizer = InstructionTokenizer(tokenizer.tokenizer, **words)
     sizes = {**preset["sizes"], **({"cameras": len(robot.cameras)} if "cameras" in preset["sizes"] else {})}
+    if "roles" in preset:
+        sizes["views"] = [robot.camera_names.index(name) for name in robot.cameras_of(preset["roles"])]
     with seeded(seed):
         return policy_class(tokenizer, normalization, **{name: preset[name] for name in policy_class.plain}, **sizes)

@@ -183,13 +183,12 @@ class FeatureData:
 
     def __init__(self, policy: TrainedPolicy, data: StepData, *, batch_size: int = 256):
         """`policy.can_freeze` must be true; its encoder is asked once per control step of `data`."""
-        tokens = policy.tokenizer(data.instructions)
         features, states, chunks, weights, positive = [], [], [], [], []
         for begin in range(0, len(data), batch_size):
             steps = np.arange(begin, min(begin + batch_size, len(data)))
             batch = data.at(steps, policy.chunk_size)
-            episodes = np.searchsorted(data.starts, steps, side="right") - 1
-            images, words = torch.from_numpy(batch.images).to(policy.device), tokens[episodes].to(policy.device)
+            images = torch.from_numpy(batch.images).to(policy.device)
+            words = policy.read(batch.instructions, batch.states).to(policy.device)
             with torch.no_grad(), mixed(policy.device):
                 features.append(policy.picture_features(images, words).bfloat16().cpu())
             states.append(batch.states)

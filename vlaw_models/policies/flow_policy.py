@@ -65,7 +65,7 @@ class FlowHead(nn.Module):
 class FlowPolicy(FlowMatchingPolicy):
     """Per-camera convolutions conditioned on the instruction, a state MLP and a FiLM-MLP flow head."""
 
-    can_freeze = True
+    can_freeze = can_steer = True
     can_condition = True
 
     def __init__(

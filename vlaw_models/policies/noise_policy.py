@@ -89,9 +89,9 @@ class NoisePolicy(nn.Module):
     """A Policy: `base` frozen, and what chooses its noise."""
 
     def __init__(self, base: FlowMatchingPolicy, *, noise_bound: float, width: int = 256, critics: int = 2):
-        """Raises VlawError for a policy whose pictures cannot be looked at once and for all (`can_freeze`)."""
+        """Raises VlawError for a policy whose pictures cannot be looked at once and for all (`can_steer`)."""
         super().__init__()
-        if not base.can_freeze:
+        if not base.can_steer:
             raise VlawError(
                 f"the noise of a {type(base).__name__} cannot be learned",
                 where=type(self).__name__,

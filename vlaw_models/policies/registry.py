@@ -12,6 +12,7 @@ POLICIES = Registry(
         "NoisePolicy": "vlaw_models.policies.noise_policy:NoisePolicy",
         "OpenVlaOftL1Policy": "vlaw_models.policies.openvla_oft:OpenVlaOftL1Policy",
         "OpenVlaOftPolicy": "vlaw_models.policies.openvla_oft:OpenVlaOftPolicy",
+        "Pi05Policy": "vlaw_models.policies.pi05:Pi05Policy",
         "Pi0Policy": "vlaw_models.policies.pi0:Pi0Policy",
     },
 )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vlaw_models.errors import VlawError
 from vlaw_models.presets.autoencoders import AUTOENCODER
-from vlaw_models.presets.policies import OPENVLA_OFT, POLICY
+from vlaw_models.presets.policies import OPENVLA_OFT, PI05, POLICY
 from vlaw_models.presets.reward_models import REWARD_MODEL
 from vlaw_models.presets.world_models import WORLD_MODEL
 from vlaw_models.robots.registry import DEFAULT
@@ -24,6 +24,7 @@ __all__ = [
     "BACKBONES",
     "MODELS",
     "OPENVLA_OFT",
+    "PI05",
     "POLICY",
     "PRESETS",
     "REWARD_MODEL",

@@ -47,6 +47,7 @@ POLICY: dict[str, dict[str, Any]] = {
         "euler_steps": 10,
         "instruction_length": 48,
         "instruction_template": "<bos>{}\n",
+        "roles": ("exterior", "wrist"),
         "sizes": {
             "max_dim": 32,
             "vocabulary_size": 257152,
@@ -82,6 +83,20 @@ POLICY: dict[str, dict[str, Any]] = {
             },
         },
     },
+}
+
+PI05: dict[str, dict[str, Any]] = {
+    # pi0.5-DROID: the networks of pi0 but for the expert's norms, a longer prompt, which has the state in it, and 15
+    # actions (one second). Both look at one exterior camera and the wrist's; openpi masks the third.
+    name: {
+        **POLICY[name],
+        "class": "Pi05Policy",
+        "chunk_size": chunk,
+        "instruction_length": 200,
+        "instruction_template": "<bos>Task: {};\nAction: ",
+        "roles": ("exterior", "wrist"),
+    }
+    for name, chunk in (("paper", 15), ("toy", 8))
 }
 
 OPENVLA_OFT: dict[str, dict[str, Any]] = {

@@ -119,7 +119,7 @@ class _Tracing:
     ) -> np.ndarray:
         del noise_scale
         found = self._policy.sample_traced(observation, instructions, generator, self._temperature)
-        self._calls.append((observation, self._policy.tokenizer(instructions), found))
+        self._calls.append((observation, self._policy.read(instructions, observation.state), found))
         return found.actions
 
     def chunks(self, episodes: Sequence[Episode], *, first: int) -> Chunks:

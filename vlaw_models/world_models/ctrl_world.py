@@ -8,18 +8,20 @@ frame. As in the original, the temporal layers cross-attend to the token of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
 from torch import Tensor, nn
 
-from vlaw_models.checkpoint import read_safetensors, start_from
-from vlaw_models.device import compute_device
+from vlaw_models.checkpoint import read_safetensors, read_text, start_from
+from vlaw_models.errors import VlawError
 from vlaw_models.world_models.base import Condition, WorldModel, output_of
+from vlaw_models.world_models.clip_text import TEXT_TOKENIZER, ClipText
 from vlaw_models.world_models.edm import EdmConfig
 
 
@@ -52,6 +54,9 @@ class CtrlWorldConfig:
     noise_aug: float = 0.0
     drop_probability: float = 0.05
     text_dim: int = 512
+    """Of older checkpoints; `text_encoder` says it."""
+    text_encoder: dict[str, Any] | None = None
+    """Sizes of CLIP's text tower, for a model that reads the instruction (clip_text.py)."""
     block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
     layers: int = 2
     heads: tuple[int, ...] = (5, 10, 20, 20)
@@ -139,8 +144,14 @@ class CtrlWorld(WorldModel):
             nn.init.kaiming_normal_(layer.weight)
         self.register_buffer("pose_low", torch.tensor(c.pose_low), persistent=False)
         self.register_buffer("pose_high", torch.tensor(c.pose_high), persistent=False)
-        self.text_encoder: Callable[[Sequence[str]], torch.Tensor] | None = None
-        """Frozen; set it (see `clip_text_encoder`) for a model that reads the instruction. Not in the checkpoint."""
+        self.text_encoder = None if c.text_encoder is None else ClipText(c.text_encoder)
+        """Frozen, and in the checkpoint, of a model that reads the instruction."""
+        if self.text_encoder is not None and c.token_dim % self.text_encoder.size:
+            raise VlawError(
+                f"a text of {self.text_encoder.size} numbers does not fill a token of {c.token_dim}",
+                where="CtrlWorld's configuration",
+                remedy="Use the text encoder that the world model was trained with: its size divides the token's.",
+            )
 
     def forward(self, scaled: torch.Tensor, sigma: torch.Tensor, condition: Condition) -> torch.Tensor:
         """(B, 1 + H, C, h, w) -> the same shape."""
@@ -192,6 +203,20 @@ class CtrlWorld(WorldModel):
         level, noise = level.to(context.device), noise.to(context.device)
         return (context + level * noise) / (level**2 + 1).sqrt()
 
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        model = super().load(folder)
+        if model.text_encoder is not None:
+            file = Path(folder) / TEXT_TOKENIZER
+            model.text_encoder.speak(read_text(file), where=file)
+        return model
+
+    def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
+        if self.text_encoder is not None and self.text_encoder.tokenizer is not None:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            (Path(folder) / TEXT_TOKENIZER).write_text(self.text_encoder.tokenizer.to_str(), encoding="utf-8")
+        return super().save(folder, dtype)
+
     def embed_text(self, instructions: Sequence[str]) -> torch.Tensor | None:
         return None if self.text_encoder is None else self.text_encoder(instructions)
 
@@ -202,18 +227,3 @@ class CtrlWorld(WorldModel):
         """
         remedy = "Use the sizes of the preset 'paper' with Stable Video Diffusion weights."
         return start_from(self.unet, read_safetensors(file), where=file, remedy=remedy)
-
-
-def clip_text_encoder(folder: Path) -> Callable[[Sequence[str]], torch.Tensor]:
-    """CLIP's text tower (openai/clip-vit-base-patch32 format) as a function from instructions to (B, 512)."""
-    from transformers import AutoTokenizer, CLIPTextModelWithProjection
-
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    model = CLIPTextModelWithProjection.from_pretrained(folder, local_files_only=True).eval().to(compute_device())
-
-    @torch.inference_mode()
-    def embed(instructions: Sequence[str]) -> torch.Tensor:
-        batch = tokenizer(list(instructions), padding="max_length", truncation=True, return_tensors="pt")
-        return model(**batch.to(model.device)).text_embeds
-
-    return embed
