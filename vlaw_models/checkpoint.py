@@ -55,6 +55,7 @@ def save_checkpoint(
     stored = {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).unlink(missing_ok=True)
+    (folder / WEIGHTS).unlink(missing_ok=True)  # it may be another name of a published file, which stays as it is
     save_file(stored, str(folder / WEIGHTS))
     if tokenizer is not None:
         (folder / TOKENIZER).write_text(tokenizer, encoding="utf-8")

@@ -89,3 +89,32 @@ def test_a_stage_that_needs_a_simulator_is_refused_by_name(place, tmp_path):
     )
     assert done.returncode != 0
     assert "needs a simulator; robot 'droid' has none" in done.stdout + done.stderr
+
+
+def test_imported_weights_of_every_kind_are_what_the_loop_starts_from(tmp_path):
+    """Each as it is published, at toy size: the policy is a pi0.5, the world model reads the instruction."""
+    from published_layouts import clip, ctrl_world, openpi, qwen3_vl, svd
+
+    place, weights = imported(tmp_path), tmp_path / "weights"
+    toy = ("--preset", "toy", "--out")
+    text = clip(tmp_path / "clip")
+    for kind, source, key in (
+        ("pi05", openpi("pi05", tmp_path / "pi05"), "base_policy"),
+        ("qwen3-vl", qwen3_vl(tmp_path / "qwen"), "reward_model"),
+        ("ctrl-world", ctrl_world(tmp_path / "world.pt"), "world_model"),
+        ("svd", svd(tmp_path / "svd"), "svd"),
+    ):
+        more = ("--clip", str(text)) if kind == "ctrl-world" else ()
+        vlaw(place, "weights", "import", kind, str(source), *toy, str(weights / key), *more)
+    recipes = tmp_path / "own"
+    shutil.copytree(PACKAGED / "droid", recipes)
+    folders = {key: weights / key for key in ("base_policy", "reward_model", "world_model")}
+    folders["autoencoder"] = weights / "svd" / "autoencoder"
+    lines = "".join(f'{key} = "{folder}"\n' for key, folder in folders.items())
+    (recipes / "foundation.toml").write_text((recipes / "foundation.toml").read_text() + f"\n[weights]\n{lines}")
+    (tmp_path / "recipes").unlink()
+    (tmp_path / "recipes").symlink_to(recipes)
+    vlaw(place, "run", "--experiment", "droid_sample", "--iterations", "1")
+    closure = vlaw(place, "audit", "policy", "droid_sample", "1", "--json")
+    assert "base_policy" in closure
+    vlaw(place, "audit", "policy", "droid_sample", "1", "--verify")

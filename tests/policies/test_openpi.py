@@ -18,7 +18,7 @@ def encoded(ours, given, mask):
     pixels = torch.from_numpy(given["images"]).permute(0, 1, 4, 2, 3).float() / 127.5 - 1
     state = ours.normalization.state(torch.from_numpy(given["states"]))
     tokens = torch.from_numpy(given["tokens"]).long()
-    words, told = ours._words(tokens), tokens != ours.tokenizer.pad_id
+    words, told = ours.words(tokens), tokens != ours.tokenizer.pad_id
     return ours.prefix(ours.patches(pixels), words, told, state, torch.from_numpy(mask))
 
 

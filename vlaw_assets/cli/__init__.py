@@ -38,6 +38,7 @@ from vlaw_assets.cli import (
     status,
     study,
     watch,
+    weights,
 )
 from vlaw_assets.cli.output import Commands
 
@@ -82,5 +83,6 @@ app.command("compact")(compact.compact)
 app.command("seal")(seal.seal)
 app.command("migrate")(migrate.migrate)
 app.command("pretrain")(services.pretrain)
+app.add_typer(weights.weights, name="weights")
 app.command("serve-policy")(serve_policy.serve_policy)
 app.command("ui")(services.ui)

@@ -140,7 +140,7 @@ class TrainedPolicy(nn.Module, ABC):
         with seeded(seed):
             self._adapted = (LoraModel(self, config, "default"),)
         for parameter in beside:
-            parameter.requires_grad_(True)
+            parameter.requires_grad_(requires_grad=True)
 
     can_condition: bool = False
     """Whether the policy can be conditioned on how good what it should do is (RECAP): see `condition_on_advantage`."""

@@ -136,12 +136,12 @@ class Pi0Policy(FlowMatchingPolicy):
         return instruction.strip().replace("_", " ").replace("\n", " ")
 
     def encode(self, images: torch.Tensor, state: torch.Tensor, tokens: torch.Tensor) -> Prefix:
-        return self.prefix(self.seen(images), self._words(tokens), tokens != self.tokenizer.pad_id, state)
+        return self.prefix(self.seen(images), self.words(tokens), tokens != self.tokenizer.pad_id, state)
 
     def picture_features(self, images: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """SigLIP's patches, the words' embeddings and which of them are words, one row a sample."""
         told = tokens != self.tokenizer.pad_id
-        seen, words = self.seen(images).flatten(1), self._words(tokens).flatten(1)
+        seen, words = self.seen(images).flatten(1), self.words(tokens).flatten(1)
         return torch.cat([seen, words.to(seen), told.to(seen)], dim=1)
 
     def encode_features(self, features: torch.Tensor, state: torch.Tensor) -> Prefix:
@@ -210,7 +210,8 @@ class Pi0Policy(FlowMatchingPolicy):
     def _embedding(self) -> nn.Module:
         return self.model.model.vlm.get_input_embeddings()
 
-    def _words(self, tokens: torch.Tensor) -> torch.Tensor:
+    def words(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(B, L, width) of tokens (B, L)."""
         return self._embedding(tokens)
 
     def velocity(self, context: Prefix, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -260,7 +261,7 @@ class Pi0Policy(FlowMatchingPolicy):
 
 
 class TimeEmbedding(nn.Module):
-    """(B, width) of times (B,), computed in float64 as openpi does: its fastest wave turns 250 times between 0 and 1."""
+    """(B, width) of times (B,), computed in float64 as openpi does: the fastest wave turns 250 times from 0 to 1."""
 
     def __init__(self, config: PI0Config):
         super().__init__()

@@ -85,7 +85,7 @@ class Pi05Policy(Pi0Policy):
         layers = [AdaptiveLayer(size, number) for number in range(size.num_hidden_layers)]
         for layer in layers:
             for part in (layer.self_attn, layer.mlp):
-                part.apply(model._init_weights)
+                part.apply(model._init_weights)  # noqa: SLF001 (transformers' name for it)
         expert.layers = nn.ModuleList(layers)
         # Gemma calls its last norm without the time; this one is called after it.
         expert.norm, model.last_norm = nn.Identity(), AdaptiveNorm(size.hidden_size, size.rms_norm_eps)

@@ -186,11 +186,7 @@ def build_reward_model(
     cannot take weights, and weights that cannot be had.
     """
     judge = checkpoint.preset_class(preset, REWARD_MODELS)
-    own = judge.of_robot(robot, preset.get("roles"))
-    size = preset["sizes"].get("image_size")
-    if size is not None and robot.fits_frame(*((size, size) if isinstance(size, int) else size)):
-        own["image_size"] = size
-    settings, network = judge.config_class(**{**preset["sizes"], **own}), preset.get("network")
+    settings, network = judge_settings(preset, robot=robot), preset.get("network")
     weights = weights or preset.get("weights")
     if weights is not None and not hasattr(judge, "from_pretrained"):
         raise VlawError(
@@ -203,6 +199,16 @@ def build_reward_model(
     if network is None:
         return judge.build(settings, instructions, seed=seed)
     return judge.build(settings, network, instructions, seed=seed)
+
+
+def judge_settings(preset: Mapping[str, Any], *, robot: RobotSpec) -> Any:
+    """The configuration of a preset's judge for a robot. Raises VlawError as `build_reward_model`."""
+    judge = checkpoint.preset_class(preset, REWARD_MODELS)
+    own = judge.of_robot(robot, preset.get("roles"))
+    size = preset["sizes"].get("image_size")
+    if size is not None and robot.fits_frame(*((size, size) if isinstance(size, int) else size)):
+        own["image_size"] = size
+    return judge.config_class(**{**preset["sizes"], **own})
 
 
 def check_cameras(cameras: Sequence[str], *, where: str) -> tuple[str, ...]:

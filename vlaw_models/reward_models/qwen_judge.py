@@ -153,13 +153,8 @@ class QwenJudge(RewardModel):
         return [name for name, _ in self.named_modules() if name.endswith(ends)]
 
     def save(self, folder: Path) -> Path:
-        config = {
-            "class": "QwenJudge",
-            "format": 1,
-            **plain(asdict(self.settings)),
-            "model": self.model.config.to_dict(),
-            "dtype": str(self.model.dtype).removeprefix("torch."),
-        }
+        dtype = str(self.model.dtype).removeprefix("torch.")
+        config = judge_config(self.settings, self.model.config.to_dict(), dtype)
         tensors = self.model.state_dict()
         if self.model.config.tie_word_embeddings:
             tensors.pop("lm_head.weight", None)
@@ -227,6 +222,11 @@ class QwenJudge(RewardModel):
                 f"the tokenizer has no token {text!r}", where="QwenJudge", remedy="Use a Qwen3-VL tokenizer."
             )
         return token
+
+
+def judge_config(settings: QwenJudgeConfig, network: dict[str, Any], dtype: str) -> dict[str, Any]:
+    """What config.json holds: how the judge looks, transformers' configuration of the network, its numbers' type."""
+    return {"class": "QwenJudge", "format": 1, **plain(asdict(settings)), "model": network, "dtype": dtype}
 
 
 def toy_sizes(width: int = 96, text_layers: int = 2, vision_layers: int = 3, patch: int = 8) -> dict[str, Any]:

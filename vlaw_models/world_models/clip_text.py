@@ -53,7 +53,7 @@ class ClipText(nn.Module):
         words."""
         try:
             tokenizer = Tokenizer.from_str(vocabulary)
-        except Exception as error:  # noqa: BLE001 (what `tokenizers` raises is a bare Exception)
+        except Exception as error:  # `tokenizers` raises nothing narrower
             raise VlawError(
                 f"CLIP's tokenizer cannot be read: {error}", where=str(where), remedy="Use that of the same checkpoint."
             ) from error

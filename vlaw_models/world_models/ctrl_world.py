@@ -133,15 +133,7 @@ class CtrlWorld(WorldModel):
             addition_time_embed_dim=c.addition_time_embed_dim,
             projection_class_embeddings_input_dim=3 * c.addition_time_embed_dim,
         )
-        self.action_encoder = nn.Sequential(
-            nn.Linear(self.pose_dim, c.token_dim),
-            nn.SiLU(),
-            nn.Linear(c.token_dim, c.token_dim),
-            nn.SiLU(),
-            nn.Linear(c.token_dim, c.token_dim),
-        )
-        for layer in (self.action_encoder[0], self.action_encoder[2]):
-            nn.init.kaiming_normal_(layer.weight)
+        self.action_encoder = new_action_encoder(self.pose_dim, c.token_dim)
         self.register_buffer("pose_low", torch.tensor(c.pose_low), persistent=False)
         self.register_buffer("pose_high", torch.tensor(c.pose_high), persistent=False)
         self.text_encoder = None if c.text_encoder is None else ClipText(c.text_encoder)
@@ -227,3 +219,17 @@ class CtrlWorld(WorldModel):
         """
         remedy = "Use the sizes of the preset 'paper' with Stable Video Diffusion weights."
         return start_from(self.unet, read_safetensors(file), where=file, remedy=remedy)
+
+
+def new_action_encoder(pose_dim: int, token_dim: int) -> nn.Sequential:
+    """Poses (..., D), scaled to [-1, 1], to tokens."""
+    encoder = nn.Sequential(
+        nn.Linear(pose_dim, token_dim),
+        nn.SiLU(),
+        nn.Linear(token_dim, token_dim),
+        nn.SiLU(),
+        nn.Linear(token_dim, token_dim),
+    )
+    for layer in (encoder[0], encoder[2]):
+        nn.init.kaiming_normal_(layer.weight)
+    return encoder

@@ -7,6 +7,8 @@ it. openpi's sizes are in its code, so two of its classes are given others here;
 follow from their names (`seeded_weights`), so none are stored.
 """
 
+# ruff: noqa: SLF001 (openpi's functions that have no public name)
+
 from __future__ import annotations
 
 import json
@@ -153,12 +155,13 @@ def main(checkout: Path) -> None:
     from transformers import AutoProcessor, PaliGemmaForConditionalGeneration  # noqa: F401 (looks for packages itself)
 
     # What openpi imports for JAX and for downloads, and the code used here does not need.
-    for name in (
+    names = (
         "jax jax.numpy flax flax.traverse_util orbax orbax.checkpoint openpi_client openpi_client.image_tools "
         "openpi.models.gemma openpi.models.model openpi.shared openpi.shared.array_typing openpi.shared.download "
         "openpi.shared.image_tools openpi.shared.normalize openpi.models.utils openpi.models.utils.fsq_tokenizer "
         "openpi.models_pytorch.preprocessing_pytorch"
-    ).split():
+    )
+    for name in names.split():
         sys.modules[name] = MagicMock()
     import torch
     from openpi import transforms
@@ -214,9 +217,7 @@ def main(checkout: Path) -> None:
                     state=state,
                 )
                 actions = network.sample_actions("cpu", observation, torch.from_numpy(noise), STEPS).numpy()
-                targets = transforms.Unnormalize._unnormalize_quantile(
-                    None, actions[..., :DIMS], statistics["actions"]
-                )
+                targets = transforms.Unnormalize._unnormalize_quantile(None, actions[..., :DIMS], statistics["actions"])
                 kept |= {
                     f"{run}_mask": mask,
                     f"{run}_actions": actions,

@@ -16,7 +16,7 @@ from vlaw_models.policies.pi05 import Pi05Policy
 from vlaw_models.presets import PI05, POLICY
 from vlaw_models.tokenize import InstructionTokenizer
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parent / "policies" / "golden"
 RECORD = json.loads((GOLDEN / "openpi.json").read_text())
 CLASSES = {"pi0": (Pi0Policy, POLICY["paper"], POLICY["toy"]), "pi05": (Pi05Policy, PI05["paper"], PI05["toy"])}
 _spec = importlib.util.spec_from_file_location("make_openpi", GOLDEN / "make_openpi.py")
