@@ -134,9 +134,7 @@ def openpi(kind: str, folder: Path) -> Path:
     """openpi's converted folder: config.json, model.safetensors, assets; the tokenizer, which openpi has elsewhere."""
     (folder / "assets" / "droid").mkdir(parents=True)
     save_file(weights(kind), str(folder / "model.safetensors"))
-    stats = {
-        name: {**values, "mean": [0.1] * 7, "std": [0.5] * 7} for name, values in RECORD["statistics"].items()
-    }
+    stats = {name: {**values, "mean": [0.1] * 7, "std": [0.5] * 7} for name, values in RECORD["statistics"].items()}
     (folder / "assets" / "droid" / "norm_stats.json").write_text(json.dumps({"norm_stats": stats}))
     (folder / "config.json").write_text(json.dumps({"action_dim": 8, "action_horizon": 8, "precision": "float32"}))
     (folder / "tokenizer.json").write_text((GOLDEN / "tokenizer.json").read_text())

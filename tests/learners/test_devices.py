@@ -27,11 +27,9 @@ from vlaw_models.rollouts.imagine import imagine
 
 ROBOTS = {"tiny": ("tabletop", (64, 64)), "toy": ("droid", (48, 80))}
 """Preset -> robot, and height and width of its pictures: the shipped classes, and the published ones."""
-ENCODER, LEARNER = "policy.frozen_encoder", "policy.learner"
+LEARNER = "policy.learner"
 MISFITS = {
-    ("toy", "filtered", True): ENCODER,
-    ("toy", "awr", True): ENCODER,
-    ("toy", "recap", True): ENCODER,
+    ("toy", "recap", True): LEARNER,
     ("toy", "recap", False): LEARNER,
     ("toy", "dsrl", True): LEARNER,
     ("toy", "dsrl", False): LEARNER,

@@ -92,8 +92,9 @@ def test_policies_that_grpo_cannot_update_are_told_by_the_key():
         (FlowPolicy, whole, None),
         (Pi0Policy, whole, None),
         (OpenVlaOftPolicy, whole, None),
-        (Pi0Policy, frozen, "policy.frozen_encoder"),
+        (Pi0Policy, frozen, None),
         (OpenVlaOftPolicy, frozen, "policy.frozen_encoder"),
+        (Pi0Policy, PolicyConfig(lora_rank=8), "policy.lora_rank"),
         (OpenVlaOftL1Policy, whole, "policy.learner"),
         (NoisePolicy, whole, "policy.learner"),
     ):

@@ -70,7 +70,7 @@ def test_every_preset_names_a_class_of_its_kind(models, presets):
 
 def test_every_class_can_be_loaded_by_its_name():
     assert {models.kind: len(models.names()) for models in REGISTRIES} == {
-        "policy": 5,
+        "policy": 6,
         "world model": 4,
         "autoencoder": 4,
         "reward model": 2,

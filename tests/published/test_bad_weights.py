@@ -39,8 +39,8 @@ def test_another_architecture_is_refused_and_its_keys_are_named(tmp_path, refuse
     told = refused("pi0", openpi("pi05", tmp_path / "pi05"), "not the weights of pi0;", "vlaw weights import pi05`")
     assert "input_layernorm.dense" in told
     assert "missing" in told
-    told = refused("pi0", tmp_path / "pi0", "of another shape: .*128", preset="small")
-    assert "vision_tower" in told
+    told = refused("pi0", tmp_path / "pi0", "87 of another shape: action_in_proj.bias", preset="small")
+    assert "(32, 8) for (256, 8)" in told
     refused("qwen3-vl", clip(tmp_path / "clip"), "this is a clip, not qwen3_vl")
     refused("clip", layouts.qwen3_vl(tmp_path / "qwen"), "this is no CLIP|not the weights of CLIP")
     file = ctrl_world(tmp_path / "wm.pt")
@@ -168,7 +168,7 @@ def test_a_checkpoint_with_a_number_that_is_none_is_refused(tmp_path):
     tensors["action_in_proj.weight"][0, 0] = float("nan")
     (tmp_path / "out" / "model.safetensors").unlink()
     save_file(tensors, tmp_path / "out" / "model.safetensors")
-    with pytest.raises(VlawError, match="action_in_proj.weight has numbers that are not finite"):
+    with pytest.raises(VlawError, match="weight has numbers that are not finite"):
         check_weights(tmp_path / "out")
     with pytest.raises(VlawError, match='does not name a "class"'):
         check_weights(folder)

@@ -54,7 +54,9 @@ def test_stable_video_diffusion_is_an_autoencoder_and_the_start_of_a_world_model
     model = load_world_model(tmp_path / "out" / "world_model")
     published = layouts.unet().state_dict()
     assert all(torch.equal(value, published[name]) for name, value in model.unet.state_dict().items())
-    assert all(why.startswith("the action encoder") for why in folders[tmp_path / "out" / "world_model"].report.made.values())
+    assert all(
+        why.startswith("the action encoder") for why in folders[tmp_path / "out" / "world_model"].report.made.values()
+    )
 
 
 def test_ctrl_world_brings_its_text_encoder_and_is_conditioned_by_it(tmp_path):
@@ -83,7 +85,9 @@ def test_ctrl_world_brings_its_text_encoder_and_is_conditioned_by_it(tmp_path):
         told = condition(model, layouts.INSTRUCTIONS)
         untold = Condition(told.context, told.poses)
         tokens, without = model.tokens(told), model.tokens(untold)
-        assert torch.allclose(tokens, without + expected.repeat(1, 2)[:, None], atol=1e-5), "added to every frame's token"
+        assert torch.allclose(tokens, without + expected.repeat(1, 2)[:, None], atol=1e-5), (
+            "added to every frame's token"
+        )
     assert not any(parameter.requires_grad for parameter in model.text_encoder.parameters()), "it stays frozen"
     again = load_world_model(model.save(tmp_path / "again"))
     assert torch.equal(again.embed_text(layouts.INSTRUCTIONS), model.embed_text(layouts.INSTRUCTIONS))
@@ -133,7 +137,9 @@ def test_an_imported_policy_acts_as_openpi_s(kind, layout, tmp_path, monkeypatch
 def test_bytes_go_from_file_to_file_in_pieces(tmp_path, monkeypatch):
     """16 MB under new names, and never more than a few pieces of them in memory."""
     monkeypatch.setattr(published_tensors, "COPIED", 1 << 16)
-    save_file({"a": torch.arange(4_000_000, dtype=torch.int32), "b": torch.ones(3, dtype=torch.bfloat16)}, tmp_path / "x")
+    save_file(
+        {"a": torch.arange(4_000_000, dtype=torch.int32), "b": torch.ones(3, dtype=torch.bfloat16)}, tmp_path / "x"
+    )
     found = published_tensors.stored_tensors(tmp_path / "x")
     tracemalloc.start()
     published_tensors.write_tensors(tmp_path / "y", {"new.b": found["b"], "new.a": found["a"]})

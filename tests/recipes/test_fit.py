@@ -43,21 +43,22 @@ def test_packaged_recipes_fit_the_packaged_foundation():
 
 
 @pytest.mark.parametrize(
-    ("text", "key", "remedy"),
+    ("policy", "text", "key", "remedy"),
     [
-        ("", "policy.frozen_encoder", "Set policy.frozen_encoder = false."),
-        ('learner = "dsrl"\n', "policy.learner", "Choose another learner"),
-        ('learner = "dsrl"\nuse_real = false\n', "policy.use_real", "Set policy.use_real = true"),
-        ('learner = "recap"\nfrozen_encoder = false\n', "policy.learner", "Choose another learner"),
+        ("OpenVlaOftPolicy", "", "policy.frozen_encoder", "Set policy.frozen_encoder = false."),
+        ("FlowPolicy", "lora_rank = 16\n", "policy.lora_rank", "Set policy.lora_rank = 0"),
+        ("Pi0Policy", 'learner = "dsrl"\n', "policy.learner", "Choose another learner"),
+        ("Pi0Policy", 'learner = "dsrl"\nuse_real = false\n', "policy.use_real", "Set policy.use_real = true"),
+        ("Pi05Policy", 'learner = "recap"\nfrozen_encoder = false\n', "policy.learner", "Choose another learner"),
     ],
 )
-def test_a_learner_that_does_not_fit_the_policy_is_refused_by_key(tmp_path, text, key, remedy):
+def test_a_learner_that_does_not_fit_the_policy_is_refused_by_key(tmp_path, policy, text, key, remedy):
     found = recipe(tmp_path, f"[policy]\n{text}")
     with pytest.raises(VlawError, match=f"^{key}.* does not fit") as caught:
-        check_learner(found, "Pi0Policy")
+        check_learner(found, policy)
     assert caught.value.where == f"{tmp_path / 'mine.toml'}, key '{key}'"
     assert remedy in caught.value.remedy
-    check_learner(recipe(tmp_path, f"[policy]\n{text}steps = 0\n[dsrl]\nsteps = 0\n"), "Pi0Policy")
+    check_learner(recipe(tmp_path, f"[policy]\n{text}steps = 0\n[dsrl]\nsteps = 0\n"), policy)
 
 
 def test_a_recipe_for_another_foundation_is_refused_by_key(tmp_path):
@@ -66,8 +67,8 @@ def test_a_recipe_for_another_foundation_is_refused_by_key(tmp_path):
         check_fits(recipe(tmp_path, 'robot = "droid"\n'), foundation)
     with pytest.raises(VlawError, match="for robot 'tabletop', the foundation is for 'droid'"):
         check_fits(recipe(tmp_path, 'preset = "toy"\n'), foundation)
-    with pytest.raises(VlawError, match=r"^policy\.frozen_encoder"):
-        check_fits(droid_recipe(tmp_path, policy={"frozen_encoder": True}), foundation)
+    with pytest.raises(VlawError, match=r"^policy\.learner"):
+        check_fits(droid_recipe(tmp_path, policy={"learner": "recap"}), foundation)
     check_fits(droid_recipe(tmp_path), foundation)
 
 
@@ -132,17 +133,17 @@ def test_weights_and_networks_that_are_not_there_are_refused_before_anything_run
 
 def test_all_recipes_that_do_not_fit_are_named_at_once(tmp_path):
     foundation = droid_foundation(tmp_path)
-    frozen = [droid_recipe(tmp_path, name, policy={"frozen_encoder": True}) for name in ("a", "b")]
+    recap = [droid_recipe(tmp_path, name, policy={"learner": "recap"}) for name in ("a", "b")]
     fine = droid_recipe(tmp_path, "fine")
     oracle = droid_recipe(tmp_path, "oracle", imagine={"world": "simulator"})
     check_all([fine], lambda recipe: check_fits(recipe, foundation))
     with pytest.raises(VlawError) as caught:
-        check_all([*frozen, fine, oracle], lambda recipe: check_fits(recipe, foundation))
+        check_all([*recap, fine, oracle], lambda recipe: check_fits(recipe, foundation))
     for name in ("a", "b", "oracle"):
         assert f"{name}: " in caught.value.what
         assert f"{tmp_path / name}.toml" in caught.value.where
     assert "fine" not in caught.value.what
-    assert caught.value.remedy.count("Set policy.frozen_encoder = false.") == 1
+    assert caught.value.remedy.count("Choose another learner") == 1
 
 
 @pytest.mark.parametrize(
@@ -168,7 +169,7 @@ def test_weights_of_an_unknown_class_or_another_kind_are_refused_with_the_choice
 
 def test_an_iteration_whose_policy_the_learner_cannot_update_is_refused_at_its_first_stage(tmp_path):
     bench = Bench(tmp_path)
-    folder = weights(tmp_path / "weights", "Pi0Policy")
+    folder = weights(tmp_path / "weights", "OpenVlaOftPolicy")
     (bench.recipes / "foundation.toml").write_text(f'[weights]\nbase_policy = "{folder}"\n')
     for asset in ("base_policy", "pretrained_world_model", "pretrained_reward_model"):
         bench.make(asset, "")
@@ -176,7 +177,7 @@ def test_an_iteration_whose_policy_the_learner_cannot_update_is_refused_at_its_f
     bench.recipe("frozen_base", policy={"start": "base"})
     bench.recipe("thawed", policy={"frozen_encoder": False})
     for name in ("frozen", "frozen_base"):
-        with pytest.raises(VlawError, match=r"policy\.frozen_encoder = true does not fit Pi0Policy"):
+        with pytest.raises(VlawError, match=r"policy\.frozen_encoder = true does not fit OpenVlaOftPolicy"):
             bench.make("loop_state", f"{name}|01")
         assert bench.lake.ledger.current("loop_state", f"{name}|01") is None
     bench.make("loop_state", "thawed|01")

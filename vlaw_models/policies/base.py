@@ -66,7 +66,7 @@ class TrainedPolicy(nn.Module, ABC):
         self.chunk_size, self.action_dim = normalization.chunk_size, normalization.action_dim
         self.execute_steps = execute_steps
         self._adapted: tuple[Any, ...] = ()
-        """peft's handle, in a tuple: it holds this module, and must not be a part of it."""
+        """peft's handle, in a tuple: it holds a part of this module, and must not be one."""
 
     @staticmethod
     def said(instruction: str) -> str:
@@ -114,10 +114,10 @@ class TrainedPolicy(nn.Module, ABC):
         raise NotImplementedError
 
     can_adapt: bool = False
-    """True where `lora_targets` and `beside_lora` are there: LoRA can train it (`adapt`)."""
+    """True where `lora_part` and `beside_lora` are there: LoRA can train it (`adapt`)."""
 
-    def lora_targets(self) -> list[str]:
-        """Names of the linear layers that LoRA adapts, as they appear in `named_modules`."""
+    def lora_part(self) -> tuple[nn.Module, list[str]]:
+        """The network that LoRA adapts, and the names of its linear layers that it changes."""
         raise NotImplementedError
 
     def beside_lora(self) -> list[nn.Parameter]:
@@ -135,10 +135,10 @@ class TrainedPolicy(nn.Module, ABC):
                 where="policy.lora_rank",
                 remedy="Set policy.lora_rank = 0, which trains all weights.",
             )
-        beside = self.beside_lora()
-        config = LoraConfig(r=rank, lora_alpha=rank, lora_dropout=0.0, target_modules=self.lora_targets(), bias="none")
+        beside, (part, targets) = self.beside_lora(), self.lora_part()
+        config = LoraConfig(r=rank, lora_alpha=rank, lora_dropout=0.0, target_modules=targets, bias="none")
         with seeded(seed):
-            self._adapted = (LoraModel(self, config, "default"),)
+            self._adapted = (LoraModel(part, config, "default"),)
         for parameter in beside:
             parameter.requires_grad_(requires_grad=True)
 

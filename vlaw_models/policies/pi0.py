@@ -156,9 +156,9 @@ class Pi0Policy(FlowMatchingPolicy):
         frozen = {id(one) for part in (vlm.vision_tower, self._embedding) for one in part.parameters()}
         return [one for one in self.parameters() if one.requires_grad and id(one) not in frozen]
 
-    def lora_targets(self) -> list[str]:
+    def lora_part(self) -> tuple[nn.Module, list[str]]:
         """The projections of PaliGemma's language model and of the expert, as in openpi's LoRA variants."""
-        return [name for name, _ in self.named_modules() if _LORA.search(name)]
+        return self.model, [name for name, _ in self.model.named_modules() if _LORA.search(name)]
 
     def beside_lora(self) -> list[nn.Parameter]:
         vlm = self.model.model.vlm
