@@ -145,6 +145,8 @@ def test_places_and_names_that_do_not_exist_are_refused(tmp_path, refused):
     refused("pi1", tmp_path, "there is no layout 'pi1'", "pi05")
     refused("pi0", tmp_path / "nowhere", "there is nothing to import")
     refused("pi0", tmp_path, "there are no weights", "model.safetensors")
+    (tmp_path / "jax" / "params").mkdir(parents=True)
+    refused("pi05", tmp_path / "jax", "openpi's weights for JAX", "convert_jax_model_to_pytorch.py")
     refused("pi0", openpi("pi0", tmp_path / "pi0"), "preset 'tiny' is no Pi0Policy", "paper", preset="tiny")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "note").write_text("mine")

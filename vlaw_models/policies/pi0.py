@@ -90,7 +90,7 @@ class Pi0Policy(FlowMatchingPolicy):
         """
         super().__init__(tokenizer, normalization, execute_steps=execute_steps, euler_steps=euler_steps)
         vocabulary_size = vocabulary_size or tokenizer.vocabulary_size
-        self._sizes = {
+        self._sizes: dict[str, Any] = {
             "text": text,
             "vision": vision,
             "expert": expert,

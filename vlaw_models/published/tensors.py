@@ -80,6 +80,12 @@ def weight_files(path: Path) -> list[Path]:
     pickles = [file for file in sorted(path.glob("*")) if file.suffix in PICKLES]
     if pickles:
         raise VlawError("these weights are a pickle, which may run code", where=str(pickles[0]), remedy=CONVERT)
+    if (path / "params").is_dir():
+        raise VlawError(
+            "these are openpi's weights for JAX",
+            where=str(path / "params"),
+            remedy="Convert them with openpi's examples/convert_jax_model_to_pytorch.py and give that folder.",
+        )
     raise VlawError(
         "there are no weights",
         where=str(path),
