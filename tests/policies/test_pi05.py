@@ -135,3 +135,19 @@ def test_a_view_that_the_robot_does_not_have_is_told(episodes):
     policy = make(Pi0Policy, PI0, episodes, views=(0, 5))
     with pytest.raises(VlawError, match=r"looks at views \[0, 5\], the observation has 3"):
         policy.sample(first_observation(episodes[:1]), ["go"], torch.Generator())
+
+
+def test_the_paper_preset_has_the_published_shapes_and_names(episodes):
+    preset = PI05["paper"]
+    statistics = make(FlowPolicy, FLOW, episodes).normalization
+    tokenizer = InstructionTokenizer.from_instructions(["a"], length=preset["instruction_length"])
+    with torch.device("meta"):
+        policy = build_policy(preset, statistics, robot=DROID, seed=0, tokenizer=tokenizer)
+    shapes = {name: tuple(tensor.shape) for name, tensor in policy.state_dict().items()}
+    expert = "paligemma_with_expert.gemma_expert.model."
+    assert shapes[expert + "layers.17.input_layernorm.dense.weight"] == (3072, 1024)
+    assert shapes[expert + "layers.17.post_attention_layernorm.dense.bias"] == (3072,)
+    assert shapes[expert + "norm.dense.weight"] == (3072, 1024)
+    assert shapes["time_mlp_in.weight"] == shapes["time_mlp_out.weight"] == (1024, 1024)
+    assert not [name for name in shapes if name.startswith(("state_proj", "action_time_mlp"))]
+    assert 3.2e9 < sum(np.prod(shape) for shape in shapes.values()) < 3.5e9

@@ -115,9 +115,13 @@ def test_statistics_and_words_have_to_be_there(tmp_path, refused):
     bad["norm_stats"]["actions"]["q99"][2] = -5.0
     stats.write_text(json.dumps(bad))
     refused("pi05", folder, "an empty range in dimension 2")
+    for key in ("q01", "q99"):
+        bad["norm_stats"]["actions"][key] = [float(key == "q99")] * 9
+    stats.write_text(json.dumps(bad))
+    refused("pi05", folder, "the statistics have 9 numbers, the policy takes 8", "--norm-stats")
     bad["norm_stats"]["actions"]["q99"] = [1.0, 2.0]
     stats.write_text(json.dumps(bad))
-    refused("pi05", folder, r"shapes \(7,\) and \(2,\)")
+    refused("pi05", folder, r"shapes \(9,\) and \(2,\)")
     stats.unlink()
     refused("pi05", folder, "no statistics are beside the weights", "--norm-stats")
     stats.write_text(json.dumps(good))

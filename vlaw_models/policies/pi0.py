@@ -26,7 +26,7 @@ from vlaw_models.checkpoint import load_tensors, read_safetensors
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.flow_matching import FlowMatchingPolicy
 from vlaw_models.policies.normalization import Normalization
-from vlaw_models.policies.pixels import square_pixels
+from vlaw_models.policies.pixels import openpi_pixels
 from vlaw_models.tokenize import IMAGE, InstructionTokenizer
 
 PALIGEMMA_TEMPLATE = "<bos>{}\n"
@@ -176,7 +176,7 @@ class Pi0Policy(FlowMatchingPolicy):
                     remedy="Use it on the robot that it was imported or built for, or import it for this one.",
                 )
             images = images[:, self.views]
-        return self.patches(square_pixels(images, self.image_size))
+        return self.patches(openpi_pixels(images, self.image_size))
 
     def patches(self, pixels: torch.Tensor) -> torch.Tensor:
         """`seen` of pixels (B, V, 3, size, size) in [-1, 1]."""

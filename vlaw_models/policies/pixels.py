@@ -20,6 +20,23 @@ def square_pixels(images: torch.Tensor, size: int) -> torch.Tensor:
     return pixels.unflatten(0, (batch, views))
 
 
+def openpi_pixels(images: torch.Tensor, size: int) -> torch.Tensor:
+    """`square_pixels` as openpi's robots make their pictures square, by PIL: width first, then height, rounded to whole
+    levels after each, sides rounded down."""
+    batch, views, height, width, _ = images.shape
+    pixels = images.reshape(batch * views, height, width, 3).permute(0, 3, 1, 2).float()
+    if (height, width) != (size, size):
+        ratio = max(width / size, height / size)
+        fitted = (int(height / ratio), int(width / ratio))
+        for shape in ((height, fitted[1]), fitted):
+            pixels = functional.interpolate(pixels, size=shape, mode="bilinear", align_corners=False, antialias=True)
+            pixels = (pixels + 0.5).floor().clamp(0, 255)
+        top, left = (size - fitted[0]) // 2, (size - fitted[1]) // 2
+        right, bottom = size - fitted[1] - left, size - fitted[0] - top
+        pixels = functional.pad(pixels, (left, right, top, bottom))
+    return (pixels / 127.5 - 1).unflatten(0, (batch, views))
+
+
 def shifted(
     images: torch.Tensor, points: torch.Tensor | None, reach: int, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _OTHER = {"pi0": "pi05", "pi05": "pi0"}
 BEGIN = "<bos>"
+SPARE = 64
+"""Words that a tokenizer may have beyond the embedding: <image>, which is never in a prompt."""
 
 
 def pi0(path: Path, options: Options) -> list[Part]:
@@ -44,21 +46,29 @@ def _policy(kind: str, path: Path, options: Options) -> Part:
     chunk = options.chunk or given.get("action_horizon") or given.get("chunk_size") or preset["chunk_size"]
     statistics = read_statistics(kind, folder, given, options, chunk=int(chunk))
     vocabulary, where = _vocabulary(folder, options)
-    template = PI05["paper"]["instruction_template"] if kind == "pi05" else POLICY["paper"]["instruction_template"]
-    length = preset["instruction_length"] if kind == "pi05" else POLICY["paper"]["instruction_length"]
-    tokenizer = InstructionTokenizer.from_json(vocabulary, length=length, template=template, where=where)
-    if tokenizer.tokenizer.token_to_id(BEGIN) is None:
+    prompt = table["paper"]  # which is the published one at every size
+    tokenizer = InstructionTokenizer.from_json(
+        vocabulary, length=prompt["instruction_length"], template=prompt["instruction_template"], where=where
+    )
+    rows = words[0][0] if words else tokenizer.vocabulary_size
+    if tokenizer.tokenizer.token_to_id(BEGIN) is None or tokenizer.vocabulary_size > rows + SPARE:
         raise VlawError(
-            f"the tokenizer has no {BEGIN}: it is not PaliGemma's",
+            f"a tokenizer of {tokenizer.vocabulary_size} words for {rows} embeddings, "
+            f"{'with' if tokenizer.tokenizer.token_to_id(BEGIN) is not None else 'without'} {BEGIN}: it is not "
+            "PaliGemma's",
             where=str(where),
             remedy="Give the tokenizer.json of google/paligemma-3b-pt-224 as --tokenizer.",
         )
-    cameras = options.robot.cameras_of(preset.get("roles", ("exterior", "wrist")))
-    sizes = {
-        **preset["sizes"],
-        "views": [options.robot.camera_names.index(name) for name in cameras],
-        **({"vocabulary_size": words[0][0]} if words else {}),
-    }
+    widest = max(statistics.state_dim, statistics.action_dim)
+    if widest > preset["sizes"]["max_dim"]:
+        raise VlawError(
+            f"the statistics have {widest} numbers, the policy takes {preset['sizes']['max_dim']}",
+            where=str(folder),
+            remedy="Give the statistics of these weights (--norm-stats), or the preset of their size (--preset).",
+        )
+    cameras = options.robot.cameras_of(prompt["roles"])
+    views = [options.robot.camera_names.index(name) for name in cameras]
+    sizes = {**preset["sizes"], "views": views, "vocabulary_size": rows}
     own: dict[str, Any] = {}
 
     def build() -> Pi0Policy:

@@ -151,12 +151,12 @@ def openpi_network(kind: str, vocabulary: int):
 
 
 def main(checkout: Path) -> None:
-    sys.path.insert(0, str(checkout / "src"))
+    sys.path[:0] = [str(checkout / "src"), str(checkout / "packages" / "openpi-client" / "src")]
     from transformers import AutoProcessor, PaliGemmaForConditionalGeneration  # noqa: F401 (looks for packages itself)
 
     # What openpi imports for JAX and for downloads, and the code used here does not need.
     names = (
-        "jax jax.numpy flax flax.traverse_util orbax orbax.checkpoint openpi_client openpi_client.image_tools "
+        "jax jax.numpy flax flax.traverse_util orbax orbax.checkpoint "
         "openpi.models.gemma openpi.models.model openpi.shared openpi.shared.array_typing openpi.shared.download "
         "openpi.shared.image_tools openpi.shared.normalize openpi.models.utils openpi.models.utils.fsq_tokenizer "
         "openpi.models_pytorch.preprocessing_pytorch"
@@ -166,12 +166,15 @@ def main(checkout: Path) -> None:
     import torch
     from openpi import transforms
     from openpi.models.tokenizer import PaligemmaTokenizer
+    from openpi_client import image_tools
     from safetensors.torch import load_file, save_model
 
     rng = np.random.default_rng(17)
     images = rng.integers(0, 256, (BATCH, 3, 32, 32, 3), dtype=np.uint8)
     states = rng.uniform(STATISTICS["state"]["q01"], STATISTICS["state"]["q99"], (BATCH, DIMS))
     states[0, 0] = 5.0  # far outside the quantiles
+    wide = np.kron(rng.integers(0, 256, (2, 12, 20, 3)), np.ones((1, 4, 4, 1))).astype(np.uint8)
+    wide += rng.integers(0, 8, wide.shape, dtype=np.uint8)
     noise = rng.standard_normal((BATCH, CHUNK, WIDTH)).astype(np.float32)
     statistics = {
         key: SimpleNamespace(**{name: np.array(values) for name, values in found.items()})
@@ -207,7 +210,14 @@ def main(checkout: Path) -> None:
             network.paligemma_with_expert.paligemma.tie_weights()
             pixels = torch.from_numpy(images).permute(0, 1, 4, 2, 3).float() / 255.0 * 2.0 - 1.0
             state = torch.nn.functional.pad(torch.from_numpy(normalized).float(), (0, WIDTH - DIMS))
-            kept = {"images": images, "states": states.astype(np.float32), "noise": noise, "tokens": tokens}
+            kept = {
+                "wide": wide,
+                "square": image_tools.resize_with_pad(wide, 32, 32),
+                "images": images,
+                "states": states.astype(np.float32),
+                "noise": noise,
+                "tokens": tokens,
+            }
             for run, mask in masks.items():
                 observation = SimpleNamespace(
                     images=dict(enumerate(pixels.unbind(1))),
