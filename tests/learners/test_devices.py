@@ -164,7 +164,7 @@ def test_an_autoencoder_learns_there(there):
 @pytest.mark.slow
 def test_what_is_imagined_and_scored_there_is_what_the_cpu_makes(place, there):
     _, models = place
-    starts = [Start("move", "move it", e.seed, images=e.images[0], state=e.states[0]) for e in models.episodes]
+    starts = [Start("move", e.seed, "move it", images=e.images[0], state=e.states[0]) for e in models.episodes]
 
     def results() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         folders = [models[kind] for kind in ("base_policy", "world_model", "autoencoder")]
