@@ -33,6 +33,8 @@ MISFITS = {
     ("toy", "recap", False): LEARNER,
     ("toy", "dsrl", True): LEARNER,
     ("toy", "dsrl", False): LEARNER,
+    ("toy", "dsrl_imagined", True): LEARNER,
+    ("toy", "dsrl_imagined", False): LEARNER,
 }
 """Preset, learner and whether the encoder is frozen -> the key that does not fit. All other combinations learn."""
 

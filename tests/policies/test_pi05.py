@@ -38,7 +38,7 @@ def opened(policy):
 
 def test_pi05_learns_on_a_few_samples(episodes):
     policy = make(Pi05Policy, PI0, episodes)
-    losses = train_policy(policy, episodes[:8], LoopConfig(steps=60, **LOOP), batch_size=16, seed=0)
+    losses = train_policy(policy, episodes[:8], LoopConfig(steps=40, **LOOP), batch_size=8, seed=0)
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:5])
 
 

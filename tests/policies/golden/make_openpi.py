@@ -1,4 +1,5 @@
-"""How openpi.json, openpi_pi0.npz, openpi_pi05.npz and tokenizer.json here were made: by openpi's own PyTorch code.
+"""How openpi.json, openpi_pi0.npz, openpi_pi05.npz and tokenizer.json here were made: by openpi's own PyTorch code
+(Physical-Intelligence/openpi, commit 15a9616).
 
     python make_openpi.py OPENPI_CHECKOUT
 
