@@ -128,7 +128,8 @@ def read_tokenizer(folder: Path | str) -> str:
 
 
 def load_weights(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *, where: Path | str) -> None:
-    """Strict load_state_dict whose complaint is one a person can read."""
+    """Strict load_state_dict whose complaint is one a person can read. Numbers of another type become the model's as
+    they are copied, tensor by tensor."""
     try:
         model.load_state_dict(dict(tensors), strict=True)
     except RuntimeError as error:

@@ -118,7 +118,7 @@ class Autoencoder(nn.Module, ABC):
         """The autoencoder of a checkpoint folder, in evaluation mode. Raises VlawError for a damaged one."""
         values, tensors = cls.as_own(load_config(folder), load_tensors(folder))
         model = cls(described(cls.config_class, values, by=cls.__name__, where=folder))
-        load_weights(model, {name: value.float() for name, value in tensors.items()}, where=folder)
+        load_weights(model, tensors, where=folder)
         return model.eval()
 
     @classmethod

@@ -307,7 +307,7 @@ class TrainedPolicy(nn.Module, ABC):
                 **{name: config[name] for name in cls.plain},
                 **config["sizes"],
             )
-        load_weights(policy, {name: value.float() for name, value in tensors.items()}, where=where)
+        load_weights(policy, tensors, where=where)
         return policy.eval()
 
     @property

@@ -250,7 +250,7 @@ class Pi0Policy(FlowMatchingPolicy):
         path = Path(path)
         tensors = load_tensors(path) if path.is_dir() else read_safetensors(path)
         try:
-            self.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+            self.load_state_dict(tensors)
         except RuntimeError as error:
             raise VlawError(
                 f"the weights are not of this policy's sizes: {str(error)[:600]}",

@@ -147,7 +147,7 @@ class WorldModel(nn.Module, ABC):
         model = cls(described(cls.config_class, values, by=cls.__name__, where=folder))
         if heads is not None:
             model._attach(*heads_of(folder, heads))
-        load_weights(model, {name: value.float() for name, value in load_tensors(folder).items()}, where=folder)
+        load_weights(model, load_tensors(folder), where=folder)
         return model.eval()
 
     def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> Path:

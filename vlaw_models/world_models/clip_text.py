@@ -76,7 +76,7 @@ class ClipText(nn.Module):
         values = load_config(folder)
         with describing(cls.__name__, where=folder):
             model = cls(values["sizes"])
-        load_weights(model, {name: value.float() for name, value in load_tensors(folder).items()}, where=folder)
+        load_weights(model, load_tensors(folder), where=folder)
         return model.speak(read_tokenizer(folder), where=folder)
 
     def forward(self, instructions: Sequence[str]) -> torch.Tensor:
