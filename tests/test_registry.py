@@ -72,4 +72,4 @@ def test_a_model_class_is_one_file_and_an_entry_point(install, tmp_path):
     assert type(load_autoencoder(folder)).__name__ == "Mine"
     with pytest.raises(VlawError, match="'Mine' cannot be used as a policy") as error:
         load_policy(folder)
-    assert "FlowPolicy, NoisePolicy, OpenVlaOftL1Policy, OpenVlaOftPolicy, Pi0Policy" in error.value.remedy
+    assert "FlowPolicy, NoisePolicy, OpenVlaOftL1Policy, OpenVlaOftPolicy, Pi05Policy, Pi0Policy" in error.value.remedy

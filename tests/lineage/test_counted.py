@@ -20,14 +20,19 @@ def place(tmp_path_factory):
     """A smoke run with one trial of the evaluation and one real rollout in quarantine."""
     smoke_place(tmp_path_factory)
     place = smoke_copy(tmp_path_factory.mktemp("counted") / "place")
-    quarantine.add(
-        place.lake, [episode(place, "policy_evaluation"), episode(place, "real_rollouts")], why="test", by="me"
-    )
+    quarantine.add(place.lake, [episode(place, "policy_evaluation"), imagined_from(place)], why="test", by="me")
     return place
 
 
 def episode(place, asset):
     return place.lake.read(place.lake.ledger.require(asset, KEY)).table("episodes")["episode_id"][0].as_py()
+
+
+def imagined_from(place):
+    """A real rollout from whose first frame something was imagined."""
+    made = place.lake.read(place.lake.ledger.require("imagined_rollouts", KEY)).table("episodes")
+    real = place.lake.read(place.lake.ledger.require("real_rollouts", KEY)).table("episodes")["episode_id"].to_pylist()
+    return next(name for name in made["start_episode_id"].to_pylist() if name in real)
 
 
 @pytest.fixture
@@ -89,7 +94,7 @@ def test_every_question_that_counts_trials(place):
 
 
 def test_similar_has_no_neighbour_in_quarantine(place, vlaw):
-    gone = episode(place, "real_rollouts")
+    gone = imagined_from(place)
     others = [
         name
         for name in place.lake.read(place.lake.ledger.require("real_rollouts", KEY))

@@ -100,8 +100,8 @@ def test_what_is_found_by_name_is_code_of_whoever_runs_it():
         assert registry.group == f"vlaw.{kind}"
         assert code_identity.registries_of(f"vlaw_models.{kind}.base") == (registry,)
         loads = {module for module in files() if f"vlaw_models.{kind}.registry" in imported(module)}
-        # The first is found by its own name, the second refuses what does not fit and computes nothing.
-        others = {"vlaw_models.policies.noise_policy", "vlaw_assets.recipes.fit"}
+        # The first is found by its own name; the others refuse what does not fit, and compute nothing.
+        others = {"vlaw_models.policies.noise_policy", "vlaw_assets.recipes.fit", "vlaw_models.published.checking"}
         assert loads - others == {f"vlaw_models.{kind}.base"}
         for target in registry.shipped.values():
             assert target.partition(":")[0] in sources(f"vlaw_models.{kind}.base"), target

@@ -26,6 +26,8 @@ ALLOWED = {
     "vlaw_assets/importers/registry.py": ({"droid"}, "the name of that layout"),
     "vlaw_assets/importers/cameras.py": ({"wrist"}, "words in the names of cameras at a wrist"),
     "vlaw_assets/pipeline/code_identity.py": ({"metaworld"}, "the package of that name"),
+    "vlaw_assets/cli/weights.py": ({"droid"}, "the robot of most published weights, where nobody names one"),
+    "vlaw_models/presets/policies.py": ({"wrist"}, "roles of the cameras that published policies look at"),
     "vlaw_models/presets/reward_models.py": ({"wrist"}, "roles of the cameras that a judge looks at"),
 }
 """File -> the words it may say, and why."""

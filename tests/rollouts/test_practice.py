@@ -10,7 +10,8 @@ from test_ending import DONE_AT, Counter
 from vlaw_models.episodes import Start
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.likelihood import Traced
-from vlaw_models.rollouts.practice import Practice, check_scores, head_scores, world_scores
+from vlaw_models.rollouts.practice import Practice, world_scores
+from vlaw_models.rollouts.rewards import check_scores, head_scores
 
 
 class Drawing:
@@ -18,7 +19,7 @@ class Drawing:
 
     execute_steps, chunk_size = 4, 6
 
-    def tokenizer(self, instructions):
+    def read(self, instructions, state):
         return torch.tensor([[int(text.split()[1])] for text in instructions])
 
     def sample_traced(self, observation, instructions, generator, temperature):

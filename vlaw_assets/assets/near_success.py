@@ -5,7 +5,7 @@ For recipes whose world model learns from it (world_model.near_success); of no p
 
 from __future__ import annotations
 
-from vlaw_assets.assets import scripted
+from vlaw_assets.assets.corpora import plan_corpus
 from vlaw_assets.assets.encoded import NEAR
 from vlaw_assets.assets.recordings import is_recorded, take, taken_from
 from vlaw_assets.assets.stage import Plan, Stage, Work
@@ -18,7 +18,7 @@ def plan(stage: Stage) -> Plan:
     source, count = stage.foundation.near_success, stage.foundation.near_success_per_task
     if not count and not is_recorded(source):  # no simulator is asked
         return Plan(kind="scripted_episodes", recipe={"purpose": NEAR, "count_per_task": 0})
-    return scripted.plan(stage, NEAR, source, count)
+    return plan_corpus(stage, NEAR, source, count)
 
 
 def make(stage: Stage, plan: Plan, work: Work) -> None:

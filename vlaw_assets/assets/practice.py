@@ -158,7 +158,8 @@ class Practising:
 
     def _in_the_world_model(self, stage: Stage) -> Practice:
         from vlaw_models.reward_models.score import scorer
-        from vlaw_models.rollouts.practice import Practice, head_scores, in_world_model
+        from vlaw_models.rollouts.practice import Practice, in_world_model
+        from vlaw_models.rollouts.rewards import head_scores
 
         recipe, learner, work = self.recipe, learner_of(self.recipe), self.work
         by_head = learner.reward == "head"

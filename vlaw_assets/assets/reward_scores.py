@@ -38,7 +38,7 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
         return
     from vlaw_assets.reports import stage_pictures
     from vlaw_models.reward_models.score import score_episodes
-    from vlaw_models.rollouts.practice import head_scores
+    from vlaw_models.rollouts.rewards import head_scores
 
     imagined, role = work.read("imagined_rollouts"), scored_by(recipe)
     judge = work.read(role).checkpoint()

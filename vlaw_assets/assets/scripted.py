@@ -2,38 +2,12 @@
 
 from __future__ import annotations
 
-from vlaw_assets.assets.recordings import is_recorded, plan_of, take, taken_from
+from vlaw_assets.assets.corpora import plan_corpus
+from vlaw_assets.assets.recordings import take, taken_from
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.written import draw, in_batches, write
 from vlaw_assets.pipeline import checks
-from vlaw_models.robots.simulator import simulator_of
-
-KEYS = {"demonstration": "demonstrations", "co_training": "co_training", "near_success": "near_success"}
-"""Purpose -> the key of foundation.toml that says where its episodes come from."""
-
-
-def plan(stage: Stage, purpose: str, source: str, count: int) -> Plan:
-    if is_recorded(source):
-        return plan_of(
-            stage,
-            "recorded_corpus",
-            source,
-            purpose=purpose,
-            tasks=(),
-            per_task=count,
-            world_model=purpose != "demonstration",
-        )
-    simulator = simulator_of(stage.robot, needed_by=stage.asset, remedy=f"{KEYS[purpose]} = 'recorded:NAME'")
-    recipe = {
-        "purpose": purpose,
-        "count_per_task": count,
-        "seed": stage.foundation.seed,
-        "tasks": list(stage.robot.tasks),
-        "robot": stage.robot.identity(),
-        "renderer": simulator.renderer(),
-    }
-    return Plan(kind="scripted_episodes", recipe=recipe)
 
 
 def make(stage: Stage, plan: Plan, work: Work) -> None:
@@ -56,7 +30,7 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
 expert_demonstrations = stage_asset(
     "expert_demonstrations",
     "Good episodes, of scripted experts or recorded: what the base policy was warm-started on the like of.",
-    plan=lambda stage: plan(
+    plan=lambda stage: plan_corpus(
         stage, "demonstration", stage.foundation.demonstrations, stage.foundation.demonstrations_per_task
     ),
     make=make,
@@ -69,7 +43,9 @@ expert_demonstrations = stage_asset(
 co_training_data = stage_asset(
     "co_training_data",
     "A broad corpus of mixed quality: the world model is finetuned on it too, with weight lambda (Eq. 2).",
-    plan=lambda stage: plan(stage, "co_training", stage.foundation.co_training, stage.foundation.co_training_per_task),
+    plan=lambda stage: plan_corpus(
+        stage, "co_training", stage.foundation.co_training, stage.foundation.co_training_per_task
+    ),
     make=make,
     group="foundation",
     deps=("recorded_episodes",),

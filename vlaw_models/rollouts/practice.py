@@ -16,14 +16,14 @@ import torch
 
 from vlaw_models.autoencoders.base import load_autoencoder
 from vlaw_models.config import ImagineConfig
-from vlaw_models.episodes import REWARDS, Episode, Observation, Start
-from vlaw_models.errors import VlawError
+from vlaw_models.episodes import Episode, Observation, Start
 from vlaw_models.learners.grpo import Chunks, Update
 from vlaw_models.policies.base import Generators
 from vlaw_models.policies.likelihood import LikelihoodPolicy, Traced
 from vlaw_models.progress import Progress, silent
 from vlaw_models.robots.simulator import simulator_of
 from vlaw_models.robots.spec import RobotSpec
+from vlaw_models.rollouts.rewards import check_scores
 from vlaw_models.rollouts.rollout import rollout
 from vlaw_models.world_models.base import load_world_model
 from vlaw_models.world_models.imagined_world import ImaginedWorld, check_robot
@@ -196,29 +196,3 @@ def joined(parts: Sequence[Chunks]) -> Chunks:
 
 def _kinds(values: Sequence[Any]) -> set[Any]:
     return {None if value is None else torch.Tensor for value in values}
-
-
-def head_scores(episodes: Sequence[Episode]) -> np.ndarray:
-    """(N,): the highest reward that the world model's head told of each episode. Raises VlawError where it told none,
-    and for one outside [0, 1]."""
-    found = [max(episode.extra.get(REWARDS) or [-1.0]) for episode in episodes]
-    if any(REWARDS not in episode.extra for episode in episodes):
-        raise VlawError(
-            "an imagined episode has no rewards: its world model has no reward head",
-            where="the scores of imagined episodes",
-            remedy='Set world_model.reward_weight above 0, which adds the head, or ask the judge: reward = "judge", '
-            'score.labels = "judge".',
-        )
-    return check_scores(np.array(found))
-
-
-def check_scores(scores: np.ndarray) -> np.ndarray:
-    """The scores. Raises VlawError for one outside [0, 1]."""
-    scores = np.asarray(scores, np.float64)
-    if not ((scores >= 0) & (scores <= 1)).all():
-        raise VlawError(
-            f"a reward is not between 0 and 1: they go from {scores.min()} to {scores.max()}",
-            where="the scores of imagined episodes",
-            remedy="Rewards are outcomes (0, 1) or probabilities of success; see what scored the episodes.",
-        )
-    return scores
