@@ -14,7 +14,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
@@ -261,7 +261,7 @@ class Stage:
         """
         from vlaw_assets.lake import Identity, canonical_json
         from vlaw_assets.lake.labels import with_labels
-        from vlaw_assets.lake.quarantine import without_quarantined
+        from vlaw_assets.lake.quarantine import without_own, without_quarantined
 
         labels = None
         identity = Identity(
@@ -276,21 +276,8 @@ class Stage:
             self.lake, identity, plan.parents.values(), force=self.force, occurring=self.occurring
         )
         if PRACTICE in plan.recipe:
-            identity, quarantine = self._without_own(identity, quarantine)
+            identity, quarantine = without_own(self.lake, identity, quarantine)
         return identity, Lists(quarantine, labels)
-
-    def _without_own(self, identity: Identity, listed: ArtifactRef | None) -> tuple[Identity, ArtifactRef | None]:
-        """Also without the quarantined episodes that were made while what is planned was made before (practice.py)."""
-        from vlaw_assets.lake import quarantine
-
-        latest = quarantine.latest(self.lake)
-        while latest is not None and (made := self.ledger.find(identity)) is not None:
-            found = quarantine.occurrences(self.lake, [self.ledger.get(made.owner)])
-            own = found.get(made.owner, set()) - set(identity.excluded)
-            if not own:
-                break
-            identity, listed = replace(identity, excluded=(*identity.excluded, *sorted(own))), latest
-        return identity, listed
 
     @contextlib.contextmanager
     def commit(self, plan: Plan) -> Iterator[Work]:

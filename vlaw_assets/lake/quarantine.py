@@ -123,6 +123,18 @@ def without_quarantined(
     return full, ref
 
 
+def without_own(lake: Lake, identity: Identity, listed: ArtifactRef | None) -> tuple[Identity, ArtifactRef | None]:
+    """The same for what is made with episodes of its own: also without those that are quarantined of what this very
+    identity made before. `listed`: the list that is named already."""
+    ref = latest(lake)
+    while ref is not None and (made := lake.ledger.find(identity)) is not None:
+        own = occurrences(lake, [lake.ledger.get(made.owner)]).get(made.owner, set()) - set(identity.excluded)
+        if not own:
+            break
+        identity, listed = dataclasses.replace(identity, excluded=(*identity.excluded, *sorted(own))), ref
+    return identity, listed
+
+
 def occurrences(lake: Lake, among: Iterable[ArtifactRef] | None = None) -> dict[str, set[str]]:
     """Artifact id -> the quarantined episodes, and those imagined from them, that its rows name; of all artifacts, or
     of some."""
