@@ -1,5 +1,5 @@
 -- Is the world model too optimistic: how often do imagined episodes count as successes, against real rollouts?
--- Parameters: experiment (default all), alpha (default 0.8; an imagined episode counts where p_success > alpha).
+-- Parameters: experiment (default all), alpha (default: the iteration's own, else 0.8; an imagined episode counts where p_success > alpha).
 -- Episodes in quarantine are left out, and counted so. Task 'all' is the whole iteration; optimism that grows over iterations is a policy that exploits its world model.
 WITH real AS (
   SELECT a.experiment, a.iteration, coalesce(e.task, 'all') AS task, count(*) FILTER (WHERE NOT e.quarantined) AS trials,
@@ -10,17 +10,19 @@ WITH real AS (
 ),
 judged AS (
   -- Forced re-runs repeat episode ids: an id names an episode only together with the artifact that owns it.
-  SELECT DISTINCT a.experiment, a.iteration, e.task, e.artifact_id, s.episode_id, s.judge, s.p_success, e.quarantined
+  SELECT DISTINCT a.experiment, a.iteration, e.task, e.artifact_id, s.episode_id, s.judge, s.p_success, e.quarantined,
+    coalesce($alpha::DOUBLE, t.alpha, 0.8) AS alpha
   FROM artifacts a
   JOIN reward_scores s ON s.artifact_id = a.owner_id
   JOIN episodes e ON e.episode_id = s.episode_id
+  LEFT JOIN thresholds t ON t.experiment = a.experiment AND t.iteration = a.iteration
   WHERE a.is_current AND e.purpose = 'imagined'
     AND (e.artifact_id = s.owner
       OR s.owner IS NULL AND (s.artifact_id, e.artifact_id) IN (SELECT (child_id, parent_id) FROM edges))
 ),
 imagined AS (
   SELECT experiment, iteration, coalesce(task, 'all') AS task, judge, count(*) FILTER (WHERE NOT quarantined) AS trials,
-    avg((p_success > coalesce($alpha::DOUBLE, 0.8))::INTEGER) FILTER (WHERE NOT quarantined) AS rate,
+    avg((p_success > alpha)::INTEGER) FILTER (WHERE NOT quarantined) AS rate,
     count(*) FILTER (WHERE quarantined) AS left_out
   FROM judged GROUP BY GROUPING SETS ((experiment, iteration, task, judge), (experiment, iteration, judge))
 )

@@ -1,6 +1,7 @@
 -- From which real failures did imagination find a success, and how often?
--- Parameters: experiment, iteration (default all), alpha (default 0.8), at_least (imagined successes; default 1; with 0
--- also the failures from which imagination found none). Episodes in quarantine, and those imagined from them, are left out.
+-- Parameters: experiment, iteration (default all), alpha (default: the iteration's own, else 0.8), at_least (imagined
+-- successes; default 1; with 0 also the failures from which imagination found none). Episodes in quarantine, and those
+-- imagined from them, are left out.
 WITH scores AS (
   SELECT DISTINCT e.artifact_id, e.episode_id, e.start_episode_id, s.judge, s.p_success
   FROM artifacts a
@@ -17,11 +18,12 @@ counted AS (
   SELECT
     a.experiment, a.iteration, e.task, e.episode_id, e.event, t.judge,
     count(t.episode_id) AS imagined,
-    count(t.episode_id) FILTER (WHERE t.p_success > coalesce($alpha::DOUBLE, 0.8)) AS imagined_successes,
+    count(t.episode_id) FILTER (WHERE t.p_success > coalesce($alpha::DOUBLE, k.alpha, 0.8)) AS imagined_successes,
     max(t.p_success) AS best_score, e.artifact_id
   FROM artifacts a
   JOIN episodes e ON e.artifact_id = a.owner_id
   LEFT JOIN tried t ON t.parent_id = e.artifact_id AND t.start_episode_id = e.episode_id
+  LEFT JOIN thresholds k ON k.experiment = a.experiment AND k.iteration = a.iteration
   WHERE a.is_current AND e.purpose = 'rollout' AND NOT e.success AND NOT e.quarantined
     AND a.experiment = coalesce($experiment::VARCHAR, a.experiment)
     AND a.iteration = coalesce($iteration::INTEGER, a.iteration)

@@ -1,6 +1,6 @@
 -- Where do people disagree: with the judge of an imagined or real episode, with what was recorded, or with each other?
--- Parameters: task (default all), alpha (default 0.8). One line per label in force and what contradicts it: a judge's
--- verdict, the recorded outcome, or the latest label of somebody else. A near success counts as a failure, but for people.
+-- Parameters: task (default all), alpha (default: the iteration's own, else 0.8). One line per label in force and what
+-- contradicts it: a judge's verdict, the recorded outcome, or the latest label of somebody else. A near success counts as a failure, but for people.
 WITH said AS (
   SELECT DISTINCT
     e.artifact_id, e.episode_id, e.purpose, e.task, e.event, e.recorded, e.label_source, l.label, l.label = 'success' AS success,
@@ -9,8 +9,10 @@ WITH said AS (
   WHERE e.task = coalesce($task::VARCHAR, e.task)
 ),
 scores AS (
-  SELECT DISTINCT s.artifact_id, s.owner, s.episode_id, s.judge, s.p_success
-  FROM artifacts a JOIN reward_scores s ON s.artifact_id = a.owner_id WHERE a.is_current
+  SELECT DISTINCT s.artifact_id, s.owner, s.episode_id, s.judge, s.p_success, coalesce($alpha::DOUBLE, t.alpha, 0.8) AS alpha
+  FROM artifacts a JOIN reward_scores s ON s.artifact_id = a.owner_id
+  LEFT JOIN thresholds t ON t.experiment = a.experiment AND t.iteration = a.iteration
+  WHERE a.is_current
 ),
 others AS (
   SELECT episode_id, who, arg_max(label, position) AS label FROM label_history GROUP BY episode_id, who
@@ -20,7 +22,7 @@ SELECT
   s.judge AS says, s.p_success, l.why, l."at", l.artifact_id
 FROM said l JOIN scores s ON s.episode_id = l.episode_id
   AND (s.owner = l.artifact_id OR s.owner IS NULL AND (s.artifact_id, l.artifact_id) IN (SELECT (child_id, parent_id) FROM edges))
-WHERE l.success <> (s.p_success > coalesce($alpha::DOUBLE, 0.8))
+WHERE l.success <> (s.p_success > s.alpha)
 UNION
 SELECT
   'recorded', purpose, task, episode_id, label, who, label_source || ': ' || if(recorded, 'success', 'failure'), NULL, why, "at",

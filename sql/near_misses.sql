@@ -1,6 +1,6 @@
 -- Which episodes are near misses: real failures that came far, and scores close to the threshold?
--- Parameters: experiment, iteration (default all), alpha (default 0.8), band (default 0.1: how far from alpha),
--- nearness (default 0.7: real failures that ended at least so near to success), events (comma-separated: failures by how they ended instead; where
+-- Parameters: experiment, iteration (default all), alpha (default: the iteration's own, else 0.8), band (default 0.1:
+-- how far from alpha), nearness (default 0.7: real failures that ended at least so near to success), events (comma-separated: failures by how they ended instead; where
 -- nearness was not measured, by default those of the embedded tasks in which the last phase was reached). What is in quarantine is left out.
 WITH late_events AS (
   SELECT unnest(string_split(coalesce(
@@ -20,15 +20,16 @@ scores AS (
 seen AS (
   SELECT DISTINCT
     a.experiment, a.iteration, if(e.purpose = 'imagined', 'imagined', 'real') AS kind, e.purpose, e.task, e.artifact_id,
-    e.episode_id, e.event, e.nearness, s.judge, s.p_success, abs(s.p_success - coalesce($alpha::DOUBLE, 0.8)) AS distance,
+    e.episode_id, e.event, e.nearness, s.judge, s.p_success, abs(s.p_success - coalesce($alpha::DOUBLE, t.alpha, 0.8)) AS distance,
     CASE WHEN $events IS NULL AND e.nearness IS NOT NULL THEN if(e.nearness >= coalesce($nearness::DOUBLE, 0.7), 'nearness', NULL)
       WHEN e.event IN (SELECT event FROM late_events) THEN 'event' END AS came_far,
     -- 0.8 - 0.7 is not 0.1 in binary
-    coalesce(abs(s.p_success - coalesce($alpha::DOUBLE, 0.8)) <= coalesce($band::DOUBLE, 0.1) + 1e-9, false) AS is_close
+    coalesce(abs(s.p_success - coalesce($alpha::DOUBLE, t.alpha, 0.8)) <= coalesce($band::DOUBLE, 0.1) + 1e-9, false) AS is_close
   FROM artifacts a
   JOIN episodes e ON e.artifact_id = a.owner_id
   LEFT JOIN scores s ON s.artifact_id = e.artifact_id AND s.episode_id = e.episode_id
     AND s.experiment = a.experiment AND s.iteration = a.iteration
+  LEFT JOIN thresholds t ON t.experiment = a.experiment AND t.iteration = a.iteration
   WHERE a.is_current AND NOT e.quarantined
     AND (e.purpose = 'imagined' OR e.purpose IN ('rollout', 'validation', 'evaluation') AND NOT e.success)
     AND a.experiment = coalesce($experiment::VARCHAR, a.experiment)

@@ -2,14 +2,10 @@
 -- Parameters: study; alpha (default: the arm's own, else 0.8). Base rate: the share of true successes among all imagined.
 -- Episodes in quarantine, and those imagined from them, are left out.
 WITH runs AS (SELECT * FROM study_artifacts WHERE study = $study::VARCHAR AND is_current),
-threshold AS (
-  SELECT r.recipe, r.seed, r.iteration, any_value((o.recipe_json ->> '$.score.alpha')::DOUBLE) AS own
-  FROM runs r JOIN artifacts o ON o.artifact_id = r.owner_id
-  WHERE r.asset = 'training_set' GROUP BY r.recipe, r.seed, r.iteration
-),
 judged AS (
-  SELECT DISTINCT r.recipe, r.seed, r.iteration, s.owner, s.episode_id, s.p_success
+  SELECT DISTINCT r.recipe, r.seed, r.iteration, s.owner, s.episode_id, s.p_success, t.alpha
   FROM runs r JOIN reward_scores s ON s.artifact_id = r.owner_id
+  LEFT JOIN thresholds t ON t.experiment = r.experiment AND t.iteration = r.iteration
   WHERE r.asset = 'reward_scores' AND s.judge <> 'simulator' AND s.episode_id NOT IN (SELECT episode_id FROM in_quarantine)
 ),
 truth AS (
@@ -19,10 +15,9 @@ truth AS (
 ),
 compared AS (
   SELECT
-    recipe, seed, iteration, coalesce($alpha::DOUBLE, t.own, 0.8) AS threshold,
-    j.p_success > coalesce($alpha::DOUBLE, t.own, 0.8) AS accepted, truth.success
+    recipe, seed, iteration, coalesce($alpha::DOUBLE, j.alpha, 0.8) AS threshold,
+    j.p_success > coalesce($alpha::DOUBLE, j.alpha, 0.8) AS accepted, truth.success
   FROM judged j JOIN truth USING (recipe, seed, iteration, owner, episode_id)
-  LEFT JOIN threshold t USING (recipe, seed, iteration)
 )
 SELECT
   recipe, seed, iteration, threshold, count(*) AS imagined, count(*) FILTER (WHERE success) AS true_successes,

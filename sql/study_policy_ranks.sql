@@ -1,19 +1,20 @@
 -- Does imagination order policies as the robot does: each policy's success in the world model and in reality, per task?
 -- Parameters: study; recipe (default 'vlaw': what others imagine may be the same episodes again); alpha (of the judge;
--- default 0.8). Per seed, since every seed has a world model and a judge of its own. Only imagined episodes in a learned
--- world model; real trials are evaluations at the reported noise. Policies are named by the iteration that made them.
--- Episodes in quarantine are left out.
+-- default: the iteration's own, else 0.8). Per seed, since every seed has a world model and a judge of its own. Only
+-- imagined episodes in a learned world model; real trials are evaluations at the reported noise. Policies are named by
+-- the iteration that made them. Episodes in quarantine are left out.
 WITH runs AS (
   SELECT * FROM study_artifacts
   WHERE study = $study::VARCHAR AND is_current AND recipe = coalesce($recipe::VARCHAR, 'vlaw')
 ),
 imagined AS (
-  SELECT seed, policy, task, count(*) AS trials, count(*) FILTER (WHERE p_success > coalesce($alpha::DOUBLE, 0.8)) AS successes
+  SELECT seed, policy, task, count(*) AS trials, count(*) FILTER (WHERE p_success > coalesce($alpha::DOUBLE, alpha, 0.8)) AS successes
   FROM (
-    SELECT DISTINCT r.seed, e.artifact_id, e.episode_id, e.policy, e.task, s.p_success
+    SELECT DISTINCT r.seed, e.artifact_id, e.episode_id, e.policy, e.task, s.p_success, t.alpha
     FROM runs r
     JOIN reward_scores s ON s.artifact_id = r.owner_id
     JOIN episodes e ON e.artifact_id = s.owner AND e.episode_id = s.episode_id
+    LEFT JOIN thresholds t ON t.experiment = r.experiment AND t.iteration = r.iteration
     WHERE r.asset = 'reward_scores' AND s.judge <> 'simulator' AND e.purpose = 'imagined' AND NOT e.quarantined AND e.world = 'world_model'
   )
   GROUP BY seed, policy, task

@@ -8,6 +8,7 @@ from factories import commit, write_checkpoint
 from known_lake import known
 
 from vlaw_assets.lake import Lake, quarantine
+from vlaw_assets.lake.labels import label_episodes
 from vlaw_assets.lineage.impact import impact
 from vlaw_assets.query import connect
 from vlaw_assets.query.questions import questions
@@ -134,6 +135,24 @@ def test_judge_disagreements(made):
         (k.ids["v2"],),
         (k.ids["d0"],),
     ], "0.6 for a success, 0.7 for a failure"
+
+
+def test_what_an_iteration_keeps_decides_what_counts_as_a_success(tmp_path):
+    k = known(Lake.open(tmp_path / "lake"))
+    label_episodes(k.lake, [(k.ids["d2"], "failure", "ann", "it topples")])
+    k.make("training_set again", {}, partition="vlaw|01", recipe={"score": {"alpha": 0.7}})
+    judge = k.refs["reward_model 1"].content_digest
+    with connect(k.lake) as query:
+        of_stack = [r for r in ask(query, "imagined_against_real") if (r["iteration"], r["task"]) == (1, "stack")]
+        assert [r["imagined_rate"] for r in of_stack if r["judge"] == judge] == [1], "0.75 is above 0.7"
+        found = [r for r in ask(query, "imagined_from_failures", iteration="1") if r["judge"] == judge]
+        tried = {r["episode_id"]: r["imagined_successes"] for r in found}
+        assert tried == {k.ids["r1"]: 2, k.ids["r2"]: 1}
+        assert k.ids["d2"] in {r["episode_id"] for r in ask(query, "label_disagreements") if r["against"] == "judge"}
+        assert k.ids["d2"] in {r["episode_id"] for r in ask(query, "judge_disagreements")}
+        assert k.ids["d1"] not in {r["episode_id"] for r in ask(query, "near_misses")}, "0.85 is far from 0.7"
+        for name in ("judge_disagreements", "label_disagreements"):
+            assert k.ids["d2"] not in {r["episode_id"] for r in ask(query, name, alpha="0.8")}
 
 
 def test_cost_of_success(made):

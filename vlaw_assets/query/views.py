@@ -108,6 +108,12 @@ FROM labels l JOIN artifacts a ON a.owner_id = l.artifact_id AND a.is_current
 """Every label that was ever given, and every decision on use, once (`labels` has the whole list in each of its
 versions)."""
 
+_THRESHOLDS = """
+SELECT experiment, iteration, max((recipe_json ->> '$.score.alpha')::DOUBLE) AS alpha
+FROM artifacts WHERE is_current AND asset = 'training_set' GROUP BY experiment, iteration
+"""
+"""Above which score an iteration keeps imagined episodes, one row per iteration that has a training set."""
+
 _MADE_EDGES = "SELECT e.* FROM edges e JOIN artifacts a ON a.artifact_id = e.child_id WHERE a.source_artifact_id = ''"
 """The edges of artifacts that hold their own data."""
 
@@ -184,7 +190,8 @@ def tables(lake: Lake, refs: Sequence[ArtifactRef]) -> dict[str, Callable[[], pa
 
 def definitions(lake: Lake, files: Mapping[str, Sequence[Source]]) -> dict[str, str]:
     """Name -> the statement that makes it, in an order in which they can be made: a view per data table, `frames`,
-    `episode_reads`, `label_history` and `study_artifacts`, the macro `reached_by`, and what these are made of."""
+    `episode_reads`, `label_history`, `study_artifacts` and `thresholds`, the macro `reached_by`, and what these are
+    made of."""
     selects = {
         name: select(name, [source.path for source in listed], lacking(lake, name)) for name, listed in files.items()
     }
@@ -196,6 +203,7 @@ def definitions(lake: Lake, files: Mapping[str, Sequence[Source]]) -> dict[str, 
         "episode_reads": _READS,
         "label_history": _LABEL_HISTORY,
         "study_artifacts": _STUDY_ARTIFACTS,
+        "thresholds": _THRESHOLDS,
         "frames": _FRAMES.format(path=quoted(str(lake.paths.frames))),
     }
     return {name: f"CREATE VIEW {name} AS {select}" for name, select in selects.items()} | {"reached_by": REACHED_BY}
