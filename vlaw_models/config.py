@@ -160,6 +160,8 @@ class PolicyConfig:
     """Share of a task's part of a batch drawn from what it could do before: the demonstrations, and the imagined
     successes of the iterations before (their real ones are among the real ones). A task without a new success is
     rehearsed alone. Paper: 0."""
+    rehearse: Literal["all", "imagined"] = field(default="all", metadata=LATER)
+    """'imagined': no demonstrations, only the imagined successes of the iterations before."""
     use_real: bool = True
     """False leaves the real successes out of the update (an ablation of the paper)."""
     start: Literal["previous", "base"] = "previous"

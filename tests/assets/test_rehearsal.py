@@ -107,11 +107,12 @@ def reached(bench, name) -> dict[str, str]:
     ("policy", "roles"),
     [
         ({"rehearsal": 0.0}, set()),
+        ({"rehearse": "imagined"}, {"rehearsed_imagined_rollouts_01", "rehearsed_reward_scores_01"}),
         ({"learner": "dsrl"}, set()),  # it fits no flow: there is nothing to draw from
         ({"start": "base"}, {"rehearsed_demonstrations"}),  # which has learned from nothing imagined
     ],
 )
-def test_what_does_not_rehearse_reads_nothing_for_it(bench, policy, roles):
+def test_what_is_not_rehearsed_is_not_read(bench, policy, roles):
     bench.recipe("again", policy={"rehearsal": 0.25, **policy}, promotion={"enabled": False})
     made = bench.make("training_set", SECOND)
     found = {role for role, _ in bench.lake.ledger.edges(made.owner) if role.startswith("rehearsed")}

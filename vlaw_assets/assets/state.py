@@ -50,8 +50,9 @@ def real_so_far(stage: Stage, state: LoopState) -> dict[str, ArtifactRef]:
 def rehearsed(stage: Stage, state: LoopState) -> dict[str, ArtifactRef]:
     """What the policy update of this iteration rehearses; nothing where its recipe does not ask for it.
 
-    The demonstrations, and for a policy that goes on from the one before what had been imagined when that one learned:
-    its training set's parents say it. What was imagined for a policy that the promotion gate refused is not rehearsed.
+    The demonstrations, unless policy.rehearse leaves them out, and for a policy that goes on from the one before what
+    had been imagined when that one learned: its training set's parents say it. What was imagined for a policy that the
+    promotion gate refused is not rehearsed.
     """
     recipe = stage.recipe
     if not recipe.learner.rehearses(recipe.policy):
@@ -64,4 +65,6 @@ def rehearsed(stage: Stage, state: LoopState) -> dict[str, ArtifactRef]:
                 found[role] = ref
             elif role in ("imagined_rollouts", "reward_scores"):
                 found[f"{REHEARSED}{role}_{split_partition(ref.partition)[1]:02d}"] = ref
-    return {**found, f"{REHEARSED}demonstrations": stage.require_foundation("expert_demonstrations")}
+    if recipe.policy.rehearse == "all":
+        found[f"{REHEARSED}demonstrations"] = stage.require_foundation("expert_demonstrations")
+    return found

@@ -30,6 +30,7 @@ class Imitation(Learner):
         "learning_rate",
         "imagined_fraction",
         "rehearsal",
+        "rehearse",
         "use_real",
         "frozen_encoder",
         "lora_rank",
