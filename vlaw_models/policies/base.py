@@ -66,6 +66,8 @@ class TrainedPolicy(nn.Module, ABC):
         self.tokenizer, self.normalization = tokenizer, normalization
         self.chunk_size, self.action_dim = normalization.chunk_size, normalization.action_dim
         self.execute_steps = execute_steps
+        self.bridge: Bridge | None = None
+        """From features of imagined pictures to those of real ones, in a policy that has one."""
         self._adapted: tuple[Any, ...] = ()
         """peft's handle, in a tuple: it holds a part of this module, and must not be one."""
 
@@ -94,9 +96,6 @@ class TrainedPolicy(nn.Module, ABC):
     def picture_features(self, images: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """What the encoder makes of pictures and instruction alone, (B, F): all that a frozen one needs to be asked."""
         raise NotImplementedError
-
-    bridge: Bridge | None = None
-    """From features of imagined pictures to those of real ones, for a policy that has one."""
 
     def features_of(self, images: torch.Tensor, tokens: torch.Tensor, *, imagined: torch.Tensor) -> torch.Tensor:
         """`picture_features`, behind the bridge where `imagined` (B,) says that a world model drew the pictures."""
