@@ -9,6 +9,7 @@ import pytest
 import torch
 from small_policies import FLOW, first_observation, make, sample
 
+from vlaw_models.learners.grpo import Chunks
 from vlaw_models.policies.base import load_policy
 from vlaw_models.policies.bridge import Bridge, left_of_the_gap
 from vlaw_models.policies.data import FeatureData, StepData
@@ -51,6 +52,25 @@ def test_a_policy_sees_through_it_what_a_world_model_drew(policy, episodes, tmp_
     assert torch.allclose(imagined, expected, atol=1e-5)
     policy.bridge = None
     assert torch.equal(context(replace(seen, imagined=True)), real)
+
+
+def test_grpo_judges_a_chunk_by_what_the_policy_saw_when_it_drew_it(policy, episodes):
+    seen = replace(first_observation(episodes), imagined=True)
+    instructions = [e.instruction for e in episodes]
+    found = policy.sample_traced(seen, instructions, torch.Generator().manual_seed(0), 1.0)
+    chunks = Chunks(
+        rollout=torch.arange(len(episodes)),
+        state=torch.from_numpy(seen.state),
+        trace=found.trace,
+        log_prob=found.log_prob,
+        executed=torch.ones(found.log_prob.shape[:2], dtype=torch.bool),
+        images=torch.from_numpy(seen.images),
+        tokens=policy.read(instructions, seen.state),
+        imagined=torch.ones(len(episodes), dtype=torch.bool),
+    )
+    encoded = chunks.encoded(policy)
+    again = policy.log_prob(policy.observed(chunks.state, features=encoded.features), chunks.trace, 1.0)
+    assert torch.allclose(again, found.log_prob, atol=1e-4)
 
 
 def test_it_learns_through_it_from_all_imagined_frames_but_the_first(policy, episodes):

@@ -137,7 +137,7 @@ class FlowPolicy(FlowMatchingPolicy):
         self.to(memory_format=torch.channels_last)
 
     def sizes(self) -> dict[str, Any]:
-        return self._sizes
+        return self._sizes | ({} if self.bridge is None else {"bridge": True})
 
     def encode(self, images: torch.Tensor, state: torch.Tensor, tokens: torch.Tensor) -> Context:
         features, scores = self.eyes(images, tokens)
@@ -152,7 +152,6 @@ class FlowPolicy(FlowMatchingPolicy):
     def build_bridge(self) -> Bridge:
         """A new bridge, which changes nothing before it is fitted. What follows the encoder does not know of it."""
         self.bridge = Bridge(self.eyes.size).to(self.device)
-        self._sizes["bridge"] = True
         return self.bridge
 
     def context_of(self, features: torch.Tensor) -> Context:

@@ -1,8 +1,7 @@
 """`vlaw pretrain`: makes tiny weights as the shipped ones were made, from simulated data alone, seeded and resumable.
 
-Two lanes run side by side, each on one thread: world model and base policy; then what stands on both, the bridge and
-the judge. A
-stage whose checkpoint is in the output folder is skipped.
+Two lanes run side by side, each on one thread: world model and base policy; then what stands on both, the
+bridge and the judge. A stage whose checkpoint is in the output folder is skipped.
 """
 
 from __future__ import annotations
