@@ -23,8 +23,6 @@ class Observation:
     state: np.ndarray
     """(B, D) float32: the pose commanded last (so that it exists in imagination too), or what the state head of a world
     model predicts of it."""
-    imagined: bool = False
-    """Whether a world model drew the pictures."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -89,8 +87,6 @@ class Episode:
     """As `Outcome.nearness`."""
     start_episode_id: str | None = None
     """For an imagined episode: the real episode whose first frame it starts from."""
-    imagined: bool = False
-    """Whether a world model drew all frames but the first."""
     episode_id: str = ""
     cameras: tuple[str, ...] = ()
     """Names of the V views, in their order; empty where nobody named them."""

@@ -23,7 +23,6 @@ from vlaw_assets.assets.starts import (
 )
 from vlaw_assets.assets.state import read_state
 from vlaw_assets.assets.written import write
-from vlaw_assets.lake.schemas import IMAGINED
 from vlaw_assets.loop_roles import REAL
 from vlaw_assets.pipeline import checks
 from vlaw_models.robots.simulator import Simulator, simulator_of
@@ -93,7 +92,7 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
         tasks=recipe.tasks,
         labelled=False,
         robot=stage.robot,
-        world=stage.robot.world if oracle else IMAGINED,
+        world=stage.robot.world if oracle else "world_model",
         policy=plan.parents["policy"].content_digest,
         world_model="" if oracle else plan.parents["world_model"].content_digest,
         also=lambda batch: begin_with_real_frames(batch, first, hint=_renderer(stage) if oracle else ""),

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, cast
 from vlaw_assets.assets.encoded import latents_for, read_latents
 from vlaw_assets.assets.starts import Choice, Starts, begin_with_real_frames, start_parents, start_roles
 from vlaw_assets.assets.written import Writing
-from vlaw_assets.lake.schemas import IMAGINED
 from vlaw_assets.loop_roles import REAL
 from vlaw_assets.pipeline import checks
 from vlaw_models.robots.simulator import simulator_of
@@ -112,7 +111,7 @@ class Practising:
             tasks=self.recipe.tasks,
             labelled=self.on_robot,
             robot=stage.robot,
-            world=stage.robot.world if self.on_robot else IMAGINED,
+            world=stage.robot.world if self.on_robot else "world_model",
             policy=work.parents["policy"].content_digest,
             world_model="" if self.on_robot else work.parents["world_model"].content_digest,
             also=None if self.on_robot else lambda batch: begin_with_real_frames(batch, self._first),

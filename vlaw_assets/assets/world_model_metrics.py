@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state
-from vlaw_assets.lake.schemas import IMAGINED
 from vlaw_assets.pipeline import checks
 from vlaw_assets.reports.success import ALL
 from vlaw_models.config import WorldModelMetricsConfig
@@ -82,7 +81,9 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
         seed=stage.seed,
     ):
         work.demand(checks.all_finite(batch))
-        work.draft.write_episodes(batch, purpose="replay", world=IMAGINED, policy="", world_model=models["world_model"])
+        work.draft.write_episodes(
+            batch, purpose="replay", world="world_model", policy="", world_model=models["world_model"]
+        )
         replayed.append(batch)
     work.check(checks.all_finite(replayed))
     found, more = measured.video_rows(clips, replayed, net, perceptual, replay_seed=stage.seed)

@@ -22,7 +22,7 @@ from vlaw_assets.lake.decisions import withheld
 from vlaw_assets.lake.durable import file_problems
 from vlaw_assets.lake.labels import labelled
 from vlaw_assets.lake.latents import LanceLatents
-from vlaw_assets.lake.schemas import IMAGINED, ORDER
+from vlaw_assets.lake.schemas import ORDER
 from vlaw_assets.lake.source import LanceEpisodes
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
@@ -271,7 +271,6 @@ def episode_of(
         event=row["event"],
         nearness=row["nearness"],
         start_episode_id=row["start_episode_id"],
-        imagined=row["world"] == IMAGINED,
         episode_id=row["episode_id"],
         cameras=tuple(row["cameras"]),
         control_hz=control_hz,

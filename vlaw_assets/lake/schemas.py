@@ -28,8 +28,6 @@ def _text(name: str, *, nullable: bool = True) -> pa.Field:
     return pa.field(name, pa.string(), nullable=nullable)
 
 
-IMAGINED = "world_model"
-"""`world` of episodes whose frames, all but the first, a world model drew."""
 EPISODES = pa.schema(
     [
         *_OWNER,

@@ -86,7 +86,6 @@ def update(
     if settings.frozen_encoder:
         # Pictures are encoded once and for all, so that a second pair (eps, t) would cost as much as another sample.
         return train_head(policy, sources, list(shares.values()), loop, flow_samples=1, **options)
-    policy.bridge = None  # it is for the encoder as it was
     return train_policy(policy, MixedData(sources, list(shares.values())), loop, **options)
 
 

@@ -72,8 +72,6 @@ class Chunks:
     """(M, V, h, w, 3) uint8."""
     tokens: torch.Tensor | None = None
     """(M, L) int64."""
-    imagined: torch.Tensor | None = None
-    """(M,) bool: whether a world model drew the pictures; None: it drew none."""
     features: torch.Tensor | None = None
     """(M, F) float32."""
     advantage: torch.Tensor | None = None
@@ -96,15 +94,10 @@ class Chunks:
         """With features in place of the pictures: each is looked at once. `policy.can_freeze` must be true."""
         assert self.images is not None
         assert self.tokens is not None
-        imagined = torch.zeros(len(self), dtype=torch.bool) if self.imagined is None else self.imagined
+        parts = zip(self.images.split(batch), self.tokens.split(batch), strict=True)
         device = policy.device
-        features = [
-            policy.features_of(images.to(device), words.to(device), imagined=drawn.to(device)).float().cpu()
-            for images, words, drawn in zip(
-                self.images.split(batch), self.tokens.split(batch), imagined.split(batch), strict=True
-            )
-        ]
-        return replace(self, images=None, tokens=None, imagined=None, features=torch.cat(features))
+        features = [policy.picture_features(one.to(device), words.to(device)).float().cpu() for one, words in parts]
+        return replace(self, images=None, tokens=None, features=torch.cat(features))
 
     def judged(self, rewards: np.ndarray, settings: GrpoSettings) -> Chunks:
         """The chunks of the groups with signal, with their rollouts' advantages; `rewards` (G, S) of S rollouts of G

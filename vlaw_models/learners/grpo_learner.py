@@ -105,8 +105,6 @@ class Grpo(Learner):
             minibatch=self.minibatch,
             epochs=self.epochs,
         )
-        if not settings.frozen_encoder:
-            policy.bridge = None  # it is for the encoder as it was
         optimizer = grpo.optimizer(policy, own, frozen_encoder=settings.frozen_encoder)
         trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         rng, losses = np.random.default_rng(seed), []

@@ -28,7 +28,6 @@ from vlaw_models.checkpoint import (
 from vlaw_models.device import seeded
 from vlaw_models.episodes import Observation
 from vlaw_models.errors import VlawError
-from vlaw_models.policies.bridge import Bridge
 from vlaw_models.policies.normalization import Normalization
 from vlaw_models.policies.registry import POLICIES
 from vlaw_models.robots.spec import RobotSpec
@@ -66,8 +65,6 @@ class TrainedPolicy(nn.Module, ABC):
         self.tokenizer, self.normalization = tokenizer, normalization
         self.chunk_size, self.action_dim = normalization.chunk_size, normalization.action_dim
         self.execute_steps = execute_steps
-        self.bridge: Bridge | None = None
-        """From features of imagined pictures to those of real ones, in a policy that has one."""
         self._adapted: tuple[Any, ...] = ()
         """peft's handle, in a tuple: it holds a part of this module, and must not be one."""
 
@@ -96,13 +93,6 @@ class TrainedPolicy(nn.Module, ABC):
     def picture_features(self, images: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """What the encoder makes of pictures and instruction alone, (B, F): all that a frozen one needs to be asked."""
         raise NotImplementedError
-
-    def features_of(self, images: torch.Tensor, tokens: torch.Tensor, *, imagined: torch.Tensor) -> torch.Tensor:
-        """`picture_features`, behind the bridge where `imagined` (B,) says that a world model drew the pictures."""
-        features = self.picture_features(images, tokens)
-        if self.bridge is None or not imagined.any():
-            return features
-        return torch.where(imagined[:, None], self.bridge(features), features)
 
     def encode_features(self, features: torch.Tensor, state: torch.Tensor) -> Any:
         """The context from what `picture_features` gives and the normalised state (B, D)."""
@@ -247,11 +237,7 @@ class TrainedPolicy(nn.Module, ABC):
             )
         state = torch.as_tensor(observation.state, dtype=torch.float32, device=device)
         images = torch.from_numpy(np.ascontiguousarray(observation.images)).to(device)
-        tokens = self.read(instructions, state).to(device)
-        if observation.imagined and self.bridge is not None:
-            everywhere = torch.ones(len(images), dtype=torch.bool, device=device)
-            return self.observed(state, features=self.features_of(images, tokens, imagined=everywhere)), state
-        return self.observed(state, images=images, tokens=tokens), state
+        return self.observed(state, images=images, tokens=self.read(instructions, state).to(device)), state
 
     def observed(
         self,

@@ -40,8 +40,6 @@ class Batch:
     """(B,) bool: the advantage's sign, for policies that are conditioned on it."""
     points: np.ndarray
     """(B, V, P, 2) float32: where in the pictures the things are that the instruction is about; NaN where not known."""
-    imagined: np.ndarray
-    """(B,) bool: whether a world model drew the pictures."""
     instructions: list[str]
 
 
@@ -59,14 +57,12 @@ class StepData:
         early_share: float = 0.0,
         points: Sequence[np.ndarray] | None = None,
         positive: Sequence[bool] | None = None,
-        imagined: Sequence[bool] | None = None,
     ):
         """`early_share` of the samples come from the first EARLY_STEPS steps, where the instruction decides what is
         done.
 
         Per episode: images (>= T, V, h, w, 3) uint8, states (>= T, D), actions (T, A), an instruction, a weight,
-        points (>= T, V, P, 2) where they are known, whether its advantage is positive (all are, unless said), whether a
-        world model drew all its pictures but the first (none did)."""
+        points (>= T, V, P, 2) where they are known, whether its advantage is positive (all are, unless said)."""
         kept = [index for index in range(len(actions)) if weights is None or weights[index] != 0]
         if not kept or all(len(actions[index]) == 0 for index in kept):
             raise VlawError(
@@ -80,7 +76,6 @@ class StepData:
         self.instructions = [instructions[index] for index in kept]
         self.weights = np.ones(len(kept)) if weights is None else np.array([weights[index] for index in kept])
         self.positive = np.array([positive is None or bool(positive[index]) for index in kept])
-        self.imagined = np.array([imagined is not None and bool(imagined[index]) for index in kept])
         self.points = None if points is None else [points[index] for index in kept]
         self.early_share = early_share
         self.starts = np.concatenate([[0], np.cumsum([len(action) for action in self.actions])])
@@ -115,7 +110,6 @@ class StepData:
             early_share=early_share,
             points=points,
             positive=positive,
-            imagined=[e.imagined for e in episodes],
         )
 
     @classmethod
@@ -171,7 +165,6 @@ class StepData:
             actions=np.stack([self.actions[e][np.minimum(t + ahead, len(self.actions[e]) - 1)] for e, t in pairs]),
             weights=self.weights[episodes].astype(np.float32),
             positive=self.positive[episodes],
-            imagined=self.imagined[episodes] & (steps > self.starts[episodes]),
             points=self._points(pairs),
             instructions=[self.instructions[episode] for episode, _ in pairs],
         )
@@ -197,8 +190,7 @@ class FeatureData:
             images = torch.from_numpy(batch.images).to(policy.device)
             words = policy.read(batch.instructions, batch.states).to(policy.device)
             with torch.no_grad(), mixed(policy.device):
-                seen = torch.from_numpy(batch.imagined).to(policy.device)
-                features.append(policy.features_of(images, words, imagined=seen).bfloat16().cpu())
+                features.append(policy.picture_features(images, words).bfloat16().cpu())
             states.append(batch.states)
             chunks.append(batch.actions)
             weights.append(batch.weights)
@@ -248,7 +240,7 @@ class MixedData:
         return Batch(**joined, instructions=[text for part in parts for text in part.instructions])
 
 
-_ARRAYS = ("images", "states", "actions", "weights", "positive", "points", "imagined")
+_ARRAYS = ("images", "states", "actions", "weights", "positive", "points")
 
 
 def check_fits(policy: TrainedPolicy, source: StepData) -> None:

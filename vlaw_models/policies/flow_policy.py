@@ -13,7 +13,6 @@ from torch import nn
 from torch.nn import functional
 
 from vlaw_models.device import seeded
-from vlaw_models.policies.bridge import Bridge
 from vlaw_models.policies.encoder import WAVES, ImageEncoder, waves
 from vlaw_models.policies.flow_matching import FlowMatchingPolicy
 from vlaw_models.policies.normalization import Normalization
@@ -89,14 +88,12 @@ class FlowPolicy(FlowMatchingPolicy):
         regression: float = 1.0,
         pointing: float = 0.1,
         advantage: bool = False,
-        bridge: bool = False,
     ):
         """`shift`: random shift in pixels at training time, each camera on its own.
 
         `regression`: weight of an auxiliary squared error of the head's direct estimate (0: flow matching alone).
         `pointing`: weight of the attention's error where the data say what the instruction is about, see
-        `pointing_error`. `advantage`: the policy is a conditioned one, see `condition_on_advantage`. `bridge`:
-        it has one (bridge.py).
+        `pointing_error`. `advantage`: the policy is a conditioned one, see `condition_on_advantage`.
         """
         super().__init__(tokenizer, normalization, execute_steps=execute_steps, euler_steps=euler_steps)
         self._sizes = {
@@ -132,12 +129,10 @@ class FlowPolicy(FlowMatchingPolicy):
         self.advantage: nn.Embedding | None = None
         if advantage:
             self.condition_on_advantage()
-        if bridge:
-            self.build_bridge()
         self.to(memory_format=torch.channels_last)
 
     def sizes(self) -> dict[str, Any]:
-        return self._sizes | ({} if self.bridge is None else {"bridge": True})
+        return self._sizes
 
     def encode(self, images: torch.Tensor, state: torch.Tensor, tokens: torch.Tensor) -> Context:
         features, scores = self.eyes(images, tokens)
@@ -148,11 +143,6 @@ class FlowPolicy(FlowMatchingPolicy):
 
     def encode_features(self, features: torch.Tensor, state: torch.Tensor) -> Context:
         return Context(self.join(torch.cat([features, self.state(state), waves(state)], dim=1)), None)
-
-    def build_bridge(self) -> Bridge:
-        """A new bridge, which changes nothing before it is fitted. What follows the encoder does not know of it."""
-        self.bridge = Bridge(self.eyes.size).to(self.device)
-        return self.bridge
 
     def context_of(self, features: torch.Tensor) -> Context:
         return Context(features, None)

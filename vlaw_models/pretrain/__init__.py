@@ -1,7 +1,7 @@
 """`vlaw pretrain`: makes tiny weights as the shipped ones were made, from simulated data alone, seeded and resumable.
 
-Two lanes run side by side, each on one thread: world model and base policy; then what stands on both, the
-bridge and the judge. A stage whose checkpoint is in the output folder is skipped.
+Two lanes run side by side, each on one thread: world model and base policy; then the judge, which stands on both. A
+stage whose checkpoint is in the output folder is skipped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from vlaw_models.pretrain.stages import Corpora, PretrainConfig
 from vlaw_models.progress import Progress
 
-STAGES = ("corpus", "autoencoder", "world_model", "base_policy", "bridge", "reward_model")
+STAGES = ("corpus", "autoencoder", "world_model", "base_policy", "reward_model")
 LANES = (("autoencoder", "world_model"), ("base_policy",))
 ALONE = 2
 """Threads of a stage beside which no other runs."""
@@ -35,7 +35,6 @@ def main(out: Path, work: Path, *, code_revision: str = "") -> None:
     codes = [lane.wait() for lane in lanes]
     if any(codes):
         raise RuntimeError("a pretraining stage failed; its message is above. Run the same command to continue.")
-    run_stage("bridge", out, work, cfg)
     run_stage("reward_model", out, work, cfg)
     write_provenance(out, work, cfg, code_revision)
 
@@ -43,7 +42,6 @@ def main(out: Path, work: Path, *, code_revision: str = "") -> None:
 def run_stage(name: str, out: Path, work: Path, cfg: PretrainConfig) -> None:
     """One stage, on the threads of its lane; skipped where its result is there already."""
     from vlaw_models.pretrain import stages
-    from vlaw_models.pretrain.bridge import fit_bridge
     from vlaw_models.threads import on_threads
 
     if name not in STAGES:
@@ -70,8 +68,6 @@ def run_stage(name: str, out: Path, work: Path, cfg: PretrainConfig) -> None:
             result = stages.train_world_model(data, out / "autoencoder", out / "world_model", _printer(name))
         elif name == "base_policy":
             result = stages.train_base_policy(data, out / "base_policy", _printer(name))
-        elif name == "bridge":
-            result = fit_bridge(data, out / "autoencoder", out / "world_model", out / "base_policy")
         else:
             result = stages.train_reward_model(
                 data,

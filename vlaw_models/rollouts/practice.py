@@ -143,7 +143,6 @@ class _Tracing:
                     executed=torch.from_numpy(executed),
                     images=torch.from_numpy(np.array(seen.images)),
                     tokens=tokens,
-                    imagined=torch.full((len(seen),), seen.imagined),
                 )
             )
         return joined(parts)

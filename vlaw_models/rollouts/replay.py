@@ -71,7 +71,6 @@ def replay(
                 actions=moved.actions[i, :length],
                 extra={} if moved.reward is None else {REWARDS: moved.reward[i, :length].round(4).tolist()},
                 start_episode_id=episode.episode_id,
-                imagined=True,
                 cameras=robot.camera_names,
                 control_hz=robot.control_hz,
             )

@@ -38,7 +38,7 @@ def rollout(
     if not starts:
         return []
     generator = torch.Generator().manual_seed(seed)
-    observation, imagined = world.reset(starts), getattr(world, "imagined", False)
+    observation = world.reset(starts)
     instructions = world.instructions()
     rows = np.arange(len(starts))  # those that go on
     tracks = [_Track(observation.images[row], observation.state[row]) for row in rows]
@@ -67,7 +67,7 @@ def rollout(
         if over.any():
             world.keep(np.flatnonzero(~over))
         rows = rows[~over]
-        observation = Observation(moved.images[~over, -1], moved.states[~over, -1], imagined)
+        observation = Observation(moved.images[~over, -1], moved.states[~over, -1])
     return [
         Episode(
             task=start.task,
@@ -80,7 +80,6 @@ def rollout(
             event="" if track.outcome is None else track.outcome.event,
             nearness=None if track.outcome is None else track.outcome.nearness,
             start_episode_id=start.episode_id,
-            imagined=imagined,
             cameras=world.robot.camera_names,
             control_hz=world.robot.control_hz,
             extra=track.extra(),

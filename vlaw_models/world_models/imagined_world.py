@@ -28,8 +28,6 @@ class ImaginedWorld:
     """A batch of imagined trajectories that begin in recorded first frames. Seeded: same calls, same frames."""
 
     name = "imagined"
-    imagined = True
-    """Its pictures are drawn by a world model, all but the first."""
 
     def __init__(
         self,
