@@ -203,3 +203,20 @@ def test_what_is_simulated_is_refused_before_anything_is_loaded(simulated, monke
     with pytest.raises(VlawError, match="needs a simulator; robot 'droid' has none") as caught:
         simulated()
     assert caught.value.remedy
+
+
+def test_a_state_that_turns_over_the_end_of_an_angle_does_not_jump(recordings):
+    """The hand's roll passes half a turn; as a policy sees it, it goes on."""
+    states, actions = [e.states for e in recordings], [e.actions for e in recordings]
+    norm = Normalization.of_robot(SPEC, states, actions, chunk_size=4)
+    assert (norm.state_high - norm.state_low)[ROLL] < np.pi
+    assert (norm.action_high - norm.action_low)[:, ROLL].max() < np.pi
+    seen = norm.state(torch.from_numpy(states[0]))[:, ROLL]
+    assert np.abs(np.diff(states[0][:, ROLL])).max() > 6, "as it is written"
+    assert seen.diff().abs().max() < 0.5
+    assert seen.abs().max() < 3
+    again = Normalization.from_json(norm.to_json())
+    assert torch.equal(again.state(torch.from_numpy(states[0]))[:, ROLL], seen)
+    plain = Normalization.fit(states, actions, chunk_size=4, absolute=SPEC.action.as_is, wraps=SPEC.action.wraps)
+    assert "state_wraps" not in plain.to_json()
+    assert (plain.state_high - plain.state_low)[ROLL] > 6

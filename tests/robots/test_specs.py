@@ -215,7 +215,7 @@ def test_the_shipped_robots_are_found_and_others_listed():
     with pytest.raises(VlawError, match="there is no robot 'toaster'") as caught:
         find_robot("toaster", where="a recipe")
     assert caught.value.where == "a recipe"
-    assert "droid, libero, metaworld, tabletop" in caught.value.remedy
+    assert "droid, droid_joint_position, droid_joint_velocity, libero, metaworld, tabletop" in caught.value.remedy
 
 
 ARM = """

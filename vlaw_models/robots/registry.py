@@ -15,6 +15,8 @@ ROBOTS = Registry(
     {
         "tabletop": "vlaw_models.robots.tabletop.spec:SPEC",
         "droid": "vlaw_models.robots.droid:SPEC",
+        "droid_joint_velocity": "vlaw_models.robots.droid:IN_JOINT_VELOCITY",
+        "droid_joint_position": "vlaw_models.robots.droid:IN_JOINT_POSITION",
         "metaworld": "vlaw_models.robots.metaworld.spec:SPEC",
         "libero": "vlaw_models.robots.libero.spec:SPEC",
     },

@@ -7,11 +7,13 @@ inside functions: recipes read specs, and load quickly.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from vlaw_models.errors import VlawError
+from vlaw_models.robots.spaces import POSE, ActionSpace, Motion
+from vlaw_models.robots.vectors import ROLL_PITCH_YAW, TOLERANCE, Vector, wrapped, wrong_numbers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
 
 EXTERIOR, WRIST = "exterior", "wrist"
 ROLES = (EXTERIOR, WRIST)
-TOLERANCE = 1e-3
-"""By how much a recorded number may lie outside a limit, in its own unit: recorders round."""
 
 
 @dataclass(frozen=True)
@@ -60,57 +60,6 @@ class Camera:
 
 
 @dataclass(frozen=True)
-class Vector:
-    """The numbers that a state or an action consists of, in their order."""
-
-    names: tuple[str, ...]
-    units: tuple[str, ...]
-    """'m', 'rad', or '' for a share."""
-    low: tuple[float, ...] = ()
-    """What each number may be, with `high`; empty: anything."""
-    high: tuple[float, ...] = ()
-    largest_step: tuple[float, ...] = ()
-    """Of an action: by how much each number may differ from the state in one control step; empty: by any amount."""
-    orientation: str = ""
-    """How it is written: 'pitch' (one angle about y), 'roll pitch yaw' (about the fixed axes x, y, z), or '' for
-    none."""
-    wraps: tuple[int, ...] = ()
-    """Which numbers are angles in [-pi, pi] that go on at the other end."""
-    as_is: tuple[int, ...] = ()
-    """Which numbers of an action policies learn as they are, and not relative to the state (a gripper)."""
-    usual_low: tuple[float, ...] = ()
-    """Between this and `usual_high` lie nearly all that occur: what models scale by. Empty: the limits."""
-    usual_high: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        columns = ("units", "low", "high", "largest_step", "usual_low", "usual_high")
-        wrong = [column for column in columns if len(getattr(self, column)) not in (0, len(self.names))]
-        ends = (("low", "high"), ("usual_low", "usual_high"))
-        wrong += [low for low, high in ends if bool(getattr(self, low)) != bool(getattr(self, high))]
-        if wrong or not self.names:
-            raise VlawError(
-                f"{len(self.names)} names, and another number of {wrong[0] if wrong else 'values'}",
-                where=f"vector of {', '.join(self.names) or 'nothing'}",
-                remedy="Give one value for every name, and a low for every high.",
-            )
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @property
-    def scale(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """(low, high) that models scale by. VlawError where neither the usual range nor limits are known."""
-        low, high = (self.usual_low, self.usual_high) if self.usual_low else (self.low, self.high)
-        if not low:
-            raise VlawError(
-                f"neither the usual range nor the limits of {', '.join(self.names)} are known",
-                where="robot spec",
-                remedy="Give usual_low and usual_high, e.g. the 1 % and 99 % quantiles of recordings.",
-            )
-        return low, high
-
-
-@dataclass(frozen=True)
 class RobotSpec:
     """Everything that is particular about one robot. A frozen value: `dataclasses.replace` makes a variant."""
 
@@ -131,6 +80,14 @@ class RobotSpec:
     """ "module:attribute" of the `Simulator` that it has; empty: recordings are its only source of episodes."""
     recorded_as: tuple[str, ...] = ()
     """What recordings call it (the `robot_type` of a LeRobot dataset), besides its name."""
+    commands: ActionSpace | None = None
+    """In what it is commanded, with `motion`; `action` holds the commands of a control step. None: one absolute target
+    of the state in each."""
+    pose: Vector | None = None
+    """What world models of it are conditioned in, with `motion`; None: its state."""
+    motion: Motion | None = None
+    """How its commands move it, and which pose its state is; None: what is commanded is the next state, which is the
+    pose."""
 
     def __post_init__(self) -> None:
         names = self.camera_names
@@ -140,12 +97,61 @@ class RobotSpec:
                 where=f"robot {self.name!r}",
                 remedy="Give at least one camera, each with a name of its own, and a rate above 0.",
             )
+        if len({part is None for part in (self.commands, self.pose, self.motion)}) > 1:
+            raise VlawError(
+                "a motion, the poses that it leads to and the commands that it follows are not all given",
+                where=f"robot {self.name!r}",
+                remedy="Give motion, pose and commands, or none of them.",
+            )
+        if self.commands and len(self.action) != self.commands_per_step * len(self.commands.names):
+            raise VlawError(
+                f"{self.commands_per_step} commands in {self.commands} are not the {len(self.action)} numbers of an "
+                "action",
+                where=f"robot {self.name!r}",
+                remedy="Let the action hold the commands of one control step: Vector.repeated.",
+            )
         if self.action.largest_step and self.action.names != self.state.names:
             raise VlawError(
                 "a largest step is a difference from the state, which has other numbers than the action",
                 where=f"robot {self.name!r}",
                 remedy="Leave largest_step out, or give action and state the same names.",
             )
+
+    @property
+    def commands_per_step(self) -> int:
+        """Commands in one control step."""
+        return self.commands.per_step(self.control_hz, where=f"robot {self.name!r}") if self.commands else 1
+
+    @property
+    def command(self) -> Vector:
+        """The numbers of one command: those of an action where a control step has one."""
+        if self.commands is None or self.commands_per_step == 1:
+            return self.action
+        width = len(self.commands.names)
+        columns = ("units", "low", "high", "largest_step", "usual_low", "usual_high")
+        return replace(
+            self.action,
+            names=self.commands.names,
+            wraps=tuple(place for place in self.action.wraps if place < width),
+            as_is=tuple(place for place in self.action.as_is if place < width),
+            **{column: getattr(self.action, column)[:width] for column in columns},
+        )
+
+    def rows(self, actions: np.ndarray) -> np.ndarray:
+        """Actions of control steps (..., H, A) as commands, one a row: (..., H * commands_per_step, W)."""
+        *before, steps, numbers = actions.shape
+        count = self.commands_per_step
+        return actions.reshape(*before, steps * count, numbers // count)
+
+    @property
+    def conditioning(self) -> ActionSpace | None:
+        """In what world models of it are conditioned; None where that is no whole pose."""
+        vector = self.pose or self.state
+        return ActionSpace(POSE, self.control_hz, vector.names) if vector.orientation == ROLL_PITCH_YAW else None
+
+    def poses(self, states: np.ndarray) -> np.ndarray:
+        """The poses (..., P) of states (..., D): these themselves where there is no `motion`."""
+        return states if self.motion is None else self.motion.poses(states)
 
     @property
     def camera_names(self) -> tuple[str, ...]:
@@ -270,29 +276,5 @@ class RobotSpec:
             for which, vector in (("state", self.state), ("action", self.action))
         }
         cameras = [[camera.name, camera.height, camera.width] for camera in self.cameras]
-        return {"name": self.name, "control_hz": self.control_hz, "cameras": cameras, **vectors}
-
-
-def wrapped(angles: np.ndarray) -> np.ndarray:
-    """Angles as the equal ones in [-pi, pi]; those that are there already stay as they are, to the bit."""
-    import numpy as np
-
-    return angles - 2 * np.pi * np.round(angles / (2 * np.pi))
-
-
-def wrong_numbers(what: str, values: np.ndarray, vector: Vector, names: Sequence[str] | None) -> str:
-    """What is wrong with states or actions (T, D); '' where nothing is."""
-    import numpy as np
-
-    if values.ndim != 2 or values.shape[1] != len(vector):
-        return f"its {what} are {values.shape}, the robot's have {len(vector)} numbers: {', '.join(vector.names)}"
-    if names is not None and tuple(names) != vector.names:
-        return f"its {what} are {', '.join(names)}, the robot's are {', '.join(vector.names)}"
-    if not vector.low:
-        return ""
-    outside = (values < np.array(vector.low) - TOLERANCE) | (values > np.array(vector.high) + TOLERANCE)
-    if not outside.any():
-        return ""
-    step, place = (int(index) for index in np.argwhere(outside)[0])
-    name, low, high = vector.names[place], vector.low[place], vector.high[place]
-    return f"{name} of its {what} is {values[step, place]:.4g} at step {step}, outside {low:g} to {high:g}"
+        moved = {"motion": self.motion.identity()} if self.motion else {}
+        return {"name": self.name, "control_hz": self.control_hz, "cameras": cameras, **vectors, **moved}
