@@ -16,11 +16,13 @@ from typer.testing import CliRunner
 from vlaw_assets.cli import app
 from vlaw_models.autoencoders.base import load_autoencoder
 from vlaw_models.episodes import Observation
+from vlaw_models.errors import VlawError
 from vlaw_models.policies.base import load_policy
 from vlaw_models.published import tensors as published_tensors
 from vlaw_models.published.importing import import_weights
 from vlaw_models.published.part import Options
 from vlaw_models.reward_models.base import load_reward_model
+from vlaw_models.robots.droid import IN_JOINT_VELOCITY
 from vlaw_models.robots.droid import SPEC as DROID
 from vlaw_models.world_models.base import Condition, load_world_model
 
@@ -165,3 +167,22 @@ def test_the_commands_say_what_became_of_every_tensor(tmp_path):
     assert said.exit_code == 0, said.output
     assert "a Pi05Policy, for weights.base_policy of foundation.toml" in said.output
     assert "state: 0.2 to 0.8; -0.5 to 0.4" in said.output
+
+
+def test_a_policy_in_joints_is_imported_for_the_robot_that_is_commanded_so(tmp_path):
+    """pi0.5-DROID: joint velocities at 15 Hz, three commands in a control step; a chunk is a whole number of steps."""
+    folder = layouts.openpi("pi05", tmp_path / "pi05")
+    (file,) = folder.rglob("norm_stats.json")
+    statistics = json.loads(file.read_text())
+    for feature in statistics["norm_stats"].values():
+        for numbers in feature.values():
+            numbers.append(numbers[-1])  # seven joints and the gripper
+    file.write_text(json.dumps(statistics))
+    import_weights("pi05", folder, tmp_path / "out", Options(IN_JOINT_VELOCITY, preset="toy", chunk=6))
+    policy = load_policy(tmp_path / "out")
+    assert policy.space == IN_JOINT_VELOCITY.commands
+    assert (policy.normalization.rows, policy.chunk_size, policy.action_dim) == ((6, 8), 2, 24)
+    assert policy.execute_steps == 1
+    with pytest.raises(VlawError, match="a chunk of 7 commands is no whole number of control steps"):
+        import_weights("pi05", folder, tmp_path / "other", Options(IN_JOINT_VELOCITY, preset="toy", chunk=7))
+    assert not (tmp_path / "other").exists()

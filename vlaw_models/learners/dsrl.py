@@ -202,7 +202,7 @@ class Transitions:
             context = base.encode_features(encoded.features.to(base.device).float(), base.normalization.state(states))
             features = base.condition(context, torch.ones(len(encoded), dtype=torch.int64, device=base.device)).features
             begin, ended, success = (torch.tensor(column, device=base.device) for column in zip(*rows, strict=True))
-            chunks = base.normalization.actions(actions, states)[begin, :count]
+            chunks = base.normalization.actions(actions, states)[begin, : count * base.normalization.per_step]
         following = (begin + count).clamp(max=len(encoded) - 1)
         return cls(features.contiguous(), begin, chunks, following, ended, (ended & success).float())
 

@@ -1,1 +1,1 @@
-"""Policies: observation and instruction in, chunks of absolute pose targets out."""
+"""Policies: observation and instruction in, chunks of actions out."""

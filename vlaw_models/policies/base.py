@@ -30,6 +30,7 @@ from vlaw_models.episodes import Observation
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.normalization import Normalization
 from vlaw_models.policies.registry import POLICIES
+from vlaw_models.robots.spaces import ActionSpace
 from vlaw_models.robots.spec import RobotSpec
 from vlaw_models.tokenize import InstructionTokenizer
 
@@ -48,7 +49,7 @@ class Policy(Protocol):
     def sample(
         self, observation: Observation, instructions: Sequence[str], generator: Generators, noise_scale: float = 1.0
     ) -> np.ndarray:
-        """(B, H, A) float32 absolute pose targets."""
+        """(B, H, A) float32: what the robot is commanded in each of H control steps, as its spec says."""
 
     def save(self, folder: Path) -> Path:
         """The checkpoint that `load_policy` reads."""
@@ -67,6 +68,8 @@ class TrainedPolicy(nn.Module, ABC):
         self.execute_steps = execute_steps
         self._adapted: tuple[Any, ...] = ()
         """peft's handle, in a tuple: it holds a part of this module, and must not be one."""
+        self.space: ActionSpace | None = None
+        """In what it acts; None where nobody said."""
 
     @staticmethod
     def said(instruction: str) -> str:
@@ -188,9 +191,9 @@ class TrainedPolicy(nn.Module, ABC):
     ) -> torch.Tensor:
         """Mean over the batch of w(o, a) * error (Eq. 4), a scalar.
 
-        images (B, V, h, w, 3) uint8, state (B, D), instructions B strings or tokens (B, L), actions (B, H, A) absolute
-        targets, weight (B,), points (B, V, P, 2) see policies/data.py, advantage (B,) see `condition`. `generator` is a
-        CPU generator: it decides noise, times and augmentation.
+        images (B, V, h, w, 3) uint8, state (B, D), instructions B strings or tokens (B, L), actions (B, H, A) as
+        executed, weight (B,), points (B, V, P, 2) see policies/data.py, advantage (B,) see `condition`. `generator` is
+        a CPU generator: it decides noise, times and augmentation.
         """
         device = self.device
         tokens = instructions if isinstance(instructions, torch.Tensor) else self.read(instructions, state)
@@ -219,7 +222,7 @@ class TrainedPolicy(nn.Module, ABC):
     def sample(
         self, observation: Observation, instructions: Sequence[str], generator: Generators, noise_scale: float = 1.0
     ) -> np.ndarray:
-        """(B, H, A) float32 absolute pose targets; no chance in them at `noise_scale` 0.
+        """(B, H, A) float32 actions, as `Policy.sample`; no chance in them at `noise_scale` 0.
 
         `generator`: one CPU generator, or B of them. Raises VlawError where the observation does not fit the policy.
         """
@@ -259,8 +262,8 @@ class TrainedPolicy(nn.Module, ABC):
         return self.condition(context, torch.ones(len(state), dtype=torch.int64, device=state.device))
 
     def targets(self, normalized: torch.Tensor, state: torch.Tensor) -> np.ndarray:
-        """(B, H, A) float32 absolute pose targets of a normalised chunk (B, H, >= A)."""
-        return self.normalization.targets(normalized[..., : self.action_dim].detach(), state).cpu().numpy()
+        """(B, H, A) float32 actions of normalised commands (B, R, >= W)."""
+        return self.normalization.targets(normalized[..., : self.normalization.rows[1]].detach(), state).cpu().numpy()
 
     def config(self) -> dict[str, Any]:
         """What config.json holds: everything but weights and vocabulary, as plain values."""
@@ -271,6 +274,7 @@ class TrainedPolicy(nn.Module, ABC):
             "instruction_template": self.tokenizer.template,
             "normalization": self.normalization.to_json(),
             "sizes": self.sizes(),
+            **({"space": self.space.to_json()} if self.space else {}),
         }
 
     def save(self, folder: Path | str, dtype: torch.dtype = torch.float32) -> Path:
@@ -307,6 +311,7 @@ class TrainedPolicy(nn.Module, ABC):
                 **{name: config[name] for name in cls.plain},
                 **config["sizes"],
             )
+            policy.space = ActionSpace.from_json(config["space"]) if "space" in config else None
         load_weights(policy, tensors, where=where)
         return policy.eval()
 
@@ -344,5 +349,8 @@ def build_policy(
     sizes = {**preset["sizes"], **({"cameras": len(robot.cameras)} if "cameras" in preset["sizes"] else {})}
     if "roles" in preset:
         sizes["views"] = [robot.camera_names.index(name) for name in robot.cameras_of(preset["roles"])]
+    normalization.check_robot(robot)
     with seeded(seed):
-        return policy_class(tokenizer, normalization, **{name: preset[name] for name in policy_class.plain}, **sizes)
+        policy = policy_class(tokenizer, normalization, **{name: preset[name] for name in policy_class.plain}, **sizes)
+    policy.space = robot.commands
+    return policy

@@ -26,8 +26,9 @@ from vlaw_models.tokenize import InstructionTokenizer
 class FlowMatchingPolicy(LikelihoodPolicy):
     """Flow matching over normalised action chunks: x_t = t * eps + (1 - t) * a, velocity u = eps - a.
 
-    A trace is (B, K + 1, H, noise_dim) float32: x from noise to data, over K = `euler_steps` steps of the flow-SDE. The
-    tokens of a control step are its K transitions. `temperature` is the SDE's noise level; 0.5 is RLinf's for pi0.
+    The chunk is R commands of W numbers (normalization.py), which are H control steps. A trace is (B, K + 1, R,
+    noise_dim) float32: x from noise to data, over K = `euler_steps` steps of the flow-SDE. The tokens of a control step
+    are the K transitions of each of its commands. `temperature` is the SDE's noise level; 0.5 is RLinf's for pi0.
     """
 
     plain = ("execute_steps", "euler_steps")
@@ -44,10 +45,10 @@ class FlowMatchingPolicy(LikelihoodPolicy):
 
     @abstractmethod
     def velocity(self, context: Any, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """Predicted u at x (N, H, noise_dim) and t (N,); N is B, or a multiple of it in blocks of B."""
+        """Predicted u at x (N, R, noise_dim) and t (N,); N is B, or a multiple of it in blocks of B."""
 
     def auxiliary(self, context: Any, target: torch.Tensor, points: torch.Tensor | None) -> torch.Tensor | float:
-        """A further training error per sample (B,), weighted like the flow's; none by default. `target` (B, H, A)."""
+        """A further training error per sample (B,), weighted like the flow's; none by default. `target` (B, R, W)."""
         del context, target, points
         return 0.0
 
@@ -64,21 +65,22 @@ class FlowMatchingPolicy(LikelihoodPolicy):
         """The weighted flow-matching error (Eq. 4). `samples` instead of `flow_samples`."""
         device, batch, samples = self.device, len(state), samples or self.flow_samples
         state, actions = state.to(device).float(), actions.to(device).float()
-        target = nn.functional.pad(self.normalization.actions(actions, state), (0, self.noise_dim - self.action_dim))
+        width = self.normalization.rows[1]
+        target = nn.functional.pad(self.normalization.actions(actions, state), (0, self.noise_dim - width))
         target = target.repeat(samples, 1, 1)
         noise = torch.randn(target.shape, generator=generator).to(device)
         # The inverse distribution function of Beta(1.5, 1) is u^(1/1.5): one uniform number per time.
         time = torch.rand(batch * samples, generator=generator).to(device) ** (1 / 1.5) * 0.999 + 0.001
         t = time[:, None, None]
         predicted = self.velocity(context, t * noise + (1 - t) * target, time).float()
-        error = (predicted - (noise - target))[..., : self.action_dim] ** 2
+        error = (predicted - (noise - target))[..., :width] ** 2
         per_sample = error.mean(dim=(1, 2)).view(samples, batch).mean(0)
         per_sample = per_sample + self.auxiliary(context, target[:batch], points)
         return (weight.to(device) * per_sample).mean()
 
     def draw_noise(self, batch: int, generator: Generators) -> torch.Tensor:
-        """(B, H, noise_dim) standard normal numbers."""
-        shape = (self.chunk_size, self.noise_dim)
+        """(B, R, noise_dim) standard normal numbers."""
+        shape = (self.normalization.rows[0], self.noise_dim)
         if isinstance(generator, torch.Generator):
             return torch.randn((batch, *shape), generator=generator)
         return torch.stack([torch.randn(shape, generator=one) for one in generator])
@@ -87,7 +89,7 @@ class FlowMatchingPolicy(LikelihoodPolicy):
     def sample(
         self, observation: Observation, instructions: Sequence[str], generator: Generators, noise_scale: float = 1.0
     ) -> np.ndarray:
-        """(B, H, A) float32 absolute pose targets, by Euler steps from noise (t = 1) to data (t = 0).
+        """(B, H, A) float32 actions, by Euler steps from noise (t = 1) to data (t = 0).
 
         `generator`: one CPU generator, or B of them. Raises VlawError where the observation does not fit the policy.
         """
@@ -96,17 +98,17 @@ class FlowMatchingPolicy(LikelihoodPolicy):
         return self.chunk(context, noise, state)
 
     def chunk(self, context: Any, noise: torch.Tensor, state: torch.Tensor) -> np.ndarray:
-        """(B, H, A) float32 absolute pose targets that the flow makes of `noise` (B, H, noise_dim)."""
+        """(B, H, A) float32 actions that the flow makes of `noise` (B, R, noise_dim)."""
         return self.targets(self.denoise(context, noise), state)
 
     def denoise(self, context: Any, x: torch.Tensor) -> torch.Tensor:
-        """(B, H, noise_dim) normalised actions, from noise of the same shape by `euler_steps` Euler steps."""
+        """(B, R, noise_dim) normalised commands, from noise of the same shape by `euler_steps` Euler steps."""
         for step in range(self.euler_steps):
             x = x - self._velocity_at(context, x, step) / self.euler_steps
         return x
 
     def transition(self, context: Any, x: torch.Tensor, step: int, level: float) -> tuple[torch.Tensor, float]:
-        """Mean (B, H, noise_dim) and standard deviation of the next x: one step d = 1 / K of the flow-SDE.
+        """Mean (B, R, noise_dim) and standard deviation of the next x: one step d = 1 / K of the flow-SDE.
 
         The update rule of Flow-GRPO (arXiv 2505.05470), with s = level * sqrt(t / (1 - t)):
         x_{t-d} = x_t - [v + s^2 / (2 t) (x_t + (1 - t) v)] d + s sqrt(d) eps.
@@ -128,22 +130,26 @@ class FlowMatchingPolicy(LikelihoodPolicy):
             mean, deviation = self.transition(context, path[-1], step, temperature)
             path.append(mean + deviation * self.draw_noise(batch, generator).to(self.device))
             found.append(self._log_density(path[-1], mean, deviation))
-        return torch.stack(path, dim=1), torch.stack(found, dim=-1)
+        return torch.stack(path, dim=1), self._by_step(found)
 
     def log_prob(self, context: Any, trace: torch.Tensor, temperature: float) -> torch.Tensor:
-        """(B, H, K): log density of each transition, summed over the action's dimensions (of padded ones the noise is
+        """(B, H, N): log density of each transition, summed over a command's dimensions (of padded ones the noise is
         not counted, as in RLinf). The first noise is drawn from no weights, so it is not in it."""
         found = []
         for step, (x, following) in enumerate(zip(trace[:, :-1].unbind(1), trace[:, 1:].unbind(1), strict=True)):
             mean, deviation = self.transition(context, x, step, temperature)
             found.append(self._log_density(following, mean, deviation))
-        return torch.stack(found, dim=-1)
+        return self._by_step(found)
+
+    def _by_step(self, found: list[torch.Tensor]) -> torch.Tensor:
+        """K of (B, R) to (B, H, R / H * K)."""
+        return torch.stack(found, dim=-1).unflatten(1, (self.chunk_size, -1)).flatten(2)
 
     def drawn(self, trace: torch.Tensor) -> torch.Tensor:
         return trace[:, -1]
 
     def _log_density(self, x: torch.Tensor, mean: torch.Tensor, deviation: float) -> torch.Tensor:
-        off = ((x - mean) / deviation)[..., : self.action_dim]
+        off = ((x - mean) / deviation)[..., : self.normalization.rows[1]]
         return (-0.5 * off**2 - math.log(deviation * math.sqrt(2 * math.pi))).sum(-1)
 
     def _velocity_at(self, context: Any, x: torch.Tensor, step: int) -> torch.Tensor:

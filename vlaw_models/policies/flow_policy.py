@@ -111,7 +111,7 @@ class FlowPolicy(FlowMatchingPolicy):
             "pointing": pointing,
         }
         self.image_size, self.shift, self.context_size = image_size, shift, context
-        self.noise_dim, self.flow_samples = normalization.action_dim, flow_samples
+        (count, self.noise_dim), self.flow_samples = normalization.rows, flow_samples
         self.regression, self.pointing = regression, pointing
         self.eyes = ImageEncoder(
             tokenizer.vocabulary_size,
@@ -125,7 +125,7 @@ class FlowPolicy(FlowMatchingPolicy):
         self.state = nn.Sequential(nn.Linear(normalization.state_dim, 128), nn.GELU(), nn.Linear(128, 64))
         beside = 64 + (1 + 2 * len(WAVES)) * normalization.state_dim
         self.join = nn.Sequential(nn.Linear(self.eyes.size + beside, context), nn.GELU(), nn.Linear(context, context))
-        self.head = FlowHead(self.chunk_size * self.noise_dim, context, head_width, head_blocks)
+        self.head = FlowHead(count * self.noise_dim, context, head_width, head_blocks)
         self.advantage: nn.Embedding | None = None
         if advantage:
             self.condition_on_advantage()

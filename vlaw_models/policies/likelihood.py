@@ -22,7 +22,7 @@ class Traced(NamedTuple):
     """Sampled chunks of B observations; tensors on the CPU."""
 
     actions: np.ndarray
-    """(B, H, A) float32 absolute pose targets."""
+    """(B, H, A) float32."""
     trace: torch.Tensor
     """(B, ...): what was drawn, see the policy's class."""
     log_prob: torch.Tensor

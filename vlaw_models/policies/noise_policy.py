@@ -101,7 +101,8 @@ class NoisePolicy(nn.Module):
         self.noise_bound, self._sizes = noise_bound, {"width": width, "critics": critics}
         self.chunk_size, self.action_dim, self.execute_steps = base.chunk_size, base.action_dim, base.execute_steps
         self.normalization, self.tokenizer, self.image_size = base.normalization, base.tokenizer, base.image_size
-        features, noise = base.context_size, base.chunk_size * base.noise_dim
+        self.space, rows = base.space, base.normalization.rows[0]
+        features, noise = base.context_size, rows * base.noise_dim
         self.actor = nn.Sequential(
             nn.LayerNorm(features, elementwise_affine=False),
             nn.Linear(features, width),
@@ -122,8 +123,9 @@ class NoisePolicy(nn.Module):
         return [*self.actor.parameters(), *self.critics.parameters(), *self.noise_critic.parameters()]
 
     def noise(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and logarithm of the standard deviation of the initial noise, (B, H, noise_dim) each."""
-        mean, log_std = self.actor(features).unflatten(1, (2, self.chunk_size, self.base.noise_dim)).unbind(1)
+        """Mean and logarithm of the standard deviation of the initial noise, (B, R, noise_dim) each."""
+        shape = (2, self.normalization.rows[0], self.base.noise_dim)
+        mean, log_std = self.actor(features).unflatten(1, shape).unbind(1)
         return self.noise_bound * torch.tanh(mean / self.noise_bound), log_std.clamp(*LOG_STD)
 
     def loss(self, batch: TransitionBatch, targets: nn.ModuleList, generator: torch.Generator) -> torch.Tensor:
@@ -133,7 +135,7 @@ class NoisePolicy(nn.Module):
         """
 
         def normal() -> torch.Tensor:
-            shape = len(batch.here), self.chunk_size, self.base.noise_dim
+            shape = len(batch.here), self.normalization.rows[0], self.base.noise_dim
             return torch.randn(shape, generator=generator).to(batch.here.device)
 
         mean, log_std = self.noise(batch.here)
@@ -146,7 +148,8 @@ class NoisePolicy(nn.Module):
             asked = torch.where(every_other, normal(), chosen)
             contexts = self.base.context_of(torch.cat([batch.there, batch.here]))
             chunks = self.base.denoise(contexts, torch.cat([following, asked]))
-            next_chunk, chunk = chunks[:, : self.execute_steps, : self.action_dim].chunk(2)
+            count, width = self.execute_steps * self.normalization.per_step, self.normalization.rows[1]
+            next_chunk, chunk = chunks[:, :count, :width].chunk(2)
             later = torch.stack([critic(batch.there, next_chunk) for critic in targets]).sigmoid().amin(0)
             target = torch.where(batch.ended, batch.reward, DISCOUNT * later)
             taught = torch.stack([critic(batch.here, chunk) for critic in self.critics]).sigmoid().amin(0)
@@ -170,7 +173,7 @@ class NoisePolicy(nn.Module):
     def sample(
         self, observation: Observation, instructions: Sequence[str], generator: Generators, noise_scale: float = 1.0
     ) -> np.ndarray:
-        """(B, H, A) float32 absolute pose targets: see `FlowMatchingPolicy.sample`."""
+        """(B, H, A) float32 actions: see `FlowMatchingPolicy.sample`."""
         context, state = self.base.observe(observation, instructions)
         mean, log_std = self.noise(context.features)
         drawn = self.base.draw_noise(len(observation), generator).to(state.device)

@@ -1,9 +1,10 @@
 """OpenVLA-OFT's kind of policy (arXiv 2502.19645): a language model that writes a whole chunk at once.
 
 Pictures pass two vision towers (DINOv2 and SigLIP, joined patch by patch) and a projector; the language model (Llama)
-reads them, the instruction and, where asked for, the state; one empty slot follows for each of the H * A numbers of a
-chunk. Attention goes both ways, so that one pass fills all slots. OpenVlaOftPolicy fills them with action tokens, which
-have likelihoods; OpenVlaOftL1Policy with the numbers themselves. Networks are transformers' classes.
+reads them, the instruction and, where asked for, the state; one empty slot follows for each of the R * W numbers of a
+chunk (normalization.py). Attention goes both ways, so that one pass fills all slots. OpenVlaOftPolicy fills them with
+action tokens, which have likelihoods; OpenVlaOftL1Policy with the numbers themselves. Networks are transformers'
+classes.
 
 Names follow the published checkpoints where those can: `language_model.*` and `projector.*` are the same. Their vision
 towers are timm's (`vision_backbone.featurizer` and `fused_featurizer`), whose blocks hold query, key and value in one
@@ -12,6 +13,7 @@ matrix, so those would have to be renamed and split.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -141,8 +143,8 @@ class ParallelDecoder(TrainedPolicy):
         return self.projector(patches).unflatten(0, images.shape[:2]).flatten(1, 2)
 
     def slots(self, context: Prompt) -> torch.Tensor:
-        """(B, H, A, width): what the language model makes of each number's slot."""
-        (batch, length, width), count = context.embeddings.shape, self.chunk_size * self.action_dim
+        """(B, R, W, width): what the language model makes of each number's slot."""
+        (batch, length, width), count = context.embeddings.shape, math.prod(self.normalization.rows)
         parts = [context.embeddings, context.embeddings.new_zeros(batch, count, width)]
         if self.stop_token is not None:
             stop = self.language_model.model.embed_tokens.weight[self.stop_token]
@@ -159,12 +161,11 @@ class ParallelDecoder(TrainedPolicy):
         # As language models do: a slot is read off the token before it, the first one off the prompt's last word.
         last = (context.mask * torch.arange(length, device=mask.device)).argmax(1)
         first = hidden[torch.arange(batch, device=mask.device), last]
-        return torch.cat([first[:, None], hidden[:, length : length + count - 1]], dim=1).unflatten(
-            1, (self.chunk_size, self.action_dim)
-        )
+        slots = torch.cat([first[:, None], hidden[:, length : length + count - 1]], dim=1)
+        return slots.unflatten(1, self.normalization.rows)
 
     def _target(self, actions: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
-        """(B, H, A) normalised actions, cut off at the quantiles (the published BOUNDS_Q99)."""
+        """(B, R, W) normalised commands, cut off at the quantiles (the published BOUNDS_Q99)."""
         state = state.to(self.device).float()
         return self.normalization.actions(actions.to(self.device).float(), state).clamp(-1, 1)
 
@@ -172,12 +173,12 @@ class ParallelDecoder(TrainedPolicy):
 class OpenVlaOftPolicy(ParallelDecoder, LikelihoodPolicy):
     """Slots are filled with action tokens, each drawn on its own from BINS of them.
 
-    A trace is (B, H, A) int64: the bins. The tokens of a control step are its A numbers. `temperature`, and the
+    A trace is (B, R, W) int64: the bins. The tokens of a control step are its A numbers. `temperature`, and the
     `noise_scale` of `sample`, is that of the softmax; 1.6 is SimpleVLA-RL's.
     """
 
     def logits(self, context: Prompt) -> torch.Tensor:
-        """(B, H, A, BINS) float32."""
+        """(B, R, W, BINS) float32."""
         words = self.language_model.lm_head.weight[self.last_word - BINS : self.last_word].flip(0)
         return functional.linear(self.slots(context), words).float()
 
@@ -213,17 +214,21 @@ class OpenVlaOftPolicy(ParallelDecoder, LikelihoodPolicy):
         # By the inverse distribution function: one uniform number per token, drawn on the CPU.
         below = log_mass.exp().cumsum(-1) < self._draw_uniform(batch, generator).to(log_mass.device)[..., None]
         bins = below.sum(-1).clamp(max=BINS - 1)
-        return bins, log_mass.gather(-1, bins[..., None])[..., 0]
+        return bins, self._by_step(log_mass.gather(-1, bins[..., None])[..., 0])
 
     def log_prob(self, context: Prompt, trace: torch.Tensor, temperature: float) -> torch.Tensor:
         log_mass = (self.logits(context) / temperature).log_softmax(-1)
-        return log_mass.gather(-1, trace[..., None])[..., 0]
+        return self._by_step(log_mass.gather(-1, trace[..., None])[..., 0])
+
+    def _by_step(self, found: torch.Tensor) -> torch.Tensor:
+        """(B, R, W) to (B, H, A)."""
+        return found.reshape(len(found), self.chunk_size, self.action_dim)
 
     def drawn(self, trace: torch.Tensor) -> torch.Tensor:
         return of_bins(trace)
 
     def _draw_uniform(self, batch: int, generator: Generators) -> torch.Tensor:
-        shape = (self.chunk_size, self.action_dim)
+        shape = self.normalization.rows
         if isinstance(generator, torch.Generator):
             return torch.rand((batch, *shape), generator=generator)
         return torch.stack([torch.rand(shape, generator=one) for one in generator])
@@ -235,10 +240,10 @@ class OpenVlaOftL1Policy(ParallelDecoder):
     def __init__(self, tokenizer: InstructionTokenizer, normalization: Normalization, **sizes: Any):
         """As ParallelDecoder."""
         super().__init__(tokenizer, normalization, **sizes)
-        self.action_head = L1Head(sizes["text"]["hidden_size"], self.action_dim)
+        self.action_head = L1Head(sizes["text"]["hidden_size"], normalization.rows[1])
 
     def predict(self, context: Prompt) -> torch.Tensor:
-        """(B, H, A) float32 normalised actions."""
+        """(B, R, W) float32 normalised commands."""
         return self.action_head(self.slots(context).flatten(2)).float()
 
     def chunk_error(

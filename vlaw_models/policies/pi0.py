@@ -112,7 +112,7 @@ class Pi0Policy(FlowMatchingPolicy):
                 "image_token_id": self.image_token,
             },
             dit_config={"model_type": "gemma", **expert},
-            chunk_size=self.chunk_size,
+            chunk_size=normalization.rows[0],
             max_state_dim=max_dim,
             max_action_dim=max_dim,
             num_inference_steps=euler_steps,

@@ -31,12 +31,11 @@ def _policy(preset: str, episodes: Sequence[Episode], out: Path, robot: RobotSpe
     from vlaw_models.policies.normalization import Normalization
 
     entry = presets.POLICY[preset]
-    normalization = Normalization.fit(
+    normalization = Normalization.of_robot(
+        robot,
         [episode.states for episode in episodes],
         [episode.actions for episode in episodes],
         chunk_size=entry["chunk_size"],
-        absolute=robot.action.as_is,
-        wraps=robot.action.wraps,
     )
     build_policy(entry, normalization, robot=robot, seed=seed, instructions=_instructions(episodes)).save(out)
 

@@ -59,7 +59,7 @@ def _policy(kind: str, path: Path, options: Options) -> Part:
             where=str(where),
             remedy="Give the tokenizer.json of google/paligemma-3b-pt-224 as --tokenizer.",
         )
-    widest = max(statistics.state_dim, statistics.action_dim)
+    widest = max(statistics.state_dim, statistics.rows[1])
     if widest > preset["sizes"]["max_dim"]:
         raise VlawError(
             f"the statistics have {widest} numbers, the policy takes {preset['sizes']['max_dim']}",
@@ -75,10 +75,11 @@ def _policy(kind: str, path: Path, options: Options) -> Part:
         policy = made(
             tokenizer,
             statistics,
-            execute_steps=min(preset["execute_steps"], int(chunk)),
+            execute_steps=min(max(round(preset["execute_steps"] / statistics.per_step), 1), statistics.chunk_size),
             euler_steps=given.get("num_inference_steps") or preset["euler_steps"],
             **sizes,
         )
+        policy.space = options.robot.commands
         own.update(policy.config())
         return policy
 
@@ -92,7 +93,7 @@ def _policy(kind: str, path: Path, options: Options) -> Part:
     part = Part("base_policy", own, report, texts={TOKENIZER: vocabulary})
     part.links = {WEIGHTS: files[0]} if len(files) == 1 else {file.name: file for file in files}
     source = "given" if options.chunk else "published" if given else "by the preset"
-    numbers = f"{statistics.state_dim} numbers of state, {statistics.action_dim} of action"
+    numbers = f"{statistics.state_dim} numbers of state, {statistics.rows[1]} of action"
     part.notes += [
         f"it looks at {', '.join(cameras)} of robot {options.robot.name!r}, in this order",
         f"{numbers}, chunks of {chunk} ({source})",
@@ -100,7 +101,7 @@ def _policy(kind: str, path: Path, options: Options) -> Part:
     if (statistics.state_dim, statistics.action_dim) != (len(options.robot.state), len(options.robot.action)):
         part.notes.append(
             f"robot {options.robot.name!r} has {len(options.robot.state)} and {len(options.robot.action)}: this policy "
-            "acts in another space than the robot's own"
+            "acts in another space than the robot's own: name the robot that is commanded as it acts (--robot)"
         )
     return part
 

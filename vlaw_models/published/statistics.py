@@ -40,13 +40,21 @@ def read_statistics(kind: str, folder: Path, config: dict[str, Any], options: Op
         ends.append(_ends(found.get(key), mode, where=f"{where}, {key}"))
     (state_low, state_high), (low, high) = ends
     robot, relative = options.robot, options.relative or bool(config.get("use_relative_actions"))
+    if chunk % robot.commands_per_step:
+        raise VlawError(
+            f"a chunk of {chunk} commands is no whole number of control steps: robot {robot.name!r} has "
+            f"{robot.commands_per_step} commands in each",
+            where=str(folder),
+            remedy="Give the length of chunk that these weights were trained with (--chunk), or their robot (--robot).",
+        )
     return Normalization(
         state_low,
         state_high,
         np.tile(low, (chunk, 1)),
         np.tile(high, (chunk, 1)),
-        tuple(robot.action.as_is) if relative else tuple(range(len(low))),
-        tuple(robot.action.wraps) if relative else (),
+        tuple(robot.command.as_is) if relative else tuple(range(len(low))),
+        tuple(robot.command.wraps) if relative else (),
+        per_step=robot.commands_per_step,
     )
 
 
