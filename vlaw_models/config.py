@@ -69,6 +69,9 @@ class WorldModelConfig:
     """False: finetune on expert demonstrations only (the paper's over-optimistic baseline)."""
     expert_per_task: Count = 25
     """Expert demonstrations per task where `use_rollouts` is false; K of them make the control of equal size."""
+    change_weight: Scale = field(default=3.0, metadata=LATER)
+    """An error counts this much more where the picture changes (edm.loss): most of one is a still background. 0: Eq. 1
+    as published, which models of the paper's size are trained by."""
     near_success: bool = field(default=False, metadata=LATER)
     """The foundation's success and near-success pairs join the co-training half (World-VLA-Loop's SANS data)."""
     reward_weight: Scale = field(default=0.0, metadata=LATER)

@@ -39,8 +39,6 @@ from vlaw_models.world_models.latents import (
     windows,
 )
 
-CHANGE_WEIGHT = 3.0
-
 
 def finetune_world_model(
     start_dir: Path,
@@ -76,6 +74,7 @@ def finetune_world_model(
         loop=world_model_loop(cfg.steps, cfg.learning_rate, ema=0.99),
         batch_size=cfg.batch_size,
         co_training_weight=weight,
+        change_weight=cfg.change_weight,
         unroll=cfg.unroll,
         reward_weight=cfg.reward_weight,
         state_weight=cfg.state_weight,
@@ -96,7 +95,7 @@ def train_world_model(
     batch_size: int,
     seed: int,
     co_training_weight: float = 0.0,
-    change_weight: float = CHANGE_WEIGHT,
+    change_weight: float = WorldModelConfig.change_weight,
     unroll: int = 0,
     reward_weight: float = 0.0,
     state_weight: float = 0.0,

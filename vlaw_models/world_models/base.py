@@ -24,6 +24,7 @@ from torch import nn
 from vlaw_models.autoencoders.base import Autoencoder
 from vlaw_models.checkpoint import (
     described,
+    describing,
     load_checkpoint,
     load_config,
     load_tensors,
@@ -33,6 +34,7 @@ from vlaw_models.checkpoint import (
 )
 from vlaw_models.device import seeded
 from vlaw_models.errors import VlawError
+from vlaw_models.robots.spaces import ActionSpace
 from vlaw_models.robots.spec import RobotSpec
 from vlaw_models.tokenize import InstructionTokenizer
 from vlaw_models.world_models.edm import EdmConfig
@@ -41,6 +43,8 @@ from vlaw_models.world_models.registry import WORLD_MODELS
 
 HEADS = "reward_heads"
 """Entry of config.json with the sizes of the heads; not there in a checkpoint without."""
+SPACE = "conditioned_in"
+"""Entry of config.json with the space of the poses; not there where the robot does not say."""
 ANCHOR = 1_000_000
 """A context offset that always means the first frame of the trajectory (offsets are clipped there)."""
 
@@ -84,6 +88,8 @@ class WorldModel(nn.Module, ABC):
     pose_dim: int
     includes_current = False
     """True: the network denoises the current frame too (F = H + 1)."""
+    learn_current = True
+    """False: what it makes of the current frame does not count in training."""
     drop_probability = 0.0
     """Share of training samples whose action and text are hidden."""
     autocast = True
@@ -104,6 +110,8 @@ class WorldModel(nn.Module, ABC):
         """Takes the configuration, a `config_class`."""
         super().__init__()
         self.config = config
+        self.space: ActionSpace | None = None
+        """In what it is conditioned, and at which rate; None where nobody said."""
         self.heads: Heads | None = None
         """Reward and pose of the frames to come; None in a checkpoint without (`add_heads`)."""
 
@@ -135,7 +143,7 @@ class WorldModel(nn.Module, ABC):
     @classmethod
     def of_robot(cls, robot: RobotSpec) -> dict[str, Any]:
         """The fields of the configuration that follow from the robot. VlawError for one that the class cannot model."""
-        low, high = robot.state.scale
+        low, high = (robot.pose or robot.state).scale
         return {"views": len(robot.cameras), "pose_low": low, "pose_high": high}
 
     @classmethod
@@ -143,8 +151,11 @@ class WorldModel(nn.Module, ABC):
         """The model of a checkpoint folder, in evaluation mode. Raises VlawError for a damaged one."""
         values = load_config(folder)
         del values["class"]
-        heads = values.pop(HEADS, None)
+        heads, space = values.pop(HEADS, None), values.pop(SPACE, None)
         model = cls(described(cls.config_class, values, by=cls.__name__, where=folder))
+        if space is not None:
+            with describing(cls.__name__, where=folder):
+                model.space = ActionSpace.from_json(space)
         if heads is not None:
             model._attach(*heads_of(folder, heads))
         load_weights(model, load_tensors(folder), where=folder)
@@ -155,6 +166,8 @@ class WorldModel(nn.Module, ABC):
         halves what is shipped; a model is always float32 once loaded."""
         config = {"class": type(self).__name__, **asdict(self.config)}
         words = None
+        if self.space is not None:
+            config[SPACE] = self.space.to_json()
         if self.heads is not None:
             config[HEADS], words = asdict(self.heads.config), self.heads.tokenizer.to_json()
         tensors = {name: value.to(dtype) for name, value in self.state_dict().items()}
@@ -260,4 +273,6 @@ def build_world_model(preset: Mapping[str, Any], *, robot: RobotSpec, seed: int)
     """
     model = preset_class(preset, WORLD_MODELS)
     with seeded(seed):
-        return model(model.config_class(**{**preset["sizes"], **model.of_robot(robot)}))
+        made = model(model.config_class(**{**preset["sizes"], **model.of_robot(robot)}))
+    made.space = robot.conditioning
+    return made

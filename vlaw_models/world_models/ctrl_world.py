@@ -1,9 +1,12 @@
 """Ctrl-World's design: Stable Video Diffusion's U-Net with one action token per frame and noisy history frames.
 
 The network, its conditioning, training noise and frame choice. The one change to diffusers' network is the token per
-frame. As in the original, the temporal layers cross-attend to the token of the oldest frame only (stock
-`TransformerSpatioTemporalModel`); the spatial layers see each frame's own. The original's noise_aug (0 in training,
-0.02 when sampling) is the same constant in both here, on purpose.
+frame.
+
+What is odd in the published system is behind switches. Defaults train as it does: the temporal layers cross-attend to
+the token of the oldest frame only (stock `TransformerSpatioTemporalModel`; `own_tokens`), and the current frame counts
+in the loss (`learn_current`). Not as it does, a closed loop by default looks back as far as training has shown the
+model, and says the same noise_aug as training: `PUBLISHED_ROLLOUTS` has the values of the published roll-outs.
 """
 
 from __future__ import annotations
@@ -16,13 +19,19 @@ from typing import Any, Self
 import numpy as np
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
+from diffusers.models.attention import TemporalBasicTransformerBlock
 from torch import Tensor, nn
 
 from vlaw_models.checkpoint import read_safetensors, read_text, start_from
 from vlaw_models.errors import VlawError
-from vlaw_models.world_models.base import Condition, WorldModel, output_of
+from vlaw_models.world_models.base import ANCHOR, Condition, WorldModel, output_of
 from vlaw_models.world_models.clip_text import TEXT_TOKENIZER, ClipText
 from vlaw_models.world_models.edm import EdmConfig
+
+PUBLISHED_ROLLOUTS: dict[str, Any] = {"rollout_history": (ANCHOR, ANCHOR, 44, 32, 20, 8), "rollout_noise_aug": 0.02}
+"""How the published scripts roll out with a policy, unlike their training: they keep one history frame per chunk and
+take those of 3, 6, 9 and 12 chunks ago, and the pipeline's own noise_aug. For `dataclasses.replace` of a model of 6
+history frames."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,17 @@ class CtrlWorldConfig:
     frames_per_second: int = 7
     motion_bucket: int = 127
     noise_aug: float = 0.0
+    rollout_noise_aug: float | None = None
+    """The same when frames are sampled; None: that of training."""
+    rollout_history: tuple[int, ...] = ()
+    """How many frames before the current one each history frame is when frames are sampled, the oldest first; empty:
+    `history_spacing` apart, as in training."""
+    own_tokens: bool = False
+    """True: the temporal layers too see each frame's own token, through the same weights. False: the oldest one's for
+    all, as published."""
+    learn_current: bool = True
+    """False: the loss is of the frames to come alone (VLAW Eq. 1 as printed). True: of the current one too, which the
+    network denoises with them (the published loss)."""
     drop_probability: float = 0.05
     text_dim: int = 512
     """Of older checkpoints; `text_encoder` says it."""
@@ -68,6 +88,23 @@ class CtrlWorldConfig:
 class FrameConditionedUNet(UNetSpatioTemporalConditionModel):
     """diffusers' network, except that `encoder_hidden_states` (B, F, dim) is one token for each frame."""
 
+    _seen: Tensor | None = None
+    """The tokens of the present pass."""
+
+    def give_own_tokens(self) -> None:
+        """From now on the temporal layers see each frame's own token."""
+        for block in self.modules():
+            if isinstance(block, TemporalBasicTransformerBlock) and block.attn2 is not None:
+                block.attn2.register_forward_hook(self._own)
+
+    def _own(self, attention: nn.Module, _given: tuple[Any, ...], output: Tensor) -> Tensor:
+        """Cross-attention (B h w, F, C) to one token each: with nothing to choose between it is that token's value."""
+        assert self._seen is not None
+        value = self._seen
+        for layer in (attention.to_v, *attention.to_out):
+            value = layer(value)
+        return value.repeat_interleave(len(output) // len(value), dim=0)
+
     def forward(
         self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, added_time_ids: Tensor
     ) -> Tensor:
@@ -76,6 +113,7 @@ class FrameConditionedUNet(UNetSpatioTemporalConditionModel):
         h and w must divide by 2 ** (levels - 1): the stock network's odd-size handling is not needed here.
         """
         batch, frames = sample.shape[:2]
+        self._seen = encoder_hidden_states
         emb = self.time_embedding(self.time_proj(timestep).to(sample.dtype))
         emb = emb + self.add_embedding(self.add_time_proj(added_time_ids.flatten()).reshape(batch, -1).to(emb.dtype))
         emb = emb.repeat_interleave(frames, dim=0)
@@ -116,7 +154,13 @@ class CtrlWorld(WorldModel):
         c = config
         self.edm, self.chunk, self.views, self.pose_dim = c.edm, c.chunk, c.views, len(c.pose_low)
         self.latent_shape = (c.latent_channels, c.views * c.latent_height, c.latent_width)
-        self.drop_probability = c.drop_probability
+        self.drop_probability, self.learn_current = c.drop_probability, c.learn_current
+        if c.rollout_history and len(c.rollout_history) != c.history:
+            raise VlawError(
+                f"rollout_history names {len(c.rollout_history)} frames, the model has {c.history} history frames",
+                where="CtrlWorld's configuration",
+                remedy="Name one for each, the oldest first, or leave it empty.",
+            )
         depth = len(c.block_out_channels)
         places = (c.views * c.latent_height >> depth - 1) * (c.latent_width >> depth - 1)
         self.feature_shape = (c.chunk, places, c.block_out_channels[-1])
@@ -133,6 +177,8 @@ class CtrlWorld(WorldModel):
             addition_time_embed_dim=c.addition_time_embed_dim,
             projection_class_embeddings_input_dim=3 * c.addition_time_embed_dim,
         )
+        if c.own_tokens:
+            self.unet.give_own_tokens()
         self.action_encoder = new_action_encoder(self.pose_dim, c.token_dim)
         self.register_buffer("pose_low", torch.tensor(c.pose_low), persistent=False)
         self.register_buffer("pose_high", torch.tensor(c.pose_high), persistent=False)
@@ -150,7 +196,8 @@ class CtrlWorld(WorldModel):
         c, history = self.config, condition.context[:, :-1]
         frames = torch.cat([history, scaled], dim=1)
         current = condition.context[:, -1:].expand_as(frames) / c.vae_scale
-        ids = torch.tensor([c.frames_per_second, c.motion_bucket, c.noise_aug], device=scaled.device)
+        noise_aug = c.noise_aug if self.training or c.rollout_noise_aug is None else c.rollout_noise_aug
+        ids = torch.tensor([c.frames_per_second, c.motion_bucket, noise_aug], device=scaled.device)
         out = self.unet(
             torch.cat([frames, current], dim=2), sigma.log() / 4, self.tokens(condition), ids.expand(len(scaled), -1)
         )
@@ -183,6 +230,8 @@ class CtrlWorld(WorldModel):
             skip = int(rng.choice(c.skips))
             spacing = 0 if rng.random() < c.still_probability else spacing
         context = tuple(i * spacing * skip for i in range(c.history, -1, -1))
+        if rng is None and c.rollout_history:
+            context = (*c.rollout_history, 0)
         return context, tuple(i * skip for i in range(1, c.chunk + 1))
 
     def augment(self, context: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

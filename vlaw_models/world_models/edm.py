@@ -63,7 +63,7 @@ def _denoise(
     norm = (s**2 + 1).sqrt()
     with mixed(noisy.device, enabled=model.autocast):
         raw, features = _passed(model, noisy / norm, sigma, condition)
-    return noisy / norm**2 - s / norm * raw.float(), features
+    return noisy / (s**2 + 1) - s / norm * raw.float(), features
 
 
 def _passed(
@@ -110,14 +110,16 @@ def loss(
         noise = torch.randn(clean.shape, generator=generator).to(device)
         condition = condition.with_context(model.augment(condition.context, generator))
         estimate, features = _denoise(model, clean + expand(sigma, clean) * noise, sigma, condition)
-        weight, clear = (sigma**2 + 1) / sigma**2, 1 / (1 + sigma)
+        weight, clear = expand((sigma**2 + 1) / sigma**2, clean), 1 / (1 + sigma)
+        if model.includes_current and not model.learn_current:
+            estimate, clean = estimate[:, 1:], clean[:, 1:]
     error = (estimate - clean) ** 2
     if change_weight:
         change, patch = (clean - current).abs().amax(dim=2), model.change_patch
         changed = max_pool2d(change, patch, ceil_mode=True) > change_threshold
         changed = changed.repeat_interleave(patch, 2).repeat_interleave(patch, 3)
         error = error * (1 + change_weight * changed[:, :, None, : error.shape[3], : error.shape[4]])
-    losses = weight * error.flatten(1).mean(dim=1)
+    losses = (weight * error).flatten(1).mean(dim=1)
     if targets is not None and features is not None:
         reward, state = head_errors(*model.tell(features, condition), targets, model.half_range)
         losses = losses + clear * (reward_weight * reward + state_weight * state)
