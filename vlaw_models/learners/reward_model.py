@@ -98,8 +98,10 @@ def train_reward_model(
     def loss_of_clips(batch: tuple[Choice, np.ndarray, np.ndarray]) -> torch.Tensor:
         chosen, pictures, states = batch
         frames = augment(torch.from_numpy(pictures), generator).to(device)
-        instructions = [episodes[index].instruction for index, _ in chosen]
-        return loss_of(judge(frames, instructions, torch.from_numpy(states).to(device)), chosen)
+        asked = [episodes[index] for index, _ in chosen]
+        instructions, rates = [one.instruction for one in asked], [one.control_hz for one in asked]
+        told = judge.times_of([steps for _, steps in chosen], rates)
+        return loss_of(judge(frames, instructions, torch.from_numpy(states).to(device), **told), chosen)
 
     def loss_of_features(chosen: Choice) -> torch.Tensor:
         return loss_of(judge.answer_features(*_clips_of_features(encoded, chosen)), chosen)
@@ -214,9 +216,16 @@ def _clips_of_features(
 
 
 def add_lora(judge: RewardModel, rank: int, *, seed: int) -> Any:
-    """Freezes the judge and puts LoRA layers into it in place (alpha = 2 rank); returns peft's handle for merging."""
+    """Freezes the judge and puts LoRA layers into it in place (alpha = 2 rank); returns peft's handle for merging.
+
+    The layers are float32 whatever the judge is in: in bfloat16 most of a step of training would be rounded away.
+    """
     from peft import LoraConfig, LoraModel
 
     config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=judge.lora_targets(), bias="none")
     with seeded(seed):
-        return LoraModel(judge, config, "default")
+        handle = LoraModel(judge, config, "default")
+    for name, parameter in judge.named_parameters():
+        if "lora_" in name:
+            parameter.data = parameter.data.float()
+    return handle

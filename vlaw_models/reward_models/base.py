@@ -43,6 +43,10 @@ class RewardModel(nn.Module, ABC):
     autocast = True
     """Whether training computes in bfloat16 where that is allowed; False where the weights' own type decides."""
 
+    reads_times = False
+    """True where `forward` also takes `times`, (B, F) seconds of the frames since the episode's first: otherwise it is
+    not told them."""
+
     @property
     def frozen_eyes(self) -> bool:
         """True where only what comes after `frame_features` learns: then training encodes each frame once
@@ -91,9 +95,23 @@ class RewardModel(nn.Module, ABC):
     def load(cls, folder: Path) -> RewardModel:
         """Reads what `save` wrote; VlawError for a damaged or foreign folder."""
 
-    def p_yes(self, frames: Tensor, instructions: Sequence[str], states: Tensor | None = None) -> Tensor:
-        """P(yes) (B,): the softmax over the logits of the two answers only, so yes and no sum to one."""
-        return self(frames, instructions, states).float().softmax(-1)[:, YES]
+    def p_yes(self, frames: Tensor, instructions: Sequence[str], states: Tensor | None = None, **told: Any) -> Tensor:
+        """P(yes) (B,): the softmax over the logits of the two answers only, so yes and no sum to one. `told`:
+        `times_of`."""
+        return self(frames, instructions, states, **told).float().softmax(-1)[:, YES]
+
+    def times_of(self, steps: Sequence[np.ndarray], rates: Sequence[float]) -> dict[str, Tensor]:
+        """What `forward` is told of the times of frames: numbers (F,) of each clip's frames, and its episode's control
+        steps per second. Nothing for a judge that does not read them."""
+        if not self.reads_times:
+            return {}
+        seconds = [np.asarray(own, np.float64) / rate for own, rate in zip(steps, rates, strict=True)]
+        return {"times": torch.from_numpy(np.stack(seconds))}
+
+    def clip_times(self, episodes: Sequence[Episode]) -> dict[str, Tensor]:
+        """`times_of` of what `clips` gives."""
+        steps = [frame_indices(len(episode.images), self.num_frames) for episode in episodes]
+        return self.times_of(steps, [episode.control_hz for episode in episodes])
 
     def clips(self, episodes: Sequence[Episode]) -> tuple[Tensor, Tensor]:
         """What the judge looks at in each episode, as tensors: frames (B, F, V, h, w, 3) uint8 and the robot's states

@@ -45,9 +45,10 @@ class QwenJudgeConfig:
     image_size: int | tuple[int, int] = 64
     """Of the episode's frames, pixels: one number for square ones, else height and width."""
     view_size: int = 64
-    """Every camera picture is resized to this, pixels; a multiple of patch size x spatial merge size."""
+    """Every camera picture is resized to as many pixels as a square of this size has, in its own shape, each side a
+    whole number of merged patches; of a multiple of these for square pictures."""
     seconds: float = 6.4
-    """Length of the episode as the model gets it, in the time stamps before the frames."""
+    """Length of an episode whose frames nobody gives times of, in the time stamps before the frames."""
 
 
 class QwenJudge(RewardModel):
@@ -55,6 +56,7 @@ class QwenJudge(RewardModel):
 
     config_class = QwenJudgeConfig
     autocast = False
+    reads_times = True
 
     def __init__(self, config: QwenJudgeConfig, tokenizer: Tokenizer, model: Qwen3VLForConditionalGeneration):
         super().__init__()
@@ -120,23 +122,32 @@ class QwenJudge(RewardModel):
             ) from error
         return cls(config, tokenizer.backend_tokenizer, model)
 
-    def forward(self, frames: Tensor, instructions: Sequence[str], states: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        frames: Tensor,
+        instructions: Sequence[str],
+        states: Tensor | None = None,
+        times: Tensor | None = None,
+    ) -> Tensor:
         del states  # it judges by what it sees, as the paper's does
-        output = self.model(**self._inputs(frames, instructions), logits_to_keep=1, use_cache=False)
+        output = self.model(**self.inputs(frames, instructions, times), logits_to_keep=1, use_cache=False)
         return output.logits[:, -1, self.answers]
 
     def features(self, frames: Tensor, instructions: Sequence[str], states: Tensor | None = None) -> Tensor:
         del states
         # The video comes before the question, and attention is causal: its tokens have not read the question.
-        inputs = self._inputs(frames, instructions)
+        inputs = self.inputs(frames, instructions)
         hidden = self.model.model(**inputs, use_cache=False).last_hidden_state.float()
         seen = (inputs["input_ids"] == self._token(VIDEO)).to(hidden.dtype)[..., None]
         return (hidden * seen).sum(1) / seen.sum(1)
 
-    def _inputs(self, frames: Tensor, instructions: Sequence[str]) -> dict[str, Tensor]:
+    def inputs(self, frames: Tensor, instructions: Sequence[str], times: Tensor | None = None) -> dict[str, Tensor]:
+        """What transformers' model is given; ids and patches are those of its processor. `times` (B, F): seconds."""
         device = self.model.device
         patches, grid = self.patches(frames.to(device))
-        ids, mask = padded_ids(self.tokenizer, [self._prompt(text, grid) for text in instructions], left=True)
+        stamps = self._stamps(grid[0], len(instructions), times)
+        prompts = [self._prompt(text, own, grid) for text, own in zip(instructions, stamps, strict=True)]
+        ids, mask = padded_ids(self.tokenizer, prompts, left=True)
         ids, mask = ids.to(device), mask.to(device)
         return {
             "input_ids": ids,
@@ -182,13 +193,19 @@ class QwenJudge(RewardModel):
         settings = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
         return cls(QwenJudgeConfig(**settings), Tokenizer.from_str(checkpoint.read_tokenizer(folder)), model).eval()
 
-    def _prompt(self, instruction: str, grid: tuple[int, int, int]) -> str:
+    def _stamps(self, steps: int, count: int, times: Tensor | None) -> list[list[float]]:
+        """Of each of `count` clips the seconds that its temporal patches are said to be at: as in the processor, the
+        middle between a patch's first frame and its last."""
+        if times is None:
+            return [[self.settings.seconds * (step + 0.5) / steps for step in range(steps)]] * count
+        span = times.shape[1] // steps
+        return ((times[:, ::span] + times[:, span - 1 :: span]) / 2).tolist()
+
+    def _prompt(self, instruction: str, stamps: Sequence[float], grid: tuple[int, int, int]) -> str:
         """The chat prompt with one time-stamped run of video tokens per temporal patch, up to the answer."""
         merge = self.model.config.vision_config.spatial_merge_size
         run = VISION_START + VIDEO * (grid[1] // merge * (grid[2] // merge)) + VISION_END
-        video = "".join(
-            f"<{self.settings.seconds * (step + 0.5) / grid[0]:.1f} seconds>{run}" for step in range(grid[0])
-        )
+        video = "".join(f"<{seconds:.1f} seconds>{run}" for seconds in stamps)
         views = "camera views side by side. " if len(self.cameras) > 1 else ""
         return f"{START}user\n{video}{views}{question(instruction)} Answer yes or no.{END}\n{START}assistant\n"
 
@@ -196,20 +213,17 @@ class QwenJudge(RewardModel):
         """(B, F, V, h, w, 3) -> the patch rows Qwen3-VL wants, (B t h w, C p_t p p), and the grid (t, h, w) of a
         clip."""
         vision = self.model.config.vision_config
-        size, patch, merge, span = (
-            self.settings.view_size,
-            vision.patch_size,
-            vision.spatial_merge_size,
-            vision.temporal_patch_size,
-        )
+        patch, merge, span = vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size
         batch, count, views = frames.shape[:3]
         pictures = as_float(frames).flatten(0, 2)
-        if pictures.shape[-1] != size:
+        full = pictures.shape[-2:]
+        height, width = view_shape(full[0], full[1], self.settings.view_size, patch * merge)
+        if pictures.shape[-2:] != (height, width):
             pictures = functional.interpolate(
-                pictures, size=(size, size), mode="bilinear", antialias=True, align_corners=False
+                pictures, size=(height, width), mode="bilinear", antialias=True, align_corners=False
             )
         wide = pictures.unflatten(0, (batch, count, views)).movedim(2, -2).flatten(-2)
-        grid = (count // span, size // patch, views * size // patch)
+        grid = (count // span, height // patch, views * width // patch)
         cells = wide.reshape(batch, grid[0], span, 3, grid[1] // merge, merge, patch, grid[2] // merge, merge, patch)
         # Row order: time, then blocks of merge x merge patches; within a row: channel, time, height, width.
         rows = cells.permute(0, 1, 4, 7, 5, 8, 3, 2, 6, 9).reshape(batch * grid[0] * grid[1] * grid[2], -1)
@@ -227,6 +241,14 @@ class QwenJudge(RewardModel):
 def judge_config(settings: QwenJudgeConfig, network: dict[str, Any], dtype: str) -> dict[str, Any]:
     """What config.json holds: how the judge looks, transformers' configuration of the network, its numbers' type."""
     return {"class": "QwenJudge", "format": 1, **plain(asdict(settings)), "model": network, "dtype": dtype}
+
+
+def view_shape(height: int, width: int, size: int, multiple: int) -> tuple[int, int]:
+    """(height, width) of a picture that keeps its shape at the area of a square of `size`, both multiples of
+    `multiple`."""
+    scale = size / (height * width) ** 0.5
+    rows, columns = (max(round(side * scale / multiple), 1) for side in (height, width))
+    return rows * multiple, columns * multiple
 
 
 def toy_sizes(width: int = 96, text_layers: int = 2, vision_layers: int = 3, patch: int = 8) -> dict[str, Any]:

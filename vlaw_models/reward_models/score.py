@@ -69,7 +69,8 @@ def _p_yes(judge: RewardModel, episodes: Sequence[Episode], *, where: str) -> np
     device = next(judge.parameters()).device
     frames, states = (tensor.to(device) for tensor in judge.clips(episodes))
     with torch.inference_mode():
-        found = judge.p_yes(frames, [episode.instruction for episode in episodes], states).double().cpu().numpy()
+        asked = [episode.instruction for episode in episodes]
+        found = judge.p_yes(frames, asked, states, **judge.clip_times(episodes)).double().cpu().numpy()
     if not np.isfinite(found).all():
         raise VlawError(
             "the judge's output is not a finite number",
