@@ -79,7 +79,7 @@ class Episode:
     states: np.ndarray
     """(T+1, D) float32."""
     actions: np.ndarray
-    """(T, A) float32: absolute pose targets as executed (after clipping)."""
+    """(T, A) float32: absolute pose targets as executed (after clipping), or what the robot's spec says."""
     success: bool | None = None
     """None while nobody has judged it (imagined episodes)."""
     event: str = ""

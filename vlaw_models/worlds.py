@@ -21,7 +21,8 @@ class Transition:
     images: np.ndarray
     """(B, H, V, height, width, 3) uint8: the frame after each action."""
     states: np.ndarray
-    """(B, H, D) float32: the pose commanded at each step, or what a world model's state head predicts of it."""
+    """(B, H, D) float32: the pose commanded at each step, or what a world model's state head predicts of it; where the
+    state is no pose, what follows from the commands."""
     actions: np.ndarray
     """(B, H, A) float32: the actions as executed, after the controller's clipping."""
     reward: np.ndarray | None = None
@@ -87,7 +88,7 @@ class World(Protocol):
         """The language instruction of each trajectory of the batch."""
 
     def step(self, actions: np.ndarray) -> Transition:
-        """Executes a chunk of absolute pose targets (B, H, A)."""
+        """Executes a chunk of actions (B, H, A): absolute pose targets, or what the robot's spec says."""
 
     def keep(self, rows: np.ndarray) -> None:
         """Goes on with these trajectories alone (numbers in the present batch, ascending): the others have ended."""

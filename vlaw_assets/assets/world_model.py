@@ -39,6 +39,8 @@ def plan(stage: Stage) -> Plan:
         **latents_for(stage, data if recipe.world_model.use_rollouts else {}, corpora=True),
     }
     tables = {**_tables(recipe), "seed": stage.seed}
+    if stage.robot.motion is not None:  # which poses it learns from
+        tables["robot"] = stage.robot.identity()
     return Plan(kind="world_model", recipe=tables, parents=parents, chosen_by=state.ref)
 
 
@@ -47,14 +49,15 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
         work.pass_on("world_model")
         return
     from vlaw_models.learners.world_model import finetune_world_model
+    from vlaw_models.world_models.latents import conditioned
 
     episodes, others = _episodes(stage, work), work.read("co_training").source()
     near = list(work.read(NEAR).source()) if NEAR in work.parents else []
     log = finetune_world_model(
         work.read("world_model").checkpoint(),
         work.read("autoencoder").checkpoint(),
-        episodes,
-        [*others, *near] if near else others,
+        list(conditioned(episodes, stage.robot)),
+        conditioned([*others, *near] if near else others, stage.robot),
         stage.recipe.world_model,
         work.draft.checkpoint_dir(),
         seed=stage.seed,

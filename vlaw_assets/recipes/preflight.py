@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 from vlaw_assets.recipes.checking import problem
 from vlaw_assets.recipes.fit import MODELS, check_foundation, check_learner, check_weights
 from vlaw_models import presets
+from vlaw_models.checkpoint import describing, load_config
 from vlaw_models.errors import VlawError
+from vlaw_models.robots.registry import find_robot
+from vlaw_models.robots.spaces import ActionSpace, check_acts, check_conditioned
 
 if TYPE_CHECKING:
     from vlaw_assets.recipes.schema import Foundation, Recipe
@@ -21,6 +24,7 @@ def check_fits(recipe: Recipe, foundation: Foundation) -> None:
     check_foundation(recipe, foundation)
     given = {name: _weights(name, foundation) for name in MODELS}
     check_learner(recipe, given["base_policy"] or presets.POLICY[foundation.preset]["class"])
+    _check_spaces(recipe, foundation)
     _check_networks(recipe)
 
 
@@ -48,6 +52,22 @@ def _weights(name: str, foundation: Foundation) -> str:
         return ""
     folder = given or presets.foundation(foundation.preset, name, robot=foundation.robot)
     return check_weights(name, Path(folder).expanduser())
+
+
+def _check_spaces(recipe: Recipe, foundation: Foundation) -> None:
+    """Raises VlawError where given weights act in, or are conditioned in, another space than the robot's."""
+    robot = find_robot(recipe.robot)
+    for name, entry, check in (
+        ("base_policy", "space", check_acts),
+        ("world_model", "conditioned_in", check_conditioned),
+    ):
+        given = foundation.weights.get(name)
+        stored = load_config(Path(given).expanduser()).get(entry) if given else None
+        if stored is not None:
+            where = f"{foundation.file}, key 'weights.{name}': {given}"
+            with describing(f"{name} with the entry {entry!r}", where=where):
+                space = ActionSpace.from_json(stored)
+            check(space, robot, where=where)
 
 
 def _check_networks(recipe: Recipe) -> None:

@@ -107,7 +107,7 @@ class Batches:
             waiting.answer.set_result(Answer(chunk, waited, took, len(batch)))
 
     def _chunks(self, batch: Sequence[_Waiting]) -> np.ndarray:
-        """(B, H, A) float32."""
+        """(B, R, W) float32: commands, a row each."""
         import torch
 
         from vlaw_models.rollouts.ask import accepted, ask
@@ -122,7 +122,7 @@ class Batches:
             steps=self._policy.execute_steps,
             where="the served policy",
         )
-        return accepted(self._robot, state, chunk)
+        return self._robot.rows(accepted(self._robot, state, chunk))
 
 
 def request_seed(session_seed: int, connection: int, number: int) -> int:

@@ -81,9 +81,11 @@ def load(lake: Lake, recipe: Recipe, ref: ArtifactRef, image_size: tuple[int, in
     for a damaged checkpoint, and for a policy or a size that does not fit the recipe's robot.
     """
     from vlaw_models.policies.base import load_policy
+    from vlaw_models.robots.spaces import check_acts
 
     robot = find_robot(recipe.robot)
     policy = load_policy(lake.read(ref).checkpoint())
+    check_acts(getattr(policy, "space", None), robot, where=f"{ref.name}, recipe {recipe.name}")
     known = getattr(policy, "image_size", None)
     size = image_size or robot.frame_size or ((known, known) if known else None)
     if size is None or not robot.fits_frame(*size):
@@ -127,13 +129,27 @@ def metadata(served: Served, session: Session, limits: dict[str, float]) -> dict
         "control_hz": robot.control_hz,
         "observation": described(robot),
         "image_size": list(served.image_size),
-        "action": {
-            "names": list(robot.action.names),
-            "units": list(robot.action.units),
-            "meaning": "absolute targets, one row per control step, as the robot's limits allow them",
-            "execute_steps": session.execute_steps,
-        },
+        "action": _action(robot, session.execute_steps),
         "noise_scale": session.noise_scale,
         "recorded": session.recorded,
         "limits": limits,
+    }
+
+
+def _action(robot: RobotSpec, execute_steps: int) -> dict[str, Any]:
+    """What a client is told of the rows that it gets."""
+    if robot.commands_per_step == 1:
+        return {
+            "names": list(robot.action.names),
+            "units": list(robot.action.units),
+            "meaning": "absolute targets, one row per control step, as the robot's limits allow them",
+            "execute_steps": execute_steps,
+        }
+    assert robot.commands is not None
+    return {
+        "names": list(robot.commands.names),
+        "units": list(robot.action.units[: len(robot.commands.names)]),
+        "meaning": f"{robot.commands.kind}, one row per command at {robot.commands.hz:g} Hz, as the robot's limits "
+        "allow them",
+        "execute_steps": execute_steps * robot.commands_per_step,
     }

@@ -24,7 +24,7 @@ class ChunkPolicy(Protocol):
     def sample(
         self, observation: Observation, instructions: Sequence[str], generator: Generators, noise_scale: float = 1.0
     ) -> np.ndarray:
-        """(B, H, A) float32 absolute pose targets."""
+        """(B, H, A) float32 actions."""
 
 
 def ask(
@@ -53,9 +53,9 @@ def ask(
 
 
 def accepted(robot: RobotSpec, state: np.ndarray, chunk: np.ndarray) -> np.ndarray:
-    """The targets (B, H, A) that the robot's controller accepts of a chunk (B, H, A) when it begins at `state` (B, D):
+    """The actions (B, H, A) that the robot's controller accepts of a chunk (B, H, A) when it begins at `state` (B, D):
     each step is clipped from the one before it, as worlds do."""
-    poses = [state]
+    taken = [state]
     for action in chunk.swapaxes(0, 1):
-        poses.append(robot.clip(poses[-1], action))
-    return np.stack(poses[1:], axis=1)
+        taken.append(robot.clip(taken[-1], action))
+    return np.stack(taken[1:], axis=1)

@@ -11,6 +11,7 @@ from vlaw_models.episodes import Episode, Start
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.base import load_policy
 from vlaw_models.progress import Progress
+from vlaw_models.robots.spaces import check_acts
 from vlaw_models.robots.spec import RobotSpec
 from vlaw_models.rollouts.rollout import rollout
 from vlaw_models.world_models.base import load_world_model
@@ -38,6 +39,7 @@ def imagine(
     policy = load_policy(policy_dir)
     model, autoencoder = load_world_model(world_model_dir), load_autoencoder(autoencoder_dir)
     check_robot(model, robot)
+    check_acts(getattr(policy, "space", None), robot, where="imagine")
     if cfg.done_above is not None:
         model.need_heads(needed_by="imagine.done_above")
     if cfg.batch_size < 1 or cfg.sampling_steps < 1:

@@ -22,6 +22,7 @@ from vlaw_models.policies.base import Generators
 from vlaw_models.policies.likelihood import LikelihoodPolicy, Traced
 from vlaw_models.progress import Progress, silent
 from vlaw_models.robots.simulator import simulator_of
+from vlaw_models.robots.spaces import check_acts
 from vlaw_models.robots.spec import RobotSpec
 from vlaw_models.rollouts.rewards import check_scores
 from vlaw_models.rollouts.rollout import rollout
@@ -158,7 +159,8 @@ def in_world_model(
     if head:
         model.need_heads(needed_by=head)
 
-    def world(_: LikelihoodPolicy, seed: int) -> World:
+    def world(policy: LikelihoodPolicy, seed: int) -> World:
+        check_acts(getattr(policy, "space", None), robot, where="practice")
         return ImaginedWorld(
             model, autoencoder, robot, sampling_steps=cfg.sampling_steps, seed=seed, done_above=cfg.done_above
         )

@@ -30,7 +30,8 @@ def replay(
     latents: KeptLatents | None = None,
     batch_size: int = BATCH,
 ) -> Iterator[list[Episode]]:
-    """The recorded poses of each episode, at most cfg.num_steps, executed in the world model from its first frame.
+    """The recorded states of each episode, at most cfg.num_steps, as poses executed in the world model from its first
+    frame.
 
     Yields batches of one episode per input, in order, as long as its recording (or cfg.num_steps); success None,
     `start_episode_id` set, and in extra["rewards"] what the world model predicts, if it does. Actions are taken as they
@@ -59,8 +60,8 @@ def replay(
         )
         # Shorter recordings hold their last pose until the longest is over; the surplus is cut off below.
         steps = np.minimum(np.arange(1, max(lengths) + 1), np.array(lengths)[:, None])
-        poses = np.stack([e.states[index] for e, index in zip(part, steps, strict=True)])
-        moved = world.step(poses)
+        states = np.stack([e.states[index] for e, index in zip(part, steps, strict=True)])
+        moved = world.step(states)
         yield [
             Episode(
                 task=episode.task,
@@ -68,7 +69,7 @@ def replay(
                 seed=episode.seed,
                 images=np.concatenate([first.images[i][None], moved.images[i, :length]]),
                 states=np.concatenate([first.state[i][None], moved.states[i, :length]]),
-                actions=moved.actions[i, :length],
+                actions=moved.actions[i, :length] if robot.motion is None else episode.actions[:length],
                 extra={} if moved.reward is None else {REWARDS: moved.reward[i, :length].round(4).tolist()},
                 start_episode_id=episode.episode_id,
                 cameras=robot.camera_names,

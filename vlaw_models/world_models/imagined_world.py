@@ -5,7 +5,8 @@ decoded once, for the pictures, and never encoded again, so errors of the autoen
 frames share latents that cannot be: a chunk is decoded whole, and frames looked at again are encoded as stills.
 
 Where the world model has heads, the state is what they predict and the reward too; else the state is the commanded
-pose.
+pose. A robot whose state is no pose (joints) moves by its own `motion`: commands become states, states become the poses
+that the world model is conditioned in.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from vlaw_models.autoencoders.base import Autoencoder
 from vlaw_models.episodes import Observation, Outcome, Start
 from vlaw_models.errors import VlawError
+from vlaw_models.robots.spaces import check_conditioned
 from vlaw_models.robots.spec import RobotSpec
 from vlaw_models.world_models import edm
 from vlaw_models.world_models.base import ANCHOR, Condition, WorldModel, check_autoencoder
@@ -40,8 +42,8 @@ class ImaginedWorld:
         clips: bool = True,
         done_above: float | None = None,
     ):
-        """`robot`: whose actions are imagined. `clips` False executes them as given, not within its limits.
-        `done_above`: the predicted reward above which a trajectory has ended.
+        """`robot`: whose actions are imagined. `clips` False: what is executed are states to pass through, taken as
+        they are. `done_above`: the predicted reward above which a trajectory has ended.
 
         Raises VlawError as `check_robot` does, for `done_above` without a reward head, and for an autoencoder that is
         not the world model's.
@@ -61,8 +63,11 @@ class ImaginedWorld:
         self._images: list[np.ndarray] = []
         """Of every frame, where frames share latents."""
         self._poses: list[np.ndarray] = []
-        """Commanded for every frame, also for those that are not imagined yet."""
+        """Commanded for every frame, also for those that are not imagined yet: what the model is conditioned in."""
         self._states: list[np.ndarray] = []
+        """Poses that were reached: commanded ones, or what the heads predict."""
+        self._memory = np.zeros((0, 0))
+        """Of the robot's motion, (B, M); of a robot without, nothing."""
         self._rewards: list[np.ndarray] = []
         self._text: torch.Tensor | None = None
 
@@ -80,7 +85,9 @@ class ImaginedWorld:
         """Begins at the starts' recorded frames. Raises VlawError for a start without frame or state, or a misfit."""
         first, latents = self._begin(starts)
         self._latents, self._images = [latents], [first.images]
-        self._poses, self._states, self._rewards = [first.state], [first.state], [np.zeros(len(starts), np.float32)]
+        pose = self.robot.poses(first.state)
+        self._poses, self._states, self._rewards = [pose], [pose], [np.zeros(len(starts), np.float32)]
+        self._memory = self._begun(first.state)
         self._instructions = [start.instruction for start in starts]
         self._text = self.model.embed_text(self._instructions)
         return first
@@ -91,12 +98,14 @@ class ImaginedWorld:
         `rows`. Raises VlawError as `reset` does."""
         first, latents = self._begin(starts)
         # What a model is shown of the time before a first frame is that frame: here it is all that there was.
-        index = torch.tensor(rows, device=latents.device)
+        index, pose = torch.tensor(rows, device=latents.device), self.robot.poses(first.state)
         self._latents = [None if one is None else one.index_copy(0, index, latents) for one in self._latents]
+        self._memory = self._memory.copy()
+        self._memory[rows] = self._begun(first.state)
         for kept, begun in (
             (self._images, first.images),
-            (self._poses, first.state),
-            (self._states, first.state),
+            (self._poses, pose),
+            (self._states, pose),
             (self._rewards, np.float32(0)),
         ):
             kept[:] = [one.copy() for one in kept]
@@ -124,10 +133,10 @@ class ImaginedWorld:
         latents = (
             torch.from_numpy(np.stack(known)).float() if len(known) == len(starts) else self.autoencoder.encode(images)
         )
-        if tuple(latents.shape[1:]) != tuple(self.model.latent_shape) or state.shape[1] != self.model.pose_dim:
+        if tuple(latents.shape[1:]) != tuple(self.model.latent_shape) or state.shape[1] != self._state_dim:
             raise VlawError(
                 f"first frames give latents {tuple(latents.shape[1:])} and states of {state.shape[1]} numbers; "
-                f"the world model takes {tuple(self.model.latent_shape)} and {self.model.pose_dim}",
+                f"the world model takes {tuple(self.model.latent_shape)} and {self._state_dim}",
                 where="imagined world",
                 remedy="Use a world model and an autoencoder that were trained for this robot.",
             )
@@ -136,18 +145,40 @@ class ImaginedWorld:
     def instructions(self) -> list[str]:
         return list(self._instructions)
 
+    @property
+    def _state_dim(self) -> int:
+        return self.model.pose_dim if self.robot.motion is None else len(self.robot.state)
+
+    def _begun(self, states: np.ndarray) -> np.ndarray:
+        motion = self.robot.motion
+        return np.zeros((len(states), 0)) if motion is None else motion.begin(states)
+
     def step(self, actions: np.ndarray) -> Transition:
-        """Executes a chunk of absolute pose targets (B, H, A); any H, in pieces of the model's own chunk length."""
+        """Executes a chunk of actions (B, H, A) of the robot; any H, in pieces of the model's own chunk length."""
         self._forget()
         first = len(self._latents)
-        for action in np.asarray(actions, dtype=np.float32).swapaxes(0, 1):
-            self._poses.append(self.robot.clip(self._poses[-1], action) if self.clips else action)
+        executed, followed = self._follow(np.asarray(actions, dtype=np.float32))
+        self._poses += list(self.robot.poses(followed).swapaxes(0, 1))
         while len(self._latents) < len(self._poses):
             self._imagine_chunk()
-        states = np.stack(self._states[first:], axis=1)
+        states = followed if self.robot.motion else np.stack(self._states[first:], axis=1)
         reward = np.stack(self._rewards[first:], axis=1) if self.model.heads is not None else None
-        executed = np.stack(self._poses[first:], axis=1)
         return Transition(self._pictures(first), states, executed, reward, ended(reward, self.done_above))
+
+    def _follow(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What is executed of the actions (B, H, A), and the states (B, H, D) that it leads to."""
+        motion = self.robot.motion
+        if not self.clips:
+            return actions, actions
+        if motion is None:
+            targets = [self._poses[-1]]
+            for action in actions.swapaxes(0, 1):
+                targets.append(self.robot.clip(targets[-1], action))
+            found = np.stack(targets[1:], axis=1)
+            return found, found
+        actions = self.robot.clip(self._memory[:, None, :0], actions)
+        self._memory, states = motion.follow(self._memory, actions)
+        return actions, states
 
     def keep(self, rows: np.ndarray) -> None:
         """Nothing more is imagined of the other trajectories."""
@@ -155,6 +186,7 @@ class ImaginedWorld:
         self._latents = [None if one is None else one[index] for one in self._latents]
         for kept in (self._images, self._poses, self._states, self._rewards):
             kept[:] = [one[rows] for one in kept]
+        self._memory = self._memory[rows]
         self._instructions = [self._instructions[row] for row in rows]
         self._text = None if self._text is None else self._text[index.to(self._text.device)]
 
@@ -212,11 +244,13 @@ class ImaginedWorld:
 
 
 def check_robot(model: WorldModel, robot: RobotSpec) -> None:
-    """Raises VlawError for a world model that was made for a robot of other poses or cameras."""
-    if (len(robot.action), len(robot.cameras)) != (model.pose_dim, model.views):
+    """Raises VlawError for a world model that was made for a robot of other poses, another rate or other cameras."""
+    check_conditioned(model.space, robot, where="imagined world")
+    numbers = len(robot.action if robot.pose is None else robot.pose)
+    if (numbers, len(robot.cameras)) != (model.pose_dim, model.views):
         raise VlawError(
             f"the world model was made for poses of {model.pose_dim} numbers and {model.views} cameras; robot "
-            f"{robot.name!r} has {len(robot.action)} and {len(robot.cameras)}",
+            f"{robot.name!r} has {numbers} and {len(robot.cameras)}",
             where="imagined world",
             remedy="Use a world model that was trained for this robot.",
         )

@@ -7,7 +7,7 @@ together where the model is (`windows`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ import torch
 from vlaw_models.autoencoders.base import Autoencoder
 from vlaw_models.episodes import REWARDS, Episode
 from vlaw_models.errors import VlawError
+from vlaw_models.robots.spec import RobotSpec
 from vlaw_models.sources import Frames, KeptLatents, gather, portable
 from vlaw_models.world_models.base import Condition, WorldModel
 from vlaw_models.world_models.heads import Targets
@@ -82,6 +83,18 @@ class Stored:
         which = np.searchsorted(self.first, frames, side="right") - 1
         found = gather(self.arrays, list(zip(which.tolist(), (frames - self.first[which]).tolist(), strict=True)))
         return found.reshape(*index.shape, *found.shape[1:])
+
+
+def conditioned(episodes: Sequence[Episode], robot: RobotSpec) -> Sequence[Episode]:
+    """The episodes as a world model is told them: poses for states and actions, by the robot's own `motion`; without
+    one, these themselves. Frames are not read."""
+    if robot.motion is None:
+        return episodes
+    found = []
+    for episode in episodes:
+        poses = robot.poses(episode.states)
+        found.append(replace(episode, states=poses, actions=poses[1:]))
+    return found
 
 
 def encode_episodes(
