@@ -27,6 +27,7 @@ from vlaw_assets.importers.files import Folder
 from vlaw_assets.importers.findings import Fault, Finding
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
+from vlaw_models.robots.spaces import POSE
 from vlaw_models.robots.spec import RobotSpec
 
 CALLED = "droid"
@@ -84,7 +85,9 @@ def open_recordings(path: Path, options: Options) -> Recordings:
         understood={
             "robot": robot.name,
             "rate": f"{robot.control_hz:g} Hz",
-            "actions": f"the last command of each step, of those at {3 * robot.control_hz:g} Hz",
+            "actions": "the commands of each step"
+            if robot.motion
+            else f"the last command of each step, of those at {3 * robot.control_hz:g} Hz",
             **{f"camera {name}": f"video {view}" for view, name in enumerate(robot.camera_names)},
             **({"latents": f"as they are, for world models of autoencoder {latents.model[:12]}"} if latents else {}),
         },
@@ -169,9 +172,10 @@ class Reader:
 
     def _read(self, number: int) -> Read:
         one = self.annotation(number)
-        self.robot.check_numbers(one.states, one.actions, where=str(self.folder.root / self.names[number]))
+        states, actions = self._numbers(one)
+        self.robot.check_numbers(states, actions, where=str(self.folder.root / self.names[number]))
         findings = [Finding(rule, text, "keep", number) for rule, text in one.notes]
-        if not one.commanded:
+        if not one.commanded and self.robot.motion is None:
             text = "it has no commands: the action of a step is the state that followed"
             findings.append(Finding("no_commands", text, "world_model_only", number))
         if self.latent_size is not None:
@@ -181,8 +185,8 @@ class Reader:
             instruction=one.instruction,
             seed=number,
             images=self.frames(one, range(len(one.states)), self.size),
-            states=one.states,
-            actions=one.actions,
+            states=states,
+            actions=actions,
             success=one.success,
             event="success" if one.success else "",
             cameras=self.robot.camera_names,
@@ -190,6 +194,15 @@ class Reader:
             extra={"recorded_episode": self._name(number), "recorded_fps": self.robot.control_hz},
         )
         return Read(number, episode, tuple(findings))
+
+    def _numbers(self, one: Annotation) -> tuple[np.ndarray, np.ndarray]:
+        """States (T, D) and actions (T - 1, A) of the robot. `Fault` where it is commanded in what was not recorded."""
+        commands = self.robot.commands
+        if commands is None or commands.kind == POSE:
+            return one.states, one.actions
+        if one.joints is None or commands.kind not in one.joint_commands:
+            raise Fault(f"robot {self.robot.name} is commanded in {commands}, which was not recorded", rule="numbers")
+        return one.joints, one.joint_commands[commands.kind]
 
     def _without_latents(self, number: int, one: Annotation, size: tuple[int, int]) -> list[Finding]:
         try:

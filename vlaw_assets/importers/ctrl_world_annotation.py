@@ -7,7 +7,7 @@ where the number of rows is no multiple of three. Some annotations have states a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from vlaw_assets.importers.base import UNNAMED_TASK
 from vlaw_assets.importers.files import shown
 from vlaw_assets.importers.findings import Fault
+from vlaw_models.robots.spaces import JOINT_POSITION, JOINT_VELOCITY
 
 POSE = 7
 """x, y, z (metres), roll, pitch, yaw (radians), gripper (0 open to 1 closed)."""
@@ -24,6 +25,12 @@ NEAR = 1e-4
 """By how much two records of one state may differ: metres, radians."""
 STATES = "observation.state.cartesian_position", "observation.state.gripper_position"
 COMMANDS = "action.cartesian_position", "action.gripper_position"
+JOINTS = 7
+JOINT_STATES = "observation.state.joint_position", "observation.state.gripper_position"
+JOINT_COMMANDS = {
+    JOINT_VELOCITY: ("action.joint_velocity", "action.gripper_position"),
+    JOINT_POSITION: ("action.joint_position", "action.gripper_position"),
+}
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,10 @@ class Annotation:
     notes: tuple[tuple[str, str], ...] = ()
     """(rule, text) of what is odd, and no fault."""
     commanded: bool = True
+    joints: np.ndarray | None = None
+    """(T, 8) float32: seven joints and the gripper of each frame; None where they were not recorded."""
+    joint_commands: dict[str, np.ndarray] = field(default_factory=dict)
+    """Kind of command in joints -> (T - 1, 3 * 8) float32: the commands within each control step, in their order."""
 
 
 def annotation(found: Any, name: str, views: int) -> Annotation:
@@ -50,6 +61,8 @@ def annotation(found: Any, name: str, views: int) -> Annotation:
     if not isinstance(found, dict):
         raise Fault("the file holds no episode", rule="annotation")
     slow, fast, commands = _numbers(found, "states", POSE), _pair(found, STATES), _pair(found, COMMANDS)
+    joints = _pair(found, JOINT_STATES, JOINTS)
+    in_joints = {kind: _pair(found, keys, JOINTS) for kind, keys in JOINT_COMMANDS.items()}
     states = slow if slow is not None else None if fast is None else fast[::STRIDE]
     if states is None:
         raise Fault("there are neither states nor observation.state.cartesian_position", rule="states")
@@ -57,7 +70,8 @@ def annotation(found: Any, name: str, views: int) -> Annotation:
     if length < 2:
         raise Fault(f"{length} states: an episode has two frames or more", rule="states")
     raw = found.get("raw_length")
-    for what, rows in (("observation.state", fast), ("action", commands)):
+    recorded = [("observation.state", fast), ("observation.state.joint_position", joints), ("action", commands)]
+    for what, rows in [*recorded, *((JOINT_COMMANDS[kind][0], rows) for kind, rows in in_joints.items())]:
         if rows is None:
             continue
         if not (length - 1) * STRIDE < len(rows) <= length * STRIDE:
@@ -90,6 +104,12 @@ def annotation(found: Any, name: str, views: int) -> Annotation:
         _paths(found, "latent_videos", "latent_video_path", views) if found.get("latent_videos") else (),
         tuple(_notes(found, name)),
         commands is not None,
+        None if joints is None else joints[::STRIDE],
+        {
+            kind: rows[: (length - 1) * STRIDE].reshape(length - 1, -1)
+            for kind, rows in in_joints.items()
+            if rows is not None
+        },
     )
 
 
@@ -100,10 +120,11 @@ def _notes(found: dict[str, Any], name: str) -> list[tuple[str, str]]:
     return [("episode_id", f"the annotation calls itself {shown(own)}, its file is {name}.json")]
 
 
-def _pair(found: dict[str, Any], keys: tuple[str, str]) -> np.ndarray | None:
-    """(rows, 7) float32 of a pose and a gripper; None where there is neither. `Fault` where one is missing."""
-    pose, gripper = _numbers(found, keys[0], POSE - 1), _numbers(found, keys[1], 1)
-    if pose is None and gripper is None:
+def _pair(found: dict[str, Any], keys: tuple[str, str], width: int = POSE - 1) -> np.ndarray | None:
+    """(rows, width + 1) float32 of a pose, or joints, and a gripper; None where there is neither, nor joints. `Fault`
+    where one is missing."""
+    pose, gripper = _numbers(found, keys[0], width), _numbers(found, keys[1], 1)
+    if pose is None and (gripper is None or width == JOINTS):
         return None
     if pose is None or gripper is None:
         raise Fault(f"{keys[0] if pose is None else keys[1]} is missing", rule="numbers")

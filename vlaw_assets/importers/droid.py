@@ -21,12 +21,13 @@ from vlaw_assets.importers import videos
 from vlaw_assets.importers.base import UNNAMED_TASK, Found, Read, Recordings, read_each, robot_of
 from vlaw_assets.importers.cameras import check_shape
 from vlaw_assets.importers.description import Options
-from vlaw_assets.importers.droid_trajectory import Trajectory, read_trajectory, require_h5py
+from vlaw_assets.importers.droid_trajectory import ACTIONS, STATES, Trajectory, read_trajectory, require_h5py
 from vlaw_assets.importers.files import Folder, shown
 from vlaw_assets.importers.findings import Fault, Finding
 from vlaw_assets.importers.numbers import check_rate, control_steps
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
+from vlaw_models.robots.spaces import POSE
 from vlaw_models.robots.spec import RobotSpec
 
 if TYPE_CHECKING:
@@ -72,12 +73,19 @@ def open_recordings(path: Path, options: Options) -> Recordings:
         understood={
             "robot": robot.name,
             "rate": check_rate(rate, robot, where=str(folder.root)),
-            "state": "observation/robot_state: cartesian_position and gripper_position",
-            "action": "action: cartesian_position and gripper_position, absolute targets",
+            "state": f"{STATES[kind_of(robot)][0]} and gripper_position",
+            "action": f"{ACTIONS[kind_of(robot)][0]} and gripper_position, absolute targets"
+            if robot.motion is None
+            else f"{ACTIONS[kind_of(robot)][0]} and gripper_position, every row",
             "label": "success of the metadata",
             **{f"camera {name}": f"recordings/MP4 of {key}_cam_serial" for name, key in cameras.items()},
         },
     )
+
+
+def kind_of(robot: RobotSpec) -> str:
+    """In what the robot is commanded, of the kinds that a trajectory has."""
+    return POSE if robot.commands is None else robot.commands.kind
 
 
 def _cameras(robot: RobotSpec, given: Mapping[str, str], *, where: str) -> dict[str, str]:
@@ -185,7 +193,7 @@ class Reader:
     def _read(self, number: int) -> Read:
         said = self._metadata(number)
         with self.folder.open(self._beside(number, "trajectory.h5"), what="trajectory") as file:
-            trajectory = read_trajectory(file, self.rate)
+            trajectory = read_trajectory(file, self.rate, kind_of(self.robot))
         steps = control_steps(trajectory.times, self.rate, self.robot.control_hz)
         states = steps.states(trajectory.states, self.robot.state)
         actions = steps.targets(trajectory.actions, trajectory.states, "absolute", self.robot)

@@ -13,6 +13,7 @@ import numpy as np
 
 from vlaw_assets.importers.findings import Fault
 from vlaw_models.errors import VlawError
+from vlaw_models.robots.spaces import JOINT_POSITION, JOINT_VELOCITY, POSE
 
 MOST_ROWS = 200_000
 """More than an hour."""
@@ -20,8 +21,19 @@ SPACING = 0.5
 """By how much the typical time between rows may be another than the rate says, as a share."""
 GAP_S = 1.0
 """Between two rows, at most."""
-STATE = ("observation/robot_state/cartesian_position", "observation/robot_state/gripper_position")
-ACTION = ("action/cartesian_position", "action/gripper_position")
+_GRIPPER = "observation/robot_state/gripper_position", "action/gripper_position"
+STATES = {
+    POSE: ("observation/robot_state/cartesian_position", _GRIPPER[0]),
+    JOINT_VELOCITY: ("observation/robot_state/joint_positions", _GRIPPER[0]),
+    JOINT_POSITION: ("observation/robot_state/joint_positions", _GRIPPER[0]),
+}
+ACTIONS = {
+    POSE: ("action/cartesian_position", _GRIPPER[1]),
+    JOINT_VELOCITY: ("action/joint_velocity", _GRIPPER[1]),
+    JOINT_POSITION: ("action/joint_position", _GRIPPER[1]),
+}
+"""By what the robot is commanded in."""
+WIDTH = {POSE: 6, JOINT_VELOCITY: 7, JOINT_POSITION: 7}
 START = "observation/timestamp/control/step_start"
 """Milliseconds."""
 SKIP = "observation/timestamp/skip_action"
@@ -32,9 +44,9 @@ class Trajectory:
     """All rows of an episode."""
 
     states: np.ndarray
-    """(rows, 7) float32: pose, and gripper from 0 (open) to 1 (closed)."""
+    """(rows, 7) float32: pose, and gripper from 0 (open) to 1 (closed); or (rows, 8): joints, and gripper."""
     actions: np.ndarray
-    """(rows, 7) float32: the target of each row."""
+    """The same shape: the command of each row."""
     times: np.ndarray
     """(rows,) float64 seconds from the first row."""
     skipped: int
@@ -53,13 +65,13 @@ def require_h5py() -> None:
         ) from error
 
 
-def read_trajectory(file: BinaryIO, rate: float) -> Trajectory:
-    """`Fault` for what is wrong with it. `rate`: rows per second, as they are expected."""
+def read_trajectory(file: BinaryIO, rate: float, kind: str = POSE) -> Trajectory:
+    """`Fault` for what is wrong with it. `rate`: rows per second, as they are expected. `kind`: of the commands."""
     import h5py
 
     try:
         with h5py.File(file, "r") as opened:
-            states, actions = _vector(opened, STATE), _vector(opened, ACTION)
+            states, actions = (_vector(opened, keys[kind], WIDTH[kind]) for keys in (STATES, ACTIONS))
             starts, skip = _dataset(opened, START, 1, needed=False), _dataset(opened, SKIP, 1, needed=False)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # h5py's own, of a damaged file
         raise Fault(f"trajectory.h5 cannot be read: {str(error)[:160]}", rule="trajectory") from error
@@ -92,9 +104,9 @@ def _times(starts: np.ndarray, count: int, rate: float) -> np.ndarray:
     return seconds
 
 
-def _vector(opened: Any, keys: tuple[str, str]) -> np.ndarray:
-    """(rows, 7) float32 of a pose and a gripper."""
-    pose, gripper = _dataset(opened, keys[0], 6), _dataset(opened, keys[1], 1)
+def _vector(opened: Any, keys: tuple[str, str], width: int) -> np.ndarray:
+    """(rows, width + 1) float32 of a pose, or joints, and a gripper."""
+    pose, gripper = _dataset(opened, keys[0], width), _dataset(opened, keys[1], 1)
     assert pose is not None
     assert gripper is not None
     if len(pose) != len(gripper):

@@ -145,7 +145,7 @@ def _understand(info: Info, options: Options) -> Chosen:
         check_shape(robot, info.frame_size(key), where=f"{where}, feature {key!r}")
     state, action = _vectors(info, options)
     kind = action_kind(options.action_kind, action, names_of(info, action), robot, where=where)
-    for what, key, vector in (("state", state, robot.state), ("action", action, robot.action)):
+    for what, key, vector in (("state", state, robot.state), ("action", action, robot.command)):
         names = names_of(info, key, kind if what == "action" else "absolute")
         chosen_places(
             info.features[key].width or 0, names, options.components.get(what, ()), vector, what=what, where=where

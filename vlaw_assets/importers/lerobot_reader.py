@@ -178,7 +178,7 @@ class Reader:
             videos = any(features[key].dtype == "video" for key in self.cameras.values())
             check_times(table["timestamp"], self.info.fps, from_zero=videos)
         found = {}
-        for what, key, numbers in (("state", self.state, robot.state), ("action", self.action, robot.action)):
+        for what, key, numbers in (("state", self.state, robot.state), ("action", self.action, robot.command)):
             values = vector(table[key], features[key].width or 0, key)
             found[what] = select(
                 values,
@@ -193,7 +193,7 @@ class Reader:
         states = found["state"]
         self._check_kind(states, found["action"], findings, number)
         actions = steps.targets(found["action"], states, self.kind, robot)
-        every = found["action"] if self.kind == "absolute" else actions
+        every = found["action"] if self.kind == "absolute" and robot.commands_per_step == 1 else actions
         beyond = ""
         try:
             robot.check_numbers(states, every, where=self.info.where)

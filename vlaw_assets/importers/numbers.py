@@ -59,6 +59,9 @@ class ControlSteps:
         is (a gripper) is an absolute target in every kind.
         """
         vector = robot.action
+        if robot.commands_per_step > 1:  # every row is a command: `check_rate`
+            count = len(self) - 1
+            return np.asarray(actions, np.float32)[: count * robot.commands_per_step].reshape(count, -1)
         if kind == "absolute":
             if self.exact:
                 return np.asarray(actions, np.float32)[self.rows[1:] - 1]
@@ -109,6 +112,16 @@ def check_rate(fps: float, robot: RobotSpec, *, where: str) -> str:
     """How a recording of this rate becomes one of the robot's, in words. VlawError for one that is too slow."""
     rate = robot.control_hz
     stride = _stride(fps, rate)
+    if robot.commands is not None and robot.commands_per_step > 1:
+        if abs(fps - robot.commands.hz) > SAME_RATE:
+            raise VlawError(
+                f"recorded at {fps:g} Hz, and robot {robot.name!r} is commanded in {robot.commands}: every row has to "
+                "be one of its commands",
+                where=where,
+                remedy="Record the commands as they are given, say the true rate (--rate) where this one is wrong, or "
+                "name a robot that is commanded in poses (--robot).",
+            )
+        return f"{fps:g} Hz: {stride} rows, each a command, are a control step at {rate:g} Hz"
     if stride:
         taken = "every row" if stride == 1 else f"every {stride}. row"
         return f"{fps:g} Hz: {taken} is a control step at {rate:g} Hz"
@@ -231,6 +244,8 @@ def unit_factors(units: Sequence[str], vector: Vector, *, what: str, where: str)
 def action_kind(given: str, key: str, names: Sequence[str] | None, robot: RobotSpec, *, where: str) -> str:
     """'absolute', 'delta' or 'velocity': as was said, else absolute. VlawError where names say something else and
     nobody has said which it is, and where differences are of other numbers than the state has."""
+    if robot.motion is not None and given in ("", "absolute"):
+        return "absolute"  # the commands themselves, whatever they are
     words = [key, *(names or ())]
     hints = {kind: word for kind, pattern in HINTS.items() for word in words if pattern.search(word.lower())}
     if not given and hints:
