@@ -45,7 +45,7 @@ def test_tasks_are_those_of_the_robot_and_any_where_it_is_given_instructions(tmp
     assert "stack, book, erase, scoop, draw" in caught.value.remedy
     with pytest.raises(VlawError, match="there is no robot 'toaster'") as caught:
         load_recipe(write(tmp_path, 'robot = "toaster"\n'))
-    assert "droid, libero, metaworld, tabletop" in caught.value.remedy
+    assert "droid, droid_joint_position, droid_joint_velocity, libero, metaworld, tabletop" in caught.value.remedy
 
 
 def test_own_recipe_wins_over_packaged_and_keeps_defaults(tmp_path):
