@@ -81,6 +81,11 @@ class WorldModelConfig:
     """Weight of the squared error of the predicted poses."""
     frozen_trunk: bool = field(default=False, metadata=LATER)
     """Only the heads are trained: the frames stay what they are, to the bit."""
+    micro_batch: Count = field(default=0, metadata=LATER)
+    """Samples of a batch that are in memory at once, on each device; 0: all. It changes results by rounding only."""
+    recompute: bool = field(default=False, metadata=LATER)
+    """Activations are computed again when their gradient is due (activation checkpointing): less memory, a third more
+    time."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,9 @@ class RewardModelConfig:
     """Learn from the world model's replays of the rollouts too, labelled with what really came of them: imagined
     pictures are what the judge is asked about. The replaying model is the one before, which has not seen these
     rollouts."""
+    micro_batch: Count = field(default=0, metadata=LATER)
+    recompute: bool = field(default=False, metadata=LATER)
+    """As in [world_model]."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +191,9 @@ class PolicyConfig:
     lora_rank: Count = field(default=0, metadata=LATER)
     """Of Pi0Policy and Pi05Policy: language model and action expert learn by LoRA layers of this rank, merged in the
     checkpoint; the rest, a fifth, as it is. 0: all weights (paper). openpi: 16."""
+    micro_batch: Count = field(default=0, metadata=LATER)
+    recompute: bool = field(default=False, metadata=LATER)
+    """As in [world_model]."""
 
 
 @dataclass(frozen=True)

@@ -18,16 +18,22 @@ from vlaw_models.errors import VlawError
 
 VARIABLE = "VLAW_DEVICE"
 AUTO = "auto"
+RANK, LOCAL_RANK = "RANK", "LOCAL_RANK"
+"""What a launcher of several processes (`accelerate launch`, torchrun) tells each: its number, and that on its
+machine."""
 
 
 def compute_device() -> torch.device:
     """The device that VLAW_DEVICE names ('cpu', 'cuda', 'cuda:1', 'mps'); 'auto', also if unset: CUDA, else the CPU.
+    Of several processes on a machine each has its own GPU, unless one is named.
 
     Raises VlawError for a device that this machine does not have.
     """
     name = os.environ.get(VARIABLE) or AUTO
     if name == AUTO:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and LOCAL_RANK in os.environ:
+        name = f"cuda:{os.environ[LOCAL_RANK]}"
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -41,6 +47,11 @@ def compute_device() -> torch.device:
             "says whether torch sees a GPU.",
         )
     return device
+
+
+def first_process() -> bool:
+    """Whether this is the one process of several that writes; also where it is alone."""
+    return os.environ.get(RANK, "0") == "0"
 
 
 def devices_here() -> dict[str, int]:

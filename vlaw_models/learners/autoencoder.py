@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import nn
 
 from vlaw_models.autoencoders.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
 from vlaw_models.device import compute_device, mixed, seeded
-from vlaw_models.learners.batches import in_memory
+from vlaw_models.learners.batches import Batches
 from vlaw_models.learners.loop import LoopConfig, train
 from vlaw_models.progress import Progress
 
@@ -45,10 +47,13 @@ def train_autoencoder(
 
     model.start_linear(pixels(rng.choice(len(frames), size=min(len(frames), 512), replace=False)))
 
-    def draw() -> torch.Tensor:
-        return pixels(rng.integers(len(frames), size=batch_size))
+    def draw() -> list[np.ndarray]:
+        return [rng.integers(len(frames), size=batch_size)]
 
-    def batch_loss(batch: torch.Tensor) -> torch.Tensor:
+    def take(groups: list[np.ndarray]) -> torch.Tensor:
+        return pixels(groups[0])
+
+    def batch_loss(model: TinyAutoencoder, batch: torch.Tensor) -> torch.Tensor:
         raw = model.raw_latents(batch)
         raw = raw + latent_noise * torch.randn(raw.shape, generator=generator).to(device)
         out = model.reconstruct(raw)
@@ -56,7 +61,9 @@ def train_autoencoder(
         return error.square().mean() * 4 + error.abs().mean()
 
     loop = LoopConfig(steps=steps, learning_rate=learning_rate, ema=ema, betas=(0.9, 0.99), weight_decay=1e-3)
-    losses = train(model, in_memory(draw, steps), batch_loss, loop, what="autoencoder", progress=progress)
+    batches = Batches(batch_size, draw, take)
+    options: dict[str, Any] = {"generator": generator, "seed": seed, "progress": progress}
+    losses = train(model, batches, batch_loss, loop, what="autoencoder", **options)
     with torch.inference_mode(), mixed(device):
         chosen = rng.choice(len(frames), size=min(len(frames), 2048), replace=False)
         raw = torch.cat([model.raw_latents(pixels(part)) for part in np.array_split(chosen, max(1, len(chosen) // 64))])

@@ -94,7 +94,7 @@ class Dsrl(Learner):
         import torch
 
         from vlaw_models.device import seeded
-        from vlaw_models.learners.batches import in_memory
+        from vlaw_models.learners.batches import Batches
         from vlaw_models.learners.loop import LoopConfig, train
         from vlaw_models.policies.flow_matching import FlowMatchingPolicy
         from vlaw_models.policies.noise_policy import NoisePolicy
@@ -112,10 +112,10 @@ class Dsrl(Learner):
         targets = copy.deepcopy(noise_policy.critics)
         rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
 
-        def draw() -> TransitionBatch:
-            return data.draw(rng, self.batch_size)
+        def draw() -> list[np.ndarray]:
+            return [rng.integers(len(data.begin), size=self.batch_size)]
 
-        def batch_loss(batch: TransitionBatch) -> torch.Tensor:
+        def batch_loss(noise_policy: NoisePolicy, batch: TransitionBatch) -> torch.Tensor:
             follow(targets, noise_policy)
             return noise_policy.loss(batch, targets, generator)
 
@@ -129,12 +129,15 @@ class Dsrl(Learner):
         trained = noise_policy.trainable()
         losses = train(
             noise_policy,
-            in_memory(draw, loop.steps),
+            Batches(self.batch_size, draw, data.at),
             batch_loss,
             loop,
             what="noise policy",
+            generator=generator,
+            seed=seed,
             parameters=trained,
             stops=stops,
+            own={"targets": targets},
             progress=progress,
         )
         return noise_policy, losses
@@ -206,13 +209,13 @@ class Transitions:
         following = (begin + count).clamp(max=len(encoded) - 1)
         return cls(features.contiguous(), begin, chunks, following, ended, (ended & success).float())
 
-    def draw(self, rng: np.random.Generator, size: int) -> TransitionBatch:
-        """`size` transitions with replacement."""
+    def at(self, groups: list[np.ndarray]) -> TransitionBatch:
+        """The transitions with these numbers."""
         import torch
 
         from vlaw_models.policies.noise_policy import TransitionBatch
 
-        rows = torch.from_numpy(rng.integers(len(self.begin), size=size)).to(self.begin.device)
+        rows = torch.from_numpy(groups[0]).to(self.begin.device)
         return TransitionBatch(
             self.features[self.begin[rows]],
             self.features[self.following[rows]],

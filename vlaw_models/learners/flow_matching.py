@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,9 @@ from vlaw_models.config import PolicyConfig
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.base import NOTHING, Examples, Misfit
-from vlaw_models.learners.batches import batches, in_memory
+from vlaw_models.learners.batches import Batches
 from vlaw_models.learners.loop import LoopConfig, train
-from vlaw_models.learners.resume import Noise, Resume
+from vlaw_models.learners.resume import Checkpoints
 from vlaw_models.learners.stopping import Stops
 from vlaw_models.policies.base import TrainedPolicy
 from vlaw_models.policies.data import Batch, FeatureData, MixedData, StepData, check_fits
@@ -79,7 +78,13 @@ def update(
         part = kinds[kind].of_task(task)
         sources.append(StepData.from_episodes(part.episodes, weights=part.weights, positive=part.positive))
         check_fits(policy, sources[-1])
-    loop = LoopConfig(steps=stops.last, learning_rate=settings.learning_rate, ema=settings.ema)
+    loop = LoopConfig(
+        steps=stops.last,
+        learning_rate=settings.learning_rate,
+        ema=settings.ema,
+        micro_batch=settings.micro_batch,
+        recompute=settings.recompute,
+    )
     options: dict[str, Any] = {"batch_size": settings.batch_size, "seed": seed, "stops": stops, "progress": progress}
     if settings.lora_rank:
         policy.adapt(settings.lora_rank, seed=seed)
@@ -98,13 +103,13 @@ def train_policy(
     seed: int,
     weights: Sequence[float] | None = None,
     stops: Stops | None = None,
-    state: Path | None = None,
+    checkpoints: Checkpoints | None = None,
     progress: Progress | None = None,
 ) -> list[float]:
     """Trains in place and leaves the averaged (EMA) weights in the policy; returns the loss of every step.
 
-    `weights`: w per episode, only where `data` is a list of episodes. `state`: the file of an interrupted training that
-    is gone on with (resume.py). Same policy, data, arguments and thread count give the same weights. Raises VlawError
+    `weights`: w per episode, only where `data` is a list of episodes. `checkpoints`: where an interrupted training is
+    gone on with (resume.py). Same policy, data, arguments and thread count give the same weights. Raises VlawError
     where the loss is no longer a finite number.
     """
     if not isinstance(data, (StepData, MixedData)):
@@ -115,7 +120,7 @@ def train_policy(
     def draw() -> list[np.ndarray]:
         return source.choose(rng, batch_size)
 
-    def batch_loss(batch: Batch) -> torch.Tensor:
+    def batch_loss(policy: TrainedPolicy, batch: Batch) -> torch.Tensor:
         return policy.loss(
             torch.from_numpy(batch.images),
             torch.from_numpy(batch.states),
@@ -127,13 +132,10 @@ def train_policy(
             _shown_advantage(policy, torch.from_numpy(batch.positive), generator),
         )
 
-    resume = None if state is None else Resume(state, {"noise": Noise(generator)})
-    done = resume.done if resume else 0
-    for _ in range(done):  # choices are drawn again, and nothing is read for them
-        draw()
     take = partial(source.at, chunk_size=policy.chunk_size)
-    found = batches(draw, take, loop.steps - done, portable=source.portable, device=policy.device)
-    return train(policy, found, batch_loss, loop, what="policy", stops=stops, resume=resume, progress=progress)
+    options: dict[str, Any] = {"stops": stops, "checkpoints": checkpoints, "progress": progress}
+    batches = Batches(batch_size, draw, take, portable=source.portable)
+    return train(policy, batches, batch_loss, loop, what="policy", generator=generator, seed=seed, **options)
 
 
 def train_head(
@@ -163,13 +165,16 @@ def train_head(
     frozen = [FeatureData(policy, source) for source in sources]
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     counts = np.diff(np.round(np.cumsum([0.0, *shares]) * batch_size).astype(int))
-    device = policy.device
 
-    def draw() -> list[tuple[torch.Tensor, ...]]:
-        return [source.draw(rng, int(count)) for source, count in zip(frozen, counts, strict=True) if count > 0]
+    def draw() -> list[np.ndarray]:
+        return [source.choose(rng, int(count)) for source, count in zip(frozen, counts, strict=True)]
 
-    def batch_loss(parts: list[tuple[torch.Tensor, ...]]) -> torch.Tensor:
-        columns = (torch.cat(column).to(device) for column in zip(*parts, strict=True))
+    def take(chosen: list[np.ndarray]) -> list[torch.Tensor]:
+        parts = [source.at(steps) for source, steps in zip(frozen, chosen, strict=True) if len(steps)]
+        return [torch.cat(column) for column in zip(*parts, strict=True)]
+
+    def batch_loss(policy: TrainedPolicy, batch: list[torch.Tensor]) -> torch.Tensor:
+        columns = (column.to(policy.device) for column in batch)
         features, states, actions, weights, positive = columns
         context = policy.encode_features(features, policy.normalization.state(states))
         advantage = _shown_advantage(policy, positive, generator)
@@ -177,8 +182,9 @@ def train_head(
             context = policy.condition(context, advantage)
         return policy.chunk_error(context, states, actions, weights, generator, samples=flow_samples)
 
-    found, parameters = in_memory(draw, loop.steps), policy.head_parameters()
-    return train(policy, found, batch_loss, loop, what="policy", parameters=parameters, stops=stops, progress=progress)
+    options: dict[str, Any] = {"generator": generator, "seed": seed, "stops": stops, "progress": progress}
+    options["parameters"] = policy.head_parameters()
+    return train(policy, Batches(batch_size, draw, take), batch_loss, loop, what="policy", **options)
 
 
 def batch_shares(

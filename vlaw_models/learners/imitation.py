@@ -34,6 +34,8 @@ class Imitation(Learner):
         "use_real",
         "frozen_encoder",
         "lora_rank",
+        "micro_batch",
+        "recompute",
     )
 
     def fits(self, policy_class: type[Any], settings: PolicyConfig) -> Misfit | None:

@@ -16,11 +16,12 @@ import torch
 from torch.nn import functional
 
 from vlaw_models.config import RewardModelConfig
-from vlaw_models.device import seeded
+from vlaw_models.device import first_process, seeded
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
-from vlaw_models.learners.batches import batches, in_memory
+from vlaw_models.learners.batches import Batches
 from vlaw_models.learners.loop import LoopConfig, train
+from vlaw_models.learners.resume import Checkpoints
 from vlaw_models.progress import Progress
 from vlaw_models.reward_models.augment import augment
 from vlaw_models.reward_models.base import NO, YES, RewardModel, frame_indices, load_reward_model
@@ -44,8 +45,9 @@ class Clips:
         """Whether other processes can read the pictures."""
         return portable(self.images)
 
-    def at(self, chosen: Choice) -> tuple[Choice, np.ndarray, np.ndarray]:
+    def at(self, groups: list[Choice]) -> tuple[Choice, np.ndarray, np.ndarray]:
         """What was chosen, its frames (B, F, V, h, w, 3) uint8 and the robot's states there (B, F, D) float32."""
+        (chosen,) = groups
         frames = [self.images[index][steps][:, self.views[index]] for index, steps in chosen]
         return chosen, np.stack(frames), np.stack([self.states[index][steps] for index, steps in chosen])
 
@@ -60,13 +62,17 @@ def train_reward_model(
     batch_size: int = 16,
     learning_rate: float = 1e-3,
     weight_decay: float = 0.05,
+    micro_batch: int = 0,
+    recompute: bool = False,
+    checkpoints: Checkpoints | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Trains the parameters of `judge` that require gradients, in place; leaves it in evaluation mode.
 
     Cross-entropy of the right answer over the two answers, AdamW, a short warm-up and cosine decay. Batches run
     through shuffled passes over the episodes, so P(yes) keeps the success rate of the data as its prior. A judge with
-    a frozen encoder encodes every frame once, before training; another one is given augmented frames.
+    a frozen encoder encodes every frame once, before training; another one is given augmented frames. `micro_batch`,
+    `recompute`: as in LoopConfig; `checkpoints`: where an interrupted training is gone on with (resume.py).
     Returns {"losses": [one per step], "seconds": ..., "episodes": n, "successes": k}. VlawError without episodes.
     """
     if not episodes or len(episodes) != len(labels):
@@ -84,18 +90,18 @@ def train_reward_model(
     lengths = [len(episode.images) for episode in episodes]
     encoded = _frame_features(judge, episodes, device) if judge.frozen_eyes and steps else []
 
-    def draw() -> Choice:
+    def draw() -> list[Choice]:
         nonlocal order
         while len(order) < batch_size:
             order = np.concatenate([order, rng.permutation(len(episodes))])
         picked, order = order[:batch_size], order[batch_size:]
-        return [(index, frame_indices(lengths[index], judge.num_frames, rng)) for index in picked.tolist()]
+        return [[(index, frame_indices(lengths[index], judge.num_frames, rng)) for index in picked.tolist()]]
 
     def loss_of(logits: torch.Tensor, chosen: Choice) -> torch.Tensor:
         right = answers[[index for index, _ in chosen]].to(device)
         return functional.cross_entropy(logits.float(), right)
 
-    def loss_of_clips(batch: tuple[Choice, np.ndarray, np.ndarray]) -> torch.Tensor:
+    def loss_of_clips(judge: RewardModel, batch: tuple[Choice, np.ndarray, np.ndarray]) -> torch.Tensor:
         chosen, pictures, states = batch
         frames = augment(torch.from_numpy(pictures), generator).to(device)
         asked = [episodes[index] for index, _ in chosen]
@@ -103,7 +109,8 @@ def train_reward_model(
         told = judge.times_of([steps for _, steps in chosen], rates)
         return loss_of(judge(frames, instructions, torch.from_numpy(states).to(device), **told), chosen)
 
-    def loss_of_features(chosen: Choice) -> torch.Tensor:
+    def loss_of_features(judge: RewardModel, groups: list[Choice]) -> torch.Tensor:
+        (chosen,) = groups
         return loss_of(judge.answer_features(*_clips_of_features(encoded, chosen)), chosen)
 
     loop = LoopConfig(
@@ -114,15 +121,17 @@ def train_reward_model(
         betas=(0.9, 0.99),
         weight_decay=weight_decay,
         bfloat16=judge.autocast,
+        micro_batch=micro_batch,
+        recompute=recompute,
     )
-    options: dict[str, Any] = {"what": "reward model", "progress": progress}
-    with seeded(seed):  # of dropout
-        if judge.frozen_eyes:
-            losses = train(judge, in_memory(draw, steps), loss_of_features, loop, **options)
-        else:
-            clips = Clips(judge, episodes if steps else [])
-            found = batches(draw, clips.at, steps, portable=clips.portable, device=device)
-            losses = train(judge, found, loss_of_clips, loop, **options)
+    options: dict[str, Any] = {"what": "reward model", "generator": generator, "seed": seed}
+    options |= {"checkpoints": checkpoints, "progress": progress}
+    if judge.frozen_eyes:
+        losses = train(judge, Batches(batch_size, draw, list), loss_of_features, loop, **options)
+    else:
+        clips = Clips(judge, episodes if steps else [])
+        found = Batches(batch_size, draw, clips.at, portable=clips.portable)
+        losses = train(judge, found, loss_of_clips, loop, **options)
     return {
         "losses": losses,
         "seconds": time.perf_counter() - begin,
@@ -139,6 +148,7 @@ def finetune_reward_model(
     *,
     seed: int,
     replays: Sequence[Episode] = (),
+    checkpoints: Checkpoints | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Adapts the judge in `start_dir` to labelled rollouts with LoRA and saves the merged judge to `out_dir`.
@@ -179,10 +189,14 @@ def finetune_reward_model(
         batch_size=cfg.batch_size,
         learning_rate=cfg.learning_rate,
         weight_decay=0.0,
+        micro_batch=cfg.micro_batch,
+        recompute=cfg.recompute,
+        checkpoints=checkpoints,
         progress=progress,
     )
     adapted.merge_and_unload()
-    judge.save(Path(out_dir))
+    if first_process():
+        judge.save(Path(out_dir))
     return result
 
 

@@ -7,8 +7,7 @@ Deterministic: same episodes, configuration, seed and number of threads, same we
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,10 @@ from vlaw_models.autoencoders.base import Autoencoder, load_autoencoder
 from vlaw_models.config import WorldModelConfig
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
-from vlaw_models.learners.batches import batches
+from vlaw_models.device import first_process
+from vlaw_models.learners.batches import Batches
 from vlaw_models.learners.loop import LoopConfig, train
-from vlaw_models.learners.resume import Noise, Resume
+from vlaw_models.learners.resume import Checkpoints
 from vlaw_models.progress import Progress
 from vlaw_models.sources import KeptLatents
 from vlaw_models.world_models import edm
@@ -50,10 +50,11 @@ def finetune_world_model(
     *,
     seed: int,
     latents: KeptLatents | None = None,
+    checkpoints: Checkpoints | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Continues a world model on real episodes, successes and failures alike; writes `out_dir`. `latents`: those of
-    all these episodes, where they were encoded before.
+    all these episodes, where they were encoded before. `checkpoints`: as in `train_world_model`.
 
     Returns {"losses": one per step, "steps", "seconds"}. Raises VlawError before anything is written.
     """
@@ -71,7 +72,9 @@ def finetune_world_model(
         model,
         data,
         others,
-        loop=world_model_loop(cfg.steps, cfg.learning_rate, ema=0.99),
+        loop=world_model_loop(
+            cfg.steps, cfg.learning_rate, ema=0.99, micro_batch=cfg.micro_batch, recompute=cfg.recompute
+        ),
         batch_size=cfg.batch_size,
         co_training_weight=weight,
         change_weight=cfg.change_weight,
@@ -80,9 +83,11 @@ def finetune_world_model(
         state_weight=cfg.state_weight,
         frozen_trunk=cfg.frozen_trunk,
         seed=seed,
+        checkpoints=checkpoints,
         progress=progress,
     )
-    model.save(out_dir)
+    if first_process():
+        model.save(out_dir)
     return {"losses": losses, "steps": cfg.steps, "seconds": time.perf_counter() - began}
 
 
@@ -100,14 +105,14 @@ def train_world_model(
     reward_weight: float = 0.0,
     state_weight: float = 0.0,
     frozen_trunk: bool = False,
-    state: Path | None = None,
+    checkpoints: Checkpoints | None = None,
     progress: Progress | None = None,
 ) -> list[float]:
     """Minimises L = L(data) + lambda L(co_training), half the batch from each; leaves the averaged weights in `model`.
 
     `unroll`: runs of windows go on from up to so many chunks of the model's own imagination (latents.Runs).
     `reward_weight`, `state_weight`: of the heads' losses (edm.loss); `frozen_trunk`: nothing but the heads is trained.
-    `state`: the file of an interrupted training that is gone on with (resume.py). Returns the loss of every step.
+    `checkpoints`: where an interrupted training is gone on with (resume.py). Returns the loss of every step.
     Raises VlawError where the loss is no longer finite, for weights of heads that are not there, and for `unroll`
     where frames share latents.
     """
@@ -122,15 +127,17 @@ def train_world_model(
     runs = [Runs(source, model, count, rng, unroll) for source, count, _ in parts]
     imagined = [Imagined(count) if unroll else None for count in counts]
 
-    def batch_loss(batch: list[tuple[Windows, np.ndarray]]) -> torch.Tensor:
-        # One pass for both parts: half batches cost more than half a batch's time.
-        drawn = [
-            windows(source, model, chosen, found, before)
-            for (source, _, _), (chosen, found), before in zip(parts, batch, imagined, strict=True)
+    def batch_loss(model: WorldModel, batch: list[tuple[Windows, np.ndarray]]) -> torch.Tensor:
+        # One pass for both sources: half batches cost more than half a batch's time.
+        here = [
+            (*of_source, chosen, found, before)
+            for of_source, (chosen, found), before in zip(parts, batch, imagined, strict=True)
+            if len(chosen)
         ]
+        drawn = [windows(source, model, chosen, found, before) for source, _, _, chosen, found, before in here]
         future = torch.cat([d[0] for d in drawn])
         condition = _concatenate([d[1] for d in drawn])
-        told = [targets(source, model, chosen) for (source, _, _), (chosen, _) in zip(parts, batch, strict=True)]
+        told = [targets(source, model, chosen) for source, _, _, chosen, _, _ in here]
         known = [one for one in told if one is not None]
         losses, estimate = edm.loss(
             model,
@@ -144,29 +151,33 @@ def train_world_model(
         )
         if unroll:
             made = estimate if model.deterministic else _sampled(model, condition, generator)
-            for kept, (chosen, _), part in zip(imagined, batch, made.split(counts), strict=True):
+            for (*_, chosen, _, kept), part in zip(here, made.split([len(one[3]) for one in here]), strict=True):
                 assert kept is not None
-                kept.keep(part, chosen.age)
-        weighted = zip(parts, losses.split(counts), strict=True)
-        return torch.stack([weight * part.mean() for (_, _, weight), part in weighted]).sum()
+                kept.keep(part, chosen)
+        # Of a part of the batch: the mean over a source is over all of its samples in the batch.
+        shares = [len(chosen) * batch_size / (count * len(losses)) for _, count, _, chosen, _, _ in here]
+        weighted = zip(here, shares, losses.split([len(one[3]) for one in here]), strict=True)
+        return torch.stack([one[2] * share * part.mean() for one, share, part in weighted]).sum()
 
-    resume = None
-    if state is not None:
-        own = {f"imagined_{part}": kept for part, kept in enumerate(imagined) if kept is not None}
-        resume = Resume(state, {"noise": Noise(generator), **own})
-        for _ in range(resume.done):  # choices are drawn again, and nothing is read for them
-            for run in runs:
-                run()
     stored = [source.stored for source, _, _ in parts]
-    found = batches(
-        lambda: [run() for run in runs],
-        partial(read_windows, stored),
-        loop.steps - (resume.done if resume else 0),
-        portable=all(isinstance(part, Stored) and part.portable for part in stored),
-        device=model.device,
+    return train(
+        model,
+        Batches(
+            batch_size,
+            lambda: [run() for run in runs],
+            partial(read_windows, stored),
+            portable=all(isinstance(part, Stored) and part.portable for part in stored),
+        ),
+        batch_loss,
+        loop,
+        what="world model",
+        generator=generator,
+        seed=seed,
+        parameters=list(model.need_heads(needed_by="frozen_trunk").parameters()) if frozen_trunk else None,
+        checkpoints=checkpoints,
+        own={f"imagined_{number}": kept for number, kept in enumerate(imagined) if kept is not None},
+        progress=progress,
     )
-    with _frozen(model) if frozen_trunk else nullcontext():
-        return train(model, found, batch_loss, loop, what="world model", resume=resume, progress=progress)
 
 
 def _check_keys(
@@ -188,25 +199,19 @@ def _check_keys(
         )
 
 
-@contextmanager
-def _frozen(model: WorldModel) -> Iterator[None]:
-    """Nothing but the heads requires gradients inside the block."""
-    assert model.heads is not None
-    own = {id(p) for p in model.heads.parameters()}
-    trunk = [p for p in model.parameters() if p.requires_grad and id(p) not in own]
-    for parameter in trunk:
-        parameter.requires_grad_(False)  # noqa: FBT003 (torch's signature)
-    try:
-        yield
-    finally:
-        for parameter in trunk:
-            parameter.requires_grad_(True)  # noqa: FBT003
-
-
-def world_model_loop(steps: int, learning_rate: float, *, ema: float = 0.999) -> LoopConfig:
+def world_model_loop(
+    steps: int, learning_rate: float, *, ema: float = 0.999, micro_batch: int = 0, recompute: bool = False
+) -> LoopConfig:
     """How world models are optimised; bfloat16 is the model's own choice (edm.py)."""
     return LoopConfig(
-        steps=steps, learning_rate=learning_rate, ema=ema, betas=(0.9, 0.99), weight_decay=1e-3, bfloat16=False
+        steps=steps,
+        learning_rate=learning_rate,
+        ema=ema,
+        betas=(0.9, 0.99),
+        weight_decay=1e-3,
+        bfloat16=False,
+        micro_batch=micro_batch,
+        recompute=recompute,
     )
 
 
@@ -228,8 +233,10 @@ def check_fit(model: WorldModel, autoencoder: Autoencoder, episodes: Iterable[Ep
 
 
 def read_windows(stored: Sequence[np.ndarray | Stored], chosen: Sequence[Windows]) -> list[tuple[Windows, np.ndarray]]:
-    """Each part's windows with their frames."""
-    return [(part, source[part.frames]) for source, part in zip(stored, chosen, strict=True)]
+    """Each source's windows with their frames; of a source without any, none."""
+    return [
+        (part, source[part.frames] if len(part) else np.empty(0)) for source, part in zip(stored, chosen, strict=True)
+    ]
 
 
 def _sampled(model: WorldModel, condition: Condition, generator: torch.Generator) -> torch.Tensor:

@@ -203,10 +203,13 @@ class FeatureData:
     def __len__(self) -> int:
         return len(self.features)
 
-    def draw(self, rng: np.random.Generator, size: int) -> tuple[torch.Tensor, ...]:
-        """`size` samples with replacement: features (B, F), states (B, D), actions (B, H, A), weights (B,),
-        positive (B,)."""
-        index = torch.from_numpy(rng.integers(len(self), size=size))
+    def choose(self, rng: np.random.Generator, size: int) -> np.ndarray:
+        """`size` numbers of steps, for `at`, drawn with replacement."""
+        return rng.integers(len(self), size=size) if size else np.empty(0, np.int64)
+
+    def at(self, steps: np.ndarray) -> tuple[torch.Tensor, ...]:
+        """Features (B, F), states (B, D), actions (B, H, A), weights (B,), positive (B,) of these steps."""
+        index = torch.from_numpy(steps)
         return self.features[index], self.states[index], self.actions[index], self.weights[index], self.positive[index]
 
 

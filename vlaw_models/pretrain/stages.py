@@ -167,6 +167,7 @@ def train_world_model(data: Corpora, autoencoder: Path, out: Path, progress: Pro
 
     from vlaw_models.autoencoders.base import load_autoencoder
     from vlaw_models.device import compute_device
+    from vlaw_models.learners.resume import Checkpoints
     from vlaw_models.learners.world_model import train_world_model as train
     from vlaw_models.learners.world_model import world_model_loop
     from vlaw_models.presets import WORLD_MODEL
@@ -185,7 +186,7 @@ def train_world_model(data: Corpora, autoencoder: Path, out: Path, progress: Pro
         batch_size=cfg.world_model_batch,
         unroll=cfg.world_model_unroll,
         seed=cfg.seed,
-        state=data.work / "world_model.state",
+        checkpoints=Checkpoints(data.work / "world_model.state"),
         progress=progress,
     )
     model.save(out, dtype=torch.float16)
@@ -199,6 +200,7 @@ def train_base_policy(data: Corpora, out: Path, progress: Progress | None = None
     from vlaw_models.device import compute_device
     from vlaw_models.learners.flow_matching import train_head, train_policy
     from vlaw_models.learners.loop import LoopConfig
+    from vlaw_models.learners.resume import Checkpoints
     from vlaw_models.policies.base import build_policy
     from vlaw_models.policies.data import MixedData, StepData
     from vlaw_models.policies.normalization import Normalization
@@ -228,7 +230,7 @@ def train_base_policy(data: Corpora, out: Path, progress: Progress | None = None
             LoopConfig(steps=phase.steps, learning_rate=phase.rate, ema=phase.ema),
             batch_size=cfg.policy_batch,
             seed=cfg.seed + part,
-            state=data.work / f"policy_phase_{part}.state",
+            checkpoints=Checkpoints(data.work / f"policy_phase_{part}.state"),
             progress=progress,
         )
     policy.save(data.work / "policy_encoder")

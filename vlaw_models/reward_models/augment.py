@@ -27,13 +27,16 @@ def augment(frames: Tensor, generator: Generator) -> Tensor:
     gain = 1.0 + COLOUR * (2 * torch.rand(batch, 1, views, 1, 1, 3, generator=generator) - 1)
     offset = BRIGHTNESS * (2 * torch.rand(batch, 1, views, 1, 1, 1, generator=generator) - 1)
     out = shifted.float().mul_(gain).add_(offset)
-    for index in torch.nonzero(torch.rand(batch, generator=generator) < BLUR_CHANCE).flatten().tolist():
-        _blur_(out[index], float(torch.rand(1, generator=generator)))
-    for index in torch.nonzero(torch.rand(batch, generator=generator) < NOISE_CHANCE).flatten().tolist():
-        level = NOISE * float(torch.rand(1, generator=generator))
+    # Every clip has its own draws, used or not: a clip is changed alike whatever part of a batch it is in.
+    blurred, blur = torch.rand(batch, 2, generator=generator).unbind(1)
+    noisy, level = torch.rand(batch, 2, generator=generator).unbind(1)
+    coarse = torch.randn(batch, count * views, 3, -(-height // 4), -(-width // 4), generator=generator)
+    for index in torch.nonzero(blurred < BLUR_CHANCE).flatten().tolist():
+        _blur_(out[index], float(blur[index]))
+    for index in torch.nonzero(noisy < NOISE_CHANCE).flatten().tolist():
         # Coarse noise enlarged without smoothing: blocks of 4 pixels, like the artefacts of a latent decoder or JPEG.
-        coarse = level * torch.randn(count * views, 3, -(-height // 4), -(-width // 4), generator=generator)
-        blocks = functional.interpolate(coarse, scale_factor=4, mode="nearest")[..., :height, :width]
+        scaled = NOISE * float(level[index]) * coarse[index]
+        blocks = functional.interpolate(scaled, scale_factor=4, mode="nearest")[..., :height, :width]
         out[index] += blocks.movedim(1, -1).reshape(count, views, height, width, 3)
     return out.clamp_(0.0, 255.0)
 

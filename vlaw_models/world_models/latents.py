@@ -7,7 +7,7 @@ together where the model is (`windows`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -177,8 +177,17 @@ class Windows:
     """(B,) chunks before the current frame that the model has imagined itself, since its run began."""
     frames: np.ndarray
     """(B, K + H) numbers of the frames: of the context and of what is to come."""
+    runs: np.ndarray
+    """(B,) numbers of the runs that they are of."""
     drop: np.ndarray | None = None
     """(B,) bool: samples whose action and text are hidden."""
+
+    def __len__(self) -> int:
+        return len(self.episodes)
+
+    def __getitem__(self, which: slice) -> Windows:
+        given = {item.name: getattr(self, item.name) for item in fields(self)}
+        return Windows(**{name: None if value is None else value[which] for name, value in given.items()})
 
 
 class Runs:
@@ -209,7 +218,7 @@ class Runs:
             frames.append(self.data.nearest(np.full(len(steps), episode), steps))
         probability = self.model.drop_probability
         drop = self.rng.random(len(now)) < probability if probability else None
-        return Windows(self.episodes.copy(), self.age.copy(), np.stack(frames), drop)
+        return Windows(self.episodes.copy(), self.age.copy(), np.stack(frames), np.arange(len(now)), drop)
 
     def _begin(self, ended: np.ndarray) -> None:
         """New runs in place of those that have ended: from a frame with a whole chunk after it, uniformly; where the
@@ -234,11 +243,12 @@ class Imagined:
     def __init__(self, count: int):
         self._frames: list[list[torch.Tensor]] = [[] for _ in range(count)]
 
-    def put(self, context: torch.Tensor, age: np.ndarray, model: WorldModel) -> torch.Tensor:
+    def put(self, context: torch.Tensor, chosen: Windows, model: WorldModel) -> torch.Tensor:
         """The context (B, K, C, h, w) with imagined frames in the place of those after a run's beginning."""
         before, _ = model.offsets()
         context = context.clone()
-        for row, (frames, chunks) in enumerate(zip(self._frames, age, strict=True)):
+        for row, (run, chunks) in enumerate(zip(chosen.runs, chosen.age, strict=True)):
+            frames = self._frames[run]
             for place, offset in enumerate(before):
                 step = int(chunks) * model.chunk - offset
                 if 0 < step <= len(frames):
@@ -251,9 +261,10 @@ class Imagined:
     def load_state_dict(self, state: list[list[torch.Tensor]]) -> None:
         self._frames = state
 
-    def keep(self, made: torch.Tensor, age: np.ndarray) -> None:
+    def keep(self, made: torch.Tensor, chosen: Windows) -> None:
         """The chunk (B, H, C, h, w) that was made of each window."""
-        for frames, chunks, chunk in zip(self._frames, age, made.detach().clone(), strict=True):
+        for run, chunks, chunk in zip(chosen.runs, chosen.age, made.detach().clone(), strict=True):
+            frames = self._frames[run]
             if chunks == 0:
                 frames.clear()
             frames.extend(chunk.unbind(0))
@@ -279,7 +290,7 @@ def windows(
     coming = model.chunk // model.frames_per_latent
     context, future = latents.split((latents.shape[1] - coming, coming), dim=1)
     if imagined is not None:
-        context = imagined.put(context, chosen.age, model)
+        context = imagined.put(context, chosen, model)
     words = model.read_words([data.instructions[episode] for episode in chosen.episodes])
     return future, Condition(context, poses.to(model.device), text, drop, words)
 
