@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import training_worker
 from small_policies import FLOW, make
+from small_trainings import KINDS, clip_judge, episodes
+from training_worker import digest
 
-from vlaw_models.autoencoders.folded_pixels import FoldedPixels
+from vlaw_models.config import PolicyConfig
 from vlaw_models.errors import VlawError
 from vlaw_models.learners import resume
-from vlaw_models.learners.flow_matching import train_policy
-from vlaw_models.learners.loop import LoopConfig
-from vlaw_models.learners.world_model import train_world_model, world_model_loop
+from vlaw_models.learners.base import Examples, load_learner
+from vlaw_models.learners.policy import update_policy
+from vlaw_models.learners.resume import EVERY, Checkpoints
+from vlaw_models.learners.reward_model import train_reward_model
 from vlaw_models.policies.flow_policy import FlowPolicy
-from vlaw_models.robots.tabletop.spec import SPEC
-from vlaw_models.rollouts.demonstrate import iterate_demonstrations
-from vlaw_models.world_models.chunk_warp import ChunkWarp, ChunkWarpConfig
-from vlaw_models.world_models.latents import encode_episodes
 
-SIZES = ChunkWarpConfig(**ChunkWarp.of_robot(SPEC), channels=(16, 16, 32), embedding=32)
 STEPS = 6
 
 
 class KilledError(Exception):
     pass
-
-
-@pytest.fixture(scope="module")
-def episodes():
-    return list(iterate_demonstrations(["stack"], 2, robot=SPEC, purpose="co_training", seed=0))
-
-
-@pytest.fixture(scope="module")
-def data(episodes):
-    return encode_episodes(FoldedPixels(), episodes, when_drawn=True)
 
 
 def killing(after: int):
@@ -46,44 +42,152 @@ def killing(after: int):
     return progress
 
 
-def trained(data, state=None, *, killed_after: int = STEPS + 1, channels=SIZES.channels):
-    torch.manual_seed(0)
-    model = ChunkWarp(replace(SIZES, channels=channels))
-    loop = world_model_loop(STEPS, 1e-3, ema=0.9)
-    options = {"batch_size": 2, "seed": 3, "unroll": 2, "state": state, "progress": killing(killed_after)}
-    return train_world_model(model, data, loop=loop, **options), model.state_dict()
+@pytest.fixture(autouse=True)
+def _at_every_step(monkeypatch):
+    monkeypatch.setenv(EVERY, "1")
 
 
-def trained_policy(episodes, state=None, *, killed_after: int = STEPS + 1):
-    policy = make(FlowPolicy, {**FLOW, "image_size": 64, "shift": 2}, episodes, execute_steps=4, euler_steps=2)
-    loop = LoopConfig(steps=STEPS, learning_rate=1e-3, ema=0.9)
-    options = {"batch_size": 4, "seed": 3, "state": state, "progress": killing(killed_after)}
-    return train_policy(policy, episodes, loop, **options), policy.state_dict()
-
-
-@pytest.mark.parametrize(("learn", "from_what"), [(trained, "data"), (trained_policy, "episodes")])
-def test_an_interrupted_training_ends_as_an_uninterrupted_one(learn, from_what, request, tmp_path, monkeypatch):
-    data = request.getfixturevalue(from_what)
-    losses, weights = learn(data)
-    monkeypatch.setattr(resume.Resume.__init__, "__kwdefaults__", {"every_s": 0.0})
-    state = tmp_path / "work" / "state"
+@pytest.mark.parametrize("kind", ["warp", "flow"])
+def test_an_interrupted_training_ends_as_an_uninterrupted_one(kind, tmp_path):
+    learn, checkpoints = KINDS[kind], Checkpoints(tmp_path / "work" / "state")
+    whole = digest(*learn(steps=STEPS))
     for killed_after in (2, 4):
         with pytest.raises(KilledError):
-            learn(data, state, killed_after=killed_after)
-    again, resumed = learn(data, state)
-    assert again == losses
-    assert all(torch.equal(weights[name], resumed[name]) for name in weights)
-    assert [path.name for path in state.parent.iterdir()] == ["state"]
+            learn(steps=STEPS, checkpoints=checkpoints, progress=killing(killed_after))
+    told: list[int] = []
+    again = Checkpoints(checkpoints.folder, seen=lambda losses: told.append(len(losses)))
+    assert digest(*learn(steps=STEPS, checkpoints=again)) == whole
+    assert told == [5, 6], "it goes on where it was"
+    assert [path.name for path in checkpoints.folder.iterdir()] == ["step-00000006"]
+    assert digest(*learn(steps=STEPS, checkpoints=again)) == whole, "also where nothing is left to do"
 
 
-def test_a_state_that_is_none_or_of_another_training_is_refused(data, tmp_path, monkeypatch):
-    state = tmp_path / "state"
-    state.write_bytes(b"no state")
-    with pytest.raises(VlawError, match="cannot be read"):
-        trained(data, state)
-    state.unlink()
-    monkeypatch.setattr(resume.Resume.__init__, "__kwdefaults__", {"every_s": 0.0})
+def test_a_judge_with_dropout_goes_on_with_the_same_chance(tmp_path):
+    def learn(checkpoints=None, after=0):
+        judge, labels = clip_judge(dropout=0.3, frozen_eyes=True), [bool(e.success) for e in episodes()]
+        options: dict[str, Any] = {"checkpoints": checkpoints, "progress": killing(after)}
+        done = train_reward_model(judge, episodes(), labels, steps=STEPS, seed=1, batch_size=3, **options)
+        return digest(done["losses"], judge)
+
+    checkpoints = Checkpoints(tmp_path / "state")
     with pytest.raises(KilledError):
-        trained(data, state, killed_after=1)
+        learn(checkpoints, after=3)
+    torch.rand(7)  # torch's own generator stands elsewhere by then
+    assert learn(checkpoints) == learn()
+
+
+@pytest.mark.parametrize("learner", ["filtered", "dsrl"])
+def test_an_update_with_stopping_points_goes_on(learner, tmp_path):
+    start = make(FlowPolicy, {**FLOW, "image_size": 64}, episodes(), execute_steps=4, euler_steps=2)
+    start.save(tmp_path / "start")
+    settings = PolicyConfig(steps=STEPS, batch_size=4, stops=(2, STEPS), learner=learner)
+    table = {"steps": STEPS, "batch_size": 4} if learner == "dsrl" else {}
+    real = Examples.equal(episodes())
+
+    def learn(folder, checkpoints=None, after=0):
+        seen: list[str] = []
+
+        def evaluate(policy) -> dict[str, list[bool]]:
+            seen.append(digest([], policy))
+            return {"stack": [len(seen) == 2]}
+
+        options: dict[str, Any] = {"checkpoints": checkpoints, "progress": killing(after), "evaluate": evaluate}
+        chosen = load_learner(learner, table, where="test")
+        log = update_policy(tmp_path / "start", chosen, real, Examples(), settings, folder, seed=2, **options)
+        return log["losses"], log["stop"], seen, (folder / "model.safetensors").read_bytes()
+
+    checkpoints = Checkpoints(tmp_path / "state")
+    with pytest.raises(KilledError):
+        learn(tmp_path / "killed", checkpoints, after=4)
+    assert not (tmp_path / "killed").exists()
+    assert learn(tmp_path / "again", checkpoints) == learn(tmp_path / "whole")
+
+
+def test_a_write_that_breaks_off_anywhere_leaves_a_state_to_go_on_from(tmp_path, monkeypatch):
+    """Every operation of a write fails once, before it or half way."""
+    monkeypatch.setenv(EVERY, "2")
+    whole = digest(*KINDS["mlp"](steps=STEPS))
+
+    def learn(folder: Path, at: int, half: bool) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            for owner, name in training_worker.WATCHED:
+                patch.setattr(owner, name, getattr(owner, name))  # put back afterwards
+            patch.setattr(training_worker, "kill", broken)
+            seen = training_worker.Moments({"at": at, "half": half})
+            done = KINDS["mlp"](steps=STEPS, checkpoints=Checkpoints(folder), progress=seen)
+        return digest(*done), seen.count
+
+    def broken() -> None:
+        raise KilledError
+
+    # Of the second write, which takes the place of the first: both steps before it, all of its operations.
+    _, moments = learn(tmp_path / "all", 0, half=False)
+    each = moments // (STEPS // 2)
+    assert each >= 7
+    for at in range(each + 1, 2 * each + 1):
+        folder, half = tmp_path / str(at), bool(at % 2)
+        with pytest.raises(KilledError):
+            learn(folder, at, half)
+        assert learn(folder, 0, half=False)[0] == whole, (at, half)
+        assert [path.name for path in folder.iterdir()] == [f"step-{STEPS:08d}"]
+
+
+def test_a_state_that_is_none_or_of_another_training_is_refused(tmp_path):
+    learn, folder = KINDS["mlp"], tmp_path / "state"
+    learn(steps=STEPS, checkpoints=Checkpoints(folder))
     with pytest.raises(VlawError, match="of another training"):
-        trained(data, state, channels=(16, 32, 32))
+        learn(steps=STEPS + 1, checkpoints=Checkpoints(folder))
+    with pytest.raises(VlawError, match="of another training"):
+        KINDS["flow"](steps=STEPS, checkpoints=Checkpoints(folder))
+    whole = folder / f"step-{STEPS:08d}" / resume.WHOLE
+    whole.write_text(whole.read_text().replace('"processes": 1', '"processes": 2'))
+    with pytest.raises(VlawError, match="as many processes"):
+        learn(steps=STEPS, checkpoints=Checkpoints(folder))
+    (folder / f"step-{STEPS:08d}" / "process-0.pt").write_bytes(b"no state")
+    with pytest.raises(VlawError, match="cannot be read"):
+        learn(steps=STEPS, checkpoints=Checkpoints(folder))
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "often"])
+def test_how_often_a_state_is_kept_is_a_number_of_steps(text, monkeypatch):
+    monkeypatch.setenv(EVERY, text)
+    with pytest.raises(VlawError, match="no number of steps"):
+        resume.steps_between(100)
+    monkeypatch.delenv(EVERY)
+    assert resume.steps_between(50_000) == 2500
+    assert resume.steps_between(3) == resume.steps_between(0) == 1
+
+
+def played(runs: list[dict[str, Any]], *, every: int) -> list[list[Any]]:
+    """What the processes of each run said."""
+    environment = {**os.environ, EVERY: str(every), "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    worker = [sys.executable, str(Path(training_worker.__file__))]
+    done = subprocess.run(worker, input=json.dumps(runs), text=True, capture_output=True, env=environment, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize(
+    ("kind", "steps", "kills"), [("mlp", 12, 40), ("warp", 5, 6), ("ctrl", 4, 4), ("flow", 5, 4), ("clip", 5, 4)]
+)
+def test_processes_killed_at_any_moment_end_as_if_they_had_not_been(kind, steps, kills, ranks, tmp_path):
+    """By SIGKILL, two times each before it may end: between steps and inside the write of a state."""
+    run = {"kind": kind, "steps": steps, "ranks": ranks}
+    (whole,) = played([{**run, "folder": str(tmp_path / "whole")}], every=2)
+    chance, runs = random.Random(f"{kind} {ranks}"), []
+    for number in range(kills // 2):
+        folder = str(tmp_path / str(number))
+        for most in (1.0, 0.5):  # what is left to do after the first is less
+            rank = chance.randrange(ranks)
+            at = chance.randint(1, max(1, int(whole[rank]["moments"] * most)))
+            runs.append({**run, "folder": folder, "kill": {"rank": rank, "at": at, "half": chance.random() < 0.5}})
+        runs.append({**run, "folder": folder})
+    ends = played(runs, every=2)
+    assert sum(None in end for end, one in zip(ends, runs, strict=True) if "kill" in one) >= kills // 2
+    for end, one in zip(ends, runs, strict=True):
+        if "kill" not in one:
+            for here, there in zip(end, whole, strict=True):
+                assert {**here, "moments": 0} == {**there, "moments": 0}
+            assert [path.name for path in Path(one["folder"]).iterdir()] == [f"step-{steps:08d}"]
+    shutil.rmtree(tmp_path)

@@ -66,6 +66,7 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
         rehearsed=again,
         seed=stage.seed,
         evaluate=_evaluator(stage),
+        checkpoints=stage.checkpoints(work),
         progress=stage.progress,
         practice=None if practising is None else practising.practice,
     )

@@ -58,6 +58,7 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
         work.draft.checkpoint_dir(),
         seed=stage.seed,
         replays=replays,
+        checkpoints=stage.checkpoints(work),
         progress=stage.progress,
     )
     work.learned(log)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from vlaw_assets.recipes.schema import Foundation, Recipe
     from vlaw_assets.reports.success import Rate
     from vlaw_models.episodes import Episode
+    from vlaw_models.learners.resume import Checkpoints
     from vlaw_models.robots.spec import RobotSpec
 
 MODEL_GROUPS = {
@@ -179,6 +180,8 @@ class Stage:
     run_id: str = ""
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("vlaw.stage"))
     progress: Progress = silent
+    grown: Callable[[Sequence[float]], None] | None = None
+    """Told the loss of every step so far, now and then while a model is trained."""
     findings: list[Finding] = field(default_factory=list)
     occurring: Mapping[str, set[str]] | None = None
     """Where quarantined episodes occur, if the asker knows it already (`quarantine.occurrences`)."""
@@ -222,6 +225,14 @@ class Stage:
     def seed(self) -> int:
         """Seed of this iteration's training and sampling: the recipe's, moved on with the iteration."""
         return self.recipe.seed * 1000 + self.iteration
+
+    def checkpoints(self, work: Work) -> Checkpoints:
+        """Where a training of this stage keeps its state: by the identity of what is made, outside the draft. Made
+        again after an interruption, the stage goes on there; what it makes, and what that is called, does not depend on
+        it. It goes with the commit."""
+        from vlaw_models.learners.resume import Checkpoints
+
+        return Checkpoints(self.lake.paths.training / work.draft.identity.digest, seen=self.grown)
 
     def require(self, asset: str) -> ArtifactRef:
         """The current artifact of an asset of this partition. Raises VlawError naming what to materialize."""
@@ -291,44 +302,48 @@ class Stage:
         claim = claimed(
             self.lake, identity, holder=self.run_id, waiting=lambda text: self.progress(0, 1, text), force=self.force
         )
-        with (
-            claim,
-            self.lake.commit(
+        with claim:
+            with self.lake.commit(
                 asset=self.asset,
                 partition=self.partition,
                 identity=identity,
                 run_id=self.run_id,
                 force=self.force,
                 code_revision=code_revision(),
-            ) as draft,
-        ):
-            if lists.quarantine is not None:
-                draft.leave_out(lists.quarantine)
-            if lists.labels is not None:
-                draft.label_by(lists.labels)
-            draft.stands_on(plan.parents, state=plan.chosen_by)
-            work = Work(draft, plan.parents, self.findings)
-            yield work
+            ) as draft:
+                if lists.quarantine is not None:
+                    draft.leave_out(lists.quarantine)
+                if lists.labels is not None:
+                    draft.label_by(lists.labels)
+                draft.stands_on(plan.parents, state=plan.chosen_by)
+                work = Work(draft, plan.parents, self.findings)
+                yield work
+                if work.reused is None:
+                    self._keep_beside(work, plan, identity)
             if work.reused is None:
-                noted = {f.name: {"passed": f.passed, "text": f.text, "blocking": f.blocking} for f in work.findings}
-                counts = {"excluded": len(identity.excluded), "relabelled": len(identity.labels)}
-                for title, png in work.pictures.items():
-                    draft.keep_picture(title, png)
-                for title, page in work.pages.items():
-                    draft.keep_page(title, page)
-                parts = self.code_parts(plan)
-                code = {CODE: dict(parts), plugins.CODE_VERSION: self.code} if len(parts) > 1 else {}
-                classes = {CLASSES: named} if (named := classes_in(draft.checkpoint)) else {}
-                draft.set_metrics(
-                    {
-                        **work.metrics,
-                        **{name: n for name, n in counts.items() if n},
-                        **code,
-                        **classes,
-                        "checks": noted,
-                        "made_with": made_with(),
-                    }
-                )
+                shutil.rmtree(self.lake.paths.training / identity.digest, ignore_errors=True)
+
+    def _keep_beside(self, work: Work, plan: Plan, identity: Identity) -> None:
+        """What the ledger's row has for people: pictures, pages, metrics."""
+        noted = {f.name: {"passed": f.passed, "text": f.text, "blocking": f.blocking} for f in work.findings}
+        counts = {"excluded": len(identity.excluded), "relabelled": len(identity.labels)}
+        for title, png in work.pictures.items():
+            work.draft.keep_picture(title, png)
+        for title, page in work.pages.items():
+            work.draft.keep_page(title, page)
+        parts = self.code_parts(plan)
+        code = {CODE: dict(parts), plugins.CODE_VERSION: self.code} if len(parts) > 1 else {}
+        classes = {CLASSES: named} if (named := classes_in(work.draft.checkpoint)) else {}
+        work.draft.set_metrics(
+            {
+                **work.metrics,
+                **{name: n for name, n in counts.items() if n},
+                **code,
+                **classes,
+                "checks": noted,
+                "made_with": made_with(),
+            }
+        )
 
 
 def _code(parts: Mapping[str, str]) -> str:

@@ -3,6 +3,7 @@
 This file does without `from __future__ import annotations`: Dagster resolves the types of an asset's parameters.
 """
 
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 POOL = "accelerator"
 """Pool of the stages that run a model or the simulator: one at a time, since each wants the whole machine."""
+
+
+GROWN_S = 30.0
+"""How long the page of an asset shows the same curve of a loss, at least."""
 
 
 class StageConfig(dg.Config):
@@ -90,6 +95,7 @@ def stage_asset(
                     run_id=context.run.run_id,
                     log=context.log,
                     progress=reporter,
+                    grown=growing(context, asset, str(partition)),
                     findings=findings,
                 )
                 work = making.run(stage)
@@ -118,6 +124,19 @@ def stage_asset(
         yield result
 
     return body
+
+
+def growing(context: dg.AssetExecutionContext, asset: str, partition: str) -> Callable[[Sequence[float]], None]:
+    """Puts the loss of a training so far on the asset's page, not more often than a person would look."""
+    told = time.monotonic()
+
+    def tell(losses: Sequence[float]) -> None:
+        nonlocal told
+        if time.monotonic() - told >= GROWN_S:
+            context.log_event(page.growing(asset, partition, losses))
+            told = time.monotonic()
+
+    return tell
 
 
 def _edge(asset: str, partitions_def: dg.PartitionsDefinition | None) -> dg.AssetDep:

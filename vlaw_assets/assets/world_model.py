@@ -62,6 +62,7 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
         work.draft.checkpoint_dir(),
         seed=stage.seed,
         latents=read_latents(work),
+        checkpoints=stage.checkpoints(work),
         progress=stage.progress,
     )
     work.metrics["episodes"] = len(episodes)

@@ -40,7 +40,7 @@ SWEEP_S = 0.3
 
 _OURS = {
     *("FORMAT.json", "ledger.seal", "ledger.chain", "delta", "lance", "checkpoints", "pictures", "sessions"),
-    *("inbox", "locks", "tmp", "imports"),
+    *("inbox", "locks", "tmp", "imports", "training"),
 }
 
 _REMEDY = "point VLAW_LAKE at a folder you can write to"

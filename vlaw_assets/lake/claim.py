@@ -17,8 +17,6 @@ from vlaw_assets.lake.durable import FileLock
 if TYPE_CHECKING:
     from vlaw_assets.lake import Identity, Lake
 
-DIGITS = 3
-"""Of the identity's digest in the lock's name: at most 4096 files, and a wait for a stranger is rare and harmless."""
 LOOK_S = 2.0
 
 
@@ -36,7 +34,7 @@ def claimed(
     if not force and lake.ledger.find(identity) is not None:
         yield
         return
-    lock = FileLock(lake.paths.locks / f"identity--{identity.digest[:DIGITS]}.lock")
+    lock = FileLock(lake.paths.claim(identity.digest))
     if not lock.acquire(holder=holder):
         waiting(f"waits for run {lock.holder().get('run_id', '?')}, which is making the same")
         while not lock.acquire(holder=holder, wait_s=LOOK_S):

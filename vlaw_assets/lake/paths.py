@@ -130,6 +130,21 @@ class Paths:
         name may change it."""
         return self.root / "imports"
 
+    @property
+    def training(self) -> Path:
+        """The states of trainings that are not committed yet: one folder each, by the identity of what is trained, so
+        that it goes on where it was interrupted. Whoever has claimed the identity may change it."""
+        return self.root / "training"
+
+    def claim(self, identity_digest: str) -> Path:
+        """The lock of whoever makes what has this identity. The digest's first digits: at most 4096 files, and a wait
+        for a stranger is rare and harmless."""
+        return self.locks / f"identity--{identity_digest[:3]}.lock"
+
+    def lock_aside(self, folder: Path) -> Path:
+        """The lock of what lies in a folder that is not committed: of drafts, of an import, of a training."""
+        return self.claim(folder.name) if folder.parent == self.training else self.locks / f"{folder.name}.lock"
+
     def table(self, name: str) -> Path:
         return self.root / "delta" / name
 

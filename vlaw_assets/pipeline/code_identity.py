@@ -67,6 +67,7 @@ FOR_PEOPLE = frozenset(
 """Pictures, progress, memory given back and what Dagster is told of a commit: no artifact is made of these (a test
 replaces them all and makes the same content)."""
 COMPUTING = (
+    "accelerate",
     "av",
     "deltalake",
     "diffusers",

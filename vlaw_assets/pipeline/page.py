@@ -7,6 +7,7 @@ metadata in this order, Markdown of less than a thousand characters in place and
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -19,6 +20,8 @@ from vlaw_assets.reports.numbers import numbers_of
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
+    import dagster as dg
+
     from vlaw_assets.lake import ArtifactRef, Lake
 
 REUSED = "vlaw/reused"
@@ -28,6 +31,8 @@ LONGEST = 4000
 EVALUATED = ("evaluation", "evaluation_low_noise")
 REPORT = "iteration_report"
 RECORDED = "recorded_episodes"
+RECENT = 50
+"""Losses whose mean is the newest."""
 EXAMPLE = 120
 """Characters of an example."""
 POLICY = "policy"
@@ -58,6 +63,25 @@ def page_of(lake: Lake, ref: ArtifactRef, *, reused: bool) -> dict[str, Any]:
         REUSED: reused,
         **mirror.facts_of(lake, ref),
     }
+
+
+def growing(asset: str, partition: str, losses: Sequence[float]) -> dg.AssetObservation:
+    """How the loss goes while a model is trained, an event on the asset's page: Dagster plots its numbers, and the
+    curve of every step so far is a click away."""
+    import dagster as dg
+
+    from vlaw_assets.reports import stage_pictures
+    from vlaw_models.pictures import PREVIEW_BYTES, md_image, preview
+
+    recent = losses[-RECENT:]
+    metadata: dict[str, Any] = {"step": len(losses), "loss": dg.MetadataValue.float(sum(recent) / len(recent))}
+    try:
+        drawn = stage_pictures.training(losses, {}, None)
+    except Exception as error:  # whatever a drawing library meets: a training must not be lost by it
+        metadata["not drawn"] = f"{type(error).__name__}: {error}"[:200]
+    else:
+        metadata["training so far"] = dg.MetadataValue.md(md_image(preview(drawn, PREVIEW_BYTES), "training so far"))
+    return dg.AssetObservation(asset, partition=partition or None, metadata=metadata)
 
 
 def origin(lake: Lake, ref: ArtifactRef) -> str:

@@ -175,8 +175,9 @@ class Learner(ABC):
 
         `rehearsed` is what it could do before; nothing, unless `rehearses`.
 
-        Calls `stops.keep` after every update. With `stops` the trainer (loop.py) does so, and goes on where it was
-        interrupted; what is drawn before it and for it must follow from the arguments. Same arguments and number of threads, same weights. Raises VlawError.
+        Calls `stops.keep` after every update. The trainer (loop.py) does so where it is given `stops`, and goes on
+        where it was interrupted: what happens before it must follow from the arguments. Same arguments and number of
+        threads, same weights. Raises VlawError.
         """
 
     def rehearses(self, settings: PolicyConfig) -> bool:

@@ -96,7 +96,7 @@ def train(
     model is in training mode meanwhile and in evaluation mode afterwards.
     """
     trained = [p for p in model.parameters() if p.requires_grad] if parameters is None else parameters
-    with seeded(seed + int(os.environ.get(RANK, 0))), _only(model, trained):
+    with seeded(seed + int(os.environ.get(RANK, "0"))), _only(model, trained):
         run = _Run(model, loss, trained, config, batches.size, generator)
         if stops is not None:
             stops.begin(trained)

@@ -6,6 +6,7 @@ is in. So neither the number of processes nor that of samples in memory decides 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Self, TypeVar
@@ -33,7 +34,7 @@ def parted(size: int, processes: int, micro_batch: int) -> list[list[Part]]:
             remedy=f"Set batch_size to a multiple of {processes}, or start fewer processes.",
         )
     bounds = [size * part // (processes * count) for part in range(processes * count + 1)]
-    parts = list(zip(bounds[:-1], bounds[1:], strict=True))
+    parts = list(itertools.pairwise(bounds))
     return [parts[count * process : count * (process + 1)] for process in range(processes)]
 
 

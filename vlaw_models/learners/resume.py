@@ -165,9 +165,7 @@ class Resume:
                 for name, part in parts.items():
                     part.load_state_dict(states[name])
         except (KeyError, ValueError, RuntimeError) as error:
-            raise VlawError(
-                f"the state is of another training: {error}", where=str(found), remedy=OTHERS
-            ) from error
+            raise VlawError(f"the state is of another training: {error}", where=str(found), remedy=OTHERS) from error
         return list(common["losses"])
 
     def keep(self, losses: list[float]) -> None:
@@ -186,9 +184,7 @@ class Resume:
         if self._holds_shared:
             parts["shared"] = {name: part.state_dict() for name, part in self.shared.items()}
             parts["losses"] = losses
-        write_whole(
-            unfinished / _name(self.team.process_index), lambda path: torch.save(tree_map(local, parts), path)
-        )
+        write_whole(unfinished / _name(self.team.process_index), lambda path: torch.save(tree_map(local, parts), path))
         self.team.wait_for_everyone()
         if self.team.is_main_process:
             text = json.dumps(self.about)

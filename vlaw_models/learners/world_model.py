@@ -17,9 +17,9 @@ import torch
 
 from vlaw_models.autoencoders.base import Autoencoder, load_autoencoder
 from vlaw_models.config import WorldModelConfig
+from vlaw_models.device import first_process
 from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
-from vlaw_models.device import first_process
 from vlaw_models.learners.batches import Batches
 from vlaw_models.learners.loop import LoopConfig, train
 from vlaw_models.learners.resume import Checkpoints

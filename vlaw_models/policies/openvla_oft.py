@@ -29,6 +29,7 @@ from transformers import (
     SiglipVisionConfig,
     SiglipVisionModel,
 )
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from vlaw_models.episodes import Observation
 from vlaw_models.errors import VlawError
@@ -116,6 +117,9 @@ class ParallelDecoder(TrainedPolicy):
 
     def sizes(self) -> dict[str, Any]:
         return self._sizes
+
+    def recomputed(self) -> list[nn.Module]:
+        return [part for part in self.modules() if isinstance(part, GradientCheckpointingLayer)]
 
     def augment(
         self, images: torch.Tensor, points: torch.Tensor | None, generator: torch.Generator

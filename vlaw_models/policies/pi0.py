@@ -21,6 +21,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 from transformers import Cache, PI0Config, PI0ForConditionalGeneration
+from transformers.models.gemma.modeling_gemma import GemmaMLP
+from transformers.models.siglip.modeling_siglip import SiglipEncoderLayer
 
 from vlaw_models.checkpoint import load_tensors, read_safetensors
 from vlaw_models.errors import VlawError
@@ -134,6 +136,11 @@ class Pi0Policy(FlowMatchingPolicy):
     def said(instruction: str) -> str:
         """As openpi cleans it."""
         return instruction.strip().replace("_", " ").replace("\n", " ")
+
+    def recomputed(self) -> list[nn.Module]:
+        """The layers that see, and of the language model and the expert the wide inside: attention appends to a cache,
+        which must not happen twice."""
+        return [part for part in self.modules() if isinstance(part, (SiglipEncoderLayer, GemmaMLP))]
 
     def encode(self, images: torch.Tensor, state: torch.Tensor, tokens: torch.Tensor) -> Prefix:
         return self.prefix(self.seen(images), self.words(tokens), tokens != self.tokenizer.pad_id, state)

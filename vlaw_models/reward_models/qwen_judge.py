@@ -18,9 +18,10 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from vlaw_models import checkpoint
 from vlaw_models.device import seeded
@@ -121,6 +122,9 @@ class QwenJudge(RewardModel):
                 "this machine can reach.",
             ) from error
         return cls(config, tokenizer.backend_tokenizer, model)
+
+    def recomputed(self) -> list[nn.Module]:
+        return [part for part in self.modules() if isinstance(part, GradientCheckpointingLayer)]
 
     def forward(
         self,

@@ -146,6 +146,9 @@ class CosmosWorld(WorldModel):
         self.text_encoder: Callable[[Sequence[str]], torch.Tensor] | None = None
         """Frozen, instructions to (B, L, text_dim); set it for a model that reads them. Not in the checkpoint."""
 
+    def recomputed(self) -> list[nn.Module]:
+        return list(self.network.transformer_blocks)
+
     def forward(self, scaled: torch.Tensor, sigma: torch.Tensor, condition: Condition) -> torch.Tensor:
         """(B, H / 4, C, h, w) -> the same, such that the denoiser's estimate is x / (1 + s) - s / (1 + s) N: the flow's
         velocity, as the published weights have it."""

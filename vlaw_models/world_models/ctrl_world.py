@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
 from diffusers.models.attention import TemporalBasicTransformerBlock
+from diffusers.models.resnet import SpatioTemporalResBlock
+from diffusers.models.transformers.transformer_temporal import TransformerSpatioTemporalModel
 from torch import Tensor, nn
 
 from vlaw_models.checkpoint import read_safetensors, read_text, start_from
@@ -260,6 +262,14 @@ class CtrlWorld(WorldModel):
 
     def embed_text(self, instructions: Sequence[str]) -> torch.Tensor | None:
         return None if self.text_encoder is None else self.text_encoder(instructions)
+
+    def recomputed(self) -> list[nn.Module]:
+        """Every residual and every attention block, along space and along time."""
+        return [
+            part
+            for part in self.unet.modules()
+            if isinstance(part, (SpatioTemporalResBlock, TransformerSpatioTemporalModel))
+        ]
 
     def load_stable_video(self, file: Path) -> list[str]:
         """Starts from Stable Video Diffusion's U-Net weights (its diffusion_pytorch_model.safetensors).

@@ -18,6 +18,7 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -212,7 +213,7 @@ def _lance_orphans(paths: Paths, uri: Path, marked: _Marked, limit: float) -> It
 
 def _temporary(paths: Paths, limit: float) -> Iterator[Garbage]:
     for folder in _aside(paths):
-        free = FileLock(paths.locks / f"{folder.name}.lock").held_since() is None
+        free = FileLock(paths.lock_aside(folder)).held_since() is None
         if free and 0 < _newest(folder) < limit:
             yield Garbage(folder, _size(folder), "temporary")
     for pattern in TEMPORARY:
@@ -222,15 +223,15 @@ def _temporary(paths: Paths, limit: float) -> Iterator[Garbage]:
 
 
 def _aside(paths: Paths) -> list[Path]:
-    """Folders of drafts and of imports that are not committed; the lock of each is named like it."""
-    imports = paths.imports.iterdir() if paths.imports.is_dir() else ()
-    return sorted([*paths.temporary.iterdir(), *imports])
+    """Folders of drafts, of imports and of trainings that are not committed."""
+    others = [folder.iterdir() for folder in (paths.imports, paths.training) if folder.is_dir()]
+    return sorted([*paths.temporary.iterdir(), *chain.from_iterable(others)])
 
 
 def remove_drafts(paths: Paths, folder: Path, limit: float) -> None:
-    """Remove the drafts of a partition, or what an import has read, unless somebody is at it; none begins while its
-    lock is held."""
-    lock = FileLock(paths.locks / f"{folder.name}.lock")
+    """Remove the drafts of a partition, what an import has read or the state of a training, unless somebody is at it;
+    none begins while its lock is held."""
+    lock = FileLock(paths.lock_aside(folder))
     if lock.acquire(holder="vlaw gc"):
         try:
             if _newest(folder) < limit:
