@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
-from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import astuple
 from functools import partial
@@ -24,9 +23,9 @@ from vlaw_models.autoencoders.folded_pixels import FoldedPixels, FoldedPixelsCon
 from vlaw_models.config import PolicyConfig, RewardModelConfig, WorldModelConfig
 from vlaw_models.errors import VlawError
 from vlaw_models.learners import batches as module
-from vlaw_models.learners import flow_matching, reward_model, world_model
+from vlaw_models.learners import world_model
 from vlaw_models.learners.base import Examples, load_learner
-from vlaw_models.learners.batches import batches
+from vlaw_models.learners.batches import Batches
 from vlaw_models.learners.policy import update_policy
 from vlaw_models.learners.reward_model import Clips, finetune_reward_model
 from vlaw_models.learners.world_model import finetune_world_model
@@ -39,8 +38,12 @@ from vlaw_models.threads import WORKERS, workers
 from vlaw_models.world_models.chunk_unet import ChunkUNet
 from vlaw_models.world_models.latents import Runs, encode_episodes
 
-CPU = torch.device("cpu")
 STEPS, TRAINED = 5, 3
+
+
+def batches(draw, take, steps, *, portable):
+    """Whole batches, whatever a choice is."""
+    return Batches(1, draw, take, portable).read(steps, [(0, 1)], device=torch.device("cpu"))
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +128,7 @@ def all_batches(lake, models):
             steps.choose(rng, 6),
             [plain()],
             [unrolled()],
-            [(index, frame_indices(12, judge.num_frames, rng)) for index in picked],
+            [[(index, frame_indices(12, judge.num_frames, rng)) for index in picked]],
         ]
 
     read = partial(world_model.read_windows, [latents.stored])
@@ -133,7 +136,7 @@ def all_batches(lake, models):
     assert steps.portable
     assert latents.stored.portable
     assert clips.portable
-    with batches(draw, take, STEPS, portable=True, device=CPU) as found:
+    with batches(draw, take, STEPS, portable=True) as found:
         yield found
 
 
@@ -157,7 +160,7 @@ def test_what_goes_wrong_in_another_process_is_told_and_ends_it(monkeypatch):
     choices, state = iter(["read", "damaged", "read", "killed", "read"]), torch.get_rng_state()
 
     def use() -> None:
-        with batches(lambda: next(choices), as_told, 5, portable=True, device=CPU) as found:
+        with batches(lambda: next(choices), as_told, 5, portable=True) as found:
             assert next(found) == "read"
             with pytest.raises(VlawError) as raised:
                 next(found)
@@ -179,7 +182,7 @@ def test_a_training_that_ends_early_leaves_no_process(monkeypatch, error):
     monkeypatch.setenv(WORKERS, "2")
 
     def use() -> None:
-        with batches(lambda: "read", as_told, 50, portable=True, device=CPU) as found:
+        with batches(lambda: "read", as_told, 50, portable=True) as found:
             next(found)
             assert len(multiprocessing.active_children()) == 2
             raise error
@@ -200,7 +203,7 @@ def test_frames_damaged_meanwhile_are_told_as_they_are_here(lake, monkeypatch, t
     path = own.paths.root / ref.versions["frames"]["files"][0]["path"]
     path.write_bytes(path.read_bytes()[:100])
     monkeypatch.setenv(WORKERS, "1")
-    read = batches(lambda: data.choose(rng, 2), partial(data.at, chunk_size=2), 3, portable=data.portable, device=CPU)
+    read = batches(lambda: data.choose(rng, 2), partial(data.at, chunk_size=2), 3, portable=data.portable)
     with read as given, pytest.raises(VlawError, match="frames cannot be read"):
         next(given)
 
@@ -235,14 +238,13 @@ def test_nothing_but_the_choice_draws_from_its_random_numbers(lake, models, tmp_
     read: list[int] = []
 
     @contextmanager
-    def at_once(draw: Callable, take: Callable, steps: int, **_options):
-        chosen = [draw() for _ in range(steps)]
-        found = [take(choice) for choice in reversed(chosen)]
+    def at_once(self: Batches, steps: int, *_options, **_named):
+        chosen = [self.draw() for _ in range(steps)]
+        found = [self.take(choice) for choice in reversed(chosen)]
         read.append(len(found))
         yield reversed(found)
 
-    for learner in (flow_matching, world_model, reward_model):
-        monkeypatch.setattr(learner, "batches", at_once)
+    monkeypatch.setattr(Batches, "read", at_once)
     assert learned(models, episodes, tmp_path / "at once") == expected
     assert read == [TRAINED] * 3
     assert len(expected) == 3
@@ -277,7 +279,7 @@ def test_what_is_in_memory_is_read_here(lake, monkeypatch):
         ).portable
         assert not encode_episodes(FoldedPixels(), list(other), when_drawn=True).stored.portable
     monkeypatch.setenv(WORKERS, "2")
-    with batches(lambda: 1, abs, 2, portable=False, device=CPU) as found:
+    with batches(lambda: 1, abs, 2, portable=False) as found:
         assert list(found) == [1, 1]
         assert multiprocessing.active_children() == []
 
