@@ -202,7 +202,7 @@ def test_runs_go_on_from_what_the_model_made_itself():
     assert first.age.tolist() == [0, 0, 0]
     with torch.inference_mode():
         made = net.predict(given)
-    imagined.keep(made, first.age)
+    imagined.keep(made, first)
     second = runs()
     future, given = windows(data, net, second, data.stored[second.frames], imagined)
     assert second.age.max() == 1

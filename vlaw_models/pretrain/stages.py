@@ -186,7 +186,7 @@ def train_world_model(data: Corpora, autoencoder: Path, out: Path, progress: Pro
         batch_size=cfg.world_model_batch,
         unroll=cfg.world_model_unroll,
         seed=cfg.seed,
-        checkpoints=Checkpoints(data.work / "world_model.state"),
+        checkpoints=Checkpoints(data.work / "training" / "world_model"),
         progress=progress,
     )
     model.save(out, dtype=torch.float16)
@@ -230,7 +230,7 @@ def train_base_policy(data: Corpora, out: Path, progress: Progress | None = None
             LoopConfig(steps=phase.steps, learning_rate=phase.rate, ema=phase.ema),
             batch_size=cfg.policy_batch,
             seed=cfg.seed + part,
-            checkpoints=Checkpoints(data.work / f"policy_phase_{part}.state"),
+            checkpoints=Checkpoints(data.work / "training" / f"policy_phase_{part}"),
             progress=progress,
         )
     policy.save(data.work / "policy_encoder")
