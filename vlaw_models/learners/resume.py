@@ -144,6 +144,8 @@ class Resume:
         """Gives every part the state it had; the losses so far, none where there is no state. Raises VlawError for a
         state that cannot be read, and for that of another training."""
         found = newest(self.folder)
+        self.team.wait_for_everyone()
+        self._leave_only(found)
         if found is None:
             return []
         try:
@@ -176,9 +178,10 @@ class Resume:
             return
         unfinished = self.folder / f".step-{done:08d}"
         if self.team.is_main_process:
-            for left in self.folder.glob(".step-*"):
-                shutil.rmtree(left)
+            new = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
             unfinished.mkdir(parents=True)
+            for folder in new:
+                _sync(folder.parent)
         self.team.wait_for_everyone()
         parts: dict[str, Any] = {"own": {name: part.state_dict() for name, part in self.own.items()}}
         if self._holds_shared:
@@ -192,11 +195,15 @@ class Resume:
             place = self.folder / unfinished.name[1:]
             unfinished.rename(place)
             _sync(self.folder)
-            for older in self.folder.glob("step-*"):
-                if older != place:
-                    shutil.rmtree(older)
+            self._leave_only(place)
             if self.checkpoints.seen is not None:
                 self.checkpoints.seen(losses)
+
+    def _leave_only(self, state: Path | None) -> None:
+        """The first process deletes all states but one, and what a kill has left of a write."""
+        for other in [*self.folder.glob("step-*"), *self.folder.glob(".step-*")] if self.team.is_main_process else ():
+            if other != state:
+                shutil.rmtree(other)
 
 
 def newest(folder: Path) -> Path | None:
