@@ -3,10 +3,10 @@
 The plan is a list of runs. Each run forks one process for each rank (nothing is imported again), kills them all once
 one has died, and tells what became of it: the digest that every rank printed, or that it was killed. A run is
 
-    {"kind": "mlp", "steps": 12, "folder": "...", "ranks": 2, "kill": null | {"rank": 0, "at": 7, "half": true}}
+    {"kind": "mlp", "steps": 12, "folder": "...", "ranks": 2, "kill": null | {"rank": 0, "share": 0.3, "half": true}}
 
-`at` counts the moments that `Moments` sees: every step, and every operation of a checkpoint's write. `half`: of a
-file that is written then, half is left.
+`share` is of the moments that this rank had in the first run (`Moments`: every step, and every operation of a
+checkpoint's write). `half`: of a file that is written then, half is left.
 """
 
 from __future__ import annotations
@@ -33,14 +33,19 @@ WATCHED = ((torch, "save"), (resume, "_sync"), (shutil, "rmtree"), (Path, "repla
 """The operations of a checkpoint's write."""
 
 
-def kill() -> None:
+def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def main() -> None:
     torch.set_num_threads(1)
+    first: list[Any] = []
     for run in json.load(sys.stdin):
-        sys.stdout.write(json.dumps(played(run)) + "\n")
+        if kill := run.get("kill"):
+            kill["at"] = max(1, round(kill["share"] * first[kill["rank"]]["moments"]))
+        said = played(run)
+        first = first or said
+        sys.stdout.write(json.dumps(said) + "\n")
 
 
 def played(run: dict[str, Any]) -> list[Any]:
@@ -111,7 +116,7 @@ class Moments:
 
     def __call__(self, *_said: Any) -> None:
         if self._passed():
-            kill()
+            die()
 
     def _passed(self) -> bool:
         self.count += 1
@@ -131,7 +136,7 @@ class Moments:
                     path.unlink()
             elif self.asked["half"]:
                 real(*args, **kwargs)
-            return kill()
+            return die()
 
         setattr(owner, name, watched)
 
