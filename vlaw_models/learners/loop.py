@@ -139,8 +139,7 @@ def train(
                     resume.keep(losses)
                 if progress is not None and run.team.is_main_process:
                     progress(step + 1, config.steps, f"{what}: loss {np.mean(losses[-RECENT:]):.4f}")
-        if config.steps:
-            run.finish(trained)
+        run.finish(trained)
     model.eval()
     return losses
 
@@ -213,15 +212,13 @@ class _Run:
         for number, part in enumerate(self.parts):
             share = (part[1] - part[0]) / self.size
             last = number == len(self.parts) - 1
-            with (
-                nullcontext() if last else self.team.no_sync(self.objective),
-                mixed(self.device, enabled=self.config.bfloat16),
-                self.draws.of(part) if share < 1 else nullcontext(),
-            ):
-                value = self.objective(next(found)) * share
-            total += value.item()
-            # Processes take the mean of their gradients; the losses of parts add up.
-            self.team.backward(value * self.team.num_processes)
+            with nullcontext() if last else self.team.no_sync(self.objective):
+                computed = mixed(self.device, enabled=self.config.bfloat16)
+                with computed, self.draws.of(part) if share < 1 else nullcontext():
+                    value = self.objective(next(found)) * share
+                total += value.item()
+                # Processes take the mean of their gradients; the losses of parts add up.
+                self.team.backward(value * self.team.num_processes)
         if self.team.num_processes > 1:
             total = self.team.reduce(torch.tensor(total, dtype=torch.float64, device=self.device)).item()
         return total, float(_whole(self.team.clip_grad_norm_(self.trained, self.config.max_norm)))
