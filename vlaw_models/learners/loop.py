@@ -150,9 +150,10 @@ class Objective(nn.Module):
     def __init__(self, model: nn.Module, loss: Callable[[Any, Any], torch.Tensor]):
         super().__init__()
         self.model, self.loss = model, loss
-        # What FSDP by default shards one by one.
-        inner = [name for module in model.modules() for name in getattr(module, "_no_split_modules", None) or ()]
-        self._no_split_modules = list(dict.fromkeys([*(type(layer).__name__ for layer in layers_of(model)), *inner]))
+        # What FSDP by default shards one by one. transformers also names what only relatives of a model have.
+        here = {type(module).__name__ for module in model.modules()}
+        inner = {name for module in model.modules() for name in getattr(module, "_no_split_modules", None) or ()}
+        self._no_split_modules = sorted({type(layer).__name__ for layer in layers_of(model)} | inner & here)
 
     def forward(self, batch: Any) -> torch.Tensor:
         return self.loss(self.model, batch)
