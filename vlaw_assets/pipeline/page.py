@@ -76,11 +76,11 @@ def growing(asset: str, partition: str, losses: Sequence[float]) -> dg.AssetObse
     recent = losses[-RECENT:]
     metadata: dict[str, Any] = {"step": len(losses), "loss": dg.MetadataValue.float(sum(recent) / len(recent))}
     try:
-        drawn = stage_pictures.training(losses, {}, None)
+        drawn = preview(stage_pictures.training(losses, {}, None) or b"", PREVIEW_BYTES)
     except Exception as error:  # whatever a drawing library meets: a training must not be lost by it
         metadata["not drawn"] = f"{type(error).__name__}: {error}"[:200]
     else:
-        metadata["training so far"] = dg.MetadataValue.md(md_image(preview(drawn, PREVIEW_BYTES), "training so far"))
+        metadata["training so far"] = dg.MetadataValue.md(md_image(drawn, "training so far"))
     return dg.AssetObservation(asset, partition=partition or None, metadata=metadata)
 
 

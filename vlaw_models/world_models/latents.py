@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -187,7 +188,8 @@ class Windows:
 
     def __getitem__(self, which: slice) -> Windows:
         given = {item.name: getattr(self, item.name) for item in fields(self)}
-        return Windows(**{name: None if value is None else value[which] for name, value in given.items()})
+        chosen: dict[str, Any] = {name: None if value is None else value[which] for name, value in given.items()}
+        return Windows(**chosen)
 
 
 class Runs:
