@@ -19,6 +19,7 @@ import torch
 from common.limits import Limits, options
 
 from vlaw_models.autoencoders.base import load_autoencoder
+from vlaw_models.config import Sampling
 from vlaw_models.episodes import Start
 from vlaw_models.policies.base import load_policy
 from vlaw_models.presets import foundation
@@ -50,7 +51,7 @@ def main() -> int:
     torch.set_num_threads(args.threads)
     policy, model = load_policy(args.policy), load_world_model(args.world_model)
     autoencoder = load_autoencoder(args.autoencoder)
-    world = ImaginedWorld(model, autoencoder, SPEC, sampling_steps=args.sampling_steps)
+    world = ImaginedWorld(model, autoencoder, SPEC, sampling=Sampling(args.sampling_steps))
     rng = np.random.default_rng(0)
     size = world.image_size
     starts = [

@@ -29,6 +29,25 @@ def identifying(table: Any) -> dict[str, Any]:
     return {name: value for name, value in own.items() if name not in later}
 
 
+SAMPLING = ("sampling_steps", "sampling_schedule", "guidance")
+"""Keys of how a world model draws frames from noise (`Sampling`), in the tables that have them."""
+Schedule = Literal["karras", "trained"]
+Guidance = Annotated[float, Ge(1), doc("Use 1, which turns guidance off, or more; Ctrl-World has 2.")]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a world model draws frames from noise; one that is deterministic reads none of it."""
+
+    steps: int = 1
+    """Passes of the network for each chunk, twice as many with guidance."""
+    schedule: Schedule = "karras"
+    """Noise levels: 'karras' as published, made for many steps; 'trained': those at which the model was trained, each
+    equally often, made for few."""
+    guidance: float = 1.0
+    """Scale of classifier-free guidance in the last frame of a chunk; 1: off."""
+
+
 Threshold = Annotated[float, Gt(0), Lt(1), doc("Use a threshold strictly between 0 and 1; World-VLA-Loop has 0.9.")]
 
 
@@ -120,6 +139,10 @@ class ImagineConfig:
     sampling_steps: Positive = 1
     """Denoising steps per chunk of frames. The tiny world model is trained for one or two; paper-size ones need
     more."""
+    sampling_schedule: Schedule = field(default="karras", metadata=LATER)
+    """Noise levels of these steps: 'karras' as published, 'trained' for few steps (`Sampling`)."""
+    guidance: Guidance = field(default=1.0, metadata=LATER)
+    """Scale of classifier-free guidance, which takes twice the passes; 1: off. Ctrl-World: 2."""
     batch_size: Positive = 25
     """Imagined together. More take memory in proportion; on two cores 100 are at most a fifth quicker."""
     noise_scale: Scale = 1.0
@@ -134,6 +157,10 @@ class ImagineConfig:
     done_above: Threshold | None = field(default=None, metadata=LATER)
     """An episode ends once the reward that the world model predicts is above this; without it none ends early.
     World-VLA-Loop: 0.9."""
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(self.sampling_steps, self.sampling_schedule, self.guidance)
 
     @property
     def count(self) -> int:
@@ -221,12 +248,19 @@ class WorldModelMetricsConfig:
     clips_per_task: Count = 8
     num_steps: Annotated[int, Ge(2), doc("Use 2 or more: a video metric needs two frames that were imagined.")] = 28
     sampling_steps: Positive = 1
+    sampling_schedule: Schedule = field(default="karras", metadata=LATER)
+    guidance: Guidance = field(default=1.0, metadata=LATER)
+    """As in [imagine]: what is measured is the world model as it is sampled."""
     feature_net: str = ""
     """Folder of a feature network for the Frechet distances; empty: the judge's features, and named after them."""
     perceptual_net: str = ""
     """Folder of an LPIPS network; empty: the judge's features, and named after them."""
     source: Source = "robot"
     """Where the held-out clips come from: 'robot', or 'recorded:NAME'."""
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(self.sampling_steps, self.sampling_schedule, self.guidance)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from vlaw_models.autoencoders.base import build_autoencoder, load_autoencoder
 from vlaw_models.autoencoders.folded_pixels import FoldedPixels
 from vlaw_models.autoencoders.wan_autoencoder import WanAutoencoder, WanAutoencoderConfig
-from vlaw_models.config import WorldModelConfig
+from vlaw_models.config import Sampling, WorldModelConfig
 from vlaw_models.episodes import Episode, Start
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.world_model import finetune_world_model, train_world_model, world_model_loop
@@ -170,7 +170,7 @@ def test_it_trains_with_heads_reloads_and_imagines_a_closed_loop(model, autoenco
     made = load_world_model(tmp_path / "made")
     assert made.config == model.config
     assert not torch.equal(made.network.proj_out.weight, model.network.proj_out.weight)
-    world = ImaginedWorld(made, autoencoder, DROID, sampling_steps=1, seed=5, clips=False)
+    world = ImaginedWorld(made, autoencoder, DROID, sampling=Sampling(1), seed=5, clips=False)
     world.reset([start_of(one) for one in episodes])
     actions = np.stack([one.actions for one in episodes])
     first = world.step(actions[:, :5])
@@ -178,9 +178,17 @@ def test_it_trains_with_heads_reloads_and_imagines_a_closed_loop(model, autoenco
     more = world.step(actions[1:, :9])
     assert (first.images.shape, first.reward.shape) == ((2, 5, 3, *SIZE, 3), (2, 5))
     assert (more.images.shape, more.states.shape) == ((1, 9, 3, *SIZE, 3), (1, 9, model.pose_dim))
-    world = ImaginedWorld(made, autoencoder, DROID, sampling_steps=1, seed=5, clips=False)
+    world = ImaginedWorld(made, autoencoder, DROID, sampling=Sampling(1), seed=5, clips=False)
     world.reset([start_of(one) for one in episodes])
     assert np.array_equal(world.step(actions[:, :5]).images, first.images)
+
+
+def test_frames_before_those_that_nobody_asked_for_are_the_same_without_them(autoencoder):
+    generator = torch.Generator().manual_seed(0)
+    shape = autoencoder.latent_channels, 3 * SIZE[0] // autoencoder.factor, SIZE[1] // autoencoder.factor
+    current, coming = torch.randn(1, *shape, generator=generator), torch.randn(1, 2, *shape, generator=generator)
+    whole = autoencoder.decode_chunk(current, coming, 3)
+    assert np.array_equal(autoencoder.decode_chunk(current, coming[:, :1], 3), whole[:, :4])
 
 
 def test_what_does_not_fit_is_refused(model, autoencoder, tmp_path):
@@ -205,7 +213,7 @@ def test_the_toy_preset_imagines_more_than_a_chunk_of_24_frames():
     rng = np.random.default_rng(0)
     state = ((LOW + HIGH) / 2).astype(np.float32)
     images = rng.integers(0, 256, (3, 48, 80, 3), dtype=np.uint8)
-    world = ImaginedWorld(made, folded, DROID, sampling_steps=2)
+    world = ImaginedWorld(made, folded, DROID, sampling=Sampling(2))
     world.reset([Start("move", 0, TASK, images, state, "e")])
     moved = world.step(np.repeat(state[None, None], 30, axis=1))
     assert moved.images.shape == (1, 30, 3, 48, 80, 3)

@@ -10,6 +10,7 @@ import torch
 from toy_world_models import SMALL, TOY
 
 from vlaw_models.autoencoders.views import split_views, stack_views
+from vlaw_models.config import ImagineConfig, Sampling, WorldModelMetricsConfig, identifying
 from vlaw_models.robots.registry import find_robot
 from vlaw_models.robots.tabletop.controller import HIGH, LOW
 from vlaw_models.world_models import edm
@@ -95,6 +96,59 @@ def test_noise_levels_are_karras_and_end_at_zero():
     assert levels[0] == pytest.approx(700.0)
     assert levels[49] == pytest.approx(0.002, rel=1e-4)
     assert levels[50] == 0.0
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 50])
+def test_few_noise_levels_lie_where_training_draws_them_each_equally_often(steps):
+    config = edm.EdmConfig(log_mean=0.7, log_std=1.6)
+    levels = edm.sigmas(config, steps, "trained")
+    assert len(levels) == steps + 1
+    assert levels[-1] == 0
+    assert (levels.diff() < 0).all()
+    drawn = (config.log_std * torch.randn(200_000, generator=torch.Generator().manual_seed(0)) + config.log_mean).exp()
+    below = torch.tensor([(drawn < level).float().mean() for level in levels[:-1]])
+    assert below[0] == pytest.approx(0.999, abs=1e-3)
+    if steps > 1:
+        assert below.diff().max() - below.diff().min() < 5e-3
+        assert below[-1] == pytest.approx(0.05, abs=2e-3)
+
+
+def test_guidance_is_off_unless_it_is_asked_for_and_takes_every_pass_twice(monkeypatch):
+    model = CtrlWorld(TOY).eval()
+    assert model.edm.guidance == 2.0, "as it was published"
+    passes = []
+    forward = model.forward
+    monkeypatch.setattr(model, "forward", lambda *given: passes.append(1) or forward(*given))
+    condition = condition_for(model, 1)
+    for asked, expected in ((Sampling(3), 3), (Sampling(3, guidance=2.0), 6), (ImagineConfig().sampling, 1)):
+        passes.clear()
+        edm.imagine(model, condition, asked, generator=torch.Generator().manual_seed(0))
+        assert len(passes) == expected
+
+
+def test_attention_to_one_token_is_the_same_without_asking():
+    torch.manual_seed(3)
+    model = CtrlWorld(TOY).eval()
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    model.autocast, condition = False, condition_for(model, 2)
+    noisy, sigma = torch.randn(2, 5, *model.latent_shape), torch.tensor([0.5, 3.0])
+    asked = []
+    across = [part for name, part in model.unet.named_modules() if name.endswith("attn2")]
+    for part in across:
+        part.to_q.register_forward_hook(lambda *_: asked.append(1))
+    published = edm.denoise(model, noisy, sigma, condition).detach()
+    assert len(asked) == len(across) > 4, "in training as published"
+    with torch.inference_mode():
+        quick = edm.denoise(model, noisy, sigma, condition)
+    assert len(asked) == len(across), "nothing more was asked"
+    assert torch.allclose(quick, published, atol=1e-5, rtol=1e-4)
+
+
+def test_sampling_is_part_of_an_identity_only_where_it_is_not_as_before():
+    assert not {"sampling_schedule", "guidance"} & set(identifying(ImagineConfig()))
+    assert identifying(ImagineConfig(guidance=2.0))["guidance"] == 2.0
+    assert identifying(WorldModelMetricsConfig(sampling_schedule="trained"))["sampling_schedule"] == "trained"
 
 
 def test_sampling_recovers_the_only_possible_frame():

@@ -11,7 +11,7 @@ import torch
 from toy_world_models import SMALL, TOY
 
 from vlaw_models.autoencoders.folded_pixels import FoldedPixels
-from vlaw_models.config import WorldModelConfig
+from vlaw_models.config import Sampling, WorldModelConfig
 from vlaw_models.episodes import Episode, Start
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.world_model import finetune_world_model, train_world_model, world_model_loop
@@ -51,7 +51,7 @@ def condition(model: WorldModel, instructions: list[str]) -> Condition:
 
 
 def imagined(model: WorldModel, given: Condition) -> edm.Prediction:
-    return edm.imagine(model, given, steps=2, generator=torch.Generator().manual_seed(0))
+    return edm.imagine(model, given, Sampling(2), generator=torch.Generator().manual_seed(0))
 
 
 def episode(seed: int, instruction: str = YES, *, success: bool | None = True, **more) -> Episode:

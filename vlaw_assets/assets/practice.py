@@ -17,6 +17,7 @@ from vlaw_assets.assets.starts import Choice, Starts, begin_with_real_frames, st
 from vlaw_assets.assets.written import Writing
 from vlaw_assets.loop_roles import REAL
 from vlaw_assets.pipeline import checks
+from vlaw_models.config import SAMPLING
 from vlaw_models.robots.simulator import simulator_of
 from vlaw_models.rollouts.seeds import start_seeds
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from vlaw_models.rollouts.practice import Practice
 
 ROBOT = "robot"
-READ = ("num_steps", "sampling_steps", "batch_size", "starts", "tries_per_failure", "done_above")
+READ = ("num_steps", *SAMPLING, "batch_size", "starts", "tries_per_failure", "done_above")
 """Keys of [imagine] that practice in the world model reads."""
 
 

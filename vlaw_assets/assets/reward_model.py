@@ -10,6 +10,7 @@ from vlaw_assets.assets.stage import Plan, Stage, Work
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state
 from vlaw_assets.pipeline import checks
+from vlaw_models.config import SAMPLING
 
 
 def plan(stage: Stage) -> Plan:
@@ -23,7 +24,9 @@ def plan(stage: Stage) -> Plan:
         # The world model of before: it has not seen these rollouts, as it will not have seen what it imagines next.
         parents |= {"world_model": state.world_model, "autoencoder": stage.require_foundation("autoencoder")}
         parents |= latents_for(stage, {"real_rollouts": parents["real_rollouts"]})
-        tables["replay"] = {"num_steps": recipe.rollouts.num_steps, "sampling_steps": recipe.imagine.sampling_steps}
+        imagine = recipe.tables("imagine")["imagine"]
+        sampling = {key: imagine[key] for key in SAMPLING if key in imagine}
+        tables["replay"] = {"num_steps": recipe.rollouts.num_steps, **sampling}
         tables["robot"] = stage.robot.identity()
     return Plan(kind="reward_model", recipe=tables, parents=parents, chosen_by=state.ref)
 

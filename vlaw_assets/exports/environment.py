@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vlaw_models.config import Sampling
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.registry import find_robot
 
@@ -21,7 +22,7 @@ def imagined_environment(
     *,
     num_envs: int | None = None,
     tasks: Sequence[str] | None = None,
-    sampling_steps: int = 1,
+    sampling: Sampling | None = None,
     **options: Any,
 ) -> ImaginedEnv | ImaginedVectorEnv:
     """The world model that an iteration trained, its judge as the reward, and as starts the first frames of its real
@@ -57,7 +58,7 @@ def imagined_environment(
         load_world_model(lake.read(subject(lake, "world_model", experiment, iteration)).checkpoint()),
         load_autoencoder(lake.read(subject(lake, "autoencoder", None, None)).checkpoint()),
         robot,
-        sampling_steps=sampling_steps,
+        sampling=sampling or Sampling(),
     )
     starts = Starts(list(enumerate(episodes)))
     if num_envs is None:

@@ -53,7 +53,7 @@ def imagine(
                 model,
                 autoencoder,
                 robot,
-                sampling_steps=cfg.sampling_steps,
+                sampling=cfg.sampling,
                 seed=world_seed,
                 done_above=cfg.done_above,
             )

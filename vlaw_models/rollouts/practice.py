@@ -161,9 +161,7 @@ def in_world_model(
 
     def world(policy: LikelihoodPolicy, seed: int) -> World:
         check_acts(getattr(policy, "space", None), robot, where="practice")
-        return ImaginedWorld(
-            model, autoencoder, robot, sampling_steps=cfg.sampling_steps, seed=seed, done_above=cfg.done_above
-        )
+        return ImaginedWorld(model, autoencoder, robot, sampling=cfg.sampling, seed=seed, done_above=cfg.done_above)
 
     return world
 

@@ -42,7 +42,7 @@ def replay(
         part = episodes[begin : begin + batch_size]
         lengths = [min(e.num_steps, cfg.num_steps) for e in part]
         world = ImaginedWorld(
-            model, autoencoder, robot, sampling_steps=cfg.sampling_steps, seed=batch_seeds(seed, begin)[0], clips=False
+            model, autoencoder, robot, sampling=cfg.sampling, seed=batch_seeds(seed, begin)[0], clips=False
         )
         first = world.reset(
             [

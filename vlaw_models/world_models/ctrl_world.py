@@ -29,6 +29,7 @@ from vlaw_models.errors import VlawError
 from vlaw_models.world_models.base import ANCHOR, Condition, WorldModel, output_of
 from vlaw_models.world_models.clip_text import TEXT_TOKENIZER, ClipText
 from vlaw_models.world_models.edm import EdmConfig
+from vlaw_models.world_models.one_token import answer_at_once
 
 PUBLISHED_ROLLOUTS: dict[str, Any] = {"rollout_history": (ANCHOR, ANCHOR, 44, 32, 20, 8), "rollout_noise_aug": 0.02}
 """How the published scripts roll out with a policy, unlike their training: they keep one history frame per chunk and
@@ -181,6 +182,7 @@ class CtrlWorld(WorldModel):
         )
         if c.own_tokens:
             self.unet.give_own_tokens()
+        answer_at_once(self.unet)
         self.action_encoder = new_action_encoder(self.pose_dim, c.token_dim)
         self.register_buffer("pose_low", torch.tensor(c.pose_low), persistent=False)
         self.register_buffer("pose_high", torch.tensor(c.pose_high), persistent=False)

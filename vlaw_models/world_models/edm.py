@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch.nn.functional import max_pool2d
 
+from vlaw_models.config import Sampling, Schedule
 from vlaw_models.device import mixed
 from vlaw_models.world_models.heads import Targets, head_errors
 
 if TYPE_CHECKING:
     from vlaw_models.world_models.base import Condition, WorldModel
+
+HIGHEST, LOWEST = 0.999, 0.05
+"""Quantiles of the noise in training between which the schedule 'trained' lies."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class EdmConfig:
     sigma_max: float = 700.0
     rho: float = 7.0
     guidance: float = 1.0
-    """Largest guidance scale; it grows linearly from 1 over the frames. 1 turns guidance off. Published: 2."""
+    """The guidance scale that a model was published with; what is used is the recipe's (`Sampling`)."""
 
 
 class Prediction(NamedTuple):
@@ -139,35 +143,48 @@ def _predict(model: WorldModel, condition: Condition) -> tuple[torch.Tensor, tor
         return model.with_features(condition.context, nothing, condition)
 
 
-def sigmas(config: EdmConfig, steps: int) -> torch.Tensor:
-    """(steps + 1,) float32: Karras noise levels from sigma_max to sigma_min, then 0."""
+def sigmas(config: EdmConfig, steps: int, schedule: Schedule = "karras") -> torch.Tensor:
+    """(steps + 1,) float32: falling noise levels, then 0.
+
+    'karras': from sigma_max to sigma_min. Of few steps the first ones see nothing but noise, and the last one has
+    nothing left to do. 'trained': quantiles of the levels that training draws, equally far apart, from one that hides
+    nearly all to one that hides no more than details.
+    """
     if steps < 1:
         raise ValueError("sampling needs at least one step")
     ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
-    high, low = config.sigma_max ** (1 / config.rho), config.sigma_min ** (1 / config.rho)
-    levels = (high + ramp * (low - high)) ** config.rho
+    if schedule == "trained":
+        quantiles = HIGHEST + ramp * (LOWEST - HIGHEST)
+        levels = (config.log_mean + config.log_std * torch.special.ndtri(quantiles)).exp()
+    else:
+        high, low = config.sigma_max ** (1 / config.rho), config.sigma_min ** (1 / config.rho)
+        levels = (high + ramp * (low - high)) ** config.rho
     return torch.cat([levels, torch.zeros(1, dtype=torch.float64)]).float()
 
 
 def sample(model: WorldModel, condition: Condition, *, steps: int, generator: torch.Generator) -> torch.Tensor:
     """Draws the frames to come: (B, H / r, C, h, w) float32. Euler steps; deterministic given the CPU generator's
     state."""
-    return imagine(model, condition, steps=steps, generator=generator).frames
+    return imagine(model, condition, Sampling(steps), generator=generator).frames
 
 
 @torch.inference_mode()
-def imagine(model: WorldModel, condition: Condition, *, steps: int, generator: torch.Generator) -> Prediction:
-    """`sample`, and what the heads tell of the frames in the last pass, with action and text in sight."""
+def imagine(model: WorldModel, condition: Condition, sampling: Sampling, *, generator: torch.Generator) -> Prediction:
+    """The frames to come, by Euler steps, and what the heads tell of them in the last pass, with action and text in
+    sight. Deterministic given the CPU generator's state."""
     if model.deterministic:
         return _told(model, *_predict(model, condition), condition)
     features = None
     batch, _, *shape = condition.context.shape
-    levels = sigmas(model.edm, steps)
+    levels = sigmas(model.edm, sampling.steps, sampling.schedule)
     x = torch.randn((batch, model.num_denoised, *shape), generator=generator) * levels[0]
     x = x.to(condition.context.device)
-    for high, low in zip(levels[:-1].tolist(), levels[1:].tolist(), strict=True):
-        estimate, features = _guided(model, x, torch.full((batch,), high, device=x.device), condition)
-        x = estimate + (low / high) * (x - estimate)
+    # One block for all passes: the bfloat16 copies of the weights are made once.
+    with mixed(x.device, enabled=model.autocast):
+        for high, low in zip(levels[:-1].tolist(), levels[1:].tolist(), strict=True):
+            sigma = torch.full((batch,), high, device=x.device)
+            estimate, features = _guided(model, x, sigma, condition, sampling.guidance)
+            x = estimate + (low / high) * (x - estimate)
     return _told(model, x[:, 1:] if model.includes_current else x, features, condition)
 
 
@@ -179,11 +196,13 @@ def _told(model: WorldModel, frames: torch.Tensor, features: torch.Tensor | None
 
 
 def _guided(
-    model: WorldModel, x: torch.Tensor, sigma: torch.Tensor, condition: Condition
+    model: WorldModel, x: torch.Tensor, sigma: torch.Tensor, condition: Condition, guidance: float
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The estimate, moved away from one that sees neither action nor text; the scale grows linearly from 1 over the
+    frames to `guidance`."""
     estimate, features = _denoise(model, x, sigma, condition)
-    if model.edm.guidance == 1.0:
+    if guidance == 1.0:
         return estimate, features
     blind = denoise(model, x, sigma, condition.unconditional())
-    scale = torch.linspace(1.0, model.edm.guidance, x.shape[1], device=x.device)[None, :, None, None, None]
+    scale = torch.linspace(1.0, guidance, x.shape[1], device=x.device)[None, :, None, None, None]
     return blind + scale * (estimate - blind), features

@@ -2,7 +2,10 @@
 
 The closed loop in latent space and the controller's clipping. Latents are kept as long as the model looks back; each is
 decoded once, for the pictures, and never encoded again, so errors of the autoencoder do not add up over chunks. Where
-frames share latents that cannot be: a chunk is decoded whole, and frames looked at again are encoded as stills.
+frames share latents that cannot be: a chunk is decoded as one, and frames looked at again are encoded as stills.
+
+What is decoded: every frame of an episode, since every frame is kept, the policy looks at the last one of each chunk
+that it executes, and judges and people at any; but none of a chunk beyond the steps that were asked for.
 
 Where the world model has heads, the state is what they predict and the reward too; else the state is the commanded
 pose. A robot whose state is no pose (joints) moves by its own `motion`: commands become states, states become the poses
@@ -17,6 +20,7 @@ import numpy as np
 import torch
 
 from vlaw_models.autoencoders.base import Autoencoder
+from vlaw_models.config import Sampling
 from vlaw_models.episodes import Observation, Outcome, Start
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.spaces import check_conditioned
@@ -24,6 +28,8 @@ from vlaw_models.robots.spec import RobotSpec
 from vlaw_models.world_models import edm
 from vlaw_models.world_models.base import ANCHOR, Condition, WorldModel, check_autoencoder
 from vlaw_models.worlds import Transition, ended
+
+TWO_STEPS = Sampling(2)
 
 
 class ImaginedWorld:
@@ -37,7 +43,7 @@ class ImaginedWorld:
         autoencoder: Autoencoder,
         robot: RobotSpec,
         *,
-        sampling_steps: int = 2,
+        sampling: Sampling = TWO_STEPS,
         seed: int = 0,
         clips: bool = True,
         done_above: float | None = None,
@@ -54,7 +60,7 @@ class ImaginedWorld:
             model.need_heads(needed_by="done_above")
         self.done_above = done_above
         self.model, self.autoencoder, self.robot = model.eval(), autoencoder.eval(), robot
-        self.sampling_steps, self.clips = sampling_steps, clips
+        self.sampling, self.clips = sampling, clips
         self.image_size = model.latent_shape[2] * autoencoder.factor
         self._generator = torch.Generator().manual_seed(seed)
         self._instructions: list[str] = []
@@ -213,7 +219,7 @@ class ImaginedWorld:
         text = None if self._text is None else self._text.to(self.model.device)
         words = self.model.read_words(self._instructions)
         condition = Condition(context, poses, text, words=words)
-        found = edm.imagine(self.model, condition, steps=self.sampling_steps, generator=self._generator)
+        found = edm.imagine(self.model, condition, self.sampling, generator=self._generator)
         wanted = slice(len(self._poses) - len(self._latents))
         if found.reward is None or found.states is None:
             self._states += self._poses[len(self._states) :][wanted]
@@ -223,7 +229,10 @@ class ImaginedWorld:
         if self.model.frames_per_latent == 1:
             self._latents += list(found.frames[:, wanted].unbind(1))
         else:
-            images = self.autoencoder.decode_chunk(context[:, -1], found.frames, self.model.views)[:, wanted]
+            # A latent depends on none that comes after it: what nobody asked for is not decoded.
+            count = -(-(len(self._poses) - len(self._latents)) // self.model.frames_per_latent)
+            shown = found.frames[:, :count]
+            images = self.autoencoder.decode_chunk(context[:, -1], shown, self.model.views)[:, wanted]
             self._images += list(images.swapaxes(0, 1))
             self._latents += [None] * images.shape[1]
 
