@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from functools import cache
 
 import torch
@@ -21,6 +22,8 @@ AUTO = "auto"
 RANK, LOCAL_RANK = "RANK", "LOCAL_RANK"
 """What a launcher of several processes (`accelerate launch`, torchrun) tells each: its number, and that on its
 machine."""
+AS_ON_A_GPU: ContextVar[bool] = ContextVar("AS_ON_A_GPU", default=False)
+"""Whether `mixed` uses bfloat16 on any CPU: for planning, which computes nothing."""
 
 
 def compute_device() -> torch.device:
@@ -73,7 +76,8 @@ def mixed(device: torch.device | str, *, enabled: bool = True) -> AbstractContex
     kind = torch.device(device).type
     if not torch.amp.is_autocast_available(kind):
         return nullcontext()
-    return torch.autocast(kind, torch.bfloat16, enabled=enabled and (kind != "cpu" or cpu_is_quick()))
+    quick = kind != "cpu" or AS_ON_A_GPU.get() or cpu_is_quick()
+    return torch.autocast(kind, torch.bfloat16, enabled=enabled and quick)
 
 
 @cache

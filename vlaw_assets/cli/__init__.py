@@ -26,6 +26,7 @@ from vlaw_assets.cli import (
     inbox,
     label,
     migrate,
+    plan,
     quarantine,
     reconcile,
     report,
@@ -61,6 +62,7 @@ def _options(
 
 
 app.command("run")(run.run)
+app.command("plan")(plan.plan)
 app.command("study")(study.study)
 app.command("status")(status.status)
 app.command("audit")(audit.audit)

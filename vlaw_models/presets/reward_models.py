@@ -44,7 +44,8 @@ REWARD_MODEL: dict[str, dict[str, Any]] = {
             },
         },
     },
-    # The network's sizes come with its weights: a hub id here, or a folder given to build_reward_model.
+    # The network comes with its weights: a hub id here, or a folder given to build_reward_model. Its sizes are here for
+    # planning.
     "paper": {
         "class": "QwenJudge",
         "weights": "Qwen/Qwen3-VL-4B-Instruct",
@@ -53,6 +54,36 @@ REWARD_MODEL: dict[str, dict[str, Any]] = {
             "num_frames": 16,
             "image_size": (192, 320),
             "view_size": 256,
+        },
+        "network": {
+            "text_config": {
+                "vocab_size": 151936,
+                "hidden_size": 2560,
+                "intermediate_size": 9728,
+                "num_hidden_layers": 36,
+                "num_attention_heads": 32,
+                "num_key_value_heads": 8,
+                "head_dim": 128,
+                "max_position_embeddings": 262144,
+                "rope_parameters": {
+                    "rope_type": "default",
+                    "rope_theta": 5000000.0,
+                    "mrope_interleaved": True,
+                    "mrope_section": [24, 20, 20],
+                },
+            },
+            "vision_config": {
+                "depth": 24,
+                "hidden_size": 1024,
+                "intermediate_size": 4096,
+                "num_heads": 16,
+                "patch_size": 16,
+                "spatial_merge_size": 2,
+                "temporal_patch_size": 2,
+                "out_hidden_size": 2560,
+                "num_position_embeddings": 2304,
+                "deepstack_visual_indexes": [5, 11, 17],
+            },
         },
     },
     "toy": {

@@ -84,7 +84,7 @@ class QwenJudge(RewardModel):
     ) -> QwenJudge:
         """A judge from scratch. `sizes` are Qwen3VLConfig's text_config and vision_config; see `toy_sizes`."""
         tokenizer = word_tokenizer([WORDS, *(question(text) for text in instructions)], SPECIAL)
-        text = {**sizes["text_config"], "vocab_size": tokenizer.get_vocab_size()}
+        text = {"vocab_size": tokenizer.get_vocab_size(), **sizes["text_config"]}
         named = {
             name: tokenizer.token_to_id(token)
             for name, token in (

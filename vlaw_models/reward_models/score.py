@@ -15,12 +15,15 @@ from vlaw_models.progress import Progress
 from vlaw_models.reward_models.base import RewardModel, load_reward_model
 from vlaw_models.robots.spec import RobotSpec
 
+BATCH = 16
+"""Episodes judged at once."""
+
 
 def score_episodes(
     reward_dir: Path,
     episodes: Iterable[Episode],
     *,
-    batch_size: int = 16,
+    batch_size: int = BATCH,
     progress: Progress | None = None,
 ) -> np.ndarray:
     """P(yes) of each episode in the order given, float64 (N,); N may be 0. Episodes are read one batch at a time.

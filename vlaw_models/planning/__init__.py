@@ -1,0 +1,1 @@
+"""What a stage needs of a GPU, found out before it starts."""

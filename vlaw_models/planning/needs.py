@@ -1,0 +1,270 @@
+"""What the models of a preset need: each is built at its size and run once, with fake weights (fake.py).
+
+One sample's forward and backward for what is trained, one call for what generates. Losses and calls are those of the
+learners and rollouts themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from vlaw_models import presets
+from vlaw_models.autoencoders.base import Autoencoder, build_autoencoder
+from vlaw_models.config import Sampling
+from vlaw_models.device import mixed
+from vlaw_models.learners.recompute import layers_of, recomputing
+from vlaw_models.learners.reward_model import add_lora
+from vlaw_models.planning.fake import Run, call, faking, take_step
+from vlaw_models.policies.base import TrainedPolicy, build_policy
+from vlaw_models.policies.normalization import Normalization
+from vlaw_models.reward_models.base import RewardModel, build_reward_model
+from vlaw_models.robots.spec import RobotSpec
+from vlaw_models.world_models import edm
+from vlaw_models.world_models.base import Condition, WorldModel, build_world_model
+
+WORDS = "put the red block on the blue block"
+"""An instruction, of the usual length."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What training a model needs, whatever the number of samples and GPUs."""
+
+    model: str
+    """Its class."""
+    parameters: int
+    weights: int
+    """Bytes of all parameters."""
+    trained: int
+    """Bytes of those that are trained: of their gradients too, and half of Adam's moments."""
+    layer: int
+    """Bytes of the largest part that is sharded by itself."""
+    kept: Run
+    """Of one sample, activations kept for the backward pass."""
+    recomputed: Run | None
+    """Of one sample, activations computed again; None where the class names no layers for it."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What a call of a model needs."""
+
+    model: str
+    parameters: int
+    weights: int
+    run: Run
+    """Of one sample; of an autoencoder a pass of its own size."""
+    grows: bool = True
+    """Whether more samples take more memory."""
+
+
+class Models:
+    """The models of a preset for a robot, each built once, when it is asked for."""
+
+    def __init__(self, preset: str, robot: RobotSpec):
+        self.preset, self.robot = preset, robot
+
+    @cached_property
+    def world_model(self) -> WorldModel:
+        with faking():
+            return build_world_model(presets.WORLD_MODEL[self.preset], robot=self.robot, seed=0)
+
+    @cached_property
+    def autoencoder(self) -> Autoencoder:
+        with faking():
+            return build_autoencoder(presets.AUTOENCODER[self.preset], seed=0).eval()
+
+    @cached_property
+    def policy(self) -> TrainedPolicy:
+        preset, states, actions = presets.POLICY[self.preset], len(self.robot.state), len(self.robot.action)
+        low, chunk = np.zeros(states, np.float32), np.zeros((preset["chunk_size"], actions), np.float32)
+        normalization = Normalization(low, low + 1, chunk, chunk + 1, self.robot.action.as_is, self.robot.action.wraps)
+        with faking():
+            return build_policy(preset, normalization, robot=self.robot, seed=0, instructions=[WORDS])
+
+    def judge(self) -> RewardModel:
+        """A new one every time: LoRA changes it. Published weights are in bfloat16."""
+        preset = dict(presets.REWARD_MODEL[self.preset])
+        with faking(torch.bfloat16 if preset.pop("weights", None) else torch.float32):
+            return build_reward_model(preset, robot=self.robot, instructions=[WORDS])
+
+    def picture(self) -> tuple[int, int, int, int]:
+        """(V, height, width, 3) of a frame with all its cameras."""
+        (_, rows, columns), views = self.world_model.latent_shape, self.world_model.views
+        factor = self.autoencoder.factor
+        return views, rows // views * factor, columns * factor, 3
+
+
+def of_world_model(models: Models, *, heads: bool) -> Training:
+    """Finetuning on a window."""
+    model = models.world_model
+    if heads:
+        with faking():
+            model.add_heads([WORDS], seed=0)
+    future, condition = window(model)
+    generator = torch.Generator()
+
+    def loss() -> torch.Tensor:
+        return edm.loss(model, future, condition, generator)[0].mean()
+
+    return training(model, list(model.parameters()), loss)
+
+
+def of_policy(models: Models, *, frozen_encoder: bool) -> Training:
+    """The update on a step of an episode: imitation, whose cost is about that of the other learners."""
+    policy = models.policy
+    images, state, tokens = observation(models, policy)
+    target, weight = torch.zeros(1, policy.chunk_size, policy.action_dim), torch.ones(1)
+    generator = torch.Generator()
+    if not frozen_encoder:
+        given = (images, state, tokens, target, weight, generator)
+        return training(policy, list(policy.parameters()), lambda: policy.loss(*given), bfloat16=True)
+    with torch.no_grad():
+        features = policy.picture_features(images, tokens)
+
+    def loss() -> torch.Tensor:
+        context = policy.encode_features(features, policy.normalization.state(state))
+        return policy.chunk_error(context, state, target, weight, generator)
+
+    return training(policy, policy.head_parameters(), loss, bfloat16=True)
+
+
+def of_judge(models: Models, *, rank: int) -> Training:
+    """Finetuning with LoRA on a clip."""
+    judge = models.judge()
+    with faking():
+        add_lora(judge, rank, seed=0)
+    frames, states = clip(models, judge)
+    right = torch.zeros(1, dtype=torch.int64)
+
+    def loss() -> torch.Tensor:
+        if judge.frozen_eyes:
+            with torch.no_grad():
+                features = judge.frame_features(frames, [WORDS])
+            return functional.cross_entropy(judge.answer_features(features, states).float(), right)
+        return functional.cross_entropy(judge(frames, [WORDS], states).float(), right)
+
+    trained = [value for value in judge.parameters() if value.requires_grad]
+    return training(judge, trained, loss, bfloat16=judge.autocast)
+
+
+def training(
+    model: nn.Module, trained: Sequence[nn.Parameter], loss: Callable[[], torch.Tensor], *, bfloat16: bool = False
+) -> Training:
+    """Forward and backward of a sample, with activations kept, and computed again where the class can. `bfloat16`:
+    whether the trainer computes the loss in it (`LoopConfig`); world models see to that themselves."""
+
+    def as_trained() -> torch.Tensor:
+        with mixed("cpu", enabled=bfloat16):
+            return loss()
+
+    own = {id(value) for value in trained}
+    for value in model.parameters():
+        value.requires_grad_(id(value) in own)
+    model.train()
+    kept = take_step(model, as_trained)
+    recomputed = None
+    if layers_of(model):
+        with recomputing(model):
+            recomputed = take_step(model, as_trained)
+    parts = layers_of(model) or [model]
+    return Training(
+        type(model).__name__,
+        sum(value.numel() for value in model.parameters()),
+        size(model.parameters()),
+        size(trained),
+        max(size(part.parameters()) for part in parts),
+        kept,
+        recomputed,
+    )
+
+
+def of_imagining(models: Models) -> Generation:
+    """One pass of the world model over a chunk."""
+    model = models.world_model.eval()
+    _, condition = window(model)
+    generator = torch.Generator()
+    return generation(model, lambda: edm.imagine(model, condition, Sampling(), generator=generator))
+
+
+def of_decoding(models: Models) -> Generation:
+    """As many pictures as the autoencoder decodes at once."""
+    autoencoder = models.autoencoder
+    _, height, width, _ = models.picture()
+    count, factor = autoencoder.batch_size, autoencoder.factor
+    latents = torch.zeros(count, autoencoder.latent_channels, height // factor, width // factor)
+    return generation(autoencoder, lambda: autoencoder.to_pixels(latents))
+
+
+def of_encoding(models: Models) -> Generation:
+    """As many pictures as the autoencoder encodes at once."""
+    autoencoder = models.autoencoder
+    _, height, width, _ = models.picture()
+    pixels = torch.zeros(autoencoder.batch_size, 3, height, width)
+    return generation(autoencoder, lambda: autoencoder.to_latents(pixels))
+
+
+def of_acting(models: Models) -> Generation:
+    """A chunk of actions: the observation is encoded once; a step of sampling costs what one in training does."""
+    policy = models.policy.eval()
+    images, state, tokens = observation(models, policy)
+    encoding = call(policy, lambda: policy.observed(state, images=images, tokens=tokens))
+    target, weight = torch.zeros(1, policy.chunk_size, policy.action_dim), torch.ones(1)
+    given = (images, state, tokens, target, weight, torch.Generator())
+    whole = call(policy, lambda: policy.loss(*given))
+    steps = getattr(policy, "euler_steps", 1)
+    flop = encoding.flop + steps * (whole.flop - encoding.flop)
+    return _generation(policy, Run(0, whole.peak, whole.copies, flop))
+
+
+def of_judging(models: Models) -> Generation:
+    """P(yes) of a clip."""
+    judge = models.judge().eval()
+    frames, states = clip(models, judge)
+    return generation(judge, lambda: judge(frames, [WORDS], states))
+
+
+def generation(model: Any, function: Callable[[], Any]) -> Generation:
+    return _generation(model, call(model, function))
+
+
+def _generation(model: nn.Module, run: Run) -> Generation:
+    count = sum(value.numel() for value in model.parameters())
+    return Generation(
+        type(model).__name__, count, size(model.parameters()), run, grows=not isinstance(model, Autoencoder)
+    )
+
+
+def window(model: WorldModel) -> tuple[torch.Tensor, Condition]:
+    """The frames to come of one window, and what they depend on."""
+    count = len(model.offsets()[0])
+    context = torch.zeros(1, count, *model.latent_shape)
+    poses = torch.zeros(1, count + model.chunk, model.pose_dim)
+    condition = Condition(context, poses, words=model.read_words([WORDS]))
+    return torch.zeros(1, model.chunk // model.frames_per_latent, *model.latent_shape), condition
+
+
+def observation(models: Models, policy: TrainedPolicy) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Pictures (1, V, h, w, 3), state (1, D) and tokens (1, L)."""
+    images = torch.zeros(1, *models.picture(), dtype=torch.uint8)
+    return images, torch.zeros(1, len(models.robot.state)), policy.tokenizer([WORDS])
+
+
+def clip(models: Models, judge: RewardModel) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a judge looks at: frames (1, F, V, h, w, 3) of its cameras, and states (1, F, D)."""
+    _, height, width, _ = models.picture()
+    frames = torch.zeros(1, judge.num_frames, len(judge.cameras), height, width, 3, dtype=torch.uint8)
+    return frames, torch.zeros(1, judge.num_frames, len(models.robot.state))
+
+
+def size(values: Any) -> int:
+    """Bytes of parameters."""
+    return sum(value.numel() * value.element_size() for value in values)
