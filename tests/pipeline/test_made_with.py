@@ -143,12 +143,17 @@ def test_no_other_setting_of_the_environment_is_read_by_what_makes_data():
     assert {module for module in readers if module.startswith("vlaw_models")} == {
         "vlaw_models.__init__",
         "vlaw_models.device",
+        "vlaw_models.learners.loop",
+        "vlaw_models.learners.resume",
         "vlaw_models.robots.libero.settings",
         "vlaw_models.robots.libero.world",
         "vlaw_models.robots.opengl",
         "vlaw_models.robots.tabletop.renderer",
         "vlaw_models.threads",
-    }, "the first: how threads wait; the last: how many processes read batches; LIBERO's world writes a path of its own"
+    }, (
+        "the first: how threads wait; the last: how many processes read batches; learners: which of several processes "
+        "this is, and how often a state is kept; LIBERO's world writes a path of its own"
+    )
     assert {module for module in readers if module.startswith(("vlaw_assets.lake", "vlaw_assets.assets"))} == {
         "vlaw_assets.lake.lance_table",
         "vlaw_assets.lake.verified",

@@ -14,7 +14,7 @@ from factories import episode
 from vlaw_assets.recipes import preflight
 from vlaw_assets.recipes.loading import PACKAGED, load_foundation, load_recipe
 from vlaw_models.autoencoders.base import build_autoencoder, load_autoencoder
-from vlaw_models.config import ImagineConfig, WorldModelConfig, WorldModelMetricsConfig
+from vlaw_models.config import ImagineConfig, Sampling, WorldModelConfig, WorldModelMetricsConfig
 from vlaw_models.episodes import Episode, Observation, Start
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.world_model import finetune_world_model
@@ -150,7 +150,7 @@ def test_a_replay_passes_through_the_recorded_poses(models, recordings):
 def test_rows_that_leave_or_begin_anew_keep_their_own_memory(models, recordings):
     def world() -> ImaginedWorld:
         loaded = load_world_model(models["world_model"]), load_autoencoder(models["autoencoder"])
-        return ImaginedWorld(*loaded, ROBOT, sampling_steps=1)
+        return ImaginedWorld(*loaded, ROBOT, sampling=Sampling())
 
     starts, actions = starts_of(recordings), np.stack([e.actions for e in recordings])
     whole = world()
