@@ -277,6 +277,8 @@ def test_identity_covers_the_network_and_not_its_path(tmp_path):
     assert named["feature_net"] == folder_digest(folder)
     assert named["perceptual_net"] == ""
     assert str(folder) not in json.dumps(named)
+    assert not {"guidance", "sampling_schedule"} & set(named)  # keys that came later, at their defaults
+    assert asset.identity_of(WorldModelMetricsConfig(guidance=2.0))["guidance"] == 2.0
     work = SimpleNamespace(
         parents={"feature_judge": None}, read=lambda role: SimpleNamespace(checkpoint=lambda: folder)
     )

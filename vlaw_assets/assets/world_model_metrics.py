@@ -9,7 +9,6 @@ never the iteration's own: one fixed network, so that numbers of different itera
 
 from __future__ import annotations
 
-import dataclasses
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state
 from vlaw_assets.pipeline import checks
 from vlaw_assets.reports.success import ALL
-from vlaw_models.config import WorldModelMetricsConfig
+from vlaw_models.config import WorldModelMetricsConfig, identifying
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef
@@ -107,7 +106,7 @@ def identity_of(config: WorldModelMetricsConfig) -> dict[str, Any]:
 
     given = {key: getattr(config, key) for key in ("feature_net", "perceptual_net")}
     networks = {key: folder_digest(folder) if folder else "" for key, folder in given.items()}
-    return {key: value for key, value in (dataclasses.asdict(config) | networks).items() if key != "source"}
+    return {key: value for key, value in (identifying(config) | networks).items() if key != "source"}
 
 
 def networks(work: Work, config: WorldModelMetricsConfig, size: tuple[int, int]) -> tuple[Any, Any, list[str]]:
