@@ -31,7 +31,7 @@ from vlaw_models.config import Sampling
 from vlaw_models.device import compute_device
 from vlaw_models.episodes import Start
 from vlaw_models.planning.needs import Models, of_acting, of_decoding, of_imagining, of_judging
-from vlaw_models.policies.base import build_policy
+from vlaw_models.policies.build import build_policy
 from vlaw_models.policies.normalization import Normalization
 from vlaw_models.reward_models.base import build_reward_model
 from vlaw_models.robots.registry import find_robot

@@ -13,7 +13,8 @@ from vlaw_models.learners.base import Examples, load_learner
 from vlaw_models.learners.flow_matching import train_policy
 from vlaw_models.learners.loop import LoopConfig
 from vlaw_models.learners.policy import update_policy
-from vlaw_models.policies.base import build_policy, load_policy
+from vlaw_models.policies.base import load_policy
+from vlaw_models.policies.build import build_policy
 from vlaw_models.policies.flow_policy import FlowPolicy
 from vlaw_models.policies.openvla_oft import OpenVlaOftL1Policy, OpenVlaOftPolicy, of_bins, to_bins
 from vlaw_models.presets import OPENVLA_OFT

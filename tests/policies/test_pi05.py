@@ -15,7 +15,8 @@ from vlaw_models.learners.flow_matching import train_policy
 from vlaw_models.learners.imitation import Filtered
 from vlaw_models.learners.loop import LoopConfig
 from vlaw_models.learners.policy import update_policy
-from vlaw_models.policies.base import build_policy, load_policy
+from vlaw_models.policies.base import load_policy
+from vlaw_models.policies.build import build_policy
 from vlaw_models.policies.data import FeatureData, StepData
 from vlaw_models.policies.flow_policy import FlowPolicy
 from vlaw_models.policies.pi0 import Pi0Policy

@@ -17,7 +17,8 @@ from vlaw_models.learners.base import Examples, load_learner
 from vlaw_models.learners.flow_matching import train_policy
 from vlaw_models.learners.loop import LoopConfig
 from vlaw_models.learners.policy import update_policy
-from vlaw_models.policies.base import build_policy, load_policy
+from vlaw_models.policies.base import load_policy
+from vlaw_models.policies.build import build_policy
 from vlaw_models.policies.data import FeatureData, MixedData, StepData
 from vlaw_models.policies.flow_policy import FlowPolicy, pointing_error
 from vlaw_models.policies.openvla_oft import OpenVlaOftL1Policy, OpenVlaOftPolicy

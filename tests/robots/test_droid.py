@@ -16,7 +16,8 @@ from vlaw_models.episodes import Episode, Start
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.world_model import finetune_world_model
 from vlaw_models.metrics.rows import video_rows
-from vlaw_models.policies.base import build_policy, load_policy
+from vlaw_models.policies.base import load_policy
+from vlaw_models.policies.build import build_policy
 from vlaw_models.policies.data import StepData, check_fits
 from vlaw_models.policies.normalization import Normalization
 from vlaw_models.presets import AUTOENCODER, POLICY, REWARD_MODEL, WORLD_MODEL, foundation

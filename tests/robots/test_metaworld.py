@@ -20,7 +20,7 @@ from vlaw_models import presets
 from vlaw_models.autoencoders.base import build_autoencoder
 from vlaw_models.episodes import Start
 from vlaw_models.errors import VlawError
-from vlaw_models.policies.base import build_policy
+from vlaw_models.policies.build import build_policy
 from vlaw_models.policies.normalization import Normalization
 from vlaw_models.reward_models.base import build_reward_model
 from vlaw_models.robots.gym import RobotEnv

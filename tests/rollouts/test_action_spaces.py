@@ -18,7 +18,8 @@ from vlaw_models.config import ImagineConfig, Sampling, WorldModelConfig, WorldM
 from vlaw_models.episodes import Episode, Observation, Start
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.world_model import finetune_world_model
-from vlaw_models.policies.base import build_policy, load_policy
+from vlaw_models.policies.base import load_policy
+from vlaw_models.policies.build import build_policy
 from vlaw_models.policies.data import StepData, check_fits
 from vlaw_models.policies.normalization import Normalization
 from vlaw_models.presets import AUTOENCODER, POLICY, WORLD_MODEL

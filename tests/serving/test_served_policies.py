@@ -24,7 +24,7 @@ from vlaw_assets.serving.served import find_policy, load
 from vlaw_assets.serving.session import MESSAGES, folder_of, is_served, read_session
 from vlaw_models.episodes import Observation, Start
 from vlaw_models.errors import VlawError
-from vlaw_models.policies.base import build_policy
+from vlaw_models.policies.build import build_policy
 from vlaw_models.policies.normalization import Normalization
 from vlaw_models.presets import POLICY
 from vlaw_models.robots.droid import SPEC as DROID

@@ -23,7 +23,8 @@ from vlaw_models.device import mixed
 from vlaw_models.learners.recompute import layers_of, recomputing
 from vlaw_models.learners.reward_model import add_lora
 from vlaw_models.planning.fake import Run, call, faking, take_step
-from vlaw_models.policies.base import TrainedPolicy, build_policy
+from vlaw_models.policies.base import TrainedPolicy
+from vlaw_models.policies.build import build_policy
 from vlaw_models.policies.normalization import Normalization
 from vlaw_models.reward_models.base import RewardModel, build_reward_model
 from vlaw_models.robots.spec import RobotSpec

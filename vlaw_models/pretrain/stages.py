@@ -201,7 +201,7 @@ def train_base_policy(data: Corpora, out: Path, progress: Progress | None = None
     from vlaw_models.learners.flow_matching import train_head, train_policy
     from vlaw_models.learners.loop import LoopConfig
     from vlaw_models.learners.resume import Checkpoints
-    from vlaw_models.policies.base import build_policy
+    from vlaw_models.policies.build import build_policy
     from vlaw_models.policies.data import MixedData, StepData
     from vlaw_models.policies.normalization import Normalization
 

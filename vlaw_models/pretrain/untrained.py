@@ -27,7 +27,7 @@ def build_untrained(
 
 
 def _policy(preset: str, episodes: Sequence[Episode], out: Path, robot: RobotSpec, seed: int) -> None:
-    from vlaw_models.policies.base import build_policy
+    from vlaw_models.policies.build import build_policy
     from vlaw_models.policies.normalization import Normalization
 
     entry = presets.POLICY[preset]
