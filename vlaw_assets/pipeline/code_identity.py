@@ -30,8 +30,6 @@ from vlaw_assets.pipeline import read_code
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
-    from grimp import ImportGraph
-
     from vlaw_models.registry import Registry
 
 ROOT = Path(vlaw_models.__file__).parent.parent
@@ -139,10 +137,10 @@ def sources(*modules: str) -> dict[str, Path]:
 
     ModuleNotFoundError where one of them does not exist.
     """
-    graph = imports()
+    imported = imports()
     outside = {top_level(module) for module in modules} - set(PACKAGES)
     for module in modules:
-        if not (module in graph.modules or (top_level(module) in outside and read_code.file_of(module))):
+        if not (module in imported or (top_level(module) in outside and read_code.file_of(module))):
             raise ModuleNotFoundError(f"there is no module {module}, whose code is part of what is made by it")
     found: dict[str, Path] = {}
     waiting = list(modules)
@@ -152,9 +150,9 @@ def sources(*modules: str) -> dict[str, Path]:
             waiting.append(name.rpartition(".")[0])
         if name in found or name in FOR_PEOPLE:
             continue
-        if name in graph.modules:
+        if name in imported:
             found[name] = _file_of(name)
-            waiting += graph.find_modules_directly_imported_by(name)
+            waiting += imported[name]
             for module in shipped_for(name):
                 waiting += [module, *read_code.targets_in(_file_of(module))]
         elif top_level(name) in outside and (path := read_code.file_of(name)):
@@ -184,8 +182,8 @@ def registries_of(module: str) -> tuple[Registry, ...]:
 
 
 @cache
-def imports() -> ImportGraph:
-    """Who imports whom in both packages, from the files as they are when it is first asked for.
+def imports() -> dict[str, set[str]]:
+    """Module -> the modules that it imports, in both packages, from the files as they are when it is first asked for.
 
     Raises VlawError for a file that is not Python.
     """
@@ -194,13 +192,15 @@ def imports() -> ImportGraph:
 
     try:
         # Without its cache, which would be a folder in the caller's working directory and saves nothing here.
-        return build_graph(*PACKAGES, cache_dir=None, exclude_type_checking_imports=True)
+        graph = build_graph(*PACKAGES, cache_dir=None, exclude_type_checking_imports=True)
     except SourceSyntaxError as error:
         raise VlawError(
             f"what the code of a stage is cannot be told: {error}", where=str(error.filename), remedy="mend the file"
         ) from error
+    return {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
 
 
+@cache
 def _file_of(module: str) -> Path:
     package = ROOT.joinpath(*module.split("."), "__init__.py")
     return package if package.is_file() else package.parent.with_suffix(".py")
