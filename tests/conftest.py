@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import gc
 import os
+import sqlite3
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -115,6 +117,28 @@ def _surroundings(tmp_path_factory: pytest.TempPathFactory):
         patch.setenv("DAGSTER_HOME", str(root / "dagster_home"))
         patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
         patch.delenv("VLAW_RECIPES", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _unflushed():
+    """The processes of the suite do not wait for the disk, of lakes and of Dagster's SQLite alike: no power cut comes,
+    and the page cache outlives them.
+
+    What is flushed, and when, tests see in processes of their own, under strace, or by calls that they watch: these are
+    made all the same.
+    """
+    connect = sqlite3.dbapi2.connect
+
+    def connected(*args, **options):
+        connection = connect(*args, **options)
+        with suppress(sqlite3.Error):  # of a damaged file: whoever reads it shall be told
+            connection.execute("PRAGMA synchronous = OFF")
+        return connection
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _descriptor: None)
+        patch.setattr(sqlite3.dbapi2, "connect", connected)
         yield
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -45,10 +44,8 @@ def mine(mirrored, tmp_path, monkeypatch) -> MirroredLake:
 
 @pytest.fixture(scope="session")
 def long(tmp_path_factory):
-    """A lake with real artifacts, and a table of 250 commits; fsync does nothing while they are made."""
+    """A lake with real artifacts, and a table of 250 commits."""
     lake = Lake.open(tmp_path_factory.mktemp("long") / "lake")
     commit_all(lake)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _descriptor: None)
-        append(lake, COMMITS)
+    append(lake, COMMITS)
     return lake.paths.root

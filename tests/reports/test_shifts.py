@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,11 +74,9 @@ class Sides:
 
 @pytest.fixture(scope="module")
 def sides(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _file: None)  # half the time of so many small commits
-        lake = Lake.open(tmp_path_factory.mktemp("shifts") / "lake")
-        base = foundation(lake)
-        yield Sides(lake, base, side(lake, base, "a", 0))
+    lake = Lake.open(tmp_path_factory.mktemp("shifts") / "lake")
+    base = foundation(lake)
+    return Sides(lake, base, side(lake, base, "a", 0))
 
 
 @pytest.fixture(scope="module")
