@@ -71,6 +71,8 @@ SHORTEST = (
     "task_scoop",
 )
 """Many quick tests each: they fill what the others leave."""
+OWN_PROCESSES = ("test_sql_limits", "test_sql_security")
+"""Their workers for SQL are started as a command starts them."""
 
 _files = {path.stem.removeprefix("test_") for path in Path(__file__).parent.rglob("test_*.py")}
 if _gone := {*LONGEST, *SHORTEST} - _files:
@@ -139,6 +141,26 @@ def _unflushed():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _descriptor: None)
         patch.setattr(sqlite3.dbapi2, "connect", connected)
+        yield
+
+
+@pytest.fixture(scope="session")
+def _forks():
+    from sql_workers import Forks
+
+    forks = Forks()
+    yield forks
+    forks.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _sql_workers(request):
+    """Where SQL is not what is tested first of all, its workers are forks (see sql_workers.py)."""
+    if request.path.stem in OWN_PROCESSES or sys.platform != "linux":
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vlaw_assets.query.worker_process._spawn", request.getfixturevalue("_forks").spawn)
         yield
 
 
