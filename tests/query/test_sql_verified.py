@@ -96,9 +96,8 @@ def copy(pristine, tmp_path, monkeypatch):
     monkeypatch.setattr(verified, "RACY_NS", -1)
     shutil.copytree(pristine.lake.paths.root, tmp_path / "lake")
     lake = Lake.open(tmp_path / "lake")
-    with connect(lake) as query:
-        for name in views.DATA_TABLES:
-            query.execute(f"SELECT * FROM {name}")
+    entries = [entry for ref in lake.ledger.artifacts() for entry in ref.versions.values()]
+    assert lake.verified.problems(file for entry in entries for file in (*entry["files"], *entry.get("log", ()))) == []
     monkeypatch.setenv("VLAW_LAKE", str(lake.paths.root))
     return lake
 
