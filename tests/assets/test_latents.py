@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 import pickle
+import shutil
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
@@ -51,9 +52,16 @@ def autoencoder():
     return TinyAutoencoder(SMALL).eval()
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, autoencoder):
+    root = tmp_path_factory.mktemp("latents")
+    place(root, autoencoder)
+    return root
+
+
 @pytest.fixture
-def bench(tmp_path, autoencoder):
-    return place(tmp_path, autoencoder)
+def bench(made, tmp_path):
+    return Bench(shutil.copytree(made, tmp_path, dirs_exist_ok=True))
 
 
 def source_of(bench, asset):

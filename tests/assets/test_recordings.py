@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from factories import write_toml
@@ -31,11 +33,16 @@ def record(bench: Bench, name: str, count: int = COUNT, *, seed: int = 5, judged
     return bench.lake.read(ref).episodes()
 
 
+@pytest.fixture(scope="module")
+def founded(tmp_path_factory):
+    root = tmp_path_factory.mktemp("founded")
+    foundation(Bench(root).lake)
+    return root
+
+
 @pytest.fixture
-def bench(tmp_path):
-    bench = Bench(tmp_path)
-    foundation(bench.lake)
-    return bench
+def bench(founded, tmp_path):
+    return Bench(shutil.copytree(founded, tmp_path, dirs_exist_ok=True))
 
 
 def rolled_out(bench: Bench, iteration: int = 1):

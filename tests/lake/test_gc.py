@@ -45,15 +45,16 @@ def fill_differently(draft: Draft, before_ledger: bool) -> None:
     (draft.checkpoint_dir() / "config.json").write_text(json.dumps({"dead": before_ledger}))
 
 
-@pytest.fixture
-def lake(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
     """Live artifacts, superseded and reused ones among them, and the leftovers of two dead runs between."""
-    lake = Lake.open(tmp_path / "lake")
+    lake = Lake.open(tmp_path_factory.mktemp("gc") / "lake")
     commit_all(lake)
-    fail(lake, monkeypatch, before_ledger=True)
-    commit_all(lake, partition="ablation|01")
-    commit_all(lake, force=True)
-    fail(lake, monkeypatch, before_ledger=False)
+    with pytest.MonkeyPatch.context() as patch:
+        fail(lake, patch, before_ledger=True)
+        commit_all(lake, partition="ablation|01")
+        commit_all(lake, force=True)
+        fail(lake, patch, before_ledger=False)
     torn = lake.paths.table("steps") / "asset=dead" / "partition_key=vlaw__03" / "part-torn.parquet"
     torn.write_bytes(b"PAR1 torn")
     (lake.paths.frames / "data" / "torn.lance").write_bytes(b"torn")
@@ -62,7 +63,13 @@ def lake(tmp_path, monkeypatch):
     (folder / "model.safetensors").write_bytes(b"12345")
     (lake.paths.table("steps") / "_delta_log" / "_commit_1.json.tmp").write_text("{}")
     (lake.paths.root / ".FORMAT.json.1.tmp").write_text("{")
-    return lake
+    return lake.paths.root
+
+
+@pytest.fixture
+def lake(made, tmp_path):
+    shutil.copytree(made, tmp_path / "lake")
+    return Lake.open(tmp_path / "lake")
 
 
 def outside(lake: Lake) -> dict[str, list]:

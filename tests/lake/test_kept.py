@@ -19,15 +19,21 @@ from vlaw_models.errors import VlawError
 COUNT = 12
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    lake = Lake.open(tmp_path_factory.mktemp("kept") / "lake")
+    fill(lake, "a")
+    return lake.paths.root
+
+
 @pytest.fixture
-def root(tmp_path, monkeypatch):
+def root(made, tmp_path, monkeypatch):
     """A lake of a few artifacts, and memories that take note of it at once."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(kept, "LEAST", 3)
     for module in (kept, verified):
         monkeypatch.setattr(module, "RACY_NS", -(10**12))
-    fill(Lake.open(tmp_path / "lake"), "a")
-    return tmp_path / "lake"
+    return shutil.copytree(made, tmp_path / "lake")
 
 
 def fill(lake, word):

@@ -39,10 +39,11 @@ def lake(tmp_path):
     return Lake.open(tmp_path / "lake")
 
 
-@pytest.fixture
-def loop(lake):
-    """Two experiments that share rollouts: 10 real (5 successes), 4 imagined, their scores, a training set, a
-    policy."""
+@pytest.fixture(scope="module")
+def loop(tmp_path_factory):
+    """Two experiments that share rollouts: 10 real (5 successes), 4 imagined, their scores, a training set, a policy.
+    To look at only."""
+    lake = Lake.open(tmp_path_factory.mktemp("loop") / "lake")
     made = {}
 
     def step(asset, partition, parents, write, recipe=None):

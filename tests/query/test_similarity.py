@@ -3,6 +3,8 @@ were damaged, compacted or made again."""
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from factories import commit
@@ -16,10 +18,17 @@ from vlaw_assets.query import similarity
 from vlaw_models.errors import VlawError
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    lake = Lake.open(tmp_path_factory.mktemp("vectors") / "lake")
+    return lake.paths.root, known_vectors(lake)
+
+
 @pytest.fixture
-def known(tmp_path):
-    lake = Lake.open(tmp_path / "lake")
-    return lake, *known_vectors(lake)
+def known(made, tmp_path):
+    """(lake, real_rollouts, imagined_rollouts, episode_embeddings), to change."""
+    shutil.copytree(made[0], tmp_path / "lake")
+    return Lake.open(tmp_path / "lake"), *made[1]
 
 
 def test_neighbours_come_by_distance_with_what_is_known_of_them(known):
