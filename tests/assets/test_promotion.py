@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from asking import ask
@@ -15,17 +18,29 @@ from small_loop import checkpoint, commit, episodes, foundation
 from vlaw_assets.assets import loop_state
 from vlaw_assets.assets.stage import STAGES
 from vlaw_assets.cli.status import collect
+from vlaw_assets.lake import ArtifactRef
 from vlaw_assets.query import connect
 from vlaw_assets.rebuild.staleness import ask as would_make
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _founded(tmp_path_factory):
+    """Every loop begins with the same foundation: made once, copied."""
+    lake = Bench(tmp_path_factory.mktemp("founded")).lake
+    Loop.founded = lake.paths.root, foundation(lake)
 
 
 class Loop(Bench):
     """Iterations of the experiment 'gate' up to what the gate reads, made of noise."""
 
+    founded: ClassVar[tuple[Path, dict[str, ArtifactRef]]]
+
     def __init__(self, root, **promotion):
+        lake, base = self.founded
+        shutil.copytree(lake, root / "lake")
         super().__init__(root)
         self.gate(**promotion)
-        self.base = foundation(self.lake)
+        self.base = dict(base)
 
     def gate(self, **promotion):
         """The recipe, with these values of the gate."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from asking import at
 from small_loop import loop
@@ -9,11 +11,18 @@ from small_loop import loop
 from vlaw_assets.lake import Lake
 
 
+@pytest.fixture(scope="session")
+def first(tmp_path_factory):
+    lake = Lake.open(tmp_path_factory.mktemp("first") / "lake")
+    return lake.paths.root, loop(lake)
+
+
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """(lake, [foundation, iteration 01, iteration 02])."""
-    lake = Lake.open(tmp_path_factory.mktemp("known") / "lake")
-    return lake, loop(lake)
+def made(first, tmp_path_factory):
+    """(lake, [foundation, iteration 01, iteration 02]), a copy for each file."""
+    root, parts = first
+    copy = shutil.copytree(root, tmp_path_factory.mktemp("known") / "lake")
+    return Lake.open(copy), [dict(part) for part in parts]
 
 
 @pytest.fixture
