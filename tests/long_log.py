@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,21 +17,20 @@ from vlaw_assets.lake.upkeep.verify import verify_ledger
 COMMITS = 250
 
 
-def members(number: int, artifact: str = "") -> pa.Table:
+@cache
+def members() -> pa.Table:
     owner = {"asset": "policy", "partition_key": "vlaw__01", "experiment": "vlaw", "iteration": 1}
-    member = {
-        "artifact_id": artifact or f"artifact-{number:05d}",
-        "owner": "o",
-        "weight": 1.0,
-        "source": "real",
-        **owner,
-    }
+    member = {"artifact_id": "", "owner": "o", "weight": 1.0, "source": "real", **owner}
     return validated("members", [member | {"position": i, "episode_id": f"e{i}"} for i in range(2)], where="test")
 
 
 def append(lake: Lake, count: int, artifact: str = "") -> None:
+    rows = members()
+    place = rows.schema.get_field_index("artifact_id")
     for number in range(count):
-        lake.tables.append("members", members(number, artifact), artifact_id=artifact or f"artifact-{number:05d}")
+        name = artifact or f"artifact-{number:05d}"
+        owned = rows.set_column(place, rows.schema.field(place), pa.array([name] * rows.num_rows))
+        lake.tables.append("members", owned, artifact_id=name)
 
 
 def log_of(lake: Lake, name: str = "members") -> Path:
