@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -39,8 +40,8 @@ STARTED, CANCELING = dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING
 
 
 @pytest.fixture
-def instance(tmp_path, monkeypatch):
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+def instance(first_home, tmp_path, monkeypatch):
+    monkeypatch.setenv("DAGSTER_HOME", str(shutil.copytree(first_home, tmp_path / "home")))
     with driver.open_instance() as instance:
         yield instance
 

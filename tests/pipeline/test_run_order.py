@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 
@@ -23,8 +24,8 @@ PARTITION = run_order.PARTITION
 
 
 @pytest.fixture
-def instance(tmp_path, monkeypatch):
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+def instance(first_home, tmp_path, monkeypatch):
+    monkeypatch.setenv("DAGSTER_HOME", str(shutil.copytree(first_home, tmp_path / "home")))
     with driver.open_instance() as instance:
         yield instance
 
