@@ -18,6 +18,7 @@ import pytest
 from asking import at, vlaw
 from exported_lake import PARTITION, RECIPE, SIZE, arm_episode, exported_lake, frames
 from factories import commit
+from reading_here import read_here
 from recorded_dataset import ARM
 
 from vlaw_assets.exports.lerobot import Sizes, write_dataset
@@ -25,6 +26,7 @@ from vlaw_assets.exports.lerobot.episodes import plan
 from vlaw_assets.exports.lerobot.lance_storage import byte_index
 from vlaw_assets.exports.lerobot.layout import CODECS, FILES, LANCE, STORAGES, Place
 from vlaw_assets.exports.lerobot.stats import MOST, Whole, levels_of, of_levels
+from vlaw_assets.importers import commit as committing
 from vlaw_assets.importers.base import Options
 from vlaw_assets.importers.registry import import_recordings
 from vlaw_assets.lake import Lake, labels, quarantine
@@ -288,7 +290,8 @@ def test_an_export_that_is_imported_again_has_the_same_numbers_and_labels(here, 
         assert min(psnr(got, kept) for got, kept in pairs) > LEAST_PSNR["h264"]
 
 
-def test_imagined_episodes_are_not_imported_as_recordings(here, tmp_path):
+def test_imagined_episodes_are_not_imported_as_recordings(here, tmp_path, monkeypatch):
+    monkeypatch.setattr(committing, "read_apart", read_here)
     vlaw("export", "lerobot", "training_set", "vlaw", "1", "given", code=0)
     other = Lake.open(tmp_path / "other", create=True)
     options = {"image_size": SIZE, "robot": "arm"}

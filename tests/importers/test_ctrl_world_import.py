@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from recorded_dataset import every_episode
 from vlaw_assets.importers.ctrl_world import open_recordings
 from vlaw_assets.importers.description import Options
 from vlaw_assets.importers.registry import IMPORTERS, import_recordings
+from vlaw_assets.importers.worker_process import judged
 from vlaw_assets.lake import Lake
 from vlaw_assets.lake.upkeep.verify import verify
 from vlaw_models.errors import VlawError
@@ -131,10 +133,26 @@ BROKEN = {
 }
 
 
+IN_A_PROCESS = "video too short"
+"""Of those that are found while episodes are read, which a process of its own does: the one that goes all the way."""
+
+
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_dataset_is_refused_and_nothing_is_written(dataset, tmp_path, case):
     spoil, words = BROKEN[case]
     spoil(dataset)
+    try:
+        recordings = open_recordings(dataset, SMALL)
+    except VlawError:
+        recordings = None
+    if recordings is not None:
+        reads = recordings.read(range(len(recordings.index)))
+        found = [judged(read, recordings.robot, only_labelled=False)[0].excluded for read in reads]
+        refused = [finding.value for finding in found if finding]
+        assert refused
+        assert re.search(words, refused[0])
+        if case != IN_A_PROCESS:
+            return
     lake = Lake.open(tmp_path / "lake", create=True)
     before = sorted(path for path in lake.paths.root.rglob("*") if path.is_file())
     with pytest.raises(VlawError, match=words) as caught:
