@@ -272,10 +272,7 @@ def test_the_second_iteration_starts_with_what_the_first_left(place):
             "start_evaluation",
             "reward_model",
             "real_rollouts",
-            "training_set",
             "world_model",
-            "imagined_rollouts",
-            "reward_scores",
         ],
     )
     lake = place.lake
