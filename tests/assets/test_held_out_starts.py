@@ -57,7 +57,7 @@ def evaluable(tmp_path, monkeypatch, seed: int | None):
         made = iteration(bench.lake, base, {}, "loop|01")
     calls = []
 
-    def robot(_folder, tasks, config, *, noise_seed, robot, progress=None, seen=None):
+    def robot(_folder, tasks, config, *, noise_seed, robot, progress=None, seen=None, spread=None):
         calls.append((config.noise_scale, noise_seed))
         arrays = {
             "images": np.zeros((3, len(robot.cameras), 8, 8, 3), np.uint8),

@@ -164,7 +164,7 @@ def _roll_out(stage: Stage, plan: EvaluationPlan, work: Work) -> None:
         episodes, stopping = evaluate_until_settled(checkpoint, tasks, config, outcomes, **options)
         counts = Counter(task for task, _ in interleaved_part(planned, stopping.run))
     else:
-        episodes = evaluate_policy(checkpoint, tasks, config, **options)
+        episodes = evaluate_policy(checkpoint, tasks, config, **options, spread=stage.spread(work))
     work.check(
         checks.episodes_fit_schema(episodes, tasks=tasks, labelled=True, robot=stage.robot),
         checks.all_finite(episodes),

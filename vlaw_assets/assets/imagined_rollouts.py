@@ -125,6 +125,7 @@ def _in_the_world_model(stage: Stage, work: Work, starts: Starts) -> Iterator[li
         robot=stage.robot,
         seed=stage.seed,
         progress=stage.progress,
+        spread=stage.spread(work),
     )
 
 

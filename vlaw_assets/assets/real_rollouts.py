@@ -121,6 +121,7 @@ def _collect(stage: Stage, work: Work, config: RolloutConfig, *, seed: int) -> I
         iteration=stage.iteration,
         seed=seed,
         progress=stage.progress,
+        spread=stage.spread(work),
     )
 
 

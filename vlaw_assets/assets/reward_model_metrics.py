@@ -26,7 +26,9 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
     from vlaw_models.reward_models.score import score_episodes
 
     measured.check_clips(clips)
-    scores = score_episodes(work.read("reward_model").checkpoint(), clips, progress=stage.progress)
+    scores = score_episodes(
+        work.read("reward_model").checkpoint(), clips, progress=stage.progress, spread=stage.spread(work)
+    )
     work.check(checks.numbers_finite(scores, what="scores"))
     judge = work.parents["reward_model"].content_digest
     found, left_out = measured.score_rows(clips, scores, alpha)

@@ -42,6 +42,7 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
 
     imagined, role = work.read("imagined_rollouts"), scored_by(recipe)
     judge = work.read(role).checkpoint()
+    spread = stage.spread(work)
     rows: list[dict[str, Any]] = []
     read: dict[str, int] = {}
     for number, task in enumerate(recipe.tasks):
@@ -50,7 +51,7 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
         if not episodes:
             continue
         by_head = recipe.score.labels == HEAD
-        scores = head_scores(episodes) if by_head else score_episodes(judge, episodes, progress=None)
+        scores = head_scores(episodes) if by_head else score_episodes(judge, episodes, progress=None, spread=spread)
         stage.progress(number + 1, len(recipe.tasks), f"scored {task}")
         rows += [
             {

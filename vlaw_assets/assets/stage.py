@@ -26,7 +26,9 @@ from vlaw_assets.pipeline.checks import Finding
 from vlaw_assets.pipeline.code_identity import code_revision, made_with
 from vlaw_models.errors import VlawError
 from vlaw_models.progress import Progress, silent
+from vlaw_models.registry import attribute_of
 from vlaw_models.robots.registry import ROBOTS, find_robot
+from vlaw_models.spread import Spread, here
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef, Draft, Handle, Identity, Lake, Ledger
@@ -51,6 +53,9 @@ MAKE_IT = "Run the job foundation first (Jobs > foundation > Materialize all); v
 """Remedy where something of the foundation is missing."""
 CLASSES = "classes"
 """Metric of an artifact with a checkpoint: the classes that load it."""
+IN_PROCESS = "in_process"
+ELSEWHERE = "vlaw_assets.engines.elsewhere:Elsewhere"
+"""By name: what only carries work to where it is done makes no artifact, so that it is in no identity."""
 CODE = "code"
 """Metric of an artifact that was made by things of other packages: digests of its code by part."""
 
@@ -84,6 +89,8 @@ class Work:
     """Title -> PNG. They go into the lake with the commit; Dagster's log gets previews."""
     pages: dict[str, str] = field(default_factory=dict)
     """Title -> HTML. They go into the lake with the commit; Dagster's log gets their addresses."""
+    made_with: Mapping[str, Any] | None = None
+    """What the workers of an engine noted (code_identity.py); None where it was made in this process."""
 
     @property
     def reused(self) -> ArtifactRef | None:
@@ -189,6 +196,8 @@ class Stage:
     """Which episodes have another label than was recorded, if the asker knows it already (`labels.corrections`)."""
     required: list[ArtifactRef] = field(default_factory=list)
     """The artifacts that were asked for by `require`, in order."""
+    context: Any = None
+    """Dagster's, of the step: engines start workers by it. None outside of Dagster."""
 
     @property
     def code(self) -> str:
@@ -233,6 +242,13 @@ class Stage:
         from vlaw_models.learners.resume import Checkpoints
 
         return Checkpoints(self.lake.paths.training / work.draft.identity.digest, seen=self.grown)
+
+    def spread(self, work: Work) -> Spread:
+        """Where the parts of this stage's heavy work are made: here, or by workers of the engine that is asked for."""
+        if self.workplace.engine in ("", IN_PROCESS):
+            return here
+        found: Spread = attribute_of(ELSEWHERE)(self, work)
+        return found
 
     def require(self, asset: str) -> ArtifactRef:
         """The current artifact of an asset of this partition. Raises VlawError naming what to materialize."""
@@ -341,7 +357,7 @@ class Stage:
                 **code,
                 **classes,
                 "checks": noted,
-                "made_with": made_with(),
+                "made_with": work.made_with or made_with(),
             }
         )
 

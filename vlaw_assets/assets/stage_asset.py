@@ -97,6 +97,7 @@ def stage_asset(
                     progress=reporter,
                     grown=growing(context, asset, str(partition)),
                     findings=findings,
+                    context=context,
                 )
                 work = making.run(stage)
             ending = progress.MADE if work.reused is None else progress.REUSED

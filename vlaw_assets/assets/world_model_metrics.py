@@ -69,7 +69,7 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
     measured.check_clips(clips, num_steps=config.num_steps)
     height, width = clips[0].images.shape[2:4]
     net, perceptual, left_out = networks(work, config, (height, width))
-    replayed = ScratchEpisodes()
+    replayed, spread = ScratchEpisodes(), stage.spread(work)
     models = {role: work.parents[role].content_digest for role in ("world_model", "reward_model")}
     for batch in replay(
         work.read("world_model").checkpoint(),
@@ -78,6 +78,7 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
         config,
         robot=stage.robot,
         seed=stage.seed,
+        spread=spread,
     ):
         work.demand(checks.all_finite(batch))
         work.draft.write_episodes(
@@ -86,7 +87,7 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
         replayed.append(batch)
     work.check(checks.all_finite(replayed))
     found, more = measured.video_rows(clips, replayed, net, perceptual, replay_seed=stage.seed)
-    scores = score_episodes(work.read("reward_model").checkpoint(), replayed, progress=stage.progress)
+    scores = score_episodes(work.read("reward_model").checkpoint(), replayed, progress=stage.progress, spread=spread)
     found += measured.verdict_rows(clips, scores, stage.recipe.score.alpha, "replay")
     rows = [{**row, **models} for row in found]
     work.check(checks.rows_fit_schema("evaluations", rows))

@@ -34,6 +34,8 @@ class Workplace:
     """Folder of the user's own recipes; empty for the packaged ones only."""
     inbox: str = ""
     """Folder that recordings are dropped into; empty for `inbox/` in the lake's folder."""
+    engine: str = ""
+    """Where heavy parts run (engines/settings.py); empty for this process."""
 
     def open_lake(self) -> Lake:
         """The lake. Raises VlawError where the folder is not writable or not a lake of ours."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from vlaw_models.errors import VlawError
 from vlaw_models.progress import Progress
 from vlaw_models.reward_models.base import RewardModel, load_reward_model
 from vlaw_models.robots.spec import RobotSpec
+from vlaw_models.spread import Batches, Spread, here
 
 BATCH = 16
 """Episodes judged at once."""
@@ -25,24 +27,36 @@ def score_episodes(
     *,
     batch_size: int = BATCH,
     progress: Progress | None = None,
+    spread: Spread = here,
 ) -> np.ndarray:
     """P(yes) of each episode in the order given, float64 (N,); N may be 0. Episodes are read one batch at a time.
 
     Deterministic: no augmentation, no dropout, no sampling. VlawError for a damaged checkpoint, an episode whose
-    frames the judge cannot read, or a judge whose output is not finite.
+    frames the judge cannot read, or a judge whose output is not finite. A batch depends on no other, so `spread` may
+    take them elsewhere.
     """
-    score = scorer(reward_dir)
     total = len(episodes) if isinstance(episodes, Sized) else 0
     scores: list[np.ndarray] = []
     done = 0
-    stream = iter(episodes)
-    while batch := list(islice(stream, batch_size)):
-        part = score(batch)
+    parts = Batches(episodes, batch_size) if isinstance(episodes, Sequence) else _batches(episodes, batch_size)
+    for part in spread(scoring, {"reward_model": reward_dir}, {}, parts):
         scores.append(part)
-        done += len(batch)
+        done += len(part)
         if progress is not None:
             progress(done, max(total, done), f"scored {done} episodes")
     return np.concatenate(scores) if scores else np.empty(0, dtype=np.float64)
+
+
+def scoring(inputs: Mapping[str, Path], _settings: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], np.ndarray]:
+    """The heavy part of `score_episodes`: a batch of episodes -> P(yes) of each."""
+    score = scorer(inputs["reward_model"])
+    return lambda part: score(part["items"])
+
+
+def _batches(episodes: Iterable[Episode], size: int) -> Iterator[dict[str, Any]]:
+    stream = iter(episodes)
+    while batch := list(islice(stream, size)):
+        yield {"items": batch}
 
 
 def scorer(reward_dir: Path) -> Callable[[Sequence[Episode]], np.ndarray]:
