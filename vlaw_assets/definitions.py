@@ -30,7 +30,7 @@ from vlaw_assets.assets import (
     world_model,
     world_model_metrics,
 )
-from vlaw_assets.environment import default_lake, default_recipes, given_inbox, given_lake
+from vlaw_assets.environment import default_lake, default_recipes, given_engine, given_inbox, given_lake
 from vlaw_assets.inbox.sensor import inbox_job, inbox_sensor
 from vlaw_assets.local_folder import is_address
 from vlaw_assets.pipeline.first_look import first_look_job
@@ -75,10 +75,10 @@ LOOP = (
 
 
 def build_defs(
-    *, lake: str | Path, recipes: str | Path | None = None, inbox: str | Path | None = None
+    *, lake: str | Path, recipes: str | Path | None = None, inbox: str | Path | None = None, engine: str = ""
 ) -> dg.Definitions:
     """The code location for a lake and, besides the packaged recipes, a folder of the user's own; `inbox`: default a
-    folder of the lake."""
+    folder of the lake; `engine`: where heavy parts run, default in the process of a run."""
     folder = Path(recipes) if recipes else None
     iteration, take = iteration_job(), inbox_job()
     # An address stays as it is: the first step refuses it, and says what it was given.
@@ -86,6 +86,7 @@ def build_defs(
         lake=str(lake if is_address(lake) else Path(lake).expanduser().absolute()),
         recipes=str(folder or ""),
         inbox=str(inbox or ""),
+        engine=engine,
     )
     defs = dg.Definitions(
         assets=[*FOUNDATION, *LOOP, *outside.OUTSIDE],
@@ -101,4 +102,4 @@ def build_defs(
     return defs
 
 
-defs = build_defs(lake=given_lake(), recipes=default_recipes(), inbox=given_inbox())
+defs = build_defs(lake=given_lake(), recipes=default_recipes(), inbox=given_inbox(), engine=given_engine())

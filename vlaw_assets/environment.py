@@ -1,5 +1,5 @@
-"""The environment variables that say where the lake, the user's recipes and the inbox are; nothing below the commands
-reads them.
+"""The environment variables that say where the lake, the user's recipes and the inbox are, and where heavy parts run;
+nothing below the commands reads them.
 
 A file of its own: commands that only look at the lake start twice as fast without Dagster, which definitions.py needs.
 """
@@ -33,6 +33,11 @@ def default_recipes() -> str | None:
 def given_inbox() -> str | None:
     """VLAW_INBOX, or None for `inbox/` in the lake's folder."""
     return os.environ.get("VLAW_INBOX") or None
+
+
+def given_engine() -> str:
+    """VLAW_ENGINE, or '' for the process of a run."""
+    return os.environ.get("VLAW_ENGINE") or ""
 
 
 def recipes_folder() -> Path | None:

@@ -53,8 +53,8 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Check Python, packages and their plug-ins, the device, disk, memory, recipes, weights, the lake's folder, lake,
-    seal, files, the Dagster instance and whether it mirrors the lake."""
+    """Check Python, packages and their plug-ins, the device, engine, disk, memory, recipes, weights, the lake's folder,
+    lake, seal, files, the Dagster instance and whether it mirrors the lake."""
     findings = [_examine(name, partial(check, seed) if check is _files else check) for name, check in CHECKS.items()]
     if as_json:
         print_json(findings)
@@ -100,6 +100,15 @@ def _device() -> str:
     return (
         f"models compute on {device} (here: {found}); other processes that read their batches: {workers(device.type)}"
     )
+
+
+def _engine() -> str:
+    """Where heavy parts run."""
+    from vlaw_assets.engines.settings import read_settings, usable
+    from vlaw_assets.environment import given_engine
+
+    found = read_settings(usable(given_engine()))
+    return f"heavy parts run by engine {found.engine}, {found.workers} workers at a time"
 
 
 def _disk() -> str:
@@ -182,13 +191,14 @@ def _weights() -> str:
 
 def _plugins() -> str:
     """Whether everything that installed packages add can be loaded; what cannot is named, each by itself."""
+    from vlaw_assets.engines.settings import ENGINES
     from vlaw_assets.importers.registry import IMPORTERS
     from vlaw_assets.recipes.fit import MODELS
     from vlaw_models.learners.base import LEARNERS
     from vlaw_models.robots.registry import ROBOTS
 
     fine, wrong = [], []
-    for registry in (ROBOTS, LEARNERS, IMPORTERS, *MODELS.values()):
+    for registry in (ROBOTS, LEARNERS, IMPORTERS, ENGINES, *MODELS.values()):
         for name, entries in sorted(registry.entries().items()):
             if not any(entry.package for entry in entries):
                 continue
@@ -322,6 +332,7 @@ CHECKS: dict[str, Callable[..., str]] = {
     "packages": _packages,
     "plug-ins": _plugins,
     "device": _device,
+    "engine": _engine,
     "disk": _disk,
     "memory": _memory,
     "recipes": _recipes,

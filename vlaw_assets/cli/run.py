@@ -69,13 +69,15 @@ def run(
     workers("cpu")  # raises where its variable is no number
     from vlaw_assets.assets.recordings import check_sources
     from vlaw_assets.definitions import build_defs, default_lake, default_recipes
-    from vlaw_assets.environment import recipes_folder
+    from vlaw_assets.engines.settings import usable
+    from vlaw_assets.environment import given_engine, recipes_folder
     from vlaw_assets.lake import Lake
     from vlaw_assets.pipeline import driver, liveness
     from vlaw_assets.pipeline.progress import listening
     from vlaw_assets.recipes import load_foundation
     from vlaw_assets.recipes.preflight import check_fits
 
+    engine = usable(given_engine())
     foundation = load_foundation(recipes_folder())
     check_fits(recipe, foundation)
     begun = time.monotonic()
@@ -83,7 +85,7 @@ def run(
     assets = [name.strip() for name in only.split(",") if name.strip()]
     if not assets:
         check_sources(recipe, foundation, lake, iterations=last)
-    defs = build_defs(lake=lake.paths.root, recipes=default_recipes())
+    defs = build_defs(lake=lake.paths.root, recipes=default_recipes(), engine=engine)
     with driver.alone(lake, experiment), driver.open_instance() as instance:
         for run_id in liveness.close_dead_runs(instance):
             console.print(f"run {run_id} was killed earlier; it is now marked as failed", markup=False)
@@ -122,10 +124,13 @@ def rebuild(experiment: str = "") -> None:
     """Makes stale artifacts again, partition by partition; what turns out to be the same is reused. Prints the plan."""
     from vlaw_assets.cli.quarantine import show
     from vlaw_assets.definitions import build_defs, default_recipes
+    from vlaw_assets.engines.settings import usable
+    from vlaw_assets.environment import given_engine
     from vlaw_assets.pipeline import driver, liveness
     from vlaw_assets.pipeline.progress import listening
     from vlaw_assets.rebuild.staleness import rebuild_plan, stale
 
+    engine = usable(given_engine())
     if experiment:
         known_experiment(experiment)
     lake = existing_lake()
@@ -134,7 +139,7 @@ def rebuild(experiment: str = "") -> None:
     if not found:
         console.print("nothing is stale")
         return
-    defs = build_defs(lake=lake.paths.root, recipes=default_recipes())
+    defs = build_defs(lake=lake.paths.root, recipes=default_recipes(), engine=engine)
     show(found)
     with driver.open_instance() as instance:
         liveness.close_dead_runs(instance)

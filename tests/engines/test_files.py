@@ -1,0 +1,111 @@
+"""What travels to workers arrives as it was, and what VLAW_ENGINE says is understood or refused."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from factories import episode, write_toml
+
+from vlaw_assets.engines import files
+from vlaw_assets.engines.settings import Settings, read_settings
+from vlaw_models.config import ImagineConfig
+from vlaw_models.episodes import Start
+from vlaw_models.errors import VlawError
+from vlaw_models.robots.tabletop.spec import SPEC
+
+
+def same(one, other):
+    if isinstance(one, np.ndarray):
+        return other.dtype == one.dtype and other.shape == one.shape and other.tobytes() == one.tobytes()
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return type(one) is type(other) and len(one) == len(other) and all(map(same, one, other))
+    if hasattr(one, "__dict__"):
+        return type(one) is type(other) and same(vars(one), vars(other))
+    return type(one) is type(other) and one == other
+
+
+def test_what_travels_arrives_as_it_was(tmp_path):
+    made = episode(success=None, cameras=("a", "b"), noise=1, extra={"rewards": [0.1, 1.0], "steps_saved": 3})
+    part = {
+        "begin": 4,
+        "items": [made, Start("stack", 3, images=made.images[0], latents=np.float16([[1.5]]))],
+        "scores": np.array([0.1, np.nan]),
+        "none": np.zeros((0, 3), np.float32),
+        "one": np.array(2.5, np.float32),
+    }
+    listed = files.put(tmp_path / "0000.safetensors", part)
+    assert same(part, files.get(tmp_path / listed["file"], listed["sha256"]))
+    files.put(tmp_path / "number", {"x": np.float32(0.1), "y": np.bool_(1)})
+    assert files.get(tmp_path / "number", files.sha256_of(tmp_path / "number")) == {
+        "x": float(np.float32(0.1)),
+        "y": True,
+    }
+    assert files.put(tmp_path / "0001.safetensors", part)["sha256"] == listed["sha256"], "same value, same bytes"
+    settings = {"config": ImagineConfig(done_above=0.9), "robot": SPEC, "seed": 2}
+    assert files.of_json(json.loads(json.dumps(files.as_json(settings)))) == settings
+    assert files.of_json(files.as_json(settings))["robot"] is SPEC
+
+
+@pytest.mark.parametrize("value", [object(), {1: 2}, {"$kind": "x"}, {"a": {1, 2}}, np.array([None])])
+def test_other_values_do_not_travel(tmp_path, value):
+    with pytest.raises((TypeError, ValueError)):
+        files.put(tmp_path / "x", {"value": value})
+
+
+@pytest.mark.parametrize("kind", ["os:system", "vlaw_models.errors:VlawError", "vlaw_models.checkpoint:load_config"])
+def test_a_file_makes_nothing_but_values(kind):
+    with pytest.raises(TypeError, match="nothing that travels"):
+        files.of_json({"$kind": kind, "value": {}})
+
+
+def test_bytes_that_were_not_listed_are_refused(tmp_path):
+    listed = files.put(tmp_path / "0000.safetensors", {"x": np.arange(5)})
+    path = tmp_path / listed["file"]
+    path.write_bytes(path.read_bytes()[:-1] + b"\x07")
+    with pytest.raises(VlawError, match="sha256"):
+        files.get(path, listed["sha256"])
+    with pytest.raises(VlawError, match="cannot be read"):
+        files.get(tmp_path / "nowhere", listed["sha256"])
+    path.write_bytes(b"\x01")
+    with pytest.raises(VlawError, match="cannot be read"):
+        files.get(path, files.sha256_of(path))
+
+
+def test_an_engine_is_a_name_or_a_file(tmp_path):
+    assert read_settings("") == Settings()
+    assert read_settings("subprocess").engine == "subprocess"
+    path = write_toml(tmp_path / "e.toml", {"engine": "slurm", "workers": 3, "slurm": {"partition": "gpu"}})
+    found = read_settings(str(path))
+    assert (found.engine, found.workers, found.options) == ("slurm", 3, {"partition": "gpu"})
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"engine": "cloud"}, "no engine 'cloud'"),
+        ({"engine": "ray", "worker": 2}, "unknown keys: worker"),
+        ({"engine": "ray", "slurm": {}}, "unknown keys: slurm"),
+        ({"engine": "ray", "workers": 0}, "workers"),
+        ({"engine": "ray", "workers": True}, "workers"),
+        ({"engine": "ray", "limit_s": -1}, "limit_s"),
+        ({"engine": "ray", "threads": "8"}, "threads"),
+        ({"engine": "ray", "ray": 3}, "ray"),
+        ({"engine": 3}, "no engine 3"),
+    ],
+)
+def test_a_file_that_is_wrong_is_refused(tmp_path, values, said):
+    with pytest.raises(VlawError, match=said):
+        read_settings(str(write_toml(tmp_path / "e.toml", values)))
+
+
+def test_a_file_that_is_not_there_or_no_toml_is_refused(tmp_path):
+    (tmp_path / "bad.toml").write_text("engine = ")
+    for given in ("bad.toml", "nowhere.toml"):
+        with pytest.raises(VlawError, match="cannot be read"):
+            read_settings(str(tmp_path / given))
+    with pytest.raises(VlawError, match="there is no engine"):
+        read_settings("subproces")

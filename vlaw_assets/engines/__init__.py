@@ -1,0 +1,7 @@
+"""Where the parts of heavy work run that a stage does not do itself (vlaw_models/spread.py): in workers of an engine.
+
+settings.py    VLAW_ENGINE
+elsewhere.py   manifests out, files in: hashes are verified here and nowhere else
+worker.py      the process that an engine starts
+subprocess.py, ray.py, slurm.py, kubernetes.py    one engine each
+"""

@@ -1,0 +1,81 @@
+"""Workers as processes of this machine.
+
+PipesSubprocessClient waits without an end and does not say which process it started. This is the same session, with a
+worker that can be ended: on a limit, and when another one has failed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from subprocess import STDOUT, Popen, TimeoutExpired
+from typing import Any
+
+import dagster as dg
+
+from vlaw_assets.engines import pipes
+from vlaw_assets.engines.elsewhere import AGAIN, LOOK_S, Call
+from vlaw_assets.engines.settings import Settings
+from vlaw_models.errors import VlawError
+
+ENDED_BY = {number.value: number.name for number in signal.Signals}
+
+
+class Subprocess:
+    """`vlaw_assets.engines.worker` in a process of its own."""
+
+    queues = False
+
+    def __init__(self, settings: Settings):
+        if settings.options:
+            raise VlawError(
+                f"engine 'subprocess' has no key {next(iter(settings.options))!r}",
+                where=settings.where,
+                remedy="Leave out the table [subprocess].",
+            )
+        self._python = settings.python or sys.executable
+        # The run's own Python finds there what the run finds: packages of the folder that it was started in, too.
+        self._path = {} if settings.python else {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+    def check(self) -> None:
+        from shutil import which
+
+        if which(self._python) is None:
+            raise VlawError(
+                f"the workers' Python {self._python!r} is not there",
+                where="engine 'subprocess'",
+                remedy="Set python in the file that VLAW_ENGINE names, or leave it out for the run's own.",
+            )
+
+    def run(self, context: Any, call: Call) -> None:
+        with (
+            dg.open_pipes_session(
+                context,
+                context_injector=pipes.injector(call),
+                message_reader=pipes.reader(call),
+                extras=pipes.extras(call, parent=os.getpid()),
+            ) as session,
+            call.log.open("wb") as log,
+        ):
+            process = Popen(
+                [self._python, "-m", pipes.MODULE],
+                env={**os.environ, **self._path, **session.get_bootstrap_env_vars()},
+                stdout=log,
+                stderr=STDOUT,
+                start_new_session=True,  # with all that it starts it is one group
+            )
+            try:
+                while process.poll() is None and not call.stop.is_set():
+                    try:
+                        process.wait(LOOK_S)
+                    except TimeoutExpired:
+                        continue
+            finally:
+                stopped = process.poll() is None
+                if stopped:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+        if process.returncode and not stopped:
+            by = ENDED_BY.get(-process.returncode, f"exit status {process.returncode}")
+            raise VlawError(f"a worker died: {by}", where=f"process {process.pid}", remedy=AGAIN)
