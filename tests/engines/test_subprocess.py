@@ -147,15 +147,17 @@ def test_inputs_and_code_other_than_were_pinned_are_refused(lab, monkeypatch):
 
 @contextlib.contextmanager
 def killing(after_s=None):
-    """Kills the first process that this one starts in the block, so long after it began. Without `after_s` it only
+    """Kills the first worker that this process starts in the block, so long after it began. Without `after_s` it only
     looks on. Gives a list, which has the seconds that the process has lived then."""
     lived, over = [], threading.Event()
 
     def watch():
         while not over.wait(0.002):
             for path in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
-                with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                     for pid in map(int, path.read_text().split()):
+                        if b"vlaw_assets.engines" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+                            continue
                         begun = time.monotonic()
                         if after_s is None:
                             while Path(f"/proc/{pid}").exists():

@@ -73,7 +73,7 @@ class Slurm:
 
     def run(self, context: Any, call: Call) -> None:
         executor = self._submitit.AutoExecutor(folder=call.folder / "slurm", cluster="slurm", slurm_python=self._python)
-        given = {"slurm_partition": self._options.partition} if self._options.partition else {}
+        given: dict[str, Any] = {"slurm_partition": self._options.partition} if self._options.partition else {}
         if self._options.gpus_per_node:
             given["gpus_per_node"] = self._options.gpus_per_node
         executor.update_parameters(
