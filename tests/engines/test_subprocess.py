@@ -18,7 +18,7 @@ from vlaw_assets.engines import files
 from vlaw_assets.pipeline import code_identity
 from vlaw_models.errors import VlawError
 
-PARTS = 12
+PARTS, KILLS = 12, 50
 
 
 @pytest.fixture(scope="module")
@@ -185,11 +185,11 @@ def test_fifty_killed_workers_leave_nothing_half_seen(light):
     with killing() as lived:
         whole = light.make_light(parts)
     went_on = 0
-    while kills < 50:
+    while kills < KILLS:
         again += 1
         made = None
         while made is None:
-            with killing(rng.uniform(0, lived[0])):
+            with killing(rng.uniform(0, lived[0]) if kills < KILLS else None):
                 try:
                     made = light.make_light(parts, again)
                 except VlawError as error:
