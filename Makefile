@@ -24,7 +24,7 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	@touch $@
 
 run: setup  ## two co-improvement iterations on the embedded robot
-	$(BIN)/vlaw run --experiment vlaw --iterations 2
+	VLAW_ENGINE=$${VLAW_ENGINE:-forked} $(BIN)/vlaw run --experiment vlaw --iterations 2
 
 ui: setup  ## Dagster on the same lake: http://localhost:3000
 	$(BIN)/vlaw ui

@@ -24,8 +24,8 @@ REGISTRIES = re.compile(
 )
 
 
-NOT_LOCKED = {"metaworld"}
-"""Simulators of others: in no environment that the lock makes, and pinned where the extra is named."""
+NOT_LOCKED = {"dagster-k8s", "dagster-ray", "metaworld", "ray", "submitit"}
+"""Simulators of others and clusters: in no environment that the lock makes, and pinned where the extra is named."""
 
 
 def locked() -> dict[str, tuple[str, list[str]]]:

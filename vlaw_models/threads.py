@@ -37,8 +37,7 @@ def workers(device: str) -> int:
     """
     text = os.environ.get(WORKERS, "").strip()
     if not text:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return min(MOST, cores - 1) if device == "cuda" else 0
+        return min(MOST, cores() - 1) if device == "cuda" else 0
     if not (text.isascii() and text.isdigit()):
         raise VlawError(
             f"{text!r} is no number of processes",
@@ -46,3 +45,8 @@ def workers(device: str) -> int:
             remedy="Use a whole number, 0 or more; 0: the training reads its batches itself.",
         )
     return int(text)
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -8,6 +8,7 @@ import random
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,11 @@ from engine_lab import LIGHT, PARTITION, Lab
 from light_parts import TASKS
 
 from vlaw_assets.engines import files
+from vlaw_assets.engines.forked import Forked
+from vlaw_assets.engines.settings import ENGINES, read_settings
 from vlaw_assets.pipeline import code_identity
 from vlaw_models.errors import VlawError
+from vlaw_models.threads import MOST, cores
 
 PARTS, KILLS = 12, 50
 
@@ -57,9 +61,9 @@ def test_parts_that_travel_give_what_they_give_here(lab, made_here, workers):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_processes_make_what_this_process_makes(lab, made_here, workers):
-    lab.by("subprocess", workers=workers)
+@pytest.mark.parametrize(("engine", "workers"), [("subprocess", 1), ("subprocess", 2), ("forked", 2)])
+def test_processes_make_what_this_process_makes(lab, made_here, engine, workers):
+    lab.by(engine, workers=workers)
     for asset, here in made_here.items():
         made = lab.make(asset)
         assert equal(made, here)
@@ -83,6 +87,28 @@ def test_a_worker_that_fails_is_one_error_and_nothing_is_seen(light, script, val
     assert nothing_is_seen(light)
     light.engine = ""
     assert light.make_light(PARTS).num_rows == PARTS * len(TASKS), "materialized again it finishes"
+
+
+def test_a_fork_that_is_killed_is_one_error(light, monkeypatch):
+    begin = Forked.start
+
+    def and_kill(*given):
+        process = begin(*given)
+        os.kill(process.pid, signal.SIGKILL)
+        return process
+
+    monkeypatch.setattr(Forked, "start", and_kill)
+    light.by("forked")
+    with pytest.raises(VlawError, match="a worker died: SIGKILL"):
+        light.make_light(PARTS)
+    assert nothing_is_seen(light)
+
+
+def test_without_a_file_forks_have_a_core_each():
+    found = read_settings("forked")
+    assert (found.workers, found.threads) == (min(MOST, cores()), 1)
+    with pytest.raises(VlawError, match="no Python of its own"):
+        ENGINES.load("forked", where="here")(replace(found, python="python3"))
 
 
 def test_an_engine_that_is_not_there_is_one_error(light):

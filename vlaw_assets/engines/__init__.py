@@ -3,5 +3,5 @@
 settings.py    VLAW_ENGINE
 elsewhere.py   manifests out, files in: hashes are verified here and nowhere else
 worker.py      the process that an engine starts
-subprocess.py, ray.py, slurm.py, kubernetes.py    one engine each
+subprocess.py, forked.py, ray.py, slurm.py, kubernetes.py    one engine each
 """

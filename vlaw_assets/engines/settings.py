@@ -1,6 +1,6 @@
 """VLAW_ENGINE: the name of an engine, or a TOML file that says more.
 
-    engine = "slurm"     # in_process, subprocess, ray, slurm, kubernetes
+    engine = "slurm"     # in_process, subprocess, forked, ray, slurm, kubernetes
     workers = 4          # at a time
     limit_s = 3600       # that a worker may take to start, and for one part
     threads = 8          # of torch in a worker; without it as many as in the process of the run
@@ -22,6 +22,7 @@ from typing import Any
 
 from vlaw_models.errors import VlawError
 from vlaw_models.registry import Registry
+from vlaw_models.threads import MOST, cores
 
 VARIABLE = "VLAW_ENGINE"
 IN_PROCESS = "in_process"
@@ -30,12 +31,14 @@ ENGINES = Registry(
     "vlaw.engines",
     {
         "subprocess": "vlaw_assets.engines.subprocess:Subprocess",
+        "forked": "vlaw_assets.engines.forked:Forked",
         "ray": "vlaw_assets.engines.ray:Ray",
         "slurm": "vlaw_assets.engines.slurm:Slurm",
         "kubernetes": "vlaw_assets.engines.kubernetes:Kubernetes",
     },
 )
 """Name -> class of an engine (`elsewhere.Engine`). in_process is none: nothing is started."""
+FORKED = "forked"
 _REMEDY = "docs/engines.md has the keys of an engine's file."
 
 
@@ -54,7 +57,12 @@ class Settings:
 
 
 def read_settings(given: str) -> Settings:
-    """What VLAW_ENGINE says. Raises VlawError for an unknown engine or key, and a file that cannot be read."""
+    """What VLAW_ENGINE says: without a file `forked` has a worker of one thread for each core, another one worker.
+
+    Raises VlawError for an unknown engine or key, and a file that cannot be read.
+    """
+    if given == FORKED:
+        return Settings(engine=FORKED, workers=min(MOST, cores()), threads=1)
     if not given.endswith(".toml"):
         return _checked(Settings(engine=given or IN_PROCESS))
     try:

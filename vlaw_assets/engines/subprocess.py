@@ -9,6 +9,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from subprocess import STDOUT, Popen, TimeoutExpired
 from typing import Any
 
@@ -49,33 +52,36 @@ class Subprocess:
             )
 
     def run(self, context: Any, call: Call) -> None:
-        with (
-            dg.open_pipes_session(
-                context,
-                context_injector=pipes.injector(call),
-                message_reader=pipes.reader(call),
-                extras=pipes.extras(call, parent=os.getpid()),
-            ) as session,
-            call.log.open("wb") as log,
-        ):
-            process = Popen(
-                [self._python, "-m", pipes.MODULE],
-                env={**os.environ, **self._path, **session.get_bootstrap_env_vars()},
-                stdout=log,
-                stderr=STDOUT,
-                start_new_session=True,  # with all that it starts it is one group
-            )
+        with dg.open_pipes_session(
+            context,
+            context_injector=pipes.injector(call),
+            message_reader=pipes.reader(call),
+            extras=pipes.extras(call, parent=os.getpid()),
+        ) as session:
+            process = self.start({**os.environ, **session.get_bootstrap_env_vars()}, call.log)
             try:
                 while process.poll() is None and not call.stop.is_set():
-                    try:
+                    with suppress(TimeoutExpired):
                         process.wait(LOOK_S)
-                    except TimeoutExpired:
-                        continue
             finally:
                 stopped = process.poll() is None
                 if stopped:
-                    os.killpg(process.pid, signal.SIGKILL)
+                    with suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGKILL)
+                    process.kill()
                     process.wait()
-        if process.returncode and not stopped:
-            by = ENDED_BY.get(-process.returncode, f"exit status {process.returncode}")
+                status = process.poll()
+        if status and not stopped:
+            by = ENDED_BY.get(-status, f"exit status {status}")
             raise VlawError(f"a worker died: {by}", where=f"process {process.pid}", remedy=AGAIN)
+
+    def start(self, environment: Mapping[str, str], log: Path) -> Popen[bytes]:
+        """A worker that is a group of its own, with all that it starts; it prints into `log`."""
+        with log.open("wb") as file:
+            return Popen(
+                [self._python, "-m", pipes.MODULE],
+                env={**environment, **self._path},
+                stdout=file,
+                stderr=STDOUT,
+                start_new_session=True,
+            )
