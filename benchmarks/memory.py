@@ -79,7 +79,8 @@ def peaks(root: Path) -> dict[str, float]:
 
 def make(asset: str, root: Path, partition: str) -> None:
     """Makes one asset in this process and prints its peak in MB."""
-    from vlaw_assets.assets.stage import STAGES, Stage
+    from vlaw_assets.assets.making import STAGES
+    from vlaw_assets.assets.stage import Stage
     from vlaw_assets.lake import Lake
     from vlaw_assets.pipeline.resources import Workplace
 

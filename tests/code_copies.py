@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from vlaw_assets.assets.stage import STAGES
+from vlaw_assets.assets.making import STAGES
 from vlaw_assets.pipeline.code_identity import FOR_PEOPLE
 
 ROOT = Path(__file__).parent.parent
@@ -223,7 +223,7 @@ import json, sys
 from pathlib import Path
 from vlaw_assets import definitions
 from vlaw_assets.pipeline import code_identity
-from vlaw_assets.assets.stage import STAGES
+from vlaw_assets.assets.making import STAGES
 
 def digests():
     code_identity.imports.cache_clear()

@@ -18,7 +18,9 @@ from light_parts import TASKS, light_part
 from one_stage import Bench
 
 import vlaw_models
-from vlaw_assets.assets.stage import STAGES, Plan, Stage
+from vlaw_assets.assets.making import STAGES
+from vlaw_assets.assets.stage import Stage
+from vlaw_assets.assets.work import Plan
 from vlaw_assets.engines import worker
 from vlaw_assets.engines.elsewhere import BEGUN
 from vlaw_assets.engines.settings import ENGINES

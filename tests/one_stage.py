@@ -10,7 +10,9 @@ import pytest
 from factories import changed, write_recipe
 
 from vlaw_assets import definitions  # noqa: F401 (defines the stages)
-from vlaw_assets.assets.stage import STAGES, Stage, Work
+from vlaw_assets.assets.making import STAGES
+from vlaw_assets.assets.stage import Stage
+from vlaw_assets.assets.work import Work
 from vlaw_assets.lake import ArtifactRef, Lake
 from vlaw_assets.pipeline.resources import Workplace
 

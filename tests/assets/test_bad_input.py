@@ -11,7 +11,7 @@ from factories import episode, write_recipe
 from smoke_place import new_place, smoke_place
 
 from vlaw_assets.assets.imagined_rollouts import begin_with_real_frames
-from vlaw_assets.assets.stage import Making
+from vlaw_assets.assets.making import Making
 from vlaw_assets.assets.starts import Choice, Starts
 from vlaw_assets.pipeline import driver
 from vlaw_assets.recipes import find_recipe

@@ -8,7 +8,7 @@ from one_stage import Bench
 from small_loop import ALPHA, IMAGINED, TASKS, commit, episodes, foundation, no_latents
 from test_recordings import SOURCE, record, rolled_out
 
-from vlaw_assets.assets.stage import STAGES
+from vlaw_assets.assets.making import STAGES
 from vlaw_assets.by_label import BLIND
 from vlaw_assets.lake.labels import label_episodes
 from vlaw_assets.lineage.closure import audit_of

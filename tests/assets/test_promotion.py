@@ -16,7 +16,7 @@ from one_stage import Bench
 from small_loop import checkpoint, commit, episodes, foundation
 
 from vlaw_assets.assets import loop_state
-from vlaw_assets.assets.stage import STAGES
+from vlaw_assets.assets.making import STAGES
 from vlaw_assets.cli.status import collect
 from vlaw_assets.lake import ArtifactRef
 from vlaw_assets.query import connect

@@ -20,7 +20,7 @@ from code_copies import (
 )
 
 import vlaw_assets.definitions  # noqa: F401 (names every stage)
-from vlaw_assets.assets.stage import STAGES
+from vlaw_assets.assets.making import STAGES
 from vlaw_assets.importers.registry import COMMIT
 from vlaw_assets.pipeline import code_identity
 from vlaw_assets.pipeline.code_identity import FOUND_BY_NAME, code_digest, sources

@@ -26,7 +26,7 @@ from one_stage import Bench
 from smoke_place import smoke_copy, smoke_place
 
 from vlaw_assets import definitions
-from vlaw_assets.assets.stage import STAGES
+from vlaw_assets.assets.making import STAGES
 from vlaw_assets.pipeline import code_identity
 from vlaw_assets.pipeline.code_identity import FOR_PEOPLE
 

@@ -13,7 +13,7 @@ from factories import write_recipe
 from scratch_package import install
 
 from vlaw_assets import definitions  # noqa: F401 (defines the stages)
-from vlaw_assets.assets.stage import STAGES
+from vlaw_assets.assets.making import STAGES
 from vlaw_assets.pipeline import read_code
 from vlaw_assets.pipeline.code_identity import ROOT
 from vlaw_assets.pipeline.plugins import STAGE, code_parts

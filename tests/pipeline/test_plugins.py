@@ -17,7 +17,7 @@ from scratch_package import install
 from smoke_place import FOUNDATION_ASSETS, LOOP_ASSETS, new_place
 
 from vlaw_assets import definitions
-from vlaw_assets.assets.stage import STAGES
+from vlaw_assets.assets.making import STAGES
 from vlaw_assets.pipeline import read_code
 from vlaw_assets.pipeline.code_identity import ROOT, code_digest, sources
 from vlaw_assets.pipeline.plugins import STAGE, code_parts

@@ -11,7 +11,7 @@ from asking import at, vlaw
 from factories import edit_toml, write_recipe
 from smoke_place import UP_TO_POLICY, Place, smoke_copy, smoke_place
 
-from vlaw_assets.assets.stage import STAGES
+from vlaw_assets.assets.making import STAGES
 from vlaw_assets.pipeline import driver
 from vlaw_assets.rebuild.staleness import ask, rebuild_plan, stale
 from vlaw_models.errors import VlawError

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from vlaw_assets.assets.recordings import is_recorded, plan_of
-from vlaw_assets.assets.stage import Plan, Stage
+from vlaw_assets.assets.stage import Stage
+from vlaw_assets.assets.work import Plan
 from vlaw_models.robots.simulator import simulator_of
 
 KEYS = {"demonstration": "demonstrations", "co_training": "co_training", "near_success": "near_success"}

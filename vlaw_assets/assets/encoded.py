@@ -10,7 +10,8 @@ from vlaw_assets.partitions import partition_of
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
-    from vlaw_assets.assets.stage import Stage, Work
+    from vlaw_assets.assets.stage import Stage
+    from vlaw_assets.assets.work import Work
     from vlaw_assets.lake import ArtifactRef
     from vlaw_assets.lake.latents import LanceLatents
     from vlaw_models.episodes import Episode

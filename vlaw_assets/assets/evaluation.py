@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from vlaw_assets.assets.origins import RECORDED
 from vlaw_assets.assets.recordings import NO_SIMULATOR, is_recorded, plan_of, take
-from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.stage import Stage
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state
+from vlaw_assets.assets.work import Plan, Work
 from vlaw_assets.pipeline import checks
 from vlaw_assets.reports.success import Rate, outcomes_of, rates_of, trials_of
 from vlaw_models.config import EvaluationConfig

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.assets.recordings import is_recorded, recording
-from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.stage import Stage
 from vlaw_assets.assets.stage_asset import stage_asset
+from vlaw_assets.assets.work import Plan, Work
 from vlaw_assets.recipes.fit import check_weights
 from vlaw_models.errors import VlawError
 

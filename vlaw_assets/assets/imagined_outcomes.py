@@ -11,8 +11,9 @@ from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from vlaw_assets.assets.origins import origins_in
-from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.stage import Stage
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
+from vlaw_assets.assets.work import Plan, Work
 from vlaw_assets.pipeline import checks
 from vlaw_assets.reports.success import ALL, rate
 from vlaw_models.errors import VlawError

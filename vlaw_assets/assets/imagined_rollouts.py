@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from vlaw_assets.assets.encoded import latents_for, read_latents
 from vlaw_assets.assets.origins import origins_in
-from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.stage import Stage
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.starts import (
     BEGIN_REAL,
@@ -22,6 +22,7 @@ from vlaw_assets.assets.starts import (
     start_roles,
 )
 from vlaw_assets.assets.state import read_state
+from vlaw_assets.assets.work import Plan, Work
 from vlaw_assets.assets.written import write
 from vlaw_assets.loop_roles import REAL
 from vlaw_assets.pipeline import checks

@@ -15,8 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.assets.recordings import ASSET, ROLE
-from vlaw_assets.assets.stage import Plan, Stage
+from vlaw_assets.assets.stage import Stage
 from vlaw_assets.assets.state import read_state
+from vlaw_assets.assets.work import Plan
 from vlaw_assets.partitions import split_partition
 from vlaw_models.errors import VlawError
 

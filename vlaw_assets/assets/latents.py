@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from vlaw_assets.assets.encoded import AUTOENCODER, CORPORA, COSTLESS, NEAR, kept_corpora
 from vlaw_assets.assets.recordings import ROLE as RECORDING
-from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.stage import Stage
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
+from vlaw_assets.assets.work import Plan, Work
 from vlaw_assets.loop_roles import REAL
 
 if TYPE_CHECKING:

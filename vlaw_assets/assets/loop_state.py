@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.assets import promotion
-from vlaw_assets.assets.stage import CLASSES, MAKE_IT, STAGES, Plan, Stage, Work, first_of
+from vlaw_assets.assets.making import STAGES, first_of
+from vlaw_assets.assets.stage import CLASSES, MAKE_IT, Stage
 from vlaw_assets.assets.stage_asset import stage_asset
+from vlaw_assets.assets.work import Plan, Work
 from vlaw_assets.loop_roles import CANDIDATE, GATE_READS, GATED, INCUMBENT, MEASURED, MODELS, REAL
 from vlaw_assets.partitions import partition_of
 from vlaw_assets.pipeline import checks

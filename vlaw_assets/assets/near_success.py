@@ -8,8 +8,9 @@ from __future__ import annotations
 from vlaw_assets.assets.corpora import plan_corpus
 from vlaw_assets.assets.encoded import NEAR
 from vlaw_assets.assets.recordings import is_recorded, take, taken_from
-from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.stage import Stage
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
+from vlaw_assets.assets.work import Plan, Work
 from vlaw_assets.assets.written import draw, in_batches, write
 from vlaw_assets.pipeline import checks
 

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.assets import practice
-from vlaw_assets.assets.stage import PRACTICE, Plan, Stage, Work
+from vlaw_assets.assets.stage import PRACTICE, Stage
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state, real_so_far, rehearsed
+from vlaw_assets.assets.work import Plan, Work
 from vlaw_assets.loop_roles import REAL, REHEARSED
 from vlaw_assets.pipeline import checks
 from vlaw_assets.reports.success import VALIDATION, Rate, rate

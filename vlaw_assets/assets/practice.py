@@ -24,8 +24,9 @@ from vlaw_models.rollouts.seeds import start_seeds
 if TYPE_CHECKING:
     import numpy as np
 
-    from vlaw_assets.assets.stage import Stage, Work
+    from vlaw_assets.assets.stage import Stage
     from vlaw_assets.assets.state import LoopState
+    from vlaw_assets.assets.work import Work
     from vlaw_assets.lake import ArtifactRef
     from vlaw_assets.recipes.schema import Recipe
     from vlaw_models.episodes import Episode, Start

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.assets.inbox_recordings import INBOX, plan_of_inbox
 from vlaw_assets.assets.recordings import NO_SIMULATOR, is_recorded, plan_of, take, taken_from
-from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.stage import Stage
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state
+from vlaw_assets.assets.work import Plan, Work
 from vlaw_assets.assets.written import draw, write
 from vlaw_assets.pipeline import checks
 from vlaw_models.config import RolloutConfig, identifying

@@ -18,7 +18,8 @@ from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.stage import Stage
+from vlaw_assets.assets.work import Plan, Work
 from vlaw_assets.assets.written import draw, in_batches, write
 from vlaw_assets.partitions import single_partition, split_partition
 from vlaw_models.errors import VlawError

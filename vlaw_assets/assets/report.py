@@ -11,8 +11,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.stage import Stage
 from vlaw_assets.assets.stage_asset import stage_asset
+from vlaw_assets.assets.work import Plan, Work
 from vlaw_assets.reports.success import (
     ALL,
     Change,

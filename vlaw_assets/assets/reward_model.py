@@ -6,9 +6,10 @@ Later iterations pass the finetuned judge on unchanged.
 from __future__ import annotations
 
 from vlaw_assets.assets.encoded import latents_for, read_latents
-from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.stage import Stage
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state
+from vlaw_assets.assets.work import Plan, Work
 from vlaw_assets.pipeline import checks
 from vlaw_models.config import SAMPLING
 

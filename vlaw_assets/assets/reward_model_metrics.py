@@ -6,8 +6,9 @@ world_model_metrics.py.
 
 from __future__ import annotations
 
-from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.stage import Stage
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
+from vlaw_assets.assets.work import Plan, Work
 from vlaw_assets.pipeline import checks
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.stage import Stage
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
+from vlaw_assets.assets.work import Plan, Work
 from vlaw_assets.pipeline import checks
 
 if TYPE_CHECKING:

@@ -13,15 +13,16 @@ import functools
 import json
 import logging
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vlaw_assets.assets.by_row import goes_by_row
+from vlaw_assets.assets.making import STAGES
+from vlaw_assets.assets.work import Plan, Work
 from vlaw_assets.by_label import goes_by_label
 from vlaw_assets.partitions import split_partition
-from vlaw_assets.pipeline import checks, memory, plugins
+from vlaw_assets.pipeline import plugins
 from vlaw_assets.pipeline.checks import Finding
 from vlaw_assets.pipeline.code_identity import code_revision, made_with
 from vlaw_models.errors import VlawError
@@ -31,11 +32,9 @@ from vlaw_models.robots.registry import ROBOTS, find_robot
 from vlaw_models.spread import Spread, here
 
 if TYPE_CHECKING:
-    from vlaw_assets.lake import ArtifactRef, Draft, Handle, Identity, Lake, Ledger
+    from vlaw_assets.lake import ArtifactRef, Identity, Lake, Ledger
     from vlaw_assets.pipeline.resources import Workplace
     from vlaw_assets.recipes.schema import Foundation, Recipe
-    from vlaw_assets.reports.success import Rate
-    from vlaw_models.episodes import Episode
     from vlaw_models.learners.resume import Checkpoints
     from vlaw_models.robots.spec import RobotSpec
 
@@ -58,112 +57,6 @@ ELSEWHERE = "vlaw_assets.engines.elsewhere:Elsewhere"
 """By name: what only carries work to where it is done makes no artifact, so that it is in no identity."""
 CODE = "code"
 """Metric of an artifact that was made by things of other packages: digests of its code by part."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a stage would make of what the ledger and the recipe say now. A stage that needs more values adds fields."""
-
-    kind: str
-    recipe: Mapping[str, Any]
-    """All of the recipe that what is made depends on, seeds included: plain values."""
-    parents: Mapping[str, ArtifactRef] = field(default_factory=dict)
-    """Role -> artifact."""
-    chosen_by: ArtifactRef | None = None
-    """The loop state that models among the parents were taken from; None where none was."""
-
-
-P = TypeVar("P", bound=Plan)
-D = TypeVar("D")
-
-
-@dataclass
-class Work:
-    """One artifact in the making: the lake's draft, its named parents and what the checks found."""
-
-    draft: Draft
-    parents: Mapping[str, ArtifactRef]
-    findings: list[Finding] = field(default_factory=list)
-    metrics: dict[str, Any] = field(default_factory=dict)
-    pictures: dict[str, bytes] = field(default_factory=dict)
-    """Title -> PNG. They go into the lake with the commit; Dagster's log gets previews."""
-    pages: dict[str, str] = field(default_factory=dict)
-    """Title -> HTML. They go into the lake with the commit; Dagster's log gets their addresses."""
-    made_with: Mapping[str, Any] | None = None
-    """What the workers of an engine noted (code_identity.py); None where it was made in this process."""
-
-    @property
-    def reused(self) -> ArtifactRef | None:
-        """The artifact of this identity that the ledger has already; None where it is to be made."""
-        return self.draft.reused
-
-    @property
-    def ref(self) -> ArtifactRef:
-        """The ledger row, once it is committed."""
-        return self.draft.committed
-
-    def read(self, role: str, *, by_row: bool | None = None) -> Handle:
-        """A handle on the parent of that role; recorded as an edge, of the scope that by_row.py gives it by default."""
-        by_row = goes_by_row(self.draft.asset, role) if by_row is None else by_row
-        return self.draft.read(self.parents[role], role=role, by_row=by_row)
-
-    def check(self, *findings: Finding) -> None:
-        """Notes findings; a blocking one that failed raises VlawError, so that nothing is committed."""
-        self.findings += findings
-        self.demand(*findings)
-
-    def demand(self, *findings: Finding) -> None:
-        """As `check`, but notes only what failed: for a batch, where the findings of all batches are noted later."""
-        for finding in findings:
-            if finding.blocking and not finding.passed:
-                if finding not in self.findings:
-                    self.findings.append(finding)
-                raise VlawError(
-                    f"check '{finding.name}' failed: {finding.text}",
-                    where="before the commit: nothing was written",
-                    remedy=finding.remedy,
-                )
-
-    def pass_on(self, role: str) -> None:
-        """Makes the parent's checkpoint this artifact's own: same files, same digest, one more line in the ledger."""
-        source, target = self.read(role).checkpoint(), self.draft.checkpoint_dir()
-        shutil.copytree(source, target, dirs_exist_ok=True)
-        self.metrics["passed_on"] = True
-
-    def learned(
-        self, log: Mapping[str, Any], validation: Mapping[int, Rate] | None = None, shown: Sequence[Episode] = ()
-    ) -> None:
-        """Keeps what a finetuning stage returned: a blocking check on its losses, and a picture of them.
-
-        Args:
-            validation: success at each stopping point, 0 before training.
-            shown: some of the episodes that were learned from.
-        """
-        from vlaw_assets.reports import stage_pictures
-
-        losses = [float(loss) for loss in log.get("losses", [])]
-        self.check(checks.numbers_finite(losses, what="losses"))
-        self.metrics |= log
-        self.draw("training", lambda: stage_pictures.training(losses, validation or {}, log.get("stop"), shown))
-
-    def draw(self, title: str, picture: Callable[[], bytes | None]) -> None:
-        """Keeps a picture for the asset's page, if there is anything to draw. Call it before the commit: the ledger row
-        names it. A picture that fails is noted: the work must not be lost by it."""
-        if (png := self._drawn(title, picture)) is not None:
-            self.pictures[title] = png
-
-    def write_page(self, title: str, page: Callable[[], str]) -> None:
-        """As `draw`, of a page of HTML that the asset's page leads to."""
-        if (found := self._drawn(title, page)) is not None:
-            self.pages[title] = found
-
-    def _drawn(self, title: str, make: Callable[[], D]) -> D | None:
-        try:
-            return make()
-        except Exception as error:  # whatever a drawing library meets in somebody's data
-            logging.getLogger("vlaw.stage").warning("%r could not be drawn: %s", title, error)
-            self.metrics.setdefault("not_drawn", {})[title] = f"{type(error).__name__}: {error}"[:200]
-            return None
 
 
 class Lists(NamedTuple):
@@ -381,52 +274,3 @@ def _classes(value: Any) -> Iterator[str]:
             yield value["class"]
         for inner in value.values():
             yield from _classes(inner)
-
-
-def nothing(_stage: Stage, _plan: Plan, _work: Work) -> None:
-    """What most stages do besides planning and making."""
-
-
-@dataclass(frozen=True)
-class Making(Generic[P]):
-    """How an asset is planned and made."""
-
-    code: str
-    """Digest of the code that makes it."""
-    plan: Callable[[Stage], P]
-    """Reads the ledger and the recipe only. Raises VlawError where something it needs is missing."""
-    make: Callable[[Stage, P, Work], None]
-    """Reads, calls one function of vlaw_models, checks and writes. Not called where the ledger has it already."""
-    check: Callable[[Stage, P, Work], None] = nothing
-    """What must hold also of an artifact that is reused; before `make`. Raises VlawError."""
-    after: Callable[[Stage, P, Work], None] = nothing
-    """What is derived from a new artifact, once it is committed: a run that dies here has lost nothing."""
-    deps: tuple[str, ...] = ()
-    """The assets that it may read of the same partition, and of the foundation."""
-
-    def run(self, stage: Stage) -> Work:
-        """Plans, makes and commits."""
-        plan = self.plan(stage)
-        with stage.commit(plan) as work:
-            self.check(stage, plan, work)
-            if work.reused is None:
-                memory.give_back()
-                self.make(stage, plan, work)
-        if work.reused is None:
-            self.after(stage, plan, work)
-        return work
-
-
-STAGES: dict[str, Making[Any]] = {}
-"""Asset -> how it is made, of every stage that was defined."""
-
-
-def first_of(assets: Collection[str]) -> list[str]:
-    """Those of the assets that need no other one of them."""
-    return [asset for asset in assets if not set(assets) & _before(asset)]
-
-
-def _before(asset: str) -> set[str]:
-    """All that an asset is made of, directly or not."""
-    deps = STAGES[asset].deps if asset in STAGES else ()
-    return {*deps, *(name for dep in deps for name in _before(dep))}

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from vlaw_assets.assets.catalogue import described, references
+from vlaw_assets.assets.making import STAGES, Making, P, nothing
 from vlaw_assets.assets.outside import recorded_episodes, recorded_statistics
-from vlaw_assets.assets.stage import STAGES, Making, P, Stage, Work, nothing
+from vlaw_assets.assets.stage import Stage
+from vlaw_assets.assets.work import Work
 from vlaw_assets.pipeline import mirror, page, progress
 from vlaw_assets.pipeline.checks import Finding
 from vlaw_assets.pipeline.code_identity import code_digest

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.stage import Stage
 from vlaw_assets.assets.stage_asset import stage_asset
 from vlaw_assets.assets.state import read_state, real_so_far, rehearsed
+from vlaw_assets.assets.work import Plan, Work
 from vlaw_assets.loop_roles import REAL, REHEARSED
 from vlaw_assets.pipeline import checks
 from vlaw_models.learners.base import KINDS, Candidate, Member

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.assets.encoded import NEAR, latents_for, read_latents
-from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.stage import Stage
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state, real_so_far
+from vlaw_assets.assets.work import Plan, Work
 from vlaw_assets.loop_roles import REAL
 from vlaw_assets.pipeline import checks
 from vlaw_models.config import identifying

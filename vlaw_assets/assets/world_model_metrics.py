@@ -12,9 +12,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.assets.stage import Plan, Stage, Work
+from vlaw_assets.assets.stage import Stage
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state
+from vlaw_assets.assets.work import Plan, Work
 from vlaw_assets.pipeline import checks
 from vlaw_assets.reports.success import ALL
 from vlaw_models.config import WorldModelMetricsConfig, identifying

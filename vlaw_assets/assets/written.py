@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from vlaw_assets.pipeline import checks
 
 if TYPE_CHECKING:
-    from vlaw_assets.assets.stage import Work
+    from vlaw_assets.assets.work import Work
     from vlaw_assets.reports.stage_pictures import WonAndLost
     from vlaw_models.episodes import Episode
     from vlaw_models.robots.spec import RobotSpec

@@ -27,7 +27,8 @@ from vlaw_assets.engines.settings import ENGINES, Settings, read_settings
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
-    from vlaw_assets.assets.stage import Stage, Work
+    from vlaw_assets.assets.stage import Stage
+    from vlaw_assets.assets.work import Work
     from vlaw_models.spread import Begin
 
 JOB, BEGUN, ERROR, LOG = "job.json", "begun", "error.json", "worker.log"

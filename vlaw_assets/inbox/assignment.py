@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vlaw_assets.assets.inbox_recordings import INBOX
-from vlaw_assets.assets.stage import STAGES, Stage
+from vlaw_assets.assets.making import STAGES
+from vlaw_assets.assets.stage import Stage
 from vlaw_assets.inbox.recording import Note
 from vlaw_assets.partitions import partition_of
 from vlaw_assets.serving.session import read_session

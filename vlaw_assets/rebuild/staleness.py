@@ -72,7 +72,7 @@ def stale(
 
 def _stale(lake: Lake, recipes: str | Path | None, experiment: str, *, foundation_only: bool) -> list[Stale]:
     from vlaw_assets import definitions  # noqa: F401 (defines the stages)
-    from vlaw_assets.assets.stage import STAGES
+    from vlaw_assets.assets.making import STAGES
 
     refs = lake.ledger.artifacts()
     current = {(ref.asset, ref.partition): ref for ref in refs}
@@ -115,7 +115,8 @@ def ask(
     corrections: Mapping[str, Mapping[str, bool | None]] | None = None,
 ) -> Answer:
     """What the stage of an asset would make now of this lake. Raises VlawError where it would stop before that."""
-    from vlaw_assets.assets.stage import STAGES, Stage
+    from vlaw_assets.assets.making import STAGES
+    from vlaw_assets.assets.stage import Stage
 
     place = _place(str(lake.paths.root), str(recipes or ""))
     stage = Stage(lake, place, asset, partition, occurring=occurring, corrections=corrections)
