@@ -77,6 +77,17 @@ def test_more_samples_take_more_memory_in_proportion_but_for_copies_of_weights()
 
 
 @pytest.mark.slow
+def test_more_samples_take_more_memory_in_proportion_where_activations_are_computed_again():
+    found = []
+    for batch in (1, 3):
+        model, loss = steps_of_world_model(Models("toy", ROBOT), batch)
+        with recomputing(model):
+            found.append(take_step(model, loss))
+    one, three = (run.peak - run.copies for run in found)
+    assert three / one == pytest.approx(3, rel=0.1)
+
+
+@pytest.mark.slow
 def test_what_is_computed_again_is_not_kept():
     model, loss = steps_of_world_model(Models("toy", ROBOT))
     kept = take_step(model, loss)

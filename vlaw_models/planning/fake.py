@@ -48,7 +48,8 @@ class Run:
     peak: int
     """Most bytes that are alive at once, beyond parameters, their gradients and the inputs."""
     copies: int
-    """Of `peak`, bytes of the bfloat16 copies of parameters: they are as many for any number of samples."""
+    """Of `peak`, bytes of bfloat16 copies of parameters: they are as many for any number of samples. Where activations
+    are computed again, copies come and go with their layers."""
     flop: int
     """Operations, those of the backward pass and of recomputation included."""
 
@@ -122,7 +123,7 @@ class Counting(TorchDispatchMode):
     def __init__(self, parameters: set[int]) -> None:
         """`parameters`: keys of their storages, to tell copies of them."""
         super().__init__()
-        self.now = self.peak = self.copies = self.flop = 0
+        self.now = self.peak = self.copies = self.flop = self._copied = 0
         self._parameters, self._alive = parameters, set[int]()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -139,21 +140,22 @@ class Counting(TorchDispatchMode):
         self.flop += _flop(func, args, kwargs, result)
         for value in tree_leaves(result):
             if isinstance(value, torch.Tensor) and _key(value) not in given | self._alive:
-                self._count(value.untyped_storage())
-                if func is TO_ANOTHER_TYPE and given <= self._parameters:
-                    self.copies += value.untyped_storage().nbytes()
+                self._count(value.untyped_storage(), copies=func is TO_ANOTHER_TYPE and given <= self._parameters)
         return result
 
-    def _count(self, storage: torch.UntypedStorage) -> None:
+    def _count(self, storage: torch.UntypedStorage, *, copies: bool) -> None:
         key, size = storage._cdata, storage.nbytes()  # noqa: SLF001
         self._alive.add(key)
         self.now += size
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._gone, key, size)
+        self._copied += size * copies
+        if self.now > self.peak:
+            self.peak, self.copies = self.now, self._copied
+        weakref.finalize(storage, self._gone, key, size, copies)
 
-    def _gone(self, key: int, size: int) -> None:
+    def _gone(self, key: int, size: int, copies: bool) -> None:  # noqa: FBT001
         self._alive.discard(key)
         self.now -= size
+        self._copied -= size * copies
 
 
 def _places(indices: Any) -> list[Any]:
