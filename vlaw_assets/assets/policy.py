@@ -57,7 +57,9 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
         return
     from vlaw_models.learners.policy import update_policy
 
-    log = update_policy(
+    log = stage.train(
+        work,
+        update_policy,
         work.read("policy").checkpoint(),
         learner,
         real,
@@ -156,7 +158,7 @@ def _keep_outcomes(work: Work, log: dict[str, Any]) -> dict[int, Rate]:
     over all tasks by stop."""
     from vlaw_models.rollouts.seeds import start_seeds
 
-    outcomes: dict[int, Outcomes] = log.pop("outcomes", {})
+    outcomes: dict[int, Outcomes] = {int(stop): found for stop, found in log.pop("outcomes", {}).items()}
     rows = []
     for stop, found in outcomes.items():
         for task, successes in found.items():

@@ -55,7 +55,9 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
             latents=read_latents(work),
         ):
             replays.append(batch)
-    log = finetune_reward_model(
+    log = stage.train(
+        work,
+        finetune_reward_model,
         work.read("reward_model").checkpoint(),
         rollouts,
         config,

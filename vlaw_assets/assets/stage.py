@@ -15,6 +15,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -53,7 +54,7 @@ MAKE_IT = "Run the job foundation first (Jobs > foundation > Materialize all); v
 CLASSES = "classes"
 """Metric of an artifact with a checkpoint: the classes that load it."""
 IN_PROCESS = "in_process"
-ELSEWHERE = "vlaw_assets.engines.elsewhere:Elsewhere"
+ELSEWHERE, TRAINED = "vlaw_assets.engines.elsewhere:Elsewhere", "vlaw_assets.engines.training:trained"
 """By name: what only carries work to where it is done makes no artifact, so that it is in no identity."""
 CODE = "code"
 """Metric of an artifact that was made by things of other packages: digests of its code by part."""
@@ -141,6 +142,16 @@ class Stage:
         if self.workplace.engine in ("", IN_PROCESS):
             return here
         found: Spread = attribute_of(ELSEWHERE)(self, work)
+        return found
+
+    def train(self, work: Work, function: Callable[..., dict[str, Any]], *given: Any, **named: Any) -> dict[str, Any]:
+        """What a training function returns that saves into the draft's checkpoint folder: called here, or in processes
+        that share the training, where the engine that is asked for has a table [training]. A policy that practises
+        stays here: what it does meanwhile is written too."""
+        here = partial(function, *given, **named)
+        if self.workplace.engine in ("", IN_PROCESS) or named.get(PRACTICE) is not None:
+            return here()
+        found: dict[str, Any] = attribute_of(TRAINED)(self, work, here)
         return found
 
     def require(self, asset: str) -> ArtifactRef:

@@ -54,7 +54,9 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
 
     episodes, others = _episodes(stage, work), work.read("co_training").source()
     near = list(work.read(NEAR).source()) if NEAR in work.parents else []
-    log = finetune_world_model(
+    log = stage.train(
+        work,
+        finetune_world_model,
         work.read("world_model").checkpoint(),
         work.read("autoencoder").checkpoint(),
         list(conditioned(episodes, stage.robot)),

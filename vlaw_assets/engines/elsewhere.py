@@ -261,7 +261,7 @@ def _wait(place: Place, call: Call, ran: Future[None], number: int, chosen: Sett
         if ran.done():
             if place.accept(call, number):  # between the two looks
                 return
-            raise _failed(call, ran, number)
+            raise failed(call, ran, f"part {number}")
         signs = sum(1 for _ in call.folder.glob("*.json")) + (call.folder / BEGUN).exists()
         if signs != call.signs or (queues and not (call.folder / BEGUN).exists()):
             call.signs, call.seen = signs, time.monotonic()
@@ -275,17 +275,17 @@ def _wait(place: Place, call: Call, ran: Future[None], number: int, chosen: Sett
         time.sleep(LOOK_S)
 
 
-def _failed(call: Call, ran: Future[None], number: int) -> VlawError:
-    """Why a worker ended without a part: what it said itself, or how its engine found it."""
+def failed(call: Call, ran: Future[None], what: str) -> VlawError:
+    """Why a worker ended without what it was to make: what it said itself, or how its engine found it."""
     with suppress(OSError, ValueError, KeyError):
         said = json.loads((call.folder / ERROR).read_text())
         return VlawError(said["what"], where=said["where"], remedy=said["remedy"])
     error = ran.exception()
     if isinstance(error, VlawError):
-        return VlawError(error.what, where=f"part {number}, {error.where}{_last_words(call)}", remedy=error.remedy)
+        return VlawError(error.what, where=f"{what}, {error.where}{_last_words(call)}", remedy=error.remedy)
     if error is not None:
         raise error
-    return VlawError(f"a worker ended without part {number}", where=f"{call.folder}{_last_words(call)}", remedy=AGAIN)
+    return VlawError(f"a worker ended without {what}", where=f"{call.folder}{_last_words(call)}", remedy=AGAIN)
 
 
 def _last_words(call: Call) -> str:

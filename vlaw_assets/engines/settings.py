@@ -6,6 +6,10 @@
     threads = 8          # of torch in a worker; without it as many as in the process of the run
     python = "python3"   # that vlaw is installed for where workers run; without it the run's own
 
+    [training]           # trainings that several processes share; without it they stay in the process of the run
+    processes = 8
+    arguments = ["--use_fsdp", "--fsdp_version", "2"]    # more of `accelerate launch`; on CPUs of torchrun
+
     [slurm]              # the engine's own keys (its file says which)
     partition = "gpu"
 
@@ -51,6 +55,8 @@ class Settings:
     limit_s: float = 3600.0
     threads: int | None = None
     python: str = ""
+    training: Mapping[str, Any] | None = None
+    """Processes and arguments."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """The table of the engine's name."""
     where: str = VARIABLE
@@ -78,7 +84,20 @@ def read_settings(given: str) -> Settings:
             where=given,
             remedy=f"Use {', '.join(sorted(known))}, and a table [{engine}] for the keys of the engine itself.",
         )
+    if isinstance(values.get("training"), dict):
+        values["training"] = {"arguments": [], **values["training"]}
     return _checked(Settings(**values, options=options, where=given))
+
+
+def _is_training(table: Any) -> bool:
+    return (
+        isinstance(table, dict)
+        and table.keys() == {"processes", "arguments"}
+        and type(table["processes"]) is int
+        and table["processes"] >= 1
+        and isinstance(table["arguments"], list)
+        and all(isinstance(one, str) for one in table["arguments"])
+    )
 
 
 def _checked(found: Settings) -> Settings:
@@ -95,6 +114,7 @@ def _checked(found: Settings) -> Settings:
             "limit_s": type(found.limit_s) in (int, float) and found.limit_s > 0,
             "threads": found.threads is None or (type(found.threads) is int and found.threads >= 1),
             "python": isinstance(found.python, str),
+            "training": found.training is None or _is_training(found.training),
             found.engine: isinstance(found.options, dict),
         }.items()
         if not right

@@ -14,7 +14,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,15 @@ from vlaw_models.errors import VlawError
 from vlaw_models.registry import attribute_of
 
 ORPHAN_S = 1.0
+LAUNCH = "vlaw_assets.engines.training:launch"
 
 
 def work(folder: Path, say: Callable[[str], None]) -> None:
     """Makes all parts of the job in a folder. Raises VlawError for inputs or code other than were pinned."""
     job = json.loads((folder / JOB).read_text(encoding="utf-8"))
+    if "training" in job:
+        attribute_of(LAUNCH)(folder, job)
+        return
     function = _function(job)
     inputs = {name: _pinned(name, given) for name, given in job["inputs"].items()}
     from vlaw_assets.pipeline.code_identity import made_with
@@ -91,20 +96,27 @@ def main() -> None:
     with open_dagster_pipes() as pipes:
         folder = Path(pipes.get_extra("folder"))
         if pipes.extras.get("parent"):
-            threading.Thread(target=_end_with_parent, args=(pipes.get_extra("parent"),), daemon=True).start()
+            threading.Thread(target=end_with_parent, args=(pipes.get_extra("parent"),), daemon=True).start()
         (folder / BEGUN).touch()
-        try:
+        with told(folder):
             work(folder, pipes.log.info)
-        except VlawError as error:
-            said = {"what": error.what, "where": error.where, "remedy": error.remedy}
-            files.replace(folder / ERROR, json.dumps(said))
-            raise SystemExit(1) from error
-        except Exception:
-            traceback.print_exc()
-            raise
 
 
-def _end_with_parent(parent: int) -> None:
+@contextmanager
+def told(folder: Path) -> Iterator[None]:
+    """What goes wrong inside the block is told to the run, and ends the process."""
+    try:
+        yield
+    except VlawError as error:
+        said = {"what": error.what, "where": error.where, "remedy": error.remedy}
+        files.replace(folder / ERROR, json.dumps(said))
+        raise SystemExit(1) from error
+    except Exception:
+        traceback.print_exc()
+        raise
+
+
+def end_with_parent(parent: int) -> None:
     """Nobody reads what an orphan makes."""
     while True:
         try:
