@@ -95,7 +95,7 @@ def test_a_table_that_asks_for_nothing_sensible_is_refused(lab, table):
 
 @pytest.mark.slow
 def test_a_killed_process_is_one_error_and_the_training_goes_on_where_it_was(lab, tmp_path, monkeypatch):
-    # That two processes make what one makes, but for rounding and dropout, is shown in learners/test_resume.py.
+    # That two processes make what one makes, but for rounding and dropout, is shown in learners/test_parts.py.
     monkeypatch.setenv("VLAW_CHECKPOINT_STEPS", "1")
     to_train(lab, 60).by("subprocess", training=TWO)
     before = lab.lake.ledger.require("reward_model", PARTITION)

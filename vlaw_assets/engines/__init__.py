@@ -3,5 +3,6 @@
 settings.py    VLAW_ENGINE
 elsewhere.py   manifests out, files in: hashes are verified here and nowhere else
 worker.py      the process that an engine starts
+training.py    trainings that several processes share
 subprocess.py, forked.py, ray.py, slurm.py, kubernetes.py    one engine each
 """

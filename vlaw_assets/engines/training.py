@@ -214,8 +214,12 @@ def share(folder: Path) -> None:
         STAGES[asset].make(stage, plan, Work(draft, plan.parents))
     except _Trained as done:
         if first_process():
-            made = {"files": files.listing(folder / CHECKPOINT), "log": done.log, "made_with": made_with()}
-            made["processes"] = int(os.environ.get("WORLD_SIZE", "1"))
+            made = {
+                "files": files.listing(folder / CHECKPOINT),
+                "log": done.log,
+                "made_with": made_with(),
+                "processes": int(os.environ.get("WORLD_SIZE", "1")),
+            }
             files.replace(folder / MADE, json.dumps(made))
     finally:
         draft.discard()
