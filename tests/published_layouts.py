@@ -141,6 +141,17 @@ def openpi(kind: str, folder: Path) -> Path:
     return folder
 
 
+def in_joints(folder: Path) -> Path:
+    """The same, as pi0.5-DROID has it: statistics of seven joints and the gripper."""
+    (file,) = folder.rglob("norm_stats.json")
+    statistics = json.loads(file.read_text())
+    for feature in statistics["norm_stats"].values():
+        for numbers in feature.values():
+            numbers.append(numbers[-1])
+    file.write_text(json.dumps(statistics))
+    return folder
+
+
 def lerobot(kind: str, folder: Path) -> Path:
     """LeRobot's folder: every name begins with "model.", statistics in the normalizer's state."""
     folder.mkdir(parents=True)

@@ -42,7 +42,9 @@ CLAIMS = {
     "description": "small",
     "arms": [{"recipe": name, "seeds": [0], "iterations": 1} for name in ("vlaw", "oracle")],
 }
-YOUR_ROBOT = next(page for page in PAGES if page.name == "your_robot.md")
+YOUR_ROBOT, PAPER_SIZE = (
+    next(page for page in PAGES if page.name == name) for name in ("your_robot.md", "paper_size.md")
+)
 ELSEWHERE = {
     "make ui": "tests/web/test_ui.py::test_the_page_and_its_files_are_served_and_shown_in_no_frame",
     "make bench": "tests/test_benchmarks.py::test_make_bench_runs_every_benchmark_and_nothing_else",
@@ -59,6 +61,13 @@ ELSEWHERE = {
             "vlaw serve-policy vlaw 2 --host 0.0.0.0 --token-file token --tls-cert cert.pem --tls-key key.pem",
         ),
         "tests/serving/test_command.py::test_the_commands_of_the_page_serve",
+    ),
+    **dict.fromkeys(
+        (said.text for said in commands(PAPER_SIZE) if said.text.startswith("vlaw weights")),
+        "tests/published/test_paper_size_page.py::test_every_import_of_the_page_works_and_its_foundation_finds_the_folders",
+    ),
+    "vlaw import droid DROID --name droid --robot droid_joint_velocity --image-size 192x320": (
+        "tests/importers/test_droid_import.py::test_of_a_robot_that_is_commanded_in_joints_every_row_is_a_command"
     ),
     **dict.fromkeys(
         (said.text for said in commands(YOUR_ROBOT)),

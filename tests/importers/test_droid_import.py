@@ -18,6 +18,7 @@ from vlaw_assets.importers.registry import import_recordings
 from vlaw_assets.lake import Lake
 from vlaw_assets.query import connect
 from vlaw_models.errors import VlawError
+from vlaw_models.robots.droid import IN_JOINT_VELOCITY
 
 ROWS, STRIDE = 7, 3
 SMALL = Options(image_size=(24, 40))
@@ -95,6 +96,20 @@ def test_every_third_row_with_the_last_target_before_the_next(recorded, tmp_path
         (row,) = query.table("SELECT decision, success, num_frames FROM episodes").to_pylist()
     assert row == {"decision": "keep", "success": True, "num_frames": 3}
     assert ref.metrics["judged"] == 1
+
+
+def test_of_a_robot_that_is_commanded_in_joints_every_row_is_a_command(dataset, tmp_path, h5py):
+    with h5py.File(trajectory(dataset), "r+") as file:
+        joints = 0.01 * np.arange(ROWS)[:, None] + np.array([0, -0.5, 0, -2, 0, 1.5, 0])
+        file["observation/robot_state/joint_positions"] = joints
+        file["action/joint_velocity"] = 0.1 * joints
+    options = Options(image_size=(24, 40), robot="droid_joint_velocity")
+    ref = import_recordings(Lake.open(tmp_path / "lake"), "droid", dataset, options, name="droid", run_id="r")
+    assert (ref.metrics["judged"], ref.metrics["robot"]) == (1, "droid_joint_velocity")
+    (read,) = open_recordings(dataset, options).read([0])
+    np.testing.assert_allclose(read.episode.states[:, :7], joints[::STRIDE], atol=1e-6)
+    rows = IN_JOINT_VELOCITY.rows(read.episode.actions)
+    np.testing.assert_allclose(rows[:, :7], 0.1 * joints[:6], atol=1e-6)
 
 
 def test_cameras_are_chosen_by_name(recorded):
