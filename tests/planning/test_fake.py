@@ -133,3 +133,8 @@ def test_a_call_keeps_nothing_and_takes_a_third_of_a_step():
     assert passed.saved == 0
     assert passed.peak < 0.5 * step.peak
     assert step.flop / passed.flop == pytest.approx(3, rel=0.05)
+
+
+def test_a_policy_that_is_commanded_in_joints_is_planned_with_all_its_commands():
+    policy = Models("toy", find_robot("droid_joint_velocity")).policy
+    assert policy.normalization.rows == (3 * policy.chunk_size, 8)

@@ -71,7 +71,7 @@ def test_only_the_frames_that_the_judge_sees_are_needed(judge_dir):
     from vlaw_models.reward_models.base import load_reward_model
 
     whole, judge = clip(1), load_reward_model(judge_dir)
-    seen = steps_seen(judge, whole.num_steps)
+    seen = steps_seen(judge.num_frames, whole.num_steps)
     assert len(seen) < whole.num_steps + 1
     few = replace(whole, images=whole.images[seen])
     np.testing.assert_array_equal(embed_episodes(judge, [whole]), embed_episodes(judge, [few]))

@@ -9,11 +9,9 @@ the evaluations are not embedded: they keep only a few of their frames.
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.assets.stage import Stage
@@ -22,9 +20,7 @@ from vlaw_assets.assets.work import Plan, Work
 from vlaw_assets.pipeline import checks
 
 if TYPE_CHECKING:
-    from vlaw_assets.lake import Handle
     from vlaw_models.episodes import Episode
-    from vlaw_models.reward_models.base import RewardModel
     from vlaw_models.sources import EpisodeSource
 
 EMBEDDED = {"real_rollouts": "rollout", "imagined_rollouts": "imagined", "validation_rollouts": "validation"}
@@ -47,21 +43,22 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
     import numpy as np
 
     from vlaw_models.reward_models.base import load_reward_model
-    from vlaw_models.reward_models.embed import embed_episodes
+    from vlaw_models.reward_models.embed import embedding
 
-    judge = load_reward_model(work.read(MODEL).checkpoint())
+    judge = work.read(MODEL).checkpoint()
     model, counts, lengths = work.parents[MODEL].content_digest, dict.fromkeys(EMBEDDED.values(), 0), []
     total = sum(work.parents[asset].num_rows for asset in EMBEDDED)
-    coming = read_ahead({asset: work.read(asset) for asset in EMBEDDED}, judge, stage.recipe.tasks)
-    for (asset, _), of_task in groupby(coming, key=itemgetter(0, 1)):
+    sources = {asset: work.read(asset).source(tasks=stage.recipe.tasks) for asset in EMBEDDED}
+    parts = Parts(sources, stage.recipe.tasks, load_reward_model(judge).num_frames)
+    made = zip(parts.wanted, stage.spread(work)(embedding, {"reward_model": judge}, {}, parts), strict=True)
+    for (asset, _), of_task in groupby(made, key=lambda item: item[0][:2]):
         rows, found = [], []
-        for _, _, episodes in of_task:
-            found.append(embed_episodes(judge, episodes))
-            rows += [_row(episode, work.parents[asset].owner, EMBEDDED[asset]) for episode in episodes]
-        vectors = np.concatenate(found)
-        work.draft.write_embeddings(model, rows, vectors)
+        for (_, _, numbers), vectors in of_task:
+            found.append(vectors)
+            rows += [_row(sources[asset][number], work.parents[asset].owner, EMBEDDED[asset]) for number in numbers]
+        work.draft.write_embeddings(model, rows, np.concatenate(found))
         counts[EMBEDDED[asset]] += len(rows)
-        lengths += np.linalg.norm(vectors, axis=1).tolist()
+        lengths += np.linalg.norm(np.concatenate(found), axis=1).tolist()
         stage.progress(sum(counts.values()), total, f"embedded {asset}")
     work.check(checks.numbers_finite(lengths, what="vectors"))
     work.metrics["embedded"] = counts
@@ -74,44 +71,49 @@ def refresh_index(stage: Stage, _plan: Plan, work: Work) -> None:
         embeddings.refresh_index(stage.lake.paths, entry["table"])
 
 
-def read_ahead(
-    handles: Mapping[str, Handle], judge: RewardModel, tasks: Sequence[str]
-) -> Iterator[tuple[str, str, list[Episode]]]:
-    """(asset, task, some of its episodes) in turn; while one part is used, a thread reads the next.
+class Parts(Sequence[dict[str, Any]]):
+    """Some episodes of one task each, with just the frames that a judge looks at: decoding the others would double the
+    time. They are read when they are asked for; in turn, while one part is used, a thread reads the next: reading costs
+    as much as embedding, on another core."""
 
-    Reading costs as much as embedding, on another core.
-    """
-    sources = {asset: handle.source(tasks=tasks) for asset, handle in handles.items()}
-    wanted = [
-        (asset, task, part) for asset, source in sources.items() for task in tasks for part in parts(source, task)
-    ]
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        coming = deque[Any]()
-        for number in range(len(wanted) + 1):
-            if number < len(wanted):
-                asset, task, part = wanted[number]
-                coming.append((asset, task, reader.submit(frames_seen, sources[asset], judge, part)))
-            if number:
-                asset, task, read = coming.popleft()
-                yield asset, task, read.result()
+    def __init__(self, sources: Mapping[str, EpisodeSource], tasks: Sequence[str], num_frames: int):
+        self._sources, self._num_frames = sources, num_frames
+        self.wanted = [
+            (asset, task, numbers)
+            for asset, source in sources.items()
+            for task in tasks
+            for numbers in _numbers(source, task)
+        ]
+        """Asset, task and numbers of the episodes of each part."""
+
+    def __len__(self) -> int:
+        return len(self.wanted)
+
+    def __getitem__(self, index: Any) -> Any:
+        from vlaw_models.reward_models.embed import steps_seen
+
+        asset, _, numbers = self.wanted[index]
+        source = self._sources[asset]
+        found = [(number, source[number]) for number in numbers]
+        frames = [source.frames(number, steps_seen(self._num_frames, episode.num_steps)) for number, episode in found]
+        return {"items": [dataclasses.replace(e, images=seen) for (_, e), seen in zip(found, frames, strict=True)]}
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        with ThreadPoolExecutor(max_workers=1) as reader:
+            coming = reader.submit(self.__getitem__, 0) if self.wanted else None
+            for index in range(1, len(self) + 1):
+                assert coming is not None
+                part = coming.result()
+                if index < len(self):
+                    coming = reader.submit(self.__getitem__, index)
+                yield part
 
 
-def parts(source: EpisodeSource, task: str) -> Iterator[list[int]]:
+def _numbers(source: EpisodeSource, task: str) -> Iterator[list[int]]:
     """Numbers of the task's episodes, PART at a time, in the order of their ids."""
     own = [number for number, episode in enumerate(source) if episode.task == task]
     own.sort(key=lambda number: source[number].episode_id)
     return (own[begin : begin + PART] for begin in range(0, len(own), PART))
-
-
-def frames_seen(source: EpisodeSource, judge: RewardModel, numbers: Sequence[int]) -> list[Episode]:
-    """The episodes with just the frames that the judge looks at: decoding the others would double the time."""
-    from vlaw_models.reward_models.embed import steps_seen
-
-    found = [(number, source[number]) for number in numbers]
-    return [
-        dataclasses.replace(episode, images=source.frames(number, steps_seen(judge, episode.num_steps)))
-        for number, episode in found
-    ]
 
 
 def _row(episode: Episode, owner: str, purpose: str) -> dict[str, str]:

@@ -120,6 +120,8 @@ def _run(
 ) -> bool:
     """Returns whether a partition failed."""
     from vlaw_assets.definitions import build_defs, default_recipes
+    from vlaw_assets.engines.settings import usable
+    from vlaw_assets.environment import given_engine
     from vlaw_assets.lake.durable import FileLock
     from vlaw_assets.pipeline import driver, liveness
     from vlaw_assets.recipes.study import THREADS
@@ -128,11 +130,12 @@ def _run(
     from vlaw_assets.studies.running import Place, run_study, wanted_assets
 
     out, begun = errors if as_json else console, time.monotonic()
+    engine = usable(given_engine())
     lock = FileLock(lake.paths.locks / f"study--{found.name}.lock")
     with lock.hold("vlaw study", wait_s=0, remedy="Wait until it is done (vlaw study NAME --plan), or stop it."):
         new = hold_to_definition(lake, defined, restart=restart)
         defs = build_defs(lake=lake.paths.root, recipes=default_recipes())
-        place = Place(lake, default_recipes(), defs, wanted_assets(defs, embeddings=embeddings), jobs)
+        place = Place(lake, default_recipes(), defs, wanted_assets(defs, embeddings=embeddings), jobs, engine)
         order = Order(members)
         out.print(
             f"study {found.name}: {found.description or 'no description'}\n{len(order.slots)} partitions at most, "

@@ -45,6 +45,8 @@ class Task:
     """Wanted assets of the partition; of the foundation those that are made on demand."""
     jobs: int
     """Partitions that run at a time; noted with the record."""
+    engine: str = ""
+    """Where heavy parts run (engines/settings.py)."""
 
 
 @dataclass
@@ -78,6 +80,7 @@ def run_partition(task: Task) -> Ended:
 
     lake = Lake.open(task.lake, create=False)
     folder = Path(task.recipes) if task.recipes else None
+    defs = build_defs(lake=task.lake, recipes=folder, engine=task.engine)
     wall, cpu = time.monotonic(), time.process_time()
 
     def measured(ended: Ended) -> Ended:
@@ -87,7 +90,9 @@ def run_partition(task: Task) -> Ended:
     try:
         if not task.experiment:
             with driver.alone(lake, "foundation", holder="vlaw study"), driver.open_instance() as instance:
-                driver.make_foundation(build_defs(lake=task.lake, recipes=folder), instance, lake, also=task.assets)
+                driver.make_foundation(
+                    build_defs(lake=task.lake, recipes=folder, engine=task.engine), instance, lake, also=task.assets
+                )
             return measured(Ended(DONE))
         member = find_member(task.experiment, folder)
         if member is None:
@@ -95,7 +100,6 @@ def run_partition(task: Task) -> Ended:
         hold_to_definition(lake, definition(find_study(member.study.name, folder), folder))
         key = partition_of(task.experiment, task.iteration)
         with driver.alone(lake, task.experiment, holder="vlaw study"), driver.open_instance() as instance:
-            defs = build_defs(lake=task.lake, recipes=folder)
             done = driver.run_job(defs, instance, "iteration", partition=key, only=task.assets)
             ended = measured(Ended(DONE, made=done.made, reused=done.reused))
             run = {

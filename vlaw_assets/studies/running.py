@@ -54,6 +54,8 @@ class Place:
     assets: tuple[str, ...]
     jobs: int
     """Partitions at a time."""
+    engine: str = ""
+    """Where heavy parts run (engines/settings.py)."""
 
 
 class Watcher(Protocol):
@@ -122,7 +124,8 @@ async def _run_study(place: Place, order: Order, watcher: Watcher) -> dict[str, 
 
 async def _in_a_process(place: Place, experiment: str, iteration: int, watcher: Watcher) -> Ended:
     """A process that dies is a failure of its partition. When this is cancelled, it is killed."""
-    task = Task(str(place.lake.paths.root.absolute()), place.recipes, experiment, iteration, place.assets, place.jobs)
+    where = str(place.lake.paths.root.absolute()), place.recipes
+    task = Task(*where, experiment, iteration, place.assets, place.jobs, place.engine)
     root = str(Path(__file__).parents[2])
     environment = {
         **os.environ,

@@ -85,9 +85,10 @@ class Models:
 
     @cached_property
     def policy(self) -> TrainedPolicy:
-        preset, states, actions = presets.POLICY[self.preset], len(self.robot.state), len(self.robot.action)
-        low, chunk = np.zeros(states, np.float32), np.zeros((preset["chunk_size"], actions), np.float32)
-        normalization = Normalization(low, low + 1, chunk, chunk + 1, self.robot.action.as_is, self.robot.action.wraps)
+        preset, robot, rng = presets.POLICY[self.preset], self.robot, np.random.default_rng(0)
+        steps = preset["chunk_size"] + 1  # of an episode of any numbers: what is counted does not depend on them
+        states, actions = (rng.random((steps, len(vector)), np.float32) for vector in (robot.state, robot.action))
+        normalization = Normalization.of_robot(robot, [states], [actions[1:]], chunk_size=preset["chunk_size"])
         with faking():
             return build_policy(preset, normalization, robot=self.robot, seed=0, instructions=[WORDS])
 

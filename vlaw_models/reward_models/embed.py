@@ -7,10 +7,11 @@ of different judges are not comparable.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sized
+from collections.abc import Callable, Iterable, Mapping, Sized
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,9 +62,16 @@ def embed_episodes(
     return np.concatenate(vectors) if vectors else np.empty((0, 0), dtype=np.float32)
 
 
-def steps_seen(judge: RewardModel, num_steps: int) -> list[int]:
-    """The steps whose frames the judge looks at in an episode of `num_steps` steps, ascending, each once."""
-    return sorted(set(frame_indices(num_steps + 1, judge.num_frames).tolist()))
+def embedding(inputs: Mapping[str, Path], _settings: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], np.ndarray]:
+    """The heavy part of many embeddings (spread.py): a batch of episodes -> their vectors."""
+    judge = load_reward_model(inputs["reward_model"])
+    return lambda part: embed_episodes(judge, part["items"])
+
+
+def steps_seen(num_frames: int, num_steps: int) -> list[int]:
+    """The steps whose frames a judge of `num_frames` looks at in an episode of `num_steps` steps, ascending, each
+    once."""
+    return sorted(set(frame_indices(num_steps + 1, num_frames).tolist()))
 
 
 def _whole(judge: RewardModel, episode: Episode) -> Episode:
@@ -72,7 +80,7 @@ def _whole(judge: RewardModel, episode: Episode) -> Episode:
     length = episode.num_steps + 1
     if len(episode.images) == length:
         return episode
-    seen = steps_seen(judge, episode.num_steps)
+    seen = steps_seen(judge.num_frames, episode.num_steps)
     if len(episode.images) != len(seen):
         raise VlawError(
             f"the episode has {len(episode.images)} frames for {episode.num_steps} steps",
