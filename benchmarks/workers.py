@@ -2,8 +2,9 @@
 
     python benchmarks/workers.py
 
-The shipped models imagine from frames of noise. Timed is what the run waits for: starting the workers, loading the
-models, the parts, and reading them back. Needs as many idle cores as workers: the load before each run is printed.
+The shipped models imagine from frames of noise, in workers of engine 'forked'. Timed is what the run waits for:
+starting the workers, loading the models, the parts, and reading them back; not the process that they are forks of, of
+which a run has one. Needs as many idle cores as workers: the load before each run is printed.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from common.limits import Limits, options
 
 import vlaw_models
 from vlaw_assets.engines import elsewhere
-from vlaw_assets.engines.settings import Settings
-from vlaw_assets.engines.subprocess import Subprocess
+from vlaw_assets.engines.forked import Forked
+from vlaw_assets.engines.settings import FORKED, Settings
 from vlaw_models.config import ImagineConfig
 from vlaw_models.episodes import Start
 from vlaw_models.robots.tabletop.spec import SPEC
@@ -44,7 +45,7 @@ def seconds(workers: int, starts: list[Start], cfg: ImagineConfig, folder: Path)
         threads=1,
         stage="benchmark",
     )
-    chosen = Settings(engine="subprocess", workers=workers)
+    chosen = Settings(engine=FORKED, workers=workers)
     took = 0.0
 
     @dg.asset
@@ -52,7 +53,7 @@ def seconds(workers: int, starts: list[Start], cfg: ImagineConfig, folder: Path)
         nonlocal took
         begun = time.perf_counter()
         place = elsewhere.Place(folder / str(workers), manifest)
-        for _ in elsewhere.made(context, Subprocess(chosen), chosen, place, Batches(starts, cfg.batch_size)):
+        for _ in elsewhere.made(context, Forked(chosen), chosen, place, Batches(starts, cfg.batch_size)):
             pass
         took = time.perf_counter() - begun
         return dg.MaterializeResult()
@@ -78,6 +79,7 @@ def main() -> None:
     limits = Limits()
     with tempfile.TemporaryDirectory() as folder:
         took = {}
+        seconds(1, starts[:1], cfg, Path(folder) / "before")
         for workers in (1, 2):
             load = os.getloadavg()[0]
             took[workers] = seconds(workers, starts, cfg, Path(folder))
