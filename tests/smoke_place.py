@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from factories import write_toml
+from once import made_once
 
 from vlaw_assets.definitions import build_defs
 from vlaw_assets.lake import Lake
-from vlaw_assets.lake.durable import FileLock
 from vlaw_assets.pipeline import driver
 
 FOUNDATION_ASSETS = (
@@ -135,19 +135,9 @@ def forget() -> None:
 
 
 def _untouched(tmp_path_factory) -> Place:
-    """Made by the first process that asks; the others wait for it, and fail with it."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent  # of all workers of this session
-    place, outcome = Place(folder / "smoke-untouched"), folder / "smoke-untouched.outcome"
-    with FileLock(folder / "smoke-untouched.lock").hold(
-        "another worker", wait_s=3600, remedy="See what the first failure says."
-    ):
-        if not outcome.exists():
-            outcome.write_text("the smoke iteration failed; the first test that asked for it says why")
-            new_place(place.root)
-            place.run("foundation", only=FOUNDATION_ASSETS)
-            place.run("iteration", "smoke|01")
-            outcome.write_text("made")
-    assert (said := outcome.read_text()) == "made", said
-    return place
+    def make(root: Path) -> None:
+        place = new_place(root)
+        place.run("foundation", only=FOUNDATION_ASSETS)
+        place.run("iteration", "smoke|01")
+
+    return Place(made_once(tmp_path_factory, "smoke-untouched", make))

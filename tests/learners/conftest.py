@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from once import made_once
 from walker import BOTH, PICTURE, SIZES, STEPS, STRIDE, observation, walks
 
 from vlaw_models.episodes import Episode
@@ -23,9 +26,7 @@ def one_thread():
         yield
 
 
-@pytest.fixture(scope="module")
-def start(one_thread, tmp_path_factory):
-    """A checkpoint that goes either way, as its noise will have it."""
+def _trained(folder: Path) -> None:
     data = walks(BOTH)
     statistics = Normalization.fit([e.states for e in data], [e.actions for e in data], chunk_size=STEPS, absolute=())
     with torch.random.fork_rng(devices=[]):
@@ -36,7 +37,13 @@ def start(one_thread, tmp_path_factory):
     train_policy(
         policy, data, LoopConfig(steps=200, learning_rate=3e-3, ema=0.97, bfloat16=False), batch_size=64, seed=1
     )
-    return policy.save(tmp_path_factory.mktemp("walker") / "start")
+    policy.save(folder)
+
+
+@pytest.fixture(scope="module")
+def start(one_thread, tmp_path_factory) -> Path:
+    """A checkpoint that goes either way, as its noise will have it."""
+    return made_once(tmp_path_factory, "walker", _trained)
 
 
 @pytest.fixture(scope="module")
