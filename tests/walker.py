@@ -33,7 +33,7 @@ SIZES = {
 STEPS, STRIDE = 4, 0.05
 PICTURE = np.full((STEPS + 1, 1, 16, 16, 3), 120, dtype=np.uint8)
 FAST = {"batch_size": 64, "learning_rate": 3e-3, "ema": 0.95}
-DSRL = Dsrl(steps=120, batch_size=64, learning_rate=3e-3)
+DSRL = Dsrl(steps=60, batch_size=64, learning_rate=6e-3)
 _TOWER = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 16, "patch_size": 8}
 DECODER = {
     "text": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2},
