@@ -104,7 +104,7 @@ def test_what_is_rehearsed_has_its_share_of_every_task_and_all_of_one_without_a_
     assert sum(shares.values()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("frozen_encoder", [True, False])
+@pytest.mark.parametrize("frozen_encoder", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_what_is_rehearsed_is_not_forgotten(start, tmp_path, frozen_encoder):
     right = [episode for episode in walks(BOTH) if episode.actions[-1, 0] > 0]
     for name, options in (("new", {}), ("again", {"rehearsed": walks(BOTH), "rehearsal": 0.9})):
