@@ -15,7 +15,10 @@ LIGHT = {1: 200, -1: 60}
 WORDS = {1: "right", -1: "left"}
 
 
-@pytest.mark.parametrize(("cls", "cue"), [(OpenVlaOftPolicy, "words"), (OpenVlaOftL1Policy, "pictures")])
+@pytest.mark.parametrize(
+    ("cls", "cue"),
+    [pytest.param(OpenVlaOftPolicy, "words", marks=pytest.mark.slow), (OpenVlaOftL1Policy, "pictures")],
+)
 def test_it_goes_where_it_is_told(cls, cue, one_thread):
     data = walks([1, -1] * 15)
     for episode in data:
