@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import factories
+from begun import begin
 from factories import commit, write_checkpoint
 
 from vlaw_assets.lake import ArtifactRef, Draft, Lake
@@ -68,9 +69,27 @@ STARTED = ((1, 0.95), (1, 0.85), (2, 0.75), (4, 0.3), (0, 0.99))
 """What each imagined episode d0..d4 of iteration 1 started from (r0..r5), and what the judge says of it."""
 
 
+_names: dict[str, str] = {}
+_ids: dict[str, str] = {}
+
+
 def known(lake: Lake) -> KnownLake:
     """The lake of the tests of `sql/`. Iteration 1 of 'vlaw' in full, its second one in part; 'other' shares
     rollouts."""
+
+    def make() -> None:
+        made = _known(lake)
+        _names.update({name: ref.artifact_id for name, ref in made.refs.items()})
+        _ids.update(made.ids)
+
+    begin(lake, "known", make)
+    k = KnownLake(lake)
+    k.refs = {name: lake.ledger.get(artifact) for name, artifact in _names.items()}
+    k.ids = dict(_ids)
+    return k
+
+
+def _known(lake: Lake) -> KnownLake:
     k = KnownLake(lake)
     k.make("base_policy", {}, checkpoint="base", kind="policy")
     k.make("world_model 1", {}, checkpoint="world", partition="vlaw|01")

@@ -11,6 +11,7 @@ from typing import Any
 
 import factories
 import numpy as np
+from begun import begin
 from factories import TASKS, checkpoint, episode
 
 from vlaw_assets.lake import ArtifactRef, Draft, Lake
@@ -57,6 +58,13 @@ def commit(
 
 
 def foundation(lake: Lake) -> dict[str, ArtifactRef]:
+    if lake.ledger.artifacts():
+        return _foundation(lake)
+    begin(lake, "foundation", lambda: _foundation(lake))
+    return {ref.asset: ref for ref in lake.ledger.artifacts()}
+
+
+def _foundation(lake: Lake) -> dict[str, ArtifactRef]:
     made = {
         name: commit(lake, name, "", kind, {}, checkpoint(name))
         for name, kind in (
@@ -203,19 +211,22 @@ def iteration(
     return made
 
 
-def loop(lake: Lake, experiment: str = "vlaw", iterations: int = 2, **options: Any) -> list[dict[str, ArtifactRef]]:
-    """[foundation, iteration 01, iteration 02, ...]."""
-    base = foundation(lake)
+def loop(lake: Lake, iterations: int = 2, *, anew: bool = False) -> list[dict[str, ArtifactRef]]:
+    """[foundation, iteration 01, iteration 02, ...] of the experiment 'vlaw' in an empty lake. `anew`: with a history
+    of its own, where others of one process are copies."""
+    if anew:
+        return _loop(lake, iterations)
+    begin(lake, f"loop of {iterations}", lambda: _loop(lake, iterations))
+    found: list[dict[str, ArtifactRef]] = [{} for _ in range(iterations + 1)]
+    for ref in lake.ledger.artifacts():
+        found[int(ref.partition.partition("|")[2] or 0)][ref.asset] = ref
+    return found
+
+
+def _loop(lake: Lake, iterations: int) -> list[dict[str, ArtifactRef]]:
+    base = _foundation(lake)
     made = [base]
     for number in range(1, iterations + 1):
-        made.append(
-            iteration(
-                lake,
-                base,
-                made[-1] if number > 1 else {},
-                f"{experiment}|{number:02d}",
-                run_id=f"run-{number}",
-                **options,
-            )
-        )
+        before = made[-1] if number > 1 else {}
+        made.append(iteration(lake, base, before, f"vlaw|{number:02d}", run_id=f"run-{number}"))
     return made

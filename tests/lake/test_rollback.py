@@ -112,7 +112,7 @@ def test_the_lake_is_gone_or_new(mine):
     bad = findings()
     assert "the lake is gone" in bad["mirror"]
     assert "--accept" not in bad["mirror"], "there is nothing to reconcile with"
-    loop(Lake.open(mine.root), iterations=1)
+    loop(Lake.open(mine.root), iterations=1, anew=True)
     assert "belongs to another lake" in findings()["mirror"]
     assert said("reconcile")[0] == 2
 

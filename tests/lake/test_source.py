@@ -9,7 +9,8 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from lake_worker import commit_all, identity, sample_episodes
+from begun import commit_all
+from lake_worker import identity, sample_episodes
 
 from vlaw_assets.lake import Lake, decoded, frames
 from vlaw_models.errors import VlawError

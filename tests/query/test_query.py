@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from asking import ask
-from factories import PARTITION, commit, commit_all, identity, sample_episodes, write_checkpoint
+from begun import commit_all
+from factories import PARTITION, commit, identity, sample_episodes, write_checkpoint
 
 from vlaw_assets.lake import Lake
 from vlaw_assets.lake.schemas import TABLES
