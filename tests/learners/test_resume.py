@@ -47,19 +47,19 @@ def _at_every_step(monkeypatch):
     monkeypatch.setenv(EVERY, "1")
 
 
-@pytest.mark.parametrize("kind", ["warp", "flow"])
-def test_an_interrupted_training_ends_as_an_uninterrupted_one(kind, tmp_path):
+@pytest.mark.parametrize(("kind", "steps"), [("warp", 3), ("flow", STEPS)])
+def test_an_interrupted_training_ends_as_an_uninterrupted_one(kind, steps, tmp_path):
     learn, checkpoints = KINDS[kind], Checkpoints(tmp_path / "work" / "state")
-    whole = digest(*learn(steps=STEPS))
-    for killed_after in (2, 4):
+    whole = digest(*learn(steps=steps))
+    for killed_after in (steps // 3, 2 * steps // 3):
         with pytest.raises(KilledError):
-            learn(steps=STEPS, checkpoints=checkpoints, progress=killing(killed_after))
+            learn(steps=steps, checkpoints=checkpoints, progress=killing(killed_after))
     told: list[int] = []
     again = Checkpoints(checkpoints.folder, seen=lambda losses: told.append(len(losses)))
-    assert digest(*learn(steps=STEPS, checkpoints=again)) == whole
-    assert told == [5, 6], "it goes on where it was"
-    assert [path.name for path in checkpoints.folder.iterdir()] == ["step-00000006"]
-    assert digest(*learn(steps=STEPS, checkpoints=again)) == whole, "also where nothing is left to do"
+    assert digest(*learn(steps=steps, checkpoints=again)) == whole
+    assert told == list(range(2 * steps // 3 + 1, steps + 1)), "it goes on where it was"
+    assert [path.name for path in checkpoints.folder.iterdir()] == [f"step-{steps:08d}"]
+    assert digest(*learn(steps=steps, checkpoints=again)) == whole, "also where nothing is left to do"
 
 
 def test_a_judge_with_dropout_goes_on_with_the_same_chance(tmp_path):
