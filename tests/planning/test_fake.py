@@ -62,6 +62,20 @@ def saved_by_autograd(model, loss) -> int:
     return sum(value.untyped_storage().nbytes() for value in kept.values())
 
 
+def test_activations_are_those_that_autograd_really_saves():
+    def made() -> torch.nn.Module:
+        first = [torch.nn.Conv2d(3, 8, 3), torch.nn.GroupNorm(2, 8), torch.nn.SiLU(), torch.nn.Flatten()]
+        return torch.nn.Sequential(*first, torch.nn.Linear(8 * 36, 16), torch.nn.LayerNorm(16), torch.nn.GELU())
+
+    with needs.faking():
+        fake = made()
+    real, given = made(), torch.ones(2, 3, 8, 8)
+    found = take_step(fake, lambda: fake(given).square().mean())
+    assert found.saved == saved_by_autograd(real, lambda: real(given).square().mean()) > given.nbytes
+    assert found.peak > 0
+
+
+@pytest.mark.slow
 def test_activations_of_a_world_model_are_those_that_autograd_really_saves():
     fake = take_step(*steps_of_world_model(Models("toy", ROBOT)))
     assert fake.saved == saved_by_autograd(*steps_of_world_model(Real("toy", ROBOT)))
