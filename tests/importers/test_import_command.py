@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 from listed_recording import READ, write_listed
+from reading_here import read_here
 from typer.testing import CliRunner
 
 from vlaw_assets.cli import app
+from vlaw_assets.importers import spool
 from vlaw_assets.importers.description import Options
 from vlaw_assets.importers.description_file import KEYS, merged, options_of, read_description
 from vlaw_assets.importers.registry import name_for
@@ -52,6 +54,8 @@ def place(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("VLAW_LAKE", str(tmp_path / "lake"))
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster_home"))
     monkeypatch.setattr("vlaw_assets.cli.data.tell_dagster", lambda lake, ref: None)
+    monkeypatch.setattr("vlaw_assets.importers.commit.read_apart", read_here)
+    monkeypatch.setattr(spool, "MOST_EPISODES", spool.MOST_EPISODES)  # changed by whoever reads what is listed
     return tmp_path
 
 
