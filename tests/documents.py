@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-import io
 import re
-import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from vlaw_assets.pipeline.code_identity import TOKEN
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -66,9 +66,13 @@ def spans(page: Path) -> Iterator[Said]:
 def words_of(source: Path) -> Iterator[Said]:
     """Docstrings (and the strings under constants), and comments, of a Python file."""
     text = source.read_text()
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type == tokenize.COMMENT:
-            yield Said(token.string, source, token.start[0])
-    for node in ast.walk(ast.parse(text)):
+    for token in TOKEN.finditer(text):
+        if token[1] is None:
+            yield Said(token[0], source, text.count("\n", 0, token.start()) + 1)
+    waiting: list[ast.AST] = [ast.parse(text)]
+    while waiting:
+        node = waiting.pop()
+        for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+            waiting += getattr(node, part, [])
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             yield Said(node.value.value, source, node.lineno)

@@ -49,10 +49,17 @@ def exists(name: str, beside: Path) -> bool:
     files, folders = tree()
     name = name.rstrip("/.")
     here = (beside.parent / name).resolve()
-    if here.is_relative_to(ROOT) and here.relative_to(ROOT).as_posix() in files | folders:
+    if here.is_relative_to(ROOT) and any(here.relative_to(ROOT).as_posix() in paths for paths in (files, folders)):
         return True
     wanted = name.removeprefix("../")
-    return any(fnmatch.fnmatch(path, pattern) for path in files | folders for pattern in (wanted, f"*/{wanted}"))
+    return bool(fnmatch.filter(ends_of_paths(), wanted)) if "*" in wanted else wanted in ends_of_paths()
+
+
+@cache
+def ends_of_paths() -> frozenset[str]:
+    """Each path of the tree, and what is left of it without its first folders."""
+    split = [path.split("/") for paths in tree() for path in paths]
+    return frozenset("/".join(parts[first:]) for parts in split for first in range(len(parts)))
 
 
 def module_exists(name: str) -> bool:
