@@ -17,7 +17,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import pytest
@@ -322,8 +322,13 @@ def wrong_with(text: str) -> str:
     return wrong_selection(words) if program == "pytest" else ""
 
 
+@cache
+def every_command():
+    return get_command(app)
+
+
 def wrong_options(words: list[str]) -> str:
-    command = get_command(app)
+    command = every_command()
     while words and hasattr(command, "commands"):
         if words[0] not in command.commands:
             return f"no command {words[0]}"
