@@ -153,7 +153,7 @@ def test_collecting_is_reproducible_whatever_the_threads():
     def collect(threads: int, seed: int = 0):
         return list(
             iterate_demonstrations(
-                [TASK, "stack"], 6, robot=SPEC, purpose="co_training", seed=seed, threads=threads, num_steps=16
+                [TASK, "stack"], 3, robot=SPEC, purpose="co_training", seed=seed, threads=threads, num_steps=16
             )
         )
 
@@ -175,10 +175,10 @@ def test_failed_demonstrations_are_thrown_away_and_replaced():
 
 
 def test_the_broad_corpus_keeps_failures_with_true_labels():
-    episodes = list(iterate_demonstrations([TASK], 40, robot=SPEC, purpose="co_training", seed=0, image_size=8))
+    episodes = list(iterate_demonstrations([TASK], 24, robot=SPEC, purpose="co_training", seed=0, image_size=8))
     parts = {name: [e for e in episodes if e.extra["quality"] == name] for _, name, _ in MIXTURE}
-    assert sum(len(part) for part in parts.values()) == 40
-    assert abs(len(parts["clean"]) / 40 - 0.45) < 0.25
+    assert sum(len(part) for part in parts.values()) == 24
+    assert abs(len(parts["clean"]) / 24 - 0.45) < 0.25
     assert all(e.success for e in parts["clean"][:5])
     assert parts["last_mistake"]
     assert not any(e.success for e in parts["last_mistake"])
