@@ -74,6 +74,7 @@ def encoded(whole, tmp_path) -> Path:
 
 def test_they_are_rows_of_their_autoencoders_table(encoded, models, tmp_path, monkeypatch):
     monkeypatch.setenv("VLAW_LAKE", str(tmp_path / "lake"))
+    monkeypatch.setattr("vlaw_assets.cli.data.tell_dagster", lambda lake, ref: None)
     done = CliRunner().invoke(app, ["import", "ctrl-world", str(encoded), "--latents-of", str(models["own"])])
     assert done.exit_code == 0, done.output
     lake = Lake.open(tmp_path / "lake", create=False)

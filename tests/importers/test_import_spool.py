@@ -69,7 +69,7 @@ def check_as_undisturbed(lake: Lake, folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_killed_import_goes_on_behind_its_last_whole_batch(tmp_path):
-    kinds = ["ok", "failed", "faulty", "ok"] * 6
+    kinds = ["ok", "failed", "faulty", "ok"] * 4
     folder = write_listed(tmp_path / "cups", kinds, seconds=0.05, batch=BATCH)
     path, kills = tmp_path / "lake", 1
     for kill in range(kills):

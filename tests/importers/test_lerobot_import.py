@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from reading_here import read_here
 from recorded_dataset import (
     ARM,
     CAMERAS,
@@ -20,13 +21,13 @@ from recorded_dataset import (
     VIDEO,
     brightness,
     every_episode,
-    write_lerobot,
     write_video,
 )
 from recorded_layouts import edit_feature, edit_info, edit_rows
 from typer.testing import CliRunner
 
 from vlaw_assets.cli import app
+from vlaw_assets.importers import commit
 from vlaw_assets.importers.cameras import choose_cameras
 from vlaw_assets.importers.description import Options
 from vlaw_assets.importers.lerobot import open_recordings
@@ -48,11 +49,6 @@ def import_lerobot(lake, path, *, name="cups", run_id="run", **options):
     return import_recordings(
         lake, "lerobot", path, Options(**{"image_size": (16, 16), **options}), name=name, run_id=run_id
     )
-
-
-@pytest.fixture
-def dataset(tmp_path) -> Path:
-    return write_lerobot(tmp_path / "recorded")
 
 
 def test_every_third_frame_of_every_camera_with_the_last_target_of_each_step(dataset):
@@ -252,6 +248,7 @@ def test_refusals_that_depend_on_the_call(dataset, tmp_path):
 def test_the_command_takes_cameras_one_by_one_and_names_the_robots_where_one_is_unknown(dataset, tmp_path, monkeypatch):
     monkeypatch.setenv("VLAW_LAKE", str(tmp_path / "lake"))
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster_home"))
+    monkeypatch.setattr(commit, "read_apart", read_here)
 
     def said(*cameras: str) -> tuple[int, str]:
         options = [part for camera in cameras for part in ("--camera", camera)]
@@ -326,9 +323,9 @@ def test_droid_reaches_lake_query_and_world_model(tmp_path):
     result = finetune_world_model(
         tmp_path / "start",
         tmp_path / "autoencoder",
-        episodes,
+        episodes[:2],
         [],
-        WorldModelConfig(steps=3, batch_size=2),
+        WorldModelConfig(steps=2, batch_size=2),
         tmp_path / "tuned",
         seed=0,
     )
