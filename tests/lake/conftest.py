@@ -9,6 +9,7 @@ import pytest
 from factories import commit_all
 from long_log import COMMITS, append
 from mirrored_lake import LAKE_CHECKS, MirroredLake
+from once import made_once
 from small_loop import loop
 
 from vlaw_assets.cli import doctor
@@ -20,7 +21,10 @@ from vlaw_assets.pipeline import driver, reconcile
 @pytest.fixture(scope="session")
 def mirrored(tmp_path_factory) -> Path:
     """A lake of one iteration, in line with Dagster."""
-    folder = tmp_path_factory.mktemp("made")
+    return made_once(tmp_path_factory, "mirrored", _mirror)
+
+
+def _mirror(folder: Path) -> None:
     loop(Lake.open(folder / "lake"), iterations=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLAW_LAKE", str(folder / "lake"))
@@ -28,7 +32,6 @@ def mirrored(tmp_path_factory) -> Path:
         with driver.open_instance() as instance:
             found, added = reconcile.repair(Lake.open(folder / "lake"), instance, defs)
     assert added >= len(found.missing) > 10
-    return folder
 
 
 @pytest.fixture
@@ -43,9 +46,12 @@ def mine(mirrored, tmp_path, monkeypatch) -> MirroredLake:
 
 
 @pytest.fixture(scope="session")
-def long(tmp_path_factory):
+def long(tmp_path_factory) -> Path:
     """A lake with real artifacts, and a table of 250 commits."""
-    lake = Lake.open(tmp_path_factory.mktemp("long") / "lake")
-    commit_all(lake)
-    append(lake, COMMITS)
-    return lake.paths.root
+
+    def make(root: Path) -> None:
+        lake = Lake.open(root)
+        commit_all(lake)
+        append(lake, COMMITS)
+
+    return made_once(tmp_path_factory, "long-log", make)
