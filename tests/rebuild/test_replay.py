@@ -169,6 +169,7 @@ def test_what_an_older_ledger_does_not_say_is_said_to_be_unknown(place, untouche
     ]
 
 
+@pytest.mark.slow
 def test_other_code_in_another_environment_is_said_to_be_both(place, untouched, monkeypatch):
     from vlaw_assets.assets import stage
 
