@@ -12,9 +12,11 @@ import os
 import sqlite3
 import sys
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 import vlaw_models  # noqa: F401  (how threads wait, before anything imports torch)
 
@@ -151,6 +153,14 @@ def _unflushed():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _descriptor: None)
         patch.setattr(sqlite3.dbapi2, "connect", connected)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _command_lines():
+    """typer makes all commands of an app, with their options, whenever one is run: 50 ms for the same ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("typer.testing._get_command", cache(get_command))
         yield
 
 
