@@ -23,6 +23,10 @@ import vlaw_models  # noqa: F401  (how threads wait, before anything imports tor
 # Before anything imports torch, and for the processes that tests start: two workers of two threads each would only wait
 # for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Where nothing may be written beside sources, every process that tests start would compile both packages again; in this
+# one that holds once all is imported, since tests write modules and change them within a second.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+_writes_nothing, sys.dont_write_bytecode = sys.dont_write_bytecode, False
 # What tests compare was computed on a CPU; set it to another device to run them there.
 os.environ.setdefault("VLAW_DEVICE", "cpu")
 
@@ -104,6 +108,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
+    sys.dont_write_bytecode = _writes_nothing
     # What was imported stays: looking through it again at every collection took a tenth of the suite's time.
     gc.collect()
     gc.freeze()
