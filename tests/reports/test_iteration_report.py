@@ -167,6 +167,7 @@ def test_the_page_is_sound_and_has_every_section(page, place):
     assert re.search(r"smoke, iteration 01: success .* on the same 4 starts", found.text)
 
 
+@pytest.mark.slow
 def test_the_asset_keeps_what_the_command_writes(page, place, monkeypatch, tmp_path):
     report = place.lake.ledger.require("iteration_report", "smoke|01")
     vlaw = at(monkeypatch, tmp_path, place.environment())

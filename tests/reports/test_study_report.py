@@ -336,6 +336,7 @@ def test_what_cannot_be_reported_is_said(made, tmp_path):
     assert "is not an iteration" in vlaw(k, "vlaw", "first").output
 
 
+@pytest.mark.slow
 def test_every_question_has_rows_and_is_a_macro_too(made, tmp_path):
     k, _ = made
     file = write_catalogue(k.lake, tmp_path / "c.duckdb")
