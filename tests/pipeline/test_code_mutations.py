@@ -10,11 +10,14 @@ import sys
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from code_copies import (
     WAYS,
     Copy,
+    Function,
     code_of,
     files,
     module_of,
@@ -59,17 +62,15 @@ def of_other_code(copy, place) -> set[str]:
     }
 
 
-def test_reading_the_imports_leaves_nothing_behind(copy):
-    before = {path.relative_to(copy.folder) for path in copy.folder.rglob("*")}
-    copy.python("-c", "import vlaw_assets.definitions")
-    assert {path.relative_to(copy.folder) for path in copy.folder.rglob("*")} == before
+Samples = dict[str, tuple[list[Function], list[Function]]]
+Digests = dict[str, str]
 
 
-def check_samples(copy, count: int, stages: Sequence[str]) -> None:
-    """`count` rewritten functions that each of these stages reaches, and as many that it does not: digests change with
-    the first only."""
+def drawn(count: int, stages: Sequence[str]) -> tuple[Samples, list[tuple[Function, str]]]:
+    """`count` functions that each of these stages reaches, and as many that it does not; all of them, each with how it
+    is rewritten."""
     rng = random.Random(SEED)
-    samples = {}
+    samples: Samples = {}
     for asset in stages:
         code = code_of(asset)
         samples[asset] = sample(rng, code, count), sample(rng, files().keys() - code, count)
@@ -84,7 +85,17 @@ def check_samples(copy, count: int, stages: Sequence[str]) -> None:
         key=str,
     )
     sys.stdout.write(f"seed {SEED}: {len(chosen)} functions rewritten for {len(stages)} stages\n")
-    before, *after = copy.digests([(function.path, rewritten(function, way)) for function, way in chosen])
+    return samples, chosen
+
+
+def changes_of(chosen: Sequence[tuple[Function, str]]) -> list[tuple[str, str]]:
+    return [(function.path, rewritten(function, way)) for function, way in chosen]
+
+
+def check_samples(
+    samples: Samples, chosen: Sequence[tuple[Function, str]], before: Digests, after: Sequence[Digests]
+) -> None:
+    """Digests change with the functions that a stage reaches only."""
     assert before == {asset: making.code for asset, making in STAGES.items()}
     changed = {
         function: {asset for asset in STAGES if digests[asset] != before[asset]}
@@ -101,13 +112,38 @@ def hash_of(function) -> int:
     return sum(map(ord, str(function))) + function.line
 
 
-def test_a_few_changed_functions_change_the_digests_of_what_reaches_them(copy):
-    check_samples(copy, 1, [*STAGES][::4])
+class Asked(NamedTuple):
+    """What one process says, which starts for seconds."""
+
+    few: tuple[Samples, list[tuple[Function, str]]]
+    before: Digests
+    under_few: list[Digests]
+    under_cases: list[Digests]
+    left: set[Path]
+    """What was not there before."""
+
+
+@pytest.fixture(scope="module")
+def asked(copied) -> Asked:
+    few, there = drawn(1, [*STAGES][::4]), set(copied.folder.rglob("*"))
+    changes = changes_of(few[1])
+    before, *after = copied.digests([*changes, *((case[0], replaced(*case)) for case in CASES.values())])
+    return Asked(few, before, after[: len(changes)], after[len(changes) :], set(copied.folder.rglob("*")) ^ there)
+
+
+def test_reading_the_imports_leaves_nothing_behind(asked):
+    assert asked.left == set()
+
+
+def test_a_few_changed_functions_change_the_digests_of_what_reaches_them(asked):
+    check_samples(*asked.few, asked.before, asked.under_few)
 
 
 @pytest.mark.slow
 def test_every_stage_changes_with_the_functions_it_reaches_and_with_no_others(copy):
-    check_samples(copy, 12, [*STAGES])
+    samples, chosen = drawn(12, [*STAGES])
+    before, *after = copy.digests(changes_of(chosen))
+    check_samples(samples, chosen, before, after)
 
 
 @pytest.mark.slow
@@ -177,10 +213,9 @@ def reaching(path: str) -> set[str]:
     return found
 
 
-def test_what_would_make_other_data_changes_the_code_of_what_reaches_it(copy):
-    before, *after = copy.digests([(case[0], replaced(*case)) for case in CASES.values()])
-    for (name, (path, *_)), digests in zip(CASES.items(), after, strict=True):
-        assert {asset for asset in STAGES if digests[asset] != before[asset]} == reaching(path), name
+def test_what_would_make_other_data_changes_the_code_of_what_reaches_it(asked):
+    for (name, (path, *_)), digests in zip(CASES.items(), asked.under_cases, strict=True):
+        assert {asset for asset in STAGES if digests[asset] != asked.before[asset]} == reaching(path), name
 
 
 @pytest.mark.parametrize(
