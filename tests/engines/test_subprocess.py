@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from engine_lab import LIGHT, PARTITION, Lab
 from light_parts import TASKS
-from vlaw_assets.engines.forked import Forked
 
 from vlaw_assets.engines import files
+from vlaw_assets.engines.forked import Forked
 from vlaw_assets.engines.settings import ENGINES, read_settings
 from vlaw_assets.pipeline import code_identity
 from vlaw_models.errors import VlawError
