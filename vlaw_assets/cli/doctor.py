@@ -153,20 +153,24 @@ def _memory() -> str:
 
 def _recipes() -> str:
     from vlaw_assets.environment import recipes_folder
-    from vlaw_assets.recipes import load_foundation, load_recipe, recipe_files
+    from vlaw_assets.recipes import PACKAGED, load_foundation, load_recipe, recipe_files
     from vlaw_assets.recipes.preflight import check_all, check_fits
     from vlaw_assets.recipes.study import definition, load_study, resolved, study_files
 
     folder = recipes_folder()
     files, foundation = recipe_files(folder), load_foundation(folder)
     recipes = [load_recipe(path) for path in files.values()]
-    known = study_files(folder)
-    for path in known.values():
+    for path in (known := study_files(folder)).values():
         study = load_study(path, folder)
         definition(study, folder)
         recipes += [resolved(member, folder) for member in study.members]
-    here = [recipe for recipe in recipes if (recipe.preset, recipe.robot) == (foundation.preset, foundation.robot)]
-    check_all(here, lambda recipe: check_fits(recipe, foundation))  # the others are for other lakes
+    here = [
+        recipe
+        for recipe in recipes  # the others are for other lakes
+        if (recipe.preset, recipe.robot) == (foundation.preset, foundation.robot)
+        and (foundation.near_success_per_task or not recipe.world_model.near_success or recipe.file.parent != PACKAGED)
+    ]
+    check_all(here, lambda recipe: check_fits(recipe, foundation))
     return f"{', '.join(sorted(files))}; studies {', '.join(sorted(known))}"
 
 
