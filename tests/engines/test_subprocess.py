@@ -15,7 +15,7 @@ import pytest
 from engine_lab import LIGHT, PARTITION, Lab
 from light_parts import TASKS
 
-from vlaw_assets.engines import files
+from vlaw_assets.engines import files, forked
 from vlaw_assets.engines.forked import Forked
 from vlaw_assets.engines.settings import ENGINES, read_settings
 from vlaw_assets.pipeline import code_identity
@@ -97,6 +97,7 @@ def test_a_fork_that_is_killed_is_one_error(light, monkeypatch):
         return process
 
     monkeypatch.setattr(Forked, "start", and_kill)
+    monkeypatch.setattr(forked, "imported", list)  # all models take seconds, and it does not live to load one
     light.by("forked")
     with pytest.raises(VlawError, match="a worker died: SIGKILL"):
         light.make_light(PARTS)
