@@ -11,6 +11,8 @@ TOOLS := $(VENV)-tools
 CROISSANT := mlcroissant[image,parquet]==1.1.1
 UV := uv==0.13.9
 CYCLONEDX := cyclonedx-bom==7.5.0
+MOTO := moto[server]==5.2.5
+OBSTORE := obstore==0.12.1
 
 .PHONY: setup run ui test test-long test-browser pretrain bench lock sbom clean
 
@@ -38,7 +40,9 @@ test: setup  ## style and types, then the tests that end in minutes
 test-long: setup  ## the others: kills, studies, servers, a browser, every shipped recipe
 	$(PYTHON) -m venv $(TOOLS)
 	$(TOOLS)/bin/pip install --quiet "$(CROISSANT)" || echo "without mlcroissant: what needs it is skipped"
-	$(BIN)/python -m pytest -m slow
+	$(TOOLS)/bin/pip install --quiet "$(MOTO)" || echo "without moto: tests of buckets are skipped"
+	$(TOOLS)/bin/pip install --quiet --no-deps --target $(TOOLS)/object-store "$(OBSTORE)" || echo "without obstore: tests of buckets are skipped"
+	VLAW_MOTO_PYTHON=$(CURDIR)/$(TOOLS)/bin/python PYTHONPATH=$(CURDIR)/$(TOOLS)/object-store $(BIN)/python -m pytest -m slow
 
 test-browser: setup  ## of those, what drives a real browser: the UI, episode pages, labelling
 	$(BIN)/python -m pytest -m browser

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from object_store import place, s3  # noqa: F401  (fixtures)
 from typer.main import get_command
 
 import vlaw_models  # noqa: F401  (how threads wait, before anything imports torch)

@@ -24,8 +24,16 @@ REGISTRIES = re.compile(
 )
 
 
-NOT_LOCKED = {"dagster-k8s", "dagster-ray", "metaworld", "ray", "submitit"}
-"""Simulators of others and clusters: in no environment that the lock makes, and pinned where the extra is named."""
+NOT_LOCKED = {
+    "dagster-k8s",
+    "dagster-ray",
+    "metaworld",
+    "obstore",
+    "ray",
+    "submitit",
+}
+"""Simulators of others, clusters and stores: in no environment that the lock makes, and pinned where the
+extra is named."""
 
 
 def locked() -> dict[str, tuple[str, list[str]]]:

@@ -9,14 +9,19 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from vlaw_assets.local_folder import check_local
+from vlaw_assets.local_folder import check_local, is_bucket
 
 
 def default_lake() -> str:
-    """VLAW_LAKE, or lake/ in the working directory. Raises VlawError where that is an address such as
-    s3://bucket/lake."""
+    """VLAW_LAKE, or lake/ in the working directory; of a lake in a bucket the folder that has copies of it, which opens
+    it. Raises VlawError where that is another address such as gs://bucket/lake."""
     path = given_lake()
-    check_local(path)
+    check_local(path, bucket=True)
+    if is_bucket(path):
+        from vlaw_assets.lake import replica_of
+
+        copy = replica_of(path)
+        return str(copy.root) if copy else path
     return path
 
 

@@ -1,5 +1,5 @@
 """Telling a folder from an address: a lake is a folder on a local disk of one host, because it stands on locks and hard
-links.
+links; or objects below s3://, which stand on puts on a condition (lake/replica.py).
 
 A file of its own, without imports of the lake: the definitions and every command ask before anything else is loaded.
 """
@@ -21,10 +21,15 @@ def is_address(path: str | Path) -> bool:
     return _ADDRESS.fullmatch(str(path).strip()) is not None
 
 
-def check_local(path: str | Path) -> None:
-    """Raises VlawError for an address, with what is supported."""
+def is_bucket(path: str | Path) -> bool:
+    """Whether this is the address of a lake on an object store."""
+    return isinstance(path, str) and path.startswith("s3://")
+
+
+def check_local(path: str | Path, *, bucket: bool = False) -> None:
+    """Raises VlawError for an address, with what is supported. `bucket`: one of a bucket is."""
     found = _ADDRESS.fullmatch(str(path).strip())
-    if found is None:
+    if found is None or (bucket and is_bucket(path)):
         return
     scheme, slashes, rest = found.groups()
     local = scheme.lower() == "file" and len(slashes) != 2

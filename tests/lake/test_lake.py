@@ -253,7 +253,7 @@ def test_opening_what_is_no_lake(tmp_path):
     assert [p.name for p in (tmp_path / "home").iterdir()] == ["thesis.txt"]
 
     with pytest.raises(VlawError, match="local folder"):
-        Lake.open("s3://bucket/lake")
+        Lake.open("gs://bucket/lake")
 
 
 @pytest.mark.parametrize("name", ["a%20b", "läke", "h#1", "q?"])

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from vlaw_assets.cli import app, doctor
 from vlaw_assets.definitions import build_defs
 from vlaw_assets.lake import Lake
-from vlaw_assets.local_folder import is_address
+from vlaw_assets.local_folder import is_address, is_bucket
 from vlaw_models.errors import VlawError
 
 COMMANDS = (
@@ -59,15 +59,15 @@ def test_every_command_refuses_an_address(vlaw, monkeypatch, tmp_path, command):
     from vlaw_assets.recipes.study import study_files
 
     command = tuple(next(iter(study_files(None))) if word == "smoke_study" else word for word in command)
-    monkeypatch.setenv("VLAW_LAKE", "s3://bucket/lake")
+    monkeypatch.setenv("VLAW_LAKE", "gs://bucket/lake")
     result = vlaw(*command)
     said = result.output + result.stderr
     assert result.exit_code in (1, 2), said
     assert (
-        "a lake is a local folder, on a disk of one host: s3:// (an object store or another host) is not supported"
+        "a lake is a local folder, on a disk of one host: gs:// (an object store or another host) is not supported"
         in said
     )
-    assert "s3://bucket/lake" in said
+    assert "gs://bucket/lake" in said
     assert "set VLAW_LAKE to a folder on a local disk" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dagster_home"], "nothing was made"
 
@@ -75,7 +75,6 @@ def test_every_command_refuses_an_address(vlaw, monkeypatch, tmp_path, command):
 @pytest.mark.parametrize(
     "address",
     [
-        "s3://b/x",
         "S3A://b/x",
         "gs://b/x",
         "az://c/x",
@@ -105,6 +104,13 @@ def test_a_file_address_is_told_its_path(vlaw, monkeypatch, address, path):
     assert f"set VLAW_LAKE to the path itself: {path}\n" in result.stderr
 
 
+def test_an_address_of_a_bucket_is_one_as_text_only():
+    assert is_bucket("s3://bucket/lake")
+    assert not any(
+        map(is_bucket, ("S3://bucket/lake", "s3:/bucket/lake", Path("s3://bucket/lake"), "/s3://bucket/lake"))
+    )
+
+
 def test_paths_are_no_addresses(tmp_path):
     for path in ("lake", "/a/b", "./a", "~/lake", "C:/lake", "a b/c", "a//b", "/a/s3/b", ""):
         assert not is_address(path), path
@@ -112,8 +118,8 @@ def test_paths_are_no_addresses(tmp_path):
 
 
 def test_the_code_location_loads_and_its_runs_refuse():
-    place = build_defs(lake="s3://bucket/lake").resources["workplace"]
+    place = build_defs(lake="gs://bucket/lake").resources["workplace"]
     from dagster import build_init_resource_context
 
-    with pytest.raises(VlawError, match="s3://bucket/lake"):
+    with pytest.raises(VlawError, match="gs://bucket/lake"):
         place.resource_fn(build_init_resource_context()).open_lake()

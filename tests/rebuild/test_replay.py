@@ -13,6 +13,7 @@ import pytest
 import torch
 from asking import at, vlaw
 from factories import commit, sample_episodes, write_recipe
+from object_store import imaged, read_anew
 from smoke_place import smoke_place
 
 from vlaw_assets.lake.durable import sha256_file
@@ -63,6 +64,17 @@ def test_a_closure_comes_out_the_same(place, untouched, monkeypatch, asset):
     assert all(row.replayed_sha256 == row.content_sha256 for row in results)
     assert os.environ["DAGSTER_HOME"] == "/nowhere"
     assert not list(place.root.glob("vlaw-replay-*"))
+
+
+@pytest.mark.slow
+def test_a_lake_in_a_bucket_is_replayed_by_a_host_that_has_none_of_it(place, s3, tmp_path):
+    shutil.copytree(place.lake.paths.root, tmp_path / "lake")
+    imaged(tmp_path / "lake")
+    for asset in ("training_set", "real_rollouts"):
+        with read_anew(tmp_path / "lake") as lake:
+            ref = lake.ledger.require(asset, KEY)
+            results = replaying.replay(lake, ref, recipes=place.recipes, only=True)
+        assert [(row.name, row.status) for row in results] == [(f"{asset}[{KEY}]", "same")]
 
 
 def test_only_one_artifact_from_the_recorded_inputs_and_the_scratch_lake_kept(place, untouched, tmp_path):

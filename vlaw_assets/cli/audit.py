@@ -120,10 +120,11 @@ def _kept(lake: Lake, text: str) -> list[str]:
 
 def _verified(lake: Lake, refs: list[ArtifactRef]) -> dict[str, Any]:
     """Every file of the closure hashed, its edges and counts checked, and the ledger's own seal."""
-    from vlaw_assets.lake.upkeep.verify import unsealed, verify, verify_ledger
+    from vlaw_assets.lake.upkeep.verify import from_bucket, unsealed, verify, verify_ledger
 
     begun = time.monotonic()
-    problems = [str(problem) for problem in (*verify(lake, refs), *verify_ledger(lake))]
+    with from_bucket(lake) as stored:
+        problems = [str(problem) for problem in (*verify(stored, refs), *verify_ledger(stored))]
     files = {
         file["path"]: file["size"]
         for ref in refs

@@ -93,6 +93,13 @@ def _row(ref: ArtifactRef, versions: int) -> dict[str, Any]:
 
 def _verified(lake: Lake) -> dict[str, Any]:
     """Reads everything. Of a ledger whose rows cannot be read, what is wrong with the ledger."""
+    from vlaw_assets.lake.upkeep.verify import from_bucket
+
+    with from_bucket(lake) as stored:
+        return _read_whole(stored)
+
+
+def _read_whole(lake: Lake) -> dict[str, Any]:
     from vlaw_assets.lake.upkeep.verify import each, unsealed, verify_ledger
 
     begun = time.monotonic()

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vlaw_assets.lake import deltalog, disk, frames, labels, moments, quarantine, seal
+from vlaw_assets.lake import deltalog, disk, frames, labels, moments, quarantine, replica, seal
 from vlaw_assets.lake.artifact import ArtifactRef, Edge, Identity
 from vlaw_assets.lake.draft import Draft
 from vlaw_assets.lake.durable import FileLock, canonical_json, check_writable, digest_of, write_json
@@ -47,7 +47,7 @@ _REMEDY = "point VLAW_LAKE at a folder you can write to"
 
 
 class Lake:
-    """One lake folder. Use `Lake.open`."""
+    """One lake: a folder, or objects of which a folder has copies. Use `Lake.open`."""
 
     def __init__(self, paths: Paths):
         self.paths = paths
@@ -68,8 +68,11 @@ class Lake:
 
         Raises VlawError: not writable, not a lake, made by a newer version, or (create=False) missing.
         """
-        check_local(path)
-        paths = Paths(lake_root(path))
+        check_local(path, bucket=True)
+        copy = replica_of(path)
+        paths = Paths(copy.root if copy else lake_root(path))
+        if copy and not copy.want(paths.format):
+            copy.want(deltalog.entry_path(paths.table("artifacts"), 1))
         if not paths.format.is_file() and deltalog.entry_path(paths.table("artifacts"), 1).is_file():
             raise VlawError(
                 "the lake's FORMAT.json is missing",
@@ -162,6 +165,7 @@ class Lake:
             try:
                 yield draft
                 with self.tables.checkpoints_last():
+                    lock.confirm()
                     draft.finish()
             finally:
                 draft.discard()
@@ -172,7 +176,7 @@ class Lake:
         """Remove temporary folders whose run is gone. Returns what was removed. Drafts at work are left alone."""
         removed = []
         for folder in sorted(self.paths.temporary.iterdir()):
-            lock = FileLock(self.paths.locks / f"{folder.name}.lock")
+            lock = FileLock(self.paths.locks / f"{folder.name}.lock", shared=False)  # the folder is of this host
             if lock.acquire(holder="sweep"):
                 try:
                     shutil.rmtree(folder, ignore_errors=True)
@@ -180,6 +184,11 @@ class Lake:
                     lock.release()
                 removed.append(folder)
         return removed
+
+
+def replica_of(path: str | Path) -> replica.Replica | None:
+    """The replica of a lake in a bucket, by its address or by the folder of its copies; None for another folder."""
+    return replica.opened(path, lambda address: lake_root(replica.folder_of(address)))
 
 
 def _create(paths: Paths) -> None:
@@ -194,6 +203,9 @@ def _create(paths: Paths) -> None:
     if paths.format.exists():
         check_writable(root, remedy=_REMEDY)
         return
+    copy = replica.of(root)
+    if copy:
+        strangers = sorted({item.name.partition("/")[0] for item in copy.bucket.names(most=1000)} - _OURS)
     if strangers:
         raise VlawError(
             f"this folder is not a lake and not empty (it holds {strangers[0]!r})",
@@ -212,6 +224,10 @@ def _create(paths: Paths) -> None:
     if not lock.acquire(holder="create", wait_s=60):
         raise VlawError("another process has been creating this lake for a minute", where=str(root), remedy="stop it")
     try:
+        if copy:
+            copy.want(paths.format)
+            for name in TABLES:
+                copy.pull_log(paths.table(name), now=True)
         if not paths.format.exists():
             for folder in (paths.checkpoints, paths.temporary):
                 folder.mkdir(exist_ok=True)
@@ -243,6 +259,8 @@ def write_format(paths: Paths, created_at: str | None = None, *, migrated: bool 
         **({"migrated": True} if migrated else {}),
     }
     write_json(paths.format, made | {"digest": digest_of(made)})
+    if copy := replica.of(paths.root):
+        copy.create(paths.format)
 
 
 def _check_format(paths: Paths) -> None:

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from vlaw_assets.lake import disk
+from vlaw_assets.lake import disk, replica
 from vlaw_assets.lake.durable import (
     FileLock,
     as_written,
@@ -59,6 +59,13 @@ def store(draft: Path, checkpoints: Path) -> str:
     write_json(draft / MANIFEST, {"digest": digest, "files": files})
     fsync_files([draft / name for name in files], root=draft)
     target = checkpoints / digest
+    if copy := replica.of(checkpoints):
+        with exclusive(checkpoints):
+            if target.exists():
+                target.rename(draft.with_name(f"{draft.name}.before"))  # a copy: whole or not
+            draft.rename(target)
+            copy.publish_folder(target)
+        return digest
     with exclusive(checkpoints):
         if not target.exists():
             draft.rename(target)
@@ -84,6 +91,8 @@ def exclusive(checkpoints: Path) -> AbstractContextManager[None]:
 def listed(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """What belongs to a stored checkpoint, without reading it: the files of its manifest, each {path, size, sha256},
     and what is wrong with the manifest and the folder's list of files, one line each."""
+    if copy := replica.of(folder):
+        copy.list_folder(folder)
     try:
         text = (folder / MANIFEST).read_text(encoding="utf-8")
         recorded = json.loads(text)["files"]
@@ -103,6 +112,11 @@ def listed(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
         *found,
         *(f"{name}: not part of the checkpoint" for name in sorted(here - set(recorded) - {MANIFEST})),
     ]
+
+
+def is_there(folder: Path) -> bool:
+    """Whether a checkpoint is stored, whole or not."""
+    return copy.is_there(folder) if (copy := replica.of(folder)) else folder.is_dir()
 
 
 def problems(folder: Path) -> list[str]:

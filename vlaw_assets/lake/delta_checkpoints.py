@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from vlaw_assets.lake import deltalog
+from vlaw_assets.lake import deltalog, replica
 from vlaw_assets.lake.durable import FileLock, as_written, digest_of, fsync_path, sha256_file, write_json
 from vlaw_assets.lake.paths import Paths
 
@@ -44,6 +44,8 @@ def after(paths: Paths, name: str, version: int, *, before: int | None = None) -
     Never fails; a checkpoint that is missing costs other readers time only.
     """
     newest = version - version % EVERY
+    if replica.of(paths.root) is not None:
+        return  # a bucket has none: its readers read the log
     if newest > (version - 1 if before is None else before) and newest > 0:
         with contextlib.suppress(Exception):
             make(paths, name, newest)

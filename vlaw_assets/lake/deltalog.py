@@ -30,8 +30,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from vlaw_assets.lake import disk
-from vlaw_assets.lake.durable import fsync_path
+from vlaw_assets.lake import disk, replica
+from vlaw_assets.lake.durable import fsync_path, take_name
 from vlaw_models.errors import VlawError
 
 ENTRIES = "[0-9]" * 20 + ".json"
@@ -71,6 +71,8 @@ def read_entry(table: Path, version: int, *, sha256: str = "") -> Entry:
     `sha256`: what the ledger says of the file, if it does; it is held against the very bytes that are read.
     """
     path = entry_path(table, version)
+    if copy := replica.of(path):
+        copy.want(path)
     try:
         data = path.read_bytes()
         if sha256 and hashlib.sha256(data).hexdigest() != sha256:
@@ -110,6 +112,8 @@ def newest(table: Path, *, after: int = -1, least: int = 0) -> int:
 
     Raises VlawError when entries between are gone, or the last ones: what is left must not be taken for the whole log.
     """
+    if copy := replica.of(table):
+        copy.pull_log(table)
     if after >= 0:
         version = after
         while entry_path(table, version + 1).exists():
@@ -128,6 +132,8 @@ def newest(table: Path, *, after: int = -1, least: int = 0) -> int:
 def versions(table: Path) -> list[int]:
     """The versions whose entries are there, in order. Raises VlawError if there is no log."""
     log = table / "_delta_log"
+    if copy := replica.of(table):
+        copy.pull_log(table)
     try:
         names = os.listdir(log)
     except OSError as error:
@@ -194,11 +200,13 @@ def _commit(
         version = version_now()
         while True:
             try:
-                os.link(temporary, entry_path(table, version))
+                take_name(temporary, entry_path(table, version))
                 break
             except FileExistsError:
                 if not step:
                     raise
+                if copy := replica.of(table):
+                    copy.want(entry_path(table, version))  # another host's: no gap before ours
                 version += step
             except OSError as error:
                 if error.errno not in disk.LINKLESS:

@@ -1,5 +1,8 @@
 """Making bytes durable: fsync, atomic renames, digests, and the lock of one asset partition.
 
+For a lake on an object store (replica.py) durable means: in the bucket. Then the same calls put there what they flush
+here, read from there what is not here yet, and a lock is a lease that all hosts see.
+
 Here because neither Delta nor Lance calls fsync (checked with strace): a commit of theirs survives a killed process,
 not a power cut. What is fsynced when is the business of `draft.py`.
 """
@@ -19,7 +22,7 @@ from typing import Any
 
 import filelock
 
-from vlaw_assets.lake import disk
+from vlaw_assets.lake import disk, replica
 from vlaw_models.errors import VlawError
 
 POLL_S = 0.02
@@ -44,6 +47,8 @@ def sha256_file(path: Path) -> str:
 
 def file_problems(root: Path, entries: Iterable[dict[str, Any]], *, deep: bool = True) -> list[str]:
     """What is wrong with files recorded as {path, size, sha256}, one line each. Not `deep`: without reading them."""
+    if copy := replica.of(root):
+        return copy.problems(root, list(entries), deep=deep)
     found = []
     for entry in entries:
         path = root / entry["path"]
@@ -69,9 +74,11 @@ def fsync_files(paths: Iterable[Path], *, root: Path, missing_ok: bool = False) 
     """Flush files, then every folder between them and `root` (a file is durable only once its folder entry is).
 
     `missing_ok`: a file that is gone was another process's (a commit that lost a race and tidied up); it is passed
-    over.
+    over. In a bucket they are put.
     """
     folders: set[Path] = set()
+    if copy := replica.of(root):
+        copy.publish(paths := list(paths))
     for path in paths:
         try:
             fsync_path(path)
@@ -125,16 +132,29 @@ def write_page(path: Path, data: str | bytes, *, remedy: str) -> None:
         raise VlawError(f"the file cannot be written: {error.strerror}", where=str(path), remedy=remedy) from error
 
 
+def take_name(temporary: Path, path: Path) -> None:
+    """Give a finished file a name that is free, for good: one of all who want it gets it. Raises FileExistsError."""
+    if copy := replica.of(path):
+        copy.create(path, temporary)
+        with suppress(FileExistsError):  # another process has fetched it already
+            os.link(temporary, path)
+        return
+    os.link(temporary, path)
+
+
 class FileLock:
     """Exclusive lock on a file (`flock`), freed by the kernel however its process ends; a forked child has no part in
-    it.
+    it. Of a lake on an object store also a lease (lease.py), which other hosts see, and which runs out.
 
     The file names its holder for the message a second comer gets. Only a holder deletes it (`remove`), and only where
     nobody will want it again or does no harm by it: who waited for a deleted file finds that out and takes the new one.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, *, shared: bool = True):
+        """`shared`: with other hosts, where the lake is."""
         self.path = path
+        self._copy = replica.of(path) if shared else None
+        self._lease = self._copy.lease(path) if self._copy else None
         self._lock = filelock.FileLock(path, thread_local=False, fallback_to_soft=False, poll_interval=POLL_S)
 
     def acquire(self, *, holder: str = "", wait_s: float = 0.0) -> bool:
@@ -148,6 +168,15 @@ class FileLock:
             return False
         except OSError as error:
             raise disk.failure(error, "the lock cannot be taken", where=str(self.path), remedy=disk.LOCAL) from error
+        if self._copy and self._lease:
+            try:
+                if not self._lease.acquire(holder=holder, wait_s=wait_s):
+                    self._lock.release(force=True)
+                    return False
+            except BaseException:
+                self._lock.release(force=True)
+                raise
+            self._copy.stale()  # whoever held it may have committed
         with suppress(
             OSError
         ):  # for messages only: a full disk must not keep anybody from the lock, `vlaw gc` least of all
@@ -172,8 +201,16 @@ class FileLock:
         finally:
             self.release()
 
+    def confirm(self) -> None:
+        """Raises VlawError where it is not held any more: a lease has run out and was taken over. A lock on a file is
+        held until it is released."""
+        if self._lease:
+            self._lease.confirm()
+
     def held_since(self) -> float | None:
         """When its holder took it (seconds since the epoch), whichever process that is; None while nobody holds it."""
+        if self._lease:
+            return self._lease.held_since()
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -190,6 +227,8 @@ class FileLock:
 
     def holder(self) -> dict[str, Any]:
         """What the holder wrote about itself; empty while it is writing."""
+        if self._lease:
+            return self._lease.holder()
         try:
             return json.loads(self.path.read_text() or "{}")
         except (OSError, json.JSONDecodeError):
@@ -203,7 +242,11 @@ class FileLock:
         self.release()
 
     def release(self) -> None:
-        self._lock.release(force=True)
+        try:
+            if self._lease:
+                self._lease.release()
+        finally:
+            self._lock.release(force=True)
 
 
 def check_writable(folder: Path, *, remedy: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vlaw_assets.lake import disk
+from vlaw_assets.lake import disk, replica
 from vlaw_assets.lake.durable import FileLock, fsync_files
 from vlaw_assets.lake.lance_table import fragments_of, log_files, settled_hint
 from vlaw_assets.lake.model_table import ModelTable
@@ -130,6 +130,8 @@ def refresh_index(paths: Paths, name: str) -> bool:
     import lance
 
     uri = folder(paths, name)
+    if replica.of(uri) is not None:
+        return False  # an index is of this host's copy, and its version would take another commit's place
     lock = FileLock(paths.locks / f"embeddings-index--{name}.lock")
     if not lock.acquire(holder="index"):
         return False

@@ -123,7 +123,7 @@ class Handle:
         folder = root / self.ref.location
         if deep:
             return found + [f"{self.ref.location}/{line}" for line in checkpoints.problems(folder)]
-        return found if folder.is_dir() else [*found, f"{self.ref.location}: missing"]
+        return found if checkpoints.is_there(folder) else [*found, f"{self.ref.location}: missing"]
 
     def embeddings(self) -> pa.Table:
         """Vectors and the episodes they belong to (see embeddings.py), in the order written; empty if it wrote none."""

@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from vlaw_assets.lake import disk
+from vlaw_assets.lake import disk, replica
 from vlaw_assets.lake.durable import fsync_files, sha256_file
 from vlaw_assets.lake.paths import Paths
 
@@ -34,6 +34,8 @@ CREATED = "created"
 
 def is_there(uri: Path) -> bool:
     """Whether the table was created."""
+    if (copy := replica.of(uri)) and not any((uri / "_versions").glob("*.manifest")):
+        copy.pull_table(uri)
     return any((uri / "_versions").glob("*.manifest"))
 
 
@@ -110,13 +112,8 @@ class LanceWriter:
         files = [self.uri / "data" / file.path for fragment in self.fragments for file in fragment.files]
         fsync_files(files, root=self._paths.root)
         described = [self._described(path) for path in files]
-        dataset = lance.LanceDataset.commit(
-            str(self.uri),
-            lance.LanceOperation.Append(self.fragments),
-            read_version=lance.dataset(str(self.uri)).version,
-            commit_message=artifact_id,
-            max_retries=100,
-        )
+        append = lance.LanceOperation.Append(self.fragments)
+        dataset = commit(self.uri, append, message=artifact_id)
         # Lance's clean-up deletes versions that have no tag.
         tag = f"artifact-{artifact_id}"
         dataset.tags.create(tag, dataset.version)
@@ -131,6 +128,39 @@ class LanceWriter:
 
     def _described(self, path: Path) -> dict[str, Any]:
         return {"path": self._paths.relative(path), "size": path.stat().st_size, "sha256": sha256_file(path)}
+
+
+def commit(uri: Path, operation: Any, *, message: str) -> Any:
+    """One more version; the dataset at it. In a bucket the manifest's name is what one of several gets."""
+    import lance
+
+    def once() -> Any:
+        newest = lance.dataset(str(uri)).version
+        return lance.LanceDataset.commit(
+            str(uri), operation, read_version=newest, commit_message=message, max_retries=100
+        )
+
+    copy = replica.of(uri)
+    if copy is None:
+        return once()
+    with copy.alone():
+        while True:
+            copy.pull_table(uri)
+            dataset = once()
+            manifest, *transactions = log_files(dataset, uri, "")[:-1]
+            try:
+                copy.publish(transactions)
+                copy.create(manifest)
+            except FileExistsError:
+                manifest.unlink()
+                for path in transactions:
+                    copy.forget(path)
+                    path.unlink()
+                continue
+            except BaseException:
+                manifest.unlink(missing_ok=True)  # nobody else has this version
+                raise
+            return dataset
 
 
 def hint(uri: Path) -> Path:
@@ -156,6 +186,8 @@ def settled_hint(uri: Path) -> Path:
 
 def hint_problem(uri: Path, least: int) -> str:
     """What is wrong with a table's hint; '' if it names the newest version, or an older one from `least` on."""
+    if copy := replica.of(uri):
+        copy.pull_table(uri)
     try:
         text, newest = hint(uri).read_bytes(), _newest(uri)
     except OSError as error:
@@ -192,5 +224,8 @@ def fragments_of(uri: Path, entry: dict[str, Any]) -> tuple[Any, list[Any]]:
     import lance
 
     wanted = {Path(file["path"]).name for file in entry["files"]}
+    if copy := replica.of(uri):
+        for path, text in copy.fetch([*entry["files"], *entry.get("log", ())]).items():
+            raise ValueError(f"{path}: {text}")
     dataset = lance.dataset(str(uri), version=entry["version"])
     return dataset, [item for item in dataset.get_fragments() if any(f.path in wanted for f in item.metadata.files)]

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.lake import deltalog, seal
+from vlaw_assets.lake import deltalog, replica, seal
 from vlaw_assets.lake.artifact import EDGE, LONG, SHORT, ArtifactRef, Edge, Identity
 from vlaw_assets.lake.kept import Kept
 from vlaw_assets.lake.schemas import ADDED, validated
@@ -164,7 +164,8 @@ class Ledger:
     def append(self, ref: ArtifactRef) -> ArtifactRef:
         """Commit one row, durably, and extend the seal over it. Returns the row as the ledger has it.
 
-        Raises OSError or DeltaError when it was not committed; VlawError when the row is not sound or the seal broken.
+        Raises OSError, DeltaError or (a bucket) VlawError when it was not committed; VlawError when the row is not
+        sound or the seal broken.
         """
         from deltalake.exceptions import DeltaError
 
@@ -174,8 +175,10 @@ class Ledger:
             self._tables.write(
                 "artifacts", row, artifact_id=ref.artifact_id, metadata={"vlaw.run_id": ref.run_id}, least=sealed
             )
-        except (DeltaError, OSError):
+        except (DeltaError, OSError, VlawError):
             # An error after the commit is not a failed commit: only the ledger itself can tell.
+            if copy := replica.of(self._where):
+                copy.stale()
             if all(item.artifact_id != ref.artifact_id for item in self.artifacts()):
                 raise
         committed = self.get(ref.artifact_id)
@@ -194,6 +197,8 @@ class Ledger:
     def _refresh(self) -> None:
         if self._frozen:
             return
+        if copy := replica.of(self._where):
+            copy.refresh()
         table = self._tables.paths.table("artifacts")
         sealed = self._seal.sealed() if self._seal else 0  # asked before the log: what is sealed by now must be in it
         kept = Kept(self._tables.paths, "artifacts", SHORT, LONG) if self._version < 0 else None

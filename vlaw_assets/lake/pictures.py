@@ -14,7 +14,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlaw_assets.lake import checkpoints
+from vlaw_assets.lake import checkpoints, replica
 from vlaw_assets.lake.durable import fsync_path, sha256_file
 from vlaw_assets.lake.paths import Paths
 
@@ -41,6 +41,8 @@ def store(paths: Paths, file: bytes, kind: str = PNG) -> str:
         with checkpoints.exclusive(paths.checkpoints):
             if problem(target):
                 temporary.replace(target)
+            if copy := replica.of(target):
+                copy.bucket.put(copy.name(target), target)  # each time: so it is young
             os.utime(target)  # as young as this draft, so that no collector takes it for an old leftover
     finally:
         temporary.unlink(missing_ok=True)
@@ -77,6 +79,8 @@ def files(paths: Paths, ref: ArtifactRef) -> list[Path]:
 
 def problem(path: Path) -> str:
     """What is wrong with a file that was stored; '' if it is as it was stored: its name says all of its bytes."""
+    if copy := replica.of(path):
+        copy.want(path)
     if not path.is_file():
         return "missing"
     return "" if sha256_file(path) == path.stem else "content changed (sha256 differs)"

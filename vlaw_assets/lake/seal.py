@@ -16,12 +16,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
-from vlaw_assets.lake import deltalog, disk
+from vlaw_assets.lake import deltalog, disk, replica
 from vlaw_assets.lake.durable import (
     FileLock,
     as_written,
@@ -49,6 +51,8 @@ def link(before: str, log: dict[str, Any], files: list[dict[str, Any]]) -> str:
 def start(paths: Paths) -> None:
     """Seal everything there is, from the first version on. For a lake that is being made, migrated or accepted."""
     with _lock(paths):
+        if copy := replica.of(paths.root):
+            copy.refresh(now=True)
         write(paths, version=-1, chain="", length=0)
         seal_tail(paths)
 
@@ -60,11 +64,23 @@ def extend(paths: Paths) -> int:
     """
     try:
         with _lock(paths):
-            return seal_tail(paths)
+            return _seal_tail_in_bucket(paths, copy) if (copy := replica.of(paths.root)) else seal_tail(paths)
     except (OSError, VlawError) as error:
         if isinstance(error, VlawError) and disk.cause(error) is None:
             raise
         return 0
+
+
+def _seal_tail_in_bucket(paths: Paths, copy: replica.Replica) -> int:
+    """`seal_tail`, again until no other host has sealed meanwhile: both files are replaced only as they were read, so
+    the chain never ends before the seal."""
+    while True:
+        copy.refresh(now=True)
+        try:
+            with copy.alone():
+                return seal_tail(paths)
+        except replica.Moved:
+            time.sleep(random.uniform(0.0, 0.2))
 
 
 def check(paths: Paths) -> dict[str, Any]:
@@ -154,6 +170,8 @@ class Watch:
 
 def read(paths: Paths) -> dict[str, Any]:
     """{"version", "chain", "length"}. Raises VlawError if it is missing, damaged or not exactly as it was written."""
+    if copy := replica.of(paths.root):
+        copy.refresh()
     try:
         text = paths.seal.read_text(encoding="utf-8")
         found = json.loads(text)
@@ -199,6 +217,8 @@ def describe(paths: Paths, path: Path) -> dict[str, Any]:
 def write(paths: Paths, **found: Any) -> None:
     """Replace the seal by one over `found` (version, chain, length)."""
     write_json(paths.seal, found | {"digest": digest_of(found)})
+    if copy := replica.of(paths.root):
+        copy.swap(paths.seal)
 
 
 def seal_tail(paths: Paths) -> int:
@@ -209,6 +229,8 @@ def seal_tail(paths: Paths) -> int:
     version = sealed["version"]
     for entry in deltalog.entries(table, after=version):
         # The files may be another process's, which has committed and not flushed them yet.
+        if copy := replica.of(paths.root):
+            _have(copy, entry)
         for path in (entry.path, *entry.added):
             fsync_path(path)
         log, files = describe(paths, entry.path), [describe(paths, path) for path in entry.added]
@@ -225,11 +247,21 @@ def seal_tail(paths: Paths) -> int:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    if copy := replica.of(paths.root):
+        copy.swap(paths.chain)
     write(paths, version=version, chain=chain, length=sealed["length"] + len(added))
     return len(lines)
 
 
+def _have(copy: replica.Replica, entry: deltalog.Entry) -> None:
+    """The data files of another host's commit, small as they are, for their digests. Raises VlawError."""
+    for path in entry.added:
+        if not path.exists() and (text := copy.bucket.fetch(copy.name(path), path, size=entry.sizes[path])):
+            raise VlawError(f"a data file of the ledger: {text}", where=str(path), remedy=deltalog.RESTORE)
+
+
 def _lock(paths: Paths) -> AbstractContextManager[None]:
-    return FileLock(paths.locks / "seal.lock").hold(
+    # Of this host alone: in a bucket hosts are kept apart by puts on a condition.
+    return FileLock(paths.locks / "seal.lock", shared=False).hold(
         "seal", wait_s=LOCK_S, remedy="stop it; the next commit seals what is open"
     )

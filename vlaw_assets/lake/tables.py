@@ -19,7 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from vlaw_assets.lake import delta_checkpoints, deltalog, disk
+from vlaw_assets.lake import delta_checkpoints, deltalog, disk, replica
 from vlaw_assets.lake.durable import (
     FileLock,
     canonical_json,
@@ -261,6 +261,7 @@ class Tables:
         schema = TABLES[name] if columns is None else pa.schema([TABLES[name].field(column) for column in columns])
         if not entry:
             return schema.empty_table()
+        replica.need(self.paths.root, entry["files"])
         parts = [read_file(self.paths.root / file["path"], schema) for file in entry["files"]]
         table = pa.concat_tables(parts).cast(schema)
         return table.sort_by(ORDER[name]) if name in ORDER and columns is None else table
@@ -269,7 +270,9 @@ class Tables:
         """Columns of the rows behind one entry, a part of a row group at a time. VlawError for a damaged file."""
         import pyarrow.parquet as pq
 
-        for file in entry["files"] if entry else ():
+        files = entry["files"] if entry else ()
+        replica.need(self.paths.root, files)
+        for file in files:
             path = self.paths.root / file["path"]
             try:
                 with pq.ParquetFile(path) as opened:
@@ -356,6 +359,8 @@ def read_file(path: Path, schema: pa.Schema) -> pa.Table:
     import pyarrow.parquet as pq
 
     folders = dict(part.split("=", 1) for part in path.parts if "=" in part)
+    if copy := replica.of(path):
+        copy.want(path)
     try:
         file = pq.ParquetFile(path)
         held = set(file.schema_arrow.names)

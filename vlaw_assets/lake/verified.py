@@ -23,6 +23,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
 
+from vlaw_assets.lake import replica
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -85,11 +86,18 @@ class Verified:
     def found(self, entries: Iterable[Mapping[str, Any]]) -> dict[str, str]:
         """Path, relative to the lake -> what is wrong with that file; files that are as recorded are not in it."""
         found: dict[str, str] = {}
+        copy = replica.of(self._root)
+        if copy:
+            found = copy.fetch(entries := list(entries))
+            entries = [entry for entry in entries if entry["path"] not in found]
         unknown = self.unknown(entries)
         for begin in range(0, len(unknown), BATCH):
             batch = unknown[begin : begin + BATCH]
             lines = []
             for entry, (problem, line) in zip(batch, _checked(self._root, batch), strict=True):
+                # A copy may be damaged where the object is not.
+                if problem and copy and not copy.problems(self._root, [entry], deep=True):
+                    continue
                 if problem:
                     found[entry["path"]] = problem
                 elif line:

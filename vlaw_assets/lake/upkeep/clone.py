@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlaw_assets.lake import deltalog, seal
+from vlaw_assets.lake import checkpoints, deltalog, replica, seal
 from vlaw_assets.lake.paths import Paths
 from vlaw_assets.lake.schemas import TABLES
 from vlaw_models.errors import VlawError
@@ -41,7 +41,10 @@ def clone(lake: Lake, target: Path, refs: Iterable[ArtifactRef]) -> Paths:
             raise VlawError("the scratch folder is not empty", where=str(target), remedy="Name a new folder.")
         for folder in (paths.checkpoints, paths.temporary, paths.locks):
             folder.mkdir()
-        for path in _wanted(source, list(refs)):
+        refs = list(refs)
+        if copy := replica.of(source.root):
+            _fetch(copy, source, refs)
+        for path in _wanted(source, refs):
             _link(path, paths.root / path.relative_to(source.root))
         for name in TABLES:
             if name != "artifacts" and (source.table(name) / LOG).is_dir():
@@ -89,6 +92,25 @@ def _entries_before(source: Paths, artifact_id: str) -> list[deltalog.Entry]:
             remedy="Verify the lake: vlaw audit ... --verify.",
         )
     return kept
+
+
+def _fetch(copy: replica.Replica, source: Paths, refs: list[ArtifactRef]) -> None:
+    """Of a lake in a bucket: have here what `_wanted` and the logs are. Raises VlawError for what is not as
+    recorded."""
+    entries = [entry for ref in refs for entry in ref.versions.values()]
+    files = {file["path"]: file for entry in entries for file in (*entry["files"], *entry.get("log", ()))}
+    problems = copy.problems(source.root, list(files.values()), deep=True)
+    for location in sorted({ref.location for ref in refs} - {""}):
+        problems += [f"{location}/{line}" for line in checkpoints.problems(source.root / location)]
+    if problems:
+        raise VlawError(
+            f"{len(problems)} files are missing or changed: {', '.join(problems[:3])}",
+            where=copy.bucket.address,
+            remedy="See vlaw audit ... --verify; restore them from a copy.",
+        )
+    small = (*(f"delta/{name}/" for name in set(TABLES) - set(PART)), *(f"delta/{name}/{LOG}/" for name in PART))
+    frames = tuple(f"{source.relative(source.frames)}/{name}/" for name in ("_versions", "_transactions", "_refs"))
+    copy.pull_all(lambda item, path: item.name.startswith((*small, *frames)) and not path.exists())
 
 
 def _wanted(source: Paths, refs: list[ArtifactRef]) -> list[Path]:

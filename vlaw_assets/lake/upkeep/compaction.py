@@ -20,7 +20,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlaw_assets.lake import delta_checkpoints, deltalog
+from vlaw_assets.lake import delta_checkpoints, deltalog, replica
 from vlaw_assets.lake.durable import FileLock, check_writable, fsync_files
 from vlaw_assets.lake.lance_table import settled_hint
 from vlaw_assets.lake.tables import tables_of
@@ -57,6 +57,12 @@ def compact(lake: Lake, *, checkpoints_only: bool = False) -> list[Compacted]:
     if lake.moment is not None:
         raise VlawError(
             f"the lake as of {lake.moment} is for reading only", where=str(lake.paths.root), remedy="leave --as-of out"
+        )
+    if replica.of(lake.paths.root) is not None:
+        raise VlawError(
+            "a lake on an object store is not compacted yet",
+            where=str(lake.paths.root),
+            remedy="its answers do not need it; a copy in a folder can be compacted",
         )
     check_writable(lake.paths.root, remedy="see that you may write there, and that the disk has space")
     lake.ledger.artifacts()  # a ledger that has lost something is mended first

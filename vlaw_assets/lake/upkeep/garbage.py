@@ -14,20 +14,27 @@ lose the orphan's rows.) One collector at a time.
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlaw_assets.lake import checkpoints, delta_checkpoints, deltalog, disk, pictures
-from vlaw_assets.lake.durable import FileLock, fsync_files
-from vlaw_assets.lake.lance_table import settled_hint
+from vlaw_assets.lake import deltalog, disk, pictures, replica
+from vlaw_assets.lake.durable import FileLock
 from vlaw_assets.lake.paths import Paths
 from vlaw_assets.lake.tables import tables_of
-from vlaw_assets.lake.upkeep import delta_checks
+from vlaw_assets.lake.upkeep import garbage_in_bucket as in_bucket
+from vlaw_assets.lake.upkeep.removal import (
+    changed,
+    forget_frames,
+    forget_rows,
+    newest_change,
+    remove,
+    remove_checkpoint,
+    remove_drafts,
+)
 from vlaw_assets.lake.upkeep.verify import verify_ledger
 from vlaw_models.errors import VlawError
 
@@ -36,7 +43,6 @@ if TYPE_CHECKING:
 
 DAY_S = 86400.0
 AGE_S = 7 * DAY_S
-IDS_AT_ONCE = 200
 TEMPORARY = (
     ".*.tmp",
     "pictures/.*.tmp",
@@ -109,6 +115,11 @@ def collect(lake: Lake, *, older_than_s: float = AGE_S) -> list[Garbage]:
             for name in tables_of(paths):
                 forget_rows(paths, name, [item for item in found if item.path in committed[name]])
             for uri in paths.lance_tables:
+                if copy := replica.of(uri):
+                    in_bucket.drop_fragments(
+                        copy, uri, {item.path.name for item in found}, _dead_tags(uri, marked, limit)
+                    )
+                    continue
                 dead = {artifact for item in found if item.path.is_relative_to(uri) for artifact in item.artifacts}
                 forget_frames(paths, uri, dead, _dead_tags(uri, marked, limit))
             for item in found:
@@ -127,6 +138,8 @@ def collect(lake: Lake, *, older_than_s: float = AGE_S) -> list[Garbage]:
 
 
 def _find(paths: Paths, marked: _Marked, limit: float) -> list[Garbage]:
+    if copy := replica.of(paths.root):
+        in_bucket.bring(copy, paths, marked.needed, limit)
     found = [
         item for name in tables_of(paths) if name != "artifacts" for item in _delta_orphans(paths, name, marked, limit)
     ]
@@ -135,12 +148,12 @@ def _find(paths: Paths, marked: _Marked, limit: float) -> list[Garbage]:
     found += [
         Garbage(path, _size(path), "checkpoint")
         for path in sorted(paths.checkpoints.iterdir())
-        if path not in marked.needed and _changed(path) < limit
+        if path not in marked.needed and changed(path) < limit
     ]
     found += [
         Garbage(path, _size(path), "picture")
         for path in sorted(paths.pictures.glob("[!.]*"))
-        if path not in marked.needed and _changed(path) < limit
+        if path not in marked.needed and changed(path) < limit
     ]
     return sorted([*found, *_temporary(paths, limit)], key=lambda item: item.path)
 
@@ -167,6 +180,8 @@ class _Marked:
 
 def _limit(paths: Paths, older_than_s: float) -> float:
     """Nothing that changed at or after this time is garbage yet."""
+    if copy := replica.of(paths.root):
+        return min([copy.bucket.now().timestamp() - older_than_s, *in_bucket.at_work(copy, but=paths.collector_lock)])
     begun = time.time()
     locks = [path for path in paths.locks.glob("*.lock") if path != paths.collector_lock]
     at_work = [since for since in (FileLock(path).held_since() for path in locks) if since is not None]
@@ -178,7 +193,7 @@ def _delta_orphans(paths: Paths, name: str, marked: _Marked, limit: float) -> It
     candidates = [
         path
         for path in sorted(table.rglob("*.parquet"))
-        if "_delta_log" not in path.parts and path not in marked.needed and _changed(path) < limit
+        if "_delta_log" not in path.parts and path not in marked.needed and changed(path) < limit
     ]
     committed: set[Path] | None = None
     for path in candidates:
@@ -196,7 +211,7 @@ def _lance_orphans(paths: Paths, uri: Path, marked: _Marked, limit: float) -> It
 
     committed: set[str] | None = None
     for path in sorted((uri / "data").glob("*.lance")):
-        if path in marked.needed or _changed(path) >= limit:
+        if path in marked.needed or changed(path) >= limit:
             continue
         ids = _ids_in_lance(path)
         if ids is None:
@@ -214,11 +229,11 @@ def _lance_orphans(paths: Paths, uri: Path, marked: _Marked, limit: float) -> It
 def _temporary(paths: Paths, limit: float) -> Iterator[Garbage]:
     for folder in _aside(paths):
         free = FileLock(paths.lock_aside(folder)).held_since() is None
-        if free and 0 < _newest(folder) < limit:
+        if free and 0 < newest_change(folder) < limit:
             yield Garbage(folder, _size(folder), "temporary")
     for pattern in TEMPORARY:
         for path in sorted(paths.root.glob(pattern)):
-            if path.is_file() and _changed(path) < limit:
+            if path.is_file() and changed(path) < limit:
                 yield Garbage(path, _size(path), "temporary")
 
 
@@ -228,87 +243,13 @@ def _aside(paths: Paths) -> list[Path]:
     return sorted([*paths.temporary.iterdir(), *chain.from_iterable(others)])
 
 
-def remove_drafts(paths: Paths, folder: Path, limit: float) -> None:
-    """Remove the drafts of a partition, what an import has read or the state of a training, unless somebody is at it;
-    none begins while its lock is held."""
-    lock = FileLock(paths.lock_aside(folder))
-    if lock.acquire(holder="vlaw gc"):
-        try:
-            if _newest(folder) < limit:
-                shutil.rmtree(folder)
-        finally:
-            lock.release()
-
-
-def forget_rows(paths: Paths, name: str, found: Iterable[Garbage]) -> None:
-    """Take the rows of orphans out of a Delta table, durably: a commit that other readers understand."""
-    from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
-
-    table = paths.table(name)
-    before = deltalog.newest(table)
-    ids = sorted({artifact for item in found for artifact in item.artifacts})
-    if ids:
-        delta_checks.mend(paths, name)
-    for first in range(0, len(ids), IDS_AT_ONCE):
-        listed = ", ".join(f"'{artifact}'" for artifact in ids[first : first + IDS_AT_ONCE])
-        DeltaTable(str(table)).delete(
-            f"artifact_id IN ({listed})",
-            commit_properties=CommitProperties(custom_metadata={"vlaw.gc": "orphans"}),
-            post_commithook_properties=PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False),
-        )
-    if ids:
-        newest = deltalog.read_entry(table, deltalog.newest(table))
-        fsync_files([*newest.added, newest.path], root=paths.root)
-        delta_checkpoints.after(paths, name, newest.version, before=before)
-
-
-def forget_frames(paths: Paths, uri: Path, dead: set[str], tags: list[str]) -> None:
-    """Take the rows of orphans out of a Lance table, durably, then the tags that kept their versions."""
-    import lance
-
-    dataset = lance.dataset(str(uri))
-    ids = sorted(dead)
-    for first in range(0, len(ids), IDS_AT_ONCE):
-        listed = ", ".join(f"'{artifact}'" for artifact in ids[first : first + IDS_AT_ONCE])
-        if dataset.count_rows(f"artifact_id IN ({listed})"):
-            dataset.delete(f"artifact_id IN ({listed})")
-            written = [
-                uri / "_versions" / f"{2**64 - 1 - dataset.version:020d}.manifest",
-                *(uri / "_transactions").glob("*.txn"),
-                *(uri / "_deletions").glob("*"),
-                settled_hint(uri),
-            ]
-            fsync_files(written, root=paths.root, missing_ok=True)
-    for tag in tags:
-        dataset.tags.delete(tag)
-
-
 def _dead_tags(uri: Path, marked: _Marked, limit: float) -> list[str]:
     prefix = "artifact-"
     return sorted(
         path.stem
         for path in (uri / "_refs" / "tags").glob(f"{prefix}*.json")
-        if path.stem.removeprefix(prefix) not in marked.artifacts and _changed(path) < limit
+        if path.stem.removeprefix(prefix) not in marked.artifacts and changed(path) < limit
     )
-
-
-def remove_checkpoint(paths: Paths, path: Path, limit: float) -> None:
-    """Move it (or a picture, which comes and goes alike) away at once, so that it is never there in part; unless a
-    draft has found a use for it meanwhile."""
-    grave = paths.temporary / "collected" / path.name
-    grave.parent.mkdir(parents=True, exist_ok=True)
-    with checkpoints.exclusive(paths.checkpoints):
-        if _changed(path) >= limit:
-            return
-        path.rename(grave)
-    remove(grave)
-
-
-def remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _ids_in_parquet(path: Path) -> set[str] | None:
@@ -338,12 +279,3 @@ def _ids_in_lance(path: Path) -> set[str] | None:
 def _size(path: Path) -> int:
     files = [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file()]
     return sum(file.stat().st_size for file in files)
-
-
-def _newest(folder: Path) -> float:
-    """When a file below the folder changed last; 0 without files."""
-    return max((_changed(path) for path in folder.rglob("*") if path.is_file()), default=0.0)
-
-
-def _changed(path: Path) -> float:
-    return path.stat().st_mtime

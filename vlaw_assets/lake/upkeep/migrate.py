@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlaw_assets.lake import deltalog, read_format, seal, write_format
+from vlaw_assets.lake import deltalog, read_format, replica, seal, write_format
 from vlaw_assets.lake.durable import FileLock, check_writable, fsync_files
 from vlaw_assets.lake.ledger import Ledger
 from vlaw_assets.lake.paths import FORMAT_VERSION, Paths, lake_root
@@ -30,6 +30,7 @@ def migrate(root: Path) -> int:
     Raises VlawError: no lake, made by a newer version, damaged, in use, or not writable.
     """
     paths = Paths(lake_root(root))
+    _refuse_bucket(paths)
     found = _format(paths)
     with _alone(paths):
         if found < FORMAT_VERSION:
@@ -48,6 +49,15 @@ def migrate(root: Path) -> int:
     return found
 
 
+def _refuse_bucket(paths: Paths) -> None:
+    if copy := replica.of(paths.root):
+        raise VlawError(
+            "a lake on an object store is neither migrated nor sealed anew in place",
+            where=copy.bucket.address,
+            remedy="copy its objects into a folder while nothing runs, do it there, and copy them to a new prefix",
+        )
+
+
 @dataclass(frozen=True)
 class Resealed:
     """What accepting a ledger as it is came to."""
@@ -64,6 +74,7 @@ def reseal(root: Path) -> Resealed:
     Raises VlawError where rows of the ledger cannot be read: there is nothing sound to seal.
     """
     paths = Paths(lake_root(root))
+    _refuse_bucket(paths)
     with _alone(paths):
         if paths.format.is_file() and _format(paths) < FORMAT_VERSION:
             raise VlawError(

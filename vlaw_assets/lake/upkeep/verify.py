@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.lake import checkpoints, contents, deltalog, pictures, seal
+from vlaw_assets.lake import checkpoints, contents, deltalog, pictures, replica, seal
 from vlaw_assets.lake.artifact import ArtifactRef
 from vlaw_assets.lake.durable import file_problems
 from vlaw_assets.lake.upkeep import chain_checks, delta_checks
@@ -40,6 +42,32 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.artifact}: {self.path}: {self.text}"
+
+
+@contextlib.contextmanager
+def from_bucket(lake: Lake) -> Iterator[Lake]:
+    """Of a lake in a bucket: the same, with none of it copied yet, so that every byte is the bucket's; else the lake
+    itself."""
+    copy = replica.of(lake.paths.root)
+    if copy is None:
+        yield lake
+        return
+    with anew(type(lake), copy.bucket.address, lake.paths.root.parent) as fresh:
+        yield fresh if lake.moment is None else fresh.as_of(lake.moment)
+
+
+@contextlib.contextmanager
+def anew(opener: type[Lake], address: str, place: Path) -> Iterator[Lake]:
+    """The lake of an address, copied into a folder below `place` that goes in the end: as far as it is asked for, and
+    its logs."""
+    with tempfile.TemporaryDirectory(prefix="vlaw-verify-", dir=place) as folder:
+        copy = replica.opened(address, lambda _address: Path(folder) / "lake")
+        assert copy is not None
+        try:
+            copy.pull_all(lambda item, path: re.match(r"delta/\w+/_", item.name) is not None and not path.exists())
+            yield opener.open(copy.root, create=False)
+        finally:
+            replica.closed(copy)
 
 
 def verify(lake: Lake, refs: Iterable[ArtifactRef]) -> list[Problem]:
