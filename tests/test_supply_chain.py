@@ -26,13 +26,15 @@ REGISTRIES = re.compile(
 
 NOT_LOCKED = {
     "dagster-k8s",
+    "dagster-postgres",
     "dagster-ray",
     "metaworld",
     "obstore",
+    "psycopg2-binary",
     "ray",
     "submitit",
 }
-"""Simulators of others, clusters and stores: in no environment that the lock makes, and pinned where the
+"""Simulators of others, clusters, stores and databases: in no environment that the lock makes, and pinned where the
 extra is named."""
 
 

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,16 @@ run_monitoring:
 """
 """Written into a DAGSTER_HOME that has no dagster.yaml; dagster_home/dagster.yaml is the same text (a test
 compares)."""
+POSTGRES = "VLAW_POSTGRES"
+"""Environment variable: postgresql+psycopg2://user:password@host:port/database, where Dagster keeps its runs then."""
+IN_POSTGRES = f"""\
+storage:
+  # Of all hosts. The address, which holds a password, stays in the environment.
+  postgres:
+    postgres_url:
+      env: {POSTGRES}
+"""
+"""What that variable adds to DAGSTER_YAML."""
 
 
 class StageError(Exception):
@@ -84,8 +95,9 @@ def dagster_home() -> Path:
     config = home / "dagster.yaml"
     try:
         home.mkdir(parents=True, exist_ok=True)
-        if not config.exists():
-            replace_file(config, DAGSTER_YAML)
+        given = config.read_text(encoding="utf-8") if config.exists() else ""
+        if (text := _configured(given, config)) != given:
+            replace_file(config, text)
     except OSError as error:
         raise VlawError(
             f"the Dagster home cannot be written: {error.strerror}",
@@ -93,6 +105,39 @@ def dagster_home() -> Path:
             remedy="Set DAGSTER_HOME to a folder that you can write to.",
         ) from error
     return home
+
+
+def _configured(given: str, where: Path) -> str:
+    """The dagster.yaml that goes with the environment: what vlaw wrote gets its lines for Postgres, what a person wrote
+    stays. Raises VlawError where the two contradict each other."""
+    in_postgres, asked = f"env: {POSTGRES}" in given, bool(os.environ.get(POSTGRES))
+    if in_postgres and not asked:
+        raise VlawError(
+            f"runs of this home are in Postgres, and {POSTGRES} is not set",
+            where=str(where),
+            remedy=f"Set {POSTGRES}, or choose another DAGSTER_HOME.",
+        )
+    if asked and find_spec("dagster_postgres") is None:
+        raise VlawError(
+            f"{POSTGRES} is set, and dagster-postgres is not installed",
+            where=str(where),
+            remedy="pip install 'vlaw[postgres]'",
+        )
+    if asked and not os.environ[POSTGRES].startswith("postgresql+psycopg2://"):
+        raise VlawError(
+            f"{POSTGRES} is not of the form postgresql+psycopg2://user:password@host:port/database",
+            where=str(where),
+            remedy="Begin it with postgresql+psycopg2:// (the driver that dagster-postgres brings).",
+        )
+    if not asked or in_postgres:
+        return given or DAGSTER_YAML
+    if given not in ("", DAGSTER_YAML):
+        raise VlawError(
+            f"{POSTGRES} is set, and a dagster.yaml of your own does not use it",
+            where=str(where),
+            remedy=f"Add these lines to it:\n{IN_POSTGRES}",
+        )
+    return DAGSTER_YAML + IN_POSTGRES
 
 
 def open_instance() -> dg.DagsterInstance:
