@@ -182,7 +182,8 @@ def killing(after_s=None):
             for path in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
                 with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                     for pid in map(int, path.read_text().split()):
-                        if b"vlaw_assets.engines" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+                        started = Path(f"/proc/{pid}/cmdline").read_bytes()
+                        if b"vlaw_assets.engines" not in started or b"forkserver" in started:
                             continue
                         begun = time.monotonic()
                         if after_s is None:

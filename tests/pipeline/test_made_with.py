@@ -51,8 +51,9 @@ def test_every_package_that_computes_or_stores_is_noted():
     outside -= {"vlaw_assets", "vlaw_models", *sys.stdlib_module_names} | ONLY_A_WINDOW | ELSEWHERE
     providers = metadata.packages_distributions()
     missing = {name for name in outside if not {one.lower() for one in providers.get(name, [name])} & set(COMPUTING)}
-    assert missing <= {"annotated_types", "duckdb", "filelock", "msgpack", "pandera", "triton"}, (
-        "they name limits, look ids up, wait for locks, carry messages and refuse rows; Triton is only loaded first"
+    assert missing <= {"annotated_types", "duckdb", "filelock", "msgpack", "obstore", "pandera", "triton"}, (
+        "they name limits, look ids up, wait for locks, carry messages and objects and refuse rows; Triton is only "
+        "loaded first"
     )
 
 
@@ -156,8 +157,10 @@ def test_no_other_setting_of_the_environment_is_read_by_what_makes_data():
     )
     assert {module for module in readers if module.startswith(("vlaw_assets.lake", "vlaw_assets.assets"))} == {
         "vlaw_assets.lake.lance_table",
+        "vlaw_assets.lake.objects",
+        "vlaw_assets.lake.replica",
         "vlaw_assets.lake.verified",
-    }, "verified: where a memory is kept that changes no answer"
+    }, "the last three: where a bucket, copies of it and a memory are, which change no answer"
 
 
 def _files():
