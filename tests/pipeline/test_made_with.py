@@ -80,6 +80,13 @@ def test_what_the_environment_tells_the_libraries_is_noted(monkeypatch):
     assert set(made_with()["settings"].split()) - set(before.split()) == {"MKL_CBWR=COMPATIBLE"}
 
 
+def test_what_was_imported_before_is_not_noted(monkeypatch):
+    before = made_with()["settings"]
+    for name, value in (("KMP_DUPLICATE_LIB_OK", "True"), ("KMP_INIT_AT_FORK", "FALSE")):  # scikit-learn's
+        monkeypatch.setenv(name, value)
+    assert made_with()["settings"] == before
+
+
 def test_what_torch_chooses_by_the_processor_is_noted(monkeypatch):
     assert made_with()["cpu_kernels"] == torch.backends.cpu.get_cpu_capability()
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX9")

@@ -108,6 +108,8 @@ SETTINGS = (
 )
 """Beginnings of the environment variables by which torch, numpy, simulators and what they stand on choose how to
 compute and to draw."""
+CHANGE_NOTHING = ("_NUM_THREADS", "_WAIT_POLICY", "_DUPLICATE_LIB_OK", "_INIT_AT_FORK")
+"""Ends of those that change no number, or are noted otherwise; scikit-learn sets the last two when it is imported."""
 OF_TORCH = ("threads", "cpu_kernels", "float32_matmul", "accelerator", "device")
 """What is noted of torch where it is loaded."""
 TOKEN = re.compile(
@@ -270,9 +272,7 @@ def _processor() -> str:
 def _settings() -> str:
     """What the environment tells the libraries about how to compute; numbers of threads are noted as they turned
     out, and how threads wait for one another (OMP_WAIT_POLICY) changes no number."""
-    given = sorted(
-        name for name in os.environ if name.startswith(SETTINGS) and not name.endswith(("_NUM_THREADS", "_WAIT_POLICY"))
-    )
+    given = sorted(name for name in os.environ if name.startswith(SETTINGS) and not name.endswith(CHANGE_NOTHING))
     return " ".join(f"{name}={os.environ[name]}" for name in given)
 
 
