@@ -20,17 +20,6 @@ from vlaw_models.errors import VlawError
 PARTS = 6
 
 
-@pytest.fixture
-def lab(tmp_path):
-    return Lab(tmp_path)
-
-
-@pytest.fixture
-def light(tmp_path):
-    """For `make_light` alone."""
-    return Lab(tmp_path, models=False)
-
-
 def same(made, here):
     return (made.identity_digest, made.content_digest) == (here.identity_digest, here.content_digest)
 

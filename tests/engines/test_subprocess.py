@@ -31,17 +31,6 @@ def made_here(tmp_path_factory):
     return {asset: lab.make(asset) for asset in ("imagined_rollouts", "reward_scores")}
 
 
-@pytest.fixture
-def lab(tmp_path):
-    return Lab(tmp_path)
-
-
-@pytest.fixture
-def light(tmp_path):
-    """For `make_light` alone."""
-    return Lab(tmp_path, models=False)
-
-
 def nothing_is_seen(lab):
     return lab.lake.ledger.current("imagined_rollouts", PARTITION) is None
 
