@@ -328,7 +328,7 @@ def test_what_cannot_be_reported_is_said(made, tmp_path):
     k, _ = made
     unknown = vlaw(k, "study", "nothing", "--out", str(tmp_path / "x.md"))
     assert unknown.exit_code == 2
-    assert "the lake has nothing of a study 'nothing'" in unknown.output
+    assert "there is nothing of a study 'nothing'" in unknown.output
     assert "tiny" in unknown.output
     assert not (tmp_path / "x.md").exists()
     assert vlaw(k, "study", "tiny", "--out", str(tmp_path / "x.html")).exit_code == 2

@@ -94,6 +94,24 @@ def _refuse_to_replace(file: Path, *, force: bool) -> None:
         raise VlawError("the file exists", where=str(file), remedy="Name another file, or replace it with --force.")
 
 
+@exports.command("study")
+def study(
+    name: Annotated[str, typer.Argument(help="Name of a study, e.g. claims.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE.duckdb", help="The file to write; an older one is replaced.")],
+    *,
+    as_of: AsOf = None,
+) -> None:
+    """The rows that the report of a study is made of, as one DuckDB file: no image, no step, no checkpoint.
+
+    Its report, without the lake: vlaw report study NAME --from FILE. Of a study that ran in pieces, in several lakes:
+    --from once per piece.
+    """
+    from vlaw_assets.query.study_file import write_study_file
+
+    path = write_study_file(existing_lake(as_of), name, file)
+    console.print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)", markup=False, soft_wrap=True)
+
+
 @exports.command("mp4")
 def mp4(
     what: Episodes,

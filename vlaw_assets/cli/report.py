@@ -38,6 +38,12 @@ def report(
     ] = None,
     *,
     opened: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = False,
+    rows: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--from", help="Of a study: a file that `vlaw export study` wrote, in place of the lake. Once per piece."
+        ),
+    ] = None,
     as_of: AsOf = None,
 ) -> None:
     """One HTML page about an experiment up to an iteration; or the Markdown report of a study, pictures beside it."""
@@ -48,8 +54,12 @@ def report(
                 where="vlaw report study",
                 remedy="Leave them out: the report of a study is Markdown, and compares its arms.",
             )
-        of_study(which, out or STUDY_FILE, as_of)
+        if rows and as_of:
+            raise VlawError("--as-of is for lakes", where="vlaw report study --from", remedy="Leave one of them out.")
+        of_study(which, out or STUDY_FILE, as_of, rows or [])
         return
+    if rows:
+        raise VlawError("--from is for studies", where=f"vlaw report {experiment}", remedy="vlaw report study NAME")
     from vlaw_assets.lake.durable import write_page
     from vlaw_assets.reports.iteration.page import build
 
@@ -63,11 +73,13 @@ def report(
         open_browser(path.absolute().as_uri())
 
 
-def of_study(study: str, out: Path, as_of: str | None) -> None:
+def of_study(study: str, out: Path, as_of: str | None, rows: list[Path]) -> None:
     """Writes the report of a study."""
+    from vlaw_assets.reports.study.facts import facts_of, facts_of_files
     from vlaw_assets.reports.study.write import write_report
 
-    files = write_report(existing_lake(as_of), study, out)
+    facts = facts_of_files(rows, study) if rows else facts_of(existing_lake(as_of), study)
+    files = write_report(facts, out)
     console.print(f"{files[0]} and {len(files) - 1} pictures in {out.with_suffix('')}", markup=False, soft_wrap=True)
 
 

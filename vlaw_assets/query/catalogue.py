@@ -8,6 +8,8 @@ which lake and moment it is. It protects nothing: whoever opens the file has a p
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,7 +53,7 @@ def write_catalogue(lake: Lake | str | Path, file: str | Path, as_of: str | int 
     """
     lake = opened(lake, as_of)
     path = Path(file).expanduser().absolute()
-    _check_target(path, lake.paths.root)
+    check_target(path, lake.paths.root, "a catalogue", "SELECT lake, as_of_sequence FROM vlaw_catalogue")
     sealed.check(lake.paths, lake.verified)
     refs = lake.ledger.artifacts()
     files = views.sources(lake, refs)
@@ -67,43 +69,50 @@ def write_catalogue(lake: Lake | str | Path, file: str | Path, as_of: str | int 
     }
     asked = questions() if FOLDER.is_dir() else []
     rows = [{"name": q.name, "question": q.text, "parameters": q.explained, "call": q.call} for q in asked]
+    with replaced(path) as draft, duckdb.connect(str(draft), config={"threads": 1}) as connection:
+        views.make(connection, lake, refs, files)
+        views.make_table(connection, "vlaw_catalogue", pa.Table.from_pylist([about], schema=_ABOUT))
+        views.make_table(connection, "vlaw_questions", pa.Table.from_pylist(rows, schema=_QUESTIONS))
+        for question in asked:
+            connection.execute(question.macro())
+        connection.execute("CHECKPOINT")
+    return path
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """Where to write a DuckDB file that takes the place of `path` in one step, once it is whole.
+
+    Raises VlawError where it cannot be written."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with duckdb.connect(str(draft), config={"threads": 1}) as connection:
-            views.make(connection, lake, refs, files)
-            views.make_table(connection, "vlaw_catalogue", pa.Table.from_pylist([about], schema=_ABOUT))
-            views.make_table(connection, "vlaw_questions", pa.Table.from_pylist(rows, schema=_QUESTIONS))
-            for question in asked:
-                connection.execute(question.macro())
-            connection.execute("CHECKPOINT")
+        yield draft
         os.replace(draft, path)
     except (OSError, duckdb.IOException) as error:
         raise disk.failure(
-            error,
-            "the catalogue cannot be written",
-            where=str(path),
-            remedy="choose a file in a folder you can write to",
+            error, "the file cannot be written", where=str(path), remedy="choose a file in a folder you can write to"
         ) from error
     finally:
         for left in (draft, draft.with_name(f"{draft.name}.wal")):
             left.unlink(missing_ok=True)
-    return path
 
 
-def _check_target(path: Path, lake: Path) -> None:
+def check_target(path: Path, lake: Path, kind: str, sign: str) -> None:
+    """Raises VlawError unless `path` is outside the lake and free, or a DuckDB file that answers `sign`: it is of the
+    kind."""
     if path.resolve().is_relative_to(lake.resolve()):
-        raise VlawError("a catalogue does not belong inside the lake", where=str(path), remedy="choose another folder")
+        raise VlawError(f"{kind} does not belong inside the lake", where=str(path), remedy="choose another folder")
     if not path.parent.is_dir():
-        raise VlawError("the folder of the catalogue is not there", where=str(path), remedy=f"mkdir -p {path.parent}")
+        raise VlawError(f"the folder of {kind} is not there", where=str(path), remedy=f"mkdir -p {path.parent}")
     if not os.path.lexists(path):
         return
     try:
         with duckdb.connect(str(path), read_only=True) as connection:
-            connection.execute("SELECT lake, as_of_sequence FROM vlaw_catalogue").fetchone()
+            connection.execute(sign).fetchone()
     except duckdb.Error as error:
         why = str(error).strip().partition("\n")[0]
         raise VlawError(
-            f"the file is there and is not a catalogue that vlaw wrote ({why})",
+            f"the file is there and is not {kind} that vlaw wrote ({why})",
             where=str(path),
             remedy="choose another name, or delete the file yourself",
         ) from error

@@ -79,9 +79,9 @@ def read_question(path: str | Path) -> tuple[str, str]:
     return first.removeprefix("-- ").strip(), sql
 
 
-def questions(folder: Path = FOLDER) -> list[Question]:
-    """All questions, by name. Raises VlawError where the folder is not there."""
-    files = sorted(folder.glob("*.sql"))
+def questions(folder: Path = FOLDER, which: str = "*.sql") -> list[Question]:
+    """All questions, or those whose files match, by name. Raises VlawError where the folder is not there."""
+    files = sorted(folder.glob(which))
     if not files:
         raise VlawError(
             "there are no questions here", where=str(folder), remedy="run from a checkout, which has the folder sql/"

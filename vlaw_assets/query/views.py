@@ -114,6 +114,9 @@ FROM artifacts WHERE is_current AND asset = 'training_set' GROUP BY experiment, 
 """
 """Above which score an iteration keeps imagined episodes, one row per iteration that has a training set."""
 
+PLAIN = {"study_artifacts": _STUDY_ARTIFACTS, "thresholds": _THRESHOLDS}
+"""Views over `artifacts` alone."""
+
 _MADE_EDGES = "SELECT e.* FROM edges e JOIN artifacts a ON a.artifact_id = e.child_id WHERE a.source_artifact_id = ''"
 """The edges of artifacts that hold their own data."""
 
@@ -202,8 +205,7 @@ def definitions(lake: Lake, files: Mapping[str, Sequence[Source]]) -> dict[str, 
         "made_edges": _MADE_EDGES,
         "episode_reads": _READS,
         "label_history": _LABEL_HISTORY,
-        "study_artifacts": _STUDY_ARTIFACTS,
-        "thresholds": _THRESHOLDS,
+        **PLAIN,
         "frames": _FRAMES.format(path=quoted(str(lake.paths.frames))),
     }
     return {name: f"CREATE VIEW {name} AS {select}" for name, select in selects.items()} | {"reached_by": REACHED_BY}

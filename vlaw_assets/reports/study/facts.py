@@ -1,24 +1,26 @@
-"""What the lake knows of a study: the answers of `sql/study_*.sql`, asked once, and which runs are missing.
+"""What is known of a study: the answers of `sql/study_*.sql`, asked once, and which runs are missing.
 
-Without a definition in the lake (asset `study`) there is nothing to be missing: what is there is all that was asked
+Without a definition (asset `study`) there is nothing to be missing: what is there is all that was asked
 for.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from vlaw_assets.lake import disk
 from vlaw_assets.reports.study.paper import paper
 from vlaw_assets.reports.success import ALL, Rate, rate
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
+
+    import pyarrow as pa
 
     from vlaw_assets.lake import Lake
 
@@ -60,9 +62,11 @@ class Facts:
     study: str
     rows: dict[str, list[Row]]
     definition: dict[str, Any] | None = None
-    """study.json as it was committed, where it was."""
+    """The study as it was begun, where its definition is there."""
     wanted: dict[tuple[str, int], int] = field(default_factory=dict)
     """(recipe, seed) -> iterations that the definition asks for."""
+    source: str = "the lake"
+    """Where the rows are from, in the report's words."""
 
     def seeds(self, recipe: str) -> list[int]:
         """Seeds of an arm that have an evaluation; of 'base' those whose start was evaluated."""
@@ -198,26 +202,46 @@ class Facts:
         return texts
 
 
+class Asked(Protocol):
+    """Who answers: a lake's SQL connection, or the files of a study."""
+
+    def table(self, sql: str, parameters: dict[str, Any]) -> pa.Table: ...
+
+
 def facts_of(lake: Lake, study: str) -> Facts:
-    """Asks all questions. Raises VlawError for a study of which the lake has nothing."""
+    """Asks a lake all questions. Raises VlawError for a study of which the lake has nothing."""
     from vlaw_assets.query import connect
-    from vlaw_assets.query.questions import FOLDER, read_question
 
     with connect(lake) as query:
-        rows = {
-            name: query.table(read_question(FOLDER / f"study_{name}.sql")[1], {"study": study}).to_pylist()
-            for name in ("definition", "runs")
-        }
-        if not any(rows.values()):
-            raise VlawError(
-                f"the lake has nothing of a study {study!r}",
-                where=str(lake.paths.root),
-                remedy=_others(query) or f"Run it first: vlaw study {study}",
-            )
-        for name in QUESTIONS:
-            if name not in rows:
-                rows[name] = query.table(read_question(FOLDER / f"study_{name}.sql")[1], {"study": study}).to_pylist()
-    definition = _definition(lake, rows["definition"])
+        return facts_from(query, study, where=str(lake.paths.root))
+
+
+def facts_of_files(files: Sequence[Path], study: str) -> Facts:
+    """Asks the files of a study (query/study_file.py) all questions. Raises VlawError as these do."""
+    from vlaw_assets.query.study_file import StudyFiles
+
+    with closing(StudyFiles(files, study)) as rows:
+        found = facts_from(rows, study, where=", ".join(str(file) for file in files))
+    return replace(found, source=f"the rows in {', '.join(f'`{file.name}`' for file in files)}")
+
+
+def facts_from(query: Asked, study: str, where: str) -> Facts:
+    """Asks all questions; `where` the answers are from. Raises VlawError where nothing of the study is there."""
+    from vlaw_assets.query.questions import FOLDER, read_question
+
+    def ask(name: str) -> list[Row]:
+        return query.table(read_question(FOLDER / f"study_{name}.sql")[1], {"study": study}).to_pylist()
+
+    rows = {name: ask(name) for name in ("definition", "runs")}
+    if not any(rows.values()):
+        raise VlawError(
+            f"there is nothing of a study {study!r}",
+            where=where,
+            remedy=_others(query) or f"Run it first: vlaw study {study}",
+        )
+    rows |= {name: ask(name) for name in QUESTIONS if name not in rows}
+    current = [row for row in rows["definition"] if row["is_current"]]
+    definition = json.loads(current[-1]["definition"]) if current else None
     wanted = wanted_runs(definition or {})
     if wanted:  # the definition that this one replaced may have had other arms
         arms = {recipe for recipe, _ in wanted} | {BASE}
@@ -237,24 +261,9 @@ def wanted_runs(definition: dict[str, Any]) -> dict[tuple[str, int], int]:
     }
 
 
-def _definition(lake: Lake, rows: list[Row]) -> dict[str, Any] | None:
-    current = [row for row in rows if row["is_current"]]
-    if not current:
-        return None
-    ref = lake.ledger.get(current[-1]["artifact_id"])
-    file = Path(lake.read(ref).checkpoint()) / "study.json"
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        disk.refuse_if_out_of_files(error)
-        raise VlawError(
-            f"the study's definition cannot be read: {error}",
-            where=str(file),
-            remedy="`vlaw audit study --verify` says what is damaged; restore it.",
-        ) from error
-
-
-def _others(query: Any) -> str:
+def _others(query: Asked) -> str:
     """Which studies there are instead."""
-    found = [row["study"] for row in query.table("SELECT DISTINCT study FROM study_artifacts ORDER BY 1").to_pylist()]
-    return f"The lake has runs of {', '.join(found)}." if found else ""
+    found = [
+        row["study"] for row in query.table("SELECT DISTINCT study FROM study_artifacts ORDER BY 1", {}).to_pylist()
+    ]
+    return f"There are runs of {', '.join(found)}." if found else ""

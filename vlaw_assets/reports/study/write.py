@@ -11,24 +11,23 @@ from typing import TYPE_CHECKING
 
 from vlaw_assets.lake.durable import write_page
 from vlaw_assets.reports.study import arms, choices, claims, gates, judge, models, ran, ranks, success
-from vlaw_assets.reports.study.facts import facts_of
 from vlaw_assets.reports.study.paper import paper
 from vlaw_assets.reports.study.pictures import Pictures
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
-    from vlaw_assets.lake import Lake
+    from vlaw_assets.reports.study.facts import Facts
 
 
-def write_report(lake: Lake, study: str, out: Path) -> list[Path]:
+def write_report(facts: Facts, out: Path) -> list[Path]:
     """Writes the report of a study to `out` and its pictures to the folder `out` without suffix; returns all files.
 
-    Raises VlawError for a study of which the lake has nothing, and where the files cannot be written.
+    Raises VlawError where the files cannot be written.
     """
     if out.suffix != ".md":
         raise VlawError("a report is a Markdown file", where=str(out), remedy="Choose a name that ends in .md.")
     pictures = Pictures(out.stem)
-    text = build(lake, study, pictures, notes_of(out))
+    text = build(facts, pictures, notes_of(out))
     folder = out.with_suffix("")
     for name, png in pictures.made.items():
         write_page(folder / name, png, remedy="Choose a file with --out.")
@@ -36,9 +35,8 @@ def write_report(lake: Lake, study: str, out: Path) -> list[Path]:
     return [out, *(folder / name for name in pictures.made)]
 
 
-def build(lake: Lake, study: str, pictures: Pictures, notes: str = "") -> str:
-    """The report as text; `pictures` is filled. Raises VlawError for a study of which the lake has nothing."""
-    facts = facts_of(lake, study)
+def build(facts: Facts, pictures: Pictures, notes: str = "") -> str:
+    """The report as text; `pictures` is filled."""
     sections = [
         ran.section(facts),
         gates.section(facts),
@@ -54,12 +52,11 @@ def build(lake: Lake, study: str, pictures: Pictures, notes: str = "") -> str:
     if notes:
         sections.append(f"## Discussion\n\n{notes.strip()}")
     introduction = (
-        f"Made by `vlaw report study {study}` from the lake; up to the discussion, every number is the answer to a "
-        f"question of "
-        f"`sql/study_*.sql`, or computed from such answers. Do not edit. Paper: "
+        f"Made by `vlaw report study {facts.study}` from {facts.source}; up to the discussion, every number is the "
+        "answer to a question of `sql/study_*.sql`, or computed from such answers. Do not edit. Paper: "
         f"[{paper()['source']}]({paper()['url']})."
     )
-    return f"# Study {study}\n\n{introduction}\n\n" + "\n\n".join(sections) + "\n"
+    return f"# Study {facts.study}\n\n{introduction}\n\n" + "\n\n".join(sections) + "\n"
 
 
 def notes_of(out: Path) -> str:
