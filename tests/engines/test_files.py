@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from factories import episode, write_toml
+from factories import commit, episode, write_toml
 
 from vlaw_assets.engines import files
 from vlaw_assets.engines.settings import Settings, read_settings
+from vlaw_assets.lake import Lake
 from vlaw_models.config import ImagineConfig
 from vlaw_models.episodes import Start
 from vlaw_models.errors import VlawError
 from vlaw_models.robots.tabletop.spec import SPEC
+from vlaw_models.sources import Frames, cut, gather
 
 
 def same(one, other):
@@ -48,6 +51,28 @@ def test_what_travels_arrives_as_it_was(tmp_path):
     settings = {"config": ImagineConfig(done_above=0.9), "robot": SPEC, "seed": 2}
     assert files.of_json(json.loads(json.dumps(files.as_json(settings)))) == settings
     assert files.of_json(files.as_json(settings))["robot"] is SPEC
+
+
+def test_frames_of_a_lake_travel_as_they_are_stored_and_are_decoded_where_they_are_used(tmp_path):
+    lake = Lake.open(tmp_path / "lake", create=True)
+    made = [episode("stack", seed, cameras=("a", "b"), size=(48, 48), noise=seed, steps=5) for seed in range(3)]
+
+    def write(draft):
+        draft.write_episodes(made, purpose="imagined", world="world_model", policy="p", world_model="w")
+
+    source = lake.read(commit(lake, "imagined_rollouts", "vlaw|01", {}, write)).source()
+    cut_short = replace(source[2], images=cut(source[2].images, 2))
+    listed = files.put(tmp_path / "x", {"items": [source[0], source[1], cut_short]})
+    stored = sum(len(data) for index, steps in enumerate((6, 6, 2)) for data in source.stored(index, steps))
+    assert listed["size"] < stored + 10_000, "with states, actions and words"
+    found = files.get(tmp_path / "x", listed["sha256"])["items"]
+    for there, here in zip(found, [source[0], source[1], cut_short], strict=True):
+        assert isinstance(there.images, Frames)
+        assert there.images.shape == here.images.shape
+        assert np.array_equal(there.images, here.images)
+        assert np.array_equal(there.images[[1, 0, 1]][:, [1]], np.asarray(here.images)[[1, 0, 1]][:, [1]])
+        assert same((there.episode_id, there.states), (here.episode_id, here.states))
+    assert np.array_equal(gather([e.images for e in found], [(1, 3), (0, 2)])[0], source[1].images[3])
 
 
 @pytest.mark.parametrize("value", [object(), {1: 2}, {"$kind": "x"}, {"a": {1, 2}}, np.array([None])])

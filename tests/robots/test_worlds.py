@@ -12,6 +12,7 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
 from PIL import Image
+from travelling import travelling
 
 from vlaw_models.config import EvaluationConfig, RolloutConfig
 from vlaw_models.episodes import Start
@@ -149,15 +150,16 @@ def test_demonstrations_succeed_and_have_the_platforms_shapes():
         assert (episode.actions <= HIGH).all()
 
 
-def test_collecting_is_reproducible_whatever_the_threads():
-    def collect(threads: int, seed: int = 0):
+def test_collecting_is_reproducible_whatever_the_threads_and_wherever_it_is_made():
+    def collect(threads: int, seed: int = 0, **more):
         return list(
             iterate_demonstrations(
-                [TASK, "stack"], 3, robot=SPEC, purpose="co_training", seed=seed, threads=threads, num_steps=16
+                [TASK, "stack"], 3, robot=SPEC, purpose="co_training", seed=seed, threads=threads, num_steps=16, **more
             )
         )
 
     first = collect(1)
+    assert all(same(a, b) for a, b in zip(first, collect(2, spread=travelling), strict=True))
     assert all(same(a, b) for a, b in zip(first, collect(3), strict=True))
     assert not any(same(a, b) for a, b in zip(first, collect(1, seed=1), strict=True))
 
@@ -170,6 +172,8 @@ def test_failed_demonstrations_are_thrown_away_and_replaced():
     seeds = [e.seed for e in kept]
     assert seeds == sorted(seeds)
     assert seeds != start_seeds("demonstration", TASK, 0, 0, 4)
+    two = list(iterate_demonstrations(["draw", TASK], 4, robot=SPEC, purpose="demonstration", seed=0, num_steps=15))
+    assert [e.seed for e in two if e.task == TASK] == seeds, "whatever else is demonstrated"
     with pytest.raises(VlawError, match="succeeded only 0 times"):
         list(iterate_demonstrations([TASK], 1, robot=SPEC, purpose="demonstration", seed=0, num_steps=2))
 

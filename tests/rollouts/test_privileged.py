@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from travelling import travelling
 from wanderer import Wanderer
 
 from vlaw_assets.assets.starts import Choice, Starts
@@ -34,6 +35,7 @@ def test_true_outcomes_are_what_happened_on_the_robot(played):
     blind = [dataclasses.replace(e, images=e.images[:0], success=None) for e in played]
     assert true_outcomes(blind, origins, robot=SPEC).tolist() == truth
     assert true_outcomes(blind[::-1], origins, robot=SPEC, threads=1).tolist() == truth[::-1]
+    assert true_outcomes(blind, origins, robot=SPEC, spread=travelling).tolist() == truth
     elsewhere = {e.episode_id: Start(e.task, e.seed + 1) for e in played}
     assert true_outcomes(blind, elsewhere, robot=SPEC).tolist() != truth, "the same actions from another layout"
 

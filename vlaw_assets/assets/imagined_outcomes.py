@@ -96,7 +96,7 @@ def _play(stage: Stage, work: Work, roles: Sequence[str]) -> None:
     from vlaw_assets.reports import stage_pictures
     from vlaw_models.rollouts.privileged import true_outcomes
 
-    true = true_outcomes(episodes, origins, robot=stage.robot, progress=stage.progress)
+    true = true_outcomes(episodes, origins, robot=stage.robot, progress=stage.progress, spread=stage.spread(work))
     said = {row["episode_id"]: row["p_success"] > alpha for row in judged}
     tries = [
         Try(e.task, str(e.start_episode_id), bool(t), said.get(e.episode_id))

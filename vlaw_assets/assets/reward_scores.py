@@ -7,6 +7,7 @@ The threshold alpha is applied when the training set is read, so that another al
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.assets.stage import Stage
@@ -43,27 +44,22 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
 
     imagined, role = work.read("imagined_rollouts"), scored_by(recipe)
     judge = work.read(role).checkpoint()
-    spread = stage.spread(work)
-    rows: list[dict[str, Any]] = []
-    read: dict[str, int] = {}
-    for number, task in enumerate(recipe.tasks):
-        episodes = imagined.source(tasks=[task])
-        read[task] = len(episodes)  # as many as were asked for, without those in quarantine
-        if not episodes:
-            continue
-        by_head = recipe.score.labels == HEAD
-        scores = head_scores(episodes) if by_head else score_episodes(judge, episodes, progress=None, spread=spread)
-        stage.progress(number + 1, len(recipe.tasks), f"scored {task}")
-        rows += [
-            {
-                "episode_id": e.episode_id,
-                "owner": work.parents["imagined_rollouts"].owner,
-                "task": task,
-                "judge": work.parents[role].content_digest,
-                "p_success": float(p),
-            }
-            for e, p in zip(episodes, scores, strict=True)
-        ]
+    episodes = imagined.source(tasks=recipe.tasks)
+    if recipe.score.labels == HEAD:
+        scores = head_scores(episodes)
+    else:
+        scores = score_episodes(judge, episodes, progress=stage.progress, spread=stage.spread(work))
+    rows: list[dict[str, Any]] = [
+        {
+            "episode_id": e.episode_id,
+            "owner": work.parents["imagined_rollouts"].owner,
+            "task": e.task,
+            "judge": work.parents[role].content_digest,
+            "p_success": float(p),
+        }
+        for e, p in zip(episodes, scores, strict=True)
+    ]
+    read = Counter(e.task for e in episodes)  # as many as were asked for, without those in quarantine
     work.check(
         checks.numbers_finite([row["p_success"] for row in rows], what="scores"),
         checks.rows_fit_schema("reward_scores", rows),

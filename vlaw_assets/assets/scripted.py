@@ -19,7 +19,9 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
 
     purpose, count, seed = (plan.recipe[key] for key in ("purpose", "count_per_task", "seed"))
     robot, tasks = stage.robot, stage.robot.tasks
-    episodes = iterate_demonstrations(tasks, count, robot=robot, purpose=purpose, seed=seed, progress=stage.progress)
+    episodes = iterate_demonstrations(
+        tasks, count, robot=robot, purpose=purpose, seed=seed, progress=stage.progress, spread=stage.spread(work)
+    )
     done = write(
         work, in_batches(episodes), purpose=purpose, tasks=tasks, labelled=True, robot=robot, world=robot.world
     )

@@ -8,21 +8,40 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vlaw_assets.lake.frames import decode
+from vlaw_assets.lake.source import LanceEpisodes
 from vlaw_models.errors import VlawError
 from vlaw_models.registry import attribute_of
 from vlaw_models.robots.registry import find_robot
 from vlaw_models.robots.spec import RobotSpec
-from vlaw_models.sources import Frames
+from vlaw_models.sources import Frames, Pairs
 
 TRUSTED = "vlaw_models."
 """What the module of a dataclass that travels begins with, and that of a heavy part: nothing else is made or run."""
-_ARRAY, _KIND, _ROBOT, _TUPLE, _VALUE = "$array", "$kind", "$robot", "$tuple", "value"
+_ARRAY, _FRAMES, _KIND, _ROBOT, _TUPLE, _VALUE = "$array", "$frames", "$kind", "$robot", "$tuple", "value"
+
+
+class StoredFrames:
+    """Reader of one episode's frames that travelled as they are stored: each is decoded when it is asked for."""
+
+    portable = False
+
+    def __init__(self, data: np.ndarray, lengths: np.ndarray, shape: Sequence[int]):
+        """`data`: the pictures of all steps and views one after the other, (bytes,) uint8; `lengths`: of each, in
+        bytes; `shape`: (T', V, height, width, 3)."""
+        self._data, self._shape, self._ends = data, shape, np.cumsum([0, *lengths])
+
+    def take(self, pairs: Pairs) -> np.ndarray:
+        views = self._shape[1]
+        rows = [step * views + view for _, step in pairs for view in range(views)]
+        pictures = [decode(self._data[self._ends[row] : self._ends[row + 1]].tobytes()) for row in rows]
+        return np.stack(pictures).reshape(len(pairs), *self._shape[1:])
 
 
 def sha256_of(path: Path) -> str:
@@ -94,7 +113,14 @@ def _plain(value: Any, arrays: dict[str, np.ndarray]) -> Any:
         if found is not value and found != value:
             raise TypeError(f"a robot {value.name!r} that is not the registered one cannot travel to a worker")
         return {_ROBOT: value.name}
-    if isinstance(value, Frames):  # read when they are asked for: now
+    if isinstance(value, Frames):
+        if isinstance(
+            value.source, LanceEpisodes
+        ):  # as they are stored: a part of the size, decoded where they are used
+            stored = value.source.stored(value.index, len(value))
+            lengths = np.array([len(data) for data in stored], np.int64)
+            data = np.frombuffer(b"".join(stored), np.uint8)
+            return {_FRAMES: _plain([data, lengths], arrays), "shape": list(value.shape)}
         value = np.asarray(value)
     if isinstance(value, np.ndarray):
         if value.dtype.kind not in "biuf":
@@ -129,6 +155,9 @@ def _made(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
         return find_robot(value[_ROBOT], where="a worker's settings")
     if _ARRAY in value:
         return arrays[value[_ARRAY]].reshape(value["shape"]).copy()  # as read they cannot be written
+    if _FRAMES in value:
+        data, lengths = _made(value[_FRAMES], arrays)
+        return Frames(StoredFrames(data, lengths, value["shape"]), 0, tuple(value["shape"]))
     if _TUPLE in value:
         return tuple(_made(one, arrays) for one in value[_TUPLE])
     if _KIND in value:

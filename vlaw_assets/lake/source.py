@@ -61,6 +61,15 @@ class LanceEpisodes(EpisodeSource):
         in_order = len(back) == len(rows) and (np.diff(back) == 1).all()
         return (pictures if in_order else pictures[back]).reshape(len(pairs), *shape)
 
+    def stored(self, index: int, steps: int) -> list[bytes]:
+        """The first `steps` frames of an episode as they are stored, PNG or JPEG, one per view: `frames.decode` gives
+        what `take` does."""
+        if self._rows is None:
+            return []
+        count = steps * self._episodes[index].images.shape[1]
+        rows = self._begins[index] + np.arange(count)
+        return [data.as_py() for _, column in self._rows.take(rows, "image") for data in column]
+
     def _decoded_of(self, shape: tuple[int, ...]) -> DecodedFrames:
         """Frames that are kept as pixels. All of one artifact have one size, else each size has its own."""
         if shape not in self._decoded:

@@ -8,10 +8,11 @@ are all simulated: its judge learns from imagined actions that the robot then tr
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,9 +22,13 @@ from vlaw_models.errors import VlawError
 from vlaw_models.progress import Progress
 from vlaw_models.robots.simulator import simulator_of
 from vlaw_models.robots.spec import RobotSpec
+from vlaw_models.spread import Batches, Spread, here
 
 Origins = Mapping[str, Start]
 """Id of a real episode -> the (task, seed) it was reset by; only of episodes of the robot's own simulator."""
+_TRUE_OUTCOMES = "true outcomes of imagined episodes"
+_PLAYED = 50
+"""Episodes played in one part."""
 NOT_PRIVILEGED = "Set imagine.world = 'world_model' and score.labels = 'judge', which need no simulator."
 
 
@@ -78,28 +83,41 @@ def true_outcomes(
     robot: RobotSpec,
     threads: int = 2,
     progress: Progress | None = None,
+    spread: Spread = here,
 ) -> np.ndarray:
     """Success (N,) bool of the recorded actions of `episodes`, executed on the simulator from each one's real start.
 
     Physics only: nothing is rendered and no frame is needed. Episodes name their start by `start_episode_id`. The
-    result does not depend on `threads`. VlawError for a start that the simulator cannot reset to.
+    result does not depend on `threads`, nor on where `spread` has it made. VlawError for a start that the simulator
+    cannot reset to.
     """
-    simulator = simulator_of(robot, needed_by="true outcomes of imagined episodes", remedy=NOT_PRIVILEGED)
+    simulator_of(robot, needed_by=_TRUE_OUTCOMES, remedy=NOT_PRIVILEGED)
     starts = [_origin(episode.start_episode_id, episode.task, origins) for episode in episodes]
+    plays = [{"start": start, "actions": e.actions} for start, e in zip(starts, episodes, strict=True)]
+    settings = {"robot": robot, "threads": threads if spread is here else 1}
+    verdicts: list[bool] = []
+    for part in spread(playing, {}, settings, Batches(plays, _PLAYED)):
+        verdicts += part
+        if progress is not None:
+            progress(len(verdicts), len(episodes), "true outcomes (privileged)")
+    return np.array(verdicts, dtype=bool)
+
+
+def playing(_inputs: Mapping[str, Path], settings: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], list[bool]]:
+    """The heavy part of `true_outcomes`: a batch of starts with the actions to play -> success of each."""
+    simulator = simulator_of(settings["robot"], needed_by=_TRUE_OUTCOMES, remedy=NOT_PRIVILEGED)
     local = threading.local()
 
-    def outcome(episode: Episode, start: Start) -> bool:
+    def outcome(play: Mapping[str, Any]) -> bool:
         if not hasattr(local, "player"):
             local.player = simulator.player()
-        return bool(local.player(start, episode.actions).success)
+        return bool(local.player(play["start"], play["actions"]).success)
 
-    verdicts = np.zeros(len(episodes), dtype=bool)
-    with ThreadPoolExecutor(threads) as pool:
-        for index, success in enumerate(pool.map(outcome, episodes, starts)):
-            verdicts[index] = success
-            if progress is not None and (index + 1) % 100 == 0:
-                progress(index + 1, len(episodes), "true outcomes (privileged)")
-    return verdicts
+    def batch(part: Mapping[str, Any]) -> list[bool]:
+        with ThreadPoolExecutor(settings["threads"]) as pool:
+            return list(pool.map(outcome, part["items"]))
+
+    return batch
 
 
 def _origin(episode_id: str | None, task: str, origins: Origins) -> Start:
