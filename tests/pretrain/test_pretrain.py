@@ -8,6 +8,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from vlaw_models.pretrain import STAGES, run_stage, write_provenance
 from vlaw_models.pretrain.stages import ROBOT, Corpora, PolicyPhase, PretrainConfig, tried
@@ -24,6 +25,8 @@ SMALL = PretrainConfig(
     co_training_per_task=1,
     world_model_steps=2,
     world_model_batch=2,
+    reward_heads_steps=2,
+    near_success_per_task=1,
     policy_phases=(PolicyPhase(2, 1e-3, 0.9, (0.5, 0.25, 0.25), early_share=0.5),),
     policy_batch=4,
     practice=(("stack", 1, 1), ("erase", 1, 0)),
@@ -56,6 +59,31 @@ def test_every_model_loads(pretrained):
     assert world_model.latent_shape[0] == autoencoder.latent_channels
     assert load_policy(out / "base_policy").chunk_size >= load_policy(out / "base_policy").execute_steps
     assert load_reward_model(out / "reward_model").num_frames == 16
+
+
+def test_heads_are_taken_by_a_finetuning_that_asks_for_them_and_by_no_other(pretrained, tmp_path):
+    from vlaw_models.config import WorldModelConfig
+    from vlaw_models.learners.world_model import finetune_world_model
+    from vlaw_models.world_models.base import load_world_model
+    from vlaw_models.world_models.heads import PRETRAINED, load_heads
+
+    out, work = pretrained
+    model = load_world_model(out / "world_model")
+    assert model.heads is None, "what does not ask has the model without"
+    heads = load_heads(out / "world_model" / PRETRAINED, model.feature_shape, model.chunk, model.pose_dim)
+    assert json.loads((work / "reward_heads.json").read_text())["episodes"] == 2 * 2 + 4 + 2 * 2
+    episodes = Corpora(work, SMALL).co_training()
+    for weight in (0.0, 1.0):
+        cfg = WorldModelConfig(steps=1, batch_size=2, unroll=0, reward_weight=weight, learning_rate=1e-9)
+        finetune_world_model(
+            out / "world_model", out / "autoencoder", episodes, [], cfg, tmp_path / str(weight), seed=0
+        )
+    assert load_world_model(tmp_path / "0.0").heads is None
+    learned = load_world_model(tmp_path / "1.0").heads
+    assert learned is not None
+    assert learned.tokenizer.to_json() == heads.tokenizer.to_json()
+    for name, value in heads.state_dict().items():
+        assert torch.allclose(learned.state_dict()[name], value, atol=1e-6), name
 
 
 def test_the_judge_sees_imagination_with_what_really_came_of_it(pretrained, monkeypatch):

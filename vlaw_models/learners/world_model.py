@@ -27,7 +27,7 @@ from vlaw_models.progress import Progress
 from vlaw_models.sources import KeptLatents
 from vlaw_models.world_models import edm
 from vlaw_models.world_models.base import Condition, WorldModel, check_autoencoder, load_world_model
-from vlaw_models.world_models.heads import Targets
+from vlaw_models.world_models.heads import PRETRAINED, Targets
 from vlaw_models.world_models.latents import (
     Imagined,
     LatentEpisodes,
@@ -62,7 +62,10 @@ def finetune_world_model(
     model, autoencoder = load_world_model(start_dir), load_autoencoder(autoencoder_dir)
     check_fit(model, autoencoder, episodes, where=str(start_dir))
     if model.heads is None and (cfg.reward_weight or cfg.state_weight):
-        model.add_heads([episode.instruction for episode in [*episodes, *co_training]], seed=seed)
+        if (pretrained := Path(start_dir) / PRETRAINED).is_dir():
+            model.take_heads(pretrained)
+        else:
+            model.add_heads([episode.instruction for episode in [*episodes, *co_training]], seed=seed)
     data = encode_episodes(autoencoder, episodes, when_drawn=autoencoder.when_drawn, kept=latents)
     weight = cfg.co_training_weight if co_training else 0.0
     others = (

@@ -1,7 +1,7 @@
 """`vlaw pretrain`: makes tiny weights as the shipped ones were made, from simulated data alone, seeded and resumable.
 
-Two lanes run side by side, each on one thread: world model and base policy; then the judge, which stands on both. A
-stage whose checkpoint is in the output folder is skipped.
+Two lanes run side by side, each on one thread: world model with its reward heads, and base policy; then the judge,
+which stands on both. A stage whose checkpoint is in the output folder is skipped.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 from vlaw_models.pretrain.stages import Corpora, PretrainConfig
 from vlaw_models.progress import Progress
 
-STAGES = ("corpus", "autoencoder", "world_model", "base_policy", "reward_model")
-LANES = (("autoencoder", "world_model"), ("base_policy",))
+STAGES = ("corpus", "autoencoder", "world_model", "reward_heads", "base_policy", "reward_model")
+LANES = (("autoencoder", "world_model", "reward_heads"), ("base_policy",))
 ALONE = 2
 """Threads of a stage beside which no other runs."""
 
@@ -66,6 +66,8 @@ def run_stage(name: str, out: Path, work: Path, cfg: PretrainConfig) -> None:
             result = stages.make_autoencoder(out / "autoencoder")
         elif name == "world_model":
             result = stages.train_world_model(data, out / "autoencoder", out / "world_model", _printer(name))
+        elif name == "reward_heads":
+            result = stages.train_reward_heads(data, out / "autoencoder", out / "world_model", _printer(name))
         elif name == "base_policy":
             result = stages.train_base_policy(data, out / "base_policy", _printer(name))
         else:

@@ -56,13 +56,15 @@ class PretrainConfig:
     """At least as many as foundation.toml has: the lake's expert_demonstrations and co_training_data are the first of
     them. The base policy has learned from them, so that an arm which imagines from their first frames has no data
     that the others never had."""
-    near_success_per_task: int = 0
-    """Pairs of success and near-success per task, a broad set for the world model (World-VLA-Loop's first stage:
-    about 35,000 episodes of 23 tasks)."""
+    near_success_per_task: int = 100
+    """Pairs of success and near-success per task, from which the world model's reward heads learn what only just
+    misses (World-VLA-Loop's first stage: about 35,000 episodes of 23 tasks)."""
     world_model_steps: int = 6000
     world_model_batch: int = 16
     world_model_rate: float = 2e-3
     world_model_unroll: int = 6
+    reward_heads_steps: int = 4000
+    reward_heads_rate: float = 1e-3
     policy_phases: tuple[PolicyPhase, ...] = (PolicyPhase(8000, 1.5e-3, 0.998, (0.5, 0.35, 0.15)),)
     """The whole policy, its attention shown where the things are."""
     policy_batch: int = 64
@@ -175,9 +177,7 @@ def train_world_model(data: Corpora, autoencoder: Path, out: Path, progress: Pro
     from vlaw_models.world_models.latents import encode_episodes
 
     cfg = data.cfg
-    encoded = encode_episodes(
-        load_autoencoder(autoencoder), [*data.broad(), *data.hard(), *data.near_success()], when_drawn=True
-    )
+    encoded = encode_episodes(load_autoencoder(autoencoder), [*data.broad(), *data.hard()], when_drawn=True)
     model = build_world_model(WORLD_MODEL["tiny"], robot=ROBOT, seed=cfg.seed).to(compute_device())
     losses = train(
         model,
@@ -191,6 +191,44 @@ def train_world_model(data: Corpora, autoencoder: Path, out: Path, progress: Pro
     )
     model.save(out, dtype=torch.float16)
     return {"loss": losses[-1], "episodes": len(encoded)}
+
+
+def train_reward_heads(data: Corpora, autoencoder: Path, world_model: Path, progress: Progress | None = None) -> dict:
+    """Heads for the pretrained world model, which stays as it is; they lie in its checkpoint, for who asks for heads.
+
+    They see what the world model itself imagined before (`unroll`), as they will. In a trial, heads that began with a
+    finetuning of 40 steps told true successes among replays from failures with AUROC .69.
+    """
+    import torch
+
+    from vlaw_models.autoencoders.base import load_autoencoder
+    from vlaw_models.learners.resume import Checkpoints
+    from vlaw_models.learners.world_model import train_world_model as train
+    from vlaw_models.learners.world_model import world_model_loop
+    from vlaw_models.world_models.base import load_world_model
+    from vlaw_models.world_models.heads import PRETRAINED, save_heads
+    from vlaw_models.world_models.latents import encode_episodes
+
+    cfg = data.cfg
+    episodes = [*data.broad(), *data.hard(), *data.near_success()]
+    encoded = encode_episodes(load_autoencoder(autoencoder), episodes, when_drawn=True)
+    model = load_world_model(world_model)
+    model.add_heads([episode.instruction for episode in episodes], seed=cfg.seed)
+    losses = train(
+        model,
+        encoded,
+        loop=world_model_loop(cfg.reward_heads_steps, cfg.reward_heads_rate),
+        batch_size=cfg.world_model_batch,
+        unroll=cfg.world_model_unroll,
+        reward_weight=1.0,
+        state_weight=1.0,
+        frozen_trunk=True,
+        seed=cfg.seed,
+        checkpoints=Checkpoints(data.work / "training" / "reward_heads"),
+        progress=progress,
+    )
+    save_heads(model.need_heads(needed_by="pretraining"), world_model / PRETRAINED, dtype=torch.float16)
+    return {"loss": losses[-1], "episodes": len(episodes)}
 
 
 def train_base_policy(data: Corpora, out: Path, progress: Progress | None = None) -> dict:

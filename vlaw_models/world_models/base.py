@@ -38,7 +38,7 @@ from vlaw_models.robots.spaces import ActionSpace
 from vlaw_models.robots.spec import RobotSpec
 from vlaw_models.tokenize import InstructionTokenizer
 from vlaw_models.world_models.edm import EdmConfig
-from vlaw_models.world_models.heads import Heads, HeadsConfig, heads_of, new_tokenizer
+from vlaw_models.world_models.heads import Heads, HeadsConfig, heads_of, load_heads, new_tokenizer
 from vlaw_models.world_models.registry import WORLD_MODELS
 
 HEADS = "reward_heads"
@@ -184,6 +184,11 @@ class WorldModel(nn.Module, ABC):
         with seeded(seed):
             self._attach(config, new_tokenizer(instructions, config))
 
+    def take_heads(self, folder: Path) -> None:
+        """The heads in a folder of their own, trained on this model (heads.PRETRAINED). Raises VlawError where they do
+        not fit."""
+        self.heads = load_heads(folder, self._shape_of_features(), self.chunk, self.pose_dim).to(self.device)
+
     def need_heads(self, *, needed_by: str) -> Heads:
         """Its heads. Raises VlawError where it has none."""
         if self.heads is None:
@@ -218,13 +223,16 @@ class WorldModel(nn.Module, ABC):
         return (self.pose_high - self.pose_low).clamp_min(1e-8) / 2
 
     def _attach(self, config: HeadsConfig, tokenizer: InstructionTokenizer) -> None:
+        self.heads = Heads(config, tokenizer, self._shape_of_features(), self.chunk, self.pose_dim).to(self.device)
+
+    def _shape_of_features(self) -> tuple[int, int, int]:
         if self.feature_shape is None:
             raise VlawError(
                 f"a {type(self).__name__} cannot have heads: it gives no features",
                 where="world model",
                 remedy="Give the class `feature_shape` and `with_features`, or use another one.",
             )
-        self.heads = Heads(config, tokenizer, self.feature_shape, self.chunk, self.pose_dim).to(self.device)
+        return self.feature_shape
 
     @property
     def num_denoised(self) -> int:

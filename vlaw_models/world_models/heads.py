@@ -8,7 +8,7 @@ checkpoint without them has the same frames.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,10 +16,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from vlaw_models.checkpoint import described, read_tokenizer
+from vlaw_models.checkpoint import described, load_config, load_tensors, load_weights, read_tokenizer, save_checkpoint
 from vlaw_models.device import mixed
 from vlaw_models.tokenize import InstructionTokenizer
 
+PRETRAINED = "reward_heads"
+"""Folder inside a world model's checkpoint: heads that were trained on it as it is. They are taken by a finetuning that
+asks for heads; without them the model is what it was."""
 UNSURE = -2.0
 """Logit of an untrained head's reward: successes are rare."""
 
@@ -110,6 +113,23 @@ def heads_of(folder: Path, values: dict[str, Any]) -> tuple[HeadsConfig, Instruc
     config = described(HeadsConfig, values, by="Heads", where=folder)
     text = read_tokenizer(folder)
     return config, InstructionTokenizer.from_json(text, length=config.length, where=folder)
+
+
+def save_heads(heads: Heads, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
+    """Writes heads as a checkpoint of their own (config.json, model.safetensors, tokenizer.json)."""
+    tensors = {name: value.to(dtype) for name, value in heads.state_dict().items()}
+    config = {"class": Heads.__name__, **asdict(heads.config)}
+    return save_checkpoint(folder, config, tensors, tokenizer=heads.tokenizer.to_json())
+
+
+def load_heads(folder: Path, shape: tuple[int, int, int], chunk: int, pose_dim: int) -> Heads:
+    """The heads in such a folder, for a model of these sizes. Raises VlawError for a damaged one, and one that does not
+    fit."""
+    values = load_config(folder)
+    del values["class"]
+    heads = Heads(*heads_of(folder, values), shape, chunk, pose_dim)
+    load_weights(heads, load_tensors(folder), where=folder)
+    return heads
 
 
 def head_errors(
