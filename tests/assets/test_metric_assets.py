@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from factories import write_recipe
 from smoke_place import smoke_copy, smoke_place
 
 from vlaw_models.errors import VlawError
@@ -54,6 +55,29 @@ def test_the_report_says_where_a_sequential_test_would_have_stopped(place):
     assert (found["state"], found["trials"], found["of"]) == ("undecided", 4, 4)
     assert found["threshold"] == pytest.approx(40)
     assert "sequential test is undecided after all 4 paired trials" in (folder / "report.md").read_text()
+
+
+@pytest.mark.slow
+def test_what_a_reward_head_says_of_replays_is_held_against_the_robot(place, tmp_path):
+    """By its own threshold, the recipe's; a world model without a head has no such rows."""
+    own = smoke_copy(tmp_path / "place")
+    write_recipe(own.recipes, "headed", "smoke", world_model={"reward_weight": 1.0}, imagine={"done_above": 0.6})
+    before_them = ["loop_state", "real_rollouts", "validation_rollouts", "latents", "world_model", "reward_model"]
+    own.run("iteration", "headed|01", only=[*before_them, "world_model_metrics", "start_world_model_metrics"])
+    lake = own.lake
+    rows, before = (
+        lake.read(lake.ledger.require(name, "headed|01")).table("evaluations").to_pylist()
+        for name in ("world_model_metrics", "start_world_model_metrics")
+    )
+    assert not [row for row in before if row["metric"].startswith("head_")]
+    said = [row for row in rows if row["metric"].startswith("head_false_positive_rate_at_")]
+    assert {row["metric"].rpartition("_")[2] for row in said} == {"0.5", "0.6"}
+    clips = lake.read(lake.ledger.require("validation_rollouts", "headed|01")).episodes(frames=False)
+    replays = lake.read(lake.ledger.require("world_model_metrics", "headed|01")).episodes(frames=False)
+    told = [max(episode.extra["rewards"]) > 0.6 for episode in replays]
+    counts = json.loads(next(r for r in said if r["task"] == "all" and r["metric"].endswith("0.6"))["detail_json"])
+    assert counts["real"] == [int(clip.success) for clip in clips]
+    assert counts["judged"] == [int(one) for one in told]
 
 
 def test_a_damaged_replay_is_refused_before_anything_is_written(place, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from vlaw_assets.query.study_file import write_study_file
 from vlaw_assets.reports.study.facts import QUESTIONS, facts_of, facts_of_files
 from vlaw_models.errors import VlawError
 
-OF_THE_LAKE = {"definition", "runs", "time", "machine", "promotions"}
+OF_THE_LAKE = {"definition", "runs", "time", "machine", "promotions", "costs"}
 """Questions about artifacts and clocks, which differ between lakes; what was measured does not."""
 
 

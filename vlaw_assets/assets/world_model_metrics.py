@@ -1,7 +1,8 @@
 """How true the world model is, on held-out real clips that nothing was trained on: the paper's Table 1.
 
 Recorded actions are replayed inside the world model that an iteration ended with, and the one it started with, on the
-same clips with the same judge and the same noise.
+same clips with the same judge and the same noise. Where it predicts rewards, what these say of the outcome is held
+against the robot's (World-VLA-Loop's reward alignment).
 
 The Fréchet and perceptual distances need a network. Where the recipe names none it is the judge of the foundation,
 never the iteration's own: one fixed network, so that numbers of different iterations and experiments compare.
@@ -12,6 +13,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from vlaw_assets.assets.reward_scores import HEAD
 from vlaw_assets.assets.stage import Stage
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state
@@ -19,9 +21,14 @@ from vlaw_assets.assets.work import Plan, Work
 from vlaw_assets.pipeline import checks
 from vlaw_assets.reports.success import ALL
 from vlaw_models.config import WorldModelMetricsConfig, identifying
+from vlaw_models.episodes import REWARDS
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef
+    from vlaw_assets.recipes.schema import Recipe
+
+PAPER_SAYS = 0.9
+"""Predicted reward of a success, where the recipe says none (World-VLA-Loop)."""
 
 
 def plan(stage: Stage) -> Plan:
@@ -46,10 +53,10 @@ def _plan(stage: Stage, world_model: ArtifactRef, chosen_by: ArtifactRef | None 
     }
     if not (config.feature_net and config.perceptual_net):
         parents["feature_judge"] = stage.require_foundation("pretrained_reward_model")
-    # alpha alone of [score]: how labels are made for training does not change what is measured here.
+    # Thresholds alone of [score]: how labels are made for training does not change what is measured here.
     tables = {
         "world_model_metrics": identity_of(config),
-        "score": {"alpha": recipe.score.alpha},
+        "score": {"alpha": recipe.score.alpha, "told_above": told_above(recipe)},
         "seed": stage.seed,
         "robot": stage.robot.identity(),
     }
@@ -65,6 +72,7 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
     from vlaw_models.metrics import rows as measured
     from vlaw_models.reward_models.score import score_episodes
     from vlaw_models.rollouts.replay import replay
+    from vlaw_models.rollouts.rewards import head_scores
     from vlaw_models.sources import ScratchEpisodes
 
     measured.check_clips(clips, num_steps=config.num_steps)
@@ -90,6 +98,8 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
     found, more = measured.video_rows(clips, replayed, net, perceptual, replay_seed=stage.seed)
     scores = score_episodes(work.read("reward_model").checkpoint(), replayed, progress=stage.progress, spread=spread)
     found += measured.verdict_rows(clips, scores, stage.recipe.score.alpha, "replay")
+    if all(REWARDS in episode.extra for episode in replayed):
+        found += measured.verdict_rows(clips, head_scores(replayed), told_above(stage.recipe), "head")
     rows = [{**row, **models} for row in found]
     work.check(checks.rows_fit_schema("evaluations", rows))
     work.draft.write_evaluations(rows)
@@ -100,6 +110,13 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
         row["camera"]: row["value"] for row in rows if (row["task"], row["metric"]) == (ALL, "psnr")
     }
     work.draw("recorded, replayed, difference; PSNR by step", lambda: stage_pictures.replays(clips, replayed))
+
+
+def told_above(recipe: Recipe) -> float:
+    """The predicted reward above which an episode is a success, as the recipe has it: where imagination ends, or what
+    its scores must exceed."""
+    by_head = recipe.score.alpha if recipe.score.labels == HEAD else PAPER_SAYS
+    return by_head if recipe.imagine.done_above is None else recipe.imagine.done_above
 
 
 def identity_of(config: WorldModelMetricsConfig) -> dict[str, Any]:

@@ -157,7 +157,8 @@ def video_rows(
 
 
 def verdict_rows(clips: Sequence[Episode], scores: Sequence[float] | np.ndarray, alpha: float, what: str) -> list[Row]:
-    """The judge's verdicts on `what` ("real" or "replay") against the robot's own outcome, at 0.5 and at alpha.
+    """The verdicts on `what` ("real", "replay"; "head": the world model's own, on its replays) against the robot's own
+    outcome, at 0.5 and at alpha.
 
     A verdict is success where score > threshold. Pooled, then per task: `{what}_precision_at_A`, `{what}_recall_at_A`,
     `{what}_false_positive_rate_at_A`, each with its Wilson interval; one whose denominator is zero is left out. detail:

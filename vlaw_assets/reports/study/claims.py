@@ -79,10 +79,10 @@ def _better(facts: Facts, other: str, goal: float) -> Claim:
     found = compare(facts, (VLAW, 2), second)
     if found is None:
         return Claim(name, bound, "", None)
-    why = _not_shown(found, 1) or (
+    why = not_shown(found, 1) or (
         "" if at_least(found.diff, least) else f"better, by less than {100 * least:.1f} points"
     )
-    return Claim(name, bound, _difference(found), not why, why)
+    return Claim(name, bound, difference(found), not why, why)
 
 
 def _order(facts: Facts) -> Claim:
@@ -175,8 +175,8 @@ def _loses(facts: Facts, arm: str, name: str) -> Claim:
     found = compare(facts, (arm, 1), (VLAW, 1))
     if found is None:
         return Claim(name, bound, "", None)
-    why = _not_shown(found, -1)
-    return Claim(name, bound, _difference(found), not why, why)
+    why = not_shown(found, -1)
+    return Claim(name, bound, difference(found), not why, why)
 
 
 def _control(facts: Facts) -> Claim:
@@ -186,11 +186,11 @@ def _control(facts: Facts) -> Claim:
     found = compare(facts, (VLAW, 1), (CONTROL, 1))
     if found is None:
         return Claim(name, bound, "", None)
-    why = _not_shown(found, 1)
-    return Claim(name, bound, _difference(found), not why, why)
+    why = not_shown(found, 1)
+    return Claim(name, bound, difference(found), not why, why)
 
 
-def _not_shown(found: Comparison, sign: int) -> str:
+def not_shown(found: Comparison, sign: int) -> str:
     """Why a difference is not shown to be above 0 (`sign` 1) or below it (-1); '' where it is."""
     reasons = []
     for name, interval in (("starts", (found.low, found.high)), ("seeds", found.over_seeds and found.over_seeds[1:])):
@@ -205,7 +205,8 @@ def _not_shown(found: Comparison, sign: int) -> str:
     return ", ".join(reasons)
 
 
-def _difference(found: Comparison) -> str:
+def difference(found: Comparison) -> str:
+    """A difference in words: both intervals, how many pairs, each seed's."""
     return (
         f"{points(found.diff, found.low, found.high)}, over seeds {over_seeds(found.over_seeds)} "
         f"({found.pairs} pairs; seeds {per_seed(found)})"

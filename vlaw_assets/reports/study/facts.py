@@ -52,6 +52,9 @@ QUESTIONS = (
     "real_rollouts",
     "policy_ranks",
     "promotions",
+    "alignment",
+    "costs",
+    "optimism",
 )
 
 

@@ -22,6 +22,11 @@ TITLES = {
     "vlaw_recap": "VLAW, RECAP",
     "imagined_true_labels": "imagined, true labels",
     "oracle": "oracle simulator",
+    "world_vla_loop": "World-VLA-Loop",
+    "world_vla_loop_no_near_success": "World-VLA-Loop, no near-success data",
+    "world_vla_loop_no_reward_head": "World-VLA-Loop, no reward head",
+    "grpo_on_robot": "GRPO on the robot",
+    "vlaw_reward_head": "VLAW, reward head as judge",
 }
 """How arms are called in the report; others keep the recipe's name."""
 OVER_SEEDS = "over seeds [95 %]"

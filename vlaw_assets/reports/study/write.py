@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlaw_assets.lake.durable import write_page
-from vlaw_assets.reports.study import arms, choices, claims, gates, judge, models, ran, ranks, success
+from vlaw_assets.reports.study import arms, choices, claims, gates, judge, models, ran, ranks, success, world_vla_loop
 from vlaw_assets.reports.study.paper import paper
 from vlaw_assets.reports.study.pictures import Pictures
 from vlaw_models.errors import VlawError
@@ -48,6 +48,7 @@ def build(facts: Facts, pictures: Pictures, notes: str = "") -> str:
         ranks.section(facts, pictures),
         choices.section(facts),
         claims.section(facts),
+        *filter(None, [world_vla_loop.section(facts)]),
     ]
     if notes:
         sections.append(f"## Discussion\n\n{notes.strip()}")
