@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import duckdb
 import pytest
+from factories import checkpoint
 from known_study import SUCCESS, StudyLake, known_study
 from report_text import vlaw
 from typer.testing import CliRunner
@@ -75,12 +76,24 @@ def test_pieces_that_differ_are_refused(made, tmp_path):
         facts_of_files([files["first"], tmp_path / "again.duckdb"], "tiny")
 
 
-def test_a_partition_made_differently_is_refused(made, tmp_path, monkeypatch):
+def test_a_partition_made_differently_is_the_first_file_s_and_said(made, tmp_path, monkeypatch):
     _, files, _ = made
     monkeypatch.setitem(SUCCESS, ("vlaw", 0, 2), "00000000")
-    write_study_file(known_study(Lake.open(tmp_path / "lake", create=True), (0,)).lake, "tiny", tmp_path / "x.duckdb")
-    with pytest.raises(VlawError, match=r"policy_evaluation\[tiny-vlaw-s0\|02\], and not the same") as error:
-        facts_of_files([files["first"], tmp_path / "x.duckdb"], "tiny")
+    k = known_study(Lake.open(tmp_path / "lake", create=True), (0,))
+    other = write_study_file(k.lake, "tiny", tmp_path / "x.duckdb")
+    for order, success in (((files["first"], other), 7), ((other, files["first"]), 0)):
+        found = facts_of_files(order, "tiny")
+        assert found.rate("vlaw", 2, seed=0).successes == success
+        assert "(2 artifacts were made in several of them, and differ" in found.source
+    assert "differ" not in facts_of_files([files["first"], files["second"]], "tiny").source
+
+
+def test_other_models_to_begin_with_are_refused(made, tmp_path, monkeypatch):
+    monkeypatch.setattr("known_study.checkpoint", lambda name: checkpoint(f"other {name}"))
+    k = known_study(Lake.open(tmp_path / "lake", create=True), (1,))
+    other = write_study_file(k.lake, "tiny", tmp_path / "x.duckdb")
+    with pytest.raises(VlawError, match="both have base_policy, and not the same") as error:
+        facts_of_files([made[1]["first"], other], "tiny")
     assert "first.duckdb" in error.value.where
     assert "x.duckdb" in error.value.where
 

@@ -28,6 +28,8 @@ ABOUT = pa.schema([("study", pa.string()), ("layout", pa.int32()), ("made_at", p
 LAYOUT = 1
 TABLES = ("artifacts", "episodes", "evaluations", "reward_scores", "in_quarantine")
 """What is kept, with the columns that SQL shows of a lake."""
+MODELS = ("policy", "world_model", "reward_model", "autoencoder")
+"""Kinds of what all experiments begin with and that must be the same."""
 DERIVED = ("study_artifacts", "thresholds")
 """Views over these tables, the same as over a lake."""
 OF_STUDIES = "study_*.sql"
@@ -97,6 +99,8 @@ class StudyFiles:
     def __init__(self, files: Sequence[str | Path], study: str):
         """Raises VlawError for what is no such file, for files of another study, and for files that contradict each
         other."""
+        self.differing = 0
+        """Artifacts of one partition that several files have and made differently, as machines of two kinds do."""
         self._connection = duckdb.connect(config={"threads": 1, "autoload_known_extensions": False})
         for number, file in enumerate(files):
             self._attach(f"piece_{number}", Path(file), study)
@@ -107,7 +111,7 @@ class StudyFiles:
             )
             self._connection.execute(f"CREATE TABLE {name} AS {together}")
         self._hold_together([str(file) for file in files])
-        # What two pieces made, and alike, is the first one's; the other's rows are its own, and current no more.
+        # What two pieces made is the first one's; the other's rows are its own, and current no more.
         self._connection.execute(
             """
             CREATE OR REPLACE TABLE artifacts AS
@@ -153,8 +157,8 @@ class StudyFiles:
             )
 
     def _hold_together(self, files: list[str]) -> None:
-        """Raises VlawError where two files have one artifact, as files of one lake do, or made a partition's artifact
-        differently."""
+        """Raises VlawError where two files have one artifact, as files of one lake do, and where they began with other
+        definitions or other models. Counts what they made of one partition and differently."""
         twice = self._connection.execute(
             "SELECT artifact_id, min(piece), max(piece) FROM artifacts GROUP BY artifact_id HAVING count(*) > 1 LIMIT 1"
         ).fetchone()
@@ -164,20 +168,22 @@ class StudyFiles:
                 where=f"{files[twice[1]]}, {files[twice[2]]}",
                 remedy="leave the older one out; a lake's file holds everything of the study that the lake has",
             )
-        other = self._connection.execute(
+        made = self._connection.execute(
             """
-            SELECT asset, partition, min(piece), max(piece) FROM artifacts
+            SELECT asset, partition, min(piece), max(piece), any_value(kind) AS kind FROM artifacts
             WHERE is_current AND asset <> 'study_progress'
-            GROUP BY asset, partition HAVING count(DISTINCT content_digest) > 1 ORDER BY min(sequence) LIMIT 1
+            GROUP BY asset, partition HAVING count(DISTINCT content_digest) > 1 ORDER BY min(sequence)
             """
-        ).fetchone()
-        if other:
-            named = f"{other[0]}[{other[1]}]" if other[1] else other[0]
-            raise VlawError(
-                f"both have {named}, and not the same: these are not pieces of one study",
-                where=f"{files[other[2]]}, {files[other[3]]}",
-                remedy="run the pieces with one revision on machines of one kind, or leave one out",
-            )
+        ).fetchall()
+        for asset, partition, first, second, kind in made:
+            if asset == "study" or (not partition and kind in MODELS):
+                named = f"{asset}[{partition}]" if partition else asset
+                raise VlawError(
+                    f"both have {named}, and not the same: these are not pieces of one study",
+                    where=f"{files[first]}, {files[second]}",
+                    remedy="run the pieces with one definition from the same weights, or leave one out",
+                )
+        self.differing = len(made)
 
 
 def _derive(connection: duckdb.DuckDBPyConnection) -> None:

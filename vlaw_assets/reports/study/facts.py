@@ -225,7 +225,14 @@ def facts_of_files(files: Sequence[Path], study: str) -> Facts:
 
     with closing(StudyFiles(files, study)) as rows:
         found = facts_from(rows, study, where=", ".join(str(file) for file in files))
-    return replace(found, source=f"the rows in {', '.join(f'`{file.name}`' for file in files)}")
+        differing = rows.differing
+    source = f"the rows in {', '.join(f'`{file.name}`' for file in files)}"
+    if differing:
+        source += (
+            f" ({differing} artifacts were made in several of them, and differ as on machines of two kinds: the first "
+            "file's count)"
+        )
+    return replace(found, source=source)
 
 
 def facts_from(query: Asked, study: str, where: str) -> Facts:
