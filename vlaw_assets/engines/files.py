@@ -114,9 +114,8 @@ def _plain(value: Any, arrays: dict[str, np.ndarray]) -> Any:
             raise TypeError(f"a robot {value.name!r} that is not the registered one cannot travel to a worker")
         return {_ROBOT: value.name}
     if isinstance(value, Frames):
-        if isinstance(
-            value.source, LanceEpisodes
-        ):  # as they are stored: a part of the size, decoded where they are used
+        if isinstance(value.source, LanceEpisodes):
+            # As they are stored, a part of the size: they are decoded where they are used.
             stored = value.source.stored(value.index, len(value))
             lengths = np.array([len(data) for data in stored], np.int64)
             data = np.frombuffer(b"".join(stored), np.uint8)
