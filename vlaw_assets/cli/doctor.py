@@ -168,7 +168,11 @@ def _recipes() -> str:
         recipe
         for recipe in recipes  # the others are for other lakes
         if (recipe.preset, recipe.robot) == (foundation.preset, foundation.robot)
-        and (foundation.near_success_per_task or not recipe.world_model.near_success or PACKAGED not in recipe.file.parents)
+        and (
+            foundation.near_success_per_task
+            or not recipe.world_model.near_success
+            or PACKAGED not in recipe.file.parents
+        )
     ]
     check_all(here, lambda recipe: check_fits(recipe, foundation))
     return f"{', '.join(sorted(files))}; studies {', '.join(sorted(known))}"

@@ -7,6 +7,8 @@ in the paper, so that rounds 1 and 2 are both compared with it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from vlaw_assets.reports.study.claims import Claim, difference, not_shown
 from vlaw_assets.reports.study.compare import at_least, compare
 from vlaw_assets.reports.study.facts import BASE, VLAW, Facts, Row
@@ -148,37 +150,27 @@ def _alignment(facts: Facts) -> str:
 
 def _costs(facts: Facts) -> str:
     rows = []
-    for recipe in ARMS:
-        for iteration in range(1, facts.last(recipe) + 1):
-            own = facts.select("costs", recipe=recipe, iteration=iteration)
-            if own:
-                mean = {key: sum(row[key] for row in own) / len(own) for key in own[0] if key not in ("recipe", "seed")}
-                rows.append(
-                    [
-                        title(recipe, iteration),
-                        *(f"{mean[key]:,.0f}" for key in ("real_rollouts", "imagined_rollouts", "imagined_frames")),
-                        hours(mean["seconds"]),
-                    ]
-                )
+    for name, own in _iterations(facts, "costs"):
+        mean = {key: sum(row[key] for row in own) / len(own) for key in own[0] if key not in ("recipe", "seed")}
+        counts = (f"{mean[key]:,.0f}" for key in ("real_rollouts", "imagined_rollouts", "imagined_frames"))
+        rows.append([name, *counts, hours(mean["seconds"])])
     return table(["policy", "real rollouts", "imagined rollouts", "imagined frames", "work, one thread"], rows)
 
 
 def _optimism(facts: Facts) -> str:
     rows = []
+    for name, own in _iterations(facts, "optimism"):
+        means = (percent(sum(row[key] for row in own) / len(own)) for key in ("imagined", "real"))
+        rows.append([name, *means, rates_over_seeds([row["optimism"] for row in own])])
+    return table(["iteration", "imagined", "real", f"difference, {OVER_SEEDS}"], rows)
+
+
+def _iterations(facts: Facts, question: str) -> Iterator[tuple[str, list[Row]]]:
+    """Of each arm's iterations that the question has rows of: its title, and these rows, one per seed."""
     for recipe in ARMS:
         for iteration in range(1, facts.last(recipe) + 1):
-            own = facts.select("optimism", recipe=recipe, iteration=iteration)
-            if own:
-                imagined, real = ([row[key] for row in own] for key in ("imagined", "real"))
-                rows.append(
-                    [
-                        title(recipe, iteration),
-                        percent(sum(imagined) / len(own)),
-                        percent(sum(real) / len(own)),
-                        rates_over_seeds([row["optimism"] for row in own]),
-                    ]
-                )
-    return table(["iteration", "imagined", "real", f"difference, {OVER_SEEDS}"], rows)
+            if own := facts.select(question, recipe=recipe, iteration=iteration):
+                yield title(recipe, iteration), own
 
 
 def _aligned(facts: Facts, least: float) -> Claim:
