@@ -94,12 +94,13 @@ def test_rows_are_reset_as_gymnasiums_own_vector_environment_does_it(models, sta
         targets[1:] -= np.array([[0, 0, 0.05, 0, 0], UP])  # row 0 soon succeeds, the others run out of time
         found, expected = rows.step(targets), alone.step(targets)
         mine = found[0]
-        # One pass of several rows rounds otherwise than one row: pictures may differ by a level.
+        # One pass of several rows rounds otherwise than one row: pictures may differ by a level, and as much again with
+        # each chunk that begins at such a picture.
         for name, values in expected[0].items():
             if name == "instruction":
                 assert found[0][name] == values
             else:
-                assert np.allclose(found[0][name].astype(float), values.astype(float), atol=1), name
+                assert np.allclose(found[0][name].astype(float), values.astype(float), atol=3), name
         for one, other in zip(found[1:4], expected[1:4], strict=True):
             assert np.array_equal(one, other)
         assert found[4].keys() == expected[4].keys()

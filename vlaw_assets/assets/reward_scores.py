@@ -18,20 +18,17 @@ from vlaw_assets.pipeline import checks
 if TYPE_CHECKING:
     from vlaw_assets.recipes.schema import Recipe
 
-HEAD = "head"
-"""score.labels where the world model's reward head scores."""
-
 
 def plan(stage: Stage) -> Plan:
     recipe = stage.recipe
     parents = {asset: stage.require(asset) for asset in ("imagined_rollouts", scored_by(recipe))}
-    labels = {"labels": recipe.score.labels} if recipe.score.labels == HEAD else {}
+    labels = {"labels": "head"} if recipe.score.labels == "head" else {}
     return Plan(kind="reward_scores", recipe={"tasks": list(recipe.tasks), **labels}, parents=parents)
 
 
 def scored_by(recipe: Recipe) -> str:
     """The model whose word the scores are: the judge, or with score.labels = "head" the world model, by its head."""
-    return "world_model" if recipe.score.labels == HEAD else "reward_model"
+    return "world_model" if recipe.score.labels == "head" else "reward_model"
 
 
 def make(stage: Stage, _plan: Plan, work: Work) -> None:
@@ -45,7 +42,7 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
     imagined, role = work.read("imagined_rollouts"), scored_by(recipe)
     judge = work.read(role).checkpoint()
     episodes = imagined.source(tasks=recipe.tasks)
-    if recipe.score.labels == HEAD:
+    if recipe.score.labels == "head":
         scores = head_scores(episodes)
     else:
         scores = score_episodes(judge, episodes, progress=stage.progress, spread=stage.spread(work))

@@ -13,7 +13,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from vlaw_assets.assets.reward_scores import HEAD
 from vlaw_assets.assets.stage import Stage
 from vlaw_assets.assets.stage_asset import POOL, stage_asset
 from vlaw_assets.assets.state import read_state
@@ -21,7 +20,6 @@ from vlaw_assets.assets.work import Plan, Work
 from vlaw_assets.pipeline import checks
 from vlaw_assets.reports.success import ALL
 from vlaw_models.config import WorldModelMetricsConfig, identifying
-from vlaw_models.episodes import REWARDS
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef
@@ -69,6 +67,7 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
     if not clips:
         return
     from vlaw_assets.reports import stage_pictures
+    from vlaw_models.episodes import REWARDS
     from vlaw_models.metrics import rows as measured
     from vlaw_models.reward_models.score import score_episodes
     from vlaw_models.rollouts.replay import replay
@@ -115,7 +114,7 @@ def make(stage: Stage, _plan: Plan, work: Work) -> None:
 def told_above(recipe: Recipe) -> float:
     """The predicted reward above which an episode is a success, as the recipe has it: where imagination ends, or what
     its scores must exceed."""
-    by_head = recipe.score.alpha if recipe.score.labels == HEAD else PAPER_SAYS
+    by_head = recipe.score.alpha if recipe.score.labels == "head" else PAPER_SAYS
     return by_head if recipe.imagine.done_above is None else recipe.imagine.done_above
 
 
