@@ -12,6 +12,7 @@ from typing import Any
 
 import factories
 from factories import TASKS, checkpoint, write_checkpoint
+from once import made_once
 
 from vlaw_assets.lake import ArtifactRef, Draft, Lake
 from vlaw_models.episodes import Episode
@@ -64,7 +65,9 @@ class StudyLake:
 
     def __init__(self, lake: Lake, study: str = "tiny"):
         self.lake, self.study = lake, study
-        self.base = self.commit("base_policy", "", "policy", {}, checkpoint("base"))
+        self.base = lake.ledger.current("base_policy") or self.commit(
+            "base_policy", "", "policy", {}, checkpoint("base")
+        )
 
     def key(self, recipe: str, seed: int, iteration: int) -> str:
         return f"{self.study}-{recipe}-s{seed}|{iteration:02d}"
@@ -351,3 +354,10 @@ def known_study(lake: Lake, seeds: Sequence[int] = (0, 1)) -> StudyLake:
         again = k.lake.ledger.require("real_rollouts", k.key("vlaw", seed, 2))
         k.imagine("vlaw", seed, 2, k.lake.ledger.require("policy", k.key("vlaw", seed, 1)), again)
     return k
+
+
+def shared_study(tmp_path_factory, seeds: Sequence[int] = (0, 1)) -> StudyLake:
+    """The known study, made once for all processes; only for who reads it."""
+    name = f"known-study-{'-'.join(map(str, seeds))}"
+    folder = made_once(tmp_path_factory, name, lambda at: known_study(Lake.open(at, create=True), seeds))
+    return StudyLake(Lake.open(folder))

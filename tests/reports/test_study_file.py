@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 import pytest
 from factories import checkpoint
-from known_study import SUCCESS, StudyLake, known_study
+from known_study import SUCCESS, StudyLake, known_study, shared_study
 from report_text import vlaw
 from typer.testing import CliRunner
 
@@ -24,7 +24,7 @@ def made(tmp_path_factory):
     """Files of the whole study and of its two seeds, each run in a lake of its own; and the whole one's lake."""
     folder = tmp_path_factory.mktemp("files")
     lakes = {
-        name: known_study(Lake.open(folder / name, create=True), seeds)
+        name: shared_study(tmp_path_factory, seeds)
         for name, seeds in {"whole": (0, 1), "first": (0,), "second": (1,)}.items()
     }
     return (
@@ -76,6 +76,7 @@ def test_pieces_that_differ_are_refused(made, tmp_path):
         facts_of_files([files["first"], tmp_path / "again.duckdb"], "tiny")
 
 
+@pytest.mark.slow
 def test_a_partition_made_differently_is_the_first_file_s_and_said(made, tmp_path, monkeypatch):
     _, files, _ = made
     monkeypatch.setitem(SUCCESS, ("vlaw", 0, 2), "00000000")
@@ -88,6 +89,7 @@ def test_a_partition_made_differently_is_the_first_file_s_and_said(made, tmp_pat
     assert "differ" not in facts_of_files([files["first"], files["second"]], "tiny").source
 
 
+@pytest.mark.slow
 def test_other_models_to_begin_with_are_refused(made, tmp_path, monkeypatch):
     monkeypatch.setattr("known_study.checkpoint", lambda name: checkpoint(f"other {name}"))
     k = known_study(Lake.open(tmp_path / "lake", create=True), (1,))

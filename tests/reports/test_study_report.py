@@ -8,7 +8,7 @@ import re
 import duckdb
 import pytest
 from asking import ask
-from known_study import BASE, EVALUATION, STARTS, SUCCESS, TASKS, StudyLake, episode, known_study
+from known_study import BASE, EVALUATION, STARTS, SUCCESS, TASKS, StudyLake, episode, shared_study
 from report_text import cells, interval, section, vlaw
 
 from vlaw_assets.lake import Lake
@@ -28,8 +28,7 @@ PNG = b"\x89PNG"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("study")
-    return known_study(Lake.open(folder / "lake", create=True)), folder
+    return shared_study(tmp_path_factory), tmp_path_factory.mktemp("study")
 
 
 @pytest.fixture(scope="module")

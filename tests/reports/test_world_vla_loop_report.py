@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from known_study import known_study
+from known_study import shared_study
 from known_world_vla_loop import (
     BASE,
     HEAD,
@@ -93,9 +93,9 @@ def test_costs_and_optimism_are_sums_and_means(text, facts):
     assert judged["real"] == pytest.approx(BASE[0].count("1") / 8), "the base acts there"
 
 
-def test_it_is_a_section_of_studies_with_the_arm_alone(made, tmp_path):
+def test_it_is_a_section_of_studies_with_the_arm_alone(made, tmp_path, tmp_path_factory):
     k, _ = made
     assert vlaw(k, "study", "loop", "--out", str(tmp_path / "loop.md")).exit_code == 0
     assert "## 10. World-VLA-Loop" in (tmp_path / "loop.md").read_text()
-    other = known_study(Lake.open(tmp_path / "lake", create=True), (0,))
+    other = shared_study(tmp_path_factory, (0,))
     assert world_vla_loop.section(facts_of(other.lake, "tiny")) == ""
