@@ -5,6 +5,7 @@ Importing this module imports no torch, diffusers, transformers, lance or mujoco
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import dagster as dg
@@ -39,6 +40,9 @@ from vlaw_assets.pipeline.resources import Workplace, no_values, workplace_resou
 from vlaw_assets.pipeline.sensors import advance_sensor, recipes_sensor
 
 __all__ = ["build_defs", "default_lake", "default_recipes", "defs"]
+
+# Dagster's own decorator gives them: the release is pinned.
+warnings.filterwarnings("ignore", "Parameter `owners` of initializer `SensorDefinition", dg.BetaWarning)
 
 FOUNDATION = (
     scripted.expert_demonstrations,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +16,8 @@ from vlaw_assets.engines.elsewhere import LOOK_S, Call
 MODULE = "vlaw_assets.engines.worker"
 PASSED_ON = ("OMP_", "MKL_NUM_", "OPENBLAS_NUM_", "MUJOCO_", "PYTHONPATH", "VLAW_DEVICE", "VLAW_RENDERER")
 """Beginnings of the names of these variables."""
+# Dagster's session asks its own reader for it: the release is pinned.
+warnings.filterwarnings("ignore", "Function `PipesMessageReader.expected_writer_count`", dg.PreviewWarning)
 
 
 def injector(call: Call) -> dg.PipesContextInjector:
