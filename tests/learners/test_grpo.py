@@ -98,8 +98,10 @@ def test_policies_that_grpo_cannot_update_are_told_by_the_key():
         (OpenVlaOftL1Policy, whole, "policy.learner"),
         (NoisePolicy, whole, "policy.learner"),
     ):
-        found = grpo.misfit(cls, settings)
+        found = grpo.misfit(cls, settings, 0.5)
         assert (found and found.key) == key
+    assert grpo.misfit(FlowPolicy, whole, 0.0) is None
+    assert "temperature" in grpo.misfit(OpenVlaOftPolicy, whole, 0.0).remedy
 
 
 def play(policy, temperature: float, seed: int, *, groups: int = 12, size: int = 8) -> tuple[Chunks, np.ndarray]:
@@ -134,11 +136,12 @@ def weights(policy) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in policy.parameters()])
 
 
-def test_a_flow_policy_learns_what_is_rewarded(start):
+@pytest.mark.parametrize("temperature", [0.5, 0.0])
+def test_a_flow_policy_learns_what_is_rewarded(start, temperature):
     policy = load_policy(start)
     before = share_right(policy)
     eyes = weights(policy.eyes)
-    done = learn(policy, 0.5, GrpoSettings(learning_rate=1e-3, minibatch=48), rounds=12, frozen_encoder=True)
+    done = learn(policy, temperature, GrpoSettings(learning_rate=1e-3, minibatch=48), rounds=12, frozen_encoder=True)
     assert share_right(policy) > max(0.85, before + 0.2)
     assert torch.equal(weights(policy.eyes), eyes)
     # The first step of an update is taken where the chunks were drawn.
@@ -152,18 +155,19 @@ def test_a_token_policy_learns_what_is_rewarded(one_thread):
     assert share_right(policy) > before + 0.3
 
 
-def test_an_update_is_the_same_in_parts_and_from_features(start):
+@pytest.mark.parametrize("temperature", [0.5, 0.0])
+def test_an_update_is_the_same_in_parts_and_from_features(start, temperature):
     made = []
     for microbatch, encoded in ((128, False), (7, False), (128, True)):
         policy = load_policy(start)
         settings = GrpoSettings(learning_rate=1e-3, minibatch=40, microbatch=microbatch)
-        chunks, rewards = play(policy, 0.5, 1)
+        chunks, rewards = play(policy, temperature, 1)
         executed = chunks.executed.clone()
         executed[::3, 2:] = False
         judged = dataclasses.replace(chunks, executed=executed).judged(rewards, settings)
         judged = judged.encoded(policy) if encoded else judged
         optimizer = torch.optim.SGD(policy.head_parameters(), lr=0.1)
-        done = grpo.update(policy, optimizer, judged, settings, temperature=0.5, rng=np.random.default_rng(3))
+        done = grpo.update(policy, optimizer, judged, settings, temperature=temperature, rng=np.random.default_rng(3))
         assert done.losses[0] == pytest.approx(done_first(judged, settings), abs=1e-5)
         made.append(weights(policy))
     torch.testing.assert_close(made[1], made[0], atol=2e-6, rtol=0)

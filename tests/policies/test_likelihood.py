@@ -8,7 +8,7 @@ import torch
 from small_policies import FLOW, OFT, PI0, first_observation, make, sample
 
 from vlaw_models.errors import VlawError
-from vlaw_models.policies.flow_matching import FlowMatchingPolicy
+from vlaw_models.policies.flow_matching import PAIRS, FlowMatchingPolicy
 from vlaw_models.policies.flow_policy import FlowPolicy
 from vlaw_models.policies.likelihood import LikelihoodPolicy
 from vlaw_models.policies.noise_policy import NoisePolicy
@@ -19,6 +19,8 @@ from vlaw_models.tokenize import InstructionTokenizer
 
 FLOWS = [(FlowPolicy, FLOW), (Pi0Policy, PI0)]
 KINDS = [*FLOWS, (OpenVlaOftPolicy, OFT)]
+JUDGED = [*((*kind, 0.5) for kind in KINDS), *((*kind, 0.0) for kind in FLOWS)]
+"""With the temperature."""
 
 
 def moved(cls, sizes, episodes, **settings):
@@ -42,33 +44,33 @@ def again(policy, episodes, trace, temperature=0.5):
     return policy.log_prob(context, trace, temperature)
 
 
-@pytest.mark.parametrize(("cls", "sizes"), KINDS)
-def test_a_stored_trace_is_as_likely_as_when_it_was_drawn(cls, sizes, episodes):
+@pytest.mark.parametrize(("cls", "sizes", "temperature"), JUDGED)
+def test_a_stored_trace_is_as_likely_as_when_it_was_drawn(cls, sizes, temperature, episodes):
     policy, few = moved(cls, sizes, episodes), episodes[:3]
-    found = traced(policy, few)
+    found = traced(policy, few, temperature)
     assert found.actions.shape == (3, 8, 5)
     assert found.log_prob.shape[:2] == (3, 8)
     assert not found.log_prob.requires_grad
-    log_prob = again(policy, few, found.trace)
+    log_prob = again(policy, few, found.trace, temperature)
     torch.testing.assert_close(log_prob.detach(), found.log_prob, atol=1e-5, rtol=0)
-    one = traced(policy, few[:1])
+    one = traced(policy, few[:1], temperature)
     torch.testing.assert_close(one.log_prob, found.log_prob[:1], atol=2e-3, rtol=1e-4)
     np.testing.assert_allclose(one.actions, found.actions[:1], atol=2e-5)
-    assert not np.allclose(found.actions, traced(policy, few, seed=40).actions, atol=1e-3)
+    assert not np.allclose(found.actions, traced(policy, few, temperature, seed=40).actions, atol=1e-3)
 
 
-@pytest.mark.parametrize(("cls", "sizes"), KINDS)
-def test_the_gradient_is_the_slope_of_the_likelihood(cls, sizes, episodes):
+@pytest.mark.parametrize(("cls", "sizes", "temperature"), JUDGED)
+def test_the_gradient_is_the_slope_of_the_likelihood(cls, sizes, temperature, episodes):
     policy, few = moved(cls, sizes, episodes), episodes[:2]
-    trace, parameters = traced(policy, few).trace, list(policy.parameters())
-    gradient = torch.autograd.grad(again(policy, few, trace).sum(), parameters, allow_unused=True)
+    trace, parameters = traced(policy, few, temperature).trace, list(policy.parameters())
+    gradient = torch.autograd.grad(again(policy, few, trace, temperature).sum(), parameters, allow_unused=True)
     gradient = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradient, strict=True)]
     slope = sum(float(g.double().square().sum()) for g in gradient) ** 0.5
 
     @torch.no_grad()
     def after(step: float) -> float:
         torch._foreach_add_(parameters, gradient, alpha=step / slope)
-        found = again(policy, few, trace).double().sum().item()
+        found = again(policy, few, trace, temperature).double().sum().item()
         torch._foreach_add_(parameters, gradient, alpha=-step / slope)
         return found
 
@@ -92,10 +94,31 @@ def test_without_noise_the_flow_sde_is_the_euler_ode(cls, sizes, episodes):
     np.testing.assert_allclose(traced(policy, few, 1e-7).actions, sample(policy, few), atol=1e-5)
 
 
-@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_temperature_without_chance_is_refused(temperature, episodes):
+@pytest.mark.parametrize(("cls", "sizes"), FLOWS)
+def test_at_temperature_0_a_flow_policy_acts_as_in_evaluation_and_its_error_judges(cls, sizes, episodes):
+    policy, few = moved(cls, sizes, episodes), episodes[:3]
+    found = traced(policy, few, 0.0)
+    assert np.array_equal(found.actions, sample(policy, few))
+    width = policy.normalization.rows[1]
+    noise, chunk = found.trace[:, :-1], found.trace[:, -1:]
+    seen, tokens = first_observation(few), policy.tokenizer([e.instruction for e in few])
+    expected = torch.zeros(3, chunk.shape[2])
+    for pair in range(PAIRS):
+        t = ((pair + 0.5) / PAIRS) ** (1 / 1.5) * 0.999 + 0.001
+        context = policy.observed(torch.from_numpy(seen.state), images=torch.from_numpy(seen.images), tokens=tokens)
+        with torch.no_grad():
+            velocity = policy.velocity(context, t * noise[:, pair] + (1 - t) * chunk[:, 0], torch.full((3,), t))
+        expected -= 0.5 * (velocity - (noise[:, pair] - chunk[:, 0]))[..., :width].square().sum(-1) / PAIRS
+    torch.testing.assert_close(found.log_prob, expected.unflatten(1, (8, -1)), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("cls", "sizes", "temperature"),
+    [(OpenVlaOftPolicy, OFT, 0.0), *((FlowPolicy, FLOW, wrong) for wrong in (-1.0, float("nan"), float("inf")))],
+)
+def test_a_temperature_without_chance_is_refused(cls, sizes, temperature, episodes):
     with pytest.raises(VlawError, match="nothing to chance"):
-        traced(make(FlowPolicy, FLOW, episodes), episodes[:2], temperature)
+        traced(make(cls, sizes, episodes), episodes[:2], temperature)
 
 
 def test_a_policy_without_likelihoods_is_known_by_its_class():

@@ -39,6 +39,8 @@ class GrpoSettings:
     least_success: Share = 0.1
     most_success: Share = 0.9
     """Groups whose mean reward is outside have no signal and are left out."""
+    negative: Share = 1.0
+    """Weight of the advantages below 0. A likelihood that can fall without end (a flow-matching error) takes less."""
     learning_rate: AboveZero = 5e-6
     """Constant."""
     minibatch: Positive = 128
@@ -103,6 +105,7 @@ class Chunks:
         """The chunks of the groups with signal, with their rollouts' advantages; `rewards` (G, S) of S rollouts of G
         starts, in the order that `rollout` counts. None may be left. Raises VlawError as `group_advantages`."""
         advantages, kept = group_advantages(rewards), has_signal(rewards, settings)
+        advantages = np.where(advantages < 0, settings.negative * advantages, advantages)
         rows = np.flatnonzero(kept.repeat(rewards.shape[1])[self.rollout.numpy()])
         chosen = self.at(rows)
         advantage = torch.from_numpy(advantages.reshape(-1)).float()[chosen.rollout]
@@ -121,14 +124,20 @@ class Update(NamedTuple):
     """Why nothing was done, else empty."""
 
 
-def misfit(policy_class: type, settings: PolicyConfig) -> Misfit | None:
-    """Why policies of a class cannot be updated by GRPO; None where they can."""
+def misfit(policy_class: type, settings: PolicyConfig, temperature: float) -> Misfit | None:
+    """Why policies of a class cannot be updated by GRPO from rollouts at `temperature`; None where they can."""
     if not issubclass(policy_class, LikelihoodPolicy):
         return Misfit(
             "policy.learner",
             f"does not fit {policy_class.__name__}, which cannot say how likely its actions are",
             'Choose policy.learner = "filtered", or start from a policy that can (FlowPolicy, Pi0Policy, '
             "OpenVlaOftPolicy): base_policy of foundation.toml [weights].",
+        )
+    if not (temperature or policy_class.coldest == 0):
+        return Misfit(
+            "policy.learner",
+            f"has temperature 0, at which {policy_class.__name__} leaves nothing to chance",
+            "Set temperature above 0 in the table of the learner; the paper has 1.6 for action tokens.",
         )
     if settings.frozen_encoder and not policy_class.can_freeze:
         return Misfit(

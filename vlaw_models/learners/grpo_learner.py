@@ -16,7 +16,7 @@ from annotated_types import Ge, doc
 from vlaw_models.config import Threshold
 from vlaw_models.learners.base import NOTHING, Candidate, Examples, Learner, Member, Misfit
 from vlaw_models.progress import Progress
-from vlaw_models.ranges import AboveZero, Count, Positive, Share
+from vlaw_models.ranges import AboveZero, Count, Positive, Scale, Share
 
 if TYPE_CHECKING:
     from vlaw_models.config import PolicyConfig
@@ -37,9 +37,10 @@ class Grpo(Learner):
     """Groups per RL step, each of one start; tasks take turns. Paper: 64."""
     group_size: GroupSize = 8
     """Rollouts from the same start."""
-    temperature: AboveZero = 0.5
+    temperature: Scale = 0.5
     """How much chance there is in a rollout: of a flow policy the flow-SDE's noise level, of action tokens their
-    temperature (paper: 1.6)."""
+    temperature (paper: 1.6). At 0 a flow policy acts as in evaluation, and its flow-matching error stands for the
+    likelihood."""
     reward: Literal["head", "judge"] = "head"
     """What tells a success in the world model: its own reward head, above `threshold` at any frame; or the reward
     model, above score.alpha. On the robot the world tells."""
@@ -49,6 +50,8 @@ class Grpo(Learner):
     least_success: Share = 0.1
     """Groups with less success than this, or more than `most_success`, are not learned from."""
     most_success: Share = 0.9
+    negative: Share = 1.0
+    """Weight of what was worse than its group's mean. At temperature 0 little: an error can grow without end."""
     learning_rate: AboveZero = 5e-6
     minibatch: Positive = 128
     """Chunks per update of the weights."""
@@ -71,7 +74,7 @@ class Grpo(Learner):
     def fits(self, policy_class: type, settings: PolicyConfig) -> Misfit | None:
         from vlaw_models.learners.grpo import misfit
 
-        return misfit(policy_class, settings)
+        return misfit(policy_class, settings, self.temperature)
 
     def fit(
         self,
@@ -101,6 +104,7 @@ class Grpo(Learner):
             clip_high=self.clip_high,
             least_success=self.least_success,
             most_success=self.most_success,
+            negative=self.negative,
             learning_rate=self.learning_rate,
             minibatch=self.minibatch,
             epochs=self.epochs,

@@ -1,8 +1,8 @@
 """The flow matching that FlowPolicy and Pi0Policy share (convention of pi0: t = 1 is noise, t = 0 data).
 
-Loss with a weight per sample (paper Eq. 4), Euler sampling with explicit noise, and the flow-SDE, whose steps have
-likelihoods. The networks (flow_policy.py, pi0.py) say how an observation is encoded, once, and what velocity follows
-from it.
+Loss with a weight per sample (paper Eq. 4), Euler sampling with explicit noise, and two likelihoods: of the flow-SDE's
+steps, and the loss in the place of one. The networks (flow_policy.py, pi0.py) say how an observation is encoded, once,
+and what velocity follows from it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from vlaw_models.policies.likelihood import LikelihoodPolicy
 from vlaw_models.policies.normalization import Normalization
 from vlaw_models.tokenize import InstructionTokenizer
 
+PAIRS = 8
+"""Noises, each with a time of its own, by which a chunk is judged at temperature 0."""
+
 
 class FlowMatchingPolicy(LikelihoodPolicy):
     """Flow matching over normalised action chunks: x_t = t * eps + (1 - t) * a, velocity u = eps - a.
@@ -29,9 +32,15 @@ class FlowMatchingPolicy(LikelihoodPolicy):
     The chunk is R commands of W numbers (normalization.py), which are H control steps. A trace is (B, K + 1, R,
     noise_dim) float32: x from noise to data, over K = `euler_steps` steps of the flow-SDE. The tokens of a control step
     are the K transitions of each of its commands. `temperature` is the SDE's noise level; 0.5 is RLinf's for pi0.
+
+    At temperature 0 the chunk is what `sample` makes, and half its flow-matching error, negative, stands for its log
+    density (FPO, arXiv 2507.21053): the trace is (B, PAIRS + 1, R, noise_dim), noises and the chunk, the tokens of a
+    control step its commands. Of the SDE's likelihood the noise of its steps is nearly all that a gradient sees; this
+    one has a direction after far fewer rollouts, and no bound below: it needs a low learning rate.
     """
 
     plain = ("execute_steps", "euler_steps")
+    coldest = 0.0
     noise_dim: int
     """Width of the flow's space; larger than the action where a network has padded dimensions."""
     flow_samples: int = 1
@@ -125,6 +134,11 @@ class FlowMatchingPolicy(LikelihoodPolicy):
     def draw(
         self, context: Any, batch: int, generator: Generators, temperature: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not temperature:
+            chunk = self.denoise(context, self.draw_noise(batch, generator).to(self.device))
+            noises = [self.draw_noise(batch, generator).to(self.device) for _ in range(PAIRS)]
+            trace = torch.stack([*noises, chunk], dim=1)
+            return trace, self._by_error(context, trace)
         path, found = [self.draw_noise(batch, generator).to(self.device)], []
         for step in range(self.euler_steps):
             mean, deviation = self.transition(context, path[-1], step, temperature)
@@ -135,11 +149,25 @@ class FlowMatchingPolicy(LikelihoodPolicy):
     def log_prob(self, context: Any, trace: torch.Tensor, temperature: float) -> torch.Tensor:
         """(B, H, N): log density of each transition, summed over a command's dimensions (of padded ones the noise is
         not counted, as in RLinf). The first noise is drawn from no weights, so it is not in it."""
+        if not temperature:
+            return self._by_error(context, trace)
         found = []
         for step, (x, following) in enumerate(zip(trace[:, :-1].unbind(1), trace[:, 1:].unbind(1), strict=True)):
             mean, deviation = self.transition(context, x, step, temperature)
             found.append(self._log_density(following, mean, deviation))
         return self._by_step(found)
+
+    def _by_error(self, context: Any, trace: torch.Tensor) -> torch.Tensor:
+        """(B, H, R / H): minus half the squared error of a command, its mean over PAIRS times that lie where training
+        has them."""
+        noises, chunk, errors = trace[:, :-1].unbind(1), trace[:, -1], []
+        for pair, noise in enumerate(noises):
+            t = ((pair + 0.5) / PAIRS) ** (1 / 1.5) * 0.999 + 0.001
+            time = torch.full((len(chunk),), t, device=chunk.device)
+            off = self.velocity(context, t * noise + (1 - t) * chunk, time).float() - (noise - chunk)
+            errors.append(off[..., : self.normalization.rows[1]].square().sum(-1))
+        error = torch.stack(errors).mean(0)
+        return -0.5 * error.unflatten(1, (self.chunk_size, -1))
 
     def _by_step(self, found: list[torch.Tensor]) -> torch.Tensor:
         """K of (B, R) to (B, H, R / H * K)."""

@@ -30,8 +30,11 @@ class Traced(NamedTuple):
 
 
 class LikelihoodPolicy(TrainedPolicy):
-    """A policy whose chance has a density. `temperature` says how much of it there is, and is above 0; what it means is
-    up to the class, and a trace must be judged at the one it was drawn at."""
+    """A policy whose chance has a density. `temperature` says how much of it there is; what it means is up to the
+    class, and a trace must be judged at the one it was drawn at."""
+
+    coldest: float | None = None
+    """The lowest temperature; None where it must be above 0."""
 
     @abstractmethod
     def draw(
@@ -53,9 +56,10 @@ class LikelihoodPolicy(TrainedPolicy):
     ) -> Traced:
         """Chunks with their traces and likelihoods; `generator` as in `sample`.
 
-        Raises VlawError where the observation does not fit the policy, and for a temperature that is not above 0.
+        Raises VlawError where the observation does not fit the policy, and for a temperature that is not
+        above 0, nor `coldest`.
         """
-        if not (temperature > 0 and math.isfinite(temperature)):
+        if not (math.isfinite(temperature) and (temperature > 0 or temperature == self.coldest)):
             raise VlawError(
                 f"a temperature of {temperature} leaves nothing to chance, so nothing has a likelihood",
                 where=f"sampling from a {type(self).__name__}",
