@@ -48,9 +48,10 @@ def test_pairs_of_every_task_with_their_nearness(tmp_path, monkeypatch):
     assert [success for _, success, _, _ in rows] == [True, False] * len(SPEC.tasks)
 
 
-def test_nobody_wants_any(tmp_path):
+@pytest.mark.parametrize("robot", ["tabletop", "droid"])
+def test_nobody_wants_any(tmp_path, robot):
     bench = Bench(tmp_path)
-    of_foundation(bench, "near_success_per_task = 0")
+    of_foundation(bench, f'robot = "{robot}"\npreset = "toy"\nnear_success_per_task = 0')
     assert bench.make("near_success", "").num_rows == 0
 
 

@@ -29,8 +29,11 @@ def make(stage: Stage, plan: Plan, work: Work) -> None:
     from vlaw_models.rollouts.near_success import iterate_near_success
 
     count, robot = plan.recipe["count_per_task"], stage.robot
-    tasks = robot.tasks if count else ()
-    episodes = iterate_near_success(tasks, count, robot=robot, seed=plan.recipe.get("seed", 0), progress=stage.progress)
+    tasks, seed = robot.tasks if count else (), plan.recipe.get("seed", 0)
+    # Where none are asked, nothing need simulate the robot.
+    episodes = (
+        iterate_near_success(tasks, count, robot=robot, seed=seed, progress=stage.progress) if count else iter(())
+    )
     done = write(work, in_batches(episodes), purpose=NEAR, tasks=tasks, labelled=True, robot=robot, world=robot.world)
     work.check(checks.counts_as_asked((e.task for e in done.episodes), dict.fromkeys(tasks, 2 * count)))
     work.metrics["successes"] = done.successes
