@@ -114,6 +114,7 @@ def asked(bench) -> list[str]:
     return list(differences(bench.lake, current, ask(bench.lake, "policy", "loop|01", recipes=bench.recipes)))
 
 
+@pytest.mark.slow
 def test_the_judge_and_the_robot_tell_rewards_too(bench):
     judged = iteration(bench, "judged")
     scores = bench.lake.read(judged["policy"]).table("reward_scores").to_pylist()

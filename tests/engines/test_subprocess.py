@@ -131,6 +131,7 @@ def test_a_file_whose_hash_differs_is_one_error_and_is_made_again(light):
     assert equal(Lab(light.root / "other", models=False).make_light(PARTS), made)
 
 
+@pytest.mark.slow
 def test_what_is_kept_of_an_interrupted_run_is_used_only_where_it_is_whole(light):
     light.by("subprocess", python=light.python(LIGHT.replace("{0}", OTHER_HASH)))
     with pytest.raises(VlawError, match="sha256"):

@@ -345,6 +345,7 @@ def test_files_are_rolled_by_size_and_the_index_says_where_each_episode_is(made,
     assert Place(0, 999).next() == Place(1, 0)
 
 
+@pytest.mark.slow
 def test_the_lance_storage_holds_the_same_rows_and_the_same_bytes(here, tmp_path):
     import lancedb
 

@@ -170,6 +170,7 @@ def test_an_unknown_format_lists_the_formats(dataset, tmp_path):
 
 
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason="the DROID sample is not on this machine")
+@pytest.mark.slow
 def test_the_droid_sample_has_eleven_episodes_of_seven_numbers():
     episodes = every_episode(open_recordings(SAMPLE, SMALL))
     assert len(episodes) == 11

@@ -72,6 +72,7 @@ def encoded(whole, tmp_path) -> Path:
     return Path(shutil.copytree(whole.root, tmp_path / "cups"))
 
 
+@pytest.mark.slow
 def test_they_are_rows_of_their_autoencoders_table(encoded, models, tmp_path, monkeypatch):
     monkeypatch.setenv("VLAW_LAKE", str(tmp_path / "lake"))
     monkeypatch.setattr("vlaw_assets.cli.data.tell_dagster", lambda lake, ref: None)

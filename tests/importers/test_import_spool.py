@@ -68,6 +68,7 @@ def check_as_undisturbed(lake: Lake, folder: Path, tmp_path: Path) -> None:
     assert not [problem for found in each(lake, [ref]) for problem in found]
 
 
+@pytest.mark.slow
 def test_a_killed_import_goes_on_behind_its_last_whole_batch(tmp_path):
     kinds = ["ok", "failed", "faulty", "ok"] * 4
     folder = write_listed(tmp_path / "cups", kinds, seconds=0.05, batch=BATCH)

@@ -181,6 +181,7 @@ def run(layouts: list[Path], seeds: range, tmp_path: Path) -> dict[str, int]:
     return counts
 
 
+@pytest.mark.slow
 def test_anything_anywhere(layouts, tmp_path):
     counts = run(layouts, range(48), tmp_path)
     assert set(counts) == {"refused", "read"}

@@ -290,6 +290,7 @@ def test_frames_of_another_shape_than_the_robots_are_refused_and_smaller_ones_ar
 
 
 @pytest.mark.skipif(not DROID.is_dir(), reason="the DROID sample is not on this machine")
+@pytest.mark.slow
 def test_droid_reaches_lake_query_and_world_model(tmp_path):
     from vlaw_models.autoencoders.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
     from vlaw_models.config import WorldModelConfig

@@ -122,7 +122,10 @@ def test_one_that_fails_is_nothing(lake, monkeypatch, error):
     assert said(lake) == []
 
 
-@pytest.mark.parametrize("place", ["fill", "write_record", "fsync_path", "keep"])
+@pytest.mark.parametrize(
+    "place",
+    ["keep", *(pytest.param(place, marks=pytest.mark.slow) for place in ("fill", "write_record", "fsync_path"))],
+)
 @pytest.mark.parametrize("after", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_maker_that_dies_leaves_a_sound_table_and_what_gc_finds(lake, tmp_path, monkeypatch, place, after):
     original, calls = getattr(delta_checkpoints, place), []

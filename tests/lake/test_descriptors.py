@@ -48,6 +48,7 @@ def test_few_descriptors_blame_no_file(tmp_path):
     assert {(64, "audit"), (64, "sql")} <= set(worked), worked
 
 
+@pytest.mark.slow
 def test_more_files_than_descriptors(tmp_path):
     """A lookup goes over its files in turns; SQL, which cannot, names what is short; both raise a limit that may be
     raised."""

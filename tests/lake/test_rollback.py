@@ -107,6 +107,7 @@ def test_resealed_after_tampering_is_another_history_and_resealed_as_it_was_is_n
     assert "another history than the kept seal" in output
 
 
+@pytest.mark.slow
 def test_the_lake_is_gone_or_new(mine):
     shutil.rmtree(mine.root)
     bad = findings()
@@ -148,6 +149,7 @@ def test_accepted_once_and_the_next_loss_is_seen(mine):
     assert second in findings()["mirror"], "what was there again can be lost again"
 
 
+@pytest.mark.slow
 def test_accepted_where_the_ledger_has_nothing_of_the_partition(mine):
     older = mine.copy("older")
     mine.quarantined()

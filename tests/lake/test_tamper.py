@@ -130,12 +130,12 @@ def test_a_row_with_any_byte_changed_is_refused_or_compared_with_the_files(root)
     assert compared > 50
 
 
-SHARES = [("folder", 16), *(pytest.param(*case, marks=pytest.mark.slow) for case in (("folder", 1), ("bucket", 13)))]
+SHARES = [("folder", 32), *(pytest.param(*case, marks=pytest.mark.slow) for case in (("folder", 1), ("bucket", 13)))]
 
 
 @pytest.mark.parametrize(("stored", "share"), SHARES, indirect=["stored"])
 def test_every_change_of_every_file_is_named(stored, capsys, share):
-    """`share` 1: every file in four ways; 16: every fourth file in one of them."""
+    """`share` 1: every file in four ways; 32: every eighth file in one of them."""
     rng, root = np.random.default_rng(0), stored
     files = covered(root)
     kinds = {path.relative_to(root).parts[0] for path in files}

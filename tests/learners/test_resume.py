@@ -47,7 +47,7 @@ def _at_every_step(monkeypatch):
     monkeypatch.setenv(EVERY, "1")
 
 
-@pytest.mark.parametrize(("kind", "steps"), [("warp", 3), ("flow", STEPS)])
+@pytest.mark.parametrize(("kind", "steps"), [pytest.param("warp", 3, marks=pytest.mark.slow), ("flow", STEPS)])
 def test_an_interrupted_training_ends_as_an_uninterrupted_one(kind, steps, tmp_path):
     learn, checkpoints = KINDS[kind], Checkpoints(tmp_path / "work" / "state")
     whole = digest(*learn(steps=steps))

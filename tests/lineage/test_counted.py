@@ -52,6 +52,7 @@ def test_status_and_the_closing_table(place, vlaw, capsys):
     assert "left out, being in quarantine: 1 trial of after 01" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_report_and_the_audit(place, vlaw, tmp_path):
     vlaw("report", "smoke", "1", "--out", str(tmp_path / "page.html"))
     page = (tmp_path / "page.html").read_text()

@@ -190,6 +190,7 @@ def test_comparisons_that_cannot_be_made(judge, recorded, tmp_path):
         VideoNet("i3d", tmp_path / "missing.safetensors")
 
 
+@pytest.mark.slow
 def test_a_video_network_by_path_paired_with_the_judge(judge, recorded, tmp_path):
     from torchvision.models import video
 

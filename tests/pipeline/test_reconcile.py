@@ -283,6 +283,7 @@ def test_a_lake_restored_from_a_backup(place, tmp_path, defs):
         assert comparison.glance(place.lake, instance, defs) == comparison.Glance([], [])
 
 
+@pytest.mark.slow
 def test_what_a_run_at_work_made_is_left_to_it(place, instance, defs):
     job = defs.resolve_job_def("iteration")
     run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)

@@ -265,7 +265,7 @@ def test_foundation_says_what_to_do_when_nothing_is_shipped():
         foundation("tiny", "policies")
 
 
-@pytest.mark.parametrize("preset", ["tiny", "small"])
+@pytest.mark.parametrize("preset", ["tiny", pytest.param("small", marks=pytest.mark.slow)])
 def test_presets_build_policies_that_are_the_same_for_the_same_seed(preset, episodes):
     normalization = make(FlowPolicy, FLOW, episodes).normalization
     one, two, other = (

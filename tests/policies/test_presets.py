@@ -122,7 +122,9 @@ def test_tiny_models_are_seeded_and_survive_a_checkpoint(tmp_path):
             load_checkpoint(folder, POLICIES)
 
 
-@pytest.mark.parametrize(("preset", "millions"), [("tiny", (2.51, 0.0)), ("small", (64.9, 4.8))])
+@pytest.mark.parametrize(
+    ("preset", "millions"), [("tiny", (2.51, 0.0)), pytest.param("small", (64.9, 4.8), marks=pytest.mark.slow)]
+)
 def test_world_model_and_autoencoder_fit_together_on_64_pixels(preset, millions):
     autoencoder = build_autoencoder(AUTOENCODER[preset], seed=0)
     model = build_world_model(WORLD_MODEL[preset], robot=SPEC, seed=0).eval()

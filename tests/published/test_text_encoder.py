@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import published_layouts as layouts
+import pytest
 import torch
 
 from vlaw_models.autoencoders.base import load_autoencoder
@@ -26,6 +27,7 @@ def episode(instruction: str) -> Episode:
     return Episode(instruction=instruction, images=images, states=states, actions=states[1:], **given)
 
 
+@pytest.mark.slow
 def test_what_is_imagined_follows_from_the_instruction_and_training_keeps_the_text_encoder(tmp_path):
     options = Options(DROID, preset="toy", clip=layouts.clip(tmp_path / "clip"))
     import_weights("ctrl-world", layouts.ctrl_world(tmp_path / "world.pt"), tmp_path / "world", options)

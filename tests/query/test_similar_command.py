@@ -89,6 +89,7 @@ def test_similar_says_what_is_wrong(vlaw, place):
         assert "remedy:" in result.stderr
 
 
+@pytest.mark.slow
 def test_the_report_shows_coverage(vlaw, place, tmp_path):
     assert vlaw("report", "smoke", "1", "--out", "page.html").exit_code == 0
     page = (tmp_path / "page.html").read_text()

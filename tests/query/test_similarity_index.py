@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from factories import commit
 from known_vectors import MODEL
 
@@ -52,6 +53,7 @@ def nearest_names(vector, names, vectors, k):
     return [names[i] for i in order[1 : k + 1]]
 
 
+@pytest.mark.slow
 def test_index_is_built_when_worth_it_finds_the_same_and_losing_it_costs_no_row(tmp_path):
     lake = Lake.open(tmp_path / "lake")
     few, _, table = many(lake, "a|01", 100, 1)

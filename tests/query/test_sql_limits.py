@@ -220,6 +220,7 @@ def test_a_worker_that_crashes_is_an_error_and_is_replaced(query):
         assert query.worker_pid != worker
 
 
+@pytest.mark.slow
 def test_a_worker_that_has_grown_is_replaced(lake):
     with connect(lake, memory_limit="400MB") as query:
         first = query.worker_pid

@@ -148,6 +148,7 @@ def test_other_weights_of_the_same_episodes_are_a_change(sides):
     assert shlex.split(change.watch) == ["vlaw", "watch", "x", "z"]
 
 
+@pytest.mark.slow
 def test_a_diverged_loss_is_first_with_the_learning_rate_that_was_raised(sides):
     loss, rate = sides.ranking("loss", Worse(learning_rate=0.1, loss=8.0))["rows"][:2]
     assert (loss["what"], loss["standing"], loss["sense"]) == ("last loss of policy", SINGLE, "worse")
@@ -189,6 +190,7 @@ def test_successes_that_quarantine_took_are_the_first_change(sides):
     assert set(shlex.split(change["watch"])[2:]) <= set(out)
 
 
+@pytest.mark.slow
 def test_labels_that_were_flipped_are_the_first_change(sides):
     failures = sides.real(success=False)
     labels.label_episodes(sides.lake, [(name, "success", "eve", "looks fine") for name in failures])

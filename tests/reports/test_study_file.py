@@ -57,6 +57,7 @@ def test_pieces_answer_as_the_whole_study_does(made):
     assert {seed for _, seed, _ in set(alone.missing) - set(whole.missing)} == {1}, "the definition asks for both seeds"
 
 
+@pytest.mark.slow
 def test_a_partition_of_two_pieces_counts_once(made):
     _, files, lakes = made
     for order in (("whole", "second"), ("second", "whole")):

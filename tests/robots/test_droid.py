@@ -103,6 +103,7 @@ def imagined(models, recordings, **changes) -> list[Episode]:
     return [episode for batch in batches for episode in batch]
 
 
+@pytest.mark.slow
 def test_a_policy_acts_in_the_world_model_within_the_arms_limits(models, recordings):
     found = imagined(models, recordings, noise_scale=5.0)
     assert [e.start_episode_id for e in found] == ["rec-0", "rec-1", "rec-2"]

@@ -90,6 +90,7 @@ def test_what_goes_wrong_there_is_told_here(way, said):
         seen.step(first.state[:, None])
 
 
+@pytest.mark.slow
 def test_a_simulator_that_hangs_is_given_up(monkeypatch):
     monkeypatch.setattr(process, "ANSWER_S", 3.0)
     seen = world("hangs")

@@ -92,6 +92,7 @@ def imagined(models, recordings, robot=ROBOT) -> list[Episode]:
     return list(chain(*imagine(*folders, starts_of(recordings), config, robot=robot, seed=1)))
 
 
+@pytest.mark.slow
 def test_joint_velocities_at_15_hz_roll_out_in_poses_at_5_hz_and_are_learned_from(models, recordings, tmp_path):
     policy = load_policy(models["policy"])
     assert policy.space == ActionSpace(JOINT_VELOCITY, 15.0, ROBOT.commands.names)
