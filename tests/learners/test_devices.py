@@ -116,7 +116,7 @@ def test_what_stays_on_the_cpu_is_found():
 @pytest.mark.parametrize("name", LEARNT_FROM_EPISODES)
 def test_a_learner_trains_every_policy_there_or_names_the_key_that_does_not_fit(place, there, tmp_path, name, frozen):
     preset, models = place
-    learner = load_learner(name, {"steps": 2} if name == "dsrl" else {}, where="a test")
+    learner = load_learner(name, {"steps": 2} if name.startswith("dsrl") else {}, where="a test")
     settings = PolicyConfig(steps=2, batch_size=4, frozen_encoder=frozen, stops=())
     data, out = Examples.equal(models.episodes), tmp_path / "policy"
 
