@@ -205,6 +205,16 @@ def test_only_groups_with_signal_are_learned_from(start):
     assert torch.equal(judged.trace, chunks.trace[judged.rollout])
 
 
+def test_what_was_worse_than_its_group_counts_by_its_weight(start):
+    chunks, rewards = play(load_policy(start), 0.5, 1)
+    whole = chunks.judged(rewards, PUBLISHED)
+    less = chunks.judged(rewards, dataclasses.replace(PUBLISHED, negative=0.25))
+    below = whole.advantage < 0
+    assert below.any()
+    assert torch.equal(less.advantage[~below], whole.advantage[~below])
+    torch.testing.assert_close(less.advantage[below], 0.25 * whole.advantage[below])
+
+
 def test_what_is_not_finite_ends_the_update_before_its_step(start):
     policy = load_policy(start)
     before, settings = weights(policy), GrpoSettings(learning_rate=1e-3)
