@@ -230,6 +230,19 @@ def test_bootstrap_intervals_cover_and_hold_their_value():
     assert low < auroc(scores, labels) < high
     assert high - low < 0.35
     assert (low, high) == auroc_interval(scores, labels)
+    assert auroc_interval(scores, np.arange(80) == 3) is None
+
+
+@pytest.mark.parametrize("least", [True, False])
+def test_one_success_or_one_failure_has_an_order_and_no_interval(least):
+    clips, scores = judged_clips()
+    alone = next(index for index, clip in enumerate(clips) if clip.success == least)
+    kept = [index for index, clip in enumerate(clips) if clip.success != least or index == alone]
+    rows, left_out = score_rows([clips[index] for index in kept], scores[kept], 0.5)
+    (order,) = (row for row in rows if row["metric"] == "real_auroc")
+    assert 0 <= order["value"] <= 1
+    assert "low" not in order
+    assert not left_out
 
 
 def test_pictures_of_calibration_and_thresholds():

@@ -32,8 +32,9 @@ def mean_interval(values: Sequence[float] | np.ndarray, alpha: float = 0.05) -> 
     return Interval(min(drawn.low, mean), max(drawn.high, mean))
 
 
-def auroc_interval(scores: np.ndarray, labels: np.ndarray, alpha: float = 0.05) -> Interval:
-    """(1 - alpha) interval of calibration.auroc, successes and failures redrawn separately; holds the value.
+def auroc_interval(scores: np.ndarray, labels: np.ndarray, alpha: float = 0.05) -> Interval | None:
+    """(1 - alpha) interval of calibration.auroc, successes and failures redrawn separately; holds the value. None for
+    one success, or one failure.
 
     `scores` (N,) float, `labels` (N,) bool. Of width 0 where the order is perfect: then more clips are needed, not an
     interval. VlawError as auroc.
@@ -41,6 +42,8 @@ def auroc_interval(scores: np.ndarray, labels: np.ndarray, alpha: float = 0.05) 
     found, truth = numbers(scores, "scores", where=WHERE), outcomes(labels, "labels", where=WHERE)
     same_length(scores=found, labels=truth, where=WHERE)
     tail, value = error_rate(alpha, where=WHERE) / 2, auroc(found, truth)
+    if min(truth.sum(), (~truth).sum()) < 2:
+        return None
     drawn = _resampled((found[truth], found[~truth]), _outscored, tail)
     return Interval(min(drawn.low, value), max(drawn.high, value))
 

@@ -22,6 +22,7 @@ from vlaw_models.metrics.calibration import auroc, brier_score, calibration_curv
 from vlaw_models.metrics.confusion import Confusion, confusion
 from vlaw_models.metrics.events import ALL, event_confusion
 from vlaw_models.metrics.inputs import numbers, same_length
+from vlaw_models.metrics.stats import Interval
 from vlaw_models.sources import cut
 
 PLAIN_YES = 0.5
@@ -204,7 +205,7 @@ def score_rows(
 ) -> tuple[list[Row], list[str]]:
     """The judge's scores on real clips against their outcome, all tasks pooled; and what was left out, with the reason.
 
-        real_auroc              chance that a success outscores a failure; bootstrap interval
+        real_auroc              chance that a success outscores a failure; bootstrap interval, of two of each or more
         real_brier              mean squared error of the score; bootstrap interval
         real_ece                expected calibration error, ten bins
         real_calibration        the same value; detail.bins: success rate by score with Wilson intervals
@@ -222,10 +223,8 @@ def score_rows(
     detail = {"clips": [clip.episode_id for clip in clips], "successes": int(real.sum())}
     left_out, rows = [], []
     if real.any() and not real.all():
-        low, high = auroc_interval(found, real)
-        rows.append(
-            {**common, "metric": "real_auroc", "value": auroc(found, real), "low": low, "high": high, "detail": detail}
-        )
+        bounds = _bounds(auroc_interval(found, real))
+        rows.append({**common, "metric": "real_auroc", "value": auroc(found, real), **bounds, "detail": detail})
     else:
         left_out.append(f"real_auroc: all {len(clips)} clips {'succeeded' if real.all() else 'failed'}")
     rows.append(
@@ -314,7 +313,10 @@ def _counts(table: Confusion) -> Row:
 
 
 def _mean_bounds(values: Any) -> Row:
-    bounds = mean_interval(values) if values is not None else None
+    return _bounds(mean_interval(values) if values is not None else None)
+
+
+def _bounds(bounds: Interval | None) -> Row:
     return {} if bounds is None else {"low": bounds.low, "high": bounds.high}
 
 
