@@ -36,6 +36,8 @@ from vlaw_assets.pipeline.code_identity import FOR_PEOPLE
 SEED = 20260304
 OTHER_CODE = "made by other code than today's"
 KEY = "smoke|01"
+IN_SMOKE = STAGES.keys() - {"near_success"}
+"""What is in the smoke lake: no recipe there asks for the other."""
 VLAW = "from vlaw_assets.cli import app; app()"
 
 
@@ -152,14 +154,14 @@ def test_every_stage_is_stale_by_a_function_it_reaches_and_by_none_it_does_not(c
     rng = random.Random(SEED + 1)
     common = set.intersection(*map(code_of, STAGES))
     seen = defaultdict(set)
-    for asset in STAGES:
+    for asset in sorted(IN_SMOKE):
         own = [module for module in code_of(asset) - common if module not in seen[asset]] or list(common)
         (function,) = sample(rng, own, 1)
         # One that still works: the question is what it would make, and asking runs a part of the stage.
         copy.change(function.path, rewritten(function, WAYS[-1]))
         found = of_other_code(copy, place)
         sys.stdout.write(f"seed {SEED + 1}: {function} makes stale: {', '.join(sorted(found))}\n")
-        assert found == {other for other in STAGES if function.module in code_of(other)}, str(function)
+        assert found == {other for other in IN_SMOKE if function.module in code_of(other)}, str(function)
         assert asset in found
         copy.restore()
     for function in sample(rng, files().keys() - set.union(*map(code_of, STAGES)), 5):
@@ -224,7 +226,7 @@ def test_what_would_make_other_data_changes_the_code_of_what_reaches_it(asked):
 def test_what_would_make_other_data_makes_what_reaches_it_stale(copy, place, case):
     """In a process of its own, asking the smoke lake."""
     copy.replace(*CASES[case])
-    assert of_other_code(copy, place) == reaching(CASES[case][0])
+    assert of_other_code(copy, place) == reaching(CASES[case][0]) & IN_SMOKE
 
 
 @pytest.mark.slow
