@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from pathlib import Path
+from types import UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 from vlaw_models.errors import VlawError
@@ -195,6 +196,8 @@ _REMEDY = "Point to a complete checkpoint folder (config.json and *.safetensors)
 
 
 def _of_json(kind: Any, value: Any) -> Any:
+    if isinstance(kind, UnionType):  # with None
+        kind = get_args(kind)[0]
     if is_dataclass(kind) and isinstance(kind, type) and isinstance(value, Mapping):
         kinds = get_type_hints(kind)
         return kind(**{name: _of_json(kinds.get(name), part) for name, part in value.items()})

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_policies import FLOW, make
 from toy_world_models import SMALL, TOY
 
 from vlaw_models.autoencoders.folded_pixels import FoldedPixels
@@ -15,6 +16,7 @@ from vlaw_models.config import Sampling, WorldModelConfig
 from vlaw_models.episodes import Episode, Start
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.world_model import finetune_world_model, train_world_model, world_model_loop
+from vlaw_models.policies.flow_policy import FlowPolicy
 from vlaw_models.robots.tabletop.controller import HIGH, LOW
 from vlaw_models.robots.tabletop.spec import SPEC
 from vlaw_models.world_models import edm
@@ -160,6 +162,42 @@ def test_finetuning_adds_heads_and_a_frozen_trunk_stays_to_the_bit(frozen, tmp_p
     fresh.add_heads([YES, NO], seed=0)
     assert not torch.equal(fresh.heads.reward.weight, learned.heads.reward.weight)
     assert learned.heads.tokenizer.unknown(f"{YES} {NO}") == []
+
+
+def test_seeing_heads_look_at_the_last_frame_with_eyes_that_stay_as_they_are(tmp_path):
+    model, folded = made("ChunkWarp"), FoldedPixels()
+    episodes = [episode(0), episode(1, NO)]
+    policy = make(FlowPolicy, {**FLOW, "image_size": 16}, episodes, execute_steps=4, euler_steps=2)
+    given = condition(model, [YES, NO])
+    before = imagined(model, given).frames
+    model.add_seeing_heads(policy, seed=0)
+    given = replace(given, words=model.read_words([YES, NO]))
+    after = imagined(model, given)
+    assert torch.equal(after.frames, before)
+    pixels = torch.from_numpy(episodes[0].images).permute(0, 1, 4, 2, 3).flatten(0, 1).float() / 127.5 - 1
+    latents = folded.to_latents(pixels).unflatten(0, (-1, 3)).movedim(1, 2).flatten(2, 3)
+    assert torch.equal(model.pictures(latents), torch.from_numpy(episodes[0].images))
+
+    features = torch.zeros(2, *model.feature_shape)
+    other = after.frames.clone()
+    other[:, -1] = -other[:, -1]
+    told = [model.tell(features, frames, given)[0] for frames in (after.frames, other)]
+    assert (told[0] != told[1]).all(), "all frames' rewards depend on the last frame's picture"
+    other[:, :-1], other[:, -1] = 0, after.frames[:, -1]
+    assert torch.equal(model.tell(features, other, given)[0], told[0])
+
+    data = encode_episodes(folded, episodes)
+    train_world_model(
+        model, data, loop=world_model_loop(2, 1e-2), batch_size=2, seed=0, reward_weight=1.0, frozen_trunk=True
+    )
+    for one, two in zip(model.heads.eyes.state_dict().values(), policy.eyes.state_dict().values(), strict=True):
+        assert torch.equal(one, two)
+    again = load_world_model(model.save(tmp_path / "m"))
+    assert again.heads.config == model.heads.config
+    assert torch.equal(imagined(again, given).reward, imagined(model, given).reward)
+    assert not any(parameter.requires_grad for parameter in again.heads.eyes.parameters())
+    with pytest.raises(VlawError, match="cannot look at its frames"):
+        made("ChunkUNet").add_seeing_heads(policy, seed=0)
 
 
 @pytest.mark.slow

@@ -176,11 +176,15 @@ def train_world_model(
         what="world model",
         generator=generator,
         seed=seed,
-        parameters=list(model.need_heads(needed_by="frozen_trunk").parameters()) if frozen_trunk else None,
+        parameters=_learning(model.need_heads(needed_by="frozen_trunk")) if frozen_trunk else None,
         checkpoints=checkpoints,
         own={f"imagined_{number}": kept for number, kept in enumerate(imagined) if kept is not None},
         progress=progress,
     )
+
+
+def _learning(module: torch.nn.Module) -> list[torch.nn.Parameter]:
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
 def _check_keys(

@@ -18,8 +18,8 @@ from typing import Any
 from vlaw_models.pretrain.stages import Corpora, PretrainConfig
 from vlaw_models.progress import Progress
 
-STAGES = ("corpus", "autoencoder", "world_model", "reward_heads", "base_policy", "reward_model")
-LANES = (("autoencoder", "world_model", "reward_heads"), ("base_policy",))
+STAGES = ("corpus", "autoencoder", "world_model", "base_policy", "reward_heads", "reward_model")
+LANES = (("autoencoder", "world_model"), ("base_policy",))
 ALONE = 2
 """Threads of a stage beside which no other runs."""
 
@@ -35,6 +35,7 @@ def main(out: Path, work: Path, *, code_revision: str = "") -> None:
     codes = [lane.wait() for lane in lanes]
     if any(codes):
         raise RuntimeError("a pretraining stage failed; its message is above. Run the same command to continue.")
+    run_stage("reward_heads", out, work, cfg)
     run_stage("reward_model", out, work, cfg)
     write_provenance(out, work, cfg, code_revision)
 
@@ -67,7 +68,9 @@ def run_stage(name: str, out: Path, work: Path, cfg: PretrainConfig) -> None:
         elif name == "world_model":
             result = stages.train_world_model(data, out / "autoencoder", out / "world_model", _printer(name))
         elif name == "reward_heads":
-            result = stages.train_reward_heads(data, out / "autoencoder", out / "world_model", _printer(name))
+            result = stages.train_reward_heads(
+                data, out / "autoencoder", out / "world_model", out / "base_policy", _printer(name)
+            )
         elif name == "base_policy":
             result = stages.train_base_policy(data, out / "base_policy", _printer(name))
         else:

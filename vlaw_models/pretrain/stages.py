@@ -193,11 +193,13 @@ def train_world_model(data: Corpora, autoencoder: Path, out: Path, progress: Pro
     return {"loss": losses[-1], "episodes": len(encoded)}
 
 
-def train_reward_heads(data: Corpora, autoencoder: Path, world_model: Path, progress: Progress | None = None) -> dict:
+def train_reward_heads(
+    data: Corpora, autoencoder: Path, world_model: Path, base_policy: Path, progress: Progress | None = None
+) -> dict:
     """Heads for the pretrained world model, which stays as it is; they lie in its checkpoint, for who asks for heads.
 
-    They see what the world model itself imagined before (`unroll`), as they will. In a trial, heads that began with a
-    finetuning of 40 steps told true successes among replays from failures with AUROC .69.
+    They see what the world model itself imagined before (`unroll`), as they will, and with the base policy's eyes: its
+    features say where pixels come from, not what they show.
     """
     import torch
 
@@ -205,6 +207,7 @@ def train_reward_heads(data: Corpora, autoencoder: Path, world_model: Path, prog
     from vlaw_models.learners.resume import Checkpoints
     from vlaw_models.learners.world_model import train_world_model as train
     from vlaw_models.learners.world_model import world_model_loop
+    from vlaw_models.policies.base import load_policy
     from vlaw_models.world_models.base import load_world_model
     from vlaw_models.world_models.heads import PRETRAINED, save_heads
     from vlaw_models.world_models.latents import encode_episodes
@@ -213,7 +216,7 @@ def train_reward_heads(data: Corpora, autoencoder: Path, world_model: Path, prog
     episodes = [*data.broad(), *data.hard(), *data.near_success()]
     encoded = encode_episodes(load_autoencoder(autoencoder), episodes, when_drawn=True)
     model = load_world_model(world_model)
-    model.add_heads([episode.instruction for episode in episodes], seed=cfg.seed)
+    model.add_seeing_heads(load_policy(base_policy), seed=cfg.seed)
     losses = train(
         model,
         encoded,

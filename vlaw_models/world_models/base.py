@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -38,8 +38,11 @@ from vlaw_models.robots.spaces import ActionSpace
 from vlaw_models.robots.spec import RobotSpec
 from vlaw_models.tokenize import InstructionTokenizer
 from vlaw_models.world_models.edm import EdmConfig
-from vlaw_models.world_models.heads import Heads, HeadsConfig, heads_of, load_heads, new_tokenizer
+from vlaw_models.world_models.heads import Heads, HeadsConfig, heads_of, load_heads, new_tokenizer, with_eyes_of
 from vlaw_models.world_models.registry import WORLD_MODELS
+
+if TYPE_CHECKING:
+    from vlaw_models.policies.flow_policy import FlowPolicy
 
 HEADS = "reward_heads"
 """Entry of config.json with the sizes of the heads; not there in a checkpoint without."""
@@ -102,6 +105,8 @@ class WorldModel(nn.Module, ABC):
     feature_shape: tuple[int, int, int] | None = None
     """(n, P, F) of what heads read (`with_features`): n equal parts of the chunk, P places, F numbers. None: the class
     has no heads."""
+    latents_are_pixels = False
+    """Whether heads may look at the frames (`pictures`)."""
     pose_low: torch.Tensor
     """(D,) what poses are scaled by, with `pose_high`."""
     pose_high: torch.Tensor
@@ -184,10 +189,25 @@ class WorldModel(nn.Module, ABC):
         with seeded(seed):
             self._attach(config, new_tokenizer(instructions, config))
 
+    def add_seeing_heads(self, policy: FlowPolicy, *, seed: int) -> None:
+        """New heads that look at the frames with the eyes of `policy`, and know its words. Raises VlawError for a class
+        whose latents are no pixels."""
+        if not self.latents_are_pixels:
+            raise VlawError(
+                f"heads of a {type(self).__name__} cannot look at its frames: they are no pixels",
+                where="world model",
+                remedy="Use add_heads: they read the features alone.",
+            )
+        with seeded(seed):
+            heads = self._attach(with_eyes_of(policy), policy.tokenizer)
+        assert heads.eyes is not None
+        heads.eyes.load_state_dict(policy.eyes.state_dict())
+
     def take_heads(self, folder: Path) -> None:
         """The heads in a folder of their own, trained on this model (heads.PRETRAINED). Raises VlawError where they do
         not fit."""
-        self.heads = load_heads(folder, self._shape_of_features(), self.chunk, self.pose_dim).to(self.device)
+        heads = load_heads(folder, self._shape_of_features(), self.chunk, self.pose_dim)
+        self.heads = heads.to(self.device).train(self.training)
 
     def need_heads(self, *, needed_by: str) -> Heads:
         """Its heads. Raises VlawError where it has none."""
@@ -205,8 +225,11 @@ class WorldModel(nn.Module, ABC):
         """(B, length) ids of the instructions' words on the model's device; None without heads."""
         return None if self.heads is None else self.heads.read(instructions).to(self.device)
 
-    def tell(self, features: torch.Tensor, condition: Condition) -> tuple[torch.Tensor, torch.Tensor]:
-        """Reward logits (B, H) and poses (B, H, D) of the frames to come, by the heads, from features (B, n, P, F)."""
+    def tell(
+        self, features: torch.Tensor, frames: torch.Tensor, condition: Condition
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Reward logits (B, H) and poses (B, H, D) of the frames to come, by the heads, from features (B, n, P, F) and
+        the frames as they were made (B, H, C, V*h, w)."""
         heads = self.need_heads(needed_by="the reward")
         if condition.words is None:
             raise VlawError(
@@ -214,16 +237,25 @@ class WorldModel(nn.Module, ABC):
                 where="world model",
                 remedy="Give Condition.words: read_words(instructions).",
             )
-        logits, beside = heads(features, condition.words)
+        pictures = self.pictures(frames[:, -1]) if heads.eyes is not None else None
+        logits, beside = heads(features, condition.words, pictures)
         return logits, condition.poses[:, -self.chunk :].float() + beside * self.half_range
+
+    def pictures(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents (B, 3, V*h, w) that are pixels to pictures (B, V, h, w, 3) uint8. No gradient passes: frames are to
+        be true, not to please."""
+        levels = ((latents.detach().float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        return levels.unflatten(2, (self.views, -1)).permute(0, 2, 3, 4, 1).contiguous()
 
     @property
     def half_range(self) -> torch.Tensor:
         """(D,) half of what each number of a pose usually spans."""
         return (self.pose_high - self.pose_low).clamp_min(1e-8) / 2
 
-    def _attach(self, config: HeadsConfig, tokenizer: InstructionTokenizer) -> None:
-        self.heads = Heads(config, tokenizer, self._shape_of_features(), self.chunk, self.pose_dim).to(self.device)
+    def _attach(self, config: HeadsConfig, tokenizer: InstructionTokenizer) -> Heads:
+        heads = Heads(config, tokenizer, self._shape_of_features(), self.chunk, self.pose_dim)
+        self.heads = heads.to(self.device).train(self.training)
+        return heads
 
     def _shape_of_features(self) -> tuple[int, int, int]:
         if self.feature_shape is None:

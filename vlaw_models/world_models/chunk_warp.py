@@ -87,6 +87,7 @@ class ChunkWarp(WorldModel):
 
     config_class = ChunkWarpConfig
     deterministic = True
+    latents_are_pixels = True
     change_patch = 4
 
     def __init__(self, config: ChunkWarpConfig):

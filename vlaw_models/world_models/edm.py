@@ -125,7 +125,7 @@ def loss(
         error = error * (1 + change_weight * changed[:, :, None, : error.shape[3], : error.shape[4]])
     losses = (weight * error).flatten(1).mean(dim=1)
     if targets is not None and features is not None:
-        reward, state = head_errors(*model.tell(features, condition), targets, model.half_range)
+        reward, state = head_errors(*model.tell(features, estimate, condition), targets, model.half_range)
         losses = losses + clear * (reward_weight * reward + state_weight * state)
     return losses, estimate[:, -future.shape[1] :]
 
@@ -191,7 +191,7 @@ def imagine(model: WorldModel, condition: Condition, sampling: Sampling, *, gene
 def _told(model: WorldModel, frames: torch.Tensor, features: torch.Tensor | None, condition: Condition) -> Prediction:
     if features is None:
         return Prediction(frames, None, None)
-    logits, states = model.tell(features, condition)
+    logits, states = model.tell(features, frames, condition)
     return Prediction(frames, logits.sigmoid(), states)
 
 

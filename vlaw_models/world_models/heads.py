@@ -1,8 +1,9 @@
 """What a world model tells besides the frames: the reward and the pose of each frame to come (World-VLA-Loop).
 
 An MLP on the features of the denoiser, in the very pass that gives the frames, so that picture and reward come from the
-same thought. It reads the instruction's words: whether a frame is a success depends on the task. Heads are optional: a
-checkpoint without them has the same frames.
+same thought. It reads the instruction's words: whether a frame is a success depends on the task. Where features say
+little of what is in a picture, and latents are pixels, it also looks at the last frame that was made, with the frozen
+image encoder of a policy. Heads are optional: a checkpoint without them has the same frames.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -18,13 +19,28 @@ from torch.nn import functional as F
 
 from vlaw_models.checkpoint import described, load_config, load_tensors, load_weights, read_tokenizer, save_checkpoint
 from vlaw_models.device import mixed
+from vlaw_models.policies.encoder import ImageEncoder
 from vlaw_models.tokenize import InstructionTokenizer
+
+if TYPE_CHECKING:
+    from vlaw_models.policies.flow_policy import FlowPolicy
 
 PRETRAINED = "reward_heads"
 """Folder inside a world model's checkpoint: heads that were trained on it as it is. They are taken by a finetuning that
 asks for heads; without them the model is what it was."""
 UNSURE = -2.0
 """Logit of an untrained head's reward: successes are rare."""
+
+
+@dataclass(frozen=True)
+class EyesConfig:
+    """Sizes of a policy's image encoder (policies/encoder.py)."""
+
+    image_size: int
+    cameras: int
+    channels: tuple[int, int, int]
+    camera_features: int
+    text_features: int
 
 
 @dataclass(frozen=True)
@@ -38,6 +54,10 @@ class HeadsConfig:
     width: int = 128
     attention: int = 4
     """Places that are looked at, at once, as the task tells."""
+    eyes: EyesConfig | None = None
+    """Of the encoder that looks at the last frame of a chunk; None: features are all there is."""
+    dropout: float = 0.2
+    """Of what the encoder sees."""
 
 
 class Targets(NamedTuple):
@@ -50,7 +70,8 @@ class Targets(NamedTuple):
 
 
 class Heads(nn.Module):
-    """Reward and pose of each of H frames from features (B, n, P, F): of n equal parts of the chunk, P places each."""
+    """Reward and pose of each of H frames from features (B, n, P, F): of n equal parts of the chunk, P places each, and
+    from what its eyes see."""
 
     def __init__(
         self,
@@ -73,6 +94,17 @@ class Heads(nn.Module):
         self.looks = nn.Linear(width, config.attention)
         self.key = nn.Linear(width, config.attention * width)
         inside = (config.attention + 2) * width
+        self.eyes: ImageEncoder | None = None
+        if config.eyes is not None:
+            self.eyes = ImageEncoder(tokenizer.vocabulary_size, tokenizer.length, **vars(config.eyes))
+            self.eyes.requires_grad_(False)  # noqa: FBT003 (torch's signature)
+            self.look = nn.Sequential(
+                nn.LayerNorm(self.eyes.size),
+                nn.Dropout(config.dropout),
+                nn.Linear(self.eyes.size, 2 * width),
+                nn.SiLU(),
+            )
+            inside += 2 * width
         self.mlp = nn.Sequential(
             nn.Linear(inside, 2 * width), nn.SiLU(), nn.Linear(2 * width, width), nn.SiLU(), nn.LayerNorm(width)
         )
@@ -82,9 +114,11 @@ class Heads(nn.Module):
         nn.init.zeros_(self.pose.weight)
         nn.init.zeros_(self.pose.bias)
 
-    def forward(self, features: torch.Tensor, words: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features (B, n, P, F) and words (B, length) to reward logits (B, H), and by how much the pose differs from
-        the commanded one (B, H, D), as shares of half its range."""
+    def forward(
+        self, features: torch.Tensor, words: torch.Tensor, pictures: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features (B, n, P, F), words (B, length) and, for its eyes, pictures (B, V, h, w, 3) uint8 to reward logits
+        (B, H), and by how much the pose differs from the commanded one (B, H, D), as shares of half its range."""
         with mixed(features.device, enabled=False):
             batch, parts = features.shape[:2]
             task = self.task(self.words(words))
@@ -93,7 +127,10 @@ class Heads(nn.Module):
             scores = torch.einsum("bnpw,baw->bnap", places, asked) / self.config.width**0.5
             scores = scores + self.looks(places).mT
             seen = torch.einsum("bnap,bnpw->bnaw", scores.softmax(dim=-1), places).flatten(2)
-            told = torch.cat([seen, places.mean(dim=2), task[:, None].expand(-1, parts, -1)], dim=2)
+            whole = [task]
+            if self.eyes is not None:
+                whole.append(self.look(self.eyes(pictures, words)[0]))
+            told = torch.cat([seen, places.mean(dim=2), torch.cat(whole, dim=1)[:, None].expand(-1, parts, -1)], dim=2)
             inner = self.mlp(told)
             reward = self.reward(inner).reshape(batch, -1)
             return reward, self.pose(inner).reshape(batch, parts * self.frames, self.pose_dim)
@@ -106,6 +143,13 @@ class Heads(nn.Module):
 def new_tokenizer(instructions: Iterable[str], config: HeadsConfig) -> InstructionTokenizer:
     """The words of these instructions."""
     return InstructionTokenizer.from_instructions(instructions, length=config.length)
+
+
+def with_eyes_of(policy: FlowPolicy) -> HeadsConfig:
+    """Sizes of heads that see, and read, as this policy does."""
+    own = policy.sizes()
+    sizes = {name: own[name] for name in ("image_size", "cameras", "camera_features", "text_features")}
+    return HeadsConfig(length=policy.tokenizer.length, eyes=EyesConfig(**sizes, channels=tuple(own["channels"])))
 
 
 def heads_of(folder: Path, values: dict[str, Any]) -> tuple[HeadsConfig, InstructionTokenizer]:
