@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
-from vlaw_models.pretrain import STAGES, run_stage, write_provenance
+from vlaw_models.pretrain import ALONE, STAGES, run_stage, write_provenance
 from vlaw_models.pretrain.stages import ROBOT, Corpora, PolicyPhase, PretrainConfig, tried
 from vlaw_models.rollouts import privileged
 from vlaw_models.rollouts.seeds import start_seeds
+from vlaw_models.threads import on_threads
 
 SMALL = PretrainConfig(
     tasks=("stack", "erase"),
@@ -86,7 +88,7 @@ def test_heads_are_taken_by_a_finetuning_that_asks_for_them_and_by_no_other(pret
         assert torch.allclose(learned.state_dict()[name], value, atol=1e-6), name
 
 
-def test_the_judge_sees_imagination_with_what_really_came_of_it(pretrained, monkeypatch):
+def test_judge_and_heads_see_imagination_with_what_really_came_of_it(pretrained, tmp_path, monkeypatch):
     """From the unseen episode first, then from another; the outcomes are the simulator's, not the start's."""
     out, work = pretrained
     data = Corpora(work, SMALL)
@@ -96,12 +98,17 @@ def test_the_judge_sees_imagination_with_what_really_came_of_it(pretrained, monk
     assert np.array_equal(found[0].images[0], unseen.images[0])
     assert any(np.array_equal(found[1].images[0], episode.images[0]) for episode in broad)
     monkeypatch.setattr(privileged, "true_outcomes", lambda episodes, origins, **_: np.ones(len(episodes), bool))
-    again = tried(data, out / "autoencoder", out / "world_model", out / "base_policy")
+    shutil.copytree(work, tmp_path / "work", ignore=shutil.ignore_patterns("tried"))
+    with on_threads(ALONE):  # as the stage that made them first
+        again = tried(
+            Corpora(tmp_path / "work", SMALL), *(out / name for name in ("autoencoder", "world_model", "base_policy"))
+        )
     assert all(episode.success for episode in again)
     assert all(
         np.array_equal(*pair) for pair in zip([e.actions for e in found], [e.actions for e in again], strict=True)
     )
     assert json.loads((work / "reward_model.json").read_text())["imagined"] == 4
+    assert json.loads((work / "reward_heads.json").read_text())["imagined"] == 4
 
 
 def test_finished_stages_are_skipped(pretrained):

@@ -1,7 +1,7 @@
 """The pretraining corpus: a broad collection of mixed-quality episodes, kept in flat arrays on disk.
 
 One folder per corpus: `images.npy` (N, T+1, V, h, w, 3) uint8, `states.npy`, `actions.npy`,
-`points.npy` (N, T+1, V, P, 2) float32 (Simulator.demonstrator) and `episodes.json`. Loaded
+`points.npy` (N, T+1, V, P, 2) float32 (Simulator.demonstrator; imagined episodes have none) and `episodes.json`. Loaded
 memory-mapped, so several learners share one copy. It is working data of `vlaw pretrain`, not an artifact of the lake.
 """
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from vlaw_models.episodes import Episode
 
+POINTS = "points"
 _PLAIN = ("task", "instruction", "seed", "success", "event", "cameras", "control_hz")
 
 
@@ -30,13 +31,15 @@ def save_corpus(folder: Path, episodes: Iterable[Episode], count: int) -> None:
         images[index] = episode.images
         states.append(episode.states)
         actions.append(episode.actions)
-        points.append(episode.extra["points"])
+        if POINTS in episode.extra:
+            points.append(episode.extra[POINTS])
         rows.append({name: getattr(episode, name) for name in _PLAIN})
     if images is not None:
         images.flush()
     np.save(folder / "states.npy", np.stack(states))
     np.save(folder / "actions.npy", np.stack(actions))
-    np.save(folder / "points.npy", np.stack(points))
+    if points:
+        np.save(folder / "points.npy", np.stack(points))
     (folder / "episodes.json").write_text(json.dumps(rows))  # last: its presence marks a complete corpus
 
 
@@ -44,13 +47,14 @@ def load_corpus(folder: Path) -> list[Episode]:
     """The episodes of a folder; pictures stay on disk until they are touched."""
     rows = json.loads((folder / "episodes.json").read_text())
     images = np.load(folder / "images.npy", mmap_mode="r")
-    states, actions, points = (np.load(folder / f"{name}.npy") for name in ("states", "actions", "points"))
+    states, actions = (np.load(folder / f"{name}.npy") for name in ("states", "actions"))
+    points = np.load(folder / "points.npy") if (folder / "points.npy").exists() else None
     return [
         Episode(
             images=images[i],
             states=states[i],
             actions=actions[i],
-            extra={"points": points[i]},
+            extra={} if points is None else {POINTS: points[i]},
             **{**row, "cameras": tuple(row["cameras"])},
         )
         for i, row in enumerate(rows)
