@@ -227,6 +227,8 @@ def small_recipe(name):
 @pytest.fixture(scope="module")
 def all_recipes(tmp_path_factory):
     place = new_place(tmp_path_factory.mktemp("recipes") / "place")
+    counts = ("demonstrations", "co_training", "near_success")
+    write_toml(place.recipes / "foundation.toml", {f"{name}_per_task": 1 for name in counts})
     place.run("foundation")
     return place
 
