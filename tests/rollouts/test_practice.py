@@ -9,6 +9,7 @@ from test_ending import DONE_AT, Counter
 
 from vlaw_models.episodes import Start
 from vlaw_models.errors import VlawError
+from vlaw_models.learners.grpo import Update
 from vlaw_models.policies.likelihood import Traced
 from vlaw_models.rollouts.practice import Practice, world_scores
 from vlaw_models.rollouts.rewards import check_scores, head_scores
@@ -74,6 +75,17 @@ def test_batches_follow_one_another_and_steps_go_on_with_the_starts():
     same, _ = again.groups(Drawing(), 1, groups=2, size=2, temperature=0.5)
     assert torch.equal(same.trace, chunks.trace)
     assert len(more) == len(kept)
+
+
+@pytest.mark.parametrize("graded", [False, True])
+def test_a_graded_reward_is_the_score_and_success_is_above_the_threshold_all_the_same(graded):
+    told = [0.2, 0.4, 0.6, 0.9]
+    made, kept = practice(lambda _episodes: np.array(told), graded=graded)
+    _, rewards = made.groups(Drawing(), 0, groups=2, size=2, temperature=0.5)
+    assert rewards.tolist() == ([[0.2, 0.4], [0.6, 0.9]] if graded else [[0, 0], [1, 1]])
+    made.learned(0, rewards, 1, Update([], [], [], ""))
+    assert made.steps[0]["success"] == 0.5
+    assert [score for *_, score in kept] == told
 
 
 def test_scores_are_told_by_the_head_and_lie_between_0_and_1():

@@ -182,6 +182,7 @@ class Practising:
             self._keep,
             num_steps=recipe.imagine.num_steps,
             seed=stage.seed,
+            graded=learner.graded,
             batch_size=recipe.imagine.batch_size,
             left_out=left_out(stage, work),
             progress=stage.progress,

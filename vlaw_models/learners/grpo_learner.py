@@ -45,6 +45,9 @@ class Grpo(Learner):
     """What tells a success in the world model: its own reward head, above `threshold` at any frame; or the reward
     model, above score.alpha. On the robot the world tells."""
     threshold: Threshold = 0.9
+    graded: bool = False
+    """Whether a rollout's reward is its score, from 0 to 1, and not whether it is a success: a threshold teaches
+    nothing of a group whose scores are all on one side of it."""
     clip_low: Share = 0.2
     clip_high: AboveZero = 0.28
     least_success: Share = 0.1

@@ -1,7 +1,7 @@
 """Practice: groups of rollouts from the same starts by the policy that is just learning, for policy gradients.
 
-Each rollout keeps what it sampled and how likely that was (`Chunks`), and gets one reward, 1 or 0. Where it is tried (a
-world model, the robot) and what its reward is are the caller's, who also keeps the episodes.
+Each rollout keeps what it sampled and how likely that was (`Chunks`), and gets one reward: 1 or 0, or its score. Where
+it is tried (a world model, the robot) and what its score is are the caller's, who also keeps the episodes.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ class Practice:
     """Is given each batch of episodes with their starts and scores."""
     num_steps: int
     seed: int
+    graded: bool = False
+    """Whether rewards are the scores themselves."""
     batch_size: int = 25
     """Rollouts at once, at most."""
     left_out: Collection[tuple[int, int]] = ()
@@ -59,6 +61,7 @@ class Practice:
     made: int = field(default=0, init=False)
     steps: list[dict[str, Any]] = field(default_factory=list, init=False)
     """What came of each RL step: {success, signal, clipped, kl}."""
+    _success: float = field(default=0.0, init=False)
 
     def groups(
         self, policy: LikelihoodPolicy, step: int, *, groups: int, size: int, temperature: float
@@ -72,7 +75,7 @@ class Practice:
         begins = [(group, self.starts[step * groups + group]) for group in own]
         rows = [(group, start) for group, start in begins for _ in range(size)]
         found: list[Chunks] = []
-        rewards: list[np.ndarray] = []
+        scored: list[np.ndarray] = []
         for begin in range(0, len(rows), self.batch_size):
             part = rows[begin : begin + self.batch_size]
             starts = [start for _, start in part]
@@ -88,22 +91,25 @@ class Practice:
             scores = check_scores(self.scores(episodes))
             self.keep(episodes, starts, scores)
             found.append(traced.chunks(episodes, first=begin))
-            rewards.append(scores > self.threshold)
+            scored.append(scores)
             self.made += len(part)
             self.progress(self.made, len(self.starts) * size, f"RL step {step + 1}: rollouts")
-        return joined(found), np.concatenate(rewards).astype(np.float64).reshape(len(own), size)
+        whole = np.concatenate(scored).astype(np.float64).reshape(len(own), size)
+        successes = whole > self.threshold
+        self._success = float(successes.mean())
+        return joined(found), whole if self.graded else successes.astype(np.float64)
 
     def learned(self, step: int, rewards: np.ndarray, signal: int, update: Update) -> None:
         """What an RL step came to; `signal`: how many of its groups were learned from."""
         self.steps.append(
             {
-                "success": float(rewards.mean()),
+                "success": self._success,
                 "signal": signal,
                 "clipped": float(np.mean(update.clipped)) if update.clipped else 0.0,
                 "kl": float(np.mean(update.kl)) if update.kl else 0.0,
             }
         )
-        said = update.note or f"success {rewards.mean():.2f}, {signal} of {len(rewards)} groups had signal"
+        said = update.note or f"success {self._success:.2f}, {signal} of {len(rewards)} groups had signal"
         self.progress(self.made, len(self.starts) * rewards.shape[1], f"RL step {step + 1}: {said}")
 
 
