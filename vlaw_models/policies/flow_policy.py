@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from vlaw_models.device import seeded
-from vlaw_models.policies.encoder import WAVES, ImageEncoder, waves
+from vlaw_models.image_encoder import WAVES, ImageEncoder, waves
 from vlaw_models.policies.flow_matching import FlowMatchingPolicy
 from vlaw_models.policies.normalization import Normalization
 from vlaw_models.policies.pixels import shifted

@@ -21,7 +21,7 @@ from torch.nn import functional
 from vlaw_models import checkpoint
 from vlaw_models.device import seeded
 from vlaw_models.errors import VlawError
-from vlaw_models.policies.encoder import WAVES, ImageEncoder, fold, waves
+from vlaw_models.image_encoder import WAVES, ImageEncoder, fold, waves
 from vlaw_models.reward_models.base import RewardModel, check_cameras, plain
 from vlaw_models.tokenize import InstructionTokenizer
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from vlaw_models.checkpoint import described, load_config, load_tensors, load_weights, read_tokenizer, save_checkpoint
 from vlaw_models.device import mixed
-from vlaw_models.policies.encoder import ImageEncoder
+from vlaw_models.image_encoder import ImageEncoder
 from vlaw_models.tokenize import InstructionTokenizer
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ UNSURE = -2.0
 
 @dataclass(frozen=True)
 class EyesConfig:
-    """Sizes of a policy's image encoder (policies/encoder.py)."""
+    """Sizes of a policy's image encoder (image_encoder.py)."""
 
     image_size: int
     cameras: int
