@@ -198,6 +198,9 @@ def test_seeing_heads_look_at_the_last_frame_with_eyes_that_stay_as_they_are(tmp
     assert not any(parameter.requires_grad for parameter in again.heads.eyes.parameters())
     with pytest.raises(VlawError, match="cannot look at its frames"):
         made("ChunkUNet").add_seeing_heads(policy, seed=0)
+    larger = make(FlowPolicy, FLOW, episodes, execute_steps=4, euler_steps=2)
+    with pytest.raises(VlawError, match=r"3 pictures of 32 pixels, the frames are 3 of 16 x 16"):
+        made("ChunkWarp").add_seeing_heads(larger, seed=0)
 
 
 @pytest.mark.slow

@@ -191,15 +191,25 @@ class WorldModel(nn.Module, ABC):
 
     def add_seeing_heads(self, policy: FlowPolicy, *, seed: int) -> None:
         """New heads that look at the frames with the eyes of `policy`, and know its words. Raises VlawError for a class
-        whose latents are no pixels."""
+        whose latents are no pixels, and a policy that sees other pictures."""
         if not self.latents_are_pixels:
             raise VlawError(
                 f"heads of a {type(self).__name__} cannot look at its frames: they are no pixels",
                 where="world model",
                 remedy="Use add_heads: they read the features alone.",
             )
+        config = with_eyes_of(policy)
+        assert config.eyes is not None
+        seen = (config.eyes.cameras * config.eyes.image_size, config.eyes.image_size)
+        if seen != self.latent_shape[1:]:
+            raise VlawError(
+                f"the policy sees {config.eyes.cameras} pictures of {config.eyes.image_size} pixels, the frames are "
+                f"{self.views} of {self.latent_shape[1] // self.views} x {self.latent_shape[2]}",
+                where="world model",
+                remedy="Use the eyes of a policy of the same cameras and picture size.",
+            )
         with seeded(seed):
-            heads = self._attach(with_eyes_of(policy), policy.tokenizer)
+            heads = self._attach(config, policy.tokenizer)
         assert heads.eyes is not None
         heads.eyes.load_state_dict(policy.eyes.state_dict())
 
