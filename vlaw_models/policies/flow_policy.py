@@ -1,7 +1,7 @@
 """FlowPolicy: a small language-conditioned flow-matching policy that trains in minutes on one CPU core.
 
-The network behind the image encoder (encoder.py). Why not PI0 at this size: a transformer over 3 x 64 px images costs
-several times more per step on a CPU; see pi0.py for the paper's class.
+The network behind the image encoder (image_encoder.py). Why not PI0 at this size: a transformer over 3 x 64 px images
+costs several times more per step on a CPU; see pi0.py for the paper's class.
 """
 
 from __future__ import annotations
