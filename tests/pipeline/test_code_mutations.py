@@ -280,6 +280,8 @@ def test_whatever_runs_while_a_stage_is_made_is_its_code_and_what_is_for_people_
 
     for definition in (*definitions.FOUNDATION, *definitions.LOOP):
         asset = definition.key.to_user_string()
+        if asset not in IN_SMOKE:
+            continue
         partition = KEY if definition in definitions.LOOP else ""
         before = mine.lake.ledger.require(asset, partition)
         ran.clear()
