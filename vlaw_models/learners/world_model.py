@@ -163,6 +163,7 @@ def train_world_model(
         return torch.stack([one[2] * share * part.mean() for one, share, part in weighted]).sum()
 
     stored = [source.stored for source, _, _ in parts]
+    heads = model.need_heads(needed_by="frozen_trunk").parameters() if frozen_trunk else None
     return train(
         model,
         Batches(
@@ -176,15 +177,11 @@ def train_world_model(
         what="world model",
         generator=generator,
         seed=seed,
-        parameters=_learning(model.need_heads(needed_by="frozen_trunk")) if frozen_trunk else None,
+        parameters=None if heads is None else [parameter for parameter in heads if parameter.requires_grad],
         checkpoints=checkpoints,
         own={f"imagined_{number}": kept for number, kept in enumerate(imagined) if kept is not None},
         progress=progress,
     )
-
-
-def _learning(module: torch.nn.Module) -> list[torch.nn.Parameter]:
-    return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
 def _check_keys(

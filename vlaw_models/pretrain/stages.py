@@ -201,8 +201,8 @@ def train_reward_heads(
 
     They see what the world model itself imagined before (`unroll`), as they will, and with the base policy's eyes: its
     features say where pixels come from, not what they show. Half of what they see is what the base policy does in
-    imagination (`tried`): without it they believe what a policy comes upon there (of erasures that were accepted 9 %
-    were true).
+    imagination (`tried`). In a trial, on 250 imagined rollouts of which 33 % were true: of what they accepted at .7,
+    after a finetuning, 64 % were true without those that were tried, 73 % with them.
     """
     import torch
 
