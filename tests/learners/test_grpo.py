@@ -31,6 +31,8 @@ def test_advantages_and_loss_are_the_published_formulas():
         deviation = np.sqrt(((r - r.mean()) ** 2).sum() / (len(r) - 1))  # as torch.std
         expected[g] = (r - r.mean()) / (deviation + 1e-6)
     np.testing.assert_allclose(advantage, expected, atol=1e-6)
+    deviations = rewards.std(axis=1, ddof=1, keepdims=True)
+    np.testing.assert_allclose(group_advantages(rewards, normalized=False), expected * (deviations + 1e-6), atol=1e-12)
 
     old = rng.normal(-2, 1, (48, 8, 7)).astype(np.float32)
     new = (old + rng.normal(0, 0.4, old.shape)).astype(np.float32)
@@ -68,6 +70,20 @@ def test_groups_that_nearly_always_succeed_or_fail_have_no_signal():
     rewards = np.stack([np.r_[np.ones(int(m)), np.full(1, m % 1), np.zeros(10)][:10] for m in means])
     np.testing.assert_allclose(rewards.sum(1), means)
     assert has_signal(rewards, PUBLISHED).tolist() == [False, True, True, True, False, False, False]
+
+
+def test_scores_that_hardly_differ_weigh_little_unless_normalized():
+    rewards = np.array([[0.5, 0.52], [0.1, 0.9]])
+    chunks = Chunks(
+        rollout=torch.arange(4),
+        state=torch.zeros(4, 2),
+        trace=torch.zeros(4, 1),
+        log_prob=torch.zeros(4, 1, 1),
+        executed=torch.ones(4, 1, dtype=torch.bool),
+    )
+    weights = [chunks.judged(rewards, GrpoSettings(normalized=value)).advantage for value in (True, False)]
+    torch.testing.assert_close(weights[0][1], weights[0][3], atol=1e-3, rtol=0)
+    torch.testing.assert_close(weights[1], torch.tensor([-0.01, 0.01, -0.4, 0.4]))
 
 
 @pytest.mark.parametrize(
