@@ -39,6 +39,8 @@ class GrpoSettings:
     least_success: Share = 0.1
     most_success: Share = 0.9
     """Groups whose mean reward is outside have no signal and are left out."""
+    normalized: bool = True
+    """Whether advantages are divided by their group's standard deviation."""
     negative: Share = 1.0
     """Weight of the advantages below 0. A likelihood that can fall without end (a flow-matching error) takes less."""
     learning_rate: AboveZero = 5e-6
@@ -104,7 +106,8 @@ class Chunks:
     def judged(self, rewards: np.ndarray, settings: GrpoSettings) -> Chunks:
         """The chunks of the groups with signal, with their rollouts' advantages; `rewards` (G, S) of S rollouts of G
         starts, in the order that `rollout` counts. None may be left. Raises VlawError as `group_advantages`."""
-        advantages, kept = group_advantages(rewards), has_signal(rewards, settings)
+        kept = has_signal(rewards, settings)
+        advantages = group_advantages(rewards, normalized=settings.normalized)
         advantages = np.where(advantages < 0, settings.negative * advantages, advantages)
         rows = np.flatnonzero(kept.repeat(rewards.shape[1])[self.rollout.numpy()])
         chosen = self.at(rows)
@@ -150,8 +153,9 @@ def misfit(policy_class: type, settings: PolicyConfig, temperature: float) -> Mi
     return None
 
 
-def group_advantages(rewards: np.ndarray) -> np.ndarray:
-    """(r - mean) / (std + 1e-6) within each group of `rewards` (G, S), float64.
+def group_advantages(rewards: np.ndarray, *, normalized: bool = True) -> np.ndarray:
+    """(r - mean) / (std + 1e-6) within each group of `rewards` (G, S), float64; r - mean where not `normalized`, as in
+    Dr. GRPO (arXiv 2503.20783).
 
     The standard deviation is the sample's (S - 1), as torch's is. Raises VlawError for groups of one rollout, and for
     rewards outside [0, 1].
@@ -169,8 +173,8 @@ def group_advantages(rewards: np.ndarray) -> np.ndarray:
             where="GRPO",
             remedy="Rewards are outcomes (0, 1) or probabilities of success; see what scored the rollouts.",
         )
-    spread = rewards.std(axis=1, ddof=1, keepdims=True) + SPREAD
-    return (rewards - rewards.mean(axis=1, keepdims=True)) / spread
+    centred = rewards - rewards.mean(axis=1, keepdims=True)
+    return centred / (rewards.std(axis=1, ddof=1, keepdims=True) + SPREAD) if normalized else centred
 
 
 def has_signal(rewards: np.ndarray, settings: GrpoSettings) -> np.ndarray:

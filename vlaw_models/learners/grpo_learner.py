@@ -53,6 +53,9 @@ class Grpo(Learner):
     least_success: Share = 0.1
     """Groups with less success than this, or more than `most_success`, are not learned from."""
     most_success: Share = 0.9
+    normalized: bool = True
+    """Whether advantages are divided by their group's spread. Scores that hardly differ are mostly noise, and that
+    makes as much of them as of success beside failure."""
     negative: Share = 1.0
     """Weight of what was worse than its group's mean. At temperature 0 little: an error can grow without end."""
     learning_rate: AboveZero = 5e-6
@@ -107,6 +110,7 @@ class Grpo(Learner):
             clip_high=self.clip_high,
             least_success=self.least_success,
             most_success=self.most_success,
+            normalized=self.normalized,
             negative=self.negative,
             learning_rate=self.learning_rate,
             minibatch=self.minibatch,
