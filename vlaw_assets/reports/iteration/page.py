@@ -21,6 +21,7 @@ from vlaw_assets.reports.iteration import (
     imagined,
     judge,
     over_iterations,
+    practised,
     provenance,
     same_starts,
     world,
@@ -61,7 +62,9 @@ def build(
             sections.append(against.section(subject, other, ours, last))
     if columns:
         sections.insert(0, over_iterations.section(subject, columns, other_line))
-    sections += [make.section(subject) for make in (same_starts, judge, imagined, world, covered, provenance)]
+    sections += [
+        make.section(subject) for make in (same_starts, judge, imagined, practised, world, covered, provenance)
+    ]
     sections.append(details.section(subject))
     return _page(subject, columns, [section for section in sections if section is not None])
 
