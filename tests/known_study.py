@@ -83,8 +83,8 @@ class StudyLake:
     ) -> ArtifactRef:
         return factories.commit(self.lake, asset, partition, parents or {}, write, kind=kind, recipe=recipe)
 
-    def define(self, arms: list[dict[str, Any]]) -> ArtifactRef:
-        definition = {"name": self.study, "description": "A study in miniature.", "arms": arms}
+    def define(self, arms: list[dict[str, Any]], **more: Any) -> ArtifactRef:
+        definition = {"name": self.study, "description": "A study in miniature.", "arms": arms, **more}
 
         def write(draft: Draft) -> None:
             (draft.checkpoint_dir() / "study.json").write_text(json.dumps(definition))

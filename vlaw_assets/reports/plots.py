@@ -155,6 +155,31 @@ def difference_plot(differences: Mapping[str, tuple[float, float, float]], label
     return png_of(figure)
 
 
+def seed_plot(policies: Mapping[str, Sequence[float]], reference: float | None = None) -> bytes:
+    """Success per policy, the first on top: a dot for each seed, a bar at their mean and its 95 % interval over seeds;
+    a broken line at `reference`."""
+    from vlaw_models.metrics.stats import t_interval
+
+    figure, axes = new_figure(6.8, 0.9 + 0.32 * len(policies))
+    for position, rates in enumerate(policies.values()):
+        mean, low, high = t_interval(list(rates)) if len(rates) > 1 else (*rates, *rates, *rates)
+        axes.plot([low, high], [position, position], color=COLOURS[2], linewidth=1.6)
+        axes.plot([mean], [position], color=COLOURS[2], marker="|", markersize=13, markeredgewidth=2.4)
+        axes.plot(
+            rates, [position] * len(rates), color=COLOURS[4], marker="o", markersize=4, linestyle="none", alpha=0.8
+        )
+    if reference is not None:
+        axes.axvline(reference, color=COLOURS[0], linewidth=0.8, linestyle="--")
+    axes.set_yticks(range(len(policies)), list(policies), fontsize=8)
+    axes.set_ylim(len(policies) - 0.5, -0.5)
+    axes.set_xlim(0, 1)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.grid(axis="x", color="#e6e9ef", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.set_xlabel("success", fontsize=9)
+    return png_of(figure)
+
+
 def budget_curves(lines: Mapping[int, Sequence[tuple[int, Rate]]], ends: Mapping[int, tuple[int, Rate]]) -> bytes:
     """Success against real rollouts, a line with intervals per seed; `ends`: per seed rollouts and success of the arm
     to match."""

@@ -60,6 +60,18 @@ def compare(facts: Facts, first: tuple[str, int], second: tuple[str, int], noise
     return compare_trials(facts.outcomes(*first, noise), facts.outcomes(*second, noise))
 
 
+def compare_tasks(
+    facts: Facts, first: tuple[str, int], second: tuple[str, int], noise: str = REPORTED
+) -> dict[str, Comparison]:
+    """Task -> two policies on it; a task in which they share no trial is left out."""
+    sides = [facts.outcomes(*side, noise) for side in (first, second)]
+    found = {
+        task: compare_trials(*({key: won for key, won in side.items() if key[2] == task} for side in sides))
+        for task in facts.tasks
+    }
+    return {task: one for task, one in found.items() if one is not None}
+
+
 def compare_trials(first: Trials, second: Trials) -> Comparison | None:
     """Of trials by (seed, start, task); None where they share none."""
     keys = sorted(first.keys() & second.keys(), key=lambda key: (key[1], key[2], key[0]))

@@ -148,6 +148,11 @@ class Facts:
         """The last iteration of an arm that was evaluated; 0 for none."""
         return max((iteration for found, iteration in self.policies() if found == recipe), default=0)
 
+    def recipe(self, name: str) -> dict[str, Any] | None:
+        """An arm's recipe, resolved, as the study was begun with it; None without a definition that has it."""
+        runs = (self.definition or {}).get("experiments", {}).values()
+        return next((run["recipe"] for run in runs if run["arm"] == name), None)
+
     def select(self, question: str, **wanted: Any) -> list[Row]:
         """Rows of a question whose columns have these values."""
         return [row for row in self.rows[question] if all(row[name] == value for name, value in wanted.items())]

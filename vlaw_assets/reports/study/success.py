@@ -6,7 +6,7 @@ Of the arms that the paper has; the others are sections 5 and 6 (arms.py).
 
 from __future__ import annotations
 
-from vlaw_assets.reports.study.compare import Comparison, compare, compare_trials
+from vlaw_assets.reports.study.compare import Comparison, compare, compare_tasks
 from vlaw_assets.reports.study.facts import BASE, DSRL, FILTERED_BC, LOW, NOISES, REPORTED, VLAW, Facts
 from vlaw_assets.reports.study.paper import paper, success
 from vlaw_assets.reports.study.pictures import Pictures
@@ -152,13 +152,9 @@ def _per_task(facts: Facts) -> str:
     last = min(facts.last(VLAW), facts.last(FILTERED_BC))
     rows = []
     for noise in NOISES if last else ():
-        a, b = (facts.outcomes(recipe, last, noise) for recipe in (VLAW, FILTERED_BC))
-        cells = []
-        for task in facts.tasks:
-            own = [{key: value for key, value in side.items() if key[2] == task} for side in (a, b)]
-            found = compare_trials(*own)
-            cells.append("" if found is None else points(found.diff, found.low, found.high))
-        if any(cells):
+        found = compare_tasks(facts, (VLAW, last), (FILTERED_BC, last), noise)
+        cells = [points(one.diff, one.low, one.high) if (one := found.get(task)) else "" for task in facts.tasks]
+        if found:
             rows.append([heading(facts, noise), *cells])
     text = table([f"{title(VLAW, last)} − {title(FILTERED_BC, last)}", *facts.tasks], rows)
     return (

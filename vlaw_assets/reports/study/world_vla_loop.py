@@ -1,22 +1,20 @@
 """Section 10, of a study with the arm world_vla_loop: the second paper's claims, and it against VLAW.
 
-Reward alignment is how often what a world model tells of replayed actions is what the robot's outcome was: told by its
-reward head, or by the judge of its pictures where it has none. The policy begins again from the base in every round, as
-in the paper, so that rounds 1 and 2 are both compared with it.
+The policy begins again from the base in every round, as in the paper, so that rounds 1 and 2 are both compared with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
+from vlaw_assets.reports.study.alignment import EXPLAINED, alignments, told
 from vlaw_assets.reports.study.claims import Claim, difference, not_shown
-from vlaw_assets.reports.study.compare import at_least, compare
-from vlaw_assets.reports.study.facts import BASE, VLAW, Facts, Row
+from vlaw_assets.reports.study.compare import at_least, compare, compare_tasks
+from vlaw_assets.reports.study.facts import BASE, VLAW, Facts
 from vlaw_assets.reports.study.paper import paper
+from vlaw_assets.reports.study.pictures import Pictures
+from vlaw_assets.reports.study.practice import COSTS, OPTIMISM, costs, optimism, savings, unlike_the_paper
 from vlaw_assets.reports.study.success import per_seed
 from vlaw_assets.reports.study.text import (
     OVER_SEEDS,
-    hours,
     missing,
     over_seeds,
     percent,
@@ -26,33 +24,25 @@ from vlaw_assets.reports.study.text import (
     table,
     title,
 )
-from vlaw_assets.reports.success import Rate, rate
 
 LOOP, NO_NEAR, NO_HEAD = "world_vla_loop", "world_vla_loop_no_near_success", "world_vla_loop_no_reward_head"
 ON_ROBOT, BY_HEAD = "grpo_on_robot", "vlaw_reward_head"
 ARMS = (LOOP, NO_NEAR, NO_HEAD, ON_ROBOT, BY_HEAD, VLAW)
-HEAD, JUDGE = "head", "judge"
+ROUNDS = (1, 2)
 CLIPS, ABOVE_NO_HEAD = 200, 0.15
 INTRODUCTION = (
     "Reinforcement learning by GRPO inside a world model that predicts the reward, at the reported noise. Paper: "
     "[{source}]({url}). Differences and both intervals as in section 2."
 )
-ALIGNMENT = (
-    "Reward alignment: of held-out clips replayed in the world model that iteration 1 made, how many it tells right, "
-    "in per cent; all seeds together."
-)
-COSTS = (
-    "What it took up to each iteration, mean over seeds; measurements count for nothing, and what another arm made "
-    "first counts in full. A frame is all cameras at one control step."
-)
-OPTIMISM = (
-    "Imagined minus real success, in points, mean over seeds with its interval: of arms that practise in the world "
-    "model the mean reward of the last tenth of their RL steps against the evaluation of the policy that came of "
-    "them; of the others what the scores accept against the evaluation of the policy that acts there."
-)
+ABLATIONS = {
+    NO_NEAR: "leaves the pairs of success and near-success out of finetuning alone: the pretrained heads that it "
+    "begins with learned from such pairs too",
+    NO_HEAD: "has no state head either and ends no trajectory early: its row is about all three together",
+}
+"""What an ablation leaves as it is, or takes away besides what its name says."""
 
 
-def section(facts: Facts) -> str:
+def section(facts: Facts, pictures: Pictures) -> str:
     """'' for a study without the arm."""
     if not any(recipe == LOOP for recipe, _ in facts.wanted) and not facts.seeds(LOOP):
         return ""
@@ -65,14 +55,19 @@ def section(facts: Facts) -> str:
     parts = [
         "## 10. World-VLA-Loop",
         INTRODUCTION.format(**said),
+        unlike_the_paper(facts, LOOP),
+        _picture(facts, pictures),
         _success(facts),
         _differences(facts),
-        f"{ALIGNMENT} Paper: {percent(said['reward_alignment'])} in the mean of its tasks.",
-        _alignment(facts),
+        _ablations(facts),
+        _per_task(facts),
+        f"{EXPLAINED} Paper: {percent(said['reward_alignment'])} in the mean of its tasks.",
+        alignments(facts, ARMS),
         COSTS,
-        _costs(facts),
+        costs(facts, ARMS),
+        savings(facts, ARMS),
         OPTIMISM,
-        _optimism(facts),
+        optimism(facts, ARMS),
         table(["claim", "bound", "ours", "verdict"], rows),
         missing(facts.lacks(asked)),
     ]
@@ -89,30 +84,29 @@ def claims(facts: Facts) -> list[Claim]:
     ]
 
 
-def told(facts: Facts, recipe: str) -> Rate | None:
-    """How often the world models of an arm's first iteration tell the outcome right, all seeds together, at the
-    recipe's threshold: by their head, or by the judge where they have none. None where it was not measured."""
-    rows = facts.select("alignment", recipe=recipe, iteration=1, model="made")
-    by = HEAD if any(row["told_by"] == HEAD for row in rows) else JUDGE
-    own = _at_the_recipes_threshold([row for row in rows if row["told_by"] == by])
-    clips = sum(row["clips"] for row in own)
-    return rate(sum(row["right"] for row in own), clips) if clips else None
+def _policies(facts: Facts) -> list[tuple[str, int]]:
+    """(recipe, iteration) of all that were evaluated, in the order of the tables."""
+    found = [(BASE, 0), *((arm, number) for arm in ARMS for number in range(1, facts.last(arm) + 1))]
+    return [policy for policy in found if facts.rate(*policy) is not None]
 
 
-def _at_the_recipes_threshold(rows: list[Row]) -> list[Row]:
-    """Without those at 0.5, the plain answer, which every judge has besides."""
-    highest = {seed: max(row["threshold"] for row in rows if row["seed"] == seed) for seed in {r["seed"] for r in rows}}
-    return [row for row in rows if row["threshold"] == highest[row["seed"]]]
+def _picture(facts: Facts, pictures: Pictures) -> str:
+    from vlaw_assets.reports.plots import seed_plot
+
+    rates = {title(*policy): list(facts.seed_rates(*policy).values()) for policy in _policies(facts)}
+    if not rates:
+        return ""
+    base = facts.rate(BASE, 0)
+    png = seed_plot(rates, base.value if base else None)
+    return pictures.add("world_vla_loop", png, "Success per policy: every seed, their mean and its 95 % interval")
 
 
 def _success(facts: Facts) -> str:
-    policies = [(BASE, 0), *((arm, number) for arm in ARMS for number in range(1, facts.last(arm) + 1))]
     rows = []
-    for recipe, iteration in policies:
+    for recipe, iteration in _policies(facts):
         pooled, seeds = facts.rate(recipe, iteration), facts.seed_rates(recipe, iteration)
-        if pooled is not None:
-            n = f"{pooled.trials} ({len(seeds)})"
-            rows.append([title(recipe, iteration), shown(pooled), rates_over_seeds(seeds.values()), n])
+        n = f"{pooled.trials} ({len(seeds)})" if pooled else ""
+        rows.append([title(recipe, iteration), shown(pooled), rates_over_seeds(seeds.values()), n])
     return table(["policy", "success", OVER_SEEDS, "n (seeds)"], rows)
 
 
@@ -136,41 +130,32 @@ def _differences(facts: Facts) -> str:
     return table(["difference", "points [95 %]", OVER_SEEDS, "per seed", "pairs"], rows)
 
 
-def _alignment(facts: Facts) -> str:
-    rows = []
-    for recipe in ARMS:
-        found = facts.select("alignment", recipe=recipe, iteration=1, model="made")
-        for by, threshold in sorted({(row["told_by"], row["threshold"]) for row in found}):
-            own = [row for row in found if (row["told_by"], row["threshold"]) == (by, threshold)]
-            right, clips = (sum(row[key] for row in own) for key in ("right", "clips"))
-            counts = ", ".join(f"{key} {sum(row[key] for row in own)}" for key in ("tp", "fn", "fp", "tn"))
-            rows.append([title(recipe), f"{by} > {threshold:g}", shown(rate(right, clips)), counts, str(clips)])
-    return table(["world model of", "told by", "alignment", "counts", "clips"], rows)
+def _ablations(facts: Facts) -> str:
+    return " ".join(f"*{title(arm)}* {what}." for arm, what in ABLATIONS.items() if facts.last(arm))
 
 
-def _costs(facts: Facts) -> str:
-    rows = []
-    for name, own in _iterations(facts, "costs"):
-        mean = {key: sum(row[key] for row in own) / len(own) for key in own[0] if key not in ("recipe", "seed")}
-        counts = (f"{mean[key]:,.0f}" for key in ("real_rollouts", "imagined_rollouts", "imagined_frames"))
-        rows.append([name, *counts, hours(mean["seconds"])])
-    return table(["policy", "real rollouts", "imagined rollouts", "imagined frames", "work, one thread"], rows)
-
-
-def _optimism(facts: Facts) -> str:
-    rows = []
-    for name, own in _iterations(facts, "optimism"):
-        means = (percent(sum(row[key] for row in own) / len(own)) for key in ("imagined", "real"))
-        rows.append([name, *means, rates_over_seeds([row["optimism"] for row in own])])
-    return table(["iteration", "imagined", "real", f"difference, {OVER_SEEDS}"], rows)
-
-
-def _iterations(facts: Facts, question: str) -> Iterator[tuple[str, list[Row]]]:
-    """Of each arm's iterations that the question has rows of: its title, and these rows, one per seed."""
-    for recipe in ARMS:
-        for iteration in range(1, facts.last(recipe) + 1):
-            if own := facts.select(question, recipe=recipe, iteration=iteration):
-                yield title(recipe, iteration), own
+def _per_task(facts: Facts) -> str:
+    """Against VLAW, with a sentence on who wins where."""
+    rows, said = [], []
+    for number in ROUNDS:
+        first, second = (LOOP, number), (VLAW, number)
+        found = compare_tasks(facts, first, second)
+        if not found:
+            continue
+        name = f"{title(*first)} − {title(*second)}"
+        starts = (points(one.diff, one.low, one.high) if (one := found.get(task)) else "" for task in facts.tasks)
+        seeds = (over_seeds(one.over_seeds) if (one := found.get(task)) else "" for task in facts.tasks)
+        rows += [[name, "starts", *starts], [name, "seeds", *seeds]]
+        for sign, policy in ((1, first), (-1, second)):
+            won = [task for task, one in found.items() if not not_shown(one, sign)]
+            said.append(f"{title(*policy)} in {', '.join(won) or 'no task'}")
+    text = table(["difference", "interval over", *facts.tasks], rows)
+    return (
+        f"The same against VLAW per task, in points. Better where both intervals leave out 0: {'; '.join(said)}. Of so "
+        f"many comparisons some leave zero out by chance.\n{text}"
+        if text
+        else ""
+    )
 
 
 def _aligned(facts: Facts, least: float) -> Claim:

@@ -48,7 +48,7 @@ def build(facts: Facts, pictures: Pictures, notes: str = "") -> str:
         ranks.section(facts, pictures),
         choices.section(facts),
         claims.section(facts),
-        *filter(None, [world_vla_loop.section(facts)]),
+        *filter(None, [world_vla_loop.section(facts, pictures)]),
     ]
     if notes:
         sections.append(f"## Discussion\n\n{notes.strip()}")
