@@ -46,8 +46,8 @@ class Training:
     """Bytes of all parameters."""
     trained: int
     """Bytes of those that are trained: of their gradients too, and half of Adam's moments."""
-    layer: int
-    """Bytes of the largest part that is sharded by itself."""
+    whole: int
+    """Bytes of what is whole at once where weights are sharded: the largest layer, and all that is in none."""
     kept: Run
     """Of one sample, activations kept for the backward pass."""
     recomputed: Run | None
@@ -178,12 +178,14 @@ def training(
         with recomputing(model):
             recomputed = take_step(model, as_trained)
     parts = layers_of(model) or [model]
+    inside = {id(value) for part in parts for value in part.parameters()}
+    outside = [value for value in model.parameters() if id(value) not in inside]
     return Training(
         type(model).__name__,
         sum(value.numel() for value in model.parameters()),
         size(model.parameters()),
         size(trained),
-        max(size(part.parameters()) for part in parts),
+        max(size(part.parameters()) for part in parts) + size(outside),
         kept,
         recomputed,
     )
