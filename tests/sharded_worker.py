@@ -17,7 +17,6 @@ from pathlib import Path
 os.environ |= {
     "ACCELERATE_USE_FSDP": "true",
     "FSDP_VERSION": "2",
-    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
     "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
     "FSDP_RESHARD_AFTER_FORWARD": "true",
 }
@@ -39,7 +38,7 @@ def pretend() -> None:
     torch.distributed.init_process_group("gloo")
     PartialState._prepare_backend = lambda *_: ("gloo", DistributedType.MULTI_GPU)  # noqa: SLF001
     PartialState.set_device = lambda self: setattr(self, "device", torch.device("cpu"))
-    loop._team = lambda _device: Accelerator(device_placement=False)  # noqa: SLF001
+    loop.Accelerator = lambda **given: Accelerator(**{**given, "cpu": False})
 
 
 def main(kind: str, folder: Path) -> None:

@@ -18,6 +18,7 @@ from light_parts import TASKS
 from vlaw_assets.engines import files, forked
 from vlaw_assets.engines.forked import Forked
 from vlaw_assets.engines.settings import ENGINES, read_settings
+from vlaw_assets.engines.subprocess import VISIBLE, gpu_of
 from vlaw_assets.pipeline import code_identity
 from vlaw_models.errors import VlawError
 from vlaw_models.threads import MOST, cores
@@ -75,6 +76,44 @@ def test_a_worker_that_fails_is_one_error_and_nothing_is_seen(light, script, val
     assert nothing_is_seen(light)
     light.engine = ""
     assert light.make_light(PARTS).num_rows == PARTS * len(TASKS), "materialized again it finishes"
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setenv("VLAW_DEVICE", "auto")
+
+
+@pytest.mark.slow
+def test_each_worker_sees_a_gpu_of_its_own_in_turn(light, two_gpus, monkeypatch):
+    monkeypatch.setenv(VISIBLE, "7,5")
+    seen = light.root / "seen"
+    light.by("subprocess", workers=3, python=light.python(f"echo ${VISIBLE} >> {seen}; " + LIGHT.replace("{0}", "")))
+    made = light.make_light(3)
+    assert sorted(seen.read_text().split()) == ["5", "7", "7"]
+    assert equal(Lab(light.root / "other", models=False).make_light(3), made)
+
+
+def test_a_gpu_is_one_of_those_seen_here_and_none_is_chosen_where_a_device_is_named(two_gpus, monkeypatch):
+    monkeypatch.delenv(VISIBLE, raising=False)
+    assert [gpu_of(worker) for worker in range(3)] == [{VISIBLE: one} for one in "010"]
+    monkeypatch.setenv(VISIBLE, "GPU-a, GPU-b,-1,GPU-c")  # torch counts those before the -1
+    assert [gpu_of(worker) for worker in range(3)] == [{VISIBLE: f"GPU-{one}"} for one in "aba"]
+    assert gpu_of(None) == {}, "a training may have all"
+    for device in ("cuda:1", "cpu"):
+        monkeypatch.setenv("VLAW_DEVICE", device)
+        assert gpu_of(1) == {}
+    monkeypatch.setenv("VLAW_DEVICE", "")
+    assert gpu_of(1) == {VISIBLE: "GPU-b"}
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert gpu_of(1) == {}
+
+
+def test_the_first_worker_sees_the_first_gpu_alone(light, two_gpus, monkeypatch):
+    monkeypatch.setenv(VISIBLE, "7,5")
+    light.by("subprocess", python=light.python(f"echo GPUs: ${VISIBLE}; exit 7"))
+    with pytest.raises(VlawError, match=r"(?s)exit status 7.*GPUs: 7\b(?!,)"):
+        light.make_light(1)
 
 
 def test_a_fork_that_is_killed_is_one_error(light, monkeypatch):

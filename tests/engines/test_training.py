@@ -85,6 +85,15 @@ def test_what_a_training_gives_is_believed_by_its_bytes_and_its_identity(lab, mo
     assert lab.lake.ledger.require("reward_model", PARTITION) == before
 
 
+def test_a_training_sees_all_gpus(lab, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setenv("VLAW_DEVICE", "auto")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    lab.by("subprocess", python=lab.python("echo GPUs $CUDA_VISIBLE_DEVICES; exit 7"), training=TWO)
+    with pytest.raises(VlawError, match=r"(?s)a worker died: exit status 7.*GPUs 4,6\b"):
+        lab.make("reward_model")
+
+
 @pytest.mark.parametrize(
     "table", [{"processes": 0}, {"arguments": ["--cpu"]}, {"processes": 2, "arguments": "--cpu"}, {"ranks": 2}, 2]
 )

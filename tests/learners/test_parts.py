@@ -106,7 +106,7 @@ def test_two_processes_learn_what_one_does(kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["mlp", "oft", "ctrl"])
+@pytest.mark.parametrize("kind", ["mlp", "oft", "ctrl", "pi0", "qwen"])
 def test_sharded_weights_learn_what_whole_ones_do(kind, tmp_path):
     """FSDP 2 on two processes; also from a state that each has its part of."""
     with socket.socket() as free:

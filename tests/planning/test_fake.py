@@ -126,6 +126,18 @@ def test_no_memory_is_taken_for_weights_and_the_gradient_reaches_what_is_trained
     assert all(value.grad is None for value in judge.parameters() if not value.requires_grad)
 
 
+def test_whole_at_once_are_the_largest_layer_and_what_is_in_none():
+    class Layered(torch.nn.Sequential):
+        def recomputed(self):
+            return [self[1], self[2]]
+
+    with needs.faking():
+        model = Layered(*(torch.nn.Linear(4, 4 * wide, bias=False) for wide in (1, 1, 2)))
+    found = needs.training(model, list(model.parameters()), lambda: sum(part(torch.ones(1, 4)).sum() for part in model))
+    assert found.weights == 4 * 16 * (1 + 1 + 2)
+    assert found.whole == 4 * 16 * (2 + 1)
+
+
 def test_a_model_that_asks_for_numbers_is_named():
     class Asking(torch.nn.Linear):
         def forward(self, given):

@@ -51,3 +51,7 @@ def test_every_import_of_the_page_works_and_its_foundation_finds_the_folders(tmp
     for name, folder in weights.items():
         assert (tmp_path / folder / "config.json").is_file(), folder
         check_weights(name, tmp_path / folder)
+
+
+def test_the_packaged_recipe_minimises_eq_1_as_published():
+    assert find_recipe("vlaw_droid", PACKAGED / "paper_size").world_model.change_weight == 0.0

@@ -18,6 +18,7 @@ from vlaw_models.autoencoders.base import load_autoencoder
 from vlaw_models.episodes import Observation
 from vlaw_models.errors import VlawError
 from vlaw_models.policies.base import load_policy
+from vlaw_models.presets import WORLD_MODEL
 from vlaw_models.published import tensors as published_tensors
 from vlaw_models.published.importing import import_weights
 from vlaw_models.published.part import Options
@@ -25,6 +26,7 @@ from vlaw_models.reward_models.base import load_reward_model
 from vlaw_models.robots.droid import IN_JOINT_VELOCITY
 from vlaw_models.robots.droid import SPEC as DROID
 from vlaw_models.world_models.base import Condition, load_world_model
+from vlaw_models.world_models.ctrl_world import PUBLISHED_ROLLOUTS
 
 
 def imported(kind, path, out, **options):
@@ -93,6 +95,33 @@ def test_ctrl_world_brings_its_text_encoder_and_is_conditioned_by_it(tmp_path):
     assert not any(parameter.requires_grad for parameter in model.text_encoder.parameters()), "it stays frozen"
     again = load_world_model(model.save(tmp_path / "again"))
     assert torch.equal(again.embed_text(layouts.INSTRUCTIONS), model.embed_text(layouts.INSTRUCTIONS))
+
+
+@pytest.mark.parametrize(
+    ("said", "own", "current", "history", "noise"),
+    [
+        ([], False, True, (24, 20, 16, 12, 8, 4, 0), None),
+        (["--defects", "all"], False, True, (*PUBLISHED_ROLLOUTS["rollout_history"], 0), 0.02),
+        (["--defects", "none"], True, False, (24, 20, 16, 12, 8, 4, 0), None),
+    ],
+)
+def test_the_published_defects_are_kept_as_the_command_says(tmp_path, monkeypatch, said, own, current, history, noise):
+    monkeypatch.setitem(WORLD_MODEL["toy"]["sizes"], "history", 6)  # as published, of which no weight depends
+    source, clip = layouts.ctrl_world(tmp_path / "wm.pt"), layouts.clip(tmp_path / "clip")
+    words = ["weights", "import", "ctrl-world", str(source), "--clip", str(clip), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, [*words, "--preset", "toy", *said])
+    assert done.exit_code == 0, done.output
+    model = load_world_model(load_world_model(tmp_path / "out").save(tmp_path / "again"))
+    assert (model.config.own_tokens, model.learn_current) == (own, current)
+    assert model.offsets()[0] == history
+    assert model.config.rollout_noise_aug == noise
+
+
+def test_an_unknown_word_about_defects_is_refused(tmp_path):
+    source, clip = layouts.ctrl_world(tmp_path / "wm.pt"), layouts.clip(tmp_path / "clip")
+    with pytest.raises(VlawError, match="'some' says nothing of defects"):
+        imported("ctrl-world", source, tmp_path / "out", clip=clip, defects="some")
+    assert not (tmp_path / "out").exists()
 
 
 def test_clip_alone_is_what_ctrl_world_takes_too(tmp_path):

@@ -29,6 +29,13 @@ def import_(
     norm_stats: Annotated[
         Path | None, typer.Option(metavar="FILE", help="openpi's norm_stats.json, where it is not in the folder.")
     ] = None,
+    defects: Annotated[
+        str,
+        typer.Option(
+            help="Of the published Ctrl-World: training (those that its weights were trained with), all (those of its "
+            "rollouts too) or none."
+        ),
+    ] = "training",
     chunk: Annotated[int | None, typer.Option(min=1, help="Actions that a policy predicts at once.")] = None,
     *,
     relative: Annotated[
@@ -52,6 +59,7 @@ def import_(
         statistics=norm_stats,
         chunk=chunk,
         relative=relative,
+        defects=defects,
     )
     for folder, part in import_weights(kind, path, out or Path("weights") / kind, options).items():
         console.print(f"{part.key}: {folder}", markup=False)

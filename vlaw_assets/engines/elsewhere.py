@@ -45,6 +45,8 @@ class Call:
     folder: Path
     numbers: Sequence[int]
     """Of its parts."""
+    worker: int | None = None
+    """Which of those that work at a time, from 0; None: it works alone, and may take all of its machine."""
     stop: threading.Event = field(default_factory=threading.Event)
     seen: float = field(default_factory=time.monotonic)
     """When it last gave a sign of life."""
@@ -181,12 +183,12 @@ class Place:
             return bool(json.loads(self.done(number).read_text())["given"] == given["sha256"])
         return False
 
-    def call(self, given: Mapping[int, Mapping[str, Any]]) -> Call:
-        """A staging folder with the job in it: these parts, and where what they need is."""
+    def call(self, worker: int, given: Mapping[int, Mapping[str, Any]]) -> Call:
+        """A worker's staging folder with the job in it: these parts, and where what they need is."""
         folder = self.root / f"staging-{secrets.token_hex(6)}"
         folder.mkdir()
         files.replace(folder / JOB, json.dumps({**self.manifest, "parts": given}, indent=1))
-        return Call(folder, list(given))
+        return Call(folder, list(given), worker)
 
     def accept(self, call: Call, number: int) -> bool:
         """Moves a finished part out of a worker's folder; False where it is not finished. It is believed when it is
@@ -228,9 +230,9 @@ def made(context: Any, engine: Engine, chosen: Settings, place: Place, parts: Se
     given = {number: place.give(number, parts[number]) for number in range(len(parts))}
     todo = [number for number in given if not place.has(number, given[number])]
     calls = [
-        place.call({number: given[number] for number in numbers})
-        for first in range(chosen.workers)
-        if (numbers := todo[first :: chosen.workers])
+        place.call(worker, {number: given[number] for number in numbers})
+        for worker in range(chosen.workers)
+        if (numbers := todo[worker :: chosen.workers])
     ]
     by_number = {number: call for call in calls for number in call.numbers}
     with ThreadPoolExecutor(max(1, len(calls))) as pool:

@@ -8,7 +8,8 @@
 
     [training]           # trainings that several processes share; without it they stay in the process of the run
     processes = 8
-    arguments = ["--use_fsdp", "--fsdp_version", "2"]    # more of `accelerate launch`; on CPUs of torchrun
+    # More of `accelerate launch`; on CPUs of torchrun. These spread the weights, layer by layer.
+    arguments = ["--use_fsdp", "--fsdp_version", "2", "--fsdp_cpu_ram_efficient_loading", "false"]
 
     [slurm]              # the engine's own keys (its file says which)
     partition = "gpu"

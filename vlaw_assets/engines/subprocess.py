@@ -1,7 +1,7 @@
 """Workers as processes of this machine.
 
 PipesSubprocessClient waits without an end and does not say which process it started. This is the same session, with a
-worker that can be ended: on a limit, and when another one has failed.
+worker that can be ended: on a limit, and when another one has failed. Where there are GPUs each has one, in turn.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from vlaw_assets.engines.settings import Settings
 from vlaw_models.errors import VlawError
 
 ENDED_BY = {number.value: number.name for number in signal.Signals}
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+"""The GPUs that a process sees, by number or name, with commas between; without it all of the machine."""
 
 
 class Subprocess:
@@ -58,7 +60,8 @@ class Subprocess:
             message_reader=pipes.reader(call),
             extras=pipes.extras(call, parent=os.getpid()),
         ) as session:
-            process = self.start({**os.environ, **session.get_bootstrap_env_vars()}, call.log)
+            own = {**session.get_bootstrap_env_vars(), **gpu_of(call.worker)}
+            process = self.start({**os.environ, **own}, call.log)
             try:
                 while process.poll() is None and not call.stop.is_set():
                     with suppress(TimeoutExpired):
@@ -85,3 +88,19 @@ class Subprocess:
                 stderr=STDOUT,
                 start_new_session=True,
             )
+
+
+def gpu_of(worker: int | None) -> dict[str, str]:
+    """The variable by which a worker sees one of the GPUs that this process sees. None where it may have them all,
+    where there is no GPU, or where VLAW_DEVICE names a device."""
+    from vlaw_models.device import AUTO, VARIABLE
+
+    if worker is None or os.environ.get(VARIABLE, "") not in ("", AUTO, "cuda"):
+        return {}
+    import torch
+
+    count = torch.cuda.device_count()  # asks the driver, and leaves the GPUs alone
+    if not count:
+        return {}
+    listed = os.environ.get(VISIBLE) or ",".join(map(str, range(count)))
+    return {VISIBLE: listed.split(",")[worker % count].strip()}

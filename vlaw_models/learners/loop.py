@@ -150,10 +150,9 @@ class Objective(nn.Module):
     def __init__(self, model: nn.Module, loss: Callable[[Any, Any], torch.Tensor]):
         super().__init__()
         self.model, self.loss = model, loss
-        # What FSDP by default shards one by one. transformers also names what only relatives of a model have.
-        here = {type(module).__name__ for module in model.modules()}
-        inner = {name for module in model.modules() for name in getattr(module, "_no_split_modules", None) or ()}
-        self._no_split_modules = sorted({type(layer).__name__ for layer in layers_of(model)} | inner & here)
+        # What FSDP shards one by one (`_team`). Not any layer will do: where one gives something beside its output, as
+        # attention does by a cache, FSDP does not make its weights whole again when the gradient of that is due.
+        self._no_split_modules = sorted({type(layer).__name__ for layer in layers_of(model)})
 
     def forward(self, batch: Any) -> torch.Tensor:
         return self.loss(self.model, batch)
@@ -250,6 +249,8 @@ class _Run:
 def _team(device: torch.device) -> Accelerator:
     """The processes that train together: this one alone, unless `accelerate launch` or torchrun started several."""
     cpu = device.type == "cpu" and RANK in os.environ
+    # Where weights are sharded, layer by layer. By accelerate's default all are one part, and whole during a step.
+    os.environ.setdefault("FSDP_AUTO_WRAP_POLICY", "TRANSFORMER_BASED_WRAP")
     # Heads may be there that a loss does not use. Models are on their device already.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     return Accelerator(cpu=cpu, device_placement=False, kwargs_handlers=[unused])

@@ -1,8 +1,8 @@
 """How a stage runs on the GPUs at hand: samples at once, activation checkpointing, sharding; or that it cannot.
 
 Memory of a GPU in training: weights, gradients, Adam's two moments and the averages, a share of each where they are
-sharded; one more copy of the gradients where processes share them without sharding (DDP's buckets); the layer that is
-whole while it is computed, where they are; bfloat16 copies of the weights; activations of each sample.
+sharded; one more copy of the gradients where processes share them without sharding (DDP's buckets); what is whole while
+it is computed, where they are; bfloat16 copies of the weights; activations of each sample.
 """
 
 from __future__ import annotations
@@ -89,8 +89,9 @@ def memory_of(needs: Training, settings: Settings, gpus: int, *, averaged: bool)
     run = run_of(needs, settings)
     # Gradients and two moments; what is not trained is there without them.
     state = needs.weights + (4 if averaged else 3) * needs.trained
-    # Sharded, one layer is whole while it is computed, and the next one is on its way.
-    held = state / gpus + 2 * needs.layer if settings.sharded else state + needs.trained * (gpus > 1)
+    # Sharded, one layer is whole while it is computed, and the next one is on its way; what is in no layer is whole all
+    # the time, and so are its gradients.
+    held = state / gpus + 2 * needs.whole if settings.sharded else state + needs.trained * (gpus > 1)
     return int(held + run.copies + settings.micro_batch * max(run.peak - run.copies, 0))
 
 

@@ -7,6 +7,7 @@ learners and rollouts themselves.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -31,6 +32,7 @@ from vlaw_models.robots.spec import RobotSpec
 from vlaw_models.world_models import edm
 from vlaw_models.world_models.base import Condition, WorldModel, build_world_model
 
+Making = Callable[..., AbstractContextManager[None]]
 WORDS = "put the red block on the blue block"
 """An instruction, of the usual length."""
 
@@ -46,8 +48,8 @@ class Training:
     """Bytes of all parameters."""
     trained: int
     """Bytes of those that are trained: of their gradients too, and half of Adam's moments."""
-    layer: int
-    """Bytes of the largest part that is sharded by itself."""
+    whole: int
+    """Bytes of what is whole at once where weights are sharded: the largest layer, and all that is in none."""
     kept: Run
     """Of one sample, activations kept for the backward pass."""
     recomputed: Run | None
@@ -70,17 +72,18 @@ class Generation:
 class Models:
     """The models of a preset for a robot, each built once, when it is asked for."""
 
-    def __init__(self, preset: str, robot: RobotSpec):
-        self.preset, self.robot = preset, robot
+    def __init__(self, preset: str, robot: RobotSpec, making: Making = faking):
+        """`making`: of a type, a context in which they are made; with fake weights, unless another is given."""
+        self.preset, self.robot, self.making = preset, robot, making
 
     @cached_property
     def world_model(self) -> WorldModel:
-        with faking():
+        with self.making():
             return build_world_model(presets.WORLD_MODEL[self.preset], robot=self.robot, seed=0)
 
     @cached_property
     def autoencoder(self) -> Autoencoder:
-        with faking():
+        with self.making():
             return build_autoencoder(presets.AUTOENCODER[self.preset], seed=0).eval()
 
     @cached_property
@@ -89,13 +92,13 @@ class Models:
         steps = preset["chunk_size"] + 1  # of an episode of any numbers: what is counted does not depend on them
         states, actions = (rng.random((steps, len(vector)), np.float32) for vector in (robot.state, robot.action))
         normalization = Normalization.of_robot(robot, [states], [actions[1:]], chunk_size=preset["chunk_size"])
-        with faking():
+        with self.making():
             return build_policy(preset, normalization, robot=self.robot, seed=0, instructions=[WORDS])
 
     def judge(self) -> RewardModel:
         """A new one every time: LoRA changes it. Published weights are in bfloat16."""
         preset = dict(presets.REWARD_MODEL[self.preset])
-        with faking(torch.bfloat16 if preset.pop("weights", None) else torch.float32):
+        with self.making(torch.bfloat16 if preset.pop("weights", None) else torch.float32):
             return build_reward_model(preset, robot=self.robot, instructions=[WORDS])
 
     def picture(self) -> tuple[int, int, int, int]:
@@ -178,12 +181,14 @@ def training(
         with recomputing(model):
             recomputed = take_step(model, as_trained)
     parts = layers_of(model) or [model]
+    inside = {id(value) for part in parts for value in part.parameters()}
+    outside = [value for value in model.parameters() if id(value) not in inside]
     return Training(
         type(model).__name__,
         sum(value.numel() for value in model.parameters()),
         size(model.parameters()),
         size(trained),
-        max(size(part.parameters()) for part in parts),
+        max(size(part.parameters()) for part in parts) + size(outside),
         kept,
         recomputed,
     )

@@ -162,7 +162,24 @@ def _world_model(
 def _config(sizes: Mapping[str, Any], options: Options, text: dict[str, Any] | None) -> CtrlWorldConfig:
     from vlaw_models.world_models.ctrl_world import CtrlWorld, CtrlWorldConfig
 
-    return CtrlWorldConfig(**{**sizes, **CtrlWorld.of_robot(options.robot), "text_encoder": text})
+    switches = _switches(options.defects)
+    return CtrlWorldConfig(**{**sizes, **CtrlWorld.of_robot(options.robot), **switches, "text_encoder": text})
+
+
+def _switches(defects: str) -> Mapping[str, Any]:
+    """What a configuration says for the published defects that are kept. Raises VlawError for an unknown word."""
+    from vlaw_models.world_models.ctrl_world import PUBLISHED_ROLLOUTS
+
+    known: dict[str, Mapping[str, Any]] = {
+        "training": {},  # what its weights were trained with: the defaults
+        "all": PUBLISHED_ROLLOUTS,
+        "none": {"own_tokens": True, "learn_current": False},
+    }
+    if defects not in known:
+        raise VlawError(
+            f"{defects!r} says nothing of defects", where="--defects", remedy=f"Give one of: {', '.join(known)}."
+        )
+    return known[defects]
 
 
 def _shapes(config: CtrlWorldConfig) -> dict[str, tuple[int, ...]]:

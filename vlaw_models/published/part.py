@@ -39,6 +39,8 @@ class Options:
     """Actions that a policy predicts."""
     relative: bool = False
     """The statistics are of actions relative to the state."""
+    defects: str = "training"
+    """Which of the published world model's it keeps (diffusion.py)."""
 
 
 @dataclass
