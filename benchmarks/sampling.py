@@ -4,9 +4,9 @@
 
 A CtrlWorld at toy size learns the embedded robot's demonstrations (three views of 16 pixels). Of held-out episodes
 (layouts for validation) one chunk is imagined from recorded frames: its PSNR against what was recorded, by the
-published schedule and by 'trained', and its detail, the size of differences between neighbouring pixels as a share of
-the recorded ones: the mean of many possible futures has a good PSNR and little detail. Limit: five steps of 'trained'
-lose at most 0.5 dB against 50 of the published schedule.
+published schedule ('karras') and by 'trained', and its detail, the size of differences between neighbouring pixels as a
+share of the recorded ones: the mean of many possible futures has a good PSNR and little detail. Limit: five steps of
+'trained' lose at most 0.5 dB against 50, by whichever schedule is better at 50.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from common.limits import Limits, options
 
 from vlaw_models.autoencoders.folded_pixels import FoldedPixels, FoldedPixelsConfig
-from vlaw_models.config import Sampling
+from vlaw_models.config import Sampling, Schedule
 from vlaw_models.learners.world_model import train_world_model, world_model_loop
 from vlaw_models.robots.tabletop.spec import SPEC
 from vlaw_models.rollouts.demonstrate import iterate_demonstrations
@@ -28,7 +28,8 @@ from vlaw_models.world_models.ctrl_world import CtrlWorld, CtrlWorldConfig
 from vlaw_models.world_models.latents import LatentEpisodes, Runs, encode_episodes, windows
 
 SIZE, FOLD, LOSS = 16, 4, 0.5
-REFERENCE, CHOSEN = Sampling(50, "karras"), Sampling(5, "trained")
+SCHEDULES: tuple[Schedule, ...] = ("karras", "trained")
+MANY, CHOSEN = 50, Sampling(5, "trained")
 
 
 def episodes(autoencoder: FoldedPixels, purpose: str, count: int) -> LatentEpisodes:
@@ -93,14 +94,15 @@ def main() -> int:
         detail = np.abs(np.diff(made, axis=-2)).mean() / np.abs(np.diff(true, axis=-2)).mean()
         return float((10 * np.log10(255**2 / error)).mean()), float(detail)
 
-    best = quality(REFERENCE)
-    print(f"50 steps (karras): {best[0]:6.2f} dB, detail {best[1]:.2f}")
-    print(f"{'steps':>5s} {'karras':>18s} {'trained':>18s}    lost against 50 (trained)")
-    for steps in args.steps:
-        karras, trained = (quality(Sampling(steps, schedule)) for schedule in ("karras", "trained"))
-        both = " ".join(f"{psnr:8.2f} dB, {detail:.2f}" for psnr, detail in (karras, trained))
-        print(f"{steps:5d} {both}    {best[0] - trained[0]:+.2f} dB", flush=True)
-    limits.at_most("dB lost with five steps", best[0] - quality(CHOSEN)[0], LOSS)
+    print(f"{'steps':>5s} {'karras':>18s} {'trained':>18s}    'trained' loses against {MANY} of karras, of trained")
+    references: list[float] = []
+    for steps in (MANY, *args.steps):
+        found = [quality(Sampling(steps, schedule)) for schedule in SCHEDULES]
+        references = references or [psnr for psnr, _ in found]
+        both = " ".join(f"{psnr:8.2f} dB, {detail:.2f}" for psnr, detail in found)
+        lost = ", ".join(f"{reference - found[-1][0]:+.2f} dB" for reference in references)
+        print(f"{steps:5d} {both}    {lost}", flush=True)
+    limits.at_most("dB lost with five steps", max(references) - quality(CHOSEN)[0], LOSS)
     return limits.status()
 
 

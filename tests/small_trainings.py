@@ -24,6 +24,7 @@ from vlaw_models.policies.data import StepData
 from vlaw_models.policies.flow_policy import FlowPolicy
 from vlaw_models.policies.openvla_oft import OpenVlaOftPolicy
 from vlaw_models.policies.pi0 import Pi0Policy
+from vlaw_models.policies.pi05 import Pi05Policy
 from vlaw_models.reward_models.clip_judge import ClipJudge, ClipJudgeConfig
 from vlaw_models.reward_models.qwen_judge import QwenJudge, QwenJudgeConfig, toy_sizes
 from vlaw_models.robots.tabletop.spec import SPEC
@@ -144,6 +145,7 @@ _KINDS: dict[str, Callable[..., Trained]] = {
     "flow": _policy(FlowPolicy, {**FLOW, "image_size": 64, "shift": 2, "flow_samples": 2}, euler_steps=2),
     "head": _policy(FlowPolicy, {**FLOW, "image_size": 64}, head=True, euler_steps=2),
     "pi0": _policy(Pi0Policy, PI0, euler_steps=2),
+    "pi05": _policy(Pi05Policy, PI0, euler_steps=2),
     "oft": _policy(OpenVlaOftPolicy, OFT),
     "clip": _judge(lambda: clip_judge(dropout=0.0)),
     "clip_features": _judge(lambda: clip_judge(dropout=0.0, frozen_eyes=True)),

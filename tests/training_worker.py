@@ -6,7 +6,8 @@ one has died, and tells what became of it: the digest that every rank printed, o
     {"kind": "mlp", "steps": 12, "folder": "...", "ranks": 2, "kill": null | {"rank": 0, "share": 0.3, "half": true}}
 
 `share` is of the moments that this rank had in the first run (`Moments`: every step, and every operation of a
-checkpoint's write). `half`: of a file that is written then, half is left.
+checkpoint's write). `half`: of a file that is written then, half is left. "weights" names a file for the first rank's
+weights.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import torch
 from small_trainings import KINDS
 
 from vlaw_models.learners import resume
-from vlaw_models.learners.resume import Checkpoints
+from vlaw_models.learners.resume import Checkpoints, newest
 
 WATCHED = ((torch, "save"), (resume, "_sync"), (shutil, "rmtree"), (Path, "replace"), (Path, "rename"))
 """The operations of a checkpoint's write."""
@@ -85,8 +86,8 @@ def _rank(run: dict[str, Any], rank: int, port: int, writer: int) -> None:
         options = run.get("options", {})
         losses, model = KINDS[run["kind"]](steps=run["steps"], checkpoints=checkpoints, progress=seen, **options)
         answer = {"losses": losses, "digest": digest(losses, model), "moments": seen.count, "rng": _rng()}
-        if run.get("weights"):
-            answer["weights"] = {name: value.flatten().tolist() for name, value in model.state_dict().items()}
+        if run.get("weights") and rank == 0:
+            torch.save(model.state_dict(), run["weights"])
         os.write(writer, json.dumps(answer).encode())
         os._exit(0)
     except BaseException:  # a forked child must not run its parent's code
@@ -100,6 +101,22 @@ def digest(losses: list[float], model: torch.nn.Module) -> str:
     for name, value in sorted(model.state_dict().items()):
         found.update(name.encode() + value.detach().contiguous().numpy().tobytes())
     return found.hexdigest()
+
+
+def state(folder: Path) -> dict[str, Any]:
+    """All that the last state of a training holds, process by process, with digests in place of tensors' values."""
+    found = newest(folder)
+    assert found is not None, f"no state in {folder}"
+    return {path.stem: _plain(torch.load(path, weights_only=True)) for path in sorted(found.glob("process-*.pt"))}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        content = value.contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        return str(value.dtype), tuple(value.shape), hashlib.sha256(content).hexdigest()
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def _rng() -> str:

@@ -16,7 +16,7 @@ import torch
 import training_worker
 from small_policies import FLOW, make
 from small_trainings import KINDS, clip_judge, episodes
-from training_worker import digest
+from training_worker import digest, state
 
 from vlaw_models.config import PolicyConfig
 from vlaw_models.errors import VlawError
@@ -28,6 +28,8 @@ from vlaw_models.learners.reward_model import train_reward_model
 from vlaw_models.policies.flow_policy import FlowPolicy
 
 STEPS = 6
+JUDGES = {"clip", "qwen"}
+"""What is learned without averaged weights."""
 
 
 class KilledError(Exception):
@@ -49,8 +51,9 @@ def _at_every_step(monkeypatch):
 
 @pytest.mark.parametrize(("kind", "steps"), [pytest.param("warp", 3, marks=pytest.mark.slow), ("flow", STEPS)])
 def test_an_interrupted_training_ends_as_an_uninterrupted_one(kind, steps, tmp_path):
-    learn, checkpoints = KINDS[kind], Checkpoints(tmp_path / "work" / "state")
+    learn, checkpoints, undisturbed = KINDS[kind], Checkpoints(tmp_path / "work" / "state"), tmp_path / "undisturbed"
     whole = digest(*learn(steps=steps))
+    assert digest(*learn(steps=steps, checkpoints=Checkpoints(undisturbed))) == whole, "keeping states changes nothing"
     for killed_after in (steps // 3, 2 * steps // 3):
         with pytest.raises(KilledError):
             learn(steps=steps, checkpoints=checkpoints, progress=killing(killed_after))
@@ -59,6 +62,7 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(kind, steps, tmp_p
     assert digest(*learn(steps=steps, checkpoints=again)) == whole
     assert told == list(range(2 * steps // 3 + 1, steps + 1)), "it goes on where it was"
     assert [path.name for path in checkpoints.folder.iterdir()] == [f"step-{steps:08d}"]
+    assert state(checkpoints.folder) == state(undisturbed)
     assert digest(*learn(steps=steps, checkpoints=again)) == whole, "also where nothing is left to do"
 
 
@@ -169,12 +173,20 @@ def played(runs: list[dict[str, Any]], *, every: int) -> list[list[Any]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize(
-    ("kind", "steps", "kills"), [("mlp", 12, 40), ("warp", 5, 6), ("ctrl", 4, 4), ("flow", 5, 4), ("clip", 5, 4)]
+    ("kind", "steps", "kills"),
+    [
+        ("mlp", 12, 40),
+        ("warp", 5, 6),
+        *((kind, 4, 4) for kind in ("ctrl", "pi0", "pi05", "oft", "qwen")),
+        ("flow", 5, 4),
+        ("clip", 5, 4),
+    ],
 )
 def test_processes_killed_at_any_moment_end_as_if_they_had_not_been(kind, steps, kills, ranks, tmp_path):
-    """By SIGKILL, two times each before it may end: between steps and inside the write of a state."""
-    run = {"kind": kind, "steps": steps, "ranks": ranks}
-    chance, runs = random.Random(f"{kind} {ranks}"), [{**run, "folder": str(tmp_path / "whole")}]
+    """By SIGKILL, two times each before it may end: between steps and inside the write of a state. What is compared
+    is the whole state at the end of every process, optimizer and averages too."""
+    run, undisturbed = {"kind": kind, "steps": steps, "ranks": ranks}, tmp_path / "whole"
+    chance, runs = random.Random(f"{kind} {ranks}"), [{**run, "folder": str(undisturbed)}]
     for number in range(kills // 2):
         folder = str(tmp_path / str(number))
         for most in (1.0, 0.5):  # what is left to do after the first is less
@@ -183,9 +195,17 @@ def test_processes_killed_at_any_moment_end_as_if_they_had_not_been(kind, steps,
         runs.append({**run, "folder": folder})
     whole, *ends = played(runs, every=2)
     assert sum(None in end for end, one in zip(ends, runs[1:], strict=True) if "kill" in one) > kills // 2
+    expected = state(undisturbed)
+    assert len(expected) == ranks
+    shared = expected["process-0"]["shared"]
+    assert {*shared} == {"weights", "optimizer", "schedule", "noise", *(["average"] if kind not in JUDGES else [])}
+    moments = shared["optimizer"]["state"].values()
+    assert len(moments) > 0.9 * len(shared["weights"]), "of all but those that no loss reads"
+    assert all({"exp_avg", "exp_avg_sq"} < {*each} for each in moments)
     for end, one in zip(ends, runs[1:], strict=True):
         if "kill" not in one:
             for here, there in zip(end, whole, strict=True):
                 assert {**here, "moments": 0} == {**there, "moments": 0}
             assert [path.name for path in Path(one["folder"]).iterdir()] == [f"step-{steps:08d}"]
+            assert state(Path(one["folder"])) == expected
     shutil.rmtree(tmp_path)

@@ -88,19 +88,34 @@ def test_a_truncated_file_is_refused(tmp_path, refused, left):
         refused(kind, file, "truncated", "ownload", clip=text)
 
 
-def test_a_shard_that_is_missing_is_named(tmp_path, refused):
-    folder = openpi("pi0", tmp_path / "pi0")
+def in_two_shards(folder):
+    """The same weights in two files and an index, as large models are published."""
     tensors = load_file(folder / "model.safetensors")
     names = {name: f"model-0000{1 + index % 2}-of-00002.safetensors" for index, name in enumerate(tensors)}
     for shard in set(names.values()):
         save_file({name: tensors[name] for name, of in names.items() if of == shard}, folder / shard)
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    return folder
+
+
+def test_a_shard_that_is_missing_is_named(tmp_path, refused):
+    folder = in_two_shards(openpi("pi0", tmp_path / "pi0"))
     found = import_weights("pi0", folder, tmp_path / "whole", Options(DROID, preset="toy"))
     assert len(list((tmp_path / "whole").glob("*.safetensors"))) == 2
     assert not next(iter(found.values())).report.missing
     (folder / "model-00002-of-00002.safetensors").unlink()
     refused("pi0", folder, "1 of 2 files of the weights are missing, e.g. model-00002")
+
+
+@pytest.mark.parametrize("left", [4, 100, -1])
+def test_a_shard_that_is_truncated_is_named(tmp_path, refused, left):
+    folder = in_two_shards(openpi("pi0", tmp_path / "pi0"))
+    second = folder / "model-00002-of-00002.safetensors"
+    second.write_bytes(second.read_bytes()[:left])
+    told = refused("pi0", folder, "truncated", "ownload")
+    assert second.name in told
+    assert "model-00001" not in told
 
 
 def test_statistics_and_words_have_to_be_there(tmp_path, refused):

@@ -1,4 +1,5 @@
-"""The arm of DROID: its kinematics against recorded poses, and how well commands in its joints are followed."""
+"""The arm of DROID: its kinematics against recorded poses, how well commands in its joints are followed, and what
+policies see of its angles."""
 
 from __future__ import annotations
 
@@ -7,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from vlaw_models.robots.droid import IN_JOINT_POSITION, IN_JOINT_VELOCITY
+from vlaw_assets.importers.ctrl_world_annotation import annotation
+from vlaw_models.policies.normalization import Normalization
+from vlaw_models.robots.droid import IN_JOINT_POSITION, IN_JOINT_VELOCITY, SPEC
 from vlaw_models.robots.franka import AHEAD, BEHIND, JOINTS, PANDA, by_position, by_velocity
 from vlaw_models.robots.kinematics import flange
 from vlaw_models.robots.spec import wrapped
@@ -70,6 +74,37 @@ def test_commands_are_followed_better_than_by_the_reference():
     assert found[:, 14].mean() == pytest.approx(17.4, abs=0.1)
     assert found[:, 7].mean() < 11.0
     assert errors("val", "action.joint_position", by_position)[:, 14].mean() < 9.5
+
+
+@needs_sample
+def test_angles_of_recorded_commands_do_not_jump_for_a_policy():
+    """Of all chunks of 8 commands: from the state to the first one, from one to the next."""
+    chunk, angles = 8, list(SPEC.action.wraps)
+    read = [annotation(found, "", len(SPEC.cameras)) for split in ("train", "val") for found in annotations(split)]
+    states, actions = [one.states for one in read], [one.actions for one in read]
+
+    def seen(norm: Normalization) -> tuple[float, list[bool], list[bool]]:
+        """The widest fitted range of an action's angle in radians; which chunks jump, and which episodes' states."""
+        wide, low = (norm.action_high - norm.action_low)[:, angles], norm.action_low[:, angles]
+        chunks, episodes = [], []
+        for state, action in zip(states, actions, strict=True):
+            rows = np.arange(len(action) - chunk + 1)[:, None] + np.arange(chunk)
+            told = norm.actions(torch.from_numpy(action[rows]), torch.from_numpy(state[: len(rows)])).numpy()
+            away = (told[..., angles] + 1) / 2 * wide + low
+            chunks += (np.abs(np.diff(away, axis=1, prepend=0)) > np.pi).any((1, 2)).tolist()
+            turned = norm.state(torch.from_numpy(state)).numpy() / 2 * (norm.state_high - norm.state_low)
+            episodes.append(bool((np.abs(np.diff(turned[:, angles], axis=0)) > np.pi).any()))
+        return float(wide.max()), chunks, episodes
+
+    widest, chunks, episodes = seen(Normalization.of_robot(SPEC, states, actions, chunk_size=chunk))
+    assert (len(chunks), len(episodes)) == (766, 11)
+    assert widest == pytest.approx(2.2, abs=0.05)
+    assert not any(chunks)
+    assert not any(episodes)
+    widest, chunks, episodes = seen(Normalization.fit(states, actions, chunk_size=chunk, absolute=SPEC.action.as_is))
+    assert widest == pytest.approx(12.5, abs=0.05), "as numbers that are no angles"
+    assert np.mean(chunks) == pytest.approx(0.29, abs=0.005)
+    assert sum(episodes) == 9
 
 
 @pytest.mark.parametrize("robot", [IN_JOINT_VELOCITY, IN_JOINT_POSITION], ids=lambda robot: robot.name)

@@ -17,6 +17,7 @@ from vlaw_assets.pipeline import mirror
 from vlaw_assets.reports.episodes.command import watch_command
 from vlaw_assets.reports.markdown import literal
 from vlaw_assets.reports.numbers import numbers_of
+from vlaw_assets.reports.sampled import sampled
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ LONGEST = 4000
 EVALUATED = ("evaluation", "evaluation_low_noise")
 REPORT = "iteration_report"
 RECORDED = "recorded_episodes"
+MEASURED = "world_model_metrics"
 RECENT = 50
 """Losses whose mean is the newest."""
 EXAMPLE = 120
@@ -126,6 +128,8 @@ def texts_of(lake: Lake, ref: ArtifactRef) -> dict[str, str]:
             f"- {model} {'promoted' if said['promoted'] else '**refused**'}: {literal(said['reason'])}"
             for model, said in sorted(verdicts.items())
         )
+    if ref.kind == MEASURED and (text := sampled(lake, ref)):
+        found["sampling"] = text
     if left_out := ref.metrics.get("left_out"):
         found["not measured"] = "\n".join(f"- {literal(text)}" for text in left_out)
     if understood := ref.metrics.get("understood"):
