@@ -13,8 +13,9 @@ UV := uv==0.13.9
 CYCLONEDX := cyclonedx-bom==7.5.0
 MOTO := moto[server]==5.2.5
 OBSTORE := obstore==0.12.1
+ROBOTS := metaworld==3.0.0 imageio==2.38.1 stable-baselines3==2.9.2
 
-.PHONY: setup run ui test test-long test-browser pretrain bench lock sbom clean
+.PHONY: setup run ui test test-long test-browser test-robots pretrain bench lock sbom clean
 
 setup: $(VENV)/ready
 
@@ -46,6 +47,11 @@ test-long: setup  ## the others: kills, studies, servers, a browser, every shipp
 
 test-browser: setup  ## of those, what drives a real browser: the UI, episode pages, labelling
 	$(BIN)/python -m pytest -m browser
+
+test-robots: setup  ## Meta-World, LIBERO where VLAW_LIBERO_PYTHON names it, and PPO in the world model; needs OpenGL
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet --no-deps --target $(TOOLS)/robots $(ROBOTS)
+	MUJOCO_GL=$${MUJOCO_GL:-egl} PYTHONPATH=$(CURDIR)/$(TOOLS)/robots $(BIN)/python -m pytest tests/robots/test_metaworld.py tests/robots/test_process_world.py tests/exports/test_environment.py
 
 pretrain: setup  ## makes tiny weights as the shipped ones were made (several hours on two cores)
 	$(BIN)/vlaw pretrain

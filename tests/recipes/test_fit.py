@@ -16,12 +16,12 @@ from scratch_package import install
 from vlaw_assets.cli.doctor import CHECKS
 from vlaw_assets.recipes import PACKAGED, find_recipe, load_foundation, load_recipe, recipe_files
 from vlaw_assets.recipes.fit import check_learner, check_weights
-from vlaw_assets.recipes.preflight import check_all, check_fits
+from vlaw_assets.recipes.preflight import check_all, check_fits, doubts
 from vlaw_models import presets
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.base import LEARNERS
 from vlaw_models.policies.registry import POLICIES
-from vlaw_models.robots.registry import ROBOTS, importable_robots
+from vlaw_models.robots.registry import ROBOTS, find_robot, importable_robots
 
 
 def recipe(folder, text, name="mine"):
@@ -129,6 +129,49 @@ def test_weights_and_networks_that_are_not_there_are_refused_before_anything_run
             droid_recipe(tmp_path, world_model_metrics={"perceptual_net": "nowhere"}), droid_foundation(tmp_path)
         )
     assert caught.value.where == f"{tmp_path / 'mine.toml'}, key 'world_model_metrics.perceptual_net'"
+
+
+def described(folder, **config) -> str:
+    """Weights of which only this is asked."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    return str(folder)
+
+
+def test_packaged_recipes_leave_no_doubt(tmp_path):
+    assert doubts([load_recipe(path) for path in recipe_files().values()], load_foundation()) == []
+    assert doubts([droid_recipe(tmp_path)], droid_foundation(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("executed", "chunk", "thrown"),
+    [(4, 24, "of every 24 imagined frames 20 are"), (24, 5, "of every 25 imagined frames 1 are"), (24, 4, None)],
+)
+def test_a_chunk_of_another_length_than_the_world_models_is_told(tmp_path, executed, chunk, thrown, monkeypatch):
+    here = find_robot("droid").conditioning.to_json()
+    given = {
+        "base_policy": described(tmp_path / "policy", **{"class": "Pi0Policy", "execute_steps": executed}),
+        "world_model": described(
+            tmp_path / "world", **{"class": "CosmosWorld", "chunk": chunk, "conditioned_in": here}
+        ),
+    }
+    foundation = droid_foundation(tmp_path, weights=given)
+    mine = droid_recipe(tmp_path)
+    check_fits(mine, foundation)
+    found = doubts([mine], foundation)
+    assert len(found) == (thrown is not None)
+    assert all(thrown in one for one in found)
+    assert doubts([droid_recipe(tmp_path, "not_imagined", imagine={"episodes_per_task": 0})], foundation) == []
+    monkeypatch.setenv("VLAW_RECIPES", str(tmp_path))
+    assert CHECKS["recipes"]().splitlines()[1:] == found, "vlaw doctor says it too"
+
+
+def test_a_world_model_that_says_no_rate_is_told(tmp_path):
+    given = {"world_model": described(tmp_path / "world", **{"class": "CtrlWorld", "chunk": 4})}
+    foundation = droid_foundation(tmp_path, weights=given)
+    (found,) = doubts([droid_recipe(tmp_path)], foundation)
+    assert found.startswith(f"{given['world_model']} does not say in which poses, and at which rate")
+    assert "at 5 Hz, which robot 'droid' gives" in found
 
 
 def test_all_recipes_that_do_not_fit_are_named_at_once(tmp_path):

@@ -7,33 +7,25 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
-from factories import write_toml
 from smoke_place import Place
+from toy_iteration import run_iteration
 
-from vlaw_models import presets
-from vlaw_models.autoencoders.base import build_autoencoder
 from vlaw_models.episodes import Start
 from vlaw_models.errors import VlawError
-from vlaw_models.policies.build import build_policy
-from vlaw_models.policies.normalization import Normalization
-from vlaw_models.reward_models.base import build_reward_model
 from vlaw_models.robots.gym import RobotEnv
 from vlaw_models.robots.metaworld.simulator import SIMULATOR
 from vlaw_models.robots.metaworld.spec import SPEC
 from vlaw_models.rollouts.demonstrate import iterate_demonstrations
 from vlaw_models.rollouts.rollout import rollout
-from vlaw_models.world_models.base import build_world_model
 
 THERE = importlib.util.find_spec("metaworld") is not None and bool(os.environ.get("MUJOCO_GL"))
 needs_metaworld = pytest.mark.skipif(not THERE, reason="needs the extra 'metaworld', and MUJOCO_GL")
 TASKS = ["reach", "drawer-close"]
-SMALL = {"steps": 1, "batch_size": 2}
 
 
 def test_it_says_what_is_missing(monkeypatch):
@@ -106,54 +98,5 @@ def test_a_task_is_an_environment():
 @pytest.mark.slow
 @needs_metaworld
 def test_an_iteration_at_toy_size(tmp_path, demonstrations):
-    """The pipeline from scripted demonstrations to an evaluated policy, with new models that know nothing."""
-    place, weights = Place(tmp_path), tmp_path / "weights"
-    said = [episode.instruction for episode in demonstrations]
-    vectors = [[getattr(episode, name) for episode in demonstrations] for name in ("states", "actions")]
-    policy, judge, world_model = (
-        dict(preset["toy"]) for preset in (presets.POLICY, presets.REWARD_MODEL, presets.WORLD_MODEL)
-    )
-    policy["sizes"] = policy["sizes"] | {"vision": policy["sizes"]["vision"] | {"image_size": 64}}
-    judge["sizes"] = judge["sizes"] | {"image_size": 64}
-    world_model["sizes"] = world_model["sizes"] | {"latent_height": 8, "latent_width": 8}
-    normalization = Normalization.fit(*vectors, chunk_size=policy["chunk_size"], absolute=SPEC.action.as_is)
-    made = {
-        "base_policy": build_policy(policy, normalization, robot=SPEC, seed=0, instructions=said),
-        "reward_model": build_reward_model(judge, robot=SPEC, instructions=said),
-        "world_model": build_world_model(world_model, robot=SPEC, seed=0),
-        "autoencoder": build_autoencoder(presets.AUTOENCODER["toy"], seed=0),
-    }
-    for name, model in made.items():
-        model.save(weights / name)
-    corpora = {"demonstrations_per_task": 1, "co_training_per_task": 1}
-    both = {"robot": "metaworld", "preset": "toy"}
-    paths = {name: str(weights / name) for name in made}
-    write_toml(place.recipes / "foundation.toml", {**both, **corpora, "weights": paths})
-    recipe = {
-        "name": "sawyer",
-        **both,
-        "iterations": 1,
-        "tasks": TASKS,
-        "rollouts": {"episodes_per_task": 1, "num_steps": 4},
-        "world_model": SMALL,
-        "reward_model": SMALL | {"replays": False},
-        "imagine": {"episodes_per_task": 2, "num_steps": 4, "batch_size": 4},
-        "score": {"alpha": 1e-6},
-        "policy": SMALL | {"frozen_encoder": False, "validation_per_task": 0},
-        "evaluation": {"episodes_per_task": 1, "num_steps": 4},
-        "world_model_metrics": {"clips_per_task": 1, "num_steps": 4},
-        "promotion": {"enabled": False},
-    }
-    write_toml(place.recipes / "sawyer.toml", recipe)
-    code = "import sys; from vlaw_assets.cli import app; sys.argv[0] = 'vlaw'; app()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "run", "--experiment", "sawyer", "--iterations", "1"],
-        env={**os.environ, **place.environment()},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    held = place.lake.read(place.lake.ledger.require("real_rollouts", "sawyer|01")).episodes(frames=False)
-    assert sorted(episode.task for episode in held) == sorted(TASKS)
-    assert place.lake.ledger.require("policy_evaluation", "sawyer|01")
+    """The pipeline from scripted demonstrations to an evaluated policy."""
+    run_iteration(Place(tmp_path), SPEC, demonstrations, tasks=TASKS, foundation={})

@@ -1,17 +1,21 @@
 """A world in another process: the protocol with a fake simulator, and how its failures are told; LIBERO where it is.
 
-LIBERO's own test runs where VLAW_LIBERO_PYTHON names an environment that has it (`make test-long` then has it too).
+LIBERO's own tests run where VLAW_LIBERO_PYTHON names an environment that has it (`make test-robots`).
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from documents import ROOT
+from factories import commit
+from smoke_place import Place
+from toy_iteration import PIXELS, run_iteration
 
 from vlaw_models.episodes import Start
 from vlaw_models.errors import VlawError
@@ -132,8 +136,11 @@ def test_libero_says_what_is_missing(monkeypatch, tmp_path):
         SIMULATOR.demonstrator(num_steps=28)
 
 
+needs_libero = pytest.mark.skipif(not os.environ.get(PYTHON), reason=f"{PYTHON} names no environment with LIBERO")
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(not os.environ.get(PYTHON), reason=f"{PYTHON} names no environment with LIBERO")
+@needs_libero
 def test_a_suite_of_libero_end_to_end():
     robot = find_robot("libero")
     seen = SIMULATOR.world(32)
@@ -154,3 +161,22 @@ def test_a_suite_of_libero_end_to_end():
     assert np.allclose(moved.states[0, -1], LIBERO.clip(start, up[0, -1]))
     assert np.abs(moved.images[0, -1].astype(int) - first.images[0]).mean() > 2, "the arm has moved"
     seen.close()
+
+
+@pytest.mark.slow
+@needs_libero
+def test_an_iteration_of_libero_at_toy_size(tmp_path):
+    """The pipeline from recorded demonstrations to an evaluated policy; what they show is of no account here."""
+    place, seen = Place(tmp_path), SIMULATOR.world(PIXELS)
+    still = rollout(Still(), seen, [Start("libero_spatial", 20)], num_steps=9, seed=0)
+    seen.close()
+    shown = [replace(episode, success=True, event="success") for episode in still]
+    commit(
+        place.lake,
+        "recorded_episodes",
+        "shown|00",
+        write=lambda draft: draft.write_episodes(shown, purpose="rollout", world=LIBERO.world, label_source="recorded"),
+        recipe={"of": "shown", "robot": LIBERO.identity()},
+    )
+    recorded = {"demonstrations": "recorded:shown", "co_training": "recorded:shown"}
+    run_iteration(place, LIBERO, shown, tasks=["libero_spatial"], foundation=recorded)

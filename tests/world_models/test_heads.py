@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from small_policies import FLOW, make
-from toy_world_models import SMALL, TOY
+from toy_world_models import CLASSES, condition, made
 
 from vlaw_models.autoencoders.folded_pixels import FoldedPixels
 from vlaw_models.config import Sampling, WorldModelConfig
@@ -21,35 +21,11 @@ from vlaw_models.robots.tabletop.controller import HIGH, LOW
 from vlaw_models.robots.tabletop.spec import SPEC
 from vlaw_models.world_models import edm
 from vlaw_models.world_models.base import Condition, WorldModel, load_world_model
-from vlaw_models.world_models.chunk_unet import ChunkUNet
-from vlaw_models.world_models.chunk_warp import ChunkWarp, ChunkWarpConfig
-from vlaw_models.world_models.ctrl_world import CtrlWorld
 from vlaw_models.world_models.heads import Targets, head_errors
 from vlaw_models.world_models.imagined_world import ImaginedWorld
 from vlaw_models.world_models.latents import Runs, encode_episodes, frame_rewards, targets, windows
 
-WARP = ChunkWarpConfig(
-    **ChunkWarp.of_robot(SPEC), height=16, width=16, window=(8, 8), channels=(16, 16, 32), embedding=32
-)
-CLASSES = {"ChunkWarp": (ChunkWarp, WARP), "ChunkUNet": (ChunkUNet, SMALL), "CtrlWorld": (CtrlWorld, TOY)}
 YES, NO = "put it on the left", "put it on the right"
-
-
-def made(kind: str) -> WorldModel:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = CLASSES[kind][0](CLASSES[kind][1]).eval()
-        for parameter in model.parameters():  # also the layers that start at zero
-            torch.nn.init.normal_(parameter, std=0.1)
-    return model
-
-
-def condition(model: WorldModel, instructions: list[str]) -> Condition:
-    g, count = torch.Generator().manual_seed(0), len(model.offsets()[0])
-    low, high = torch.tensor(LOW), torch.tensor(HIGH)
-    poses = low + (high - low) * torch.rand(len(instructions), count + model.chunk, 5, generator=g)
-    context = torch.rand(len(instructions), count, *model.latent_shape, generator=g) * 2 - 1
-    return Condition(context, poses, words=model.read_words(instructions))
 
 
 def imagined(model: WorldModel, given: Condition) -> edm.Prediction:
@@ -115,29 +91,10 @@ def test_rewards_are_those_recorded_or_the_last_frames_of_a_success():
     assert frame_rewards(episode(0, extra={"rewards": recorded})).tolist() == [0, *recorded]
 
 
-def test_the_loss_is_frames_and_weighted_heads():
-    model = made("ChunkUNet")
-    model.autocast = False
-    model.add_heads([YES], seed=0)
-    given = condition(model, [YES] * 2)
-    future = torch.randn(2, model.chunk, *model.latent_shape)
-    reward = torch.tensor([[0.0, 1.0, 1.0, torch.nan], [torch.nan] * 4])
-    told = Targets(reward, given.poses[:, -model.chunk :] + 0.1)
-
-    def loss(**weights):
-        return edm.loss(model, future, given, torch.Generator().manual_seed(3), targets=told, **weights)[0]
-
-    plain = loss()
-    assert torch.equal(plain, edm.loss(model, future, given, torch.Generator().manual_seed(3))[0])
-    sigma = (model.edm.log_std * torch.randn(2, generator=torch.Generator().manual_seed(3)) + model.edm.log_mean).exp()
-    # An untrained head says what its bias says of the pose: as commanded.
-    state = ((0.1 / model.half_range) ** 2).mean()
-    assert torch.allclose(loss(state_weight=2.0) - plain, 2 * state / (1 + sigma), rtol=1e-3)
-    more = loss(reward_weight=1.0) - plain
-    assert more[0] > 0
-    assert more[1] == 0, "nobody knows its rewards"
+def test_cross_entropy_is_of_the_frames_whose_reward_is_known():
+    reward, states, half = torch.tensor([[0.0, 1.0, 1.0, torch.nan]]), torch.zeros(1, 4, 5), torch.ones(5)
     logits = torch.tensor([[0.5, -1.0, 2.0, 9.0]])
-    found, _ = head_errors(logits, told.states[:1], Targets(reward[:1], told.states[:1]), model.half_range)
+    found, _ = head_errors(logits, states, Targets(reward, states), half)
     p = logits.sigmoid()[0]
     assert found.item() == pytest.approx(float(-((1 - p[0]).log() + p[1].log() + p[2].log()) / 3), abs=1e-6)
 
@@ -215,33 +172,6 @@ def test_heads_learn_what_the_task_asks_for(tmp_path):
     _, given = windows(data, learned, chosen, data.stored[chosen.frames])
     told, truth = imagined(learned, given), targets(data, learned, chosen)
     assert told.reward[truth.reward == 1].mean() > 0.8 > 0.3 > told.reward[truth.reward == 0].mean()
-
-
-def test_the_predicted_state_feeds_the_next_chunk():
-    model, folded = made("ChunkWarp"), FoldedPixels()
-    one = episode(0)
-    start = Start("put", 0, YES, one.images[0], one.states[0], "e0")
-    actions = one.actions[None, :8]
-
-    def steps(world: ImaginedWorld):
-        world.reset([start])
-        return [world.step(actions[:, :4]), world.step(actions[:, 4:])]
-
-    bare = steps(ImaginedWorld(model, folded, SPEC))
-    assert bare[0].reward is None
-    assert bare[0].ended is None
-    assert np.array_equal(bare[0].states, bare[0].actions)
-    model.add_heads([YES], seed=0)
-    same = steps(ImaginedWorld(model, folded, SPEC))
-    assert np.allclose(same[1].states, same[1].actions, atol=1e-6), "untrained: as commanded"
-    torch.nn.init.constant_(model.heads.pose.bias, 0.2)
-    other = steps(ImaginedWorld(model, folded, SPEC, done_above=0.5))
-    assert np.array_equal(other[0].actions, bare[0].actions)
-    assert np.allclose(other[0].states - other[0].actions, 0.2 * model.half_range.numpy(), atol=1e-4)
-    assert np.array_equal(other[0].images, bare[0].images)
-    assert not np.array_equal(other[1].images, bare[1].images), "the next chunk begins where the state is"
-    assert other[0].reward.shape == (1, 4)
-    assert other[0].ended.tolist() == [bool((other[0].reward > 0.5).any())]
 
 
 def test_rows_that_ended_leave_and_the_others_are_as_before():

@@ -47,6 +47,14 @@ def world(models) -> ImaginedWorld:
     return ImaginedWorld(*models, SPEC)
 
 
+def with_head(starts: list[Start], says: float) -> ImaginedWorld:
+    """A world model whose reward head says the same of nearly everything, as a logit."""
+    model = load_world_model(foundation("tiny", "world_model"))
+    model.add_heads([start.instruction for start in starts], seed=0)
+    model.heads.reward.bias.data.fill_(says)
+    return ImaginedWorld(model, load_autoencoder(foundation("tiny", "autoencoder")), SPEC)
+
+
 def higher(frames, states, instructions) -> np.ndarray:
     """How high the hand has come, 26 cm is 1: a reward that a test can predict."""
     return np.array([min(max(poses[-1, 2] / 0.26, 0), 1) for poses in states])
@@ -60,13 +68,16 @@ def equal(first: dict, second: dict) -> bool:
     return first.keys() == second.keys() and all(np.array_equal(first[name], second[name]) for name in first)
 
 
-def test_one_passes_gymnasiums_checker(world, starts):
+@pytest.mark.parametrize("reward", [higher, None], ids=["by a function", "by its head"])
+def test_one_passes_gymnasiums_checker(world, starts, reward):
+    if reward is None:
+        world = with_head(starts, -9.0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         # Poses are in metres and radians on purpose; models and starts are no keywords of gymnasium.make.
         for allowed in ("symmetric and normalized space", "spec"):
             warnings.filterwarnings("ignore", message=f".*{allowed}.*")
-        check_env(ImaginedEnv(world, starts, reward=higher, num_steps=4, render_mode="rgb_array"))
+        check_env(ImaginedEnv(world, starts, reward=reward, num_steps=4, render_mode="rgb_array"))
 
 
 def test_it_observes_and_takes_what_the_robots_environment_does(world, starts):
@@ -194,11 +205,7 @@ def test_bad_rewards_actions_and_starts_are_refused(world, starts):
 
 @pytest.mark.parametrize(("says", "ended"), [(9.0, [True, False]), (-9.0, [False, True])])
 def test_a_world_model_with_a_head_judges_for_itself(starts, says, ended):
-    model = load_world_model(foundation("tiny", "world_model"))
-    model.add_heads([start.instruction for start in starts], seed=0)
-    model.heads.reward.bias.data.fill_(says)
-    world = ImaginedWorld(model, load_autoencoder(foundation("tiny", "autoencoder")), SPEC)
-    env = ImaginedVectorEnv(world, starts, 2, num_steps=4, execute_steps=4)
+    env = ImaginedVectorEnv(with_head(starts, says), starts, 2, num_steps=4, execute_steps=4)
     observed, _ = env.reset(seed=0)
     for _ in range(2):  # the second time after a restart
         chunk = np.repeat(lift(observed["state"])[:, None], 4, axis=1)
@@ -207,3 +214,15 @@ def test_a_world_model_with_a_head_judges_for_itself(starts, says, ended):
         assert (rewards > 0).tolist() == terminated.tolist() == told["success"].tolist()
         assert ((told["p_success"] > 0.9) == terminated).all()
         observed, *_ = env.step(chunk)
+
+
+@pytest.mark.parametrize("says", [9.0, -9.0])
+def test_a_head_ends_the_episode_of_a_single_environment(starts, says):
+    env = ImaginedEnv(with_head(starts, says), starts, num_steps=2)
+    observed, _ = env.reset(seed=0)
+    ends = []
+    while not ends or not any(ends[-1][:2]):
+        observed, reward, terminated, truncated, told = env.step(lift(observed["state"]))
+        ends.append((terminated, truncated, reward, told["success"]))
+        assert (told["p_success"] > 0.9) == terminated
+    assert ends == ([(True, False, 1.0, True)] if says > 0 else [(False, False, 0.0, False), (False, True, 0.0, False)])

@@ -154,7 +154,7 @@ def _memory() -> str:
 def _recipes() -> str:
     from vlaw_assets.environment import recipes_folder
     from vlaw_assets.recipes import PACKAGED, load_foundation, load_recipe, recipe_files
-    from vlaw_assets.recipes.preflight import check_all, check_fits
+    from vlaw_assets.recipes.preflight import check_all, check_fits, doubts
     from vlaw_assets.recipes.study import definition, load_study, resolved, study_files
 
     folder = recipes_folder()
@@ -175,7 +175,8 @@ def _recipes() -> str:
         )
     ]
     check_all(here, lambda recipe: check_fits(recipe, foundation))
-    return f"{', '.join(sorted(files))}; studies {', '.join(sorted(known))}"
+    said = f"{', '.join(sorted(files))}; studies {', '.join(sorted(known))}"
+    return "\n".join([said, *doubts(here, foundation)])
 
 
 def _weights() -> str:

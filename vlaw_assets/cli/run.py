@@ -75,11 +75,13 @@ def run(
     from vlaw_assets.pipeline import driver, liveness
     from vlaw_assets.pipeline.progress import listening
     from vlaw_assets.recipes import load_foundation
-    from vlaw_assets.recipes.preflight import check_fits
+    from vlaw_assets.recipes.preflight import check_fits, doubts
 
     engine = usable(given_engine())
     foundation = load_foundation(recipes_folder())
     check_fits(recipe, foundation)
+    for doubt in doubts([recipe], foundation):
+        console.print(doubt, markup=False, soft_wrap=True)
     begun = time.monotonic()
     lake = Lake.open(default_lake(), create=True)
     assets = [name.strip() for name in only.split(",") if name.strip()]

@@ -49,7 +49,7 @@ def study(
     from vlaw_assets.environment import recipes_folder
     from vlaw_assets.lake import Lake
     from vlaw_assets.recipes import load_foundation
-    from vlaw_assets.recipes.preflight import check_all, check_fits
+    from vlaw_assets.recipes.preflight import check_all, check_fits, doubts
     from vlaw_assets.recipes.study import definition, find_study, resolved
     from vlaw_assets.studies.running import members_of
 
@@ -63,6 +63,8 @@ def study(
     foundation = load_foundation(folder)
     recipes = [resolved(member, folder) for member in members]
     check_all(recipes, lambda recipe: check_fits(recipe, foundation))
+    for doubt in doubts(recipes, foundation):
+        (errors if as_json else console).print(doubt, markup=False, soft_wrap=True)
     lake = Lake.open(default_lake(), create=True)
     check_all(recipes, lambda recipe: check_sources(recipe, foundation, lake, iterations=recipe.iterations))
     if _run(lake, found, defined, members, jobs=jobs, restart=restart, embeddings=with_embeddings, as_json=as_json):

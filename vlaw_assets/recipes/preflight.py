@@ -1,10 +1,11 @@
-"""What is asked of recipes before anything runs: that they fit the foundation, and that what both name is there."""
+"""What is asked of recipes before anything runs: that they fit the foundation, that what both name is there, and what
+of it may not be meant."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.recipes.checking import problem
 from vlaw_assets.recipes.fit import MODELS, check_foundation, check_learner, check_weights
@@ -44,14 +45,53 @@ def check_all(recipes: Iterable[Recipe], check: Callable[[Recipe], None]) -> Non
         )
 
 
+def doubts(recipes: Iterable[Recipe], foundation: Foundation) -> list[str]:
+    """What fits and runs and may not be meant, a sentence each: steps that are imagined for nothing, and a world model
+    that does not say at which rate it goes. Of none, where no recipe imagines in a world model."""
+    if not any(recipe.needs_world_model for recipe in recipes):
+        return []
+    found = []
+    policy, model = _config("base_policy", foundation), _config("world_model", foundation)
+    executed, chunk = policy.get("execute_steps"), model.get("chunk")
+    if isinstance(executed, int) and isinstance(chunk, int) and executed > 0 < chunk and executed % chunk:
+        imagined = -(-executed // chunk) * chunk
+        found.append(
+            f"the policy executes {executed} control steps before it looks again, the world model imagines {chunk} in "
+            f"a pass: of every {imagined} imagined frames {imagined - executed} are thrown away, imagined as if the "
+            "last pose were held. Use a world model whose `chunk` divides the policy's `execute_steps` (both in their "
+            "config.json)."
+        )
+    given, robot = foundation.weights.get("world_model"), find_robot(foundation.robot)
+    if given and robot.conditioning is not None and "conditioned_in" not in model:
+        found.append(
+            f"{given} does not say in which poses, and at which rate, it is conditioned ('conditioned_in' of its "
+            f"config.json): it is taken for {robot.conditioning}, which robot {robot.name!r} gives."
+        )
+    return found
+
+
+def _folder(name: str, foundation: Foundation) -> Path | None:
+    """The model that the foundation starts from; None for a new one."""
+    given = foundation.weights.get(name)
+    if not given and foundation.preset in presets.UNTRAINED:
+        return None
+    return Path(given or presets.foundation(foundation.preset, name, robot=foundation.robot)).expanduser()
+
+
 def _weights(name: str, foundation: Foundation) -> str:
     """The class of the model that the foundation starts from; "" for a new one. Raises VlawError where there is
     none."""
-    given = foundation.weights.get(name)
-    if not given and foundation.preset in presets.UNTRAINED:
-        return ""
-    folder = given or presets.foundation(foundation.preset, name, robot=foundation.robot)
-    return check_weights(name, Path(folder).expanduser())
+    folder = _folder(name, foundation)
+    return "" if folder is None else check_weights(name, folder)
+
+
+def _config(name: str, foundation: Foundation) -> dict[str, Any]:
+    """What the policy or the world model that the foundation starts from says of itself."""
+    folder = _folder(name, foundation)
+    if folder is not None:
+        return load_config(folder)
+    preset = {"base_policy": presets.POLICY, "world_model": presets.WORLD_MODEL}[name][foundation.preset]
+    return {**preset["sizes"], **preset}
 
 
 def _check_spaces(recipe: Recipe, foundation: Foundation) -> None:
