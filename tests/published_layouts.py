@@ -115,6 +115,40 @@ def ctrl_world(file: Path) -> Path:
     return file
 
 
+def cosmos(folder: Path) -> Path:
+    """diffusers' folder of Cosmos-Predict2 for video: `transformer` and `vae`."""
+    cosmos_transformer().save_pretrained(folder / "transformer")
+    wan_vae().save_pretrained(folder / "vae")
+    return folder
+
+
+def cosmos_transformer():
+    from diffusers import CosmosTransformer3DModel
+
+    sizes = WORLD_MODEL["cosmos_toy"]["sizes"]
+    torch.manual_seed(6)
+    return CosmosTransformer3DModel(
+        in_channels=sizes["latent_channels"] + 1,
+        out_channels=sizes["latent_channels"],
+        num_attention_heads=sizes["heads"],
+        attention_head_dim=sizes["head_dim"],
+        num_layers=sizes["layers"],
+        text_embed_dim=sizes["text_dim"],
+        adaln_lora_dim=sizes["adaln_dim"],
+        rope_scale=(1.0, 3.0, 3.0),
+        extra_pos_embed_type=None,
+    )
+
+
+def wan_vae():
+    from diffusers import AutoencoderKLWan
+
+    sizes = AUTOENCODER["cosmos_toy"]["sizes"]
+    torch.manual_seed(7)
+    numbers = {"latents_mean": [0.1, -0.2, 0.3, 0.0], "latents_std": [1.0, 2.0, 0.5, 1.5]}
+    return AutoencoderKLWan(**{**sizes, "dim_mult": list(sizes["dim_mult"])}, **numbers)
+
+
 def qwen3_vl(folder: Path) -> Path:
     """transformers' folder of a Qwen3-VL."""
     from transformers import PreTrainedTokenizerFast

@@ -93,6 +93,19 @@ def test_the_papers_sizes_are_the_published_ones():
     assert model.latent_shape == (16, 3 * 192 // autoencoder.factor, 320 // autoencoder.factor)
 
 
+@pytest.mark.parametrize(
+    ("preset", "features", "heads"),
+    [("cosmos", (6, 36 * 20, 2048), 725_060), ("paper", (4, 9 * 5, 1280), 535_724)],
+)
+def test_heads_are_built_at_the_papers_sizes(preset, features, heads):
+    with torch.device("meta"):
+        model = build_world_model(WORLD_MODEL[preset], robot=DROID, seed=0)
+        before = model.num_parameters()
+        model.add_heads([TASK], seed=0)
+    assert model.feature_shape == features
+    assert model.num_parameters() - before == heads
+
+
 def test_the_network_is_the_published_one_where_no_action_is_told(model):
     net = model.network
     config = {name: value for name, value in net.config.items() if not name.startswith("_")}

@@ -15,7 +15,7 @@ weights = typer.Typer(no_args_is_help=True, help="Bring published weights in, an
 
 @weights.command("import")
 def import_(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="svd, ctrl-world, clip, qwen3-vl, pi0 or pi05.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="svd, ctrl-world, clip, cosmos, qwen3-vl, pi0 or pi05.")],
     path: Annotated[Path, typer.Argument(help="The folder, or file, as it was published.")],
     out: Annotated[Path | None, typer.Option(help="Folder to write; default: weights/KIND.")] = None,
     robot: Annotated[str, typer.Option(help="Whose cameras and poses: these files do not say it.")] = "droid",
