@@ -1,5 +1,5 @@
 """`vlaw weights`: published weights into checkpoint folders, and what is in one. The reading is in
-vlaw_models/published."""
+vlaw_models/published; base policies are made in imitate.py."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from typing import Annotated
 
 import typer
 
+from vlaw_assets.cli.imitate import imitate
 from vlaw_assets.cli.output import console
 
-weights = typer.Typer(no_args_is_help=True, help="Bring published weights in, and see what a checkpoint is.")
+weights = typer.Typer(
+    no_args_is_help=True, help="Bring published weights in, make base policies, see what a checkpoint is."
+)
+weights.command("imitate")(imitate)
 
 
 @weights.command("import")
