@@ -78,6 +78,7 @@ def _world_model(path: Path, preset: str, options: Options) -> Part:
     tensors: dict[str, Stored | torch.Tensor] = {ours: published[key] for key, ours in report.renamed.items()}
     tensors |= {key: value for key, value in _new_embedders(config).items() if key in report.made}
     part = Part("world_model", {"class": "CosmosWorld", **asdict(config)}, report, tensors=tensors)
+    part.notes.append("its text encoder is not taken: it reads no instruction")
     part.notes.append("its embedding of actions is new: it has to be trained before what it imagines follows them")
     return part
 
