@@ -13,9 +13,11 @@ from typer.testing import CliRunner
 
 from vlaw_assets.cli import app
 from vlaw_models.autoencoders.base import load_autoencoder
-from vlaw_models.config import Sampling
+from vlaw_models.config import Sampling, WorldModelConfig
 from vlaw_models.device import mixed
+from vlaw_models.episodes import Episode
 from vlaw_models.errors import VlawError
+from vlaw_models.learners.world_model import finetune_world_model
 from vlaw_models.published.importing import import_weights
 from vlaw_models.published.part import Options
 from vlaw_models.robots.droid import SPEC as DROID
@@ -85,6 +87,54 @@ def test_a_chunk_is_imagined_and_follows_the_actions_once_their_embedding_has_le
     assert not np.array_equal(imagined(one), imagined(other))
 
 
+def test_the_text_encoder_goes_with_the_world_model_and_reads_as_the_published_one(imported, published, tmp_path):
+    """diffusers' pipeline: 512 tokens, those beyond the text's end zero; files are linked, and taken along."""
+    from transformers import AutoTokenizer
+
+    out, _ = imported
+    model = load_world_model(out / "world_model")
+    tokenizer = AutoTokenizer.from_pretrained(published / "tokenizer")
+    given = tokenizer(layouts.INSTRUCTIONS, padding="max_length", max_length=512, return_tensors="pt")
+    with torch.inference_mode():
+        theirs = layouts.t5().eval()(given["input_ids"], attention_mask=given["attention_mask"]).last_hidden_state
+    found = model.embed_text(layouts.INSTRUCTIONS)
+    assert found.shape == (2, 512, 8)
+    assert torch.allclose(found, theirs * given["attention_mask"][..., None], atol=1e-5)
+    assert not any("text" in name for name in model.state_dict()), "it is not trained, averaged or written anew"
+    again = load_world_model(model.save(tmp_path / "again"))
+    assert torch.equal(again.embed_text(layouts.INSTRUCTIONS[:1])[0], found[0])
+    files = [folder / "text_encoder" / "model.safetensors" for folder in (out / "world_model", tmp_path / "again")]
+    assert files[0].stat().st_ino == files[1].stat().st_ino
+    words = tmp_path / "again" / "text_encoder" / "tokenizer.json"
+    words.unlink()  # another name of the published file
+    words.write_text("{}")
+    with pytest.raises(VlawError, match="this is no T5 with its tokenizer"):
+        load_world_model(tmp_path / "again")
+
+
+@pytest.mark.slow
+def test_what_is_imagined_follows_from_the_instruction_and_training_keeps_the_text_encoder(imported, tmp_path):
+    out, _ = imported
+    rng = np.random.default_rng(0)
+    states = rng.uniform(LOW, HIGH, (27, 7)).astype(np.float32)
+    images = rng.integers(0, 256, (27, 3, 48, 80, 3), dtype=np.uint8)
+    one, other = (Episode("move", text, 0, images, states, states[1:]) for text in layouts.INSTRUCTIONS)
+    autoencoder = load_autoencoder(out / "autoencoder")
+
+    def imagined(folder, instruction: str) -> np.ndarray:
+        world = ImaginedWorld(load_world_model(folder), autoencoder, DROID, sampling=Sampling(1), seed=0)
+        world.reset([Start("move", 0, instruction, images=images[0], state=states[0])])
+        return world.step(states[None, 1:25]).images
+
+    first = imagined(out / "world_model", one.instruction)
+    assert not np.array_equal(first, imagined(out / "world_model", other.instruction))
+    cfg = WorldModelConfig(steps=1, batch_size=1)
+    finetune_world_model(out / "world_model", out / "autoencoder", [one, other], [], cfg, tmp_path / "new", seed=0)
+    before, after = (load_world_model(folder) for folder in (out / "world_model", tmp_path / "new"))
+    assert torch.equal(*(model.embed_text(layouts.INSTRUCTIONS) for model in (before, after)))
+    assert not torch.equal(before.network.proj_out.weight, after.network.proj_out.weight)
+
+
 def change(folder, part, state):
     save_file(state, folder / part / "diffusion_pytorch_model.safetensors")
 
@@ -115,6 +165,16 @@ def test_every_name_and_shape_that_does_not_fit_is_named(tmp_path):
     refused("the published configuration cannot be read")
     (folder / "transformer" / "config.json").write_text(json.dumps({**told, "num_layers": 3}))
     refused("missing: network.transformer_blocks.2.")
+    (folder / "transformer" / "config.json").write_text(json.dumps(told))
+    file = folder / "text_encoder" / "model.safetensors"
+    save_file({**load_file(file), "lm_head.weight": torch.ones(1)}, file)
+    refused("T5's encoder; 1 unknown: lm_head.weight")
+    (folder / "tokenizer" / "tokenizer.json").unlink()
+    layouts.t5().save_pretrained(folder / "text_encoder")
+    refused("T5's vocabulary is not there")
+    config = folder / "text_encoder" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "d_model": 16}))
+    refused("is a t5 of 16 numbers a token, the transformer reads a t5's of 8")
     with pytest.raises(VlawError, match="preset 'small' is no WanAutoencoder") as caught:
         import_weights("cosmos", folder, tmp_path / "out", Options(DROID, preset="small"))
     assert caught.value.remedy == "Give one of: cosmos, cosmos_toy."
@@ -139,7 +199,8 @@ def test_the_commands_say_what_became_of_every_tensor(published, tmp_path):
     assert said.exit_code == 0, said.output
     assert said.output.count("missing: 0, unknown: 0") == 2
     record = json.loads((out / "world_model" / "import.json").read_text())
-    names = load_file(published / "transformer" / "diffusion_pytorch_model.safetensors")
+    names = [*load_file(published / "transformer" / "diffusion_pytorch_model.safetensors")]
+    names += [f"text_encoder.{name}" for name in load_file(published / "text_encoder" / "model.safetensors")]
     assert sorted([*record["used"], *record["renamed"], *record["dropped"]]) == sorted(names)
     for key, made in (("autoencoder", "WanAutoencoder"), ("world_model", "CosmosWorld")):
         said = CliRunner().invoke(app, ["weights", "check", str(out / key)])

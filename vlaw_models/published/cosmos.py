@@ -1,4 +1,5 @@
-"""Cosmos-Predict2 for video (diffusers' folder: `transformer`, `vae`): autoencoder, and the start of a world model.
+"""Cosmos-Predict2 for video (diffusers' folder: `transformer`, `vae`, `text_encoder`, `tokenizer`): autoencoder, and
+the start of a world model, with T5, which it reads the instruction by.
 
 Published for text and video alone, it knows no actions: their embedding is new, and changes nothing before it is
 trained.
@@ -11,18 +12,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vlaw_models.checkpoint import CONFIG, TOKENIZER, read_text
 from vlaw_models.errors import VlawError
 from vlaw_models.presets import AUTOENCODER, WORLD_MODEL
 from vlaw_models.published.diffusion import ANOTHER, autoencoder_part
 from vlaw_models.published.keys import match
 from vlaw_models.published.part import Options, Part, preset_of, published_config, shapes_of
-from vlaw_models.published.tensors import Stored, stored_tensors
+from vlaw_models.published.tensors import Stored, stored_tensors, weight_files
 
 if TYPE_CHECKING:
     import torch
 
     from vlaw_models.world_models.cosmos_world import CosmosWorldConfig
 
+FOLDER = "text_encoder"
+"""Of the published folder, and of ours (world_models/t5_text.py)."""
 PRESETS = {"paper": "cosmos", "toy": "cosmos_toy"}
 """What --preset means here: the sizes of these backbones."""
 ACTIONS = "action_embedders."
@@ -78,9 +82,49 @@ def _world_model(path: Path, preset: str, options: Options) -> Part:
     tensors: dict[str, Stored | torch.Tensor] = {ours: published[key] for key, ours in report.renamed.items()}
     tensors |= {key: value for key, value in _new_embedders(config).items() if key in report.made}
     part = Part("world_model", {"class": "CosmosWorld", **asdict(config)}, report, tensors=tensors)
-    part.notes.append("its text encoder is not taken: it reads no instruction")
+    if (path / FOLDER).is_dir():
+        _add_text(part, path, config.text_dim)
+    else:
+        part.notes.append(f"there is no {FOLDER}: it reads no instruction")
     part.notes.append("its embedding of actions is new: it has to be trained before what it imagines follows them")
     return part
+
+
+def _add_text(part: Part, path: Path, text_dim: int) -> None:
+    """T5's files go into the world model's folder as they are, with its tokenizer. Raises VlawError where it is another
+    model's."""
+    from transformers import T5Config, T5EncoderModel
+
+    folder = path / FOLDER
+    given = published_config(folder, needed_for="the text encoder")
+    if given.get("model_type") != "t5" or given.get("d_model") != text_dim:
+        raise VlawError(
+            f"the text encoder is a {given.get('model_type')} of {given.get('d_model')} numbers a token, the "
+            f"transformer reads a t5's of {text_dim}",
+            where=str(folder),
+            remedy="Give the folder as it was published: all are of one model.",
+        )
+    config = T5Config.from_pretrained(folder, local_files_only=True)
+    tied = "encoder.embed_tokens.weight"
+    ours = shapes_of(lambda: T5EncoderModel(config))
+    report = match(
+        {key: one.shape for key, one in stored_tensors(folder).items()},
+        {key: shape for key, shape in ours.items() if key != tied},
+        drop=lambda key: "a copy of the words' embedding" if key == tied else None,
+    ).check("T5's encoder", where=str(folder), remedy=ANOTHER)
+    part.report.used += [f"{FOLDER}.{key}" for key in report.used]
+    part.report.dropped |= {f"{FOLDER}.{key}": why for key, why in report.dropped.items()}
+    names = [folder / CONFIG, *weight_files(folder), *sorted(folder.glob("*.safetensors.index.json"))]
+    part.links |= {f"{FOLDER}/{file.name}": file for file in names}
+    words = path / "tokenizer" / TOKENIZER
+    if not words.is_file():
+        raise VlawError(
+            "T5's vocabulary is not there as the `tokenizers` package reads it",
+            where=str(words),
+            remedy="Download tokenizer.json too, or save it where sentencepiece is installed: transformers' "
+            "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER).",
+        )
+    part.texts[f"{FOLDER}/{TOKENIZER}"] = read_text(words)
 
 
 def _new_embedders(config: CosmosWorldConfig) -> Mapping[str, torch.Tensor]:
