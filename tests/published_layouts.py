@@ -115,6 +115,68 @@ def ctrl_world(file: Path) -> Path:
     return file
 
 
+def cosmos(folder: Path) -> Path:
+    """diffusers' folder of Cosmos-Predict2 for video: `transformer`, `vae`, `text_encoder` and `tokenizer`."""
+    from transformers import PreTrainedTokenizerFast
+
+    cosmos_transformer().save_pretrained(folder / "transformer")
+    wan_vae().save_pretrained(folder / "vae")
+    t5().save_pretrained(folder / "text_encoder")
+    given = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=t5_words(), **given).save_pretrained(folder / "tokenizer")
+    return folder
+
+
+def t5():
+    """T5-11B's encoder at the width that the transformer reads."""
+    from transformers import T5Config, T5EncoderModel
+
+    torch.manual_seed(8)
+    width = WORLD_MODEL["cosmos_toy"]["sizes"]["text_dim"]
+    return T5EncoderModel(
+        T5Config(vocab_size=16, d_model=width, d_kv=4, d_ff=16, num_layers=2, num_heads=2, initializer_factor=4.0)
+    )
+
+
+def t5_words():
+    """Words with T5's own first three, and an end."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    words = {word: number for number, word in enumerate(["<pad>", "</s>", "<unk>", *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(["<pad>", "</s>"])
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return tokenizer
+
+
+def cosmos_transformer():
+    from diffusers import CosmosTransformer3DModel
+
+    sizes = WORLD_MODEL["cosmos_toy"]["sizes"]
+    torch.manual_seed(6)
+    return CosmosTransformer3DModel(
+        in_channels=sizes["latent_channels"] + 1,
+        out_channels=sizes["latent_channels"],
+        num_attention_heads=sizes["heads"],
+        attention_head_dim=sizes["head_dim"],
+        num_layers=sizes["layers"],
+        text_embed_dim=sizes["text_dim"],
+        adaln_lora_dim=sizes["adaln_dim"],
+        rope_scale=(1.0, 3.0, 3.0),
+        extra_pos_embed_type=None,
+    )
+
+
+def wan_vae():
+    from diffusers import AutoencoderKLWan
+
+    sizes = AUTOENCODER["cosmos_toy"]["sizes"]
+    torch.manual_seed(7)
+    numbers = {"latents_mean": [0.1, -0.2, 0.3, 0.0], "latents_std": [1.0, 2.0, 0.5, 1.5]}
+    return AutoencoderKLWan(**{**sizes, "dim_mult": list(sizes["dim_mult"])}, **numbers)
+
+
 def qwen3_vl(folder: Path) -> Path:
     """transformers' folder of a Qwen3-VL."""
     from transformers import PreTrainedTokenizerFast

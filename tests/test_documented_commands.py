@@ -66,6 +66,10 @@ ELSEWHERE = {
         (said.text for said in commands(PAPER_SIZE) if said.text.startswith("vlaw weights")),
         "tests/published/test_paper_size_page.py::test_every_import_of_the_page_works_and_its_foundation_finds_the_folders",
     ),
+    "vlaw weights imitate openvla-oft": (
+        "tests/assets/test_openvla_oft_in_the_loop.py::"
+        "test_it_is_finetuned_on_the_demonstrations_and_learns_by_grpo_in_the_world_model"
+    ),
     "vlaw import droid DROID --name droid --robot droid_joint_velocity --image-size 192x320": (
         "tests/importers/test_droid_import.py::test_of_a_robot_that_is_commanded_in_joints_every_row_is_a_command"
     ),

@@ -6,6 +6,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import published_layouts as layouts
 from documents import ROOT, blocks, commands
 from typer.testing import CliRunner
@@ -14,6 +15,13 @@ from vlaw_assets.cli import app
 from vlaw_assets.recipes import find_recipe, load_foundation
 from vlaw_assets.recipes.fit import check_weights
 from vlaw_assets.recipes.loading import PACKAGED
+from vlaw_assets.recipes.preflight import check_fits
+from vlaw_models.episodes import Episode
+from vlaw_models.presets import WORLD_MODEL
+from vlaw_models.pretrain.imitation import new_policy, preset_of
+from vlaw_models.published.importing import import_weights
+from vlaw_models.published.part import Options
+from vlaw_models.robots.droid import SPEC as DROID
 
 PAGE = ROOT / "docs" / "paper_size.md"
 
@@ -25,9 +33,10 @@ def published(folder: Path) -> dict[str, str]:
     layouts.svd(folder / "svd")
     layouts.clip(folder / "clip")
     layouts.qwen3_vl(folder / "qwen")
+    layouts.cosmos(folder / "cosmos")
     policy = layouts.in_joints(layouts.openpi("pi05", folder / "pi05"))
     words = shutil.copy(next(policy.rglob("tokenizer.json")), folder / "tokenizer.json")
-    names = {"CTRL_WORLD.pt": "ctrl_world.pt", "SVD": "svd", "CLIP": "clip", "QWEN": "qwen"}
+    names = {"CTRL_WORLD.pt": "ctrl_world.pt", "SVD": "svd", "CLIP": "clip", "QWEN": "qwen", "COSMOS": "cosmos"}
     return {name: str(folder / at) for name, at in names.items()} | {"PI05": str(policy), "TOKENIZER.json": str(words)}
 
 
@@ -35,12 +44,13 @@ def test_every_import_of_the_page_works_and_its_foundation_finds_the_folders(tmp
     monkeypatch.chdir(tmp_path)
     words = published(tmp_path / "published")
     said = [one.text for one in commands(PAGE) if one.text.startswith("vlaw weights")]
-    assert len(said) == 6
+    assert len(said) == 7
     for text in said:
         toy = ["--preset", "toy"] if " import " in text else []
         done = CliRunner().invoke(app, [words.get(word, word) for word in shlex.split(text)[1:]] + toy)
         assert done.exit_code == 0, f"{text}: {done.output}"
-    assert "a Pi05Policy, for weights.base_policy of foundation.toml" in done.output
+        if text.endswith("check weights/pi05"):
+            assert "a Pi05Policy, for weights.base_policy of foundation.toml" in done.output
     (table,) = (block.text for _, block in blocks(PAGE) if block.text.startswith("[weights]"))
     recipes = Path(shutil.copytree(PACKAGED / "paper_size", tmp_path / "recipes"))
     packaged = (recipes / "foundation.toml").read_text().replace('"paper"', '"toy"')
@@ -55,3 +65,27 @@ def test_every_import_of_the_page_works_and_its_foundation_finds_the_folders(tmp
 
 def test_the_packaged_recipe_minimises_eq_1_as_published():
     assert find_recipe("vlaw_droid", PACKAGED / "paper_size").world_model.change_weight == 0.0
+
+
+def test_the_second_papers_recipe_fits_the_folders_of_the_page(tmp_path, monkeypatch):
+    """The class, space and heads of each; the policy is a new one, of the published class at a small size."""
+    monkeypatch.chdir(tmp_path)
+    layouts.cosmos(tmp_path / "cosmos")
+    layouts.qwen3_vl(tmp_path / "qwen")
+    for kind, path in (("cosmos", "cosmos"), ("qwen3-vl", "qwen")):
+        import_weights(kind, tmp_path / path, tmp_path / "weights" / kind, Options(DROID, preset="toy"))
+    states = np.random.default_rng(0).uniform(*DROID.state.scale, (20, 7)).astype(np.float32)
+    episode = Episode("move", "move it", 0, np.zeros((20, 3, 8, 8, 3), np.uint8), states, states[1:])
+    policy = new_policy(preset_of("openvla-oft", "tiny"), [episode], robot=DROID, seed=0)
+    policy.save(tmp_path / "weights" / "openvla-oft")
+    (table,) = (block.text for _, block in blocks(PAGE) if block.text.startswith("# foundation.toml of that folder"))
+    recipes = Path(shutil.copytree(PACKAGED / "paper_size_world_vla_loop", tmp_path / "recipes"))
+    file = recipes / "foundation.toml"
+    file.write_text(file.read_text().replace("[weights]\n", table))
+    recipe, foundation = find_recipe("world_vla_loop_droid", recipes), load_foundation(recipes)
+    check_fits(recipe, foundation)
+    assert {Path(folder).parts[1] for folder in foundation.weights.values()} == {"cosmos", "openvla-oft", "qwen3-vl"}
+    own = recipe.learner
+    assert (own.groups, own.group_size, own.threshold, own.temperature) == (64, 8, 0.9, 1.6)
+    assert (own.graded, own.normalized, own.negative, recipe.policy.start) == (False, True, 1.0, "base")
+    assert recipe.imagine.num_steps % WORLD_MODEL["cosmos"]["sizes"]["chunk"] == 0

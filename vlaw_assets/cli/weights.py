@@ -1,5 +1,5 @@
 """`vlaw weights`: published weights into checkpoint folders, and what is in one. The reading is in
-vlaw_models/published."""
+vlaw_models/published; base policies are made in imitate.py."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from typing import Annotated
 
 import typer
 
+from vlaw_assets.cli.imitate import imitate
 from vlaw_assets.cli.output import console
 
-weights = typer.Typer(no_args_is_help=True, help="Bring published weights in, and see what a checkpoint is.")
+weights = typer.Typer(
+    no_args_is_help=True, help="Bring published weights in, make base policies, see what a checkpoint is."
+)
+weights.command("imitate")(imitate)
 
 
 @weights.command("import")
 def import_(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="svd, ctrl-world, clip, qwen3-vl, pi0 or pi05.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="svd, ctrl-world, clip, cosmos, qwen3-vl, pi0 or pi05.")],
     path: Annotated[Path, typer.Argument(help="The folder, or file, as it was published.")],
     out: Annotated[Path | None, typer.Option(help="Folder to write; default: weights/KIND.")] = None,
     robot: Annotated[str, typer.Option(help="Whose cameras and poses: these files do not say it.")] = "droid",

@@ -67,7 +67,7 @@ WORLD_MODEL: dict[str, dict[str, Any]] = {
             "vae_scale": 0.18215,
         },
     },
-    # World-VLA-Loop's: Cosmos-Predict2 with 2 billion parameters. `load_cosmos` for its weights.
+    # World-VLA-Loop's: Cosmos-Predict2 with 2 billion parameters. `vlaw weights import cosmos` for its weights.
     "cosmos": {
         "class": "CosmosWorld",
         "sizes": {

@@ -19,6 +19,7 @@ from vlaw_models.published.tensors import Stored, pickled_tensors, stored_tensor
 if TYPE_CHECKING:
     import torch
 
+    from vlaw_models.autoencoders.base import DiffusersAutoencoder
     from vlaw_models.world_models.ctrl_world import CtrlWorldConfig
 
 ANOTHER = "Give weights of this architecture, and the preset of their size (--preset)."
@@ -91,22 +92,27 @@ def clip(path: Path, _options: Options) -> list[Part]:
     ]
 
 
-def _autoencoder(folder: Path, options: Options) -> Part:
-    from vlaw_models.autoencoders.video_autoencoder import VideoAutoencoder, VideoAutoencoderConfig
-
+def autoencoder_part(folder: Path, kind: type[DiffusersAutoencoder], sizes: Mapping[str, Any], *, of: str) -> Part:
+    """diffusers' `vae` folder: its own sizes, and of `sizes` those that it does not say."""
     given = published_config(folder, needed_for="the autoencoder")
-    known = {item.name for item in fields(VideoAutoencoderConfig)}
-    sizes = {**preset_of(AUTOENCODER, options.preset, "VideoAutoencoder")["sizes"]}
-    sizes |= {key: tuple(value) if isinstance(value, list) else value for key, value in given.items() if key in known}
-    config = VideoAutoencoderConfig(**sizes)
-    ours = shapes_of(lambda: VideoAutoencoder(config))
+    known = {item.name for item in fields(kind.config_class)}
+    own = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items() if key in known}
+    config = kind.config_class(**{**sizes, **own})
+    ours = shapes_of(lambda: kind(config))
     report = match(
         {key: one.shape for key, one in stored_tensors(folder).items()},
         {key.removeprefix("network."): shape for key, shape in ours.items()},
-    ).check("Stable Video Diffusion's autoencoder", where=str(folder), remedy=ANOTHER)
+    ).check(f"{of}'s autoencoder", where=str(folder), remedy=ANOTHER)
     files = weight_files(folder)
     links = {WEIGHTS: files[0]} if len(files) == 1 else {file.name: file for file in files}
-    return Part("autoencoder", {"class": "VideoAutoencoder", **asdict(config)}, report, links=links)
+    return Part("autoencoder", {"class": kind.__name__, **asdict(config)}, report, links=links)
+
+
+def _autoencoder(folder: Path, options: Options) -> Part:
+    from vlaw_models.autoencoders.video_autoencoder import VideoAutoencoder
+
+    sizes = preset_of(AUTOENCODER, options.preset, "VideoAutoencoder")["sizes"]
+    return autoencoder_part(folder, VideoAutoencoder, sizes, of="Stable Video Diffusion")
 
 
 def _start(folder: Path, options: Options) -> Part:

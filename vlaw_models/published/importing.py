@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vlaw_models.errors import VlawError
+from vlaw_models.published.cosmos import cosmos
 from vlaw_models.published.diffusion import clip, ctrl_world, svd
 from vlaw_models.published.judges import qwen3_vl
 from vlaw_models.published.part import Options, Part
@@ -15,6 +16,7 @@ KINDS: dict[str, Callable[[Path, Options], list[Part]]] = {
     "svd": svd,
     "ctrl-world": ctrl_world,
     "clip": clip,
+    "cosmos": cosmos,
     "qwen3-vl": qwen3_vl,
     "pi0": pi0,
     "pi05": pi05,

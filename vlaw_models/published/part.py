@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from vlaw_models.checkpoint import CONFIG, WEIGHTS
 from vlaw_models.errors import VlawError
+from vlaw_models.links import link
 from vlaw_models.published.keys import KeyReport
-from vlaw_models.published.tensors import Stored, link, write_tensors
+from vlaw_models.published.tensors import Stored, write_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -52,17 +53,18 @@ class Part:
     config: dict[str, Any]
     report: KeyReport
     links: dict[str, Path] = field(default_factory=dict)
-    """File name -> the published file, whose tensors are taken as they are."""
+    """File -> the published file, whose tensors are taken as they are."""
     tensors: Mapping[str, Stored | torch.Tensor] = field(default_factory=dict)
     """Tensors that get other names, for model.safetensors."""
     texts: dict[str, str] = field(default_factory=dict)
-    """File name -> text."""
+    """File -> text."""
     notes: list[str] = field(default_factory=list)
     """What a person should know."""
 
     def write(self, folder: Path, *, kind: str) -> None:
         """Fills the folder, its config.json last: without that it is an unfinished one."""
-        folder.mkdir(parents=True, exist_ok=True)
+        for name in (CONFIG, *self.links, *self.texts):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
         for name, source in self.links.items():
             how = link(source, folder / name)
             self.notes.append(f"{name} is {how}")

@@ -7,9 +7,7 @@ for the one layout that is published as one (`pickled_tensors`), which torch rea
 from __future__ import annotations
 
 import json
-import os
 import pickle
-import shutil
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -169,17 +167,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Stored | torch.Tensor]) -> N
                         )
                     out.write(piece)
                     left -= len(piece)
-
-
-def link(source: Path, target: Path) -> str:
-    """Puts the file at `target`: as a second name of the same bytes where the disk can, else as a copy. Returns
-    "linked" or "copied"."""
-    try:
-        os.link(source.resolve(), target)
-    except OSError:
-        shutil.copyfile(source, target)
-        return "copied"
-    return "linked"
 
 
 def _header(file: Path) -> dict[str, Stored]:

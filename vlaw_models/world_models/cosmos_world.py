@@ -11,16 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
 from diffusers import CosmosTransformer3DModel
 from torch import Tensor, nn
 
-from vlaw_models.checkpoint import load_tensors, start_from
 from vlaw_models.errors import VlawError
 from vlaw_models.world_models.base import ANCHOR, Condition, WorldModel, output_of
 from vlaw_models.world_models.edm import EdmConfig, expand
+from vlaw_models.world_models.t5_text import FOLDER, T5Text
 
 STILL = 1e-4
 """Noise level of the context frames that the network is told: nearly none (diffusers' `sigma_conditioning`)."""
@@ -144,7 +145,7 @@ class CosmosWorld(WorldModel):
         self.register_buffer("pose_low", torch.tensor(c.pose_low), persistent=False)
         self.register_buffer("pose_high", torch.tensor(c.pose_high), persistent=False)
         self.text_encoder: Callable[[Sequence[str]], torch.Tensor] | None = None
-        """Frozen, instructions to (B, L, text_dim); set it for a model that reads them. Not in the checkpoint."""
+        """Frozen, instructions to (B, L, text_dim), of a model that reads them. A T5Text is in the checkpoint."""
 
     def recomputed(self) -> list[nn.Module]:
         return list(self.network.transformer_blocks)
@@ -202,14 +203,25 @@ class CosmosWorld(WorldModel):
         level, noise = level.to(context.device), noise.to(context.device)
         return (context + level * noise) / (level**2 + 1).sqrt()
 
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        model = super().load(folder)
+        text = Path(folder) / FOLDER
+        if text.is_dir():
+            encoder = T5Text(text)
+            if encoder.size != model.config.text_dim:
+                raise VlawError(
+                    f"a text encoder of {encoder.size} numbers a token for a model that reads {model.config.text_dim}",
+                    where=str(text),
+                    remedy="Use the text encoder that the world model was trained with.",
+                )
+            model.text_encoder = encoder
+        return model
+
+    def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
+        if isinstance(self.text_encoder, T5Text):
+            self.text_encoder.save(Path(folder) / FOLDER)
+        return super().save(folder, dtype)
+
     def embed_text(self, instructions: Sequence[str]) -> torch.Tensor | None:
         return None if self.text_encoder is None else self.text_encoder(instructions)
-
-    def load_cosmos(self, folder: Path) -> list[str]:
-        """Starts from Cosmos-Predict2's weights: the `transformer` folder of diffusers' format, in one file or several.
-
-        Returns the names that it lacks (none, if it is whole); raises VlawError where shapes disagree or a name is
-        foreign.
-        """
-        remedy = "Use the sizes of the preset 'cosmos' with Cosmos-Predict2's weights of 2 billion parameters."
-        return start_from(self.network, load_tensors(folder), where=folder, remedy=remedy)
