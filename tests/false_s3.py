@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -104,9 +105,14 @@ class _Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self.do_GET()
 
-    def do_DELETE(self) -> None:
-        self.store.objects.pop(self.path, None)
-        self._answer(204)
+    def do_POST(self) -> None:
+        """Of several objects: how obstore deletes."""
+        asked = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        keys = re.findall("<Key>(.*?)</Key>", asked)
+        for key in keys:
+            self.store.objects.pop(f"{self.path.partition('?')[0]}/{key}", None)
+        deleted = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in keys)
+        self._answer(200, body=f"<DeleteResult>{deleted}</DeleteResult>".encode())
 
     def _answer(self, status: int, *, tagged: bytes | None = None, body: bytes = b"") -> None:
         self.send_response(status)

@@ -3,6 +3,7 @@
     put_new   If-None-Match: *   exactly one of all who try gets the name
     swap      If-Match           exactly one of all who read the same content replaces it
     put, get, fetch, about, names, delete, sha256
+    try_conditions     whether the store does the first two
 
 obstore makes them (the extra `object-store`), since nothing else that vlaw installs can put on a condition: pyarrow's
 S3FileSystem and fsspec have no such argument, and deltalake and lance keep theirs to themselves. Credentials are
@@ -238,6 +239,31 @@ class Bucket:
         about = self.about(name)
         assert about is not None
         return about.changed
+
+    def try_conditions(self) -> None:
+        """Try out, with an object that is deleted again, that the store keeps the conditions of `put_new` and `swap`.
+
+        Raises VlawError naming what it does not do: there, two who commit at once would both be told that they won, and
+        the lake would lose what one of them made.
+        """
+        name = f"locks/.trial-{uuid.uuid4().hex}"
+        try:
+            tag = self.put_new(name, b"one")
+            if self.put_new(name, b"two"):
+                raise self._unfit("writes over an object that a put with If-None-Match: * must not touch")
+            if not self.swap(name, b"three", tag):
+                raise self._unfit("refuses a put with If-Match although the object is as it was")
+            if self.swap(name, b"four", tag):
+                raise self._unfit("writes over an object whose ETag is not the one of If-Match")
+        finally:
+            self.delete([name])
+
+    def _unfit(self, what: str) -> VlawError:
+        return VlawError(
+            f"the store {what}",
+            where=self.address,
+            remedy="use a store that supports conditional writes, as S3 does; without them commits would be lost",
+        )
 
     def _ours(self, name: str, data: bytes | Path, about: About | None) -> str:
         """The tag of an object that has just these bytes, else '': the answer to a put that was made may have been
