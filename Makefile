@@ -15,7 +15,7 @@ MOTO := moto[server]==5.2.5
 OBSTORE := obstore==0.12.1
 ROBOTS := metaworld==3.0.0 imageio==2.38.1 stable-baselines3==2.9.2
 
-.PHONY: setup run ui test test-long test-browser test-robots pretrain bench lock sbom clean
+.PHONY: setup run ui test test-long test-engines test-browser test-robots pretrain bench lock sbom clean
 
 setup: $(VENV)/ready
 
@@ -43,7 +43,14 @@ test-long: setup  ## the others: kills, studies, servers, a browser, every shipp
 	$(TOOLS)/bin/pip install --quiet "$(CROISSANT)" || echo "without mlcroissant: what needs it is skipped"
 	$(TOOLS)/bin/pip install --quiet "$(MOTO)" || echo "without moto: tests of buckets are skipped"
 	$(TOOLS)/bin/pip install --quiet --no-deps --target $(TOOLS)/object-store "$(OBSTORE)" || echo "without obstore: tests of buckets are skipped"
-	VLAW_MOTO_PYTHON=$(CURDIR)/$(TOOLS)/bin/python PYTHONPATH=$(CURDIR)/$(TOOLS)/object-store $(BIN)/python -m pytest -m slow
+	VLAW_MOTO_PYTHON=$(CURDIR)/$(TOOLS)/bin/python PYTHONPATH=$(CURDIR)/$(TOOLS)/object-store $(BIN)/python -m pytest -m slow -rs
+	@echo "skipped, if any: named above with what they need; those of Ray, Slurm and Kubernetes: make test-engines"
+
+test-engines: setup  ## a local Ray, Kubernetes as a false API server, Slurm where sinfo answers; adds their packages
+	$(PYTHON) -m venv $(TOOLS)
+	sed -e '/--hash=/d' -e 's/ *\\$$//' requirements.lock > $(TOOLS)/pins.txt
+	$(BIN)/pip install --quiet --no-build-isolation --constraint $(TOOLS)/pins.txt --editable '.[ray,slurm,kubernetes]'
+	$(BIN)/python -m pytest tests/engines -rs
 
 test-browser: setup  ## of those, what drives a real browser: the UI, episode pages, labelling
 	$(BIN)/python -m pytest -m browser

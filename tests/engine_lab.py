@@ -72,9 +72,9 @@ def real(count: int, purpose: str, *, steps: int = STEPS) -> Any:
 class Lab(Bench):
     """`make` as a step of Dagster, with the engine of a file."""
 
-    def __init__(self, root: Path, *, models: bool = True):
+    def __init__(self, root: Path, *, models: bool = True, lake: Lake | None = None):
         """Without `models` for `make_light` alone."""
-        super().__init__(root)
+        super().__init__(root, lake)
         self.root, self.engine = root, ""
         self.recipe("lab", imagine={"episodes_per_task": 3, "batch_size": 2, "num_steps": STEPS})
         if models:

@@ -20,10 +20,10 @@ from vlaw_assets.pipeline.resources import Workplace
 class Bench:
     """A lake with a folder of recipes, and stages run on it."""
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, lake: Lake | None = None):
         self.recipes = root / "recipes"
         self.recipes.mkdir(parents=True, exist_ok=True)
-        self.lake = Lake.open(root / "lake", create=True)
+        self.lake = lake or Lake.open(root / "lake", create=True)
         self.findings: dict[str, Any] = {}
 
     def recipe(self, name: str, **values: Any) -> None:

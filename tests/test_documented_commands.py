@@ -83,7 +83,7 @@ MAKE_RUN = "make run"
 INSIDE = {"vlaw run --experiment vlaw --iterations 2": MAKE_RUN}
 """Command -> the one of these pages that runs it, as `make -n` says."""
 BENCHMARK = "tests/test_benchmarks.py::test_a_benchmark_runs"
-THIS_SUITE = ("make test", "make test-long")
+THIS_SUITE = ("make test", "make test-long", "make test-engines")
 QUICK = (
     "vlaw doctor",
     "vlaw gc --dry-run",

@@ -80,6 +80,9 @@ class Watched:
     def ends(self, slot, ended):
         self.ended[slot.key] = ended.why
 
+    def left(self, what):
+        raise AssertionError(f"nobody else makes {what}")
+
 
 @pytest.mark.slow
 def test_a_partition_that_fails_or_whose_process_dies_does_not_stop_the_others(folder, tmp_path, monkeypatch):

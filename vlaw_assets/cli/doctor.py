@@ -53,8 +53,8 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Check Python, packages and their plug-ins, the device, engine, disk, memory, recipes, weights, the lake's folder,
-    lake, seal, files, the Dagster instance and whether it mirrors the lake."""
+    """Check Python, packages and their plug-ins, the device, engine, disk, memory, recipes, weights, the lake's folder
+    and bucket, lake, seal, files, the Dagster instance and whether it mirrors the lake."""
     findings = [_examine(name, partial(check, seed) if check is _files else check) for name, check in CHECKS.items()]
     if as_json:
         print_json(findings)
@@ -138,6 +138,18 @@ def _folder() -> str:
         f"locks, links and renames work at {lake.paths.root} "
         f"({disk.try_folder(lake.paths.root) or 'unknown file system'})"
     )
+
+
+def _bucket() -> str:
+    """Whether the store of a lake in a bucket refuses what it must: who wins a race rests on that."""
+    from vlaw_assets.definitions import default_lake
+    from vlaw_assets.lake import replica_of
+
+    copy = replica_of(default_lake())
+    if copy is None:
+        return "the lake is in a folder"
+    copy.bucket.try_conditions()
+    return f"{copy.bucket.address} keeps the conditions of puts (If-None-Match, If-Match)"
 
 
 def _memory() -> str:
@@ -347,6 +359,7 @@ CHECKS: dict[str, Callable[..., str]] = {
     "recipes": _recipes,
     "weights": _weights,
     "folder": _folder,
+    "bucket": _bucket,
     "lake": _lake,
     "seal": _seal,
     "files": _files,

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 PRIVILEGED = "privileged"
 INTERRUPTED = 130
+BEGUN_S = 60.0
+"""How long a study waits for another host to commit its definition."""
 
 
 def study(
@@ -88,6 +90,9 @@ class StudyDisplay(Display):
         place = f"[{count} of {len(self._order.slots)}]"
         self.console.print(f"{place:>12} {slot.key}: {_in_words(ended)}", markup=False, soft_wrap=True)
 
+    def left(self, what: str) -> None:
+        self.console.print(f"{what}: another run is making it; looked at again later", markup=False, soft_wrap=True)
+
 
 def _in_words(ended: Ended) -> str:
     if ended.why:
@@ -134,27 +139,27 @@ def _run(
     out, begun = errors if as_json else console, time.monotonic()
     engine = usable(given_engine())
     lock = FileLock(lake.paths.locks / f"study--{found.name}.lock")
-    with lock.hold("vlaw study", wait_s=0, remedy="Wait until it is done (vlaw study NAME --plan), or stop it."):
+    with lock.hold("vlaw study", wait_s=BEGUN_S, remedy="Start it again once that one has begun, or stop it."):
         new = hold_to_definition(lake, defined, restart=restart)
-        defs = build_defs(lake=lake.paths.root, recipes=default_recipes())
-        place = Place(lake, default_recipes(), defs, wanted_assets(defs, embeddings=embeddings), jobs, engine)
-        order = Order(members)
-        out.print(
-            f"study {found.name}: {found.description or 'no description'}\n{len(order.slots)} partitions at most, "
-            f"{jobs} at a time, {THREADS} thread each; lake {lake.paths.root}; {'begun' if new else 'continued'}",
-            markup=False,
-        )
-        try:
-            with driver.open_instance() as instance:
-                liveness.close_dead_runs(instance)
-            warn_of_stale_foundation(out, lake)
-            with StudyDisplay(out, order, found.name) as display:
-                results = run_study(place, order, display)
-        except KeyboardInterrupt as stopped:
-            with driver.open_instance() as instance:
-                liveness.close_dead_runs(instance)
-            out.print("stopped; the same command goes on from here", markup=False)
-            raise typer.Exit(INTERRUPTED) from stopped
+    defs = build_defs(lake=lake.paths.root, recipes=default_recipes())
+    place = Place(lake, default_recipes(), defs, wanted_assets(defs, embeddings=embeddings), jobs, engine)
+    order = Order(members)
+    out.print(
+        f"study {found.name}: {found.description or 'no description'}\n{len(order.slots)} partitions at most, "
+        f"{jobs} at a time, {THREADS} thread each; lake {lake.paths.root}; {'begun' if new else 'continued'}",
+        markup=False,
+    )
+    try:
+        with driver.open_instance() as instance:
+            liveness.close_dead_runs(instance)
+        warn_of_stale_foundation(out, lake)
+        with StudyDisplay(out, order, found.name) as display:
+            results = run_study(place, order, display)
+    except KeyboardInterrupt as stopped:
+        with driver.open_instance() as instance:
+            liveness.close_dead_runs(instance)
+        out.print("stopped; the same command goes on from here", markup=False)
+        raise typer.Exit(INTERRUPTED) from stopped
     return _close(found, defined, order, results, time.monotonic() - begun, as_json=as_json)
 
 

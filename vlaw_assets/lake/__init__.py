@@ -213,6 +213,8 @@ def _create(paths: Paths) -> None:
             remedy="use a new folder",
         )
     check_writable(root, remedy=_REMEDY)
+    if copy:
+        copy.bucket.try_conditions()
     try:
         disk.try_folder(root)
     except VlawError:

@@ -114,8 +114,10 @@ class Lease:
         with self._changing:
             if not self._tag:
                 return False
-            self._said["beat"] += 1
-            self._tag = self._bucket.swap(self.name, json.dumps(self._said).encode(), self._tag)
+            said = self._said | {"beat": self._said["beat"] + 1}
+            # Where this raises it may have been written: the next try says the same, so that it is known for its own.
+            self._tag = self._bucket.swap(self.name, json.dumps(said).encode(), self._tag)
+            self._said = said
             return bool(self._tag)
 
     def _read(self) -> tuple[dict[str, Any], About] | None:

@@ -3,6 +3,7 @@
     put_new   If-None-Match: *   exactly one of all who try gets the name
     swap      If-Match           exactly one of all who read the same content replaces it
     put, get, fetch, about, names, delete, sha256
+    try_conditions     whether the store does the first two
 
 obstore makes them (the extra `object-store`), since nothing else that vlaw installs can put on a condition: pyarrow's
 S3FileSystem and fsspec have no such argument, and deltalake and lance keep theirs to themselves. Credentials are
@@ -15,11 +16,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,11 @@ ADDRESS = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/([A-Za-z0-9_.=-]+
 SMALL = 64 << 20
 """Bytes of what is read into memory, at most: log entries, seals, manifests."""
 _PART = 1 << 20
+ANSWER_S = 30.0
+"""How long the answer to one request is waited for."""
+SURE_S = 180.0
+"""A put on a condition that was not answered is repeated for so long; other requests are by obstore, for as long."""
+PAUSE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -70,32 +77,55 @@ class Bucket:
             ) from error
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
         plain = re.match(r"http://(127\.0\.0\.1|localhost|\[::1\])(:|/|$)", endpoint) is not None
+        client: Any = {"timeout": timedelta(seconds=ANSWER_S), **({"allow_http": True} if plain else {})}
         with self._said(""):
-            return S3Store(self.bucket, prefix=self.prefix, client_options={"allow_http": True} if plain else None)
+            return S3Store(self.bucket, prefix=self.prefix, client_options=client)
 
     def put_new(self, name: str, data: bytes | Path) -> str:
-        """Write an object that is not there yet. Returns its tag, '' if somebody else has written it."""
-        import obstore
-        from obstore.exceptions import AlreadyExistsError, PreconditionError
+        """Write an object that is not there yet. Returns its tag, '' if somebody else has written it.
 
-        with self._said(name):
-            try:
-                made = obstore.put(self._store, name, data, mode="create", use_multipart=False)
-            except (AlreadyExistsError, PreconditionError):
-                return self._ours(name, data)
-        return str(made["e_tag"])
+        Raises VlawError if the store did not say so within SURE_S: then it may be there, now or in a moment.
+        """
+        return self._put_if(name, data, "create")
 
     def swap(self, name: str, data: bytes, tag: str) -> str:
-        """Replace an object whose content still has this tag. Returns the new tag, '' if it has another one by now."""
-        import obstore
-        from obstore.exceptions import AlreadyExistsError, PreconditionError
+        """Replace an object whose content still has this tag. Returns the new tag, '' if it has another one by now.
 
+        Raises VlawError as `put_new` does.
+        """
+        return self._put_if(name, data, {"e_tag": tag})
+
+    def _put_if(self, name: str, data: bytes | Path, condition: Any) -> str:
+        """Put on a condition, again and again until the store has said how it went.
+
+        obstore does not repeat such a put when its answer does not come in time, since it cannot know whether it was
+        made. Here it can be known: the condition lets only one of them through, and who is refused looks whose bytes
+        are there.
+        """
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, GenericError, PreconditionError
+
+        until = time.monotonic() + SURE_S
+        unclear: Exception
         with self._said(name):
-            try:
-                made = obstore.put(self._store, name, data, mode={"e_tag": tag}, use_multipart=False)
-            except (AlreadyExistsError, PreconditionError, FileNotFoundError):
-                return self._ours(name, data)
-        return str(made["e_tag"])
+            while True:
+                try:
+                    made = obstore.put(self._store, name, data, mode=condition, use_multipart=False)
+                    return str(made["e_tag"])
+                except (AlreadyExistsError, PreconditionError) as error:
+                    about = self.about(name)
+                    if about is not None or condition != "create":
+                        return self._ours(name, data, about)
+                    unclear = error  # no one has the name: S3 answers so while a deletion or another put is under way
+                except GenericError as error:
+                    unclear = error
+                except FileNotFoundError:
+                    if condition == "create":
+                        raise
+                    return ""
+                if time.monotonic() + PAUSE_S > until:
+                    raise unclear
+                time.sleep(PAUSE_S)
 
     def put(self, name: str, data: bytes | Path) -> None:
         """Write an object, whether or not there is one of that name."""
@@ -210,11 +240,35 @@ class Bucket:
         assert about is not None
         return about.changed
 
-    def _ours(self, name: str, data: bytes | Path) -> str:
+    def try_conditions(self) -> None:
+        """Try out, with an object that is deleted again, that the store keeps the conditions of `put_new` and `swap`.
+
+        Raises VlawError naming what it does not do: there, two who commit at once would both be told that they won, and
+        the lake would lose what one of them made.
+        """
+        name = f"locks/.trial-{uuid.uuid4().hex}"
+        try:
+            tag = self.put_new(name, b"one")
+            if self.put_new(name, b"two"):
+                raise self._unfit("writes over an object that a put with If-None-Match: * must not touch")
+            if not self.swap(name, b"three", tag):
+                raise self._unfit("refuses a put with If-Match although the object is as it was")
+            if self.swap(name, b"four", tag):
+                raise self._unfit("writes over an object whose ETag is not the one of If-Match")
+        finally:
+            self.delete([name])
+
+    def _unfit(self, what: str) -> VlawError:
+        return VlawError(
+            f"the store {what}",
+            where=self.address,
+            remedy="use a store that supports conditional writes, as S3 does; without them commits would be lost",
+        )
+
+    def _ours(self, name: str, data: bytes | Path, about: About | None) -> str:
         """The tag of an object that has just these bytes, else '': the answer to a put that was made may have been
         lost, and the put repeated."""
         wanted = data if isinstance(data, bytes) else data.read_bytes()
-        about = self.about(name)
         if about is None or about.size != len(wanted):
             return ""
         found = self.get(name, most=len(wanted))

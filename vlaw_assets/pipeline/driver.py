@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import dagster as dg
 
     from vlaw_assets.lake import Lake
+    from vlaw_assets.lake.durable import FileLock
     from vlaw_assets.recipes.schema import Recipe
 
 DAGSTER_YAML = """\
@@ -229,14 +230,23 @@ def foundation_lacks(defs: dg.Definitions, lake: Lake, *, force: bool = False, a
     return [name for name in wanted if force or lake.ledger.current(name, "") is None]
 
 
-@contextmanager
-def alone(lake: Lake, experiment: str, holder: str = "vlaw run") -> Iterator[None]:
-    """One run of an experiment at a time; a second one is refused at once instead of waiting."""
+class AlreadyRunError(VlawError):
+    """Somebody else, on this host or another, runs the experiment."""
+
+
+def lock_of(lake: Lake, experiment: str) -> FileLock:
+    """What whoever runs an experiment holds; of a lake in a bucket all hosts see it."""
     from vlaw_assets.lake.durable import FileLock
 
-    lock = FileLock(lake.paths.locks / f"experiment--{experiment}.lock")
+    return FileLock(lake.paths.locks / f"experiment--{experiment}.lock")
+
+
+@contextmanager
+def alone(lake: Lake, experiment: str, holder: str = "vlaw run") -> Iterator[None]:
+    """One run of an experiment at a time; a second one is refused at once (AlreadyRunError) instead of waiting."""
+    lock = lock_of(lake, experiment)
     if not lock.acquire(holder=holder):
-        raise VlawError(
+        raise AlreadyRunError(
             f"experiment {experiment} is already being run by process {lock.holder().get('pid', '?')}",
             where=str(lock.path),
             remedy="Wait until it is done (vlaw status), or stop it.",

@@ -7,13 +7,15 @@ first arm of a seed leads: the others take up an iteration when it is through wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from vlaw_assets.partitions import partition_of
 from vlaw_assets.recipes.study import Member
 
 WAITING, RUNNING, DONE, FAILED, SKIPPED, STOPPED = "waiting", "running", "done", "failed", "skipped", "not needed"
+ELSEWHERE = "elsewhere"
+"""How a partition ended that another run of the study is making: it is waiting then, and looked at again later."""
 ENDED = (DONE, FAILED, SKIPPED, STOPPED)
 
 
@@ -42,13 +44,18 @@ class Order:
         for member in members:
             self._leader.setdefault(member.seed, member)
 
-    def next(self) -> Slot | None:
-        """The first slot that may run now; None if none may (yet). The slot counts as running."""
+    def next(self, passing: Collection[str] = ()) -> Slot | None:
+        """The first slot that may run now, none of the keys in `passing`; None if none may (yet). It counts as
+        running."""
         for slot in self.slots:
-            if self.status[slot.key] == WAITING and self._ready(slot):
+            if self.status[slot.key] == WAITING and self._ready(slot) and slot.key not in passing:
                 self.status[slot.key] = RUNNING
                 return slot
         return None
+
+    def put_back(self, slot: Slot) -> None:
+        """The slot may run again: another run of the study is making it, or has made it, or has failed to."""
+        self.status[slot.key] = WAITING
 
     def end(self, slot: Slot, status: str, why: str = "", *, reached: bool = False) -> None:
         """Says how a slot ended. After a failure, or when its target is `reached`, its later iterations are not run."""

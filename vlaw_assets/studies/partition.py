@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from vlaw_assets.partitions import partition_of
 from vlaw_assets.recipes.study import THREADS, definition, find_member, find_study
-from vlaw_assets.studies.order import DONE, FAILED
+from vlaw_assets.studies.order import DONE, ELSEWHERE, FAILED
 from vlaw_assets.studies.record import Outcome, hold_to_definition, record_outcome
 from vlaw_models.errors import VlawError
 
@@ -111,6 +111,8 @@ def run_partition(task: Task) -> Ended:
                 "reused": len(ended.reused),
             }
             ended.outcome = record_outcome(lake, member, task.iteration, run, done.run_id)
+    except driver.AlreadyRunError as error:
+        return measured(Ended(ELSEWHERE, str(error)))
     except (VlawError, driver.StageError) as error:
         return measured(Ended(FAILED, str(error)))
     return ended

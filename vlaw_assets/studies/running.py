@@ -4,6 +4,9 @@ Each partition is a Dagster run in a process of its own (partition.py), on one C
 depend on how many run at a time; what two of them would both make is made once (lake/claim.py). A partition that fails,
 or whose process dies, does not stop the others.
 
+Several runs of one study may be at work on one lake, on as many hosts. Whoever makes a partition holds the lock of its
+experiment; the others take the next one, and look again later whether it is made. Nobody tells anybody anything else.
+
 Why the processes are started here and not by Dagster: what Dagster starts outlives who asked for it. A killed study
 must leave nothing at work, since the next one goes on where it stopped; but the queue's runs belong to the code server,
 and a step of the multiprocess executor goes on when its parent is killed
@@ -18,6 +21,7 @@ import dataclasses
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +31,7 @@ from vlaw_assets.partitions import partition_of
 from vlaw_assets.pipeline import driver
 from vlaw_assets.recipes import find_recipe
 from vlaw_assets.recipes.study import THREADS, Member
-from vlaw_assets.studies.order import DONE, FAILED, Order, Slot
+from vlaw_assets.studies.order import DONE, ELSEWHERE, FAILED, WAITING, Order, Slot
 from vlaw_assets.studies.partition import Ended, Task
 from vlaw_assets.studies.record import Outcome, state_of
 from vlaw_models.errors import VlawError
@@ -40,6 +44,8 @@ if TYPE_CHECKING:
 NOT_NEEDED = ("episode_embeddings",)
 """Asset of an iteration that no figure of a study is made of, and that takes most of the disk."""
 ENVIRONMENT = {name: str(THREADS) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+LOOK_S = 15.0
+"""How often it is asked whether what another run makes is made."""
 LONGEST_LINE = 2**24
 """Bytes of one answer of a partition's process; a failure's has a traceback in it."""
 
@@ -63,6 +69,8 @@ class Watcher(Protocol):
 
     def __call__(self, asset: str, partition: str, done: int, total: int, text: str) -> None: ...
     def ends(self, slot: Slot, ended: Ended) -> None: ...
+    def left(self, what: str) -> None:
+        """Another run is making a partition, or the foundation."""
 
 
 def wanted_assets(defs: dg.Definitions, *, embeddings: bool = False) -> tuple[str, ...]:
@@ -73,8 +81,8 @@ def wanted_assets(defs: dg.Definitions, *, embeddings: bool = False) -> tuple[st
 
 
 def run_study(place: Place, order: Order, watcher: Watcher) -> dict[str, Ended]:
-    """Makes what the foundation lacks, then runs what `order` hands out. Returns how each partition that was looked at
-    ended, by key. An interrupt ends the processes too.
+    """Makes what the foundation lacks, then runs what `order` hands out, or waits for who else does. Returns how each
+    partition that was looked at ended, by key. An interrupt ends the processes too.
 
     Raises VlawError where the foundation cannot be made, or a partition needs an experiment that is neither selected
     nor complete.
@@ -88,9 +96,14 @@ async def _run_study(place: Place, order: Order, watcher: Watcher) -> dict[str, 
 
     folder = Path(place.recipes) if place.recipes else None
     also = driver.on_demand(find_recipe(slot.member.experiment, folder) for slot in order.slots)
-    if driver.foundation_lacks(place.defs, place.lake, also=also):
+    while driver.foundation_lacks(place.defs, place.lake, also=also):
         foundation = await _in_a_process(dataclasses.replace(place, assets=tuple(also)), "", 0, watcher)
-        if foundation.status == FAILED:
+        if foundation.status == DONE:
+            break
+        if foundation.status == ELSEWHERE:
+            watcher.left("the foundation")
+            await asyncio.sleep(LOOK_S)
+        else:
             raise VlawError(
                 f"the foundation cannot be made:\n{foundation.why}",
                 where=str(place.lake.paths.root),
@@ -99,25 +112,46 @@ async def _run_study(place: Place, order: Order, watcher: Watcher) -> dict[str, 
     results: dict[str, Ended] = {}
     occurring = quarantine.occurrences(place.lake)
     running: dict[asyncio.Task[Ended], Slot] = {}
+    elsewhere: dict[str, float] = {}
+    """Key of what another run is making -> when to look again."""
 
     def note(slot: Slot, ended: Ended) -> None:
+        if ended.status == ELSEWHERE:
+            if slot.key not in elsewhere:
+                watcher.left(slot.key)
+            elsewhere[slot.key] = time.monotonic() + LOOK_S
+            order.put_back(slot)
+            return
+        elsewhere.pop(slot.key, None)
         results[slot.key] = ended
         order.end(slot, ended.status, ended.why, reached=ended.reached)
         watcher.ends(slot, ended)
 
     while True:
-        while len(running) < place.jobs and (slot := order.next()) is not None:
+        elsewhere = {key: when for key, when in elsewhere.items() if order.status[key] == WAITING}
+        later = {key for key, when in elsewhere.items() if when > time.monotonic()}
+        while len(running) < place.jobs and (slot := order.next(passing=later)) is not None:
             state = state_of(
                 place.lake, slot.member, slot.iteration, place.assets, recipes=place.recipes, occurring=occurring
             )
             if state.done:
                 note(slot, Ended(DONE, found=True, outcome=state.outcome))
+            elif driver.lock_of(place.lake, slot.member.experiment).held_since() is not None:
+                note(slot, Ended(ELSEWHERE))
+                later.add(slot.key)
             else:
                 process = _in_a_process(place, slot.member.experiment, slot.iteration, watcher)
                 running[asyncio.create_task(process)] = slot
-        if not running:
+        if not running and not elsewhere:
             return results
-        finished, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        look_again = max(min(elsewhere.values(), default=0.0) - time.monotonic(), 0.0)
+        if not running:
+            await asyncio.sleep(look_again)
+            continue
+        full = len(running) == place.jobs or not elsewhere
+        finished, _ = await asyncio.wait(
+            running, timeout=None if full else look_again, return_when=asyncio.FIRST_COMPLETED
+        )
         for task in finished:
             note(running.pop(task), task.result())
 
