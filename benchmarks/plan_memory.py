@@ -54,7 +54,7 @@ class Case:
 
 
 def judge_with_lora(models: Models) -> nn.Module:
-    judge = models.judge()
+    judge = models.new_judge()
     if "weights" in presets.REWARD_MODEL[models.preset]:
         judge.to(torch.bfloat16)  # as published
     add_lora(judge, RANK, seed=0)
@@ -132,7 +132,7 @@ def main() -> int:
             if gpu and predicted > room:
                 said = "too large"
             elif gpu or args.preset == "toy":
-                models = Models(args.preset, ROBOT, partial(with_weights, device))
+                models = Models(args.preset, ROBOT, making=partial(with_weights, device))
                 how = {"samples": args.samples, "steps": args.steps, "recompute": recompute}
                 measured = trained(case, models, episode, device, **how)
             if measured is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import is_dataclass
 from pathlib import Path
 from types import UnionType
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.json"
+WITHOUT_WEIGHTS: ContextVar[bool] = ContextVar("WITHOUT_WEIGHTS", default=False)
+"""Whether models are loaded by their configuration alone: for planning, which asks for no number of theirs."""
 T = TypeVar("T")
 
 
@@ -100,8 +103,10 @@ def describing(name: str, *, where: Path | str) -> Iterator[None]:
 
 
 def load_tensors(folder: Path | str) -> dict[str, torch.Tensor]:
-    """All tensors of the folder's *.safetensors files, on the CPU. Raises VlawError where they are missing or
-    damaged."""
+    """All tensors of the folder's *.safetensors files, on the CPU; none of them WITHOUT_WEIGHTS. Raises VlawError where
+    they are missing or damaged."""
+    if WITHOUT_WEIGHTS.get():
+        return {}
     folder = Path(folder)
     paths = sorted(folder.glob("*.safetensors"))
     if not paths:
@@ -130,7 +135,9 @@ def read_tokenizer(folder: Path | str) -> str:
 
 def load_weights(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *, where: Path | str) -> None:
     """Strict load_state_dict whose complaint is one a person can read. Numbers of another type become the model's as
-    they are copied, tensor by tensor."""
+    they are copied, tensor by tensor. WITHOUT_WEIGHTS the model stays as it was made."""
+    if WITHOUT_WEIGHTS.get():
+        return
     try:
         model.load_state_dict(dict(tensors), strict=True)
     except RuntimeError as error:
@@ -166,6 +173,16 @@ def load_checkpoint(folder: Path | str, models: Registry) -> Any:
 
     device = compute_device()
     return class_of(load_config(folder)["class"], models, where=folder).load(Path(folder)).to(device)
+
+
+def load_without_weights(folder: Path | str, models: Registry) -> Any:
+    """As `load_checkpoint`, by config.json and vocabularies alone: class and sizes of a checkpoint, with the numbers
+    of a new model, on the CPU. Raises VlawError as it does, but for tensors, which are not looked at."""
+    token = WITHOUT_WEIGHTS.set(True)
+    try:
+        return class_of(load_config(folder)["class"], models, where=folder).load(Path(folder))
+    finally:
+        WITHOUT_WEIGHTS.reset(token)
 
 
 def preset_class(preset: Mapping[str, Any], models: Registry) -> type[Any]:

@@ -10,7 +10,7 @@ from factories import write_toml
 from one_stage import Bench
 from small_loop import TASKS, checkpoint, commit, episodes, foundation
 
-from vlaw_assets.assets.recordings import check_sources
+from vlaw_assets.assets.recordings import check_sources, frames_of_corpora
 from vlaw_assets.lake.quarantine import add
 from vlaw_assets.lineage.impact import impact
 from vlaw_assets.recipes import find_recipe, load_foundation
@@ -185,3 +185,30 @@ def test_a_source_that_is_none_is_refused(bench, source):
     with pytest.raises(VlawError, match=r"rollouts\.source") as caught:
         rolled_out(bench)
     assert "recorded:NAME" in caught.value.remedy
+
+
+def test_the_frames_of_a_corpus_are_known_once_its_recording_or_itself_is_in_the_lake(tmp_path):
+    bench = Bench(tmp_path)
+    bench.recipe("lab", rollouts=SOURCE)
+    write_toml(bench.recipes / "foundation.toml", {"demonstrations": "recorded:lab", "demonstrations_per_task": 2})
+    recipe, settings = find_recipe("lab", bench.recipes), load_foundation(bench.recipes)
+    unknown = {"expert_demonstrations": None, "co_training_data": None}
+    assert frames_of_corpora(recipe, settings, None) == unknown
+    assert frames_of_corpora(recipe, settings, bench.lake) == unknown
+    recorded = record(bench, "lab")
+    each = len(recorded[0].images)
+    assert all(len(episode.images) == each for episode in recorded)
+    taken = {"expert_demonstrations": 2 * len(TASKS) * each, "co_training_data": None}
+    assert frames_of_corpora(recipe, settings, bench.lake) == taken, "two of each task, and nobody knows of experts"
+    made = record(bench, "other", count=3)
+    parent = {"recorded_episodes": bench.lake.ledger.require("recorded_episodes", "other|00")}
+    commit(
+        bench.lake,
+        "co_training_data",
+        "",
+        "co_training_data",
+        parent,
+        lambda draft: draft.write_episodes(made, purpose="co_training", world="arm"),
+    )
+    found = frames_of_corpora(recipe, settings, bench.lake)
+    assert found == taken | {"co_training_data": len(made) * each}, "scripted, and made"

@@ -113,7 +113,7 @@ def test_what_is_computed_again_is_not_kept():
 
 def test_no_memory_is_taken_for_weights_and_the_gradient_reaches_what_is_trained():
     models = Models("toy", ROBOT)
-    judge = models.judge()
+    judge = models.new_judge()
     with needs.faking():
         add_lora(judge, 4, seed=0)
     trained = [value for value in judge.parameters() if value.requires_grad]

@@ -1,4 +1,5 @@
-"""The page on the papers' sizes: its weights are imported as it says, in the published layouts at toy size."""
+"""The page on the papers' sizes: its weights are imported as it says, in the published layouts at toy size, and planned
+by what they say of themselves."""
 
 from __future__ import annotations
 
@@ -8,15 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import published_layouts as layouts
+import pytest
 from documents import ROOT, blocks, commands
 from typer.testing import CliRunner
 
 from vlaw_assets.cli import app
+from vlaw_assets.planning import Planner
 from vlaw_assets.recipes import find_recipe, load_foundation
-from vlaw_assets.recipes.fit import check_weights
+from vlaw_assets.recipes.fit import MODELS, check_weights
 from vlaw_assets.recipes.loading import PACKAGED
 from vlaw_assets.recipes.preflight import check_fits
+from vlaw_models.checkpoint import load_checkpoint
 from vlaw_models.episodes import Episode
+from vlaw_models.planning.choose import Hardware
+from vlaw_models.planning.needs import size, window
 from vlaw_models.presets import WORLD_MODEL
 from vlaw_models.pretrain.imitation import new_policy, preset_of
 from vlaw_models.published.importing import import_weights
@@ -40,27 +46,71 @@ def published(folder: Path) -> dict[str, str]:
     return {name: str(folder / at) for name, at in names.items()} | {"PI05": str(policy), "TOKENIZER.json": str(words)}
 
 
-def test_every_import_of_the_page_works_and_its_foundation_finds_the_folders(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    words = published(tmp_path / "published")
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory) -> Path:
+    """A folder in which every command of the page on weights was run, and the recipes that it says."""
+    folder = tmp_path_factory.mktemp("papers")
+    words = published(folder / "published")
     said = [one.text for one in commands(PAGE) if one.text.startswith("vlaw weights")]
     assert len(said) == 7
-    for text in said:
-        toy = ["--preset", "toy"] if " import " in text else []
-        done = CliRunner().invoke(app, [words.get(word, word) for word in shlex.split(text)[1:]] + toy)
-        assert done.exit_code == 0, f"{text}: {done.output}"
-        if text.endswith("check weights/pi05"):
-            assert "a Pi05Policy, for weights.base_policy of foundation.toml" in done.output
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for text in said:
+            toy = ["--preset", "toy"] if " import " in text else []
+            done = CliRunner().invoke(app, [words.get(word, word) for word in shlex.split(text)[1:]] + toy)
+            assert done.exit_code == 0, f"{text}: {done.output}"
+    assert "a Pi05Policy, for weights.base_policy of foundation.toml" in done.output
     (table,) = (block.text for _, block in blocks(PAGE) if block.text.startswith("[weights]"))
-    recipes = Path(shutil.copytree(PACKAGED / "paper_size", tmp_path / "recipes"))
+    recipes = Path(shutil.copytree(PACKAGED / "paper_size", folder / "recipes"))
     packaged = (recipes / "foundation.toml").read_text().replace('"paper"', '"toy"')
     (recipes / "foundation.toml").write_text(packaged.replace("[weights]\n", table))
+    return folder
+
+
+def test_every_import_of_the_page_works_and_its_foundation_finds_the_folders(imported):
+    recipes = imported / "recipes"
     assert find_recipe("vlaw_droid", recipes).robot == load_foundation(recipes).robot == "droid_joint_velocity"
     weights = load_foundation(recipes).weights
     assert set(weights) == {"base_policy", "autoencoder", "world_model", "reward_model"}
     for name, folder in weights.items():
-        assert (tmp_path / folder / "config.json").is_file(), folder
-        check_weights(name, tmp_path / folder)
+        assert (imported / folder / "config.json").is_file(), folder
+        check_weights(name, imported / folder)
+
+
+def test_imported_weights_are_planned_by_their_class_and_sizes_and_no_tensor_is_read(imported, monkeypatch):
+    monkeypatch.chdir(imported)
+    foundation = load_foundation(imported / "recipes")
+    recipe = find_recipe("vlaw_droid", imported / "recipes").model_copy(update={"preset": "toy"})
+    sizes = {name: counted(load_checkpoint(folder, MODELS[name])) for name, folder in foundation.weights.items()}
+    for folder in foundation.weights.values():
+        shutil.move(Path(folder) / "model.safetensors", Path(folder) / "elsewhere")
+    try:
+        models = Planner(recipe, Hardware(1, 2**30, 1e12), foundation).models
+        planned = {
+            "base_policy": models.policy,
+            "autoencoder": models.autoencoder,
+            "world_model": models.world_model,
+            "reward_model": models.judge,
+        }
+    finally:
+        for folder in foundation.weights.values():
+            shutil.move(Path(folder) / "elsewhere", Path(folder) / "model.safetensors")
+    assert {name: counted(model) for name, model in planned.items()} == sizes
+    assert sizes["base_policy"][0] == "Pi05Policy"
+    _, condition = window(models.world_model)
+    assert condition.text.shape == (1, models.world_model.text_encoder.size), "it is told the task"
+    missing = foundation.model_copy(update={"weights": {"base_policy": "nowhere", "world_model": "weights/ctrl-world"}})
+    planner = Planner(recipe, Hardware(1, 2**30, 1e12), missing)
+    assert (planner.checkpoints, planner.absent) == (
+        {"world_model": Path("weights/ctrl-world")},
+        {"base_policy": Path("nowhere")},
+    )
+
+
+def counted(model) -> tuple[str, int, int]:
+    """Class, parameters and their bytes."""
+    values = list(model.parameters())
+    return type(model).__name__, sum(value.numel() for value in values), size(values)
 
 
 def test_the_packaged_recipe_minimises_eq_1_as_published():

@@ -85,11 +85,7 @@ def check_sources(recipe: Recipe, foundation: Foundation, lake: Lake, *, iterati
     takes += [("evaluation.source", evaluation.source, evaluation.episodes_per_task, 0, 1, False)]
     takes += [("world_model_metrics.source", metrics.source, metrics.clips_per_task, 1, 1, False)]
     asked = [(recipe.file, recipe.tasks, *each) for each in takes]
-    for asset, key, count in (
-        ("expert_demonstrations", "demonstrations", foundation.demonstrations_per_task),
-        ("co_training_data", "co_training", foundation.co_training_per_task),
-        ("near_success", "near_success", foundation.near_success_per_task if recipe.world_model.near_success else 0),
-    ):
+    for asset, key, count in _corpora(recipe, foundation):
         if lake.ledger.current(asset, "") is None:
             asked.append((foundation.file, (), key, getattr(foundation, key), count, 0, 1, key != "demonstrations"))
     for file, tasks, key, source, count, number, shares, world_model in asked:
@@ -101,6 +97,38 @@ def check_sources(recipe: Recipe, foundation: Foundation, lake: Lake, *, iterati
                 _settings(source, tasks, count, number, shares, world_model=world_model),
                 where,
             )
+
+
+def _corpora(recipe: Recipe, foundation: Foundation) -> list[tuple[str, str, int]]:
+    """(asset, key of foundation.toml with its source, episodes per task) of each corpus that a recipe stands on."""
+    near = foundation.near_success_per_task if recipe.world_model.near_success else 0
+    return [
+        ("expert_demonstrations", "demonstrations", foundation.demonstrations_per_task),
+        ("co_training_data", "co_training", foundation.co_training_per_task),
+        ("near_success", "near_success", near),
+    ]
+
+
+def frames_of_corpora(recipe: Recipe, foundation: Foundation, lake: Lake | None) -> dict[str, int | None]:
+    """Corpus -> its frames in time: of a corpus that was made what it holds, else of what it would take from an
+    imported dataset. None where nobody knows: the dataset was not imported, or experts are still to be asked."""
+    found: dict[str, int | None] = {}
+    for asset, key, count in _corpora(recipe, foundation):
+        source = getattr(foundation, key)
+        if not count:
+            continue
+        made = lake.ledger.current(asset, "") if lake else None
+        name = source.removeprefix(RECORDED).replace(ITERATION, "00")
+        ref = made or (lake.ledger.current(ASSET, single_partition(name)) if lake and is_recorded(source) else None)
+        if lake is None or ref is None:
+            found[asset] = None
+            continue
+        rows = lake.counted(ref).table("episodes").to_pylist()
+        taken = {row["episode_id"] for row in rows}
+        if made is None:
+            taken = set(chosen(rows, _settings(source, (), count, 0, 1, world_model=key != "demonstrations")))
+        found[asset] = sum(row["num_frames"] for row in rows if row["episode_id"] in taken)
+    return found
 
 
 def _settings(

@@ -1,4 +1,4 @@
-"""`vlaw plan`: what an iteration of a recipe takes on given GPUs, and how each stage would run; makes nothing.
+"""`vlaw plan`: what the first iteration of a recipe takes on given GPUs, and how each stage would run; makes nothing.
 
 Exit status 2 where a stage does not fit, after the table, with what would make it fit.
 """
@@ -16,7 +16,8 @@ from vlaw_models.errors import VlawError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vlaw_assets.planning import StagePlan
+    from vlaw_assets.lake import Lake
+    from vlaw_assets.planning import Planner, StagePlan
     from vlaw_assets.recipes.schema import Recipe
 
 GIB = 2**30
@@ -39,8 +40,10 @@ def plan(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Plan an iteration before it starts: memory, micro-batches, sharding, disk and hours of every stage."""
+    """Plan the first iteration before it starts: memory, micro-batches, sharding, disk and hours of every stage."""
+    from vlaw_assets.environment import recipes_folder
     from vlaw_assets.planning import Planner
+    from vlaw_assets.recipes import load_foundation
     from vlaw_models.planning.choose import Hardware
 
     recipe = known_experiment(experiment)
@@ -49,27 +52,44 @@ def plan(
     def looking_at(stage: str) -> None:
         errors.print(f"looking at {stage} ...", style="dim", markup=False)
 
-    stages = list(Planner(recipe, hardware).stages(looking_at))
+    planner = Planner(recipe, hardware, load_foundation(recipes_folder()), _lake())
+    stages = list(planner.stages(looking_at))
     if as_json:
         print_json(
             {"experiment": recipe.name, "preset": recipe.preset, "gpus": gpus, "gpu_memory_gib": gpu_memory,
-             "tflops": tflops, "fits": all(one.fits for one in stages), "stages": [asdict(one) for one in stages]}
+             "tflops": tflops, "fits": all(one.fits for one in stages), "stages": [asdict(one) for one in stages],
+             "checkpoints": {name: str(folder) for name, folder in planner.checkpoints.items()},
+             "not_counted": planner.not_counted()}
         )  # fmt: skip
     else:
-        _print(recipe, stages, gpus, gpu_memory, tflops)
+        print_plan(planner, stages, tflops)
     _refuse(recipe, stages, gpus, gpu_memory)
 
 
-def _print(recipe: Recipe, stages: Sequence[StagePlan], gpus: int, memory: float, tflops: float) -> None:
+def _lake() -> Lake | None:
+    """The lake of VLAW_LAKE, where there is one."""
+    from vlaw_assets.environment import default_lake
+    from vlaw_assets.lake import Lake
+    from vlaw_assets.lake.paths import Paths, lake_root
+
+    there = Paths(lake_root(default_lake())).format.is_file()
+    return Lake.open(default_lake(), create=False) if there else None
+
+
+def print_plan(planner: Planner, stages: Sequence[StagePlan], tflops: float = ASSUMED) -> None:
+    """The table, and what there is to say of it."""
+    recipe, hardware = planner.recipe, planner.hardware
     rate = f"{tflops:g} TFLOP/s each" + (" (assumed: 40 % of an H100)" if tflops == ASSUMED else "")
-    title = f"{recipe.name}: preset {recipe.preset}, robot {recipe.robot}; {gpus} x {memory:g} GiB, {rate}"
-    header = ["stage", "model", "parameters", "state", "a sample", "at once", "of a GPU", "disk", "hours"]
+    there = f"{hardware.gpus} x {hardware.memory / GIB:g} GiB, {rate}"
+    header = ["stage", "model", "parameters", "state", "optimizer", "a sample"]
+    header += ["a GPU at once", "of a GPU", "disk", "hours"]
     rows = [
         [
             one.stage,
             one.model,
             _count(one.parameters),
             _bytes(one.state),
+            _bytes(one.optimizer) if one.optimizer else "-",
             _bytes(one.activations),
             one.batch if one.fits else "does not fit",
             _bytes(one.memory),
@@ -78,16 +98,20 @@ def _print(recipe: Recipe, stages: Sequence[StagePlan], gpus: int, memory: float
         ]
         for one in stages
     ]
-    print_table([header, *rows], title=title)
-    total = sum(one.hours for one in stages), sum(one.disk for one in stages)
-    console.print(f"an iteration: {total[0]:.1f} hours of computing, {_bytes(total[1])} of disk at most", markup=False)
+    print_table([header, *rows], title=f"{recipe.name}: preset {recipe.preset}, robot {recipe.robot}; {there}")
+    total, disk = sum(one.hours for one in stages), _bytes(sum(one.disk for one in stages))
     keys = {key: value for one in stages for key, value in one.keys.items() if _now(recipe, key) != value}
-    if keys:
-        listed = ", ".join(f"{key} = {str(value).lower()}" for key, value in keys.items())
-        console.print(f"in the recipe: {listed}", markup=False, soft_wrap=True)
-    sharded = [one.stage for one in stages if one.sharded]
-    if sharded:
-        console.print(f"with accelerate launch --use_fsdp: {', '.join(sharded)}", markup=False, soft_wrap=True)
+    lines = {
+        "the first iteration": [f"{total:.1f} hours of computing", f"{disk} of disk at most"],
+        "in the recipe": [f"{key} = {str(value).lower()}" for key, value in keys.items()],
+        "with accelerate launch --use_fsdp": [one.stage for one in stages if one.sharded],
+        "as its checkpoint says": [f"{name} ({folder})" for name, folder in planner.checkpoints.items()],
+        "as the preset says, for want of the folder": [f"{name} ({at})" for name, at in planner.absent.items()],
+        "not counted": ["; ".join(planner.not_counted())],
+    }
+    for about, said in lines.items():
+        if said:
+            console.print(f"{about}: {', '.join(said)}", markup=False, soft_wrap=True)
 
 
 def _refuse(recipe: Recipe, stages: Sequence[StagePlan], gpus: int, memory: float) -> None:

@@ -1,4 +1,4 @@
-"""What the models of a preset need: each is built at its size and run once, with fake weights (fake.py).
+"""What models need: each is built at its size, a preset's or a checkpoint's, and run once, with fake weights (fake.py).
 
 One sample's forward and backward for what is trained, one call for what generates. Losses and calls are those of the
 learners and rollouts themselves.
@@ -6,10 +6,11 @@ learners and rollouts themselves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from torch.nn import functional
 
 from vlaw_models import presets
 from vlaw_models.autoencoders.base import Autoencoder, build_autoencoder
+from vlaw_models.autoencoders.registry import AUTOENCODERS
+from vlaw_models.checkpoint import load_without_weights
 from vlaw_models.config import Sampling
 from vlaw_models.device import mixed
 from vlaw_models.learners.recompute import layers_of, recomputing
@@ -26,11 +29,16 @@ from vlaw_models.learners.reward_model import add_lora
 from vlaw_models.planning.fake import Run, call, faking, take_step
 from vlaw_models.policies.base import TrainedPolicy
 from vlaw_models.policies.build import build_policy
+from vlaw_models.policies.noise_policy import NoisePolicy
 from vlaw_models.policies.normalization import Normalization
+from vlaw_models.policies.registry import POLICIES
 from vlaw_models.reward_models.base import RewardModel, build_reward_model
+from vlaw_models.reward_models.registry import REWARD_MODELS
 from vlaw_models.robots.spec import RobotSpec
 from vlaw_models.world_models import edm
 from vlaw_models.world_models.base import Condition, WorldModel, build_world_model
+from vlaw_models.world_models.heads import Targets
+from vlaw_models.world_models.registry import WORLD_MODELS
 
 Making = Callable[..., AbstractContextManager[None]]
 WORDS = "put the red block on the blue block"
@@ -70,24 +78,51 @@ class Generation:
 
 
 class Models:
-    """The models of a preset for a robot, each built once, when it is asked for."""
+    """The models that a foundation starts from, for a robot: each built when it is asked for, and once but where
+    training changes it."""
 
-    def __init__(self, preset: str, robot: RobotSpec, making: Making = faking):
-        """`making`: of a type, a context in which they are made; with fake weights, unless another is given."""
-        self.preset, self.robot, self.making = preset, robot, making
+    def __init__(
+        self,
+        preset: str,
+        robot: RobotSpec,
+        checkpoints: Mapping[str, Path] | None = None,
+        *,
+        making: Making = faking,
+    ):
+        """`checkpoints`: name, as in presets.MODELS, -> the folder that says class and sizes; the others are the
+        preset's. `making`: of a type, a context in which these are made; with fake weights, unless another is given."""
+        self.preset, self.robot, self.checkpoints, self.making = preset, robot, dict(checkpoints or {}), making
 
     @cached_property
     def world_model(self) -> WorldModel:
+        if folder := self.checkpoints.get("world_model"):
+            with faking():
+                return load_without_weights(folder, WORLD_MODELS)
         with self.making():
             return build_world_model(presets.WORLD_MODEL[self.preset], robot=self.robot, seed=0)
 
     @cached_property
     def autoencoder(self) -> Autoencoder:
+        if folder := self.checkpoints.get("autoencoder"):
+            with faking():
+                return load_without_weights(folder, AUTOENCODERS).eval()
         with self.making():
             return build_autoencoder(presets.AUTOENCODER[self.preset], seed=0).eval()
 
     @cached_property
     def policy(self) -> TrainedPolicy:
+        return self.new_policy()
+
+    @cached_property
+    def judge(self) -> RewardModel:
+        return self.new_judge()
+
+    def new_policy(self) -> TrainedPolicy:
+        """One to be changed. Of a policy that chooses another's noise it is the other: all but a small part of it."""
+        if folder := self.checkpoints.get("base_policy"):
+            with faking():
+                found = load_without_weights(folder, POLICIES)
+            return found.base if isinstance(found, NoisePolicy) else found
         preset, robot, rng = presets.POLICY[self.preset], self.robot, np.random.default_rng(0)
         steps = preset["chunk_size"] + 1  # of an episode of any numbers: what is counted does not depend on them
         states, actions = (rng.random((steps, len(vector)), np.float32) for vector in (robot.state, robot.action))
@@ -95,8 +130,11 @@ class Models:
         with self.making():
             return build_policy(preset, normalization, robot=self.robot, seed=0, instructions=[WORDS])
 
-    def judge(self) -> RewardModel:
-        """A new one every time: LoRA changes it. Published weights are in bfloat16."""
+    def new_judge(self) -> RewardModel:
+        """One to be changed. Published weights are in bfloat16."""
+        if folder := self.checkpoints.get("reward_model"):
+            with faking():
+                return load_without_weights(folder, REWARD_MODELS)
         preset = dict(presets.REWARD_MODEL[self.preset])
         with self.making(torch.bfloat16 if preset.pop("weights", None) else torch.float32):
             return build_reward_model(preset, robot=self.robot, instructions=[WORDS])
@@ -108,30 +146,38 @@ class Models:
         return views, rows // views * factor, columns * factor, 3
 
 
-def of_world_model(models: Models, *, heads: bool) -> Training:
-    """Finetuning on a window."""
+def of_world_model(models: Models, *, heads: bool, frozen_trunk: bool = False) -> Training:
+    """Finetuning on a window; with `heads`, on what they tell too; with `frozen_trunk` of them alone."""
     model = models.world_model
-    if heads:
+    if heads and model.heads is None:
         with faking():
             model.add_heads([WORDS], seed=0)
     future, condition = window(model)
     generator = torch.Generator()
+    told = Targets(torch.zeros(1, model.chunk), torch.zeros(1, model.chunk, model.pose_dim)) if heads else None
 
     def loss() -> torch.Tensor:
-        return edm.loss(model, future, condition, generator)[0].mean()
+        found = edm.loss(model, future, condition, generator, targets=told, reward_weight=1.0, state_weight=1.0)
+        return found[0].mean()
 
-    return training(model, list(model.parameters()), loss)
+    trained = model.heads if frozen_trunk and model.heads is not None else model
+    return training(model, [value for value in trained.parameters() if value.requires_grad], loss)
 
 
-def of_policy(models: Models, *, frozen_encoder: bool) -> Training:
-    """The update on a step of an episode: imitation, whose cost is about that of the other learners."""
+def of_policy(models: Models, *, frozen_encoder: bool, rank: int = 0) -> Training:
+    """The update on a step of an episode by imitation; `rank`: of LoRA, 0 for all weights."""
     policy = models.policy
+    if rank:
+        policy = models.new_policy()
+        with faking():
+            policy.adapt(rank, seed=0)
     images, state, tokens = observation(models, policy)
     target, weight = torch.zeros(1, policy.chunk_size, policy.action_dim), torch.ones(1)
     generator = torch.Generator()
     if not frozen_encoder:
         given = (images, state, tokens, target, weight, generator)
-        return training(policy, list(policy.parameters()), lambda: policy.loss(*given), bfloat16=True)
+        trained = [value for value in policy.parameters() if value.requires_grad]
+        return training(policy, trained, lambda: policy.loss(*given), bfloat16=True)
     with torch.no_grad():
         features = policy.picture_features(images, tokens)
 
@@ -144,7 +190,7 @@ def of_policy(models: Models, *, frozen_encoder: bool) -> Training:
 
 def of_judge(models: Models, *, rank: int) -> Training:
     """Finetuning with LoRA on a clip."""
-    judge = models.judge()
+    judge = models.new_judge()
     with faking():
         add_lora(judge, rank, seed=0)
     frames, states = clip(models, judge)
@@ -234,9 +280,17 @@ def of_acting(models: Models) -> Generation:
 
 def of_judging(models: Models) -> Generation:
     """P(yes) of a clip."""
-    judge = models.judge().eval()
+    judge = models.judge.eval()
     frames, states = clip(models, judge)
     return generation(judge, lambda: judge(frames, [WORDS], states))
+
+
+def of_embedding(models: Models) -> tuple[Generation, int]:
+    """The judge's features of a clip, and how many numbers they are."""
+    judge, numbers = models.judge.eval(), list[int]()
+    frames, states = clip(models, judge)
+    needs = generation(judge, lambda: numbers.append(judge.features(frames, [WORDS], states).shape[1]))
+    return needs, numbers[-1]
 
 
 def generation(model: Any, function: Callable[[], Any]) -> Generation:
@@ -255,7 +309,10 @@ def window(model: WorldModel) -> tuple[torch.Tensor, Condition]:
     count = len(model.offsets()[0])
     context = torch.zeros(1, count, *model.latent_shape)
     poses = torch.zeros(1, count + model.chunk, model.pose_dim)
-    condition = Condition(context, poses, words=model.read_words([WORDS]))
+    # Instructions are embedded once each, before anything else: what is counted is how long the embedding is.
+    text = model.embed_text([WORDS])
+    text = None if text is None else torch.zeros(text.shape)
+    condition = Condition(context, poses, text=text, words=model.read_words([WORDS]))
     return torch.zeros(1, model.chunk // model.frames_per_latent, *model.latent_shape), condition
 
 

@@ -22,12 +22,15 @@ from vlaw_models.progress import Progress
 from vlaw_models.reward_models.base import RewardModel, frame_indices, load_reward_model
 from vlaw_models.threads import on_threads
 
+BATCH = 16
+"""Episodes embedded at once."""
+
 
 def embed_episodes(
     judge_dir: Path | str | RewardModel,
     episodes: Iterable[Episode],
     *,
-    batch_size: int = 16,
+    batch_size: int = BATCH,
     progress: Progress | None = None,
 ) -> np.ndarray:
     """One vector per episode in the order given, (N, D) float32 of Euclidean length 1; N may be 0, then D is 0.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 EVALUATION_NOISE_SEED = 0
 """Policy noise in evaluations: the same for everybody, as the starts are."""
-_BATCH = 50
+BATCH = 50
 """Robots rolled out together."""
 _RECORDED = "Use a robot that can be simulated; what this one does comes from recordings (vlaw import)."
 
@@ -179,7 +179,7 @@ def last_frame_only(episode: Episode, seen: Callable[[Episode], None] | None = N
 
 def _parts(starts: list[Start], noise: np.random.SeedSequence) -> list[dict[str, Any]]:
     """Batches of the starts, each with the seed of its own noise."""
-    batches = Batches(starts, _BATCH)
+    batches = Batches(starts, BATCH)
     return [
         {**batch, "seed": int(seed)} for batch, seed in zip(batches, noise.generate_state(len(batches)), strict=True)
     ]
