@@ -50,6 +50,9 @@ SMALL = {
 ENGINE = {"engine": "in_process"}
 """Stands for node.toml where there are no GPUs to share; what its engine does is tested in tests/engines."""
 
+EXPORTED = ("VLAW_LAKE", "VLAW_RECIPES", "VLAW_ENGINE")
+"""Nothing of these but what the page says."""
+
 
 def file_of(name: str) -> str:
     """The block of the page that begins with this name, or with this table."""
@@ -98,7 +101,7 @@ class Machine(Lab):
 
     @property
     def environment(self) -> dict[str, str]:
-        others = {name: value for name, value in os.environ.items() if not name.startswith("VLAW_")}
+        others = {name: value for name, value in os.environ.items() if name not in EXPORTED}
         return {**others, "PYTHONPATH": str(ROOT), "DAGSTER_HOME": str(self.root / "home"), **self.exported}
 
     def start(self, text: str) -> subprocess.Popen:
@@ -112,6 +115,8 @@ class Machine(Lab):
             return self._in_a_shell(text)
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.root)
+            for name in os.environ.keys() - self.environment.keys():
+                patch.delenv(name)
             for name, value in self.environment.items():
                 patch.setenv(name, value)
             done = CliRunner().invoke(app, shlex.split(self.filled(text))[1:])
@@ -127,7 +132,7 @@ class Machine(Lab):
         )  # fmt: skip
         assert done.returncode == 0, f"{text}: {done.stdout} {done.stderr}"
         now = dict(line.split("=", 1) for line in (self.root / "exported").read_text().split("\0") if line)
-        self.exported |= {name: now[name] for name in now if name == "PATH" or name.startswith("VLAW_")}
+        self.exported |= {name: now[name] for name in now if name in ("PATH", *EXPORTED)}
         return done.stdout
 
 
