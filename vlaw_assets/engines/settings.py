@@ -97,7 +97,7 @@ def read_settings(given: str) -> Settings:
             where=given,
             remedy=f"Use {', '.join(sorted(known))}, and a table [{engine}] for the keys of the engine itself.",
         )
-    of_training = {}
+    of_training: Any = {}
     if isinstance(training := values.get("training"), dict):
         of_training = training.pop(engine, {})
         values["training"] = {"arguments": [], **training}
