@@ -137,6 +137,11 @@ def test_a_key_of_a_trainings_own_that_does_not_fit_is_told_before_anything_runs
     assert "gpus_per_node" in caught.value.remedy
 
 
+def test_a_file_may_say_in_process(tmp_path):
+    file = str(write_toml(tmp_path / "e.toml", {"engine": "in_process"}))
+    assert usable(file) == usable("") == "in_process", "by which stages know it"
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [

@@ -141,12 +141,14 @@ def _checked(found: Settings) -> Settings:
 
 
 def usable(given: str) -> str:
-    """What VLAW_ENGINE says, once its engine has been found to be there. Raises VlawError where it is not."""
+    """What VLAW_ENGINE says, once its engine has been found to be there; of a file that says in_process this name.
+    Raises VlawError where it is not."""
     found = read_settings(given)
-    if found.engine != IN_PROCESS:
-        kind = ENGINES.load(found.engine, where=found.where)
-        for_parts, _for_training = kind(found), kind(found.for_training())  # either refuses keys that do not fit
-        for_parts.check()
+    if found.engine == IN_PROCESS:
+        return IN_PROCESS
+    kind = ENGINES.load(found.engine, where=found.where)
+    for_parts, _for_training = kind(found), kind(found.for_training())  # either refuses keys that do not fit
+    for_parts.check()
     return given
 
 
