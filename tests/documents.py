@@ -14,6 +14,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md")))
 PROGRAMS = ("vlaw", "make", "python", "dagster", "pytest", "gymnasium", ".venv/bin/vlaw", ".venv/bin/python")
 """What a line or a code span begins with where it is a command."""
+SHELL = ("cp", "export", ".venv/bin/pip")
+"""What else a line of a block of shell may begin with."""
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
 

@@ -10,7 +10,8 @@ import pytest
 from factories import commit, episode, write_toml
 
 from vlaw_assets.engines import files
-from vlaw_assets.engines.settings import Settings, read_settings
+from vlaw_assets.engines.settings import Settings, options_of, read_settings, usable
+from vlaw_assets.engines.slurm import SlurmOptions
 from vlaw_assets.lake import Lake
 from vlaw_models.config import ImagineConfig
 from vlaw_models.episodes import Start
@@ -106,6 +107,39 @@ def test_an_engine_is_a_name_or_a_file(tmp_path):
     path = write_toml(tmp_path / "e.toml", {"engine": "slurm", "workers": 3, "slurm": {"partition": "gpu"}})
     found = read_settings(str(path))
     assert (found.engine, found.workers, found.options) == ("slurm", 3, {"partition": "gpu"})
+    assert found.for_training() == found
+
+
+SLURM = {"partition": "gpu", "gpus_per_node": 1}
+
+
+def by_slurm(tmp_path, own):
+    """A file whose trainings have these keys of their own."""
+    values = {"engine": "slurm", "slurm": SLURM, "training": {"processes": 8, "slurm": own}}
+    return str(write_toml(tmp_path / "e.toml", values))
+
+
+def test_a_training_has_resources_of_its_own(tmp_path):
+    found = read_settings(by_slurm(tmp_path, {"gpus_per_node": 8, "timeout_min": 1440}))
+    assert found.options == SLURM, "those of the workers stay"
+    assert found.training == {"processes": 8, "arguments": []}
+    options = options_of(found.for_training(), SlurmOptions)
+    assert (options.partition, options.gpus_per_node, options.timeout_min) == ("gpu", 8, 1440)
+    with pytest.raises(VlawError, match=r"training.slurm has a value"):
+        read_settings(by_slurm(tmp_path, 8))
+
+
+def test_a_key_of_a_trainings_own_that_does_not_fit_is_told_before_anything_runs(tmp_path):
+    file = by_slurm(tmp_path, {"gpus": 8})
+    with pytest.raises(VlawError, match="'gpus'") as caught:
+        usable(file)
+    assert caught.value.where == f"{file}, [training.slurm]"
+    assert "gpus_per_node" in caught.value.remedy
+
+
+def test_a_file_may_say_in_process(tmp_path):
+    file = str(write_toml(tmp_path / "e.toml", {"engine": "in_process"}))
+    assert usable(file) == usable("") == "in_process", "by which stages know it"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import time
 
 import pytest
 import torch
-from engine_lab import PARTITION, Lab
+from engine_lab import PARTITION, Lab, Threads
 
 from vlaw_assets.engines import files, training
 from vlaw_assets.engines.settings import read_settings
@@ -57,6 +57,18 @@ def test_a_training_in_a_worker_makes_what_it_makes_here(lab, made_here, monkeyp
     assert made.metrics["engine"] == {"engine": "threads", "processes": 1}
     assert read_by(lab, made) == read, "the run itself notes what was read"
     assert not any(lab.lake.paths.training.iterdir())
+
+
+def test_only_a_training_has_what_its_own_table_of_the_engine_asks_for(lab, monkeypatch):
+    told = []
+    monkeypatch.setattr(Threads, "__init__", lambda _self, settings: told.append(dict(settings.options)))
+    in_this_process(monkeypatch)
+    lab.by("threads", threads={"gpus": 1, "queue": "a"}, training={"processes": 1, "threads": {"gpus": 8}})
+    lab.make("reward_model")
+    assert told == [{"gpus": 8, "queue": "a"}]
+    monkeypatch.setattr(files, "TRUSTED", ("vlaw_models.", "light_parts"))
+    lab.make_light(1)
+    assert told[1:] == [{"gpus": 1, "queue": "a"}]
 
 
 def test_what_a_training_gives_is_believed_by_its_bytes_and_its_identity(lab, monkeypatch):

@@ -13,6 +13,10 @@
 
     [slurm]              # the engine's own keys (its file says which)
     partition = "gpu"
+    gpus_per_node = 1
+
+    [training.slurm]     # of a training's worker, where it is to have others
+    gpus_per_node = 8
 
 One place and not a recipe's key: where something runs is a matter of the machine, and changes nothing that is made.
 """
@@ -21,7 +25,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +64,16 @@ class Settings:
     """Processes and arguments."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """The table of the engine's name."""
+    training_options: Mapping[str, Any] = field(default_factory=dict)
+    """The table of the engine's name within [training]."""
     where: str = VARIABLE
+
+    def for_training(self) -> Settings:
+        """What an engine is told that starts a training: its own keys, and over them those of [training]."""
+        if not self.training_options:
+            return self
+        where = f"{self.where}, [training.{self.engine}]"
+        return replace(self, options={**self.options, **self.training_options}, where=where)
 
 
 def read_settings(given: str) -> Settings:
@@ -78,16 +91,18 @@ def read_settings(given: str) -> Settings:
         raise VlawError(f"the engine's file cannot be read: {error}", where=given, remedy=_REMEDY) from error
     engine = values.get("engine", IN_PROCESS)
     options = values.pop(engine, {}) if isinstance(engine, str) else {}
-    known = {one.name for one in fields(Settings)} - {"options", "where"}
+    known = {one.name for one in fields(Settings)} - {"options", "training_options", "where"}
     if odd := sorted(set(values) - known):
         raise VlawError(
             f"unknown keys: {', '.join(odd)}",
             where=given,
             remedy=f"Use {', '.join(sorted(known))}, and a table [{engine}] for the keys of the engine itself.",
         )
-    if isinstance(values.get("training"), dict):
-        values["training"] = {"arguments": [], **values["training"]}
-    return _checked(Settings(**values, options=options, where=given))
+    of_training: Any = {}
+    if isinstance(training := values.get("training"), dict):
+        of_training = training.pop(engine, {})
+        values["training"] = {"arguments": [], **training}
+    return _checked(Settings(**values, options=options, training_options=of_training, where=given))
 
 
 def _is_training(table: Any) -> bool:
@@ -117,6 +132,7 @@ def _checked(found: Settings) -> Settings:
             "python": isinstance(found.python, str),
             "training": found.training is None or _is_training(found.training),
             found.engine: isinstance(found.options, dict),
+            f"training.{found.engine}": isinstance(found.training_options, dict),
         }.items()
         if not right
     ]
@@ -126,10 +142,14 @@ def _checked(found: Settings) -> Settings:
 
 
 def usable(given: str) -> str:
-    """What VLAW_ENGINE says, once its engine has been found to be there. Raises VlawError where it is not."""
+    """What VLAW_ENGINE says, once its engine has been found to be there; of a file that says in_process this name.
+    Raises VlawError where it is not."""
     found = read_settings(given)
-    if found.engine != IN_PROCESS:
-        ENGINES.load(found.engine, where=found.where)(found).check()
+    if found.engine == IN_PROCESS:
+        return IN_PROCESS
+    kind = ENGINES.load(found.engine, where=found.where)
+    for_parts, _for_training = kind(found), kind(found.for_training())  # either refuses keys that do not fit
+    for_parts.check()
     return given
 
 

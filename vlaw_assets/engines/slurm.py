@@ -7,6 +7,9 @@
     gpus_per_node = 1
     parameters = { account = "lab", qos = "normal" }    # more of sbatch's, with _ for -
 
+    [training.slurm]     # of the job of a training, each over the same key of [slurm]
+    gpus_per_node = 8
+
 Nodes see the lake and the Python at the same paths.
 """
 

@@ -58,7 +58,7 @@ def trained(stage: Stage, work: Work, train: Train) -> dict[str, Any]:
     chosen = read_settings(stage.workplace.engine)
     if chosen.training is None:
         return train()
-    engine: Engine = ENGINES.load(chosen.engine, where=chosen.where)(chosen)
+    engine: Engine = ENGINES.load(chosen.engine, where=chosen.where)(chosen.for_training())
     engine.check()
     place = stage.lake.paths.training / work.draft.identity.digest
     for left in place.glob("staging-*"):  # by a run that was killed
