@@ -77,7 +77,7 @@ class Server:
             "pipelineName": job,
         }
         if assets:
-            selector |= {"assetSelection": [{"path": [asset]} for asset in assets], "assetCheckSelection": []}
+            selector |= {"assetSelection": [{"path": [asset]} for asset in assets]}  # with their checks
         tags = [{"key": "dagster/partition", "value": partition}] if partition else []
         params = {
             "selector": selector,
