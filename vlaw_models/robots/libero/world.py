@@ -154,6 +154,8 @@ class Libero:
             from libero.libero.envs import OffScreenRenderEnv
         except ImportError as error:
             raise VlawError(f"LIBERO cannot be imported: {error}", where=sys.executable, remedy=INSTALL) from error
+        except AttributeError as error:  # PyOpenGL's, where the library of MUJOCO_GL is not there
+            raise no_opengl(error) from error
         self.environment = OffScreenRenderEnv
         self.suites = {name: benchmark.get_benchmark_dict()[name]() for name in SPEC.tasks}
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
 from vlaw_models.errors import VlawError
-from vlaw_models.robots.opengl import opengl_name
+from vlaw_models.robots.opengl import no_opengl, opengl_name
 from vlaw_models.robots.simulator import no_pairs
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ def _extra() -> Iterator[None]:
             where="robot 'metaworld'",
             remedy="pip install 'vlaw[metaworld]'",
         ) from error
+    except AttributeError as error:  # PyOpenGL's, where the library of MUJOCO_GL is not there
+        raise no_opengl(error) from error
 
 
 SIMULATOR: Simulator = MetaWorldSimulator()
