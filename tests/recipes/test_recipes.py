@@ -220,3 +220,15 @@ class Patient(Recap):
 @dataclass(frozen=True)
 class Opaque(Recap):
     inside: Random | None = None
+
+
+def test_a_world_model_is_measured_as_it_is_sampled_unless_a_recipe_says_otherwise(tmp_path):
+    few = '[imagine]\nsampling_steps = 5\nsampling_schedule = "trained"\n'
+    recipe = load_recipe(write(tmp_path, few))
+    assert recipe.world_model_metrics.sampling == recipe.imagine.sampling
+    assert recipe.tables("world_model_metrics")["world_model_metrics"]["sampling_steps"] == 5
+    recipe = load_recipe(write(tmp_path, few + "[world_model_metrics]\nsampling_steps = 50\n", "slow"))
+    assert (recipe.world_model_metrics.sampling_steps, recipe.world_model_metrics.sampling_schedule) == (50, "trained")
+    write(tmp_path, "[imagine]\nguidance = 2.0\n", "guided")
+    (tmp_path / "child.toml").write_text('name = "child"\nextends = "guided"\n')
+    assert find_recipe("child", tmp_path).world_model_metrics.guidance == 2.0

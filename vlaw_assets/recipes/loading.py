@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlaw_assets.once import asking, once
 from vlaw_assets.partitions import is_name
 from vlaw_assets.recipes.checking import checked, problem
-from vlaw_models.config import PolicyConfig
+from vlaw_models.config import SAMPLING, PolicyConfig
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.base import LEARNERS, Learner
 
@@ -138,7 +139,17 @@ def recipe_of(document: Mapping[str, Any], path: Path) -> Recipe:
 
     keys = dict(document)
     learner = _learner(keys, path)
-    return checked(Recipe, keys, path=path, also=(EXTENDS, *_learner_names()), context=(learner, path))
+    return _sampled(
+        checked(Recipe, keys, path=path, also=(EXTENDS, *_learner_names()), context=(learner, path)), document
+    )
+
+
+def _sampled(recipe: Recipe, document: Mapping[str, Any]) -> Recipe:
+    """What [world_model_metrics] does not say of sampling is as in [imagine]: what is measured is the world model as it
+    is used."""
+    said = document.get("world_model_metrics", {})
+    as_used = {key: getattr(recipe.imagine, key) for key in SAMPLING if key not in said}
+    return recipe.model_copy(update={"world_model_metrics": replace(recipe.world_model_metrics, **as_used)})
 
 
 def _learner(document: dict[str, Any], path: Path) -> Learner:
