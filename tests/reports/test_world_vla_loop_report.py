@@ -110,6 +110,18 @@ def test_claims_follow_from_the_numbers(facts, monkeypatch):
     assert (less.holds, less.why) == (False, "less")
 
 
+def test_an_alignment_is_above_another_where_the_seeds_agree(facts, monkeypatch):
+    own = {LOOP: {0: 0.92, 1: 0.90}, NO_NEAR: {0: 0.86, 1: 0.70, 2: 0.1}}
+    monkeypatch.setattr(world_vla_loop, "told_by_seed", lambda _, recipe: own[recipe])
+    monkeypatch.setattr(world_vla_loop, "ABOVE_NO_HEAD", 0.0)
+    monkeypatch.setattr(world_vla_loop, "NO_HEAD", NO_NEAR)
+    found = world_vla_loop.claims(facts)[2]
+    assert (found.holds, found.why) == (False, "over seeds")
+    assert "over seeds +13.0 [-75.9, +101.9]" in found.ours, "seeds that both have"
+    own[NO_NEAR] |= {1: 0.84}
+    assert world_vla_loop.claims(facts)[2].holds
+
+
 def test_costs_are_sums_over_the_rounds(text, facts):
     row = row_of(text, "steps saved", "World-VLA-Loop 2")
     assert row["real rollouts"] == "8"

@@ -24,8 +24,12 @@ EXPLAINED = (
 def told(facts: Facts, recipe: str) -> Rate | None:
     """How often the world models of an arm's first iteration tell the outcome right, all seeds together, at the
     recipe's success threshold: by their head, or by the judge where they have none. None where it was not measured."""
-    found = _measured(facts, recipe)
-    return _right([row for row in found if row["told_by"] == _teller(found) and row["decides"]])
+    return _right(_deciding(facts, recipe))
+
+
+def told_by_seed(facts: Facts, recipe: str) -> dict[int, float]:
+    """The same per seed, where it was measured."""
+    return {row["seed"]: row["alignment"] for row in _deciding(facts, recipe) if row["clips"]}
 
 
 def alignments(facts: Facts, arms: Sequence[str]) -> str:
@@ -44,6 +48,11 @@ def alignments(facts: Facts, arms: Sequence[str]) -> str:
 
 def _measured(facts: Facts, recipe: str) -> list[Row]:
     return facts.select("alignment", recipe=recipe, iteration=1, model="made")
+
+
+def _deciding(facts: Facts, recipe: str) -> list[Row]:
+    found = _measured(facts, recipe)
+    return [row for row in found if row["told_by"] == _teller(found) and row["decides"]]
 
 
 def _teller(rows: Sequence[Row]) -> str:
