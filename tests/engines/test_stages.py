@@ -36,7 +36,7 @@ STAGES = {
 def few():
     """Batches so small that every stage has several parts."""
     with pytest.MonkeyPatch.context() as patch:
-        for module, name in ((collect, "_BATCH"), (demonstrate, "_BATCH"), (privileged, "_PLAYED")):
+        for module, name in ((collect, "BATCH"), (demonstrate, "_BATCH"), (privileged, "_PLAYED")):
             patch.setattr(module, name, 2)
         for function in (score_episodes, replay):
             patch.setitem(function.__kwdefaults__, "batch_size", 2)
