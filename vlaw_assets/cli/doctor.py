@@ -3,11 +3,6 @@ bad."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
-import os
-import platform
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,29 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vlaw_assets.cli import machine
 from vlaw_assets.cli.output import console, print_json
 from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import Lake
 
-PACKAGES = (
-    "dagster",
-    "deltalake",
-    "pylance",
-    "duckdb",
-    "pyarrow",
-    "torch",
-    "diffusers",
-    "transformers",
-    "peft",
-    "mujoco",
-    "pandera",
-    "narwhals",
-)
 NAMED = 3
 """Problems in one finding; `vlaw audit --all --verify` has all."""
-MIN_FREE_GIB, MIN_MEMORY_GIB = 5.0, 8.0
 
 
 def doctor(
@@ -74,59 +55,6 @@ def _examine(name: str, check: Callable[[], str]) -> dict[str, str | bool]:
         return {"check": name, "ok": False, "text": str(error)}
 
 
-def _python() -> str:
-    return f"{platform.python_version()} on {platform.platform()}, {os.cpu_count()} cores"
-
-
-def _packages() -> str:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError as error:
-            raise VlawError(
-                f"package {name} is missing", where=sys.prefix, remedy="Install from the lock file again."
-            ) from error
-    return ", ".join(f"{name} {version}" for name, version in found.items())
-
-
-def _device() -> str:
-    """Where models compute."""
-    from vlaw_models.device import compute_device, devices_here
-    from vlaw_models.threads import workers
-
-    found = ", ".join(f"{count} {name}" for name, count in devices_here().items())
-    device = compute_device()
-    return (
-        f"models compute on {device} (here: {found}); other processes that read their batches: {workers(device.type)}"
-    )
-
-
-def _engine() -> str:
-    """Where heavy parts run."""
-    from vlaw_assets.engines.settings import read_settings, usable
-    from vlaw_assets.environment import given_engine
-
-    found = read_settings(usable(given_engine()))
-    return f"heavy parts run by engine {found.engine}, {found.workers} workers at a time"
-
-
-def _disk() -> str:
-    from vlaw_assets.definitions import default_lake
-
-    folder = Path(default_lake()).expanduser().absolute()
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free / 2**30
-    if free < MIN_FREE_GIB:
-        raise VlawError(
-            f"only {free:.1f} GiB are free",
-            where=str(folder),
-            remedy=f"Free {MIN_FREE_GIB:.0f} GiB, or move VLAW_LAKE.",
-        )
-    return f"{free:.0f} GiB free at {folder}"
-
-
 def _folder() -> str:
     """Whether locks, links and renames do in the lake's folder what a lake needs."""
     from vlaw_assets.lake import disk
@@ -150,17 +78,6 @@ def _bucket() -> str:
         return "the lake is in a folder"
     copy.bucket.try_conditions()
     return f"{copy.bucket.address} keeps the conditions of puts (If-None-Match, If-Match)"
-
-
-def _memory() -> str:
-    size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    if size < MIN_MEMORY_GIB:
-        raise VlawError(
-            f"this machine has {size:.1f} GiB of memory",
-            where="memory",
-            remedy="Lower episodes_per_task in a recipe of your own.",
-        )
-    return f"{size:.0f} GiB"
 
 
 def _recipes() -> str:
@@ -349,13 +266,13 @@ def _refuse(problems: Sequence[str], lake: Lake, remedy: str) -> None:
 
 
 CHECKS: dict[str, Callable[..., str]] = {
-    "python": _python,
-    "packages": _packages,
+    "python": machine.python,
+    "packages": machine.packages,
     "plug-ins": _plugins,
-    "device": _device,
-    "engine": _engine,
-    "disk": _disk,
-    "memory": _memory,
+    "device": machine.device,
+    "engine": machine.engine,
+    "disk": machine.disk,
+    "memory": machine.memory,
     "recipes": _recipes,
     "weights": _weights,
     "folder": _folder,
