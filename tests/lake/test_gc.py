@@ -158,6 +158,7 @@ def test_another_host_collects_what_a_dead_one_left(s3, tmp_path):
         len(lake.read(ref).episodes()) for ref in lake.ledger.artifacts()
     ]
     commit_all(third, force=True)
+    time.sleep(replica.FRESH_S)  # a host sees what others commit after so long
     assert place.open("here").ledger.artifacts() == third.ledger.artifacts()
 
 
