@@ -190,12 +190,12 @@ def test_lost_dagster_home_is_rebuilt_from_the_ledger(place, defs):
 @pytest.mark.slow
 def test_what_a_plug_in_made_is_reported_with_the_code_version_of_its_stage(place, defs, tmp_path, monkeypatch):
     learner = "from vlaw_models.learners.imitation import Filtered as Careful\n"
-    install(tmp_path / "site", "mine", {"mine.py": learner}, {LEARNERS.group: {"careful": "mine:Careful"}})
+    install(tmp_path / "site", "theirs", {"theirs.py": learner}, {LEARNERS.group: {"careful": "theirs:Careful"}})
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     write_recipe(place.recipes, "smoke", policy={"learner": "careful"})
     assert place.run("iteration", KEY, only=["training_set"]).made == ("training_set",)
     ref = place.lake.ledger.require("training_set", KEY)
-    assert "learner 'careful' of package mine" in ref.metrics["code"]
+    assert "learner 'careful' of package theirs" in ref.metrics["code"]
     with driver.open_instance() as instance:
         reported = newest(instance, "training_set").tags["dagster/code_version"]
     shutil.rmtree(place.root / "dagster_home")
