@@ -51,7 +51,8 @@ def unlike_the_paper(facts: Facts, recipe: str) -> str:
     if not other:
         return ""
     error = NO_LIKELIHOOD if settings.get("temperature") == 0 else ""
-    return f"The recipe's GRPO is not the published one, whose settings are in brackets: {', '.join(other)}.{error}"
+    published = "not the published one, whose settings (SimpleVLA-RL's where the paper says nothing) are in brackets"
+    return f"The recipe's GRPO is {published}: {', '.join(other)}.{error}"
 
 
 def _said(value: Any) -> str:
