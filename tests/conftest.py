@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from object_store import place, s3  # noqa: F401  (fixtures)
+from once import kept_folder, remove_others
 from typer.main import get_command
 
 import vlaw_models  # noqa: F401  (how threads wait, before anything imports torch)
@@ -131,7 +132,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 def _surroundings(tmp_path_factory: pytest.TempPathFactory):
     """No test sees the lake, the Dagster home and the cache of whoever runs the suite, and no two processes share
     one."""
-    root = tmp_path_factory.mktemp("surroundings")
+    root = kept_folder(tmp_path_factory, "surroundings")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLAW_LAKE", str(root / "lake"))
         patch.setenv("DAGSTER_HOME", str(root / "dagster_home"))
@@ -191,11 +192,15 @@ def _sql_workers(request):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _as_if_alone():
-    """A file finds what it would find if it were run by itself, whichever files its process had before."""
+def _as_if_alone(request, tmp_path_factory):
+    """A file finds what it would find if it were run by itself, whichever files its process had before, and leaves
+    nothing, unless something failed."""
     if "torch" in sys.modules:
         # For tests that draw without a generator: torch begins each process with another seed.
         sys.modules["torch"].manual_seed(0)
+    failed = request.session.testsfailed
     yield
     if "smoke_place" in sys.modules:
         sys.modules["smoke_place"].forget()
+    if request.session.testsfailed == failed:
+        remove_others(tmp_path_factory)

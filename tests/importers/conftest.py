@@ -6,12 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from once import kept_folder
 from recorded_dataset import write_lerobot
 
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory) -> Path:
-    return write_lerobot(tmp_path_factory.mktemp("made") / "recorded")
+    return write_lerobot(kept_folder(tmp_path_factory, "lerobot") / "recorded")
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from inbox_lab import Lab
+from once import kept_folder
 from reading_here import read_here
 
 from vlaw_assets.importers import commit
@@ -11,7 +12,7 @@ from vlaw_assets.importers import commit
 
 @pytest.fixture(scope="session")
 def made_lab(tmp_path_factory) -> Lab:
-    return Lab(tmp_path_factory.mktemp("lab"))
+    return Lab(kept_folder(tmp_path_factory, "lab"))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 from asking import at
+from once import kept_folder
 from small_loop import loop
 
 from vlaw_assets.lake import Lake
@@ -13,7 +14,7 @@ from vlaw_assets.lake import Lake
 
 @pytest.fixture(scope="session")
 def first(tmp_path_factory):
-    lake = Lake.open(tmp_path_factory.mktemp("first") / "lake")
+    lake = Lake.open(kept_folder(tmp_path_factory, "loop") / "lake")
     return lake.paths.root, loop(lake)
 
 

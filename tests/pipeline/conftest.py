@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from once import kept_folder
 
 from vlaw_assets.pipeline import driver
 
 
 @pytest.fixture(scope="session")
 def first_home(tmp_path_factory) -> Path:
-    home = tmp_path_factory.mktemp("first") / "home"
+    home = kept_folder(tmp_path_factory, "dagster") / "home"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DAGSTER_HOME", str(home))
         with driver.open_instance():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from once import kept_folder
 from policy_scenes import reaching_episodes
 from served_policies import KINDS, fill
 
@@ -25,8 +26,8 @@ def episodes():
 
 @pytest.fixture(scope="package")
 def lake(tmp_path_factory, episodes) -> Lake:
-    lake = Lake.open(tmp_path_factory.mktemp("serving") / "lake")
-    fill(lake, episodes, tmp_path_factory.mktemp("policies"))
+    lake = Lake.open(kept_folder(tmp_path_factory, "serving") / "lake")
+    fill(lake, episodes, kept_folder(tmp_path_factory, "served-policies"))
     return lake
 
 
