@@ -139,7 +139,8 @@ def test_a_key_of_a_trainings_own_that_does_not_fit_is_told_before_anything_runs
 
 def test_a_file_may_say_in_process(tmp_path):
     file = str(write_toml(tmp_path / "e.toml", {"engine": "in_process"}))
-    assert usable(file) == usable("") == "in_process", "by which stages know it"
+    assert usable(file) == file
+    assert read_settings(file).engine == read_settings("").engine == "in_process"
 
 
 @pytest.mark.parametrize(
@@ -154,6 +155,8 @@ def test_a_file_may_say_in_process(tmp_path):
         ({"engine": "ray", "threads": "8"}, "threads"),
         ({"engine": "ray", "ray": 3}, "ray"),
         ({"engine": 3}, "no engine 3"),
+        ({"engine": "in_process", "training": {"processes": 2}}, "in_process starts no workers"),
+        ({"engine": "in_process", "in_process": {"gpus": 2}}, "in_process starts no workers"),
     ],
 )
 def test_a_file_that_is_wrong_is_refused(tmp_path, values, said):

@@ -49,6 +49,13 @@ def test_parts_that_travel_give_what_they_give_here(lab, made_here):
     assert not any(lab.lake.paths.training.iterdir()), "parts go with the commit"
 
 
+def test_a_file_that_says_in_process_starts_no_worker(light):
+    """As a run of Dagster's pages has it: nobody looked at the file before."""
+    made = light.by("in_process").make_light(3)
+    assert made.num_rows == 3 * len(TASKS)
+    assert "engine" not in made.metrics
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("engine", "workers"), [("subprocess", 1), ("subprocess", 2), ("forked", 2)])
 def test_processes_make_what_this_process_makes(lab, made_here, engine, workers):

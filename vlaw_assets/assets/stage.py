@@ -53,8 +53,7 @@ MAKE_IT = "Run the job foundation first (Jobs > foundation > Materialize all); v
 """Remedy where something of the foundation is missing."""
 CLASSES = "classes"
 """Metric of an artifact with a checkpoint: the classes that load it."""
-IN_PROCESS = "in_process"
-ELSEWHERE, TRAINED = "vlaw_assets.engines.elsewhere:Elsewhere", "vlaw_assets.engines.training:trained"
+ELSEWHERE, TRAINED = "vlaw_assets.engines.elsewhere:spread_of", "vlaw_assets.engines.training:trained"
 """By name: what only carries work to where it is done makes no artifact, so that it is in no identity."""
 CODE = "code"
 """Metric of an artifact that was made by things of other packages: digests of its code by part."""
@@ -139,7 +138,7 @@ class Stage:
 
     def spread(self, work: Work) -> Spread:
         """Where the parts of this stage's heavy work are made: here, or by workers of the engine that is asked for."""
-        if self.workplace.engine in ("", IN_PROCESS):
+        if not self.workplace.engine:
             return here
         found: Spread = attribute_of(ELSEWHERE)(self, work)
         return found
@@ -149,7 +148,7 @@ class Stage:
         that share the training, where the engine that is asked for has a table [training]. A policy that practises
         stays here: what it does meanwhile is written too."""
         here = partial(function, *given, **named)
-        if self.workplace.engine in ("", IN_PROCESS) or named.get(PRACTICE) is not None:
+        if not self.workplace.engine or named.get(PRACTICE) is not None:
             return here()
         found: dict[str, Any] = attribute_of(TRAINED)(self, work, here)
         return found

@@ -23,13 +23,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vlaw_assets.engines import files
-from vlaw_assets.engines.settings import ENGINES, Settings, read_settings
+from vlaw_assets.engines.settings import ENGINES, IN_PROCESS, Settings, read_settings
 from vlaw_models.errors import VlawError
+from vlaw_models.spread import here
 
 if TYPE_CHECKING:
     from vlaw_assets.assets.stage import Stage
     from vlaw_assets.assets.work import Work
-    from vlaw_models.spread import Begin
+    from vlaw_models.spread import Begin, Spread
 
 JOB, BEGUN, ERROR, LOG = "job.json", "begun", "error.json", "worker.log"
 """Files of a staging folder: what to do; that the worker began; why it could not; what it printed."""
@@ -70,6 +71,11 @@ class Engine(Protocol):
 
     def run(self, context: Any, call: Call) -> None:
         """Runs one worker to its end, or until `call.stop` is set. Raises VlawError where it did not end well."""
+
+
+def spread_of(stage: Stage, work: Work) -> Spread:
+    """Where the parts of a stage are made, as VLAW_ENGINE or its file says. Raises VlawError as `Elsewhere` does."""
+    return here if read_settings(stage.workplace.engine).engine == IN_PROCESS else Elsewhere(stage, work)
 
 
 class Elsewhere:

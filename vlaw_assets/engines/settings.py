@@ -136,17 +136,22 @@ def _checked(found: Settings) -> Settings:
         }.items()
         if not right
     ]
+    if found.engine == IN_PROCESS and (found.options or found.training):
+        raise VlawError(
+            "in_process starts no workers, so it has no table",
+            where=found.where,
+            remedy=f"Take out [in_process] and [training], or choose from {', '.join(ENGINES.names())}.",
+        )
     if wrong:
         raise VlawError(f"{wrong[0]} has a value that it cannot have", where=found.where, remedy=_REMEDY)
     return found
 
 
 def usable(given: str) -> str:
-    """What VLAW_ENGINE says, once its engine has been found to be there; of a file that says in_process this name.
-    Raises VlawError where it is not."""
+    """What VLAW_ENGINE says, once its engine has been found to be there. Raises VlawError where it is not."""
     found = read_settings(given)
     if found.engine == IN_PROCESS:
-        return IN_PROCESS
+        return given
     kind = ENGINES.load(found.engine, where=found.where)
     for_parts, _for_training = kind(found), kind(found.for_training())  # either refuses keys that do not fit
     for_parts.check()
