@@ -11,7 +11,7 @@ import object_store
 import pytest
 from smoke_place import new_place, smoke_place
 
-from vlaw_assets.lake import Lake
+from vlaw_assets.lake import Lake, replica_of
 from vlaw_assets.lake.upkeep.verify import verify
 
 pytestmark = pytest.mark.slow
@@ -40,5 +40,8 @@ def test_a_run_makes_the_same_in_a_bucket_as_in_a_folder(s3, tmp_path, tmp_path_
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     lake = store.open("another", create=False)
+    kept = [item.name for item in replica_of(lake.paths.root).bucket.names("locks")]
+    assert kept
+    assert not [name for name in kept if name.endswith(".run")], "the lease of a run goes with its end"
     assert digests(lake) == folder
     assert verify(lake, lake.ledger.artifacts()) == []

@@ -31,8 +31,9 @@ MOST_S = 600.0
 class Lease:
     """One name; see `FileLock`, whose calls these are."""
 
-    def __init__(self, bucket: Bucket, name: str):
-        self.name, self._bucket = name, bucket
+    def __init__(self, bucket: Bucket, name: str, *, ttl_s: float = 0.0):
+        """`ttl_s`: how long it counts after its last renewal, at most MOST_S; 0: TTL_S."""
+        self.name, self._bucket, self._ttl_s = name, bucket, ttl_s or TTL_S
         self._tag = ""
         """Of the object as this holder wrote it last; '' while it does not hold it."""
         self._said: dict[str, Any] = {}
@@ -80,13 +81,18 @@ class Lease:
                 self._bucket.swap(self.name, json.dumps({"token": "", "was": uuid.uuid4().hex}).encode(), self._tag)
                 self._tag = ""
 
+    def remove(self) -> None:
+        """Gives it back, and its object goes: for a name that nobody will want again."""
+        self.release()
+        self._bucket.delete([self.name])
+
     def _try(self, holder: str) -> bool:
         said = {
             "token": uuid.uuid4().hex,
             "run_id": holder,
             "pid": os.getpid(),
             "host": socket.gethostname(),
-            "ttl": TTL_S,
+            "ttl": self._ttl_s,
             "beat": 0,
         }
         data = json.dumps(said).encode()
@@ -103,7 +109,7 @@ class Lease:
         return True
 
     def _keep(self, end: threading.Event) -> None:
-        while not end.wait(TTL_S / 3):
+        while not end.wait(self._ttl_s / 3):
             try:
                 if not self._renew():
                     return

@@ -4,6 +4,9 @@ The lock is a `flock` on a file of DAGSTER_HOME, which the kernel frees however 
 nothing of the kind: another container has numbers of its own, and a number is given again. Runs whose process is gone
 are closed (Dagster does not watch a run in a plain process: without this it keeps its place in a pool for ever). Those
 that are queued or starting Dagster's run monitoring ends by its time-out.
+
+Where the lake is in a bucket, hosts with a DAGSTER_HOME each may share the runs. There a run keeps a lease in the
+bucket too (lake/lease.py): by it another host tells that the run's host is gone.
 """
 
 from __future__ import annotations
@@ -17,13 +20,21 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import yaml
 
+from vlaw_assets.lake import replica_of
 from vlaw_assets.lake.durable import FileLock
+from vlaw_assets.lake.lease import Lease
+from vlaw_assets.lake.objects import Bucket
+from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TAG = ".dagster/vlaw_lock"
 """Run tag: its process took the run's lock, and where (`place`). The prefix keeps it out of lists of runs."""
+LEASE = ".dagster/vlaw_lease"
+"""Run tag: its process keeps a lease for the run, and in which bucket (`s3://bucket/prefix`)."""
+LEASE_S = 300.0
+"""How long a run of another host lives on without a sign: longer than a network or a store is usually away."""
 FOLDER = "vlaw_runs"
 """Folder of DAGSTER_HOME with one file per run that was not seen to end."""
 BEGUN = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
@@ -36,6 +47,8 @@ LOOK_S = 0.2
 
 _held: dict[str, FileLock] = {}
 """Locks of the runs of this process."""
+_leases: dict[str, Lease] = {}
+"""Leases of the runs of this process."""
 
 
 def place() -> str:
@@ -56,18 +69,28 @@ def hold(instance: dg.DagsterInstance, run_id: str) -> bool:
     return True
 
 
-def begin(instance: dg.DagsterInstance, run_id: str) -> None:
-    """To be called in the process of a run before its first step, however it was started."""
-    if hold(instance, run_id):
-        # Always written: a run that was started again has the tags of the one before.
-        instance.add_run_tags(run_id, {TAG: place()})
+def begin(instance: dg.DagsterInstance, run_id: str, lake: str = "") -> None:
+    """To be called in the process of a run before its first step, however it was started.
+
+    Raises VlawError for a lake in a bucket that cannot be reached.
+    """
+    # Always written: a run that was started again has the tags of the one before.
+    tags = {TAG: place()} if hold(instance, run_id) else {}
+    copy = replica_of(lake) if lake and run_id not in _leases else None
+    if copy is not None:
+        lease = _lease(copy.bucket.address, run_id)
+        if lease.acquire(holder=run_id, wait_s=WAIT_S):
+            _leases[run_id], tags[LEASE] = lease, copy.bucket.address
+    if tags:
+        instance.add_run_tags(run_id, tags)
 
 
 def let_go(instance: dg.DagsterInstance, run_id: str) -> None:
     """Frees the lock of a run that this process is done with; only after Dagster has recorded the run's end."""
-    lock = _held.pop(run_id, None)
-    if lock is not None:
-        _free(instance, lock, run_id)
+    for held in (_held, _leases):
+        lock = held.pop(run_id, None)
+        if lock is not None:
+            _free(instance, lock, run_id)
 
 
 def cancel(instance: dg.DagsterInstance, run_id: str, why: str = "It is ended by a signal.") -> None:
@@ -80,8 +103,10 @@ def cancel(instance: dg.DagsterInstance, run_id: str, why: str = "It is ended by
 
 def is_dead(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     """Whether a run began and its process is gone. False where that cannot be told from here. Changes nothing."""
-    path = _path(instance, run.run_id)
-    return _decidable(run, path) and FileLock(path).held_since() is None and _begun(instance, run.run_id)
+    with suppress(VlawError):
+        lock = _lock(instance, run)
+        return lock is not None and lock.held_since() is None and _begun(instance, run.run_id)
+    return False
 
 
 def none_has_begun() -> bool:
@@ -105,19 +130,19 @@ def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     ids."""
     closed = []
     for run in instance.get_runs(dg.RunsFilter(statuses=list(BEGUN))):
-        path = _path(instance, run.run_id)
-        lock = FileLock(path)
-        if not (_decidable(run, path) and lock.acquire(holder="closing a dead run", wait_s=LOOK_S)):
-            continue
-        if _begun(instance, run.run_id):
-            ended = (
-                instance.report_run_failed
-                if run.status == dg.DagsterRunStatus.STARTED
-                else instance.report_run_canceled
-            )
-            ended(run, "its process is gone")
-            closed.append(run.run_id)
-        _free(instance, lock, run.run_id)
+        with suppress(VlawError):  # of a bucket that cannot be reached: nobody can tell then
+            lock = _lock(instance, run)
+            if lock is None or not lock.acquire(holder="closing a dead run", wait_s=LOOK_S):
+                continue
+            if _begun(instance, run.run_id):
+                ended = (
+                    instance.report_run_failed
+                    if run.status == dg.DagsterRunStatus.STARTED
+                    else instance.report_run_canceled
+                )
+                ended(run, "its process is gone")
+                closed.append(run.run_id)
+            _free(instance, lock, run.run_id)
     _free_places(instance)
     _tidy(instance)
     return closed
@@ -140,11 +165,20 @@ def _path(instance: dg.DagsterInstance, run_id: str) -> Path:
     return Path(instance.root_directory) / FOLDER / f"{run_id}.lock"
 
 
-def _decidable(run: dg.DagsterRun, path: Path) -> bool:
-    """Whether the lock of a run can be asked here: it was taken, it is there, and here is where it would be seen."""
-    if run.status not in BEGUN or TAG not in run.tags or not path.exists():
-        return False
-    return run.tags[TAG] == place() or file_system(path.parent) in OF_ONE_KERNEL
+def _lease(address: str, run_id: str) -> Lease:
+    return Lease(Bucket(address), f"locks/{run_id}.run", ttl_s=LEASE_S)
+
+
+def _lock(instance: dg.DagsterInstance, run: dg.DagsterRun) -> FileLock | Lease | None:
+    """What says whether a run lives: its lock, where that was taken, is there, and would be seen from here; else its
+    lease; None where it has neither."""
+    if run.status not in BEGUN:
+        return None
+    path = _path(instance, run.run_id)
+    seen_here = run.tags.get(TAG) == place() or file_system(path.parent) in OF_ONE_KERNEL
+    if TAG in run.tags and path.exists() and seen_here:
+        return FileLock(path)
+    return _lease(run.tags[LEASE], run.run_id) if LEASE in run.tags else None
 
 
 def _begun(instance: dg.DagsterInstance, run_id: str) -> bool:
@@ -153,9 +187,9 @@ def _begun(instance: dg.DagsterInstance, run_id: str) -> bool:
     return run is not None and run.status in BEGUN
 
 
-def _free(instance: dg.DagsterInstance, lock: FileLock, run_id: str) -> None:
-    """Frees a lock that is held; without its file, if the run is over. Nobody waits for the lock of a run that is
-    over."""
+def _free(instance: dg.DagsterInstance, lock: FileLock | Lease, run_id: str) -> None:
+    """Frees a lock that is held; without its file or object, if the run is over: nobody waits for the lock of such a
+    run."""
     run = instance.get_run_by_id(run_id)
     if run is None or run.is_finished:
         lock.remove()

@@ -70,20 +70,19 @@ def workplace_resource(
         from vlaw_assets.pipeline import liveness, run_order
 
         if context.run and context.instance and context.log:  # a sensor has no run
-            liveness.begin(context.instance, context.run.run_id)
-            if partition := run_order.begins(context.run):
-                try:
+            try:
+                liveness.begin(context.instance, context.run.run_id, place.lake)
+                if partition := run_order.begins(context.run):
                     run_order.wait_for_the_one_before(context.instance, partition, context.log)
-                except dg.DagsterExecutionInterruptedError:
-                    liveness.cancel(context.instance, context.run.run_id)
-                    raise
-            if partition := context.run.tags.get(run_order.PARTITION, ""):
-                try:
+                if partition := context.run.tags.get(run_order.PARTITION, ""):
                     refuse(place, partition, [key.to_user_string() for key in context.run.asset_selection or ()])
-                except VlawError as error:
-                    context.log.error(str(error))  # a line of the run's log; the failure is folded away in it
-                    liveness.cancel(context.instance, context.run.run_id, "It is refused before its first step.")
-                    raise dg.Failure(description=str(error), allow_retries=False) from error
+            except dg.DagsterExecutionInterruptedError:
+                liveness.cancel(context.instance, context.run.run_id)
+                raise
+            except VlawError as error:
+                context.log.error(str(error))  # a line of the run's log; the failure is folded away in it
+                liveness.cancel(context.instance, context.run.run_id, "It is refused before its first step.")
+                raise dg.Failure(description=str(error), allow_retries=False) from error
         return place
 
     return dg.ResourceDefinition(make, config_schema={}, description="Where the lake and the recipes are.")
