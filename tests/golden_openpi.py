@@ -24,11 +24,12 @@ assert _spec is not None
 assert _spec.loader is not None
 _made = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_made)
+seeded_weights = _made.seeded_weights
 
 
 def weights(kind: str) -> dict[str, torch.Tensor]:
     """Under openpi's names."""
-    found = _made.seeded_weights(RECORD["weights"][kind])
+    found = seeded_weights(RECORD["weights"][kind])
     return {name: torch.from_numpy(value) for name, value in found.items()}
 
 

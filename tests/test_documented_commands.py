@@ -69,6 +69,9 @@ ELSEWHERE = {
     "vlaw weights import cosmos COSMOS": (
         "tests/published/test_paper_size_page.py::test_every_import_of_the_page_works_and_its_foundation_finds_the_folders"
     ),
+    "vlaw weights imitate openvla-oft --preset paper --weights OPENVLA --lora-rank 32 --recompute --micro-batch 4": (
+        "tests/assets/test_openvla_oft_in_the_loop.py::test_it_begins_with_the_published_weights"
+    ),
     "vlaw weights imitate openvla-oft": (
         "tests/assets/test_openvla_oft_in_the_loop.py::"
         "test_it_is_finetuned_on_the_demonstrations_and_learns_by_grpo_in_the_world_model"

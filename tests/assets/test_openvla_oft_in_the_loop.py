@@ -12,6 +12,7 @@ from asking import at
 from documents import ROOT, blocks
 from every_answer import check_every_answer
 from factories import edit_toml, write_recipe
+from golden_openvla import publish, weights
 from one_stage import Bench
 from smoke_place import UP_TO_POLICY, smoke_copy, smoke_place
 from typer.testing import CliRunner
@@ -95,6 +96,27 @@ def test_it_is_finetuned_on_the_demonstrations_and_learns_by_grpo_in_the_world_m
 
 
 @pytest.mark.slow
+def test_it_begins_with_the_published_weights(place, asked, tmp_path):
+    publish(tmp_path / "openvla-7b")
+    words = ("openvla-oft", "--weights", "openvla-7b", "--preset", "toy", "--steps", "2", "--batch-size", "4")
+    done = asked("weights", "imitate", *words, "--out", "same", "--learning-rate", "0")
+    assert done.exit_code == 0, done.output
+    assert "missing: 0, unknown: 0" in done.output
+    assert "new: 1 (never read)" in done.output
+    record = json.loads((tmp_path / "same" / "training.json").read_text())
+    assert "vision_backbone.featurizer.cls_token" in record["weights"]["renamed"]
+    same, given = load_policy(tmp_path / "same").state_dict(), weights("model")
+    for name in ("projector.fc1.weight", "language_model.model.norm.weight"):
+        torch.testing.assert_close(same[name], given[name])
+    assert asked("weights", "imitate", *words, "--out", "learned", "--lora-rank", "2", "--recompute").exit_code == 0
+    learned = load_policy(tmp_path / "learned")
+    assert not torch.equal(learned.state_dict()["projector.fc1.weight"], given["projector.fc1.weight"])
+    (ids,) = learned.read(["Stack it"], None).tolist()
+    assert ids[0] == 1, "Llama's words, of the published folder"
+    assert "a OpenVlaOftPolicy" in asked("weights", "check", "learned").output
+
+
+@pytest.mark.slow
 def test_it_goes_on_from_a_folder_and_leaves_out_what_is_in_quarantine(place, asked, tmp_path):
     imitated(asked, "openvla-oft-l1", "--out", "first")
     name = place.lake.read(place.lake.ledger.require("expert_demonstrations", "")).table("episodes").to_pylist()[0]
@@ -124,6 +146,8 @@ def test_the_pages_recipe_updates_such_a_policy_and_the_packaged_one_says_what_t
         (("openvla",), "there is no policy 'openvla'", "openvla-oft, openvla-oft-l1"),
         (("openvla-oft", "--preset", "small"), "there is no preset 'small' of openvla-oft", "tiny, paper"),
         (("flow", "--out", "full"), "there is something already", "--out"),
+        (("flow", "--weights", "full"), "flow does not begin with OpenVLA's weights", "openvla-oft"),
+        (("openvla-oft", "--weights", "full"), "the published configuration cannot be read", "config.json"),
     ],
 )
 def test_what_cannot_be_made_is_refused(asked, tmp_path, words, says, remedy):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from small_policies import FLOW, OFT, first_observation, make, sample
 
+from vlaw_models.checkpoint import load_tensors
 from vlaw_models.config import PolicyConfig
 from vlaw_models.errors import VlawError
 from vlaw_models.learners.base import Examples, load_learner
@@ -18,6 +19,7 @@ from vlaw_models.policies.build import build_policy
 from vlaw_models.policies.flow_policy import FlowPolicy
 from vlaw_models.policies.openvla_oft import OpenVlaOftL1Policy, OpenVlaOftPolicy, of_bins, to_bins
 from vlaw_models.presets import OPENVLA_OFT
+from vlaw_models.pretrain.imitation import ImitationConfig, imitate
 from vlaw_models.robots.tabletop.spec import SPEC
 from vlaw_models.tokenize import InstructionTokenizer
 
@@ -125,6 +127,28 @@ def test_the_filtered_learner_updates_it(cls, episodes, tmp_path):
     misfit = load_learner("dsrl", where="a test").fits(cls, settings)
     assert misfit is not None
     assert misfit.key == "policy.learner"
+
+
+@pytest.mark.parametrize("cls", BOTH)
+def test_lora_trains_what_openvla_oft_trains(cls, episodes, tmp_path):
+    policy = make(cls, OFT, episodes)
+    start, still = policy.save(tmp_path / "start"), sample(policy, episodes[:2], noise_scale=0)
+    policy.adapt(2, seed=0)
+    assert np.array_equal(sample(policy.eval(), episodes[:2], noise_scale=0), still), "nothing yet"
+    imitate(policy, episodes[:3], ImitationConfig(steps=3, batch_size=4, learning_rate=1e-2, ema=0.0), seed=0)
+    before, after = load_tensors(start), load_tensors(policy.save(tmp_path / "new"))
+    assert set(before) == set(after), "LoRA layers are merged"
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    beside = {name for name in before if name.startswith(("state_projector.", "action_head."))}
+    linear = {name for name in before if name.endswith((".weight",)) and before[name].ndim == 2}
+    parts = ("dino.encoder.", "siglip.encoder.", "projector.", "language_model.model.layers.")
+    adapted = {name for name in linear if name.startswith(parts)}
+    assert changed <= adapted | beside
+    assert beside <= changed
+    # The towers' last layers are read before their ends, so these have no gradient there.
+    assert {name for name in adapted - changed if name.startswith(("projector.", "language_model."))} == set()
+    assert any(name.startswith("dino.") for name in changed)
+    assert any(name.startswith("siglip.") for name in changed)
 
 
 def test_towers_that_cut_pictures_differently_are_refused(episodes):

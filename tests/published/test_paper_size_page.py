@@ -163,7 +163,7 @@ def record(machine: Machine, session: str) -> None:
 
 def test_every_import_of_the_page_works_and_its_foundation_finds_the_folders(tmp_path):
     machine = Machine(tmp_path, words=published(tmp_path / "published"))
-    said = [text for text in COMMANDS if text.startswith("vlaw weights")]
+    said = [text for text in COMMANDS if text.startswith("vlaw weights") and " imitate " not in text]
     assert len(said) == 7
     for text in said:
         machine.run(toy(text))

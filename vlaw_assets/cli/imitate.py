@@ -15,6 +15,7 @@ from vlaw_models.errors import VlawError
 
 if TYPE_CHECKING:
     from vlaw_assets.lake import ArtifactRef, Lake
+    from vlaw_models.published.openvla import OpenVla
 
 DEMONSTRATIONS = "expert_demonstrations"
 RECORD = "training.json"
@@ -38,6 +39,17 @@ def imitate(
     learning_rate: Annotated[float, typer.Option(min=0.0, help="At its peak.")] = 5e-4,
     micro_batch: Annotated[int, typer.Option(min=0, help="Chunks that are in memory at once; 0: all.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Of new weights and of what is drawn.")] = 0,
+    lora_rank: Annotated[int, typer.Option(min=0, help="Train LoRA layers of this rank; 0: all weights.")] = 0,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="OpenVLA as published: what a new openvla-oft begins with (--preset paper)."
+        ),
+    ] = None,
+    *,
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Keep no activations: less memory, a third more time.")
+    ] = False,
 ) -> None:
     """Write a base policy that has learned from the lake's demonstrations, for foundation.toml [weights].
 
@@ -54,6 +66,7 @@ def imitate(
     from vlaw_models.robots.registry import find_robot
 
     entry = preset_of(policy, preset) if policy in KINDS else None
+    published = _published(policy, weights) if weights else None
     if entry is None and not Path(policy).is_dir():
         raise VlawError(
             f"there is no policy {policy!r}",
@@ -69,14 +82,20 @@ def imitate(
             where=demonstrations.name,
             remedy="Look at them: vlaw sql, view episodes; labels and quarantine may leave all out.",
         )
-    learner = load_policy(policy) if entry is None else new_policy(entry, episodes, robot=robot, seed=seed)
-    config = ImitationConfig(steps, batch_size, learning_rate, micro_batch=micro_batch)
+    if entry is None:
+        learner = load_policy(policy)
+    else:
+        learner = new_policy(entry, episodes, robot=robot, seed=seed, published=published)
+    config = ImitationConfig(
+        steps, batch_size, learning_rate, micro_batch=micro_batch, lora_rank=lora_rank, recompute=recompute
+    )
     with counting(f"{type(learner).__name__} imitates {len(episodes)} demonstrations") as progress:
         losses = imitate(learner, episodes, config, seed=seed, progress=progress)
     learner.save(out)
     record = {
         "policy": policy,
         "preset": "" if entry is None else preset,
+        "weights": published.report.to_json() if published else {},
         "demonstrations": demonstrations.content_digest,
         "episodes": len(episodes),
         "seed": seed,
@@ -85,11 +104,26 @@ def imitate(
     (out / RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     first, last = (sum(part) / len(part) for part in (losses[:SHOWN], losses[-SHOWN:]))
     console.print(f"base_policy: {out}", markup=False)
+    for line in published.report.lines() if published else ():
+        console.print(f"  {line}", markup=False)
     console.print(
         f"  a {type(learner).__name__}; {len(episodes)} episodes of {demonstrations.name}, {steps} updates: "
         f"loss {first:.3f} -> {last:.3f}",
         markup=False,
     )
+
+
+def _published(policy: str, weights: Path) -> OpenVla:
+    from vlaw_models.pretrain.imitation import OF_OPENVLA
+    from vlaw_models.published.openvla import OpenVla
+
+    if policy not in OF_OPENVLA:
+        raise VlawError(
+            f"{policy} does not begin with OpenVLA's weights",
+            where="--weights",
+            remedy=f"Name {' or '.join(OF_OPENVLA)} as POLICY; others are imported whole: vlaw weights import.",
+        )
+    return OpenVla(weights.expanduser())
 
 
 def _demonstrations() -> tuple[Lake, ArtifactRef]:

@@ -6,9 +6,7 @@ chunk (normalization.py). Attention goes both ways, so that one pass fills all s
 action tokens, which have likelihoods; OpenVlaOftL1Policy with the numbers themselves. Networks are transformers'
 classes.
 
-Names follow the published checkpoints where those can: `language_model.*` and `projector.*` are the same. Their vision
-towers are timm's (`vision_backbone.featurizer` and `fused_featurizer`), whose blocks hold query, key and value in one
-matrix, so those would have to be renamed and split.
+Names follow the published checkpoints where those can; how the others are read is in published/openvla.py.
 """
 
 from __future__ import annotations
@@ -117,6 +115,22 @@ class ParallelDecoder(TrainedPolicy):
 
     def sizes(self) -> dict[str, Any]:
         return self._sizes
+
+    @staticmethod
+    def said(instruction: str) -> str:
+        """As OpenVLA writes it."""
+        return instruction.lower()
+
+    can_adapt = True
+
+    def lora_part(self) -> tuple[nn.Module, list[str]]:
+        """Towers, projector and language model, as in OpenVLA-OFT's finetuning: all linear layers but the words'."""
+        parts = nn.ModuleDict({name: getattr(self, name) for name in ("dino", "siglip", "projector", "language_model")})
+        linear = [name for name, one in parts.named_modules() if isinstance(one, nn.Linear)]
+        return parts, [name for name in linear if not name.endswith("lm_head")]
+
+    def beside_lora(self) -> list[nn.Parameter]:
+        return [] if self.state_projector is None else list(self.state_projector.parameters())
 
     def recomputed(self) -> list[nn.Module]:
         return [part for part in self.modules() if isinstance(part, GradientCheckpointingLayer)]
@@ -245,6 +259,9 @@ class OpenVlaOftL1Policy(ParallelDecoder):
         """As ParallelDecoder."""
         super().__init__(tokenizer, normalization, **sizes)
         self.action_head = L1Head(sizes["text"]["hidden_size"], normalization.rows[1])
+
+    def beside_lora(self) -> list[nn.Parameter]:
+        return [*super().beside_lora(), *self.action_head.parameters()]
 
     def predict(self, context: Prompt) -> torch.Tensor:
         """(B, R, W) float32 normalised commands."""

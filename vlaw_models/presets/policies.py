@@ -9,6 +9,15 @@ _GEMMA_TOY = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_h
 _GEMMA_PAPER = {"num_hidden_layers": 18, "num_attention_heads": 8, "num_key_value_heads": 1, "head_dim": 256}
 _PATCHES_TINY = {"image_size": 64, "patch_size": 16}
 _PATCHES_PAPER = {"image_size": 224, "patch_size": 14}
+_PATCHES_TOY = {"image_size": 28, "patch_size": 14}
+_OPENVLA = {
+    "vision_layer": -2,
+    "use_state": False,
+    "vocabulary_size": 32064,
+    "spare_words": 64,
+    "stop_token": 2,
+}
+"""What OpenVLA's policies have in common at every size: they read the last but one layer; Llama's words, filled up."""
 
 POLICY: dict[str, dict[str, Any]] = {
     "tiny": {
@@ -131,7 +140,8 @@ OPENVLA_OFT: dict[str, dict[str, Any]] = {
         "chunk_size": 8,
         "execute_steps": 8,
         "instruction_length": 64,
-        "instruction_template": "<s>In: What action should the robot take to {}?\nOut:",
+        # Prompts end with a word that is empty, which Llama's tokenizer makes of the last space.
+        "instruction_template": "<s>In: What action should the robot take to {}?\nOut: ",
         "sizes": {
             "text": {
                 "hidden_size": 4096,
@@ -145,13 +155,27 @@ OPENVLA_OFT: dict[str, dict[str, Any]] = {
                 "intermediate_size": 4304,
                 "num_hidden_layers": 27,
                 "num_attention_heads": 16,
+                "hidden_act": "gelu",  # as in timm, which OpenVLA's tower is of
                 **_PATCHES_PAPER,
             },
-            "vision_layer": -2,
-            "use_state": False,
-            "vocabulary_size": 32064,
-            "spare_words": 64,
-            "stop_token": 2,
+            **_OPENVLA,
         },
+    },
+}
+# Published layouts at a size of a moment.
+OPENVLA_OFT["toy"] = {
+    **OPENVLA_OFT["paper"],
+    "sizes": {
+        "text": {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2},
+        "dino": {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, **_PATCHES_TOY},
+        "siglip": {
+            "hidden_size": 24,
+            "intermediate_size": 89,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 2,
+            "hidden_act": "gelu",
+            **_PATCHES_TOY,
+        },
+        **_OPENVLA,
     },
 }

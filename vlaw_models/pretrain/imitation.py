@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vlaw_models.config import PolicyConfig
 from vlaw_models.device import compute_device
@@ -22,9 +22,15 @@ from vlaw_models.policies.data import StepData, check_fits
 from vlaw_models.policies.normalization import Normalization
 from vlaw_models.presets import OPENVLA_OFT, PI05, POLICY
 from vlaw_models.progress import Progress
+from vlaw_models.published.part import shapes_of
 from vlaw_models.robots.spec import RobotSpec
 
+if TYPE_CHECKING:
+    from vlaw_models.published.openvla import OpenVla
+
 _L1 = "OpenVlaOftL1Policy"
+OF_OPENVLA = ("openvla-oft", "openvla-oft-l1")
+"""Of KINDS, those that may begin with OpenVLA's published weights."""
 KINDS: dict[str, tuple[Mapping[str, Any], str]] = {
     "openvla-oft": (OPENVLA_OFT, "OpenVlaOftPolicy"),
     "openvla-oft-l1": ({name: {**entry, "class": _L1} for name, entry in OPENVLA_OFT.items()}, _L1),
@@ -45,6 +51,10 @@ class ImitationConfig:
     ema: float = 0.995
     micro_batch: int = 0
     """Samples of a batch that are in memory at once; 0: all."""
+    lora_rank: int = 0
+    """Of LoRA, which is merged in the end; 0: all weights are trained."""
+    recompute: bool = False
+    """Whether activations are computed again when their gradient is due, not kept."""
 
 
 def preset_of(kind: str, preset: str) -> Mapping[str, Any]:
@@ -58,8 +68,20 @@ def preset_of(kind: str, preset: str) -> Mapping[str, Any]:
     return table[preset]
 
 
-def new_policy(preset: Mapping[str, Any], episodes: Sequence[Episode], *, robot: RobotSpec, seed: int) -> TrainedPolicy:
-    """A new policy with the vocabulary and the statistics of these episodes; frames are not looked at."""
+def new_policy(
+    preset: Mapping[str, Any],
+    episodes: Sequence[Episode],
+    *,
+    robot: RobotSpec,
+    seed: int,
+    published: OpenVla | None = None,
+) -> TrainedPolicy:
+    """A new policy with the statistics of these episodes, whose frames are not looked at. Words and weights are those
+    of `published`; without it the words are the episodes', and the weights drawn.
+
+    Raises VlawError for published weights of another size.
+    """
+    preset = published.preset(preset) if published else preset
     normalization = Normalization.of_robot(
         robot,
         [episode.states for episode in episodes],
@@ -67,7 +89,17 @@ def new_policy(preset: Mapping[str, Any], episodes: Sequence[Episode], *, robot:
         chunk_size=preset["chunk_size"],
     )
     said = sorted({episode.instruction for episode in episodes})
-    return build_policy(preset, normalization, robot=robot, seed=seed, instructions=said).to(compute_device())
+    tokenizer = published.tokenizer(preset) if published else None
+
+    def build() -> TrainedPolicy:
+        return build_policy(preset, normalization, robot=robot, seed=seed, instructions=said, tokenizer=tokenizer)
+
+    if published:
+        published.check(shapes_of(build))  # to draw seven billion numbers takes minutes
+    made = build()
+    if published:
+        published.fill(made)
+    return made.to(compute_device())
 
 
 def imitate(
@@ -78,9 +110,10 @@ def imitate(
     seed: int,
     progress: Progress | None = None,
 ) -> list[float]:
-    """Trains the whole policy in place on all chunks of the episodes, each of weight 1 (Eq. 4); the loss of each step.
+    """Trains a policy in place on all chunks of the episodes, each of weight 1 (Eq. 4); the loss of each step.
 
-    Raises VlawError for a policy that does not learn from actions, and for episodes of another robot than its own.
+    Raises VlawError for a policy that does not learn from actions, or has no layers for LoRA where that is asked for,
+    and for episodes of another robot than its own.
     """
     wrong = misfit(type(policy), PolicyConfig(frozen_encoder=False))
     if wrong is not None:
@@ -91,7 +124,13 @@ def imitate(
         )
     data = StepData.from_episodes(episodes)
     check_fits(policy, data)
+    if config.lora_rank:
+        policy.adapt(config.lora_rank, seed=seed)
     loop = LoopConfig(
-        steps=config.steps, learning_rate=config.learning_rate, ema=config.ema, micro_batch=config.micro_batch
+        steps=config.steps,
+        learning_rate=config.learning_rate,
+        ema=config.ema,
+        micro_batch=config.micro_batch,
+        recompute=config.recompute,
     )
     return train_policy(policy, data, loop, batch_size=config.batch_size, seed=seed, progress=progress)
