@@ -144,3 +144,18 @@ def test_a_run_whose_lake_cannot_be_reached_is_refused_before_its_first_step(hos
     with pytest.raises(VlawError, match="did not answer"):
         driver.run_job(defs, instance, "foundation", only=("expert_demonstrations",))
     assert instance.get_runs(limit=1)[0].status == dg.DagsterRunStatus.CANCELED
+
+
+def test_a_run_ends_as_it_ended_where_its_lease_cannot_be_given_back(hosts, instance, monkeypatch):
+    run_id = started(instance)
+    liveness.begin(instance, run_id, hosts.store.address)
+
+    def away(*_given: object, **_named: object) -> None:
+        raise VlawError("the object store did not answer", where=hosts.bucket.address, remedy="look at it")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bucket, "swap", away)
+        instance.report_run_failed(instance.get_run_by_id(run_id))
+        liveness.let_go(instance, run_id)
+    assert instance.get_run_by_id(run_id).status == dg.DagsterRunStatus.FAILURE
+    assert hosts.leases() == [f"locks/{run_id}.run"], "which runs out"

@@ -90,7 +90,8 @@ def let_go(instance: dg.DagsterInstance, run_id: str) -> None:
     for held in (_held, _leases):
         lock = held.pop(run_id, None)
         if lock is not None:
-            _free(instance, lock, run_id)
+            with suppress(VlawError):  # of a bucket that cannot be reached now: the lease runs out
+                _free(instance, lock, run_id)
 
 
 def cancel(instance: dg.DagsterInstance, run_id: str, why: str = "It is ended by a signal.") -> None:
