@@ -159,3 +159,19 @@ def test_a_run_ends_as_it_ended_where_its_lease_cannot_be_given_back(hosts, inst
         liveness.let_go(instance, run_id)
     assert instance.get_run_by_id(run_id).status == dg.DagsterRunStatus.FAILURE
     assert hosts.leases() == [f"locks/{run_id}.run"], "which runs out"
+
+
+def test_a_run_started_again_is_not_judged_by_the_lease_of_the_one_before(hosts, instance, monkeypatch):
+    run_id = started(instance)
+    process = hosts.begin(run_id)
+    process.kill()
+    process.wait()
+    monkeypatch.setattr(liveness, "WAIT_S", 0.0)
+    monkeypatch.setenv("DAGSTER_HOME", str(hosts.homes[0]))
+    with driver.open_instance() as first:
+        liveness.begin(first, run_id, hosts.store.address)
+        time.sleep(LEASE_S + 2)
+        assert not is_dead(instance, run_id), "it lives: nothing can be told from another host"
+        assert liveness.close_dead_runs(instance) == []
+        first.report_run_failed(first.get_run_by_id(run_id))
+        liveness.let_go(first, run_id)

@@ -48,7 +48,7 @@ def imitate(
     ] = None,
     *,
     recompute: Annotated[
-        bool, typer.Option("--recompute", help="Keep no activations: less memory, a third more time.")
+        bool, typer.Option("--recompute", help="Compute activations again, not keep them: less memory.")
     ] = False,
 ) -> None:
     """Write a base policy that has learned from the lake's demonstrations, for foundation.toml [weights].

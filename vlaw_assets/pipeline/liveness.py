@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 TAG = ".dagster/vlaw_lock"
 """Run tag: its process took the run's lock, and where (`place`). The prefix keeps it out of lists of runs."""
 LEASE = ".dagster/vlaw_lease"
-"""Run tag: its process keeps a lease for the run, and in which bucket (`s3://bucket/prefix`)."""
+"""Run tag: its process keeps a lease for the run, and in which bucket (`s3://bucket/prefix`); empty where it has
+none."""
 LEASE_S = 300.0
 """How long a run of another host lives on without a sign: longer than a network or a store is usually away."""
 FOLDER = "vlaw_runs"
@@ -79,6 +80,7 @@ def begin(instance: dg.DagsterInstance, run_id: str, lake: str = "") -> None:
     copy = replica_of(lake) if lake and run_id not in _leases else None
     if copy is not None:
         lease = _lease(copy.bucket.address, run_id)
+        tags[LEASE] = ""  # of a run started again whose process before is gone: that one's lease says nothing of it
         if lease.acquire(holder=run_id, wait_s=WAIT_S):
             _leases[run_id], tags[LEASE] = lease, copy.bucket.address
     if tags:
@@ -179,7 +181,7 @@ def _lock(instance: dg.DagsterInstance, run: dg.DagsterRun) -> FileLock | Lease 
     seen_here = run.tags.get(TAG) == place() or file_system(path.parent) in OF_ONE_KERNEL
     if TAG in run.tags and path.exists() and seen_here:
         return FileLock(path)
-    return _lease(run.tags[LEASE], run.run_id) if LEASE in run.tags else None
+    return _lease(run.tags[LEASE], run.run_id) if run.tags.get(LEASE) else None
 
 
 def _begun(instance: dg.DagsterInstance, run_id: str) -> bool:
